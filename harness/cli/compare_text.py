@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.cli.terminal import out, print_lines, print_rows
-from reports.checks.examine import SIGN, mark_text
+from reports.checks.examine import SIGN
 from reports.measures.metrics import metric_of
 from reports.measures.written import NOTHING
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
-from reports.two_runs.differences import KINDS, Difference
-from reports.two_runs.gate import Gate, GatedCase, limit_text
-from reports.two_runs.side_values import Mark
+from reports.two_runs.differences import KINDS
+from reports.two_runs.gate import NAMES, Gate
+from reports.two_runs.side_values import with_marks
 from reports.words.verdict_words import ratio_text
 
 _PACKAGES = "engine_packages."
@@ -20,8 +20,7 @@ _NAMED_PACKAGES = 3
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the differences, then each case: its verdicts, and its other values."""
-    print_lines([f"A: {comparison.a}", f"B: {comparison.b}", ""], fold=True)
-    _print_differences(comparison.differences, ("A", "B"))
+    _print_differences(comparison, ("A", "B"))
     for case in comparison.cases:
         _print_case(comparison, case)
     _print_doubts(comparison, "Not compared")
@@ -42,74 +41,60 @@ def _print_case(comparison: Comparison, case: ComparedCase) -> None:
 
 
 def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
-    a, b = (_marked(side.text(row.metric, has_why=not row.verdict), side.marks) for side in (row.a, row.b))
+    sides = (row.a, row.b)
+    a, b = (with_marks(side.text(row.metric, has_why=not row.verdict), side.marks) for side in sides)
     cells = {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
     if row.verdict:
         is_said = has_why or row.verdict.kind != "none"
         said = verdict_text(row.metric, row.verdict, margin_share) if is_said else NOTHING
         cells["B / A"] = ratio_text(row.metric, row.verdict) or NOTHING
-        cells["verdict"] = _marked(said, row.marks)
+        cells["verdict"] = with_marks(said, row.marks)
     return cells
 
 
 def print_gate(gate: Gate) -> None:
     """Print the gate; the last line is the verdict."""
-    print_lines([f"BASE: {gate.base}", f"NEW: {gate.new}", ""], fold=True)
-    _print_differences(gate.differences, ("BASE", "NEW"))
+    _print_differences(gate.compared, NAMES)
     unit = metric_of(gate.metric).shown_unit
-    limit = limit_text(gate.metric, gate.max_regression_share)
-    print_lines([f"{gate.metric} in {unit}; NEW may be worse by {limit}:"], fold=True)
-    print_rows([_gated_cells(gate, case) for case in gate.cases])
+    print_lines([f"{gate.metric} in {unit}; NEW may be worse by {gate.limit_text}:"], fold=True)
+    heads = ("case", *NAMES, "NEW worse by", "")
+    rows = [(each.case.name, *each.cells, each.outcome) for each in gate.cases]
+    print_rows([dict(zip(heads, row, strict=True)) for row in rows])
     out.print()
-    for case in gate.cases:
+    for each in gate.cases:
         # Where all are inconclusive for one reason, the last line says it.
-        why = [case.why] if case.why and case.why not in gate.summary else []
-        print_lines((f"{case.name}: {line}" for line in (*why, *case.notes)), fold=True)
-    _print_doubts(gate, "Not gated")
-    if not gate.is_interleaved:
-        print_lines(
-            ["The runs were not interleaved: whatever changed between them is in the ratios."], fold=True
-        )
+        why = [each.why] if each.why and each.why not in gate.summary else []
+        print_lines((f"{each.case.name}: {line}" for line in (*why, *each.case.notes)), fold=True)
+    _print_doubts(gate.compared, "Not gated")
+    print_lines([gate.compared.how], fold=True)
     print_lines([gate.summary])  # for whoever reads the last line
 
 
-def _gated_cells(gate: Gate, case: GatedCase) -> dict[str, str]:
-    base, new = (_marked(side.text(gate.metric), side.marks) for side in (case.base, case.new))
-    return {
-        "case": case.name,
-        "BASE": base,
-        "NEW": new,
-        "NEW worse by": case.regression_text(gate.metric) or NOTHING,
-        "": _marked(case.outcome, case.marks),
-    }
-
-
-def _marked(said: str, marks: Sequence[Mark]) -> str:
-    return f"{said} {mark_text(marks)}".rstrip()
-
-
-def _print_differences(differences: Sequence[Difference], names: tuple[str, str]) -> None:
-    """Print a table for each kind. An engine of which many packages differ shows its own alone."""
-    if not differences:
+def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
+    """Print both sides, then a table for each kind of difference. An engine of which many packages differ
+    shows its own alone."""
+    sides = zip(names, (comparison.a, comparison.b), strict=True)
+    print_lines([*(f"{name}: {side}" for name, side in sides), ""], fold=True)
+    if not comparison.differences:
         return
     print_lines(["What differs in how they were made:"], fold=True)
-    packages = Counter(each.what.split(".")[1] for each in differences if each.what.startswith(_PACKAGES))
+    whats = [each.what for each in comparison.differences]
+    packages = Counter(what.split(".")[1] for what in whats if what.startswith(_PACKAGES))
     many = {engine: count for engine, count in packages.items() if count > _NAMED_PACKAGES}
     prefixes = tuple(f"{_PACKAGES}{engine}." for engine in many)
     own = {f"{_PACKAGES}{engine}.{engine}" for engine in many}
-    shown = [each for each in differences if each.what in own or not each.what.startswith(prefixes)]
+    shown = [d for d in comparison.differences if d.what in own or not d.what.startswith(prefixes)]
     for kind in KINDS:
         rows = [dict(zip((kind, *names), each.cells(), strict=True)) for each in shown if each.kind == kind]
         if rows:
             print_rows(rows)
-    print_lines(
-        (f"{count} packages of {engine} differ; all with --json" for engine, count in many.items()), fold=True
-    )
+    counted = (f"{count} packages of {engine} differ; all with --json" for engine, count in many.items())
+    print_lines(counted, fold=True)
     out.print()
 
 
-def _print_doubts(compared: Comparison | Gate, title: str) -> None:
-    print_lines((f"{title}: {each.what}: {each.why}" for each in compared.left_out), fold=True)
-    if compared.distrust:
+def _print_doubts(comparison: Comparison, title: str) -> None:
+    print_lines((f"{title}: {each.what}: {each.why}" for each in comparison.left_out), fold=True)
+    if comparison.distrust:
         print_lines([f"Reasons to distrust ({SIGN} 2 behind a number: two of them):"], fold=True)
-        print_lines((f"  {each.text}" for each in compared.distrust), fold=True)
+        print_lines((f"  {each.text}" for each in comparison.distrust), fold=True)

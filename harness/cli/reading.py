@@ -132,7 +132,7 @@ def gate(
     interval does not tell."""
     from harness.cli.compare_text import print_gate
     from reports import gate_runs, gate_to_builtins
-    from reports.two_runs.gate_files import junit_text, markdown_text
+    from reports.outputs.gate_files import junit_text, markdown_text
 
     gate = gate_runs(base, new, sections.gate_terms(overrides.parse(changes or [])))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):

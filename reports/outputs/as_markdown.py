@@ -9,8 +9,8 @@ from reports.data.run import Run
 from reports.measures.metrics import BY_NAME
 from reports.measures.over_starts import aggregate, shorter_half, unit_of
 from reports.measures.written import plural, shown, span_text, supported
+from reports.outputs import gfm
 from reports.page.answer_table import COLUMNS
-from reports.two_runs import gfm
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
@@ -107,7 +107,7 @@ def _tables(run: Run) -> Iterator[_Part]:
             "verdict",
             "starts",
         ]
-        yield _Part(["", *gfm.table(heads, rows, numbers_from=1)])
+        yield _Part(["", *gfm.table(heads, rows, right_from=1)])
         return
     made = {(each.case.scenario, each.case.model, each.case.load): each for each in decisions_of(run)}
     folded: list[str] = []
@@ -145,7 +145,7 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str
         ]
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
-    return gfm.table(list(columns), list(zip(*columns.values(), strict=True)), numbers_from=1)
+    return gfm.table(list(columns), list(zip(*columns.values(), strict=True)), right_from=1)
 
 
 def _value(run: Run, group: Group, name: str, made: Decision | None) -> str:

@@ -1,39 +1,35 @@
 """Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import CompareTerms
-from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.written import plural
-from reports.stats.family import Verdict, decide
+from reports.stats.family import Question, Verdict, decide
 from reports.two_runs.differences import Difference, differences
-from reports.two_runs.side_values import (
-    Mark,
-    Reason,
-    SideValue,
-    marks_of_pair,
-    reasons_of,
-    side_values,
-)
-from reports.two_runs.sides import Case, LeftOut, cases_of, check_common, open_sides
-from reports.verdicts.pairs import question_of
+from reports.two_runs.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_value
+from reports.two_runs.sides import LeftOut, Side, notes_of, open_sides, pairs_of
+from reports.verdicts.pairs import Pair, question_of
 from reports.words.verdict_words import family_text, margin_text, word_of
 
-# As metrics name the unit of a cost, which each run says for itself.
-_CURRENCY = "price.currency"
-PAIRED = "Paired by block: each block of the run started both."
-NOT_INTERLEAVED = (
+_PAIRED = "Paired by block: each block of the run started both."
+_NOT_INTERLEAVED = (
     "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
     "temperature, is in the ratios."
 )
+# As metrics name the unit of a cost, which each run says for itself.
+_CURRENCY = "price.currency"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A metric of a case: both values, and the verdict on B over A; None where none was asked for."""
+    """A metric of a case: both values, and the verdict on the two; None where none was asked for.
+
+    `unit`: that of the values as they are stored; of a cost the currency.
+    """
 
     metric: str
     unit: str
@@ -44,17 +40,17 @@ class Row:
 
     @property
     def shown_unit(self) -> str:
-        """The unit that a person reads: a cost has its run's currency."""
-        shown_unit = metric_of(self.metric).shown_unit
-        return self.unit if shown_unit == _CURRENCY else shown_unit
+        """The unit that a person reads."""
+        return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
 
 
 @dataclass(frozen=True)
 class ComparedCase:
     """One deployment of each side under a load of a scenario.
 
-    `starts`: those of each side that count; blocks where a server was not restarted (`are_starts`).
-    `why_none`: why no metric of it gets a verdict; `notes`: what a reader has to know of it besides.
+    `deployment`: its label, or `b against a` where they differ. `starts`: those of each side that count;
+    blocks where a server was not restarted. `why_none`: why no metric of it gets a verdict; `notes`: what a
+    reader has to know of it besides.
     """
 
     deployment: str
@@ -105,27 +101,80 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
     """
     terms = terms or CompareTerms()
     sides = open_sides(str(a), str(b))
-    cases, left_out = cases_of(*sides)
-    check_common(a, b, cases, left_out)
-    runs = sides[0].run, sides[1].run
-    asked = [question_of(case.pair, name, terms.margin_share) for case in cases for name in terms.metrics]
+    pairs, left_out = pairs_of(*sides)
+    asked = [question_of(pair, name, terms.margin_share) for pair in pairs for name in terms.metrics]
+    return compare_pairs(
+        sides, pairs, left_out, terms.metrics, asked, others=value_names(), margin_share=terms.margin_share
+    )
+
+
+def compare_pairs(
+    sides: tuple[Side, Side],
+    pairs: Sequence[Pair],
+    left_out: Sequence[LeftOut],
+    metrics: Sequence[str],
+    asked: Sequence[Question],
+    *,
+    others: Sequence[str] = (),
+    margin_share: float = 0.0,
+) -> Comparison:
+    """Decide what is asked of each pair and metric, in that order, as one family, and put values beside it.
+
+    `others` are metrics whose values are shown without a verdict.
+    """
     verdicts = decide(asked)
-    # In the order in which they were asked: case by case, each with all metrics.
     told = iter(verdicts)
-    compared = tuple(_compared(case, {name: next(told) for name in terms.metrics}) for case in cases)
-    pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in cases))
+    cases = tuple(_case(pair, {name: next(told) for name in metrics}, others) for pair in pairs)
+    (first, second), shown = sides, dict.fromkeys(row.metric for case in cases for row in case.rows)
     return Comparison(
-        a=str(a),
-        b=str(b),
-        how=PAIRED if runs[0] is runs[1] else NOT_INTERLEAVED,
-        margin_share=terms.margin_share,
-        metrics=terms.metrics,
+        a=first.text,
+        b=second.text,
+        how=_PAIRED if first.run is second.run else _NOT_INTERLEAVED,
+        margin_share=margin_share,
+        metrics=tuple(metrics),
         family=sum(verdict.kind != "none" for verdict in verdicts),
-        differences=differences(*runs, pairs),
-        distrust=reasons_of(cases, list(dict.fromkeys(row.metric for case in compared for row in case.rows))),
-        cases=compared,
+        differences=differences(first.run, second.run, list(dict.fromkeys((c.a, c.b) for c in cases))),
+        distrust=reasons_of(pairs, list(shown)),
+        cases=cases,
         left_out=tuple(left_out),
     )
+
+
+def _case(pair: Pair, verdicts: dict[str, Verdict], others: Sequence[str]) -> ComparedCase:
+    a, b = pair.groups
+    rows = [_row(pair, name, verdicts.get(name)) for name in dict.fromkeys([*verdicts, *others])]
+    have = (
+        row for row in rows if row.verdict or row.a.value.mean is not None or row.b.value.mean is not None
+    )
+    return ComparedCase(
+        a.deployment if a.deployment == b.deployment else f"{b.deployment} against {a.deployment}",
+        a.scenario,
+        a.load,
+        a.deployment,
+        b.deployment,
+        (len(a.counted), len(b.counted)),
+        pair.why_none,
+        notes_of(pair),
+        tuple(have),
+        all(run.is_restarted(group.deployment) for _, run, group in pair.sides),
+    )
+
+
+def _row(pair: Pair, metric: str, verdict: Verdict | None) -> Row:
+    first, second = (side_value(run, group, metric) for _, run, group in pair.sides)
+    marks = marks_of_pair(pair, metric) if verdict else ()
+    return Row(metric, _unit(metric, pair), first, second, verdict, marks)
+
+
+def _unit(metric: str, pair: Pair) -> str:
+    """Return a metric's stored unit, of a cost the currency, or both currencies."""
+    unit = metric_of(metric).unit
+    prices = [run.record.price for run in pair.runs if unit == _CURRENCY]
+    found = [price.currency for price in prices if price and price.gpu_hour is not None]
+    return " and ".join(dict.fromkeys(found)) or unit
+
+
+# --- in words --------------------------------------------------------------------------------------
 
 
 def verdict_line(comparison: Comparison) -> str:
@@ -144,40 +193,6 @@ def verdict_text(metric: str, verdict: Verdict, margin_share: float) -> str:
         return f"none: {verdict.why}"
     word = word_of(metric, verdict, margin_share)
     return f"B {word}" if verdict.kind in ("better", "worse") else word
-
-
-def _compared(case: Case, verdicts: dict[str, Verdict]) -> ComparedCase:
-    names = [*verdicts, *(name for name in value_names() if name not in verdicts)]
-    rows = [_row(case, name, verdicts.get(name)) for name in names]
-    return ComparedCase(
-        case.deployment,
-        case.a.scenario,
-        case.a.load,
-        case.a.deployment,
-        case.b.deployment,
-        (len(case.a.counted), len(case.b.counted)),
-        case.pair.why_none,
-        case.notes,
-        tuple(row for row in rows if row.verdict or row.a.mean is not None or row.b.mean is not None),
-        all(run.is_restarted(group.deployment) for _, run, group in case.pair.sides),
-    )
-
-
-def _row(case: Case, metric: str, verdict: Verdict | None) -> Row:
-    first, second = side_values(case.pair, metric)
-    marks = marks_of_pair(case.pair, metric) if verdict else ()
-    return Row(metric, _unit(metric, *case.pair.runs), first, second, verdict, marks)
-
-
-def _unit(name: str, first: Run, second: Run) -> str:
-    unit = metric_of(name).unit
-    if unit != _CURRENCY:
-        return unit
-    prices = {"A": first.record.price, "B": second.record.price}
-    found = {side: price.currency for side, price in prices.items() if price and price.gpu_hour is not None}
-    if len(set(found.values())) == 1:
-        return next(iter(found.values()))
-    return ", ".join(f"{side} in {currency}" for side, currency in found.items()) or unit
 
 
 def to_builtins(comparison: Comparison) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 Facts as they were recorded. What changes with every start (ports, directories, instants) is left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -24,12 +24,14 @@ _HARDWARE = (
 _SOFTWARE_OF_DEVICE = ("driver", "cuda")
 # Of the moment, and of no consequence by itself.
 _PASSING = ("clock", "selftest", "machine.load_1min", "machine.boot_id", "host")
+# Tells one device from another of the same kind.
+_SAME_KIND = ("swap_bytes", "uuid", "index", "notes")
 # The kernel reserves another part of the same memory after an update.
 _SAME_MEMORY = 0.02
-_SAME_KIND = ("swap_bytes", "uuid", "index", "notes")
 _ARGV = "argv "
 # Where the server listens, and what tells its container from others: each start has its own.
 _OWN_OF_START = ("port", "name", "label")
+_Facts = dict[tuple[Kind, str], str]
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,31 @@ class Difference:
     b: str | None
     where: str = ""
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self) -> tuple[str, str, str]:
         """Return what, a and b as a person reads them."""
         what = f"{self.what} ({self.where})" if self.where else self.what
-        return what, *(NOTHING if side is None else side for side in (self.a, self.b))
+        return what, NOTHING if self.a is None else self.a, NOTHING if self.b is None else self.b
 
 
-def differences(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
+def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
     """Return what differs between two runs (which may be one) and between their compared deployments.
 
-    What was set and is said again by the server's flags stands once, as a setting.
+    Sorted by kind. What was set and is said again by the server's flags stands once, as a setting.
     """
-    return each_once([*_of_runs(a, b), *_of_deployments(a, b, pairs)])
-
-
-def each_once(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Return differences in the order of their kinds; of two that say the same the first."""
-    ordered = sorted(found, key=lambda each: KINDS.index(each.kind))
-    once = {each.cells(): each for each in reversed(ordered)}
-    return tuple(each for each in ordered if once[each.cells()] is each)
+    where: dict[Difference, list[str]] = {}
+    for first, second in labels:
+        facts = [{**_facts(run), **_launch_facts(run, label)} for run, label in ((a, first), (b, second))]
+        is_one_engine = a.deployments[first].engine == b.deployments[second].engine
+        for each in _unlike(*facts):
+            # Of two engines all of the command line differs, and says nothing.
+            if is_one_engine or not each.what.startswith(_ARGV):
+                where.setdefault(each, []).append(first)
+    once: dict[tuple[str, ...], Difference] = {}
+    for each in sorted(where, key=lambda each: KINDS.index(each.kind)):
+        of_some = several(where[each]) if len(where[each]) < len(labels) else ""
+        told = replace(each, where=of_some)
+        once.setdefault(told.cells(), told)
+    return tuple(once.values())
 
 
 def hardware_differs(a: Run, b: Run) -> str | None:
@@ -72,10 +80,8 @@ def hardware_differs(a: Run, b: Run) -> str | None:
         return None
     if not all("machine" in run.record.environment for run in (a, b)):
         return "the hardware of one of them is not recorded"
-    found = [each for each in _of_runs(a, b) if each.kind == "hardware" and _matters(each)]
-    if not found:
-        return None
-    return "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in found[:3])
+    found = [each for each in _unlike(_facts(a), _facts(b)) if each.kind == "hardware" and _matters(each)]
+    return "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in found[:3]) or None
 
 
 def _matters(difference: Difference) -> bool:
@@ -84,35 +90,21 @@ def _matters(difference: Difference) -> bool:
         return False
     if not difference.what.endswith("memory_bytes") or difference.a is None or difference.b is None:
         return True
-    sizes = sorted(float(each) if each.isdecimal() else 0.0 for each in (difference.a, difference.b))
-    return sizes[0] < sizes[1] * (1 - _SAME_MEMORY)
+    least, most = sorted(float(each) if each.isdecimal() else 0.0 for each in (difference.a, difference.b))
+    return least < most * (1 - _SAME_MEMORY)
 
 
-# --- of the runs -----------------------------------------------------------------------------------
-
-_Facts = dict[tuple[Kind, str], str]
-_Told = tuple[Kind, str, str | None, str | None]
-
-
-def _unlike(a: _Facts, b: _Facts) -> Iterator[_Told]:
-    """Yield kind, name and both values of each fact that is not the same."""
-    for kind, what in dict.fromkeys([*a, *b]):
-        first, second = a.get((kind, what)), b.get((kind, what))
-        if first != second:
-            yield kind, what, first, second
-
-
-def _of_runs(a: Run, b: Run) -> Iterator[Difference]:
-    return (Difference(*each) for each in _unlike(_facts(a), _facts(b)))
+def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
+    return [Difference(*key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 
 def _facts(run: Run) -> _Facts:
+    """Return the facts of a run: its settings and its environment."""
     found: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
     for key, value in flat(run.record.environment):
         if not key.startswith(_PASSING):
             found[_kind(key), key] = str(value)
-    found["settings", "status"] = run.record.status
-    return found
+    return {**found, ("settings", "status"): run.record.status}
 
 
 def _kind(key: str) -> Kind:
@@ -122,78 +114,44 @@ def _kind(key: str) -> Kind:
     return "hardware" if topic == "machine" and name in _HARDWARE else "versions"
 
 
-# --- of the deployments ----------------------------------------------------------------------------
-
-
-def _of_deployments(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> Iterator[Difference]:
-    where: dict[_Told, list[str]] = {}
-    for first, second in pairs:
-        is_one_engine = a.deployments[first].engine == b.deployments[second].engine
-        for each in _unlike(_launch_facts(a, first), _launch_facts(b, second)):
-            # Of two engines all of the command line differs, and says nothing.
-            if is_one_engine or not each[1].startswith(_ARGV):
-                where.setdefault(each, []).append(first)
-    for told, labels in where.items():
-        yield Difference(*told, "" if len(labels) == len(pairs) else several(labels))
-
-
 def _launch_facts(run: Run, label: str) -> _Facts:
-    """Return facts of a deployment: as planned, then as its starts were made, each value of them once."""
-    deployment = run.deployments[label]
-    records = run.starts_of(label)
-    parts = {
+    """Return the facts of a deployment: as planned, then as its starts were made, each value once."""
+    deployment, records = run.deployments[label], run.starts_of(label)
+    planned = {
+        "quantization": deployment.quantization,
         "engine": msgspec.to_builtins(deployment.terms),
         deployment.engine: msgspec.to_builtins(deployment.options),
     }
-    planned = {key: str(value) for key, value in flat(parts) if value is not None}
-    flags = {"engine": deployment.engine, "quantization": deployment.quantization}
-    found: _Facts = {
-        ("flags", key): value for key, value in {**flags, **planned, **_argv_facts(records)}.items()
-    }
-    for field in ("resolved", "environment", "weights", "image"):
-        kind: Kind = "versions" if field == "image" else "flags"
-        facts = [pair for record in records for pair in getattr(record, field).items()]
-        for key in dict.fromkeys(key for key, value in facts if value is not None and not is_secret(key)):
-            values = [str(value) for name, value in facts if name == key and value is not None]
-            found[kind, f"{field} {key}"] = _once(values)
-    if versions := [record.version for record in records if record.version]:
-        found["versions", "server version"] = _once(versions)
-    return found
+    found: _Facts = {("flags", "engine"): deployment.engine}
+    found |= {("flags", key): str(value) for key, value in flat(planned) if value is not None}
+    values: dict[tuple[Kind, str], list[str]] = {}
+    for record in records:
+        parts = {field: getattr(record, field) for field in ("resolved", "environment", "weights", "image")}
+        for field, facts in {**parts, "server": {"version": record.version or None}}.items():
+            kind: Kind = "versions" if field in ("image", "server") else "flags"
+            for key, value in facts.items():
+                if value is not None and not is_secret(key):
+                    values.setdefault((kind, f"{field} {key}"), []).append(str(value))
+    joined = {key: ", ".join(dict.fromkeys(each)) for key, each in values.items()}
+    return {**found, **_arguments(records), **joined}
 
 
-def _once(values: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(values))
-
-
-def _argv_facts(records: Sequence[StartRecord]) -> dict[str, str]:
-    """Return the server's arguments but those that differ from one start to the next."""
-    each = [_arguments(record) for record in records if record.argv]
-    names = dict.fromkeys(name for arguments in each for name in arguments)
-    values = {name: {arguments.get(name) for arguments in each} for name in names}
-    return {f"{_ARGV}{name}": found.pop() or "given" for name, found in values.items() if len(found) == 1}
-
-
-def _arguments(record: StartRecord) -> Mapping[str, str]:
-    """Return flags with their values (empty: none), and words without a flag by their place."""
-    found: dict[str, str] = {}
-    words = list(record.argv)
-    flag = None
-    for place, word in enumerate(words):
-        if word.startswith("-") and not _is_number(word):
-            flag, equals, value = word.partition("=")
-            found[flag] = f"{found[flag]} {value}".strip() if flag in found else value
-            flag = None if equals else flag
-        elif flag is not None:
-            found[flag] = f"{found[flag]} {word}".strip()
-            flag = None
-        else:
-            found["program" if not place else f"word {place}"] = word
+def _arguments(records: Sequence[StartRecord]) -> _Facts:
+    """Return the server's flags with what follows each, but those that differ from start to start."""
+    values: dict[str, list[str]] = {}
+    started = [record for record in records if record.argv]
+    for record in started:
+        found, flag = {"program": ""}, "program"
+        for word in record.argv:
+            is_flag = word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()
+            name, _, value = word.partition("=")
+            flag = name if is_flag else flag
+            found[flag] = f"{found.get(flag, '')} {value if is_flag else word}".strip()
+        for flag, value in found.items():
+            if flag.strip("-") not in _OWN_OF_START and record.name not in value:
+                values.setdefault(flag, []).append(value)
     return {
-        name: value
-        for name, value in found.items()
-        if name.strip("-") not in _OWN_OF_START and record.name not in value
+        ("flags", f"{_ARGV}{flag}"): each[0] or "given"
+        for flag, each in values.items()
+        if len(each) == len(started) and len(set(each)) == 1
     }
-
-
-def _is_number(word: str) -> bool:
-    return word[1:].replace(".", "", 1).isdecimal()

@@ -5,30 +5,24 @@ interval does not decide is inconclusive, as is one that NEW does not have: what
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from scipy.special import stdtrit
+
 from harness.contracts import GateTerms
 from harness.errors import UserError
-from reports.data.run import Run
 from reports.measures.metrics import METRICS, check_metric_name, metric_of
-from reports.measures.written import plural
-from reports.stats.family import Question, Verdict, decide
-from reports.stats.intervals import CONFIDENCE, Estimate
-from reports.two_runs.differences import Difference, differences
-from reports.two_runs.side_values import (
-    Mark,
-    Reason,
-    SideValue,
-    marks_of_pair,
-    reasons_of,
-    side_value,
-    side_values,
-)
-from reports.two_runs.sides import Case, LeftOut, cases_of, check_common, open_sides
-from reports.verdicts.pairs import estimate_of, why_not
-from reports.words.verdict_words import family_text
+from reports.measures.written import NOTHING, plural
+from reports.stats.family import Question
+from reports.stats.intervals import Estimate
+from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
+from reports.two_runs.side_values import with_marks
+from reports.two_runs.sides import LeftOut, open_sides, pairs_of
+from reports.verdicts.pairs import Pair, estimate_of, why_not
+from reports.words.verdict_words import family_text, ratio_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
@@ -36,88 +30,77 @@ NAMES = ("BASE", "NEW")
 # With more further repeats it is not worth saying how many.
 MOST_REPEATS = 100
 _TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
-_OUTCOMES: dict[str, Outcome] = {"better": "pass", "worse": "fail"}
 _WORST_LAST: tuple[Outcome, ...] = ("pass", "inconclusive", "fail")
 
 
 @dataclass(frozen=True)
 class GatedCase:
-    """One deployment of each side under a load of a scenario.
+    """A case with what came out of it. `why`: why it is inconclusive.
 
-    `regression` within [`low`, `high`] at `confidence`: how much worse NEW is, as a ratio above 1 where it is
-    worse (`is_ratio`), else as a difference above 0; None without an interval. `why`: why it is inconclusive.
-    `more_repeats`: how many more of each side would be likely to decide it; None where that is not known.
+    The verdict of its row has how much worse NEW is, with its interval: a ratio above 1 where it is worse,
+    of a share a difference above 0. It has no row where NEW has no such case. `more_repeats`: how many more
+    of each side would be likely to decide it; None where that is not known.
     """
 
-    deployment: str
-    scenario: str
-    load: str
+    case: ComparedCase
     outcome: Outcome
-    base: SideValue
-    new: SideValue
-    is_ratio: bool
-    why: str | None
-    regression: float | None = None
-    low: float | None = None
-    high: float | None = None
-    confidence: float = CONFIDENCE
-    starts: int = 0
+    why: str | None = None
     more_repeats: int | None = None
-    notes: tuple[str, ...] = ()
-    marks: tuple[Mark, ...] = ()
-
-    def regression_text(self, metric: str) -> str:
-        """Return `1.031x [1.012, 1.050]`, of a share `+0.50 [-0.10, +1.10] %`; empty without an interval."""
-        if self.regression is None or self.low is None or self.high is None:
-            return ""
-        values = (self.regression, self.low, self.high)
-        if self.is_ratio:
-            mean, low, high = (f"{value:.3f}" for value in values)
-            return f"{mean}x [{low}, {high}]"
-        row = metric_of(metric)
-        mean, low, high = (f"{value * row.shown_scale:+.2f}" for value in values)
-        return f"{mean} [{low}, {high}] {row.shown_unit}"
 
     @property
-    def name(self) -> str:
-        return ", ".join((self.deployment, self.scenario, self.load))
+    def row(self) -> Row | None:
+        return self.case.rows[0] if self.case.rows else None
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Return BASE, NEW and how much NEW is worse, each with its marks.
+
+        For instance `101 [99, 104] ▲ 1`, `1.03x [1.01, 1.05]`, of a share `+0.50 [-0.10, +1.10] %`.
+        """
+        row = self.row
+        if row is None:
+            return NOTHING, NOTHING, NOTHING
+        base, new = (with_marks(side.text(row.metric), side.marks) for side in (row.a, row.b))
+        worse = ratio_text(row.metric, row.verdict) if row.verdict else ""
+        return base, new, with_marks(worse or NOTHING, row.marks)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What came out for all cases that BASE has; `left_out`: what only NEW has.
+    """What came out of all cases that BASE has. `compared`: BASE as A, NEW as B.
 
     `outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW was
-    begun. `family`: how many verdicts were decided together. `distrust`: what the marks stand for.
+    begun.
     """
 
-    base: str
-    new: str
+    compared: Comparison
     metric: str
     max_regression_share: float
     outcome: Outcome
     created_at: str
-    is_interleaved: bool
-    family: int
-    differences: tuple[Difference, ...]
-    distrust: tuple[Reason, ...]
     cases: tuple[GatedCase, ...]
-    left_out: tuple[LeftOut, ...]
 
     @property
     def summary(self) -> str:
         """The verdict in one line."""
-        limit = f"{100 * self.max_regression_share:g} %"
-        total = plural(len(self.cases), "case")
-        family = family_text(self.family)
+        limit, total = f"{100 * self.max_regression_share:g} %", plural(len(self.cases), "case")
+        family, count = family_text(self.compared.family), self.count(self.outcome)
         if self.outcome == "pass":
             return f"PASS: {self.metric} is not worse by more than {limit} in {total} ({family})"
-        count = self.count(self.outcome)
         if self.outcome == "fail":
             return f"FAIL: {self.metric} is worse by more than {limit} in {count} of {total} ({family})"
-        whys = dict.fromkeys(case.why for case in self.cases if case.outcome == "inconclusive")
-        why = next(iter(whys)) if len(whys) == 1 else "each with its reason above"
+        whys = {each.why for each in self.cases if each.outcome == "inconclusive"}
+        why = whys.pop() if len(whys) == 1 else "each with its reason above"
         return f"INCONCLUSIVE: {self.metric} is not decided in {count} of {total}: {why}"
+
+    @property
+    def limit_text(self) -> str:
+        """Return `1.05x`; `1.053x (5 % less)` where worse is less; of a share `+5 %`."""
+        percent = f"{100 * self.max_regression_share:g} %"
+        if metric_of(self.metric).is_additive:
+            return f"+{percent}"
+        less = f" ({percent} less)" if _is_of_less(self.metric) else ""
+        return f"{limit_of(GateTerms(self.metric, self.max_regression_share)):.4g}x{less}"
 
     @property
     def exit_code(self) -> int:
@@ -125,7 +108,7 @@ class Gate:
         return EXIT_CODES[self.outcome]
 
     def count(self, outcome: Outcome) -> int:
-        return sum(case.outcome == outcome for case in self.cases)
+        return sum(each.outcome == outcome for each in self.cases)
 
 
 def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None) -> Gate:
@@ -135,88 +118,51 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     nothing of the two can be compared.
     """
     terms = terms or GateTerms()
-    check_metric(terms.metric)
-    check_limit(terms)
+    check_terms(terms)
     sides = open_sides(str(base), str(new))
-    found, left_out = cases_of(*sides, NAMES)
-    check_common(base, new, found, left_out)
-    runs = sides[0].run, sides[1].run
-    verdicts = decide([_question(case, terms) for case in found])
-    cases = [_gated(case, verdict, terms) for case, verdict in zip(found, verdicts, strict=True)]
-    cases += [_unseen(runs[0], each, terms) for each in left_out if each.side != NAMES[1]]
-    pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in found))
-    return Gate(
-        base=str(base),
-        new=str(new),
-        metric=terms.metric,
-        max_regression_share=terms.max_regression_share,
-        outcome=max((case.outcome for case in cases), key=_WORST_LAST.index),
-        created_at=runs[1].record.created_at,
-        is_interleaved=runs[0] is runs[1],
-        family=sum(verdict.kind != "none" for verdict in verdicts),
-        differences=differences(*runs, pairs),
-        distrust=reasons_of(found, [terms.metric]),
-        cases=tuple(cases),
-        left_out=tuple(each for each in left_out if each.side == NAMES[1]),
-    )
-
-
-def _question(case: Case, terms: GateTerms) -> Question:
-    """Ask whether NEW is worse, counted from the limit: an interval below 0 is all within it."""
-    estimate = _regression(case, terms.metric)
-    shifted = estimate and replace(estimate, mean=estimate.mean - limit_of(terms))
-    return Question(shifted, "lower", 0.0, why_not(case.pair, terms.metric))
-
-
-def _regression(case: Case, metric: str) -> Estimate | None:
-    return estimate_of(case.pair, metric, is_inverse=metric_of(metric).better == "higher")
-
-
-def _gated(case: Case, verdict: Verdict, terms: GateTerms) -> GatedCase:
-    base, new = side_values(case.pair, terms.metric)
-    outcome, why, more = _OUTCOMES.get(verdict.kind, "inconclusive"), verdict.why, None
-    estimate = _regression(case, terms.metric)
-    if verdict.kind == "unknown" and estimate:
-        more = more_repeats(estimate, limit_of(terms), verdict.confidence)
-        why = f"needs about {plural(more, 'more repeat')}" if more else _TOO_CLOSE
+    pairs, left_out = pairs_of(*sides, NAMES)
+    asked = [_question(pair, terms.metric) for pair in pairs]
+    only_new = [each for each in left_out if each.side == NAMES[1]]
+    compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked)
     limit = limit_of(terms)
-    low, ratio, high = (
-        None if value is None else value * math.exp(limit) if verdict.is_log else value + limit
-        for value in (verdict.low, verdict.ratio, verdict.high)
-    )
-    return GatedCase(
-        case.deployment,
-        case.a.scenario,
-        case.a.load,
-        outcome,
-        base,
-        new,
-        is_ratio=not metric_of(terms.metric).is_additive,
-        why=why,
-        regression=ratio,
-        low=low,
-        high=high,
-        confidence=verdict.confidence,
-        starts=verdict.k,
-        more_repeats=more,
-        notes=case.notes,
-        marks=marks_of_pair(case.pair, terms.metric),
+    cases = [_gated(case, each, limit) for case, each in zip(compared.cases, asked, strict=True)]
+    cases += [_unseen(each) for each in left_out if each not in only_new]
+    return Gate(
+        compared,
+        terms.metric,
+        terms.max_regression_share,
+        outcome=max((each.outcome for each in cases), key=_WORST_LAST.index),
+        created_at=sides[1].run.record.created_at,
+        cases=tuple(cases),
     )
 
 
-def _unseen(base: Run, left_out: LeftOut, terms: GateTerms) -> GatedCase:
+def _question(pair: Pair, metric: str) -> Question:
+    """Ask how much worse NEW is: NEW over BASE where less is better, else BASE over NEW."""
+    estimate = estimate_of(pair, metric, is_inverse=metric_of(metric).better == "higher")
+    return Question(estimate, "lower", 0.0, why_not(pair, metric))
+
+
+def _gated(case: ComparedCase, asked: Question, limit: float) -> GatedCase:
+    """Decide a case by where its interval lies: all of it within the limit, all beyond, or on both sides."""
+    verdict, estimate = case.rows[0].verdict, asked.estimate
+    assert verdict is not None
+    if verdict.kind == "none" or estimate is None:
+        return GatedCase(case, "inconclusive", verdict.why)
+    low, high = estimate.interval(verdict.confidence)
+    if high < limit or low > limit:
+        return GatedCase(case, "pass" if high < limit else "fail")
+    more = more_repeats(estimate, limit, verdict.confidence)
+    why = f"needs about {plural(more, 'more repeat')}" if more else _TOO_CLOSE
+    return GatedCase(case, "inconclusive", why, more)
+
+
+def _unseen(each: LeftOut) -> GatedCase:
     """Return a case of BASE that has no partner."""
-    key = left_out.deployment, left_out.scenario, left_out.load
-    group = next(group for group in base.groups if group.key == key)
-    is_absent = left_out.side == NAMES[0]
-    return GatedCase(
-        *key,
-        outcome="inconclusive",
-        base=side_value(base, group, terms.metric),
-        new=SideValue(None, None, None, False, 0, 0, left_out.why),
-        is_ratio=not metric_of(terms.metric).is_additive,
-        why=f"NEW has no {left_out.what}" if is_absent else left_out.why,
-    )
+    why = f"NEW has no {each.what}" if each.side == NAMES[0] else each.why
+    labels = each.deployment, NOTHING
+    case = ComparedCase(each.deployment, each.scenario, each.load, *labels, (0, 0), why, (), ())
+    return GatedCase(case, "inconclusive", why)
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
@@ -226,58 +172,36 @@ def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | N
     error of a mean falls with the square root of the repeats, and its degrees of freedom grow in proportion.
     None: more than MOST_REPEATS.
     """
-    distance = abs(estimate.mean - limit)
-    for more in range(1, MOST_REPEATS + 1):
-        k = estimate.k + more
-        expected = Estimate(
-            distance,
-            estimate.error * math.sqrt(estimate.k / k),
-            estimate.df * (k - 1) / (estimate.k - 1),
-            k,
-            is_log=False,
-        )
-        if expected.interval(confidence)[0] > 0:
-            return more
-    return None
+    more = np.arange(1, MOST_REPEATS + 1)
+    errors = estimate.error * np.sqrt(estimate.k / (estimate.k + more))
+    df = estimate.df * (estimate.k + more - 1) / (estimate.k - 1)
+    distance = abs(estimate.mean - (math.log(limit) if estimate.is_log else limit))
+    enough = more[stdtrit(df, 0.5 + confidence / 2) * errors < distance]
+    return int(enough[0]) if len(enough) else None
 
 
 def gate_to_builtins(gate: Gate) -> dict[str, Any]:
     """Return the gate as plain JSON values, in stored units."""
-    return {**asdict(gate), "exit_code": gate.exit_code}
+    made = asdict(gate)
+    return {**made.pop("compared"), **made, "exit_code": gate.exit_code}
 
 
 # --- what can be gated, and by how much ------------------------------------------------------------
 
 
-def check_metric(name: str) -> None:
-    """Raise UserError for a metric that does not exist, or of which nothing worse can be told by a share."""
+def check_terms(terms: GateTerms) -> None:
+    """Raise UserError for a metric of which nothing worse can be told by a share, and for a limit that lets
+    everything pass: nothing loses more than all it has."""
+    name, share = terms.metric, terms.max_regression_share
     check_metric_name(name, "gate.metric")
-    metric = metric_of(name)
-    if metric.better == "-":
-        raise UserError(
-            f"gate.metric={name}: more of it is neither better nor worse; choose from {_gateable()}"
-        )
     if not _is_gateable(name):
-        raise UserError(
-            f"gate.metric={name}: is compared by its difference, which a share does not limit; "
-            f"choose from {_gateable()}"
-        )
-
-
-def check_limit(terms: GateTerms) -> None:
-    """Raise UserError where it lets everything pass: nothing loses more than all it has."""
-    share = terms.max_regression_share
-    if _is_of_less(terms) and share >= 1:
-        raise UserError(
-            f"gate.max_regression={100 * share:g}%: {terms.metric} cannot fall by more than 100 %; "
-            "give less, such as 5%"
-        )
-
-
-def _is_of_less(terms: GateTerms) -> bool:
-    """Return whether worse is less of it, by a ratio."""
-    metric = metric_of(terms.metric)
-    return metric.better == "higher" and not metric.is_additive
+        why = "more of it is neither better nor worse"
+        if metric_of(name).better != "-":
+            why = "is compared by its difference, which a share does not limit"
+        metrics = (f"{each.name}.p95" if each.is_distribution else each.name for each in METRICS)
+        raise UserError(f"gate.metric={name}: {why}; choose from {', '.join(filter(_is_gateable, metrics))}")
+    if share >= 1 and _is_of_less(name):
+        raise UserError(f"gate.max_regression={100 * share:g}%: {name} cannot fall by more than 100 %")
 
 
 def _is_gateable(name: str) -> bool:
@@ -285,28 +209,15 @@ def _is_gateable(name: str) -> bool:
     return metric.better != "-" and (not metric.is_additive or metric.unit == "share")
 
 
-def _gateable() -> str:
-    return ", ".join(
-        f"{metric.name}.p95" if metric.is_distribution else metric.name
-        for metric in METRICS
-        if _is_gateable(metric.name)
-    )
+def _is_of_less(name: str) -> bool:
+    """Return whether worse is less of it, by a ratio."""
+    return metric_of(name).better == "higher" and not metric_of(name).is_additive
 
 
 def limit_of(terms: GateTerms) -> float:
-    """Return the limit on the estimate's scale: 5 % are 1.05 times the time, 0.95 times the rate (as
-    logarithms), or 0.05 of a share."""
+    """Return the greatest regression that passes: for 5 % a ratio of 1.05, of a rate of 1 / 0.95, and 0.05
+    of a share."""
     share = terms.max_regression_share
     if metric_of(terms.metric).is_additive:
         return share
-    return -math.log1p(-share) if _is_of_less(terms) else math.log1p(share)
-
-
-def limit_text(metric: str, max_regression_share: float) -> str:
-    """Return `1.05x`; `1.053x (5 % less)` where worse is less; of a share `+5 %`."""
-    limit, percent = limit_of(GateTerms(metric, max_regression_share)), f"{100 * max_regression_share:g} %"
-    if metric_of(metric).is_additive:
-        return f"+{percent}"
-    if metric_of(metric).better == "higher":
-        return f"{math.exp(limit):.4g}x ({percent} less)"
-    return f"{1 + max_regression_share:g}x"
+    return 1 / (1 - share) if _is_of_less(terms.metric) else 1 + share

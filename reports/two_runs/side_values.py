@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import findings_of, marks_between, marks_of
+from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import RATES, Finding
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate, has_interval, span
-from reports.measures.written import NOTHING, shown
-from reports.two_runs.sides import Case
+from reports.measures.over_starts import Aggregate, aggregate, shorter_half
+from reports.measures.written import NOTHING, span_text, supported
 from reports.verdicts.pairs import Pair
 
 # What goes by how long answers are, besides what needs equal lengths.
@@ -40,67 +39,44 @@ class Reason:
 
 @dataclass(frozen=True)
 class SideValue:
-    """One side's value in its stored unit: the mean over k starts and n observations.
+    """One side's value over its starts, in its stored unit, and its marks."""
 
-    Beside it stands its 95 % interval [low, high], or (`is_range`) the least and the greatest. None or 0
-    where it is absent, and `why` then says why.
-    """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    is_range: bool
-    k: int
-    n: int
-    why: str | None = None
+    value: Aggregate
     marks: tuple[Mark, ...] = ()
 
     def text(self, metric: str, *, has_why: bool = False) -> str:
         """Return `104.9 [98.1, 112.2]`, or `104.9 (98.1–112.2)` with a range, without unit and marks."""
-        if self.mean is None:
-            return f"{NOTHING} ({self.why})" if self.why and has_why else NOTHING
-        if self.low is None or self.high is None:
-            return shown(metric, self.mean)
-        low, high = (_end(metric, end) for end in (self.low, self.high))
-        return f"{shown(metric, self.mean)} " + (f"({low}–{high})" if self.is_range else f"[{low}, {high}]")
-
-
-def _end(metric: str, value: float) -> str:
-    return f"−{shown(metric, -value)}" if value < 0 else shown(metric, value)
+        found = self.value
+        if found.mean is None:
+            return f"{NOTHING} ({found.why})" if found.why and has_why else NOTHING
+        return f"{supported(metric, found.mean, shorter_half(found))} {span_text(metric, found)}".rstrip()
 
 
 def side_value(run: Run, group: Group, metric: str) -> SideValue:
-    """Return what of one side's value is shown."""
+    """Return one side's value of a metric; one that is not there has no marks."""
     found = aggregate(run, group, metric)
-    low, high = span(found) or (None, None)
-    is_range = low is not None and not has_interval(found)
-    marks = marked(marks_of(run, group, metric)) if found.mean is not None else ()
-    return SideValue(found.mean, low, high, is_range, found.k, found.n, found.why, marks)
+    return SideValue(found, _marks(marks_of(run, group, metric)) if found.mean is not None else ())
 
 
-def side_values(pair: Pair, metric: str) -> tuple[SideValue, SideValue]:
-    """Return what is shown of both."""
-    first, second = (side_value(run, group, metric) for _, run, group in pair.sides)
-    return first, second
-
-
-def marked(found: Iterable[Finding]) -> tuple[Mark, ...]:
-    """Return findings as marks, each once, in order."""
+def _marks(found: Iterable[Finding]) -> tuple[Mark, ...]:
     return tuple(dict.fromkeys(Mark(each.check, each.title) for each in found))
 
 
+def with_marks(said: str, marks: Sequence[Mark]) -> str:
+    """Return `104.9 ▲ 2`: text with how many marks it bears."""
+    return f"{said} {mark_text(marks)}".rstrip()
+
+
 def marks_of_pair(pair: Pair, metric: str) -> tuple[Mark, ...]:
-    """Return the marks of a comparison of the two on a metric."""
-    (_, run, first), (_, other, second) = pair.sides
-    if pair.is_paired:
-        return marked(marks_between(run, first, second, metric))
-    name = metric.partition(".")[0]
-    own = (each for each in _of_two_runs(pair) if not each.metrics or name in each.metrics)
-    return marked([*marks_of(run, first, metric), *marks_of(other, second, metric), *own])
+    """Return the marks of a comparison of the two on a metric: of either value, and of both together."""
+    own = [each for _, run, group in pair.sides for each in marks_of(run, group, metric)]
+    return _marks([*own, *(each for each in _of_two_runs(pair) if _bears_on(each, [metric]))])
 
 
 def _of_two_runs(pair: Pair) -> Iterator[Finding]:
     """Yield what the checks of neither run can see, named as the checks that find it within a run."""
+    if pair.is_paired:
+        return
     if why := pair.other_answers:
         yield Finding(
             "output_lengths_differ",
@@ -119,27 +95,26 @@ def _of_two_runs(pair: Pair) -> Iterator[Finding]:
         )
 
 
-def reasons_of(cases: Sequence[Case], metrics: Sequence[str]) -> tuple[Reason, ...]:
+def reasons_of(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Reason, ...]:
     """Return what the checks of either run found on these values, and what tells the runs apart."""
-    remedies: dict[tuple[str, str], str] = {}
-    sides: dict[tuple[str, str], set[str]] = {}
-    for case in cases:
-        for name, each in _findings(case.pair, metrics):
-            remedies.setdefault((each.check, each.title), each.remedy)
-            sides.setdefault((each.check, each.title), set()).add(name)
-    return tuple(Reason(*key, remedy, tuple(sorted(sides[key]))) for key, remedy in remedies.items())
+    found: dict[tuple[str, str], tuple[str, set[str]]] = {}
+    for pair in pairs:
+        of_both = [(pair.names, each) for each in _of_two_runs(pair)]
+        for names, each in [*_of_either(pair), *of_both]:
+            if _bears_on(each, metrics):
+                _, sides = found.setdefault((each.check, each.title), (each.remedy, set()))
+                sides.update(names)
+    return tuple(Reason(*key, remedy, tuple(sorted(sides))) for key, (remedy, sides) in found.items())
 
 
-def _findings(pair: Pair, metrics: Sequence[str]) -> Iterator[tuple[str, Finding]]:
-    """Yield findings, each with the name of the side whose run has it."""
-    asked = {metric.partition(".")[0] for metric in metrics}
+def _of_either(pair: Pair) -> Iterator[tuple[tuple[str, ...], Finding]]:
+    """Yield the findings about the cells of each side, with its name."""
     for name, run, group in pair.sides:
         cells = {cell.number for cell in group.counted}
         for each in findings_of(run):
-            touches = not each.cells or not cells.isdisjoint(each.cells)
-            if cells and touches and (not each.metrics or asked & set(each.metrics)):
-                yield name, each
-    if not pair.is_paired:
-        for each in _of_two_runs(pair):
-            if not each.metrics or asked & set(each.metrics):
-                yield from ((name, each) for name in pair.names)
+            if cells and (not each.cells or not cells.isdisjoint(each.cells)):
+                yield (name,), each
+
+
+def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:
+    return not found.metrics or any(metric.partition(".")[0] in found.metrics for metric in metrics)

@@ -1,9 +1,5 @@
-"""The two sides of a comparison: which runs and deployments are meant, and what both have, case by case.
+"""The two sides of a comparison: which runs and deployments are meant, and what both have. No verdicts."""
 
-A case is a deployment of each side under the same load of the same scenario. Decides no verdict.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +7,16 @@ from harness.contracts import Load
 from harness.errors import UserError
 from reports.data.cells import Group
 from reports.data.run import Run, open_run
+from reports.measures.written import several
 from reports.two_runs.differences import hardware_differs
 from reports.verdicts.pairs import Names, Pair
 
 
 @dataclass(frozen=True)
 class Side:
-    """A run, and the label of the one deployment of it that is meant; None: all."""
+    """A run, and the label of the one deployment of it that is meant; None: all. `text`: as it was given."""
 
+    text: str
     run: Run
     label: str | None = None
 
@@ -33,31 +31,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One case. `notes`: what a reader has to know of it that no check of either run can have found."""
-
-    pair: Pair
-    notes: tuple[str, ...]
-
-    @property
-    def a(self) -> Group:
-        return self.pair.groups[0]
-
-    @property
-    def b(self) -> Group:
-        return self.pair.groups[1]
-
-    @property
-    def deployment(self) -> str:
-        """Its label, or both where they differ, the second first: it is what is asked about."""
-        if self.a.deployment == self.b.deployment:
-            return self.a.deployment
-        return f"{self.b.deployment} against {self.a.deployment}"
-
-
-@dataclass(frozen=True)
 class LeftOut:
-    """A deployment, scenario and load of one side, or of both, that is not compared, and why."""
+    """A deployment, scenario and load of one side, or of both (`A and B`), that is not compared, and why."""
 
     side: str
     deployment: str
@@ -78,19 +53,14 @@ def open_sides(a: str, b: str) -> tuple[Side, Side]:
 
     Raises StoreError where a run cannot be read, UserError for a search and for an unknown deployment.
     """
-    (path, first), (other_path, second) = _split(a), _split(b)
+    (path, label), (other_path, other_label) = _split(a), _split(b)
     run = open_run(path)
     other = run if other_path.resolve() == path.resolve() else open_run(other_path)
-    for text, each in ((a, run), (b, other)):
-        if each.record.search is not None:
-            raise UserError(
-                f"{text}: is a search, which tried other loads on each start; its page compares them"
-            )
-    sides = Side(run, _label(run, a, first)), Side(other, _label(other, b, second))
-    pair = _like(sides[0], sides[1], a), _like(sides[1], sides[0], b)
-    if other is run and pair[0].label == pair[1].label:
+    first, second = _side(a, run, label), _side(b, other, other_label)
+    first, second = _alike(first, second), _alike(second, first)
+    if other is run and first.label == second.label:
         raise UserError(f"{a}, {b}: are the same starts; give another run, or two deployments: DIR:LABEL")
-    return pair
+    return first, second
 
 
 def _split(text: str) -> tuple[Path, str | None]:
@@ -102,24 +72,26 @@ def _split(text: str) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _label(run: Run, text: str, asked: str | None) -> str | None:
+def _side(text: str, run: Run, asked: str | None) -> Side:
+    if run.record.search is not None:
+        raise UserError(f"{text}: is a search, which tried other loads on each start; its page compares them")
     if asked is None or asked in run.deployments:
-        return asked
+        return Side(text, run, asked)
     by_slug = [label for label, deployment in run.deployments.items() if deployment.slug == asked]
-    if len(by_slug) == 1:
-        return by_slug[0]
-    raise UserError(f"{text}: no such deployment; {run.path} has {_listed(run)}")
+    if len(by_slug) != 1:
+        raise UserError(f"{text}: no such deployment; {run.path} has {_listed(run)}")
+    return Side(text, run, by_slug[0])
 
 
-def _like(side: Side, other: Side, text: str) -> Side:
-    """Return one deployment where the other side is one: of the same label, or the only one there is."""
+def _alike(side: Side, other: Side) -> Side:
+    """Return one deployment where the other side is one: that of the same label, or the only one."""
     if side.label is not None or other.label is None:
         return side
-    if other.label in side.run.deployments:
-        return Side(side.run, other.label)
-    if len(side.run.deployments) == 1:
-        return Side(side.run, next(iter(side.run.deployments)))
-    raise UserError(f"{text}: say which deployment is compared with {other.label}: {_listed(side.run)}")
+    found = [label for label in side.labels if label == other.label] or side.labels
+    if len(found) != 1:
+        listed = _listed(side.run)
+        raise UserError(f"{side.text}: say which deployment is compared with {other.label}: {listed}")
+    return Side(side.text, side.run, found[0])
 
 
 def _listed(run: Run) -> str:
@@ -129,62 +101,48 @@ def _listed(run: Run) -> str:
 # --- what both have --------------------------------------------------------------------------------
 
 
-def cases_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Case], list[LeftOut]]:
-    """Return all cases of both sides, in the order of a's, and what is left out."""
+def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], list[LeftOut]]:
+    """Return what both sides have under the same load of a scenario, in a's order, and what is left out.
+
+    Raises UserError where they have nothing in common, with the reason.
+    """
     whole, rest = _why_none(a, b, names), b.groups
-    cases, left_out = [], []
+    pairs, left_out = [], []
     for group in a.groups:
-        other = _partner(group, rest, is_same_label=a.label is None)
+        fitting = [each for each in rest if _key(each, a) == _key(group, a)]
+        # The same load, else one that is called so and has other bounds.
+        other = min(fitting, key=lambda each: _load(each) != _load(group), default=None)
         if other is None:
             left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
             continue
         rest.remove(other)
-        if why := _why_not_comparable(group, other):
+        if why := _why_unlike(group, other):
             left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
-            cases.append(_case(Pair(names, (a.run, b.run), (group, other), whole)))
+            pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
     left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest]
-    return cases, left_out
+    if not pairs:
+        raise UserError(f"{a.text} and {b.text} cannot be compared: {_nothing_in_common(left_out)}")
+    return pairs, left_out
 
 
-def _case(pair: Pair) -> Case:
-    notes = [] if pair.has_same_seeds else ["other seeds: not the same conversations on both sides"]
-    if _load(pair.groups[0]) != _load(pair.groups[1]):
-        notes.append("other bounds of the load; see what differs")
-    return Case(pair, tuple(notes))
-
-
-def _partner(group: Group, others: Sequence[Group], *, is_same_label: bool) -> Group | None:
-    """Return the group of the same load; else the only one whose load is called so, with other bounds."""
-    fitting = [
-        other
-        for other in others
-        if _scenario(other) == _scenario(group)
-        and _load(other).label == _load(group).label
-        and (not is_same_label or other.deployment == group.deployment)
-    ]
-    same = [other for other in fitting if _load(other) == _load(group)]
-    return same[0] if same else fitting[0] if len(fitting) == 1 else None
-
-
-def _scenario(group: Group) -> tuple[str, str]:
-    return group.cells[0].planned.scenario.name, group.scenario
+def _key(group: Group, side: Side) -> tuple[str | None, ...]:
+    """Return what two groups must share; their deployment too, unless one of each side was named."""
+    label = group.deployment if side.label is None else None
+    return label, group.cells[0].planned.scenario.name, group.scenario, _load(group).label
 
 
 def _load(group: Group) -> Load:
     return group.cells[0].load
 
 
-def _why_not_comparable(a: Group, b: Group) -> str | None:
+def _why_unlike(a: Group, b: Group) -> str | None:
     if a.model != b.model:
         return f"other models: {a.model} and {b.model}"
     first, second = (group.cells[0].planned.scenario.options for group in (a, b))
-    said = [
-        f"{name} {first.get(name)} and {second.get(name)}"
-        for name in {**first, **second}
-        if first.get(name) != second.get(name)
-    ]
-    return f"other scenario options: {', '.join(said)}" if said else None
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    said = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
+    return f"other scenario options: {said}" if said else None
 
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
@@ -195,17 +153,19 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
     return hardware_differs(a.run, b.run)
 
 
-def check_common(a: str | Path, b: str | Path, cases: Sequence[Case], left_out: Sequence[LeftOut]) -> None:
-    """Raise UserError where two sides have no case in common, with the reason."""
-    if cases:
-        return
-    whys = list(dict.fromkeys(each.why for each in left_out if " and " in each.side))
-    why = "; ".join(whys[:3])
-    if not why:
-        listed = [f"{each.side} has {each.what}" for each in left_out[:4]]
-        more = f", and {len(left_out) - 4} more" if len(left_out) > 4 else ""
-        why = (
-            f"no deployment, scenario and load in common ({'; '.join(listed)}{more}); "
-            "DIR:DEPLOYMENT compares deployments of other names"
-        )
-    raise UserError(f"{a} and {b} cannot be compared: {why}")
+def _nothing_in_common(left_out: list[LeftOut]) -> str:
+    if whys := [each.why for each in left_out if " and " in each.side]:
+        return several(whys, "; ")
+    listed = several([f"{each.side} has {each.what}" for each in left_out], "; ")
+    return (
+        f"no deployment, scenario and load in common ({listed}); "
+        "DIR:DEPLOYMENT compares deployments of other names"
+    )
+
+
+def notes_of(pair: Pair) -> tuple[str, ...]:
+    """Return what a reader has to know of a pair that no check of either run can have found."""
+    notes = [] if pair.has_same_seeds else ["other seeds: not the same conversations on both sides"]
+    if _load(pair.groups[0]) != _load(pair.groups[1]):
+        notes.append("other bounds of the load; see what differs")
+    return tuple(notes)

@@ -113,7 +113,7 @@ COST = "cost_per_million_output_tokens"
 
 @pytest.mark.parametrize(
     ("prices", "unit"),
-    [((EUR, EUR), "EUR"), ((EUR, None), "EUR"), ((EUR, Price()), "EUR"), ((EUR, USD), "A in EUR, B in USD")],
+    [((EUR, EUR), "EUR"), ((EUR, None), "EUR"), ((EUR, Price()), "EUR"), ((EUR, USD), "EUR and USD")],
 )
 def test_a_cost_has_the_currency_of_its_run(
     tmp_path: Path, prices: tuple[Price | None, Price | None], unit: str

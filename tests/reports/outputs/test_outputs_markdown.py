@@ -15,9 +15,8 @@ from harness.store import store
 from reports import open_run
 from reports.checks.examine import examine
 from reports.checks.finding import Finding
-from reports.outputs import as_markdown
+from reports.outputs import as_markdown, gfm
 from reports.outputs.as_markdown import markdown_text
-from reports.two_runs import gfm
 
 TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
 

@@ -18,9 +18,9 @@ from harness.cli.compare_text import print_gate
 from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from reports import gate_runs, gate_to_builtins
+from reports.outputs.gate_files import junit_text, markdown_text
 from reports.stats.intervals import Estimate
-from reports.two_runs.gate import check_metric, limit_text, more_repeats
-from reports.two_runs.gate_files import junit_text, markdown_text
+from reports.two_runs.gate import check_terms, more_repeats
 from reports.two_runs.side_values import Mark
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
@@ -50,9 +50,10 @@ def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
     [case] = gated(tmp_path, new=tuple(1.2 * value for value in (100 / 1.1, 100, 110)),
                    base=(100 / 1.1, 100, 110)).cases  # fmt: skip
     # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
-    assert case.regression == pytest.approx(1.2, rel=1e-4)
-    assert (case.low, case.high) == pytest.approx((1.2 / 1.2412, 1.2 * 1.2412), rel=1e-3)
-    assert case.regression_text("ttft_s.p50") == "1.200x [0.967, 1.489]"
+    verdict = case.row.verdict
+    assert verdict.ratio == pytest.approx(1.2, rel=1e-4)
+    assert (verdict.low, verdict.high) == pytest.approx((1.2 / 1.2412, 1.2 * 1.2412), rel=1e-3)
+    assert case.cells[2] == "1.20x [0.97, 1.49]"
 
 
 def test_worse_is_above_one_whichever_way_the_metric_is_better(tmp_path):
@@ -60,7 +61,7 @@ def test_worse_is_above_one_whichever_way_the_metric_is_better(tmp_path):
     halves = [rows_of(100, 16) for _ in range(3)]
     wholes = [rows_of(100, 32) for _ in range(3)]
     gate = gated(tmp_path, wholes, halves, GateTerms("output_tokens_per_s"))
-    assert gate.cases[0].regression == pytest.approx(2.0, rel=1e-3)
+    assert gate.cases[0].row.verdict.ratio == pytest.approx(2.0, rel=1e-3)
     assert gate.outcome == "fail"
 
 
@@ -71,9 +72,9 @@ def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
         [rows_of(100, 16, output_tokens=count) for _ in range(3)] for count in (1000, round(1000 * share))
     )
     gate = gated(tmp_path, base, new, GateTerms("output_tokens_per_s", 0.05))
-    assert gate.cases[0].regression == pytest.approx(1 / share, rel=1e-3)
+    assert gate.cases[0].row.verdict.ratio == pytest.approx(1 / share, rel=1e-3)
     assert gate.outcome == outcome
-    assert limit_text("output_tokens_per_s", 0.05) == "1.053x (5 % less)"
+    assert gate.limit_text == "1.053x (5 % less)"
 
 
 def test_a_limit_that_lets_everything_pass_is_refused(tmp_path):
@@ -91,8 +92,8 @@ def with_failures(failed):
 def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
     """From 100 % to 92 % is worse by 8 percentage points."""
     gate = gated(tmp_path, [with_failures(0)] * 3, [with_failures(4)] * 3, GateTerms("success_share", limit))
-    assert gate.cases[0].regression == pytest.approx(0.08)
-    assert gate.cases[0].regression_text("success_share") == "+8.00 [+8.00, +8.00] %"
+    assert gate.cases[0].row.verdict.ratio == pytest.approx(0.08)
+    assert gate.cases[0].cells[2].startswith("+8.0 [+8.0, +8.0] %")
     assert gate.outcome == outcome
 
 
@@ -103,7 +104,7 @@ def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
 )  # fmt: skip
 def test_metrics_that_cannot_be_gated_are_refused(name, why):
     with pytest.raises(UserError, match=re.escape(why)) as caught:
-        check_metric(name)
+        check_terms(GateTerms(name))
     assert str(caught.value).startswith(f"gate.metric={name}: ")
 
 
@@ -113,10 +114,10 @@ def test_metrics_that_cannot_be_gated_are_refused(name, why):
 def test_needed_repeats_are_the_fewest_whose_expected_interval_separates():
     """Deviation 0.06, 0.05 from the limit: t(7) x 0.06 / sqrt(8) = 0.0502, t(8) x 0.06 / sqrt(9) = 0.0461."""
     seen = Estimate(mean=0.10, error=0.06 / math.sqrt(4), df=3.0, k=4, is_log=True)
-    assert more_repeats(seen, 0.05, 0.95) == 5
-    assert more_repeats(replace(seen, mean=0.0), 0.05, 0.95) == 5
-    assert more_repeats(replace(seen, mean=0.0501), 0.05, 0.95) is None
-    assert more_repeats(seen, 0.05, 0.99) > 5
+    assert more_repeats(seen, math.exp(0.05), 0.95) == 5
+    assert more_repeats(replace(seen, mean=0.0), math.exp(0.05), 0.95) == 5
+    assert more_repeats(replace(seen, mean=0.0501), math.exp(0.05), 0.95) is None
+    assert more_repeats(seen, math.exp(0.05), 0.99) > 5
 
 
 def test_a_ratio_on_the_limit_needs_more_than_a_hundred(tmp_path):
@@ -161,10 +162,10 @@ def test_one_failed_case_fails_the_whole_and_all_are_one_family(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY, B: STEADY, "tgi fp16": STEADY})
     sides_run(tmp_path / "new", {A: STEADY, B: SLOWER, "sglang fp16": STEADY})
     gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
-    outcomes = [(case.deployment, case.outcome) for case in gate.cases]
+    outcomes = [(case.case.deployment, case.outcome) for case in gate.cases]
     assert outcomes == [(A, "pass"), (B, "fail"), ("tgi fp16", "inconclusive")]
-    assert (gate.outcome, gate.family) == ("fail", 2)
-    assert [each.why for each in gate.left_out] == ["only NEW has it"]
+    assert (gate.outcome, gate.compared.family) == ("fail", 2)
+    assert [each.why for each in gate.compared.left_out] == ["only NEW has it"]
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +182,8 @@ def test_what_new_does_not_have_is_inconclusive(unseen):
     assert (seen.outcome, other.outcome, other.why) == (
         "pass", "inconclusive", "NEW has no vllm fp16, chat_multi_turn, 1 user",
     )  # fmt: skip
-    assert (unseen.exit_code, unseen.left_out) == (3, ())
-    assert other.base.mean == pytest.approx(0.1005, rel=1e-3)
+    assert (unseen.exit_code, unseen.compared.left_out) == (3, ())
+    assert other.cells == ("–", "–", "–")
     assert unseen.summary == f"INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases: {other.why}"
     [suite] = ElementTree.fromstring(junit_text(unseen))
     assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
@@ -204,11 +205,11 @@ def test_what_has_other_options_in_new_is_inconclusive(tmp_path):
 def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
     case = unseen.cases[0]
     failed = Mark("requests_failed", "Requests failed")
-    assert failed not in case.base.marks
-    assert failed in case.new.marks
-    assert set(case.new.marks) <= set(case.marks)
+    assert failed not in case.row.a.marks
+    assert failed in case.row.b.marks
+    assert set(case.row.b.marks) <= set(case.row.marks)
     said = printed(300, print_gate, unseen)
-    remedies = [reason.remedy for reason in unseen.distrust if reason.check == failed.check]
+    remedies = [reason.remedy for reason in unseen.compared.distrust if reason.check == failed.check]
     assert remedies
     told = " ".join(said.split())
     [suite] = ElementTree.fromstring(junit_text(unseen))
@@ -244,7 +245,7 @@ def test_junit_has_a_test_case_for_each_case(hostile):
     passed, failed, unsure = suite.findall("testcase")
     assert list(passed) == []
     assert failed[0].tag == "failure"
-    assert "NEW worse by 1.100x" in failed[0].get("message")
+    assert "NEW worse by 1.10x" in failed[0].get("message")
     assert unsure[0].tag == "skipped"
     assert "needs more than 100 more repeats" in unsure[0].get("message")
     assert suite.find("system-out").text.splitlines()[-1] == hostile.summary
@@ -286,9 +287,9 @@ def test_the_terminal_ends_with_the_verdict_in_one_line(hostile):
 
 
 def test_more_cases_ask_more_of_each(hostile, tmp_path):
-    alone = gated(tmp_path, new=ON_THE_LIMIT).cases[0]
-    among_three = hostile.cases[2]
-    assert among_three.regression == pytest.approx(alone.regression)
+    alone = gated(tmp_path, new=ON_THE_LIMIT).cases[0].row.verdict
+    among_three = hostile.cases[2].row.verdict
+    assert among_three.ratio == pytest.approx(alone.ratio)
     assert among_three.confidence > alone.confidence == pytest.approx(0.95)
     assert among_three.low < alone.low < alone.high < among_three.high
 

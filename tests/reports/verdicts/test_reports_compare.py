@@ -18,9 +18,8 @@ from harness.store import store
 from reports import compare_runs, to_builtins, write_comparison
 from reports.data.run import open_run
 from reports.page.compare_page import comparison_page
-from reports.two_runs.differences import Difference, each_once
 from reports.two_runs.side_values import Mark
-from reports.two_runs.sides import cases_of, open_sides
+from reports.two_runs.sides import notes_of, open_sides, pairs_of
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.pairs import estimate_of, why_not
 
@@ -43,7 +42,7 @@ def two_runs(folder, a=STEADY, b=STEADY, a_has=None, b_has=None, label=A, terms=
 
 def cases(a, b):
     """What two sides have in common, without their values."""
-    return cases_of(*open_sides(str(a), str(b)))
+    return pairs_of(*open_sides(str(a), str(b)))
 
 
 def case_of(folder, a=STEADY, b=STEADY, a_has=None, b_has=None):
@@ -60,7 +59,7 @@ def case_of(folder, a=STEADY, b=STEADY, a_has=None, b_has=None):
 def test_two_runs_are_compared_by_welchs_test_on_logarithms(tmp_path):
     found = two_runs(tmp_path, AROUND_100, AROUND_200)
     row = row_of(found)
-    assert (row.a.mean, row.b.mean) == pytest.approx((0.1, 0.2))
+    assert (row.a.value.mean, row.b.value.mean) == pytest.approx((0.1, 0.2))
     # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
     assert row.verdict.ratio == pytest.approx(2.0, rel=1e-4)
     assert (row.verdict.low, row.verdict.high) == pytest.approx((1.6114, 2.4823), rel=1e-3)
@@ -82,9 +81,9 @@ def test_two_deployments_of_one_run_are_compared_in_pairs_of_a_block(tmp_path):
 
 
 def test_a_side_has_the_mean_over_its_starts_with_its_interval(tmp_path):
-    side = row_of(two_runs(tmp_path, AROUND_100, STEADY)).a
+    side = row_of(two_runs(tmp_path, AROUND_100, STEADY)).a.value
     half = 4.3027 * math.log(1.1) / math.sqrt(3)
-    assert (side.low, side.high) == pytest.approx((0.1 * math.exp(-half), 0.1 * math.exp(half)), rel=1e-3)
+    assert side.interval == pytest.approx((0.1 * math.exp(-half), 0.1 * math.exp(half)), rel=1e-3)
     assert (side.k, side.n) == (3, 3 * REQUESTS)
 
 
@@ -110,7 +109,7 @@ def test_all_verdicts_shown_are_one_family(tmp_path):
 def test_other_values_have_intervals_and_no_ratio(tmp_path):
     row = row_of(two_runs(tmp_path), "tpot_s.p50")
     assert row.verdict is None
-    assert row.a.low is not None
+    assert row.a.value.interval is not None
 
 
 # --- what belongs together -------------------------------------------------------------------------
@@ -123,7 +122,7 @@ def test_a_deployment_is_named_by_label_or_slug(tmp_path):
     slug = made[label].slug
     for name in (label, slug):
         [found], _ = cases(f"{run}:{name}", f"{run}:{B}")
-        assert found.a.deployment == label
+        assert found.groups[0].deployment == label
 
 
 def test_a_colon_may_be_part_of_a_directory_and_of_a_label(tmp_path):
@@ -131,7 +130,7 @@ def test_a_colon_may_be_part_of_a_directory_and_of_a_label(tmp_path):
     made = {label: replace(deployment("openai", "-"), label=label)}
     run = sides_run(tmp_path / "a:b", {label: STEADY, B: STEADY}, made=made)
     [found], _ = cases(f"{run}:{label}", f"{run}:{B}")
-    assert found.a.deployment == label
+    assert found.groups[0].deployment == label
     assert [side.label for side in open_sides(f"{run}:{label}", f"{run}:{B}")] == [label, B]
 
 
@@ -145,7 +144,7 @@ def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path
     run, only = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}), sides_run(tmp_path / "o", {A: STEADY})
     for label in (A, B):
         [found], _ = cases(f"{run}:{label}", only)
-        assert (found.a.deployment, found.b.deployment) == (label, A)
+        assert (found.groups[0].deployment, found.groups[1].deployment) == (label, A)
     third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
     with pytest.raises(UserError, match=f"say which deployment is compared with tgi fp16: {A}, {B}"):
         open_sides(str(run), f"{third}:tgi fp16")
@@ -155,7 +154,7 @@ def test_loads_of_one_side_are_left_out(tmp_path):
     for name, users in (("a", 2), ("b", 9)):
         sides_run(tmp_path / name, {A: STEADY}, loads=[Load(concurrency=1), Load(concurrency=users)])
     found, left_out = cases(tmp_path / "a", tmp_path / "b")
-    assert [case.a.load for case in found] == ["1 user"]
+    assert [pair.groups[0].load for pair in found] == ["1 user"]
     assert [(each.side, each.what) for each in left_out] == [
         ("A", f"{A}, chat_multi_turn, 2 users"),
         ("B", f"{A}, chat_multi_turn, 9 users"),
@@ -164,8 +163,8 @@ def test_loads_of_one_side_are_left_out(tmp_path):
 
 def test_a_load_with_other_bounds_is_compared_and_marked(tmp_path):
     found = case_of(tmp_path, b_has={"loads": [Load(concurrency=1, duration_s=20.0)]})
-    assert found.notes == ("other bounds of the load; see what differs",)
-    assert found.pair.why_none is None
+    assert notes_of(found) == ("other bounds of the load; see what differs",)
+    assert found.why_none is None
 
 
 OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
@@ -211,9 +210,9 @@ def machine(**device):
 def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
     a_has = {"start": {"prompt_tokens": {"user": 13}}}
     found = case_of(tmp_path, AROUND_100, AROUND_200, a_has, b_has)
-    assert why_not(found.pair, "ttft_s.p50") == why
-    estimate = estimate_of(found.pair, "ttft_s.p50")
-    if found.pair.runs[1].start_records[0].attached:
+    assert why_not(found, "ttft_s.p50") == why
+    estimate = estimate_of(found, "ttft_s.p50")
+    if found.runs[1].start_records[0].attached:
         assert estimate is None, "blocks on one server say nothing of starts"
     else:
         assert estimate.shown == pytest.approx(2.0, rel=1e-4)
@@ -226,7 +225,7 @@ def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
 )  # fmt: skip
 def test_another_device_of_the_same_kind_is_the_same_hardware(tmp_path, device, is_other):
     found = case_of(tmp_path, a_has={"environment": machine()}, b_has={"environment": machine(**device)})
-    assert (found.pair.why_none is not None) is is_other
+    assert (found.why_none is not None) is is_other
 
 
 def prompts_of(tokens):
@@ -241,14 +240,14 @@ def prompts_of(tokens):
      (205, "at 1 user, turn 1, A 200.0 against B 205.0 tokens: another tokenizer or chat template")],
 )  # fmt: skip
 def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
-    found = case_of(tmp_path, prompts_of(200), prompts_of(tokens)).pair
+    found = case_of(tmp_path, prompts_of(200), prompts_of(tokens))
     assert found.why_none == (why and f"their prompts are not the same: {why}")
     both = sides_run(tmp_path / "r", {A: prompts_of(200), B: prompts_of(tokens)})
-    assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].pair.why_none is None) is (why is None)
+    assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].why_none is None) is (why is None)
 
 
 def test_prompts_of_other_conversations_are_compared_on_average(tmp_path):
-    found = case_of(tmp_path, prompts_of(200), prompts_of(205), b_has={"seed": 70}).pair
+    found = case_of(tmp_path, prompts_of(200), prompts_of(205), b_has={"seed": 70})
     assert found.why_none == "their prompts have other lengths: 200.0 and 205.0 tokens"
 
 
@@ -278,7 +277,7 @@ def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go
 def test_a_faster_side_that_played_further_turns_has_the_same_lengths(tmp_path):
     """The turns that both answered are the same; those beyond are longer."""
     more = [rows_of(100 + k) + further(k) for k in range(3)]
-    assert case_of(tmp_path, STEADY, more).pair.why_none is None
+    assert case_of(tmp_path, STEADY, more).why_none is None
 
 
 def further(k):
@@ -296,7 +295,6 @@ def test_two_starts_show_values_and_no_verdict(tmp_path):
 
 def test_two_starts_have_their_range_beside_the_mean(tmp_path):
     side = row_of(two_runs(tmp_path, (80, 120), (200, 201))).a
-    assert (side.low, side.high, side.is_range) == pytest.approx((0.08, 0.12, True))
     assert side.text("ttft_s.p50") == "98.0 (80.0–120.0)"
 
 
@@ -305,12 +303,12 @@ def test_blocks_on_a_server_that_was_not_restarted_have_a_range_and_no_ratio(tmp
     found = two_runs(tmp_path, (80, 100, 120, 90, 110), (200,) * 5, a_has=has, b_has=has)
     assert found.cases[0].starts_text == "5 blocks each"
     row = row_of(found)
-    assert (row.a.low, row.a.high, row.a.is_range, row.a.k) == pytest.approx((0.08, 0.12, True, 5))
+    assert row.a.text("ttft_s.p50").endswith(" (80.0–120.0)")
     assert row.verdict.ratio is None
 
 
 def test_repeats_that_are_not_shared_have_no_seeds_in_common(tmp_path):
-    pair = case_of(tmp_path).pair
+    pair = case_of(tmp_path)
     first, second = pair.groups
     odd = replace(
         second,
@@ -324,13 +322,13 @@ def test_repeats_that_are_not_shared_have_no_seeds_in_common(tmp_path):
 
 def test_one_start_has_no_interval_and_no_ratio(tmp_path):
     row = row_of(two_runs(tmp_path, (100,), (200,)))
-    assert (row.verdict.ratio, row.a.low) == (None, None)
+    assert (row.verdict.ratio, row.a.value.interval) == (None, None)
 
 
 def test_other_seeds_are_marked(tmp_path):
     found = case_of(tmp_path, b_has={"seed": 70})
-    assert found.notes == ("other seeds: not the same conversations on both sides",)
-    assert found.pair.why_none is None
+    assert notes_of(found) == ("other seeds: not the same conversations on both sides",)
+    assert found.why_none is None
 
 
 @pytest.mark.parametrize("label", ["", f":{A}"])
@@ -350,7 +348,7 @@ def test_a_search_is_refused(tmp_path):
 
 def test_a_percentile_that_starts_lack_says_what_it_needs(tmp_path):
     few = [rows_of(100), rows_of(100, 3), rows_of(100)]
-    why = why_not(case_of(tmp_path, STEADY, few).pair, "ttft_s.p50")
+    why = why_not(case_of(tmp_path, STEADY, few), "ttft_s.p50")
     assert re.fullmatch(r"B: p50 needs n of \d+ or more, here n = 3 \(1 of 3 starts\)", why)
 
 
@@ -402,7 +400,7 @@ def test_memory_of_a_card_and_of_a_host_are_not_compared(tmp_path):
     verdict = row_of(found, "memory_peak_bytes").verdict
     assert (verdict.kind, verdict.ratio) == ("none", None)
     assert verdict.why == "one is measured on a device, the other on the host"
-    pair = case_of(tmp_path / "again", b_has={"start": {"memory_kind": "device"}}).pair
+    pair = case_of(tmp_path / "again", b_has={"start": {"memory_kind": "device"}})
     assert estimate_of(pair, "memory_peak_bytes") is None
     assert row_of(found).verdict.kind == "same"
 
@@ -445,15 +443,12 @@ def test_what_differs_is_told_by_kind(tmp_path):
     ] * 2
 
 
-def test_what_was_set_and_is_told_again_by_its_flag_stands_once(tmp_path):
-    a, b = ({"settings": {"seed": (name,)}, "start": {"argv": ("server", f"--seed={name}")}} for name in "12")
-    found = [Difference("flags", "x", "1", "2"), Difference("settings", "x", "1", "2")]
-    made = two_runs(tmp_path, a_has=a, b_has=b)
-    assert differing(made)["flags", "argv --seed"] == differing(made)["settings", "seed"] == ("1", "2")
-    assert each_once([*found, Difference("flags", "x", "1", "3")]) == (
-        found[1],
-        Difference("flags", "x", "1", "3"),
-    )
+def test_what_was_set_and_is_told_again_by_the_plan_stands_once(tmp_path):
+    for name, threads in (("a", 2), ("b", 3)):
+        made = {B: replace(deployment("vllm", "fp16"), options={"threads": threads})}
+        sides_run(tmp_path / name, {B: STEADY}, made=made, settings={"vllm.threads": (str(threads),)})
+    found = compare_runs(tmp_path / "a", tmp_path / "b", TTFT)
+    assert differing(found) == {("settings", "vllm.threads"): ("2", "3")}
 
 
 def test_flags_are_compared_without_what_each_start_has_of_its_own(tmp_path):

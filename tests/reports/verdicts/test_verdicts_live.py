@@ -103,7 +103,10 @@ def test_the_gate_fails_what_is_ten_percent_slower(place: Place) -> None:
 
 def test_the_gate_is_inconclusive_where_the_limit_is_what_was_seen(place: Place) -> None:
     sides = (f"{place.run_dir}:{name}" for name in (EQUAL, SLOWER))
-    seen = gate_runs(*sides, GateTerms(METRIC)).cases[0].regression
+    row = gate_runs(*sides, GateTerms(METRIC)).cases[0].row
+    assert row
+    assert row.verdict
+    seen = row.verdict.ratio
     assert seen is not None
     code, said = gated(place, SLOWER, f"gate.max_regression={100 * (seen - 1):.6f}%")
     assert (code, "needs more than 100 more repeats" in said) == (3, True)
