@@ -10,9 +10,8 @@ from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.outputs.tables import tables_of
 from reports.verdicts.comparisons import comparisons_of
-from reports.words.answer import answers_of, basis
+from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
-from reports.words.headline import headline
 
 # History: 1: format, run, answer, tables.
 FORMAT = 1

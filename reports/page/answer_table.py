@@ -1,7 +1,7 @@
 """The table of the first screen: a row per deployment, best first, with its ratio to the leader drawn."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.checks.examine import marks_of
@@ -37,79 +37,58 @@ Column = tuple[Html | str, Sequence[Html | str]]
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: `value` gives the aggregate of a metric; `note` stands under the name."""
+    """A row: the values of a deployment by metric. `note` stands under its name."""
 
     label: str
-    value: Callable[[str], Aggregate]
-    group: Group | None = None
+    values: Mapping[str, Aggregate]
     note: str = ""
+    group: Group | None = None
 
 
 def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
     left = [group for group in made.case.groups if group.deployment in made.left_out]
-    lines = [
-        _Line(
-            group.deployment,
-            lambda name, group=group: aggregate(run, group, name),  # type: ignore[misc]
-            group,
-            made.left_out.get(group.deployment, ""),
-        )
-        for group in (*made.groups, *left)
-    ]
-    decided = dict(made.leaders)
-    if made.kind in ("named", "slight"):
-        decided[made.metric] = made.groups[0].deployment
-    metrics = [made.metric, *COLUMNS, *([_PER_CORE] if _use_other_cores(lines) else [])]
-    first, *rest = _columns(run, lines, metrics, decided, at(made.case.load))
-    columns = [first, *_ratios(run, made, lines), *rest]
-    return _table(run, lines, columns, made.groups[0].deployment if decided.get(made.metric) else None)
-
-
-def _use_other_cores(lines: Sequence[_Line]) -> bool:
-    """Say whether the servers kept numbers of cores busy that differ by more than 15 %."""
-    used = [mean for line in lines if (mean := line.value("cores_used").mean)]
-    return bool(used) and max(used) > OTHER_CORES * min(used)
+    names = list(dict.fromkeys((made.metric, *COLUMNS, _PER_CORE)))
+    lines = []
+    for group in (*made.groups, *left):
+        values = {name: aggregate(run, group, name) for name in names}
+        lines.append(_Line(group.deployment, values, made.left_out.get(group.deployment, ""), group))
+    winner = made.leader.deployment if made.leader and made.best else ""
+    used = [mean for line in lines if (mean := line.values["cores_used"].mean)]
+    if not used or max(used) <= OTHER_CORES * min(used):
+        names.remove(_PER_CORE)
+    first, *rest = _columns(run, lines, names, {**made.leaders, made.metric: winner}, at(made.case.load))
+    return _table(run, lines, [first, *_ratios(run, made, lines), *rest], winner)
 
 
 def capacity_table(run: Run, found: Sequence[Capacity]) -> Html:
     """Draw the deployments of a search: the highest load that each kept, and its values there."""
-    ordered = sorted(found, key=lambda each: -(each.estimate.shown if each.estimate else 0.0))
-    lines = [
-        _Line(
-            each.deployment,
-            lambda name, each=each: value_at_highest(run, each, name),  # type: ignore[misc]
-            note=each.why or "",
-        )
-        for each in ordered
-    ]
-    loads = [
-        join([mean_words(each) or "–", tag("span", span_words(each), class_="range")]) for each in ordered
-    ]
-    columns = [("load within SLO", loads), *_columns(run, lines, COLUMNS, {}, "there")]
-    return _table(run, lines, columns, None)
+    lines, loads = [], []
+    for each in sorted(found, key=lambda each: -(each.estimate.shown if each.estimate else 0.0)):
+        values = {name: value_at_highest(run, each, name) for name in COLUMNS}
+        lines.append(_Line(each.deployment, values, each.why or ""))
+        loads.append(join([mean_words(each) or "–", tag("span", span_words(each), class_="range")]))
+    return _table(run, lines, [("load within SLO", loads), *_columns(run, lines, COLUMNS, {}, "there")], "")
 
 
-def _table(run: Run, lines: Sequence[_Line], columns: Sequence[Column], winner: str | None) -> Html:
-    found = looks(run)
-    rows = []
+def _table(run: Run, lines: Sequence[_Line], columns: Sequence[Column], winner: str) -> Html:
+    found, rows = looks(run), []
     for place, line in enumerate(lines):
         note = tag("span", line.note, class_="said") if line.note else ""
         name = join([named(found[line.label]), note])
         if line.label == winner:
             name = tag("span", name, class_="winner")
-        cells = [name, *(cells[place] for _, cells in columns)]
-        rows.append(Row(cells, Of(deployment=line.label)))
+        rows.append(Row([name, *(cells[place] for _, cells in columns)], Of(deployment=line.label)))
     return table(["deployment", *(head for head, _ in columns)], rows, "standing", "Standing")
 
 
 def _columns(
-    run: Run, lines: Sequence[_Line], metrics: Sequence[str], decided: Mapping[str, str], where: str
+    run: Run, lines: Sequence[_Line], names: Sequence[str], decided: Mapping[str, str], where: str
 ) -> list[Column]:
     """Return a column of each metric that a deployment has a value of; the first one says at which load."""
     columns: list[Column] = []
-    for name in dict.fromkeys(metrics):
-        values = [line.value(name) for line in lines]
+    for name in names:
+        values = [line.values[name] for line in lines]
         if columns and all(value.mean is None and value.pooled is None for value in values):
             continue
         cells = []
@@ -130,41 +109,36 @@ def _ratios(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
     ratios = {line.label: ratio for line in lines if (ratio := made.ratio_to_leader(line.label))}
     if not ratios:
         return []
-    low = min(0.9, *(ratio[1] for ratio in ratios.values()))
-    high = max(1.1, *(ratio[2] for ratio in ratios.values()))
-    frame = (max(low, 0.02), min(high, 50.0))
-    found = looks(run)
+    low, high = min(0.9, *(ratio[1] for ratio in ratios.values())), max(1.1, *(r[2] for r in ratios.values()))
+    frame, found = (max(low, 0.02), min(high, 50.0)), looks(run)
     cells: list[Html | str] = []
     for line in lines:
         ratio = ratios.get(line.label)
-        if ratio is not None:
+        figures: Html | str = ""
+        if ratio:
             head, _, ends = ratio_words(ratio[0], ratio[1:], is_told=False).partition(" ")
             figures = tag("span", head, tag("span", ends, class_="range"), class_="figures")
-            cells.append(join([_picture(found[line.label], ratio, frame), figures]))
-        elif line.label == made.groups[0].deployment:
-            cells.append(_picture(found[line.label], (1.0, 1.0, 1.0), frame))
-        else:
-            cells.append("")
+        is_drawn = ratio or line.label == made.groups[0].deployment
+        picture = _picture(found[line.label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
+        cells.append(join([picture, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    level = "together" if len(ratios) > 1 else ""
-    return [(tag("span", f"against the leader, 95 % {level}".rstrip(), title=title), cells)]
+    head = "against the leader, 95 %" + (" together" if len(ratios) > 1 else "")
+    return [(tag("span", head, title=title), cells)]
 
 
 def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:
-    """Draw a dot with its interval, and 1 as a dotted line; the figures beside it say the same."""
+    """Draw a dot with its interval, and 1 as a dotted line; the figures beside it say the same.
+
+    What lies beyond the frame stands at its edge.
+    """
+    low, high = map(math.log, frame)
+    shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
+    at, least, most, one = (5 + (_WIDTH - 10) * min(1.0, max(0.0, share)) for share in shares)
     middle = _HEIGHT / 2
-    at, low, high, one = (_x(value, frame) for value in (*ratio, 1.0))
     return Html(
         f'<svg class="ratio" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
         f'aria-hidden="true" style="stroke:var({look.colour});fill:var({look.colour})">'
         f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="0" y2="{_HEIGHT}"/>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle:g}" y2="{middle:g}" stroke-width="2"/>'
+        f'<line x1="{least:.1f}" x2="{most:.1f}" y1="{middle:g}" y2="{middle:g}" stroke-width="2"/>'
         f'<circle cx="{at:.1f}" cy="{middle:g}" r="4"/></svg>'
     )
-
-
-def _x(ratio: float, frame: tuple[float, float]) -> float:
-    """Return where a ratio stands, in px; one beyond the frame at its edge."""
-    low, high = frame
-    share = math.log(max(ratio, 1e-9) / low) / math.log(high / low)
-    return 5 + (_WIDTH - 10) * min(1.0, max(0.0, share))

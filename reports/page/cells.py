@@ -24,9 +24,11 @@ def mean_cell(run: Run, group: Group, name: str) -> Html:
 
 
 def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
-    """Return a mean with the digits that its interval supports, that interval in brackets (of two starts
-    their range), and how many starts have a value if not all. A percentile
-    that a start lacks is pooled over all and says so. The tooltip has the n, or why there is none."""
+    """Return a mean with the digits its interval supports, and that interval (of two starts their range).
+
+    Says how many starts have a value if not all, and that a percentile is pooled over all where a start lacks
+    it. The tooltip has the n, or why there is no value.
+    """
     if found.mean is None and found.pooled is None:
         return none_cell(found.why or why_missing(name, 0))
     if found.pooled is not None:
@@ -37,10 +39,9 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     each = ", ".join(shown(name, value) for value in found.values)
     title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"
     main = tag("span", supported(name, found.mean, shorter_half(found)), title=title)
-    said = [span_text(name, found)]
-    if found.k < len(found.values):
-        said.append(f"{found.k} of {len(found.values)} {word}s")
-    return join([main, mark, *(tag("span", part, class_="range") for part in said if part)])
+    few = f"{found.k} of {len(found.values)} {word}s" if found.k < len(found.values) else ""
+    said = [tag("span", part, class_="range") for part in (span_text(name, found), few) if part]
+    return join([main, mark, *said])
 
 
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
@@ -70,42 +71,32 @@ def mark_html(found: Sequence[Marking]) -> Html:
     if not found:
         return Html("")
     titles = "; ".join(dict.fromkeys(each.title for each in found))
-    target = found[0].check if len(found) == 1 else ""
-    link = tag(
-        "a",
-        mark_text(found),
-        href=f"#distrust-{target}" if target else "#distrust",
-        class_="doubt",
-        title=titles,
-        aria_label=f"{plural(len(found), 'reason')} to distrust this: {titles}",
-    )
-    return join([" ", link])
+    href = f"#distrust-{found[0].check}" if len(found) == 1 else "#distrust"
+    label = f"{plural(len(found), 'reason')} to distrust this: {titles}"
+    return join([" ", tag("a", mark_text(found), href=href, class_="doubt", title=titles, aria_label=label)])
 
 
 def cell_marks(run: Run, group: Group) -> Html:
-    """Return what is wrong with the cells that a row comes from: `▲ starts 1, 3 suspect`, with each start's
-    reason in the tooltip."""
+    """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
     said = []
     if why := work_of(run).per_token_only.get(group.key):
         said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    found: dict[tuple[str, str], list[Cell]] = {}
     for cell in group.cells:
-        if cell.status != "completed" or cell.validity != "valid":
-            record = run.start_of(cell)
-            start = start_title(run, record) if record else str(cell.planned.repeat + 1)
-            reasons = found.setdefault(_what(cell), {})
-            # A search may have several windows of a start at one load.
-            each = dict.fromkeys(filter(None, (reasons.get(start), cell.reason)))
-            reasons[start] = "; ".join(each)
-    for (words, kind), reasons in found.items():
-        starts = f"start{'s' if len(reasons) > 1 else ''} {', '.join(reasons)}"
-        sign, _, word = words.partition(" ")
-        title = "; ".join(f"start {start}: {why}" for start, why in reasons.items() if why)
-        said.append(tag("span", f"{sign} {starts} {word}", title=title or words, class_=f"said {kind}"))
+        if cell.status != "completed":
+            found.setdefault((f"✕ {cell.status}", "bad"), []).append(cell)
+        elif cell.validity != "valid":
+            mark = ("▲ suspect", "warn") if cell.validity == "suspect" else (f"✕ {cell.validity}", "bad")
+            found.setdefault(mark, []).append(cell)
+    for (word, kind), cells in found.items():
+        starts = {_start(run, cell): cell.reason for cell in cells}
+        sign, _, what = word.partition(" ")
+        text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(starts)} {what}"
+        title = "; ".join(f"start {start}: {why}" for start, why in starts.items() if why)
+        said.append(tag("span", text, title=title or word, class_=f"said {kind}"))
     return join(said)
 
 
-def _what(cell: Cell) -> tuple[str, str]:
-    if cell.status != "completed":
-        return f"✕ {cell.status}", "bad"
-    return ("▲ suspect", "warn") if cell.validity == "suspect" else (f"✕ {cell.validity}", "bad")
+def _start(run: Run, cell: Cell) -> str:
+    record = run.start_of(cell)
+    return start_title(run, record) if record else str(cell.planned.repeat + 1)

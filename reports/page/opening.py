@@ -1,56 +1,56 @@
 """The first screen: the question, the answer, the table to choose from, and the reasons to distrust them."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
+from reports.checks.examine import examine, findings_of
+from reports.checks.finding import Finding
 from reports.data.run import Run
-from reports.measures.written import plural
+from reports.measures.written import plural, several
 from reports.page.answer_table import answer_table, capacity_table
-from reports.page.doubts import doubts, left_out
-from reports.page.markup import Html, join, paragraph, tag, unbroken
+from reports.page.markup import Html, details, join, paragraph, tag, unbroken
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import cases_of_search
 from reports.words.answer import answers_of, basis
 from reports.words.described import question, what_was_run
 from reports.words.said import Said
 
+# Reasons to distrust that fit on a screen; the others are folded.
+_TOLD = 5
+
 
 def opening(run: Run) -> Html:
     """Draw the first screen: question, answer, the table to choose from, and what speaks against it."""
-    asked, ran = unbroken(question(run)), paragraph(unbroken(what_was_run(run)), "sub")
-    said = answers_of(run)
-    tables = list(_tables(run))
-    if len(said) > 1:
-        head = [tag("h1", asked), ran, *_warnings(run)]
-        blocks = [
-            tag("div", _answer(each, "h2"), *tables[place : place + 1], _note(each.note), class_="case")
-            for place, each in enumerate(said)
-        ]
-        return join([*head, *blocks, *tables[len(said) :], _basis(run), doubts(run), left_out(run)])
-    [only] = said
-    kicker = paragraph(asked, "kicker")
-    parts = [kicker, _answer(only, "h1"), ran, *_warnings(run), *tables, _note(only.note), _basis(run)]
-    return join([*parts, doubts(run), left_out(run)])
+    said, tables = answers_of(run), list(_tables(run))
+    is_one, asked = len(said) == 1, unbroken(question(run))
+    parts = [paragraph(asked, "kicker") if is_one else tag("h1", asked), *_warnings(run)]
+    for place, each in enumerate(said):
+        answer = _answer(each, "h1" if is_one else "h2")
+        parts.append(tag("div", answer, *tables[place : place + 1], _note(each.note), class_="case"))
+    decided = f"Bold: decided. {found}" if (found := basis(run)) else ""
+    small: list[Html | str] = [unbroken(what_was_run(run)), decided, _skipped(run)]
+    parts += [*tables[len(said) :], *(paragraph(each) for each in small if each), doubts(run)]
+    return join(parts)
 
 
 def _answer(said: Said, level: str) -> Html:
     """Draw what stands out of an answer, then the rest of it, and when another one should be served."""
     unless = [paragraph(said.unless, "unless")] if said.unless else []
-    return tag("div", tag(level, f"{said.lead}."), paragraph(said.text, "said-so"), *unless, class_="answer")
+    return tag(
+        "div",
+        tag(level, unbroken(f"{said.lead}.")),
+        paragraph(said.text, "said-so"),
+        *unless,
+        class_="answer",
+    )
 
 
 def _note(text: str) -> Html:
     """Draw what would tell more; a command in it is set as one."""
-    if not text:
-        return Html("")
     said, begin, rest = text.partition("bench run ")
     command = [tag("code", begin + rest, class_="command")] if begin else []
-    return paragraph(join([said, *command]), "advice")
-
-
-def _basis(run: Run) -> Html:
-    found = basis(run)
-    return paragraph(f"Bold: decided. {found}") if found else Html("")
+    return paragraph(join([said, *command]), "advice") if text else Html("")
 
 
 def _tables(run: Run) -> Iterator[Html]:
@@ -65,30 +65,40 @@ def _tables(run: Run) -> Iterator[Html]:
 def _warnings(run: Run) -> Iterator[Html]:
     if run.record.stopped_because:
         yield paragraph(f"until ended: {run.record.stopped_because}.", "sub")
-    if cut := _cut(run):
-        how = "is still running" if run.is_going_on else "was cut short"
-        yield tag("div", tag("b", f"This run {how}. "), cut, class_="cut", role="alert")
-
-
-def _cut(run: Run) -> str | None:
-    """What is missing of a run that did not reach its end; None where it did."""
-    if run.record.status == "completed":
-        return None
-    how = {
-        "running": "It has no end on record: bench was killed.",
-        "interrupted": "It was interrupted.",
-    }[run.record.status]
     if run.is_going_on:
-        how = "This is what there is so far; bench writes the report anew at its end."
-    groups = {
-        status: [f"{cell.number:03d}" for cell in run.planned_cells if cell.status == status]
-        for status in ("in flight", "interrupted", "not measured")
-    }
-    said = [
-        f"{status.capitalize()}: {plural(len(numbers), 'cell')} ({', '.join(numbers)})."
-        for status, numbers in groups.items()
-        if numbers
-    ]
-    if said and not run.is_going_on:
-        said.append(f"bench run --resume {shlex.quote(str(run.path))} measures what is missing.")
-    return " ".join([how, *said])
+        said = "This run is still running. ", "bench writes the report again at its end."
+    elif run.record.status != "completed":
+        command = f"bench run --resume {shlex.quote(str(run.path))}"
+        said = "This run was cut short. ", f"{command} measures what is missing."
+    else:
+        return
+    yield tag("div", tag("b", said[0]), said[1], class_="cut", role="alert")
+
+
+def _skipped(run: Run) -> Html | str:
+    whats = [skip.what for skip in run.record.plan.skips]
+    return join([tag("a", "Not run", href="#skipped"), f": {several(whats)}."]) if whats else ""
+
+
+def doubts(run: Run) -> Html:
+    """Draw the reasons to distrust, worst first, the rest of them folded; nothing where there is none."""
+    found = findings_of(run)
+    if not found:
+        return Html("")
+    items = [tag("li", _link(each), f": {_short(each.text)}") for each in found[:_TOLD]]
+    rest = [tag("li", _link(each)) for each in found[_TOLD:]]
+    clean = plural(sum(not seen for seen in examine(run).values()), "check")
+    more = [details(f"{len(rest)} more, and {clean} that found nothing", tag("ul", *rest))] if rest else []
+    title = f"{plural(len(found), 'reason')} to distrust this"
+    return tag("div", tag("h2", title), tag("ul", *items), *more, class_="why-box doubts")
+
+
+def _link(finding: Finding) -> Html:
+    return tag("a", finding.title, href=f"#distrust-{finding.check}")
+
+
+def _short(text: str) -> str:
+    """Return the beginning of what was seen, up to where a sentence, a clause or a list may end."""
+    first = re.split(r"[.;] ", text)[0].rstrip(".")
+    begins = re.match(r".{1,120}(?=, |: | \(|$)", first)
+    return re.sub(r" \([^)]*$", "", begins[0] if begins else first) + "."

@@ -16,10 +16,10 @@ from harness.errors import StoreError
 from harness.store import store
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
+from reports.words.answer import headline
 from reports.words.described import device, loads_words, question
-from reports.words.headline import headline
 
-DIGEST_VERSION = 2
+DIGEST_VERSION = 3
 DIGEST_FILE = "headline.json"
 
 

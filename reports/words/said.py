@@ -10,13 +10,13 @@ HEADLINE_AT_MOST = 160
 class Said:
     """`lead` names what comes out of it ("Serve vllm awq", "No winner"); `text` goes on in full sentences.
 
-    `headline` is all of it in a few words. `unless`: when another one should be served. `note`: what would
-    tell more.
+    `headline` says it in a few words; without it the first sentence does. `unless`: when another one should
+    be served. `note`: what would tell more.
     """
 
     lead: str
     text: str
-    headline: str
+    headline: str = ""
     unless: str = ""
     note: str = ""
 
@@ -46,12 +46,6 @@ def at(load: str) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
-    whole = capital(text)
-    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def told_apart(cases: Sequence[tuple[str, ...]], said: Sequence[Said]) -> list[Said]:

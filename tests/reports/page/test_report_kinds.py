@@ -70,14 +70,14 @@ def _other(cell):
 # What writes each, what its page says at its top, and how many charts it has at least.
 KINDS = {
     "empty": (empty_run, "cut short", 0),
-    "all_failed": (all_failed_run, "None of the 2 cells has a value", 0),
+    "all_failed": (all_failed_run, "No cell has a value that counts", 0),
     "one_request": (one_request, "How does llama_cpp fp16 serve", 1),
     "one_cell": (one_cell, "How does llama_cpp fp16 serve", 4),
     "one_deployment": (lambda path: sweep_run(path, SIX[:1], (1, 4), 2, 10.0), "How does vllm fp16 serve", 8),
     "cut_short": (cut_short, "This run was cut short", 8),
     "two_scenarios": (two_scenarios, "rag", 8),
     "search": (lambda path: write_search(path, [[4, 5, 4], [8, 10, 8]]), "users", 3),
-    "hundred_cells": (hundred_cells, "Too close to call.", 15),
+    "hundred_cells": (hundred_cells, "Too close to call: ", 15),
 }
 
 

@@ -186,18 +186,8 @@ def test_no_number_is_nan(page):
 def test_an_empty_run_says_what_is_missing(tmp_path):
     text = plain(write_report(empty_run(tmp_path)).read_text(encoding="utf-8"))
     assert "This run was cut short." in text
-    assert "Not measured: 1 cell (000)." in text
+    assert f"bench run --resume {tmp_path} measures what is missing." in text
     assert "0 of 1 cell measured" in text
-
-
-def test_a_killed_run_names_the_cell_in_flight(tmp_path):
-    empty_run(tmp_path)
-    store.begin_cell(tmp_path, 0)
-    record = store.read_run(tmp_path)
-    store.write_record(tmp_path / "run.json", replace(record, status="running", ended_at=None))
-    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "It has no end on record: bench was killed." in text
-    assert "In flight: 1 cell (000)." in text
 
 
 def test_a_run_without_any_plan_is_a_page(tmp_path):
@@ -246,7 +236,7 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
 
 
 def test_the_page_names_no_winner_first(page):
-    said = "No winner is named: a verdict needs 3 repeats in which all have a value, here 1."
+    said = "No winner. At 4 users: a verdict needs 3 repeats in which all have a value, here 1."
     assert said in plain(page).partition("Side by side Means")[0]
 
 

@@ -135,7 +135,7 @@ def test_runs_that_cannot_be_read_stand_last_with_the_reason(tmp_path: Path) -> 
     parquet.write_bytes(parquet.read_bytes()[:-20])
     empty_run(tmp_path / "empty")
     rows = rows_of(page_of(tmp_path))
-    assert "No answer: no cell has a value that counts" in rows[0]
+    assert "No answer. No cell has a value that counts" in rows[0]
     said = " ".join(rows[1:])
     assert said.count("cannot be read") == 3
     assert "run.json: damaged (" in said
@@ -208,7 +208,7 @@ def test_what_was_kept_is_made_anew_where_it_may_not_hold(tmp_path: Path, change
 def test_a_directory_that_cannot_be_written_is_read_each_time(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run")
     (path / DIGEST_FILE).mkdir()  # also for one who may write everywhere
-    assert digest(path).headline.startswith("llama_cpp fp16: output tokens/s ")
+    assert digest(path).headline.startswith("llama_cpp fp16. Measured alone at 1 user: output tokens/s ")
     assert not list(path.glob("*.part"))
 
 
