@@ -6,9 +6,18 @@ from functools import partial
 from harness.contracts import ServerTerm
 from harness.store.store import StartRecord
 from reports.data.cells import Group
-from reports.data.machine import Counted, DeviceWindows, device_windows, foreign_share, group_cores
 from reports.data.run import Run
-from reports.data.served import mean_gauge, never_told, pooled, samples_of, total
+from reports.data.samples import (
+    DeviceWindows,
+    device_windows,
+    foreign_share,
+    group_cores,
+    mean_gauge,
+    never_told,
+    pooled,
+    samples_of,
+    total,
+)
 from reports.measures.written import NOTHING, number, several
 from reports.page.drawing.charts import Chart, Part, Section, axis
 from reports.page.drawing.over_time import Course, over_time
@@ -99,7 +108,7 @@ def _by_load(run: Run) -> list[Part]:
 
 def _gauge(run: Run, term: ServerTerm, scale: float, group: Group) -> Shown:
     found = mean_gauge(run, group, term)
-    return below(number(found.mean * scale), f"peak {number(found.peak * scale)}") if found else NOTHING
+    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
 
 
 def _rate(run: Run, term: ServerTerm, per: ServerTerm | None, scale: float, group: Group) -> str:
@@ -147,7 +156,7 @@ def _devices(run: Run) -> list[Part]:
     return listed(
         "Devices in the windows",
         "Means over the windows, then over starts; power is of all the server's devices together. Throttled: "
-        "samples in which the clocks were held down, and what for. New: errors in the windows.",
+        "samples in which the clocks were held down, and what for.",
         {
             "deployment": lambda pair: pair[0].deployment,
             "load": lambda pair: pair[0].load,
@@ -156,13 +165,11 @@ def _devices(run: Run) -> list[Part]:
             "hottest °C": lambda pair: number(pair[1].temperature_c, 0),
             "SM clock MHz": lambda pair: number(pair[1].sm_clock_mhz, 0),
             "throttled %": lambda pair: _throttled(pair[1]),
-            "ECC errors": lambda pair: _counted(pair[1].ecc_errors),
-            "PCIe link": lambda pair: ", ".join(pair[1].pcie_links) or NOTHING,
-            "PCIe replays": lambda pair: _counted(pair[1].pcie_replays),
+            "new ECC errors": lambda pair: number(pair[1].ecc_errors, 0),
             "samples": lambda pair: f"{pair[1].samples:,}",
             "starts": lambda pair: str(pair[1].starts),
         },
-        [(group, seen) for group in run.groups if (seen := device_windows(run, group))],
+        [(group, seen) for group in run.groups if (seen := device_windows(run, group.counted))],
         lambda pair: _about(pair[0]),
     )
 
@@ -171,10 +178,6 @@ def _throttled(seen: DeviceWindows) -> Shown:
     if seen.throttled_share is None:
         return NOTHING
     return below(number(100 * seen.throttled_share, 0), *seen.throttled_by)
-
-
-def _counted(counted: Counted | None) -> Shown:
-    return below(f"{counted.total:,}", f"{counted.grown:,} new") if counted else NOTHING
 
 
 def _processor(run: Run) -> list[Part]:
