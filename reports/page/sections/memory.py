@@ -1,50 +1,54 @@
-"""Memory: what each server held and needed of it, over time, as predicted, and its start-up."""
+"""Memory: what each server held and needed of it, as predicted and as measured, and over time."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from harness.store.store import StartRecord
 from reports.data.run import Run
-from reports.data.starts import Memory, memory_over_time, start_title
+from reports.data.starts import memory_over_time
 from reports.measures.anatomy import (
-    GRAPHS,
     KV_CACHE,
-    KV_COPIES,
     PARTS,
-    PROGRAM,
     REST,
-    WEIGHTS,
-    WORKSPACE,
+    Anatomy,
     alike,
     anatomies,
+    expectations,
     mean,
-    mean_size,
+    mean_part,
     mean_total,
     shared_reasons,
 )
+from reports.measures.kv_need import KvNeed
 from reports.measures.over_starts import aggregate
-from reports.measures.written import number, plural, several, span_text
-from reports.page.drawing.bars import BAR_PX, Bar, Fill, draw_bars, key_of
-from reports.page.drawing.charts import Block, Chart, Part, Section, axis
-from reports.page.drawing.over_time import Course, above, over_time
+from reports.measures.written import NOTHING, number, plural, several, span_text
+from reports.page.drawing.bars import Bar, Fill, bar_chart
+from reports.page.drawing.charts import Block, Chart, Part, Section
+from reports.page.drawing.over_time import over_time
+from reports.page.listed import Columns, Shown, below, filled, listed
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Of, tag
-from reports.page.sections.memory_tables import (
-    GIB,
-    SOURCES,
-    TITLES,
-    Found,
-    Starts,
-    expected_parts,
-    gib,
-    kv_parts,
-    parts_rows,
-    stages_parts,
-)
 from reports.verdicts.decisions import decisions_of
-from reports.words.said import capital
+from reports.words.said import at, capital
 
+_GIB = 2.0**-30
+_SOURCES = (
+    "Said: by the server, in its log or on its pages. Measured step: what the memory grew by between two "
+    "stages of the start. Reckoned: from the model's shape, else from the size of the weights' files. "
+    "Program is what was there when the weights began to be read. Workspace is what the first answers took "
+    "beyond all other parts. KV copies are conversations that the server saves beside its KV cache. The "
+    "rest is growth under load, which nothing explains. Before: in use before the start, in no other column."
+)
+_KV_CACHE = (
+    "Reserved: as the server says. Needed: prompts and answers so far of all requests at once, the most in "
+    "any window, of the start that had the most; in use: what its server said. Users that fit: reserved "
+    "tokens / the longest conversation of the scenario."
+)
+_OVER_TIME = (
+    "Shaded: the windows of the first start, with their loads (u: users, /s: conversations per second, x: "
+    "speed of a trace). Lines are thinned; lows and highs are kept. The tables have each line at its stages, "
+    "its peak and its end."
+)
 _FILLS: dict[str, Fill] = {
     "weights": ("--s-1", ""),
     "KV cache that requests held": ("--s-2", "/"),
@@ -57,114 +61,115 @@ _FILLS: dict[str, Fill] = {
 }
 # Less than this share of what a server holds is not worth a title.
 _MUCH_SHARE = 0.1
-# Room above the highest sample, for its label.
-_HEADROOM = 1.18
 _PEAK = "memory_peak_bytes"
-_MARKED = {"weights_loaded": "weights loaded", "engine_ready": "engine ready"}
-# Lines nearer to each other than this share of the axis have one label.
-_NEAR_SHARE = 0.04
+# A deployment and its starts on which the same cells were measured.
+_Held = tuple[Look, Sequence[Anatomy]]
 
 
 def held(run: Run) -> Section:
-    """Return what servers held and needed at their highest, where a part of any memory is known."""
-    found = {name: alike(each)[0] for name, each in anatomies(run).items()}
-    if all(set(a.parts) == {REST} for each in found.values() for a in each):
-        return Section("Memory")
+    """Return what servers held and needed at their highest; empty where no part of any memory is known."""
+    split = {name: alike(each) for name, each in anatomies(run).items()}
     # What is marked is said of the work that was done, not of memory.
-    shown = {name: named(replace(looks(run)[name], marks=())) for name in found}
-    left_out = [a.record.name for each in anatomies(run).values() for a in alike(each)[1]]
-    whats = several([a.what for each in found.values() for a in each], "; ")
+    found = [(replace(looks(run)[name], marks=()), kept) for name, (kept, _) in split.items()]
+    starts = [a for _, each in found for a in each]
+    if all(set(a.parts) == {REST} for a in starts):
+        return Section("")
     claim = (
-        f"{capital(whats)}: means over {plural(sum(map(len, found.values())), 'start')}. Needed: with the KV "
-        "cache that requests held at once instead of the one reserved."
+        f"{capital(several([a.what for a in starts], '; '))}: means over {plural(len(starts), 'start')}. "
+        "Needed: with the KV cache that requests held at once instead of the one reserved."
     )
-    claim += f" Left out, as other cells were measured on them: {', '.join(left_out)}." if left_out else ""
-    tables = [*expected_parts(found, shown), *kv_parts(found, shown), *stages_parts(found, shown)]
-    return Section(_title(found), claim, [_bars(run, found), *tables], SOURCES)
+    if left_out := [a.record.name for _, others in split.values() for a in others]:
+        claim += f" Left out, as other cells were measured on them: {', '.join(left_out)}."
+    parts = [_parts_chart(run, found), *_predicted(found), *_kv_cache(found)]
+    return Section(_title(found), claim, parts, _SOURCES)
 
 
 def course(run: Run) -> Section:
     """Return memory over time, a chart per deployment, and what could not be read."""
-    parts = [*_over_time(run), *_missing(run)]
-    seen = [memory_over_time(run, record) for record in run.start_records]
-    kinds_of = capital("; ".join(dict.fromkeys(memory.what for memory in seen if len(memory.t_ns))))
-    claim = f"{kinds_of}. A line per start, the first bold; all charts have the same scale."
-    how = (
-        "Shaded: the windows of the first start, with their loads (u: users, /s: conversations per second, "
-        "x: speed of a trace). Lines are thinned; lows and highs are kept."
-    )
-    return Section("Over time", claim if kinds_of else "", parts, how if kinds_of else "")
+    every = [(record, memory_over_time(run, record)) for record in run.start_records]
+    seen = [(record, memory) for record, memory in every if len(memory.t_ns)]
+    top = max((memory.size_bytes.max() for _, memory in seen), default=0.0)
+    by_label = {name: [each for each in seen if each[0].deployment.label == name] for name in looks(run)}
+    parts: list[Part] = [
+        over_time(run, f"memory-{index}", looks(run)[name], starts, top)
+        for index, (name, starts) in enumerate(by_label.items())
+        if starts
+    ]
+    unread = []
+    for what, why, records in shared_reasons(run.start_records):
+        is_all = len(records) == len(run.start_records)
+        whose = "all starts" if is_all else several([record.name for record in records])
+        unread.append(tag("li", f"{whose}: {', '.join(what).replace('_', ' ')}: {why}"))
+    parts += [Block("What could not be read", [tag("ul", *unread, class_="note")])] if unread else []
+    kinds = capital("; ".join(dict.fromkeys(memory.what for _, memory in seen)))
+    claim = f"{kinds}. A line per start, the first bold; all charts have the same scale."
+    return Section("Over time", claim if seen else "", parts, _OVER_TIME if seen else "")
+
+
+def _title(found: Sequence[_Held]) -> str:
+    """Return how much no request needed at most, where that is much. A deployment whose heavier load does not
+    count needed less than it would."""
+    loads = [{(name, load) for name, load, counts in each[0].measured if counts} for _, each in found]
+    spare = [
+        1.0 - needed / mean_total(each)
+        for (_, each), own in zip(found, loads, strict=True)
+        if own == set().union(*loads) and (needed := mean([a.needed_bytes for a in each])) is not None
+    ]
+    if max(spare, default=0.0) > _MUCH_SHARE:
+        return f"Up to {100 * max(spare):.0f} % of a server's memory is KV cache that no request needed"
+    return "What the servers' memory is made of"
 
 
 # --- what it is made of ----------------------------------------------------------------------------
 
 
-def _bars(run: Run, found: Found) -> Chart:
-    bars = [
-        Bar(Of(name), f"{name} {_said(each)}", _pieces(each), _ticks(each)) for name, each in found.items()
-    ]
-    drawn = {name for bar in bars for name, _, _ in bar.pieces}
-    fills = {name: fill for name, fill in _FILLS.items() if name in drawn}
-    return Chart(
+def _pieces(of: Anatomy) -> dict[str, float]:
+    """Return the bytes of a bar's pieces, which add up to the total."""
+    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
+    needed = of.kv_needed_bytes
+    return {
+        "weights": size["weights"],
+        "KV cache that requests held": needed or 0.0,
+        "KV cache": size[KV_CACHE] if needed is None else 0.0,
+        "graphs and workspace": size["graphs"] + size["workspace"],
+        "program": size["program"],
+        "KV copies": size["kv_copies"],
+        "the rest": size[REST],
+        "KV cache reserved, not needed": 0.0 if needed is None else size[KV_CACHE] - needed,
+    }
+
+
+def _parts_chart(run: Run, found: Sequence[_Held]) -> Chart:
+    bars = []
+    for look, starts in found:
+        each = [_pieces(a) for a in starts]
+        means = {name: sum(pieces[name] for pieces in each) / len(each) * _GIB for name in _FILLS}
+        needed, total = mean([a.needed_bytes for a in starts]), _gib(mean_total(starts), 2)
+        said = f"held {total}" if needed is None else f"needs {_gib(needed, 2)} of {total}"
+        ticks = [(a.total_bytes * _GIB, Of(look.label, start=a.record.repeat + 1)) for a in starts]
+        pieces = {name: size for name, size in means.items() if size > 0}
+        bars.append(Bar(Of(look.label), f"{look.label} {said}", pieces, ticks))
+    columns: Columns[_Held] = {
+        "deployment": lambda held: held[0].label,
+        **{name.replace("kv_", "KV "): partial(_part, name) for name in PARTS},
+        "total GiB": lambda held: below(_gib(mean_total(held[1])), _range(held[1])),
+        "needed GiB": lambda held: _gib(mean([a.needed_bytes for a in held[1]])),
+        "before GiB": lambda held: _gib(mean([a.before_bytes for a in held[1]])),
+        # On a host it would be what all other programs took or gave back meanwhile.
+        "left on the device GiB": lambda held: _gib(
+            mean([None if a.is_host else a.left_bytes for a in held[1]])
+        ),
+    }
+    return bar_chart(
         "memory-parts",
         "Memory at its highest, by what it is for, GiB",
-        *draw_bars(bars, fills, "GiB", "GiB"),
-        *parts_rows(found),
+        _least(run),
+        bars,
+        _FILLS,
+        ("GiB", "GiB"),
+        filled(columns, found, lambda held: Of(held[0].label)),
         "A tick is one start; the table says where each part is known from.",
-        height_px=80 + BAR_PX * len(found),
-        finding=_least(run),
-        key=key_of(fills),
-        is_wide=True,
     )
-
-
-def _ticks(starts: Starts) -> list[tuple[float, Of]]:
-    return [(a.total_bytes * GIB, _of(a.record)) for a in starts]
-
-
-def _of(record: StartRecord) -> Of:
-    return Of(record.deployment.label, start=record.repeat + 1)
-
-
-def _said(starts: Starts) -> str:
-    needed, total = mean([a.needed_bytes for a in starts]), gib(mean_total(starts))
-    return f"held {total}" if needed is None else f"needs {gib(needed)} of {total}"
-
-
-def _pieces(starts: Starts) -> list[tuple[str, float, float]]:
-    """Return name, begin and length of each piece in GiB; they add up to the total."""
-    kv, needed = mean_size(starts, KV_CACHE), mean([a.kv_needed_bytes for a in starts])
-    pieces = {
-        "weights": mean_size(starts, WEIGHTS),
-        "KV cache that requests held": needed or 0.0,
-        "KV cache": kv if needed is None else 0.0,
-        "graphs and workspace": mean_size(starts, GRAPHS) + mean_size(starts, WORKSPACE),
-        "program": mean_size(starts, PROGRAM),
-        "KV copies": mean_size(starts, KV_COPIES),
-        "the rest": mean_size(starts, REST),
-        "KV cache reserved, not needed": 0.0 if needed is None else kv - needed,
-    }
-    known = {name: size * GIB for name, size in pieces.items() if size > 0}
-    begins = itertools.accumulate(known.values(), initial=0.0)
-    return [(name, begin, size) for (name, size), begin in zip(known.items(), begins, strict=False)]
-
-
-def _title(found: Found) -> str:
-    """Return how much no request needed, where that is much; else what most of the memory is."""
-    loads = {
-        name: {(scenario, load) for scenario, load, counts in each[0].measured if counts}
-        for name, each in found.items()
-    }
-    # A deployment whose heavier load does not count needed less than it would.
-    full = [each for name, each in found.items() if loads[name] == set().union(*loads.values())]
-    needed = [(mean([a.needed_bytes for a in each]), mean_total(each)) for each in full]
-    spare = max((1.0 - size / total for size, total in needed if size is not None), default=0.0)
-    if spare > _MUCH_SHARE:
-        return f"Up to {100 * spare:.0f} % of a server's memory is KV cache that no request needed"
-    largest = {max(PARTS, key=lambda part: mean_size(each, part)) for each in found.values()}
-    if len(largest) == 1 and (part := largest.pop()) != REST:
-        return f"Most of {'each' if len(found) > 1 else 'the'} server's memory is {TITLES[part]}"
-    return "What the servers' memory is made of"
 
 
 def _least(run: Run) -> str | None:
@@ -172,85 +177,83 @@ def _least(run: Run) -> str | None:
     for made in decisions_of(run):
         for group in made.groups:
             if made.leaders.get(_PEAK) == group.deployment:
-                held = aggregate(run, group, _PEAK)
-                return f"{group.deployment} holds the least: {gib(held.mean)} GiB {span_text(_PEAK, held)}"
+                found = aggregate(run, group, _PEAK)
+                return (
+                    f"{group.deployment} holds the least: {_gib(found.mean, 2)} GiB {span_text(_PEAK, found)}"
+                )
     return None
 
 
-# --- over time -------------------------------------------------------------------------------------
+def _scaled(value: float | None, scale: float, digits: int = 1) -> str:
+    return number(None if value is None else value * scale, digits)
 
 
-def _over_time(run: Run) -> list[Chart]:
-    """Return a chart per deployment with a line for each of its starts."""
-    by_label: dict[str, list[tuple[StartRecord, Memory]]] = {}
-    for record in run.start_records:
-        memory = memory_over_time(run, record)
-        if len(memory.t_ns):
-            by_label.setdefault(record.deployment.label, []).append((record, memory))
-    if not by_label:
-        return []
-    top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * GIB
-    return [
-        _chart(run, looks(run)[label], starts, top, f"memory-{index}")
-        for index, (label, starts) in enumerate(by_label.items())
-    ]
+def _gib(size_bytes: float | None, digits: int = 3) -> str:
+    return _scaled(size_bytes, _GIB, digits)
 
 
-def _chart(run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], top: float, id_: str) -> Chart:
-    courses = [
-        Course(
-            f"start {start_title(run, record)}", record, memory.t_ns, memory.size_bytes * GIB, is_faint=at > 0
-        )
-        for at, (record, memory) in enumerate(starts)
-    ]
-    notes = [_peak(courses), *_stages(courses)]
-    y = axis("GiB", range=[0, top * _HEADROOM])
-    return over_time(run, id_, look.label, look, courses, y, notes)
+def _range(starts: Sequence[Anatomy]) -> str:
+    low, high = (_gib(end(a.total_bytes for a in starts)) for end in (min, max))
+    return "" if low == high else f"{low}–{high}"
 
 
-def _peak(courses: Sequence[Course]) -> dict[str, object]:
-    """Label the highest sample of all starts where it is."""
-    course = max(courses, key=lambda each: float(each.values.max()))
-    at = int(course.values.argmax())
-    peak = {"y": float(course.values[at]), "yref": "y", "yanchor": "bottom", "of": course.of.to_builtins()}
-    said = above(course.seconds(course.t_ns[at]), f"peak {number(float(course.values[at]), 2)}")
-    return {**said, **peak, "font": {"color": "--fg", "size": 12}}
+def _part(name: str, held: _Held) -> Shown:
+    """Return a part's mean, its sources, and what the server says beyond what was measured."""
+    part = mean_part(held[1], name)
+    if part is None:
+        return NOTHING
+    said = [s if len(part.sources) == 1 else f"{s} {_gib(size)}" for s, size in part.sources.items()]
+    beyond = "reserved, not yet touched" if held[1][0].is_host else "said, not measured"
+    is_cut = part.cut_bytes * _GIB >= 0.0005
+    return below(_gib(part.size_bytes), *said, f"+ {_gib(part.cut_bytes)} {beyond}" if is_cut else "")
 
 
-def _stages(courses: Sequence[Course]) -> list[dict[str, object]]:
-    """Name the stages of the first start, upright at the bottom; those near each other have one label."""
-    first = courses[0]
-    near_s = _NEAR_SHARE * max(each.seconds(each.t_ns[-1]) for each in courses)
-    marked: list[tuple[float, str]] = []
-    for name, t_ns in sorted(first.record.stages.items(), key=lambda pair: pair[1]):
-        if name in _MARKED:
-            at_s, said = first.seconds(t_ns), _MARKED[name]
-            if marked and at_s - marked[-1][0] < near_s:
-                said = f"{marked.pop()[1]}, {said}"
-            marked.append((at_s, said))
-    upright = {"y": 0.02, "yanchor": "bottom", "xanchor": "right", "textangle": -90}
-    return [{**above(at_s, said), **upright, "of": first.of.to_builtins()} for at_s, said in marked]
-
-
-# --- what is missing -------------------------------------------------------------------------------
-
-
-def _missing(run: Run) -> list[Part]:
-    """Return what could not be sampled, why, and of which starts: equal ones once."""
-    items = [
-        tag("li", f"{_whose(run, starts)}: {', '.join(what).replace('_', ' ')}: {why}")
-        for what, why, starts in shared_reasons(run.start_records)
-    ]
-    return [Block("What could not be read", [tag("ul", *items, class_="note")])] if items else []
-
-
-def _whose(run: Run, starts: Sequence[StartRecord]) -> str:
-    if len(starts) == len(run.start_records):
-        return "all starts"
-    by_label: dict[str, list[str]] = {}
-    for record in starts:
-        by_label.setdefault(record.deployment.label, []).append(start_title(run, record))
-    return "; ".join(
-        name if len(numbers) == len(run.starts_of(name)) else f"{name}, start {', '.join(numbers)}"
-        for name, numbers in by_label.items()
+def _predicted(found: Sequence[_Held]) -> list[Part]:
+    """Return what `bench fit` expected beside what was measured; nothing where it expected nothing."""
+    return listed(
+        "Predicted by bench fit",
+        "GiB. Predicted from the model's shape alone, before anything is started; the total has what it "
+        "assumes for all else. Error: predicted / measured - 1.",
+        {
+            "deployment": lambda pair: named(pair[0]),
+            "part": lambda pair: pair[1].part,
+            "predicted": lambda pair: _gib(pair[1].expected_bytes),
+            "measured": lambda pair: below(_gib(pair[1].measured_bytes), pair[1].source),
+            "error": lambda pair: f"{round(100 * pair[1].error_share, 1) + 0.0:+.1f} %",  # no -0.0
+        },
+        [(look, each) for look, starts in found for each in expectations(starts)],
+        lambda pair: Of(pair[0].label),
+        "plain expected",
     )
+
+
+def _kv_cache(found: Sequence[_Held]) -> list[Part]:
+    """Return the KV cache that each server reserved, what requests needed of it, and how far it goes."""
+    needs = [(look, max(starts, key=lambda a: a.kv.peak_tokens or 0.0).kv) for look, starts in found]
+    columns: Columns[tuple[Look, KvNeed]] = {
+        "deployment": lambda pair: named(pair[0]),
+        "reserved GiB": lambda pair: below(_gib(pair[1].pool.size_bytes), _tokens(pair[1].pool.tokens)),
+        "KiB per token": lambda pair: _scaled(pair[1].pool.per_token_bytes, 2.0**-10),
+        "needed GiB": lambda pair: below(_gib(pair[1].needed_bytes), *_flight(pair[1])),
+        "in use % (server)": lambda pair: _scaled(pair[1].used_share, 100.0),
+        "users that fit": lambda pair: _users(pair[1]),
+    }
+    pools = [(look, kv) for look, kv in needs if kv.pool.tokens is not None or kv.pool.size_bytes is not None]
+    title = "KV cache: reserved and needed"
+    return listed(title, _KV_CACHE, columns, pools, lambda pair: Of(pair[0].label), "plain anatomy")
+
+
+def _tokens(count: float | None) -> str:
+    return "" if count is None else f"{count:,.0f} tokens"
+
+
+def _flight(kv: KvNeed) -> list[str]:
+    return [f"{_tokens(kv.peak_tokens)} {at(kv.peak_load)}"] if kv.peak_load else []
+
+
+def _users(kv: KvNeed) -> Shown:
+    if kv.users is None or kv.conversations is None:
+        return NOTHING
+    which = "the largest" if kv.conversations.is_largest else "p95"
+    said = f"{_tokens(kv.conversations.tokens)}, {which} of {kv.conversations.n:,}"
+    return below(f"{kv.users:,}", said)

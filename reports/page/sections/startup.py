@@ -6,7 +6,7 @@ from harness.store.store import StartRecord
 from reports.data.run import Run
 from reports.data.starts import FIRST, STAGES, Launch, Step, instants_s, launches_of, start_title
 from reports.measures.written import number
-from reports.page.drawing.bars import BAR_PX, Bar, draw_bars, key_of
+from reports.page.drawing.bars import Bar, bar_chart
 from reports.page.drawing.charts import Block, Chart, Part
 from reports.page.markup import Of, Row, paragraph
 
@@ -52,25 +52,21 @@ def _chart(run: Run, found: Sequence[Launch]) -> Chart:
         Bar(
             Of(launch.label),
             f"{_name(launch, found)}: {number(launch.steps[-1].end_s, 2)} s",
-            [(_title(step.stage), step.begin_s, step.length_s) for step in launch.steps],
+            {_title(step.stage): step.length_s for step in launch.steps},
             [(_end_s(record), Of(launch.label, start=record.repeat + 1)) for record in launch.records],
         )
         for launch in found
     ]
     is_whole = all(launch.steps[-1].stage == "steady_token" for launch in found)
-    columns, rows = _each_start(run, found)
-    return Chart(
+    return bar_chart(
         "startup",
-        "From the spawn to the first steady token"
-        if is_whole
-        else "From the spawn to the first good generation",
-        *draw_bars(bars, fills, "seconds since the spawn", "s"),
-        columns,
-        rows,
+        f"From the spawn to the first {'steady token' if is_whole else 'good generation'}",
+        None,
+        bars,
+        fills,
+        ("seconds since the spawn", "s"),
+        _each_start(run, found),
         "Means over a bar's starts; a tick is one start.",
-        height_px=80 + BAR_PX * len(found),
-        key=key_of(fills),
-        is_wide=True,
     )
 
 

@@ -1,14 +1,15 @@
-"""Why: what bounded each load point, what decode reads each second, and what servers and devices told."""
+"""Why: what bounded each load point, and what decode reads each second (served.py: what servers told)."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
+from reports.data.machine import read_roof
 from reports.data.run import Run
-from reports.data.samples import read_roof
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
@@ -26,9 +27,9 @@ from reports.page.drawing.charts import (
     line,
 )
 from reports.page.drawing.kinds import Limit, across
-from reports.page.listed import below, filled, tabled
+from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Head, Html, Of, Row, tag
+from reports.page.markup import Head, Of, tag
 from reports.words.said import capital
 
 _CLAIM = (
@@ -39,10 +40,10 @@ _CLAIM = (
 _HOW = (
     "By the servers' metrics, asked once a second, and the client's own record, in the windows that count. "
     f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % of the KV "
-    f"cache or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of what there is. The "
-    "first that holds is given: client, KV cache, slots, compute, arrival rate, users. A device that runs "
-    "kernels all the time may have room in each, so it counts as full with all slots taken only."
+    f"cache or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of what there is (a "
+    "device: with all slots taken only). The first that holds is given, from the client to the users."
 )
+_BOUNDS = "What bounded each load"
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
 _TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
 _LIMITS = {"client", "kv_cache", "slots", "compute"}
@@ -52,68 +53,55 @@ _Found = Sequence[tuple[Group, Bound]]
 def bounds(run: Run) -> Section:
     """Return what bounded each load, with the evidence. Nothing where no cell counts."""
     found = [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
-    scenarios = list(dict.fromkeys(group.scenario for group, _ in found))
-    parts: list[Part] = []
-    for scenario in scenarios:
-        own = [(group, bound) for group, bound in found if group.scenario == scenario]
-        evidence = Block("Evidence", [_evidence(run, own)], is_folded=True)
-        parts += [Block(scenario, [_words(run, own), evidence])] if len(scenarios) > 1 else []
-        parts += [] if len(scenarios) > 1 else [_words(run, own), evidence]
-    return Section(_title(found) if found else "", _CLAIM, parts, _HOW)
+    if not found:
+        return Section(_BOUNDS)
+    by_key = {group.key: bound for group, bound in found}
+    has_several = len({group.scenario for group, _ in found}) > 1
+    loads = [load for _, _, load in sorted({(g.family, g.level, g.load) for g, _ in found})]
+    words: Columns[tuple[str, str]] = {
+        "deployment": lambda row: named(looks(run)[row[0]]),
+        "scenario": lambda row: row[1] if has_several else "",
+        **{Head(load, Of(load=load)): partial(_word, by_key, load) for load in loads},
+    }
+    evidence: Columns[tuple[Group, Bound]] = {
+        "deployment": lambda pair: named(looks(run)[pair[0].deployment]),
+        "scenario": lambda pair: pair[0].scenario if has_several else "",
+        "load": lambda pair: pair[0].load,
+        "bound": lambda pair: pair[1].words,
+        "evidence": lambda pair: tag("span", _sentence(pair[1]), class_="why"),
+    }
+    rows = list(dict.fromkeys((group.deployment, group.scenario) for group, _ in found))
+    of_pair = filled(evidence, found, lambda pair: Of(pair[0].deployment, pair[0].load))
+    parts: list[Part] = [
+        Table(_BOUNDS, *filled(words, rows, lambda row: Of(row[0])), "plain loads bounds"),
+        Block("Evidence", [Table("Evidence", *of_pair, "plain loads bounds")], is_folded=True),
+    ]
+    return Section(_title(found), _CLAIM, parts, _HOW)
 
 
 def _title(found: _Found) -> str:
     """Return what bounded the heaviest load of the only scenario and family; else what the section is."""
-    if len({(group.scenario, group.family) for group, _ in found}) > 1:
-        return "What bounded each load"
     top = max(group.level for group, _ in found)
     last = [(group, bound) for group, bound in found if group.level == top]
-    counts = Counter(bound.words for _, bound in last if bound.kind in _LIMITS).most_common()
+    limits = Counter(bound.words for _, bound in last if bound.kind in _LIMITS).most_common()
+    is_clear = limits or all(bound.kind != "unclear" for _, bound in last)
+    if len({(group.scenario, group.family) for group, _ in found}) > 1 or not is_clear:
+        return _BOUNDS
+    said = ", ".join(f"{words} for {count}" for words, count in limits)
     at = last[0][0].load
-    if not counts:
-        are_clear = all(bound.kind != "unclear" for _, bound in last)
-        return f"No server was at its limit at {at}" if are_clear else "What bounded each load"
-    said = ", ".join(f"{words} for {count}" for words, count in counts)
-    return f"The limit at {at} is {said} of {len(last)}"
+    return f"The limit at {at} is {said} of {len(last)}" if said else f"No server was at its limit at {at}"
 
 
-def _words(run: Run, found: _Found) -> Table:
-    """Return a row per deployment, a column per load."""
-    loads = [load for _, _, load in sorted({(g.family, g.level, g.load) for g, _ in found})]
-    by_place = {(group.deployment, group.load): bound for group, bound in found}
-    rows = [
-        Row([named(looks(run)[name]), *(_word(by_place.get((name, load))) for load in loads)], Of(name))
-        for name in dict.fromkeys(group.deployment for group, _ in found)
-    ]
-    heads = (Head(load, Of(load=load)) for load in loads)
-    return Table("What bounded each load", ["deployment", *heads], rows, "plain loads bounds")
-
-
-def _word(bound: Bound | None) -> Html | str:
+def _word(by_key: Mapping[tuple[str, str, str], Bound], load: str, row: tuple[str, str]) -> Shown:
+    bound = by_key.get((*row, load))
     if bound is None:
         return NOTHING
     word = tag("span", bound.words, title=bound.sentence, class_=_TONES.get(bound.kind, "quiet"))
     return below(word, f"{bound.starts} of {bound.of} starts" if bound.starts < bound.of else "")
 
 
-def _evidence(run: Run, found: _Found) -> Table:
-    return tabled(
-        "Evidence",
-        {
-            "deployment": lambda pair: named(looks(run)[pair[0].deployment]),
-            "load": lambda pair: pair[0].load,
-            "bound": lambda pair: pair[1].words,
-            "evidence": lambda pair: tag("span", _sentence(pair[1]), class_="why"),
-        },
-        found,
-        lambda pair: Of(pair[0].deployment, pair[0].load),
-        "plain loads bounds",
-    )
-
-
 def _sentence(bound: Bound) -> str:
-    agreement = f" ({bound.agreement})" if bound.agreement else ""
-    return f"{capital(bound.sentence)}{agreement}."
+    return f"{capital(bound.sentence)}{f' ({bound.agreement})' if bound.agreement else ''}."
 
 
 # --- decode ----------------------------------------------------------------------------------------
@@ -121,35 +109,32 @@ def _sentence(bound: Bound) -> str:
 
 @dataclass(frozen=True)
 class _Decode:
-    """A group's decode: requests in flight on average, TPOT p50, the size of the weights, and what the
-    memory of its device gives at most, where that is known."""
+    """A load's decode: requests in flight on average, TPOT p50, the size of the weights, what is read of them
+    each second, and what the memory of the device gives at most (None: not known)."""
 
     group: Group
     in_flight: float
     tpot_s: float
-    weights_bytes: float
+    weights_gb: float
+    read_gb_per_s: float
     roof_gb_per_s: float | None
-
-    @property
-    def read_gb_per_s(self) -> float:
-        """Return the least bandwidth that its device gave.
-
-        A step gives a request one token at most, and reads all weights of a dense model once for the whole
-        batch. Source: the roofline's slope, Williams, Waterman and Patterson 2009.
-        """
-        return self.weights_bytes / self.tpot_s / 1e9
 
 
 def _decoded(run: Run) -> Iterator[_Decode]:
-    starts = {name: alike(each)[0] for name, each in anatomies(run).items()}
+    """Yield the decode of each load. What is read is the least bandwidth that the device gave.
+
+    A step gives a request one token at most, and reads all weights of a dense model once for the whole
+    batch. Source: the roofline's slope, Williams, Waterman and Patterson 2009.
+    """
+    sizes_gb = {name: mean_size(alike(each)[0], WEIGHTS) / 1e9 for name, each in anatomies(run).items()}
     for group in run.groups:
-        weights = mean_size(starts.get(group.deployment, ()), WEIGHTS) if group.deployment in starts else 0.0
+        weights_gb, tpot_s = sizes_gb.get(group.deployment), aggregate(run, group, "tpot_s.p50").mean
         found = [measured_of(run)[cell.number].steadiness for cell in group.counted]
         known = [each.in_flight.mean for each in found if each]
-        tpot_s = aggregate(run, group, "tpot_s.p50").mean
-        if weights and tpot_s and known:
+        if weights_gb and tpot_s and known:
             roof = read_roof(run, run.starts_of(group.deployment)[0])
-            yield _Decode(group, sum(known) / len(known), tpot_s, weights, roof and roof / 1e9)
+            in_flight, roof_gb = sum(known) / len(known), roof and roof / 1e9
+            yield _Decode(group, in_flight, tpot_s, weights_gb, weights_gb / tpot_s, roof_gb)
 
 
 def decode(run: Run) -> Section:
@@ -174,7 +159,7 @@ def decode(run: Run) -> Section:
                 "load": lambda each: each.group.load,
                 "in flight": lambda each: number(each.in_flight),
                 "TPOT p50 ms": lambda each: number(1e3 * each.tpot_s, 2),
-                "weights GB": lambda each: number(each.weights_bytes / 1e9, 2),
+                "weights GB": lambda each: number(each.weights_gb, 2),
                 "read GB/s": lambda each: number(each.read_gb_per_s),
                 "memory gives GB/s": lambda each: number(each.roof_gb_per_s),
             },

@@ -32,8 +32,10 @@ from reports import open_run
 from reports.checks.answers import server_counts_differ
 from reports.checks.finding import Finding
 from reports.data.run import Run
-from reports.data.samples import (
+from reports.data.served import (
     TERMS,
+    Gauge,
+    gauge,
     grown_in_cell,
     growth,
     mean_gauge,
@@ -74,8 +76,10 @@ def each_second(first: float, last: float, **per_s: float) -> list[ServerSample]
 def test_gauge_is_of_the_windows_samples(tmp_path: Path) -> None:
     samples = [sample(t, running=t - 100, waiting=None) for t in range(95, 116)]
     run = run_of(tmp_path, samples)
-    assert mean_gauge(run, run.groups[0], "running") == (5.5, 9.0)  # 2 to 9
-    assert mean_gauge(run, run.groups[0], "waiting") is None
+    [cell] = run.planned_cells
+    assert gauge(run, cell, "running") == Gauge(mean=5.5, peak=9.0)  # 2 to 9
+    assert gauge(run, cell, "waiting") is None
+    assert mean_gauge(run, run.groups[0], "running") == Gauge(mean=5.5, peak=9.0)
 
 
 def test_growth_is_reckoned_between_the_samples_around_the_windows_ends(tmp_path: Path) -> None:
@@ -210,20 +214,16 @@ def two_engines(path: Path) -> Run:
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
     made = served.section(two_engines(tmp_path))
-    assert made is not None
-    assert [chart.title for chart in made.charts] == [
-        "vllm bf16: running (solid), waiting (dashed)",
-        "llama_cpp bf16: running (solid), waiting (dashed)",
-        "vllm bf16: KV cache in use",
-    ]
     text = plain(made.body)
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
     assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 75.0 100.0 8 1" in text
     assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – 75.0 – 8 1" in text
-    assert "llama_cpp bf16 does not tell: KV-cache usage, preemptions, time in the queue" in text
-    assert "transformers bf16 tells nothing: samples: 9 of 9 were not read" in text
-    assert "HTTP 404; no more" in text
-    assert "vllm bf16, samples: 9 of 9 were not read" in text
+    assert "Not told: vllm bf16: nothing at times (9 of 9 were not read" in text
+    assert "; llama_cpp bf16: KV-cache usage, preemptions, time in the queue (9 of 9" in text
+    assert (
+        "; transformers bf16: all (9 of 9 were not read (the last: /metrics answers HTTP 404; no more))."
+        in text
+    )
     assert "host pss" not in text
 
 
@@ -231,21 +231,9 @@ def plain(body: Html) -> str:
     return " ".join(re.sub("<[^>]+>", " ", body.text).split())
 
 
-def test_charts_have_the_samples_and_the_windows(tmp_path: Path) -> None:
-    made = served.section(two_engines(tmp_path))
-    assert made is not None
-    requests, _, cache = made.charts
-    running, waiting = requests.traces
-    assert (running["x"][0], running["y"][0], waiting["name"]) == (5.0, 4.0, "waiting")
-    assert cache.traces[0]["y"] == [50.0] * 25
-    [shade] = cache.layout["shapes"]
-    assert (shade["x0"], shade["x1"]) == (12.0, 20.0)
-
-
 def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     assert run.server is None
-    made = served.section(run)
-    assert made is None or made.charts == []
+    assert "Servers, by load" not in plain(served.section(run).body)
     assert list(server_counts_differ.findings(run)) == []
     assert never_told(run, [run.start_records[0].name]) == list(TERMS)

@@ -144,7 +144,6 @@ def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
     assert html.count("▲ start 1 suspect") == 1
     assert html.count('title="start 1: others&#x27; work"') == 1
     assert html.count("<td>1 of 1</td>") == 1
-    assert "<td>16</td>" in html  # the requests that ended in the window
     assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
 
 
@@ -223,7 +222,7 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
     html = energy.section(open_run(tmp_path)).body.text
-    rows = [row.split("<td>")[-4:-2] for row in html.partition("One, USD")[2].split("</tr>")[1:3]]
+    rows = [row.split("<td>")[-3:-1] for row in html.partition("One, USD")[2].split("</tr>")[1:3]]
     shown = [[cell.partition("<")[0] for cell in row] for row in rows]
     # Output, and five times as much input: 0.40 + 5 x 0.10 of one model, 0.80 + 5 x 0.20 of the other.
     assert shown == [["0.90", "–"], ["1.80", "0.0030"]]

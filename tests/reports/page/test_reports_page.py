@@ -337,9 +337,9 @@ def test_power_and_utilization_are_means_over_the_windows(tmp_path):
     store.write_samples(made.path / "starts" / start.name / "device.parquet", samples)
     text = plain(write_report(made.path).read_text(encoding="utf-8"))
     # the sample before the window is left out; two devices: 250 W together
-    # and 40 degrees, 1000 MHz; nothing of throttling, ECC or PCIe was told
-    assert "deployment load utilization % power W hottest °C SM clock MHz samples starts" in text
-    assert "llama_cpp fp16 1 user 50 250 40 1,000 4 1" in text
+    # and 40 degrees, 1000 MHz; nothing of throttling was told
+    assert "utilization % power W hottest °C SM clock MHz device samples cores used starts" in text
+    assert "llama_cpp fp16 1 user 50 250 40 1,000 4" in text
 
 
 def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
@@ -414,7 +414,7 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
 def test_the_question_names_what_was_compared(tmp_path):
     pairs = {
         "How does vllm awq serve": [("vllm", "awq")],
-        "Which quantization of vllm for tiny-lm on Test CPU?": [("vllm", "awq"), ("vllm", "fp16")],
+        "Which quantization for tiny-lm on Test CPU, served by vllm?": [("vllm", "awq"), ("vllm", "fp16")],
         "Which engine for tiny-lm": [("vllm", "awq"), ("tgi", "awq")],
         "Which engine, at which quantization,": [("vllm", "awq"), ("tgi", "fp16")],
         "How does reference serve on Test CPU?": [("reference", "-")],
