@@ -7,7 +7,7 @@ from reports.checks import answers, cells, client, equal_work, machine, windows
 from reports.checks.finding import Check, Finding, by_weight
 from reports.data.cells import Group
 from reports.data.run import Run, once
-from reports.verdicts.searches import Capacity, cells_at_highest, slo_metrics
+from reports.verdicts.searches import Capacity, slo_metrics
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
@@ -98,7 +98,7 @@ def marks_of_answer(run: Run, cells: Set[int], metrics: Sequence[str]) -> tuple[
 
 def marks_of_capacity(run: Run, found: Capacity) -> tuple[Finding, ...]:
     """Return the findings about the highest loads kept in a search; above those an overload is expected."""
-    return marks_of_answer(run, cells_at_highest(found.answers), slo_metrics(run))
+    return marks_of_answer(run, found.cells_at_highest, slo_metrics(run))
 
 
 def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, ...]:

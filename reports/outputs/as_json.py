@@ -13,8 +13,8 @@ from reports.verdicts.comparisons import comparisons_of
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
 
-# History: 1: format, run, answer, tables.
-FORMAT = 1
+# History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
+FORMAT = 2
 
 
 def to_builtins(run: Run) -> dict[str, Any]:

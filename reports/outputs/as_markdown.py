@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import SIGN, findings_of, mark_text, marks_of, marks_of_capacity
+from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import BY_NAME
@@ -13,13 +13,12 @@ from reports.outputs import gfm
 from reports.page.answer_table import COLUMNS
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
-from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
+from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.said import clipped
-from reports.words.search_text import mean_words, span_words
-from reports.words.verdict_words import heading_of, ratio_text, ratio_words, slo_words, title_of, word_of
+from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 # Of several scenarios and models.
@@ -97,23 +96,12 @@ def _top(run: Run) -> Iterator[str]:
 
 
 def _tables(run: Run) -> Iterator[_Part]:
-    """Yield the table of each answer, then the folded ones of other loads; of a search its only one."""
-    if run.record.search is not None:
-        rows = [_search_row(run, each) for each in capacities_of(run)]
-        heads = [
-            "deployment",
-            "highest load that keeps the SLO",
-            "ratio to the baseline",
-            "verdict",
-            "starts",
-        ]
-        yield _Part(["", *gfm.table(heads, rows, right_from=1)])
-        return
+    """Yield the table of each answer, then the folded ones of other loads; of a search none of these."""
     made = {(each.case.scenario, each.case.model, each.case.load): each for each in decisions_of(run)}
     folded: list[str] = []
     for case in load_cases_of(run, at_least=1):
         title, found = gfm.plain(title_of_case(run, case)), made.get((case.scenario, case.model, case.load))
-        if found is None:
+        if found is None and run.record.search is None:
             folded += gfm.folded(title, _table(run, case.groups, None))
     for place, found in enumerate(made.values()):
         title = gfm.plain(title_of_case(run, found.case))
@@ -137,7 +125,10 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str
         if (row.scenario, row.load) == (groups[0].scenario, groups[0].load)
     }
     columns: dict[str, list[str]] = {"deployment": [gfm.code(group.deployment) for group in ordered]}
-    if states:
+    kept = {e.deployment: e.words for e in capacities_of(run) if e.scenario == groups[0].scenario}
+    if kept:
+        columns["keeps the SLO up to"] = [gfm.plain(kept[group.deployment]) for group in ordered]
+    elif states:
         columns["SLO"] = [_STATES[states.get(group.deployment, "unknown")] for group in ordered]
     for name in metrics:
         columns[gfm.plain(heading_of(name, unit_of(run, name)))] = [
@@ -169,25 +160,6 @@ def _ratio(made: Decision, group: Group) -> str:
         why = made.left_out.get(group.deployment)
         return gfm.plain(why) if why else gfm.NOTHING
     return gfm.plain(ratio_words(ratio[0], ratio[1:], is_told=False))
-
-
-def _search_row(run: Run, each: Capacity) -> list[str]:
-    """Return a deployment's highest load, and what may be said of it against its model's baseline."""
-    marks = mark_text(marks_of_capacity(run, each))
-    load = " ".join(filter(None, (mean_words(each), span_words(each), marks)))
-    verdict, ratio = each.verdict, gfm.NOTHING
-    if verdict is None:
-        said = "baseline"
-    elif verdict.kind == "none":
-        said = f"no verdict: {verdict.why}"
-    else:
-        ratio, said = (
-            ratio_text(CAPACITY, verdict),
-            word_of(CAPACITY, verdict, run.record.compare.margin_share),
-        )
-    starts = ", ".join(answer.words for answer in each.answers)
-    shown = gfm.plain(load or each.why or gfm.NOTHING)
-    return [gfm.code(each.deployment), shown, ratio, gfm.plain(said), gfm.plain(starts)]
 
 
 def _legend(run: Run) -> list[str]:

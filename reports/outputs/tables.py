@@ -3,7 +3,7 @@
 Computes no statistic of its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -16,15 +16,11 @@ from reports.measures.over_starts import Aggregate, aggregate, cells_frame, has_
 from reports.measures.values import values_of
 from reports.outputs.columns import framed
 from reports.stats.family import STARTS_NEEDED, Verdict
-from reports.verdicts import searches
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.picks import Pick, picks_of
-from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, slo_metrics
-from reports.verdicts.standings import Row, search_rows, slo_rows
+from reports.verdicts.searches import Capacity, capacities_of, slo_metrics
+from reports.verdicts.standings import slo_rows
 from reports.words.verdict_words import word_of
-
-# The load of what a search compares at each deployment's own highest.
-AT_HIGHEST = "highest kept"
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
@@ -39,7 +35,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "standings": framed("standings", _standings(run)),
         "objectives": framed("objectives", _objectives(run)),
         "picks": framed("picks", map(_pick, picks_of(run))),
-        "capacities": framed("capacities", (_capacity(run, each) for each in _capacities(run))),
+        "capacities": framed("capacities", (_capacity(run, each) for each in capacities_of(run))),
         "brackets": framed("brackets", _brackets(run)),
         "cells": framed("cells", cells_frame(run)),
         "starts": framed("starts", starts_frame(run)),
@@ -97,9 +93,6 @@ def _ids(found: Iterable[Any]) -> str | None:
 
 
 def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
-    if run.record.search is not None:
-        yield from _verdicts_of_search(run)
-        return
     groups = {group.key: group for group in run.groups}
     for row in comparisons_of(run).rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
@@ -112,34 +105,6 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def _verdicts_of_search(run: Run) -> Iterator[dict[str, Any]]:
-    """Yield each pair once, the later of the plan against the earlier."""
-    found, order = capacities_of(run), list(run.deployments)
-    margin = run.record.compare.margin_share
-    for each in found:
-        for (metric, other), verdict in each.told.items():
-            if order.index(other) > order.index(each.deployment):
-                continue
-            yield {
-                "scenario": each.scenario,
-                "load": AT_HIGHEST,
-                "metric": metric,
-                "a": each.deployment,
-                "b": other,
-                "verdict": word_of(metric, verdict, margin),
-                "family": searches.verdict_count(found),
-                "marks": _ids(_marks_between(run, each, other, metric)),
-                **_said(verdict),
-            }
-
-
-def _marks_between(run: Run, each: Capacity, other: str, metric: str) -> list[Any]:
-    second = next(c for c in capacities_of(run) if (c.scenario, c.deployment) == (each.scenario, other))
-    if metric == CAPACITY:
-        return [*marks_of_capacity(run, each), *marks_of_capacity(run, second)]
-    return list(marks_of_answer(run, each.cells_at_highest | second.cells_at_highest, [metric]))
-
-
 def _said(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict's columns; where nothing is said there is no ratio either."""
     told = _of(verdict, "ratio low high confidence") if verdict.kind != "none" else {}
@@ -149,12 +114,8 @@ def _said(verdict: Verdict) -> dict[str, Any]:
 # --- the SLO ---------------------------------------------------------------------------------------
 
 
-def _rows(run: Run) -> list[Row]:
-    return search_rows(run) if run.record.search is not None else slo_rows(run)
-
-
 def _standings(run: Run) -> Iterator[dict[str, Any]]:
-    for row in _rows(run):
+    for row in slo_rows(run):
         for each in row.standings:
             cells = {cell.number for cell in each.group.counted} if each.group else set()
             yield {
@@ -167,7 +128,7 @@ def _standings(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _objectives(run: Run) -> Iterator[dict[str, Any]]:
-    for row in _rows(run):
+    for row in slo_rows(run):
         for each in row.standings:
             for found in each.judged.attained if each.judged else ():
                 yield {
@@ -185,8 +146,7 @@ def _objectives(run: Run) -> Iterator[dict[str, Any]]:
 def _pick(pick: Pick) -> dict[str, Any]:
     value = pick.value
     return {
-        **_of(pick, "scenario model respect metric next is_proven why"),
-        "load": pick.load or AT_HIGHEST,
+        **_of(pick, "scenario model load respect metric next is_proven why"),
         "deployment": pick.best,
         "value": value.mean,
         **_ends(value.interval if value.k >= STARTS_NEEDED else None),
@@ -197,23 +157,19 @@ def _pick(pick: Pick) -> dict[str, Any]:
 # --- a search --------------------------------------------------------------------------------------
 
 
-def _capacities(run: Run) -> Sequence[Capacity]:
-    return capacities_of(run) if run.record.search is not None else ()
-
-
 def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
     return {
-        **_of(each, "deployment scenario model is_least why"),
-        "unit": "users" if each.family == "closed loop" else "conversations/s",
-        "value": each.estimate.shown if each.estimate else None,
-        **_ends(each.span if each.has_interval else None),
+        **_of(each, "deployment scenario is_least why"),
+        "model": each.group.model,
+        "unit": "users" if each.group.family == "closed loop" else "conversations/s",
+        "value": each.level,
         "starts": len(each.answers),
         "marks": _ids(marks_of_capacity(run, each)),
     }
 
 
 def _brackets(run: Run) -> Iterator[dict[str, Any]]:
-    for each in _capacities(run):
+    for each in capacities_of(run):
         for answer in each.answers:
             yield {
                 **_of(each, "deployment scenario"),

@@ -12,10 +12,9 @@ from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, table, tag
 from reports.verdicts.decisions import Decision
-from reports.verdicts.searches import Capacity, value_at_highest
+from reports.verdicts.searches import capacities_of
 from reports.words.answer import OTHER_CORES
 from reports.words.said import at
-from reports.words.search_text import mean_words, span_words
 from reports.words.verdict_words import heading_of, ratio_words, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
@@ -49,26 +48,30 @@ def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
     left = [group for group in made.case.groups if group.deployment in made.left_out]
     names = list(dict.fromkeys((made.metric, *COLUMNS, _PER_CORE)))
+    ordered = {each.deployment for each in made.capacities if each.level is not None}
+    notes = {label: why for label, why in made.left_out.items() if label not in ordered}
     lines = []
     for group in (*made.groups, *left):
         values = {name: aggregate(run, group, name) for name in names}
-        lines.append(_Line(group.deployment, values, made.left_out.get(group.deployment, ""), group))
-    winner = made.leader.deployment if made.leader and made.best else ""
+        lines.append(_Line(group.deployment, values, notes.get(group.deployment, ""), group))
+    winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
     used = [mean for line in lines if (mean := line.values["cores_used"].mean)]
     if not used or max(used) <= OTHER_CORES * min(used):
         names.remove(_PER_CORE)
-    first, *rest = _columns(run, lines, names, {**made.leaders, made.metric: winner}, at(made.case.load))
-    return _table(run, lines, [first, *_ratios(run, made, lines), *rest], winner)
+    loads = _loads(run, made, lines)
+    decided = {**made.leaders, made.metric: winner if made.best else ""}
+    first, *rest = _columns(run, lines, names, decided, "there" if loads else at(made.case.load))
+    return _table(run, lines, [*loads, first, *_ratios(run, made, lines), *rest], winner)
 
 
-def capacity_table(run: Run, found: Sequence[Capacity]) -> Html:
-    """Draw the deployments of a search: the highest load that each kept, and its values there."""
-    lines, loads = [], []
-    for each in sorted(found, key=lambda each: -(each.estimate.shown if each.estimate else 0.0)):
-        values = {name: value_at_highest(run, each, name) for name in COLUMNS}
-        lines.append(_Line(each.deployment, values, each.why or ""))
-        loads.append(join([mean_words(each) or "–", tag("span", span_words(each), class_="range")]))
-    return _table(run, lines, [("load within SLO", loads), *_columns(run, lines, COLUMNS, {}, "there")], "")
+def _loads(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
+    """Return the column of the highest loads of a search, at which its values stand; nothing of a run."""
+    found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
+    cells: list[Html | str] = []
+    for each in (found[line.label] for line in lines if found):
+        beside = "" if each.level is not None else tag("span", f"values at {each.group.load}", class_="range")
+        cells.append(join([each.words, beside]))
+    return [("keeps the SLO up to", cells)] if found else []
 
 
 def _table(run: Run, lines: Sequence[_Line], columns: Sequence[Column], winner: str) -> Html:

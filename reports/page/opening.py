@@ -8,10 +8,9 @@ from reports.checks.examine import examine, findings_of
 from reports.checks.finding import Finding
 from reports.data.run import Run
 from reports.measures.written import plural, several
-from reports.page.answer_table import answer_table, capacity_table
+from reports.page.answer_table import answer_table
 from reports.page.markup import Html, details, join, paragraph, tag, unbroken
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import cases_of_search
 from reports.words.answer import answers_of, basis
 from reports.words.described import question, what_was_run
 from reports.words.said import Said
@@ -22,7 +21,8 @@ _TOLD = 5
 
 def opening(run: Run) -> Html:
     """Draw the first screen: question, answer, the table to choose from, and what speaks against it."""
-    said, tables = answers_of(run), list(_tables(run))
+    said, made = answers_of(run), decisions_of(run)
+    tables = [tag("div", answer_table(run, each), data_at=each.case.load) for each in made]
     is_one, asked = len(said) == 1, unbroken(question(run))
     parts = [paragraph(asked, "kicker") if is_one else tag("h1", asked), *_warnings(run)]
     for place, each in enumerate(said):
@@ -51,15 +51,6 @@ def _note(text: str) -> Html:
     said, begin, rest = text.partition("bench run ")
     command = [tag("code", begin + rest, class_="command")] if begin else []
     return paragraph(join([said, *command]), "advice") if text else Html("")
-
-
-def _tables(run: Run) -> Iterator[Html]:
-    """Yield a table for each answer; of a search for each scenario and model."""
-    for made in decisions_of(run):
-        yield tag("div", answer_table(run, made), data_at=made.case.load)
-    if run.record.search is not None:
-        for found in cases_of_search(run).values():
-            yield tag("div", capacity_table(run, found))
 
 
 def _warnings(run: Run) -> Iterator[Html]:

@@ -2,69 +2,65 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data.run import Run, once
+from reports.measures.equal_work import stand_ins
 from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import Row, slo_rows
 
 
 @dataclass(frozen=True)
 class LoadCase:
-    """A load of a scenario and one model's groups there, one or more, in the plan's order.
+    """A load of a scenario and the groups there, one or more, in the plan's order.
 
-    `baseline`: which of them the others are compared to; None where it is not among them.
+    `model`: theirs; empty where those of all models stand together. Of a search the case that is told first
+    has each deployment at the highest load that it keeps.
     """
 
     scenario: str
     load: str
     model: str
     groups: tuple[Group, ...]
-    baseline: Group | None
 
     @property
-    def topic(self) -> tuple[str, ...]:
+    def topic(self) -> tuple[str, str]:
         """What a page tells one load of first."""
         return self.scenario, self.model
 
 
-@dataclass(frozen=True)
-class LoadPoint:
-    """A load of a scenario and the groups there, of all models, in the plan's order."""
-
-    scenario: str
-    load: str
-    groups: tuple[Group, ...]
-
-    @property
-    def topic(self) -> tuple[str, ...]:
-        """What a page tells one load of first."""
-        return (self.scenario,)
+def baseline_of(run: Run, case: LoadCase) -> Group | None:
+    """Return the group that the others of a model's case are compared to; None where it was not measured."""
+    baseline = comparisons_of(run).baselines[case.model]
+    return next((group for group in case.groups if group.deployment == baseline), None)
 
 
-Either = TypeVar("Either", LoadCase, LoadPoint)
-
-
-# --- which load is told first ----------------------------------------------------------------------
-
-
-def told_first(run: Run) -> list[LoadCase]:
+@once
+def told_first(run: Run) -> tuple[LoadCase, ...]:
     """Return the load that the page opens with for each scenario and model; with an SLO per family of loads.
 
-    With an SLO it is the highest load at which any deployment is known to keep it, else the lowest. Without
-    one, and for a search, it is the highest of the first family at which most deployments were measured.
+    With an SLO it is the highest load at which any deployment with kernels of its own is known to keep it,
+    else the lowest. Without one it is the highest of the first family at which most were measured.
     """
-    if run.record.slo and run.record.search is None:
+    if run.record.slo:
         by_case: dict[tuple[str, str, str], list[Row]] = {}
         for row in slo_rows(run):
             by_case.setdefault((row.scenario, row.model, row.family), []).append(row)
-        decisive = [([r for r in rows if r.labels("kept")] or rows[:1])[-1] for rows in by_case.values()]
-        return [_case(run, row.scenario, row.model, row.load) for row in decisive]
+        return tuple(_decisive(run, rows) for rows in by_case.values())
     found: dict[tuple[str, str], list[Group]] = {}
     for group in run.groups:
         found.setdefault((group.scenario, group.model), []).append(group)
-    return [_case(run, *key, _highest_common(groups)) for key, groups in found.items()]
+    return tuple(_case(run, key[0], _highest_common(groups), key[1]) for key, groups in found.items())
+
+
+def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
+    fakes = stand_ins(run).keys()
+    row = ([row for row in rows if set(row.labels("kept")) - fakes] or rows[:1])[-1]
+    if run.record.search is None:
+        return _case(run, row.scenario, row.load, row.model)
+    own = [each.group for each in capacities_of(run) if each.scenario == row.scenario]
+    return LoadCase(row.scenario, row.load, row.model, tuple(g for g in own if g.model == row.model))
 
 
 def _highest_common(groups: Sequence[Group]) -> str:
@@ -75,51 +71,45 @@ def _highest_common(groups: Sequence[Group]) -> str:
     return max(measured, key=lambda load: measured[load])  # the first of those with as many
 
 
-def _case(run: Run, scenario: str, model: str, load: str) -> LoadCase:
-    groups = tuple(g for g in run.groups if (g.scenario, g.model, g.load) == (scenario, model, load))
-    baseline = next((g for g in groups if g.deployment == comparisons_of(run).baselines[model]), None)
-    return LoadCase(scenario, load, model, groups, baseline)
+def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
+    groups = (group for group in run.groups if (group.scenario, group.load) == (scenario, load))
+    return LoadCase(scenario, load, model, tuple(group for group in groups if model in ("", group.model)))
 
 
-def opened(run: Run, found: Sequence[Either]) -> list[Either]:
+def opened(run: Run, found: Sequence[LoadCase]) -> list[LoadCase]:
     """Return those that a page shows open: for each topic the load told first, else the first of `found`."""
-    first = {(case.topic, case.load) for case in told_first(run)}
-    first |= {((scenario,), load) for (scenario, *_), load in first}
-    told = [each for each in found if (each.topic, each.load) in first]
+    first = {(*topic, case.load) for case in told_first(run) for topic in (case.topic, (case.scenario, ""))}
+    told = [each for each in found if (*each.topic, each.load) in first]
     for each in found:
         if each.topic not in {other.topic for other in told}:
             told.append(each)
     return [each for each in found if each in told]
 
 
-# --- all loads -------------------------------------------------------------------------------------
-
-
 def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
-    """Return the cases with at least so many deployments, by scenario and model.
+    """Return the cases of one model with at least so many deployments, by scenario and model.
 
     The load told first comes first, then the others of each family from the highest down.
     """
-    keys = dict.fromkeys((group.scenario, group.model, group.load) for group in run.groups)
-    order = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
+    keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
     found = [case for case in (_case(run, *key) for key in keys) if len(case.groups) >= at_least]
-    found.sort(key=lambda c: (c.scenario, order.index(c.model), c.groups[0].family, -c.groups[0].level))
+    return _in_order(run, found)
+
+
+def load_points(run: Run) -> dict[str, list[LoadCase]]:
+    """Return the loads of each scenario with the deployments of all models, in the same order."""
+    keys = dict.fromkeys((group.scenario, group.load, "") for group in run.groups)
+    points: dict[str, list[LoadCase]] = {}
+    for point in _in_order(run, [_case(run, *key) for key in keys]):
+        points.setdefault(point.scenario, []).append(point)
+    return points
+
+
+def _in_order(run: Run, cases: Sequence[LoadCase]) -> list[LoadCase]:
+    models = list(dict.fromkeys(["", *(deployment.model for deployment in run.deployments.values())]))
+    found = sorted(cases, key=lambda case: (case.groups[0].family, -case.groups[0].level))
     first = opened(run, found)
-    return sorted(found, key=lambda c: (c.scenario, order.index(c.model), c not in first))
-
-
-def load_points(run: Run) -> dict[str, list[LoadPoint]]:
-    """Return the loads by scenario: the one told first, then those of each family from the highest down."""
-    by_load: dict[str, dict[str, list[Group]]] = {}
-    for group in run.groups:
-        by_load.setdefault(group.scenario, {}).setdefault(group.load, []).append(group)
-    found = {}
-    for scenario, loads in by_load.items():
-        points = [LoadPoint(scenario, load, tuple(groups)) for load, groups in loads.items()]
-        points.sort(key=lambda point: (point.groups[0].family, -point.groups[0].level))
-        first = opened(run, points)
-        found[scenario] = [*first, *(point for point in points if point not in first)]
-    return found
+    return sorted(found, key=lambda case: (case.scenario, models.index(case.model), case not in first))
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:

@@ -1,7 +1,7 @@
 """Which deployments keep the SLO at each load: of a run by its windows, of a search by its answers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +9,7 @@ from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.measures.slo import Judged, judged_cells
 from reports.stats.intervals import CONFIDENCE
-from reports.verdicts.search_starts import load_words
-from reports.verdicts.searches import Capacity, cases_of_search
+from reports.verdicts.searches import Capacity, capacities_of
 
 State = Literal["kept", "unclear", "broken", "unknown"]
 
@@ -19,7 +18,8 @@ State = Literal["kept", "unclear", "broken", "unknown"]
 class Standing:
     """Whether a deployment keeps the SLO at a load.
 
-    `judged`: all its starts' windows together; None where they say nothing, and of a search.
+    `group`: its cells there, if it was measured there. `judged`: all its starts' windows together; None where
+    they say nothing, and of a search.
     """
 
     label: str
@@ -43,54 +43,43 @@ class Row:
 
 
 @once
-def slo_rows(run: Run) -> list[Row]:
-    """Return a row for each load of each scenario, from the lowest to the highest.
+def slo_rows(run: Run) -> tuple[Row, ...]:
+    """Return a row for each load of each scenario and model, from the lowest on; none without an SLO.
 
-    Empty without an SLO, and for a search, whose loads are its own on each start (search_rows).
+    Of a search the loads are the highest that each deployment keeps; where none is known, the lowest tried.
     """
-    if not run.record.slo or run.record.search is not None:
-        return []
+    if not run.record.slo:
+        return ()
+    return tuple(_of_loads(run) if run.record.search is None else _of_search(run))
+
+
+def _of_loads(run: Run) -> Iterator[Row]:
     by_case: dict[tuple[str, str, str, float, str], list[Group]] = {}
     for group in run.groups:
         key = (group.scenario, group.model, group.family, group.level, group.load)
         by_case.setdefault(key, []).append(group)
-    loads = Counter((scenario, model, family) for scenario, model, family, _, _ in by_case)
-    return [
-        Row(
-            scenario,
-            model,
-            family,
-            load,
-            tuple(_standing(run, group, loads[scenario, model, family]) for group in groups),
-        )
-        for (scenario, model, family, _, load), groups in sorted(by_case.items(), key=lambda item: item[0])
-    ]
+    loads = Counter(key[:3] for key in by_case)
+    for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
+        # The loads of a question are a family: whichever is the highest kept is chosen by the data.
+        confidence = 1 - (1 - CONFIDENCE) / loads[key[:3]]
+        found = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
+        standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in found]
+        yield Row(*key[:3], key[4], tuple(standings))
 
 
-def _standing(run: Run, group: Group, loads: int) -> Standing:
-    # The loads of a question are a family: whichever is the highest kept is chosen by the data.
-    found = judged_cells(run, group.cells, 1 - (1 - CONFIDENCE) / loads)
-    return Standing(group.deployment, "unknown" if found is None else found.verdict, group, found)
-
-
-def search_rows(run: Run) -> list[Row]:
-    """Return who keeps which load of a search, from the lowest to the highest that one kept on all starts."""
-    return [
-        Row(
-            scenario,
-            model,
-            found[0].family,
-            load_words(found[0].family, level),
-            tuple(Standing(each.deployment, _state(each, level)) for each in found),
-        )
-        for (scenario, model), found in cases_of_search(run).items()
-        for level in _levels(found)
-    ]
-
-
-def _levels(found: Sequence[Capacity]) -> list[float]:
-    kept = [[answer.kept for answer in each.answers] for each in found if each.estimate is not None]
-    return sorted({min(level for level in levels if level is not None) for levels in kept})
+def _of_search(run: Run) -> Iterator[Row]:
+    groups = {group.key: group for group in run.groups}
+    cases: dict[tuple[str, str, str], list[Capacity]] = {}
+    for each in capacities_of(run):
+        cases.setdefault((each.scenario, each.group.model, each.group.family), []).append(each)
+    for case, found in cases.items():
+        known = {each.level: each.group.load for each in found if each.level is not None}
+        for level, load in sorted((known or {found[0].group.level: found[0].group.load}).items()):
+            standings = [
+                Standing(e.deployment, _state(e, level), groups.get((e.deployment, e.scenario, load)))
+                for e in found
+            ]
+            yield Row(*case, load, tuple(standings))
 
 
 def _state(each: Capacity, level: float) -> State:

@@ -16,10 +16,9 @@ from reports.stats.best import Best
 from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
-from reports.verdicts.searches import capacities_of, verdict_count
 from reports.words.said import HEADLINE_AT_MOST, Said, at, capital, clipped
-from reports.words.search_text import search_answers
-from reports.words.verdict_words import family_text, margin_text, ratio_words, slo_words, title_of
+from reports.words.search_text import most_load
+from reports.words.verdict_words import margin_text, ratio_words, slo_words, title_of
 
 MEMORY = "memory_peak_bytes"
 # From this ratio of busy cores on it is said that they differ.
@@ -37,8 +36,6 @@ _UNLESS = {
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return the answer of each scenario and model; with an SLO of each family of loads too."""
-    if run.record.search is not None:
-        return tuple(search_answers(run))
     return tuple(_said(run, made) for made in decisions_of(run)) or (_nothing_measured(run),)
 
 
@@ -65,12 +62,10 @@ def headline(run: Run) -> str:
 
 def basis(run: Run) -> str:
     """Return by which rule a winner is named, as a sentence; nothing where no test was made."""
-    if run.record.search is not None:
-        count = verdict_count(capacities_of(run))
-        return f"{family_text(count)}." if count else ""
     tested = [(made, made.best) for made in decisions_of(run) if made.best]
     if not tested:
-        return ""
+        is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
+        return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     made, best = tested[0]
     level = _sure(best) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
     left = f"; {plural(made.disturbed, 'disturbed repeat')} left out" if made.disturbed else ""
@@ -180,6 +175,8 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
 
 def _advice(run: Run, made: Decision) -> str:
     """Return how many repeats would tell, how long they take, and the command."""
+    if made.capacities:
+        return "A search with more repeats may tell."
     if made.advised is None:
         return "If the lead seen is the true one, 60 repeats would not tell: choose by another column."
     lives = [
@@ -201,12 +198,14 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "Where bench can start the servers, leave out engine.base_url."
     elif made.planned < STARTS_NEEDED and not run.is_going_on:
-        note = f"More repeats may tell: {_resumed(run, 5)}"
+        note = f"More repeats may tell: {'repeats=5' if made.capacities else _resumed(run, 5)}"
     return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
 
 
 def _only(run: Run, made: Decision, where: str) -> Said:
     """Say what the only contender does: the run's only deployment, or the one that is left."""
+    if made.capacities:
+        return most_load(run, made)
     group, row = made.groups[0], made.slo_row
     listed = [_with_span(run, group, name) for name in dict.fromkeys((made.metric, "ttft_s.p50"))]
     is_only = row is not None and row.labels("kept") == [group.deployment]

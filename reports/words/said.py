@@ -1,7 +1,6 @@
 """An answer in words: what stands out of it, the rest, and the same in one short line. Knows no run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 HEADLINE_AT_MOST = 160
 
@@ -33,12 +32,6 @@ def clipped(text: str, most: int) -> str:
     return f"{(head if space and len(head) > most // 2 else text[: most - 1]).rstrip(' ,;:(')}…"
 
 
-def one_of(names: Sequence[str]) -> str:
-    """`a`, `a or b`, `a, b or c`."""
-    *before, last = names
-    return f"{', '.join(before)} or {last}" if before else last
-
-
 def at(load: str) -> str:
     """`at 4 users`, `with the trace at x2`: a load's label as a sentence goes on with it."""
     return f"with the {load.replace('trace x', 'trace at x')}" if load.startswith("trace") else f"at {load}"
@@ -46,12 +39,3 @@ def at(load: str) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def told_apart(cases: Sequence[tuple[str, ...]], said: Sequence[Said]) -> list[Said]:
-    """Each with what tells it from the others, where there are several."""
-    if len(cases) < 2:
-        return list(said)
-    differ = [len(set(parts)) > 1 for parts in zip(*cases, strict=True)]
-    names = [", ".join(part for part, tells in zip(case, differ, strict=True) if tells) for case in cases]
-    return [replace(each, text=f"{name}: {each.text}") for name, each in zip(names, said, strict=True)]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from harness.contracts import Objective
 from reports.measures.metrics import is_percentile, metric_of
 from reports.stats.family import Verdict
-from reports.verdicts.searches import CAPACITY
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {
@@ -65,7 +64,7 @@ def family_text(count: int) -> str:
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
     """Return `faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`."""
-    better, worse = ("more load", "less load") if name == CAPACITY else metric_of(name).words
+    better, worse = metric_of(name).words
     words = {
         "better": better,
         "worse": worse,

@@ -26,7 +26,7 @@ from reports.page.drawing.charts import Chart
 from reports.page.drawing.kinds import Limit, Point
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
-from reports.verdicts.load_cases import LoadPoint
+from reports.verdicts.load_cases import LoadCase
 from reports.words.said import capital
 from reports.words.titles import title_by_load
 from reports.words.verdict_words import title_of
@@ -176,7 +176,7 @@ def _missing(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> s
 # --- by turn ---------------------------------------------------------------------------------------
 
 
-def turn_chart(run: Run, at: LoadPoint, name: str, index: int) -> Chart | None:
+def turn_chart(run: Run, at: LoadCase, name: str, index: int) -> Chart | None:
     """Return a value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load; None if fewer
     than two turns have it."""
     known: list[tuple[Group, dict[int, tuple[dict[int, Value], Aggregate]]]] = []

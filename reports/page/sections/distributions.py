@@ -16,7 +16,7 @@ from reports.page.drawing.kinds import Limit
 from reports.page.drawing.steps import Steps, steps_of
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
-from reports.verdicts.load_cases import LoadPoint
+from reports.verdicts.load_cases import LoadCase
 from reports.words.titles import title_at, title_by_load
 from reports.words.verdict_words import title_of
 
@@ -31,7 +31,7 @@ _REACH = 4.0
 _LEAST_S = 1e-6
 
 
-def steps_each(run: Run, points: Sequence[LoadPoint], split: Sequence[LoadPoint]) -> int:
+def steps_each(run: Run, points: Sequence[LoadCase], split: Sequence[LoadCase]) -> int:
     """Return how many steps a line of the page has at most. At the loads in `split` each start has a line of
     its own."""
     starts = max((cell.planned.repeat + 1 for cell in run.planned_cells), default=0)
@@ -40,7 +40,7 @@ def steps_each(run: Run, points: Sequence[LoadPoint], split: Sequence[LoadPoint]
     return max(_STEPS_AT_LEAST, min(STEPS_AT_MOST, _VALUES_OF_A_PAGE // max(values, 1)))
 
 
-def distributions(run: Run, point: LoadPoint, index: int, steps: int, *, is_split: bool) -> list[Chart]:
+def distributions(run: Run, point: LoadCase, index: int, steps: int, *, is_split: bool) -> list[Chart]:
     """Return a chart for each latency of which a deployment has a median. `is_split`: with each start's
     curve for the page's filters."""
     charts = []
@@ -54,7 +54,7 @@ def distributions(run: Run, point: LoadPoint, index: int, steps: int, *, is_spli
 
 
 def _chart(
-    run: Run, point: LoadPoint, name: str, found: dict[str, tuple[Group, Steps]], chart_id: str, steps: int
+    run: Run, point: LoadCase, name: str, found: dict[str, tuple[Group, Steps]], chart_id: str, steps: int
 ) -> Chart:
     metric = metric_of(name)
     drawn = {label: each for label, each in found.items() if each[1].supports(50)}
@@ -88,7 +88,7 @@ def _limit(asked: Objective) -> tuple[float, Limit]:
     return asked.share, Limit(ms, f"SLO: {100 * asked.share:g} % within {ms:,.6g} ms")
 
 
-def _finding(run: Run, point: LoadPoint, name: str) -> str | None:
+def _finding(run: Run, point: LoadCase, name: str) -> str | None:
     """Return who keeps an objective on it at this load, else what verdicts say of its median."""
     asked = [o.name for o in run.record.slo if o.metric == name]
     told = (title_by_load(run, each, point.groups) for each in asked)

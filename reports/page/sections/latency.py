@@ -11,7 +11,7 @@ from reports.page.markup import Of, paragraph
 from reports.page.sections.by_load import by_load_charts, turn_chart
 from reports.page.sections.distributions import distributions, steps_each
 from reports.page.sections.pairs import pair_charts
-from reports.verdicts.load_cases import LoadPoint, load_points, opened
+from reports.verdicts.load_cases import LoadCase, load_points, opened
 
 # What a reader of a stream waits for is shown.
 _SHOWN = ("ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "tpot_s.p95")
@@ -47,12 +47,12 @@ def _origins(run: Run) -> str:
     return said.format("sent" if kinds == {"closed"} else "sent (users), or was due (rates and traces)")
 
 
-def _titled(run: Run, what: str, point: LoadPoint) -> str:
+def _titled(run: Run, what: str, point: LoadCase) -> str:
     has_several = len({group.scenario for group in run.groups}) > 1
     return f"{what} at {point.load}{f', {point.scenario}' if has_several else ''}"
 
 
-def _distributions(run: Run, points: Sequence[LoadPoint]) -> Iterator[Part]:
+def _distributions(run: Run, points: Sequence[LoadCase]) -> Iterator[Part]:
     """Yield the distributions of each load; those of the load told first stand open."""
     first = opened(run, points)
     steps = steps_each(run, points, first)
@@ -63,7 +63,7 @@ def _distributions(run: Run, points: Sequence[LoadPoint]) -> Iterator[Part]:
             yield Block(title, charts, Of(load=point.load), is_folded=point not in first)
 
 
-def _turns(run: Run, points: Sequence[LoadPoint]) -> Iterator[Part]:
+def _turns(run: Run, points: Sequence[LoadCase]) -> Iterator[Part]:
     """Yield what each turn of a conversation takes, and what of its prompt the prefix cache has."""
     first = opened(run, points)
     for index, point in enumerate(points):

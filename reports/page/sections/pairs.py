@@ -12,7 +12,7 @@ from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
-from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
+from reports.verdicts.load_cases import LoadCase, baseline_of, load_cases_of, opened, title_of_case
 
 # Dots per deployment.
 _AT_MOST = 400
@@ -24,9 +24,10 @@ _SAME = ["repeat", "conversation", "turn"]
 
 def pair_charts(run: Run) -> Iterator[Chart]:
     """Yield a chart of TTFT, each deployment against the baseline, at the load that is told first."""
-    cases = [case for case in load_cases_of(run) if case.baseline]
+    cases = [case for case in load_cases_of(run) if baseline_of(run, case)]
     for number_of, case in enumerate(opened(run, cases)):
-        if case.baseline and (chart := _chart(run, case, case.baseline, f"pairs-{number_of}")):
+        baseline = baseline_of(run, case)
+        if baseline and (chart := _chart(run, case, baseline, f"pairs-{number_of}")):
             yield chart
 
 

@@ -11,11 +11,9 @@ from reports.page.cells import none_cell
 from reports.page.drawing.charts import Block, Part, Table
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, join, tag
-from reports.verdicts.search_starts import Answer
-from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
+from reports.verdicts.searches import Answer, Capacity, capacities_of
 from reports.verdicts.standings import State, slo_rows
-from reports.words.search_text import mean_words, span_words
-from reports.words.verdict_words import objective_words, ratio_text, slo_words, word_of
+from reports.words.verdict_words import objective_words, slo_words
 
 _STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),
@@ -142,13 +140,13 @@ def answer_lines(run: Run) -> list[dict[str, object]]:
     """Return a dashed line at each deployment's answer, for charts over the load."""
     return [
         {
-            "type": "line", "x0": each.estimate.shown, "x1": each.estimate.shown,
+            "type": "line", "x0": each.level, "x1": each.level,
             "yref": "paper", "y0": 0, "y1": 1,
             "line": {"color": looks(run)[each.deployment].colour, "dash": "dash", "width": 1},
             "of": Of(each.deployment).to_builtins(),
         }
         for each in capacities_of(run)
-        if each.estimate is not None and not each.is_least
+        if each.level is not None and not each.is_least
     ]  # fmt: skip
 
 
@@ -160,31 +158,21 @@ def _answers(run: Run, found: Sequence[Capacity]) -> Table:
         "kept – broken, by start",
         "proven",
         "not clear",
-        "against the baseline",
     ]
     rows = [
         Row(
             [
                 join([named(looks(run)[each.deployment]), *([f" {each.scenario}"] if has_several else [])]),
-                _mean(each),
+                none_cell(each.why or "") if each.level is None else tag("b", each.words),
                 _by_start(each, _found),
                 _proven(each),
                 _by_start(each, _unclear),
-                _against(run, each),
             ],
             Of(each.deployment),
         )
         for each in found
     ]
     return Table("Search", columns, rows)
-
-
-def _mean(each: Capacity) -> Html:
-    if each.estimate is None:
-        return none_cell(each.why or "not measured")
-    if each.estimate.k < 2:
-        return tag("span", mean_words(each), title="one start: no interval")
-    return join([tag("b", mean_words(each)), tag("span", span_words(each), class_="range")])
 
 
 def _by_start(each: Capacity, words: Callable[[Answer], str]) -> str:
@@ -194,7 +182,7 @@ def _by_start(each: Capacity, words: Callable[[Answer], str]) -> str:
 
 
 def _found(answer: Answer) -> str:
-    return _bracket(answer.kept, answer.broken) if answer.bracket else answer.words
+    return _bracket(answer.kept, answer.broken) if answer.is_whole and answer.broken else answer.words
 
 
 def _proven(each: Capacity) -> str:
@@ -210,18 +198,6 @@ def _bracket(kept: float | None, broken: float | None) -> str:
 def _unclear(answer: Answer) -> str:
     said = [f"{each.level:g} ({plural(len(each.cells), 'window')})" for each in answer.uncertain]
     return ", ".join(said) or "none"
-
-
-def _against(run: Run, each: Capacity) -> Html | str:
-    if each.baseline is None:
-        return "the baseline"
-    if each.verdict is None:
-        return NOTHING
-    verdict = each.verdict
-    ratio = ratio_text(CAPACITY, verdict) if verdict.kind != "none" else ""
-    said = [tag("b", word_of(CAPACITY, verdict, run.record.compare.margin_share))]
-    said += [tag("span", ratio, class_="range")] if ratio else []
-    return join([*said, *([tag("span", verdict.why, class_="range")] if verdict.why else [])])
 
 
 def _trials(run: Run, found: Sequence[Capacity]) -> Table:

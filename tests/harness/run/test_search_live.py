@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from harness.store import store
 from reports import open_run
-from reports.verdicts.search_starts import answers_of
+from reports.verdicts.searches import capacities_of
 
 pytestmark = pytest.mark.long
 SLOTS = 4
@@ -98,7 +98,7 @@ def test_all_trials_are_in_the_record_and_on_one_server_start(both):
 
 def test_the_report_reads_it_like_any_run(both):
     place, _ = both["users"].result()
-    (found,) = answers_of(open_run(place.run_dir))
+    [found] = capacities_of(open_run(place.run_dir))[0].answers
     assert found.words == f"{SLOTS} users"
     assert "The highest load, in users, that keeps the SLO" in place.report()
 
@@ -122,7 +122,7 @@ def test_an_interrupted_search_keeps_what_it_measured_and_begins_its_start_anew(
     assert [(cell.start, cell.load.concurrency) for cell in cells] == [
         ("01-reference", 2), ("01-reference", 4), ("02-reference", 2), ("02-reference", 4),
     ]  # fmt: skip
-    (found,) = answers_of(open_run(place.run_dir))
+    [found] = capacities_of(open_run(place.run_dir))[0].answers
     assert found.words == "4 users or more"
 
 

@@ -81,7 +81,7 @@ def test_json_has_no_number_that_json_does_not_know(tmp_path):
 
 def test_json_has_the_answer_with_its_marks_and_null_for_what_is_missing(run):
     found = json.loads(json_text(run))
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert "1.25x" in " ".join(found["answer"]["sentences"])
     ids = {row["check"] for row in found["tables"]["findings"]}
     assert set(found["answer"]["marks"]) <= ids

@@ -9,8 +9,6 @@ import pytest
 from reports.stats.intervals import (
     Estimate,
     may_be_logged,
-    of_bracket_pairs,
-    of_brackets,
     of_pairs,
     of_two_samples,
     of_values,
@@ -135,36 +133,3 @@ def test_what_has_no_interval_is_refused(values: list[float], is_log: bool) -> N
 def test_pairs_of_unequal_number_are_refused() -> None:
     with pytest.raises(ValueError, match="3 and 1"):
         of_pairs([1, 2, 3], [1], is_log=True)
-
-
-# --- brackets --------------------------------------------------------------------------------------
-
-
-def test_a_mean_of_brackets_reaches_from_the_low_ends_limit_to_the_high_ends() -> None:
-    # exp of 0, 1, 2 and of 1, 2, 3: s = 1, so the error is 1 / sqrt(3), and t with 2 degrees is 4.3027.
-    found = of_brackets([(math.exp(k), math.exp(k + 1)) for k in range(3)])
-    low, high = found.interval()
-    assert found.shown == pytest.approx(math.e)
-    assert (math.log(low), math.log(high)) == pytest.approx((1 - 2.48414, 2 + 2.48414), abs=1e-4)
-
-
-def test_the_same_bracket_on_all_starts_is_no_certainty() -> None:
-    # Values spread evenly over a bracket of width w have the error w / sqrt(12 * 3) = w / 6.
-    width = math.log(13 / 12)
-    found = of_brackets([(12, 13)] * 3)
-    assert found.error == pytest.approx(width / 6)
-    low, high = found.interval()
-    assert low == pytest.approx(12 * math.exp(-4.3027 * width / 6), rel=1e-5)
-    assert high == pytest.approx(13 * math.exp(4.3027 * width / 6), rel=1e-5)
-
-
-def test_a_ratio_of_brackets_is_as_uncertain_as_both() -> None:
-    found = of_bracket_pairs([(12, 13)] * 3, [(6, 7)] * 3)
-    low, high = found.interval()
-    assert found.shown == pytest.approx(2.0)
-    assert low < 12 / 7 < 13 / 6 < high
-    # Its probability is that of the end that is nearer: at the level where the interval just holds a bound.
-    bound = math.log(low)
-    assert found.p_beyond(bound) == pytest.approx(0.025)
-    equal = of_bracket_pairs([(12, 13)] * 3, [(12, 13)] * 3)
-    assert equal.p_beyond(0.0) > 0.5

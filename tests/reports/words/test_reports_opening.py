@@ -177,7 +177,7 @@ def test_who_alone_is_known_to_keep_the_slo_is_served(tmp_path: Path, does: Any,
 def test_a_search_has_a_row_per_deployment_at_its_own_highest_load(tmp_path: Path) -> None:
     does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}
     table = table_of(searched(tmp_path, does, (1, 2, 3, 16, 17)))
-    assert table.column("load within SLO")[0].startswith("16 users [15.3, 17.8]")
+    assert table.column("keeps the SLO up to") == ["16 users", "2 users"]
     assert table.column("output tokens/s there")[0].startswith("166.7")
 
 
@@ -352,7 +352,9 @@ def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None
 
 def test_the_headline_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}, (1, 2, 3, 16, 17))
-    assert headline(run).startswith("vllm awq: 16 users [15.3, 17.8] within the SLO, 8.00x [")
+    assert headline(run).startswith(
+        "Serve vllm awq: it keeps the SLO up to 16 users, next best vllm fp16 up to 2 users"
+    )
 
 
 @pytest.mark.parametrize(
