@@ -19,7 +19,7 @@ from reports.checks.finding import (
 )
 from reports.data.cells import Cell
 from reports.data.run import Run
-from reports.data.served import grown_in_cell
+from reports.data.samples import grown_in_cell
 from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.written import several
 

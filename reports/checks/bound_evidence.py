@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import pandas as pd
 
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
-from reports.data.machine import device_windows, idle_cores, server_cores, usable_cores
 from reports.data.run import Run
-from reports.data.served import growth
+from reports.data.samples import device_windows, growth, idle_cores, server_cores, usable_cores
 from reports.measures.equal_work import too_few_at_once
 from reports.measures.values import measured_of
 from reports.measures.written import number
@@ -138,7 +137,7 @@ def evidence_of(run: Run, group: Group, cell: Cell) -> Evidence | None:
     running, waiting, usage = (terms[name].dropna() for name in terms)
     kept = terms[terms["waiting"] >= 1] if (waiting >= 1).any() else terms
     is_on_device = record.memory_kind == "device"
-    devices = device_windows(run, replace(group, cells=(cell,))) if is_on_device else None
+    devices = device_windows(run, [cell]) if is_on_device else None
     threads = record.resolved.get("threads")
     limits = [float(n) for n in (threads, usable_cores(run)) if isinstance(n, int | float) and n > 0]
     parts = steadiness.in_flight.parts

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from reports.checks.finding import RATES, SPEED, TOKENS, Seen, cells_of, check
 from reports.checks.ledger import Entry, ledger_of
-from reports.data.machine import group_cores
 from reports.data.run import Run
+from reports.data.samples import group_cores
 from reports.measures.equal_work import (
     by_case,
     counted_prompts,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from harness.contracts import FOREIGN_SHARE
 from reports.checks.finding import SPEED, Seen, check, measured_cells, start_name
-from reports.data.machine import foreign_share
 from reports.data.run import Run
+from reports.data.samples import foreign_share
 
 
 @check(

@@ -47,9 +47,9 @@ class Cell:
     @property
     def window_s(self) -> float | None:
         """Length of its window; None without one."""
-        if self.summary is None or self.summary.window_end_ns <= self.summary.window_start_ns:
-            return None
-        return (self.summary.window_end_ns - self.summary.window_start_ns) / 1e9
+        summary = self.summary
+        length_ns = summary.window_end_ns - summary.window_start_ns if summary else 0
+        return length_ns / 1e9 if length_ns > 0 else None
 
     @property
     def load_s(self) -> float | None:
@@ -59,13 +59,6 @@ class Cell:
     @property
     def client_cores(self) -> float | None:
         """Cores that its load processes kept busy, on average."""
-        if self.summary is None or self.load_s is None:
-            return None
-        return self.summary.cpu_s / self.load_s
-
-    @property
-    def client_cores_here(self) -> float | None:
-        """The same of its load processes on the machine that ran bench."""
         return self.summary.cores_here if self.summary else None
 
     @property
@@ -117,25 +110,13 @@ def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group,
     by_key: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         by_key.setdefault(cell.key, []).append(cell)
-    order = list(dict.fromkeys([*labels, *(key[0] for key in by_key)]))
-    groups = [_group(found) for found in by_key.values()]
+    order = list(dict.fromkeys([*labels, *(label for label, _, _ in by_key)]))
+    groups = []
+    for (label, scenario, load), found in by_key.items():
+        of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))
+        family, level = load_family(own[0].load), load_level(own[0].load)
+        groups.append(Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, own))
     return tuple(sorted(groups, key=lambda g: (g.scenario, order.index(g.deployment), g.family, g.level)))
-
-
-def _group(cells: Sequence[Cell]) -> Group:
-    first = cells[0]
-    deployment = first.start.deployment
-    return Group(
-        deployment=deployment.label,
-        engine=deployment.engine,
-        model=deployment.model,
-        quantization=deployment.quantization,
-        scenario=first.planned.scenario.label,
-        load=first.load_label,
-        family=load_family(first.load),
-        level=load_level(first.load),
-        cells=tuple(sorted(cells, key=lambda cell: cell.planned.repeat)),
-    )
 
 
 # --- loads -----------------------------------------------------------------------------------------
@@ -147,25 +128,20 @@ _IN_LABEL = ("concurrency", "rate_per_s", "arrival", "burstiness", "speedup")
 
 def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
     """Return a name per load: Load.label, and whatever else differs between loads of the same label."""
-    labels = {}
-    for load in dict.fromkeys(loads):
-        rivals = [other for other in loads if other.label == load.label and other != load]
-        parts = [load.label]
-        for name in (f.name for f in fields(load) if f.name not in _IN_LABEL):
-            if any(getattr(other, name) != getattr(load, name) for other in rivals):
-                parts.append(f"{name} {getattr(load, name)}")
-        labels[load] = ", ".join(parts)
+    labels, different = {}, dict.fromkeys(loads)
+    for load in different:
+        rivals = [other for other in different if other.label == load.label]
+        more = (name for name in (f.name for f in fields(load)) if name not in _IN_LABEL)
+        apart = [name for name in more if len({getattr(other, name) for other in rivals}) > 1]
+        labels[load] = ", ".join([load.label, *(f"{name} {getattr(load, name)}" for name in apart)])
     return labels
 
 
 def load_family(load: Load) -> str:
     """Return which loads' levels belong on one axis: `closed loop`, `open loop, poisson`, `trace`."""
-    if load.kind == "closed":
-        return "closed loop"
-    if load.kind == "trace":
-        return "trace"
-    shape = f" {load.burstiness:g}" if load.arrival == "gamma" else ""
-    return f"open loop, {load.arrival}{shape}"
+    if load.kind != "open":
+        return "closed loop" if load.kind == "closed" else "trace"
+    return f"open loop, {load.arrival}" + (f" {load.burstiness:g}" if load.arrival == "gamma" else "")
 
 
 def load_level(load: Load) -> float:
@@ -185,9 +161,8 @@ def arrival_cv(load: Load) -> float:
 
 def level_axis(family: str) -> str:
     """Return the title of that axis."""
-    if family == "closed loop":
-        return "users"
-    return "speed of the trace" if family == "trace" else "conversations begun per second"
+    titles = {"closed loop": "users", "trace": "speed of the trace"}
+    return titles.get(family, "conversations begun per second")
 
 
 def level_text(family: str, level: float) -> str:
@@ -199,6 +174,5 @@ def level_text(family: str, level: float) -> str:
 
 def short_load(load: Load) -> str:
     """Return a load where there is little room: `4 u`, `2.5/s`, `x2`."""
-    if load.kind == "closed":
-        return f"{load.concurrency:,} u"
-    return f"x{load.speedup:g}" if load.kind == "trace" else f"{load.rate_per_s:g}/s"
+    text = level_text(load_family(load), load_level(load))
+    return {"closed": f"{text} u", "open": f"{text}/s"}.get(load.kind, text)

@@ -4,8 +4,8 @@ Gaps between chunks are counted in fixed bins, from which distributions and curv
 percentiles are exact. In memory at once: one batch, 8 bytes per gap of the cell, and counts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -35,22 +35,14 @@ class GapCounts:
     by_turn: np.ndarray
     requests: np.ndarray
 
-    @property
-    def n(self) -> int:
-        return int(self.counts.sum())
-
-    @property
-    def turns(self) -> int:
-        return len(self.by_turn)
-
     @cached_property
     def counts(self) -> np.ndarray:
         """Counts by bin, over all turns."""
         return np.asarray(self.by_turn.sum(axis=0))
 
-    def of_turn(self, turn: int) -> np.ndarray:
-        """Return the counts by bin of one turn, from 0."""
-        return np.asarray(self.by_turn[turn])
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
 
 
 NO_GAPS = GapCounts(np.zeros((0, BINS), dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -58,17 +50,12 @@ NO_GAPS = GapCounts(np.zeros((0, BINS), dtype=np.int64), np.zeros(0, dtype=np.in
 
 def together(found: Iterable[GapCounts]) -> GapCounts:
     """Return the counts of several cells added."""
-    by_turn, requests = NO_GAPS.by_turn, NO_GAPS.requests
-    for each in found:
-        by_turn, requests = _sum(by_turn, each.by_turn), _sum(requests, each.requests)
-    return GapCounts(by_turn, requests)
-
-
-def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return two arrays added, the shorter one taken to go on with zeros."""
-    long, short = (a, b) if len(a) >= len(b) else (b, a)
-    total = long.copy()
-    total[: len(short)] += short
+    each = list(found)
+    turns = max((len(counts.requests) for counts in each), default=0)
+    total = GapCounts(np.zeros((turns, BINS), dtype=np.int64), np.zeros(turns, dtype=np.int64))
+    for counts in each:
+        total.by_turn[: len(counts.requests)] += counts.by_turn
+        total.requests[: len(counts.requests)] += counts.requests
     return total
 
 
@@ -85,23 +72,14 @@ def quantile(counts: np.ndarray, share: float) -> float | None:
 
     Gaps are taken to lie evenly in their bins.
     """
-    n = int(counts.sum())
-    if not n:
-        return None
     until = np.cumsum(counts)
-    rank = (n - 1) * share
-    low, high = (_at_rank(until, k) for k in (int(rank), min(int(rank) + 1, n - 1)))
-    return low + (high - low) * (rank - int(rank))
-
-
-def _at_rank(until: np.ndarray, rank: int) -> float:
-    at = int(np.searchsorted(until, rank, side="right"))
-    before = int(until[at - 1]) if at else 0
-    inside = (rank - before + 0.5) / (int(until[at]) - before)
-    return float(EDGES_S[at] + (EDGES_S[at + 1] - EDGES_S[at]) * inside)
-
-
-# --- all chunks of a cell --------------------------------------------------------------------------
+    if not until[-1]:
+        return None
+    rank = (until[-1] - 1) * share
+    ranks = np.floor(rank), np.ceil(rank)
+    at = np.searchsorted(until, ranks, side="right")
+    inside = (ranks - until[at] + counts[at] + 0.5) / counts[at]
+    return float(np.interp(rank, ranks, EDGES_S[at] + np.diff(EDGES_S)[at] * inside))
 
 
 @dataclass(frozen=True)
@@ -120,79 +98,55 @@ class ChunkTotals:
 
 
 def chunk_totals(
-    batches: Iterable[Chunks],
-    window_ns: tuple[int, int] | None,
-    levels: Callable[[int, int], Sequence[int]] = lambda gaps, requests: (),
+    batches: Iterable[Chunks], window_ns: tuple[int, int] | None, levels: Sequence[int] = ()
 ) -> ChunkTotals:
-    """Read all batches of a cell. `window_ns`: its begin and end; None without one. `levels`: which
-    percentiles so many gaps, of so many requests, shall have."""
-    sums = _Sums()
-    for chunks in batches:
-        lengths = np.diff(chunks.begins)
-        _add_tokens(sums, chunks, lengths)
-        _add_gaps(sums, chunks, lengths)
+    """Read all batches of a cell. `window_ns`: its begin and end; None without one. `levels`: of the gaps'
+    percentiles."""
+    by_turn, requests = np.zeros(MOST_TURNS * BINS, dtype=np.int64), np.zeros(MOST_TURNS, dtype=np.int64)
+    gaps = [np.empty(0, dtype=np.int64)]
+    of_counted = np.zeros(3)  # tokens, chunks, requests
+    arrived = np.zeros(PARTS + 2)  # before the window, in its parts, after it
+    for batch in batches:
+        lengths = np.diff(batch.begins)
+        good = batch.is_ok & batch.in_window
+        counted = good & ~np.isnan(batch.tokens) & (lengths > 0)
+        of_counted += batch.tokens[counted].sum(), lengths[counted].sum(), counted.sum()
+        turn = np.clip(batch.turn, 0, MOST_TURNS - 1).astype(np.int64)
+        is_gap = _gaps(batch, np.repeat(good, lengths))
+        gaps_ns = np.maximum(np.diff(batch.at_ns)[is_gap], 0)
+        gaps.append(gaps_ns)
+        places = np.repeat(turn, lengths)[1:][is_gap] * BINS + bins_of(gaps_ns)
+        by_turn += np.bincount(places, minlength=len(by_turn))
+        requests += np.bincount(turn[good & (lengths > 1)], minlength=MOST_TURNS)
         if window_ns is not None:
-            _add_arrived(sums, chunks, lengths, window_ns)
-    gaps_ns = np.concatenate([np.empty(0, dtype=np.int64), *sums.gaps_ns])
-    wanted = list(levels(len(gaps_ns), int(sums.requests.sum())))
-    percentiles = np.percentile(gaps_ns, wanted) / 1e9 if len(gaps_ns) else np.empty(0)
+            arrived += _arrived(batch, lengths, *window_ns)
+    all_ns = np.concatenate(gaps)
+    turns = int(np.flatnonzero(requests).max(initial=-1)) + 1
+    is_known = window_ns is not None and not np.isnan(arrived[1:-1]).any()
     return ChunkTotals(
-        counts=GapCounts(sums.by_turn, sums.requests),
-        gap_percentiles_s=dict(zip(wanted, percentiles.tolist(), strict=False)),
-        streamed_s=int(gaps_ns.sum()) / 1e9,
-        arrived=sums.arrived[1:-1] if sums.is_known and window_ns is not None else None,
-        tokens=sums.tokens,
-        chunks=sums.chunks,
-        counted_requests=sums.counted_requests,
+        # A copy, which does not keep the turns that there are not.
+        GapCounts(by_turn.reshape(MOST_TURNS, BINS)[:turns].copy(), requests[:turns]),
+        dict(zip(levels, (np.percentile(all_ns, levels) / 1e9).tolist(), strict=True)) if len(all_ns) else {},
+        streamed_s=int(all_ns.sum()) / 1e9,
+        arrived=arrived[1:-1] if is_known else None,
+        tokens=float(of_counted[0]),
+        chunks=int(of_counted[1]),
+        counted_requests=int(of_counted[2]),
     )
 
 
-@dataclass
-class _Sums:
-    """Sums over the batches so far. `arrived` has the time before the window first, and that after it
-    last."""
-
-    gaps_ns: list[np.ndarray] = field(default_factory=list)
-    by_turn: np.ndarray = field(default_factory=lambda: NO_GAPS.by_turn)
-    requests: np.ndarray = field(default_factory=lambda: NO_GAPS.requests)
-    arrived: np.ndarray = field(default_factory=lambda: np.zeros(PARTS + 2))
-    is_known: bool = True
-    tokens: float = 0.0
-    chunks: int = 0
-    counted_requests: int = 0
+def _gaps(batch: Chunks, is_kept: np.ndarray) -> np.ndarray:
+    """Return which steps from chunk to chunk are gaps of one kept request, not between two requests."""
+    is_gap = is_kept[1:].copy()
+    first = batch.begins[1:-1]
+    is_gap[first[(first > 0) & (first < len(batch.at_ns))] - 1] = False
+    return is_gap
 
 
-def _add_tokens(sums: _Sums, chunks: Chunks, lengths: np.ndarray) -> None:
-    counted = chunks.is_ok & chunks.in_window & ~np.isnan(chunks.tokens) & (lengths > 0)
-    sums.tokens += float(chunks.tokens[counted].sum())
-    sums.chunks += int(lengths[counted].sum())
-    sums.counted_requests += int(counted.sum())
-
-
-def _add_gaps(sums: _Sums, chunks: Chunks, lengths: np.ndarray) -> None:
-    kept = chunks.is_ok & chunks.in_window
-    turn = np.clip(chunks.turn, 0, MOST_TURNS - 1).astype(np.int64)
-    with_gap = turn[kept & (lengths > 1)]
-    if not len(with_gap):
-        return
-    is_gap = np.repeat(kept, lengths)[1:]
-    # A step from chunk to chunk is no gap where the next one is another request's.
-    first = chunks.begins[1:-1]
-    is_gap[first[(first > 0) & (first < len(chunks.at_ns))] - 1] = False
-    gaps_ns = np.maximum(np.diff(chunks.at_ns)[is_gap], 0)
-    turns = int(with_gap.max()) + 1
-    places = np.repeat(turn, lengths)[1:][is_gap] * BINS + bins_of(gaps_ns)
-    sums.gaps_ns.append(gaps_ns)
-    sums.requests = _sum(sums.requests, np.bincount(with_gap, minlength=turns))
-    sums.by_turn = _sum(sums.by_turn, np.bincount(places, minlength=turns * BINS).reshape(turns, BINS))
-
-
-def _add_arrived(sums: _Sums, chunks: Chunks, lengths: np.ndarray, window_ns: tuple[int, int]) -> None:
-    """Add the tokens of each chunk to the part of the window in which it arrived; a request's tokens are
-    spread evenly over its chunks."""
-    begin_ns, end_ns = window_ns
-    part = np.clip((chunks.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
-    unknown = part[np.repeat(chunks.is_ok & np.isnan(chunks.tokens), lengths)]
-    sums.is_known &= not ((unknown > 0) & (unknown <= PARTS)).any()
-    per_chunk = np.repeat(np.nan_to_num(chunks.tokens) / np.maximum(lengths, 1), lengths)
-    sums.arrived += np.bincount(part, weights=per_chunk, minlength=PARTS + 2)
+def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> np.ndarray:
+    """Return the tokens that arrived before, in each part of, and after the window: a request's spread evenly
+    over its chunks. NaN where an ok request's are not known; none are taken of a failed one's."""
+    part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
+    tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
+    per_chunk = np.repeat(tokens / np.maximum(lengths, 1), lengths)
+    return np.bincount(part, weights=per_chunk, minlength=PARTS + 2)

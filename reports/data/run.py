@@ -6,50 +6,46 @@ Reads a results directory through tables; computes on reading, stores nothing, d
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest, masked_values
+from harness.contracts import Deployment, SelfTest, masked_values
 from harness.errors import StoreError
 from harness.store import store
-from harness.store.store import CellRecord, RunRecord, StartRecord
+from harness.store.store import RunRecord, StartRecord
 from reports.data import tables
 from reports.data.cells import Cell, Group, groups_of, load_labels
-from reports.data.tables import between, floats, of_start, runs_of, taken
+from reports.data.tables import floats, of_start, taken
 
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def once(
-    function: Callable[Concatenate[Run, Given], Found],
-) -> Callable[Concatenate[Run, Given], Found]:
-    """Decorate a function of a run, and of its cells, start records or names: what it gave is kept with the
-    run, and is not to be changed."""
+def once(function: Function) -> Function:
+    """Decorate a function of a run, and of its cells, start records or names, given by their places: what it
+    gave is kept with the run, and is not to be changed."""
 
     @functools.wraps(function)
-    def known(run: Run, /, *given: Given.args, **named: Given.kwargs) -> Found:
-        assert not named, "what is given is told apart by its place"
+    def known(run: Run, /, *given: Any) -> Any:
         place = (function, *map(_key, given))
         if place not in run.found_once:
-            run.found_once[place] = function(run, *given, **named)
-        return cast(Found, run.found_once[place])
+            run.found_once[place] = function(run, *given)
+        return run.found_once[place]
 
-    return known
+    return cast(Function, known)
 
 
-def _key(given: object) -> Hashable:
+def _key(given: Any) -> Hashable:
     if isinstance(given, Cell):
         return given.number
-    assert isinstance(given, Hashable | StartRecord)
-    return given.name if isinstance(given, StartRecord) else given
+    return given.name if isinstance(given, StartRecord) else cast(Hashable, given)
 
 
 @dataclass(frozen=True)
@@ -110,11 +106,8 @@ class Run:
     @cached_property
     def selftest(self) -> SelfTest | None:
         """The error that bench had measured of itself on this machine; None where it had not."""
-        recorded = self.record.environment.get("selftest")
-        if recorded is None:
-            return None
         try:
-            return msgspec.convert(recorded, SelfTest)
+            return msgspec.convert(self.record.environment.get("selftest"), SelfTest | None)
         except msgspec.ValidationError as error:
             raise StoreError(f"{self.path / 'run.json'}: damaged (environment.selftest: {error})") from error
 
@@ -122,7 +115,14 @@ class Run:
 
     def starts_of(self, label: str) -> list[StartRecord]:
         """Return the records of a deployment's starts, in order."""
-        return [record for record in self.start_records if record.deployment.label == label]
+        return self._starts_by_label[label]
+
+    @cached_property
+    def _starts_by_label(self) -> dict[str, list[StartRecord]]:
+        found = defaultdict[str, list[StartRecord]](list)
+        for record in self.start_records:
+            found[record.deployment.label].append(record)
+        return found
 
     def start_of(self, cell: Cell) -> StartRecord | None:
         """Return the record of the start that the cell was or would be measured on."""
@@ -143,57 +143,48 @@ class Run:
         if frame is None or cell.record is None or cell.summary is None:
             return pd.DataFrame()
         own = of_start(frame, cell.record.start)
-        return between(own, cell.summary.window_start_ns, cell.summary.window_end_ns)
+        t_ns = own["t_ns"].to_numpy(dtype=np.int64)
+        return taken(own, (t_ns >= cell.summary.window_start_ns) & (t_ns < cell.summary.window_end_ns))
 
     # --- requests ---
 
     def cell_requests(self, number: int) -> pd.DataFrame:
         """Return all of a cell's requests."""
-        return self._by_cell[number] if number in self._by_cell else self.requests.iloc[:0]
+        first, last = np.searchsorted(self._cell_numbers, [number, number + 1])
+        return self.requests.iloc[first:last]
 
     @cached_property
-    def _by_cell(self) -> dict[int, pd.DataFrame]:
-        numbers = self.requests["cell"].to_numpy()
-        return {int(numbers[begin]): self.requests.iloc[begin:end] for begin, end in runs_of(numbers)}
+    def _cell_numbers(self) -> np.ndarray:
+        """The cell of each request, rising."""
+        return self.requests["cell"].to_numpy(dtype=np.int64)
 
+    @once
     def window_requests(self, number: int) -> pd.DataFrame:
         """Return a cell's requests that were sent in its window, whatever became of them."""
-        return self._in_windows[number] if number in self._in_windows else self.requests.iloc[:0]
+        own = self.cell_requests(number)
+        return taken(own, own["in_window"].to_numpy(dtype=bool, na_value=False))
 
-    @cached_property
-    def _in_windows(self) -> dict[int, pd.DataFrame]:
-        return {
-            number: taken(frame, frame["in_window"].to_numpy(dtype=bool, na_value=False))
-            for number, frame in self._by_cell.items()
-        }
+    @once
+    def _is_ok(self, number: int) -> np.ndarray:
+        return np.asarray(self.window_requests(number)["outcome"] == "ok", dtype=bool)
 
     def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
         """Return those of them that are ok: these columns, or all."""
         sent = self.window_requests(number)
-        return taken(sent[list(columns)] if columns else sent, _ok_mask(self, number))
+        return taken(sent[list(columns)] if columns else sent, self._is_ok(number))
 
     def ok_values(self, number: int, name: str) -> np.ndarray:
         """Return a column of numbers of those, NaN where one is not known."""
-        found = floats(self.window_requests(number)[name])
-        return np.asarray(found[_ok_mask(self, number)])
+        return np.asarray(floats(self.window_requests(number)[name])[self._is_ok(number)])
 
+    @once
     def observations(self, number: int, name: str) -> np.ndarray:
         """Return a cell's observations of a latency (`ttft_s` ...): its ok requests in the window. Not to be
         written to. Gaps between chunks are counted instead (gap_counts_of)."""
-        return _observations(self, number, name)
-
-
-@once
-def _ok_mask(run: Run, number: int) -> np.ndarray:
-    return np.asarray(run.window_requests(number)["outcome"] == "ok", dtype=bool)
-
-
-@once
-def _observations(run: Run, number: int, name: str) -> np.ndarray:
-    values = run.ok_values(number, name)
-    known: np.ndarray = values[~np.isnan(values)]
-    known.flags.writeable = False
-    return known
+        values = self.ok_values(number, name)
+        known: np.ndarray = values[~np.isnan(values)]
+        known.flags.writeable = False
+        return known
 
 
 def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
@@ -212,19 +203,27 @@ def open_run(run_dir: Path) -> Run:
     """
     record: RunRecord = _without_secrets(store.read_run(run_dir))
     starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
-    records: dict[int, CellRecord] = {}
-    for found in map(_without_secrets, store.read_cells(run_dir)):
-        folder = store.cell_dir(run_dir, found.number)
+    records = {found.number: _without_secrets(found) for found in store.read_cells(run_dir)}
+    for number, found in records.items():
+        folder = store.cell_dir(run_dir, number)
         if found.status == "completed" and not (folder / "requests.parquet").is_file():
             raise StoreError(f"{folder}: damaged: no requests.parquet")
-        records[found.number] = found
-    is_going_on = store.is_going_on(run_dir, record.status)
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
+    errors = {found.name: found.error for found in starts}
+    is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
         own = records.get(cell.number)
-        status, reason = _status(run_dir, start, cell, own, starts, is_going_on=is_going_on)
+        if own is not None:
+            status, reason = own.status, own.error or "; ".join(own.reasons) or None
+        elif store.cell_dir(run_dir, cell.number).exists():
+            status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
+        elif start.name in errors:
+            ended = "not yet" if is_going_on else "the run ended before it"
+            status, reason = "not measured", errors[start.name] or ended
+        else:
+            status, reason = "not measured", "not yet" if is_going_on else "its server was not started"
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
 
@@ -233,22 +232,3 @@ def _without_secrets(record: Any) -> Any:
     """Return a record of the same type. Many fields embed a server's text (an error, a log's end), so all are
     masked."""
     return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
-
-
-def _status(
-    run_dir: Path,
-    start: PlannedStart,
-    cell: PlannedCell,
-    record: CellRecord | None,
-    starts: Sequence[StartRecord],
-    *,
-    is_going_on: bool,
-) -> tuple[str, str | None]:
-    if record is not None:
-        return record.status, record.error or ("; ".join(record.reasons) or None)
-    if store.cell_dir(run_dir, cell.number).exists():
-        return "in flight", None if is_going_on else "the run ended while it was being measured"
-    begun = next((found for found in starts if found.name == start.name), None)
-    if begun is None:
-        return "not measured", "not yet" if is_going_on else "its server was not started"
-    return "not measured", begun.error or ("not yet" if is_going_on else "the run ended before it")

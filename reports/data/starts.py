@@ -3,9 +3,7 @@
 A step is named by what it ends with: a stage that was seen. What was not seen is part of the next step.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,6 @@ from harness.store.store import StartRecord
 from reports.data.run import Run, once
 from reports.data.tables import of_start
 
-READY = "ready"
 STAGES = {
     "process_up": "process up",
     "weights_begin": "programs loaded, weights begin",
@@ -22,7 +19,7 @@ STAGES = {
     "engine_ready": "graphs and KV cache ready",
     "listening": "listening",
     "first_token": "first token",
-    READY: "first good generation",
+    "ready": "first good generation",
     "steady_token": "first steady token",
 }
 FIRST, LATER = "first start", "later starts"
@@ -59,31 +56,24 @@ def launches_of(run: Run) -> list[Launch]:
     for label in run.deployments:
         records = run.starts_of(label)
         for which, chosen in ((FIRST, records[:1]), (LATER, records[1:])):
-            ready = tuple(record for record in chosen if record.launch_s is not None)
-            if ready:
-                found.append(Launch(label, which, ready, steps_of(ready)))
+            if ready := tuple(record for record in chosen if record.launch_s is not None):
+                means = pd.DataFrame(map(instants_s, ready)).dropna(axis=1).mean().sort_values()
+                ends = [0.0, *means.tolist()]
+                steps = tuple(map(Step, map(str, means.index), ends, ends[1:]))
+                found.append(Launch(label, which, ready, steps))
     return found
 
 
 def instants_s(record: StartRecord) -> dict[str, float]:
     """Return seconds from the spawn to each stage that was seen, in the order in which they came. The first
     token is the first good generation where it was not seen by itself."""
-    if record.spawned_ns is None:
-        return {}
     stages = dict(record.stages)
     if "first_token" not in stages and record.ready_ns is not None:
-        stages[READY] = record.ready_ns
-    seconds = {name: (t_ns - record.spawned_ns) / 1e9 for name, t_ns in stages.items()}
-    return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
-
-
-def steps_of(records: Sequence[StartRecord]) -> tuple[Step, ...]:
-    """Return the steps between the means of the stages that all the starts have."""
-    means = pd.DataFrame([instants_s(record) for record in records]).dropna(axis=1).mean().sort_values()
-    ends = means.tolist()
-    return tuple(
-        Step(str(name), *pair) for name, pair in zip(means.index, pairwise([0.0, *ends]), strict=True)
-    )
+        stages["ready"] = record.ready_ns
+    spawned_ns = record.spawned_ns
+    if spawned_ns is None:
+        return {}
+    return {name: (at - spawned_ns) / 1e9 for name, at in sorted(stages.items(), key=lambda pair: pair[1])}
 
 
 def start_title(run: Run, record: StartRecord) -> str:
@@ -107,11 +97,6 @@ class Memory:
     size_bytes: np.ndarray
     is_attributed: bool = True
 
-    @property
-    def peak(self) -> int:
-        """Index of the highest sample."""
-        return int(self.size_bytes.argmax())
-
 
 @once
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
@@ -120,21 +105,20 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     On a device, the server's own memory where NVML ever attributes it (samples without are left out), else
     all memory in use.
     """
-    if start.memory_kind == "host":
-        what, column, frame = "host memory (RSS of the server's process tree)", "rss_bytes", run.host
+    is_host = start.memory_kind == "host"
+    frame = run.host if is_host else run.device
+    own = pd.DataFrame() if frame is None else of_start(frame, start.name)
+    is_attributed = is_host or not len(own) or bool(own["process_bytes"].notna().any())
+    if is_host:
+        what, column = "host memory (RSS of the server's process tree)", "rss_bytes"
+    elif is_attributed:
+        what, column = "device memory of the server's processes", "process_bytes"
     else:
-        what, column, frame = "device memory of the server's processes", "process_bytes", run.device
-    if frame is None:
-        return Memory(what, np.empty(0), np.empty(0))
-    own = of_start(frame, start.name)
-    is_attributed = start.memory_kind == "host" or bool(own["process_bytes"].notna().any())
-    if not is_attributed:
         what, column = "device memory in use (all processes)", "used_bytes"
-    kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column]})
-    if "device" not in own or own["device"].nunique() == 1:
-        samples = kept.dropna().astype(float)
-    else:
+    known = own.reindex(columns=["t_ns", column]).astype(float)
+    if "device" in own and own["device"].nunique() > 1:
         # A server on several devices: the devices' samples of one reading are added.
-        kept["reading"] = own.groupby("device").cumcount()
-        samples = kept.dropna().astype(float).groupby("reading").agg({"t_ns": "min", "bytes": "sum"})
-    return Memory(what, samples["t_ns"].to_numpy(), samples["bytes"].to_numpy(), is_attributed)
+        reading = own.groupby("device").cumcount()
+        known = known.dropna().groupby(reading).agg({"t_ns": "min", column: "sum"})
+    known = known.dropna()
+    return Memory(what, known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)

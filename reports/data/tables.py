@@ -3,7 +3,7 @@
 Lists of chunks end here, as numpy arrays; pandas never sees them. Knows no metric's name and no page.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,8 @@ from harness.errors import StoreError
 from harness.store import store
 from harness.store.request_table import REQUEST_SCHEMA
 
-_TEXTS = ("reasoning_text", "output_text")
-_LEFT_OUT = ("chunk_ns", *_TEXTS, "raw_response")
-REQUEST_COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _LEFT_OUT)
+_LEFT_OUT = ("chunk_ns", "reasoning_text", "output_text", "raw_response")
+_COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _LEFT_OUT)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
     pa.int32(): pd.Int64Dtype(),
@@ -39,10 +38,12 @@ def _reading(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: damaged ({first_line})") from error
 
 
-def _read_requests(run_dir: Path, number: int, columns: Sequence[str]) -> Any:
-    path = store.cell_dir(run_dir, number)
-    with _reading(path / "requests.parquet"):
-        return store.read_requests(path, columns)
+def _frame(tables: list[Any]) -> pd.DataFrame:
+    """Return the tables one below the other; empties the list, so that a column is in memory once."""
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    tables.clear()
+    frame: pd.DataFrame = joined.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
+    return frame
 
 
 def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
@@ -50,31 +51,21 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
 
     `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
     """
-    tables = [
-        _latencies(_read_requests(run_dir, number, REQUEST_COLUMNS), number, origin)
-        for number, origin in origins.items()
-    ]
-    if not tables:
-        empty = REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
-        tables = [_latencies(empty, 0, "sent_ns")]
-    joined = [pa.concat_tables(tables)]
-    tables.clear()
-    return _frame(joined.pop())
-
-
-def _frame(table: Any) -> pd.DataFrame:
-    """Take the table apart as it goes, so that a column is in memory once."""
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
-    return frame
+    tables = []
+    for number, origin in origins.items():
+        folder = store.cell_dir(run_dir, number)
+        with _reading(folder / "requests.parquet"):
+            tables.append(_latencies(store.read_requests(folder, _COLUMNS), number, origin))
+    none = REQUEST_SCHEMA.empty_table().select(list(_COLUMNS))
+    return _frame(tables or [_latencies(none, 0, "sent_ns")])
 
 
 def _latencies(table: Any, number: int, origin: str) -> Any:
     content_s = _seconds(table["first_content_ns"], table["last_content_ns"])
     gaps = pc.cast(pc.subtract(table["output_tokens"], 1), pa.float64())
-    per_token_s = pc.divide(content_s, pc.if_else(pc.greater_equal(gaps, 1.0), gaps, None))
     columns = {
         "ttft_s": _seconds(table[origin], table["first_content_ns"]),
-        "tpot_s": per_token_s,
+        "tpot_s": pc.divide(content_s, pc.if_else(pc.greater_equal(gaps, 1.0), gaps, None)),
         "e2e_s": _seconds(table[origin], table["end_ns"]),
         "send_lag_s": _seconds(table["scheduled_ns"], table["sent_ns"]),
     }
@@ -107,24 +98,16 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     names = ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"]
     with _reading(path / "requests.parquet"):
         for table in store.request_batches(path, names):
-            yield _chunks(table)
-
-
-def _chunks(table: Any) -> Chunks:
-    lists = table["chunk_ns"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return Chunks(
-        at_ns=lists.flatten().to_numpy(zero_copy_only=False),
-        begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        turn=table["turn"].to_numpy(),
-        tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
-        is_ok=_flags(pc.equal(table["outcome"], "ok")),
-        in_window=_flags(pc.fill_null(table["in_window"], False)),
-    )
-
-
-def _flags(column: Any) -> np.ndarray:
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
+            lists = table["chunk_ns"].combine_chunks()
+            lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+            yield Chunks(
+                at_ns=lists.flatten().to_numpy(zero_copy_only=False),
+                begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+                turn=table["turn"].to_numpy(),
+                tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
+                is_ok=pc.equal(table["outcome"], "ok").to_numpy(zero_copy_only=False).astype(bool),
+                in_window=pc.fill_null(table["in_window"], False).to_numpy(zero_copy_only=False).astype(bool),
+            )
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
@@ -139,53 +122,31 @@ def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.Dat
             codes = np.full(table.num_rows, at, dtype=np.int32)
             column = pa.DictionaryArray.from_arrays(codes, pa.array(starts))
             tables.append(table.add_column(0, "start", column))
-    if not tables:
-        return None
-    joined = [pa.concat_tables(tables, promote_options="permissive")]
-    tables.clear()
-    return _frame(joined.pop())
+    return _frame(tables) if tables else None
 
 
-# --- rows without a copy --------------------------------------------------------------------------- A run's
-# frames have millions of rows in the order of starts or cells, and each is asked for its part hundreds of
-# times.
+# --- rows without a copy ---------------------------------------------------------------------------
 
-
-def runs_of(values: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield where each stretch of equal values begins and ends."""
-    ends = np.flatnonzero(values[1:] != values[:-1]) + 1
-    if len(values):
-        yield from zip([0, *ends.tolist()], [*ends.tolist(), len(values)], strict=True)
+# A run's frames have millions of rows, by start or cell, and each is asked for its part hundreds of times.
 
 
 def taken(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
     """Return the rows that a mask takes: a view where they are next to each other, else a copy."""
-    count = int(np.count_nonzero(mask))
-    if not count:
-        return frame.iloc[:0]
-    first = int(mask.argmax())
-    if mask[first : first + count].all():
-        return frame.iloc[first : first + count]
-    return frame[mask]
+    at = np.flatnonzero(mask)
+    if len(at) and at[-1] - at[0] + 1 > len(at):
+        return frame[mask]
+    return frame.iloc[at[0] : at[-1] + 1] if len(at) else frame.iloc[:0]
 
 
 def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the samples of one start, from a frame of `samples_frame`, whose starts follow each other."""
-    column = samples["start"].array
-    if not isinstance(column, pd.Categorical):
-        return samples[samples["start"] == name]
-    if name not in column.categories:
+    starts = samples["start"].cat
+    if name not in starts.categories:
         return samples.iloc[:0]
     # Of the codes' own type, else all of them would be converted.
-    code = np.asarray(column.categories.get_loc(name), dtype=column.codes.dtype)
-    first, last = (int(np.searchsorted(column.codes, code, side)) for side in ("left", "right"))
+    code = starts.codes.dtype.type(starts.categories.get_loc(name))
+    first, last = (int(np.searchsorted(starts.codes, code, side)) for side in ("left", "right"))
     return samples.iloc[first:last]
-
-
-def between(samples: pd.DataFrame, begin_ns: float, end_ns: float) -> pd.DataFrame:
-    """Return the samples with begin_ns <= t_ns < end_ns."""
-    t_ns = samples["t_ns"].to_numpy(dtype=np.int64)
-    return taken(samples, (t_ns >= begin_ns) & (t_ns < end_ns))
 
 
 def floats(series: "pd.Series[Any]") -> np.ndarray:

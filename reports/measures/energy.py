@@ -16,9 +16,6 @@ from reports.data.run import Run, once
 from reports.data.tables import of_start, taken
 from reports.measures.metrics import Value
 
-_HOUR_S = 3600.0
-_MILLION = 1_000_000
-
 
 @dataclass(frozen=True)
 class Power:
@@ -49,15 +46,12 @@ def power_in(run: Run, cell: Cell) -> Power | None:
 
 def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
     """Return a device's mean power and the samples it is from: by its counter, else by its power."""
-    if not len(samples):
-        return None
-    own = taken(samples, samples["device"].to_numpy(dtype=int) == device)
-    if counter_fell(own["energy_j"].dropna().astype(float).tolist()):
+    own = taken(samples, samples["device"].to_numpy(dtype=int) == device) if len(samples) else samples
+    if not len(own) or counter_fell(own["energy_j"].dropna().astype(float).tolist()):
         return None
     if counted := _counted(own, "energy_j"):
         return counted
-    is_known = len(own) and not own["power_w"].isna().any()
-    return (float(own["power_w"].to_numpy(dtype=float).mean()), len(own)) if is_known else None
+    return None if own["power_w"].isna().any() else (float(own["power_w"].astype(float).mean()), len(own))
 
 
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
@@ -69,25 +63,10 @@ def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
     return None if mean_w is None else (mean_w, len(samples))
 
 
-def energy_per_token(power: Power | None, tokens_per_s: float | None) -> Value:
-    """Return joules per output token net of idle: (mean power - idle power) / output tokens per second."""
-    if power is None or power.idle_w is None or not tokens_per_s:
-        return Value(None, 0)
-    return Value((power.mean_w - power.idle_w) / tokens_per_s, power.n)
-
-
 def price_of(run: Run) -> Price | None:
     """Return what the user said that a device's hour costs."""
     price = run.record.price
     return price if price is not None and price.gpu_hour is not None else None
-
-
-def cost_per_million(price: Price | None, devices: int | None, tokens_per_s: float | None, n: int) -> Value:
-    """Return the cost of a million output tokens, the reading of the prompts included: devices x price of an
-    hour / output tokens in an hour x 1,000,000."""
-    if price is None or price.gpu_hour is None or not devices or not tokens_per_s:
-        return Value(None, 0)
-    return Value(price.gpu_hour * devices / (tokens_per_s * _HOUR_S) * _MILLION, n)
 
 
 def devices_of(run: Run, cell: Cell) -> int | None:
@@ -104,6 +83,18 @@ def _devices(run: Run, start: StartRecord) -> Sequence[int]:
     if start.devices or run.device is None:
         return start.devices
     return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
+
+
+def values_of(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+    """Return joules per output token net of idle, and the cost of a million output tokens, the reading of the
+    prompts included."""
+    power, price, devices = power_in(run, cell), price_of(run), devices_of(run, cell)
+    energy, cost, speed = Value(None, 0), Value(None, 0), tokens_per_s.value
+    if power is not None and power.idle_w is not None and speed:
+        energy = Value((power.mean_w - power.idle_w) / speed, power.n)
+    if price is not None and price.gpu_hour is not None and devices and speed:
+        cost = Value(price.gpu_hour * devices / (speed * 3600) * 1e6, tokens_per_s.n)
+    return {"energy_j_per_output_token": energy, "cost_per_million_output_tokens": cost}
 
 
 def api_cost_per_million(price: ApiPrice, input_tokens: float, output_tokens: float) -> float:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from harness.contracts import timing
 from harness.errors import UserError
 
@@ -45,28 +43,31 @@ class Metric:
 
 _STAMPS = "client's stamps in requests.parquet"
 _USAGE = "the server's usage figures"
-_SLO = f"slo.* and {_STAMPS}"
+_BOTH = f"{_STAMPS}; {_USAGE}"
 _CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
 _ORIGIN = (
     "the origin is the moment it was sent in closed loop, the moment it was due in open loop and in a trace "
     "(coordinated omission)"
 )
-_HIGHER, _FEWER = ("higher", "lower"), ("fewer", "more")
+_GIVEN = "mean over the window's ok requests for which the server gave it"
+_HIGHER, _MORE, _FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 
 
 def _latency(name: str, title: str, formula: str, source: str = _STAMPS, **more: Any) -> Metric:
     return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
 
 
-def _share(name: str, title: str, better: str, formula: str, source: str, words: tuple[str, str]) -> Metric:
-    return Metric(name, title, "share", better, formula, source, "%", 100.0, is_additive=True, words=words)
+def _share(name: str, title: str, formula: str, source: str, better: str = "higher", **more: Any) -> Metric:
+    return Metric(name, title, "share", better, formula, source, "%", 100.0, is_additive=True, **more)
 
 
-def _tokens(name: str, title: str, formula: str, source: str = _USAGE) -> Metric:
-    return Metric(
-        name, title, "tokens", "-", formula, source, "tokens per request", is_additive=True,
-        words=("more", "fewer"),
-    )  # fmt: skip
+def _tokens(name: str, title: str, formula: str = _GIVEN, source: str = _USAGE) -> Metric:
+    shown = "tokens per request"
+    return Metric(name, title, "tokens", "-", formula, source, shown, is_additive=True, words=_MORE)
+
+
+def _rate(name: str, title: str, unit: str, formula: str, source: str = _STAMPS, **more: Any) -> Metric:
+    return Metric(name, title, unit, "higher", formula, source, **{"shown_unit": unit, **more})
 
 
 METRICS: tuple[Metric, ...] = (
@@ -79,14 +80,13 @@ METRICS: tuple[Metric, ...] = (
     _latency(
         "itl_s",
         "inter-chunk latency (ITL)",
-        "gap between successive content chunks of a request; all gaps of all requests together; a chunk is "
-        "not a token",
+        "gap between successive content chunks of a request; all requests together; a chunk is no token",
     ),
     _latency(
         "tpot_s",
         "time per output token (TPOT)",
         "(last content - first content) / (output tokens - 1); undefined below two tokens",
-        f"{_STAMPS}; {_USAGE}",
+        _BOTH,
     ),
     _latency(
         "e2e_s",
@@ -101,44 +101,36 @@ METRICS: tuple[Metric, ...] = (
         is_additive=True,
         words=("earlier", "later"),
     ),
-    Metric(
+    _rate(
         "output_tokens_per_s",
         "output tokens per second",
         "tokens/s",
-        "higher",
         "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
         "its content chunks, so requests sent before the window count with their chunks in it; requests "
         "without a token count (failed ones) are left out",
-        f"{_STAMPS}; {_USAGE}",
-        "tokens/s",
+        _BOTH,
     ),
-    Metric(
+    _rate(
         "requests_per_s",
         "requests per second",
         "requests/s",
-        "higher",
         "ok requests that ended in the window / its length",
-        _STAMPS,
-        "requests/s",
         digits=2,
         needs_equal_lengths=True,
     ),
     _share(
         "success_share",
         "success",
-        "higher",
         "ok requests / all requests sent in the window",
         "outcomes in requests.parquet",
-        _HIGHER,
+        words=_HIGHER,
     ),
-    Metric(
+    _rate(
         "goodput_per_s",
         "goodput",
         "requests/s",
-        "higher",
         "requests sent in the window that met every SLO / its length; a failed request meets none",
-        _SLO,
-        "requests/s",
+        f"slo.* and {_STAMPS}",
         digits=2,
         is_additive=True,
         needs_equal_lengths=True,
@@ -147,34 +139,20 @@ METRICS: tuple[Metric, ...] = (
     _share(
         "slo_share",
         "requests that met every SLO",
-        "higher",
         "requests sent in the window that met every SLO / all requests sent in it",
-        _SLO,
-        _HIGHER,
+        f"slo.* and {_STAMPS}",
+        words=_HIGHER,
     ),
-    _tokens(
-        "input_tokens",
-        "input tokens",
-        "mean over the window's ok requests for which the server gave it",
-    ),
-    _tokens(
-        "output_tokens",
-        "output tokens",
-        "mean over the window's ok requests for which the server, or else load.tokenizer, gave it",
-        f"{_USAGE}; tokenizer",
-    ),
-    _tokens(
-        "cached_tokens",
-        "cached tokens",
-        "mean over the window's ok requests for which the server gave it",
-    ),
+    _tokens("input_tokens", "input tokens"),
+    _tokens("output_tokens", "output tokens", f"{_GIVEN}, or else load.tokenizer", f"{_USAGE}; tokenizer"),
+    _tokens("cached_tokens", "cached tokens"),
     _share(
         "cached_share",
         "prompt tokens from the prefix cache",
-        "-",
         "cached tokens / input tokens of the window's ok requests for which the server gave both",
         _USAGE,
-        ("more", "fewer"),
+        "-",
+        words=_MORE,
     ),
     Metric(
         "tokens_per_chunk",
@@ -183,11 +161,11 @@ METRICS: tuple[Metric, ...] = (
         "-",
         "output tokens / content chunks of the window's ok requests whose tokens are known; above 1, ITL is "
         "the gap between several tokens and the next several",
-        f"{_STAMPS}; {_USAGE}",
+        _BOTH,
         "tokens per chunk",
         digits=2,
         is_additive=True,
-        words=("more", "fewer"),
+        words=_MORE,
     ),
     Metric(
         "memory_peak_bytes",
@@ -208,21 +186,19 @@ METRICS: tuple[Metric, ...] = (
         "cores used",
         "cores",
         "-",
-        "processor time of the server's process tree from the window's first to its last sample / the time "
-        "between them",
+        "processor time of the server's processes / time, from the window's first to its last sample",
         _CPU,
         "cores",
         digits=2,
         words=_FEWER,
     ),
-    Metric(
+    _rate(
         "output_tokens_per_s_per_core",
         "output tokens per second and core",
         "tokens/s",
-        "higher",
         "output_tokens_per_s / cores_used, of a server that computes on the host's processor",
         f"output_tokens_per_s; {_CPU}",
-        "tokens/s per core",
+        shown_unit="tokens/s per core",
         words=("more", "less"),
     ),
     Metric(
@@ -233,8 +209,7 @@ METRICS: tuple[Metric, ...] = (
         "(mean power in the window - idle power before the start) / output tokens per second; on a device "
         "all of the server's devices together, on a host the CPU's packages, which the load process shares; "
         "unknown of a server that ran already",
-        "energy counters (else power) in device.parquet, package_energy_j in host.parquet; idle_power_w in "
-        "start.json",
+        "energy counters (else power) in device.parquet or host.parquet; idle_power_w in start.json",
         "J",
         digits=2,
         may_be_small=True,
@@ -285,10 +260,9 @@ def check_metric_name(name: str, key: str) -> None:
     if name in names:
         return
     if name in BY_NAME:
-        near = [each for each in names if each.startswith(f"{name}.")]
-        raise UserError(f"{key}={name}: is a distribution; choose from {', '.join(near)}")
-    close = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
-    near = [each for each in names if each in close]
+        levels = ", ".join(each for each in names if each.startswith(f"{name}."))
+        raise UserError(f"{key}={name}: is a distribution; choose from {levels}")
+    near = sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.5), key=names.index)
     would_do = f"did you mean {' or '.join(near)}?" if near else "see `bench list metrics`"
     raise UserError(f"{key}={name}: no such metric; {would_do}")
 
@@ -327,30 +301,9 @@ def why_missing(name: str, n: int, requests: int | None = None) -> str:
     return f"p{level} needs n of {timing.needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
 
 
-def why_no_mean(name: str, found: Sequence[Value]) -> str:
-    """Return why the starts' values have no mean: some lack theirs, or all do."""
-    have = sum(value.value is not None for value in found)
-    if have:
-        verb = "has" if have == 1 else "have"
-        return f"only {have} of {len(found)} starts {verb} enough requests"
-    most = max(found, key=lambda value: value.n)
-    return why_missing(name, most.n, most.requests)
-
-
 def counted(n: int, requests: int | None = None) -> str:
     """Return an n in words: `90`, or `90 of 10 requests`."""
     return f"{n:,}" if requests is None else f"{n:,} of {requests:,} request{'' if requests == 1 else 's'}"
-
-
-def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
-    """Return a distribution's percentiles (numpy's linear rule), None where n does not support one."""
-    n = len(observations)
-    return {
-        f"{name}.p{level}": Value(
-            float(np.percentile(observations, level)) if is_supported(level, n) else None, n
-        )
-        for level in PERCENTILES
-    }
 
 
 def value_of_start(windows: Sequence[Value]) -> Value:
@@ -364,9 +317,3 @@ def value_of_start(windows: Sequence[Value]) -> Value:
         sum(each.n for each in windows),
         sum(requests) if requests else None,
     )
-
-
-def mean_value(observations: np.ndarray) -> Value:
-    """Return the mean of the observations that are known, and their number."""
-    known = observations[~np.isnan(observations)]
-    return Value(float(known.mean()) if len(known) else None, len(known))

@@ -15,7 +15,7 @@ import pandas as pd
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
 from reports.data.chunks import quantile, together
-from reports.data.run import Run
+from reports.data.run import Run, once
 from reports.data.starts import memory_over_time
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import (
@@ -24,12 +24,13 @@ from reports.measures.metrics import (
     is_supported,
     metric_of,
     value_of_start,
-    why_no_mean,
+    why_missing,
 )
-from reports.measures.values import gap_counts_of, values_of
+from reports.measures.values import gap_counts_of, mean_value, share_of_tokens, values_of
 from reports.stats import intervals
 from reports.stats.family import STARTS_NEEDED
 
+_NONE = Value(None, 0)
 BARS = (
     "Bars: the mean's 95 % interval, by how much starts differ; of two, and of blocks on a server that "
     "was not restarted, their range; of one nothing."
@@ -79,14 +80,13 @@ def aggregate(run: Run, group: Group, name: str) -> Aggregate:
 
 def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> Aggregate:
     """Return the same of values of a name, one of each of the group's starts that count."""
-    by_start = tuple(value.value for value in found)
+    values = tuple(value.value for value in found)
     used = [value for value in found if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
     if not used or (is_percentile(name) and len(used) < len(found)):
-        why = why_no_mean(name, found) if found else None
-        return Aggregate(None, None, None, 0, 0, by_start, why=why, is_of_starts=is_restarted)
-    known = [value for value in by_start if value is not None]
-    requests = [value.requests for value in used if value.requests is not None]
+        why = _why_no_mean(name, found, len(used)) if found else None
+        return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
+    known = [value for value in values if value is not None]
     # A value of 0 has no logarithm: such means are as additive ones.
     is_log = not metric_of(name).is_additive and intervals.may_be_logged(known)
     estimate = intervals.of_values(known, is_log=is_log)
@@ -96,11 +96,18 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
         high=max(known),
         k=len(used),
         n=sum(value.n for value in used),
-        values=by_start,
-        requests=sum(requests) if requests else None,
+        values=values,
+        requests=sum(value.requests or 0 for value in used) or None,
         interval=estimate.interval() if len(known) > 1 else None,
         is_of_starts=is_restarted,
     )
+
+
+def _why_no_mean(name: str, found: Sequence[Value], have: int) -> str:
+    if have:
+        return f"only {have} of {len(found)} starts {'has' if have == 1 else 'have'} enough requests"
+    most = max(found, key=lambda value: value.n)
+    return why_missing(name, most.n, most.requests)
 
 
 def _pooled(run: Run, group: Group, name: str) -> Value | None:
@@ -110,23 +117,73 @@ def _pooled(run: Run, group: Group, name: str) -> Value | None:
     share, requests = int(level) / 100, None
     if base == "itl_s":
         gaps = together(gap_counts_of(run, cell.number) for cell in group.counted)
-        n, requests = gaps.n, int(gaps.requests.sum())
-        value = quantile(gaps.counts, share)
+        n, requests, value = gaps.n, int(gaps.requests.sum()), quantile(gaps.counts, share)
     else:
         seconds = np.concatenate([run.observations(cell.number, base) for cell in group.counted])
-        n = len(seconds)
-        value = float(np.quantile(seconds, share)) if n else None
+        n, value = len(seconds), float(np.quantile(seconds, share)) if len(seconds) else None
     return Value(value, n, requests) if is_supported(int(level), n, requests) else None
 
 
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
     """Return the value of a name of each start that counts, by its repeat, over all its windows there."""
+    found = values_of(run)
     return {
-        cells[0].planned.repeat: value_of_start(
-            [values_of(run)[cell.number].get(name, Value(None, 0)) for cell in cells]
-        )
+        cells[0].planned.repeat: value_of_start([found[cell.number].get(name, _NONE) for cell in cells])
         for cells in group.counted_by_start
     }
+
+
+# --- by turn of the conversation, from 0 -----------------------------------------------------------
+
+_MEDIANS = ("ttft_s", "tpot_s", "e2e_s")
+
+
+def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
+    """Return a value by its name by the turn, and the repeat of each of the group's starts that count: the
+    median of a latency (`ttft_s.p50` ...), the mean of `input_tokens`, or `cached_share`."""
+    by_repeat = {
+        cells[0].planned.repeat: [_by_turn(run, cell.number) for cell in cells]
+        for cells in group.counted_by_start
+    }
+    turns = sorted({turn for windows in by_repeat.values() for found in windows for turn in found})
+    return {
+        turn: {
+            repeat: value_of_start([found.get(turn, {}).get(name, _NONE) for found in windows])
+            for repeat, windows in by_repeat.items()
+        }
+        for turn in turns
+    }
+
+
+@once
+def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
+    """Return a cell's values by turn and name, over its ok requests in the window."""
+    columns = [*_MEDIANS, "input_tokens", "cached_tokens"]
+    ok = run.ok_requests(number, "turn", *columns).astype(dict.fromkeys(columns, float))
+    found: dict[int, dict[str, Value]] = {}
+    for turn in ok["turn"].unique().tolist():
+        own = ok[ok["turn"] == turn]
+        values = {f"{name}.p50": _median(own[name].to_numpy()) for name in _MEDIANS}
+        given, cached = own["input_tokens"].to_numpy(), own["cached_tokens"].to_numpy()
+        found[turn] = {
+            **values,
+            "input_tokens": mean_value(given),
+            "cached_share": share_of_tokens(cached, given),
+        }
+    gaps = gap_counts_of(run, number)
+    for turn in np.flatnonzero(gaps.requests).tolist():
+        n, requests = int(gaps.by_turn[turn].sum()), int(gaps.requests[turn])
+        median = quantile(gaps.by_turn[turn], 0.5) if is_supported(50, n, requests) else None
+        found.setdefault(turn, {})["itl_s.p50"] = Value(median, n, requests)
+    return found
+
+
+def _median(values: np.ndarray) -> Value:
+    known = values[~np.isnan(values)]
+    return Value(float(np.median(known)) if is_supported(50, len(known)) else None, len(known))
+
+
+# --- what is offered, in which unit ----------------------------------------------------------------
 
 
 def withheld(run: Run, key: tuple[str, str, str], name: str) -> str | None:

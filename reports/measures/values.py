@@ -1,6 +1,7 @@
 """A cell's values of all metrics, and how steady its window was, from one reading of its chunks."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ import numpy as np
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
 from reports.data.chunks import NO_GAPS, ChunkTotals, GapCounts, chunk_totals
-from reports.data.machine import server_cores
 from reports.data.run import Run, once
+from reports.data.samples import server_cores
 from reports.data.starts import memory_over_time
 from reports.data.tables import floats
 from reports.measures import energy, slo
-from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported, mean_value, percentile_values
+from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
 from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
 
 # Cells whose chunks are read side by side, each on a core, and in memory.
@@ -59,41 +60,44 @@ def gap_counts_of(run: Run, number: int) -> GapCounts:
 def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
     summary = cell.summary if cell.window_s is not None else None
     window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
-    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, _gap_levels)
-
-
-def _gap_levels(gaps: int, requests: int) -> list[int]:
-    return [level for level in PERCENTILES if is_supported(level, gaps, requests)]
+    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, PERCENTILES)
 
 
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
-    values = _distributions(run, cell, totals) | _means(run, cell) | _rates(steadiness)
-    values["tokens_per_chunk"] = Value(
-        totals.tokens / totals.chunks if totals.chunks else None, totals.chunks, totals.counted_requests
-    )
+    gaps = totals.counts.n
+    values = _percentiles("itl_s", totals.gap_percentiles_s, gaps, int(totals.counts.requests.sum()))
+    for name in (m.name for m in METRICS if m.is_distribution and m.name != "itl_s"):
+        values |= percentile_values(name, run.observations(cell.number, name))
+    values |= _means(run, cell) | _rates(steadiness)
+    per_chunk = totals.tokens / totals.chunks if totals.chunks else None
+    values["tokens_per_chunk"] = Value(per_chunk, totals.chunks, totals.counted_requests)
     values |= _of_server(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
-    chunk_rate_per_s = totals.counts.n / totals.streamed_s if totals.streamed_s > 0 else None
+    chunk_rate_per_s = gaps / totals.streamed_s if totals.streamed_s > 0 else None
     return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
 
 
-def _distributions(run: Run, cell: Cell, totals: ChunkTotals) -> dict[str, Value]:
-    gaps, requests = totals.counts.n, int(totals.counts.requests.sum())
-    found = totals.gap_percentiles_s
-    values = {f"itl_s.p{level}": Value(found.get(level), gaps, requests) for level in PERCENTILES}
-    for metric in METRICS:
-        if metric.is_distribution and metric.name != "itl_s":
-            values |= percentile_values(metric.name, run.observations(cell.number, metric.name))
-    return values
+def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
+    """Return a distribution's percentiles (numpy's linear rule), None where n does not support one."""
+    n = len(observations)
+    levels = [level for level in PERCENTILES if is_supported(level, n)]
+    found = np.percentile(observations, levels).tolist() if levels else []
+    return _percentiles(name, dict(zip(levels, found, strict=True)), n)
 
 
-def _means(run: Run, cell: Cell) -> dict[str, Value]:
-    names = ("input_tokens", "output_tokens", "cached_tokens")
-    found = {name: run.ok_values(cell.number, name) for name in names}
-    values = {name: mean_value(tokens) for name, tokens in found.items()}
-    values["cached_share"] = share_of_tokens(found["cached_tokens"], found["input_tokens"])
-    sent, ok = len(run.window_requests(cell.number)), len(found["input_tokens"])
-    return values | {"success_share": Value(ok / sent if sent else None, sent)}
+def _percentiles(
+    name: str, found: Mapping[int, float], n: int, requests: int | None = None
+) -> dict[str, Value]:
+    return {
+        f"{name}.p{level}": Value(found[level] if is_supported(level, n, requests) else None, n, requests)
+        for level in PERCENTILES
+    }
+
+
+def mean_value(observations: np.ndarray) -> Value:
+    """Return the mean of the observations that are known, and their number."""
+    known = observations[~np.isnan(observations)]
+    return Value(float(known.mean()) if len(known) else None, len(known))
 
 
 def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
@@ -101,6 +105,17 @@ def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
     both = ~np.isnan(cached) & ~np.isnan(given)
     total = float(given[both].sum())
     return Value(float(cached[both].sum()) / total if total else None, int(both.sum()))
+
+
+def _means(run: Run, cell: Cell) -> dict[str, Value]:
+    names = ("input_tokens", "output_tokens", "cached_tokens")
+    found = {name: run.ok_values(cell.number, name) for name in names}
+    sent, ok = len(run.window_requests(cell.number)), len(found["input_tokens"])
+    return {
+        **{name: mean_value(tokens) for name, tokens in found.items()},
+        "cached_share": share_of_tokens(found["cached_tokens"], found["input_tokens"]),
+        "success_share": Value(ok / sent if sent else None, sent),
+    }
 
 
 def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
@@ -121,13 +136,11 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
 
 
 def _rates(found: Steadiness | None) -> dict[str, Value]:
-    if found is None:
-        return {"output_tokens_per_s": Value(None, 0), "requests_per_s": Value(None, 0)}
-    return {
-        "output_tokens_per_s": Value(found.tokens.mean if found.tokens else None, found.requests),
-        # Where none ended in it, the window was too short to say how many do.
-        "requests_per_s": Value(found.ended.mean if found.requests else None, found.requests),
-    }
+    tokens = found.tokens.mean if found and found.tokens else None
+    # Where none ended in it, the window was too short to say how many do.
+    requests = found.ended.mean if found and found.requests else None
+    n = found.requests if found else 0
+    return {"output_tokens_per_s": Value(tokens, n), "requests_per_s": Value(requests, n)}
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
@@ -137,14 +150,12 @@ def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     cores = server_cores(run, cell)
     is_on_host = start is not None and start.memory_kind == "host"
     per_core = speed / cores if speed is not None and cores and is_on_host else None
-    price, devices = energy.price_of(run), energy.devices_of(run, cell)
     return {
         "launch_s": Value(launch_s, int(launch_s is not None)),
         "memory_peak_bytes": _peak(run, cell),
         "cores_used": Value(cores, len(run.window_samples(run.host, cell)) if cores is not None else 0),
         "output_tokens_per_s_per_core": Value(per_core, tokens_per_s.n if per_core is not None else 0),
-        "energy_j_per_output_token": energy.energy_per_token(energy.power_in(run, cell), speed),
-        "cost_per_million_output_tokens": energy.cost_per_million(price, devices, speed, tokens_per_s.n),
+        **energy.values_of(run, cell, tokens_per_s),
     }
 
 

@@ -1,5 +1,6 @@
 """A run in words: its question, device, traffic and command."""
 
+import re
 import shlex
 from pathlib import PurePath
 
@@ -14,63 +15,50 @@ from reports.words.verdict_words import slo_words
 
 def question(run: Run) -> str:
     """Return what was compared, of which model, on which device, as a question."""
-    starts = run.record.plan.starts
-    deployments = {start.deployment.label: start.deployment for start in starts}.values()
-    engines = {d.engine for d in deployments}
-    quantizations = {d.quantization for d in deployments if d.quantization != "-"}
-    models = " and ".join(dict.fromkeys(d.model for d in deployments if d.model != "-"))
-    where = f"for {models} on {device(run)}?" if models else f"on {device(run)}?"
-    if len(engines) > 1 and len(quantizations) > 1:
-        return f"Which engine, at which quantization, {where}"
+    deployments = {start.deployment.label: start.deployment for start in run.record.plan.starts}.values()
+    engines = list(dict.fromkeys(each.engine for each in deployments))
+    has_quantizations = len({each.quantization for each in deployments} - {"-"}) > 1
+    models = " and ".join(dict.fromkeys(each.model for each in deployments if each.model != "-"))
+    if len(deployments) < 2:
+        name = next((each.label for each in deployments), "a server")
+        return " ".join(filter(None, (f"How does {name} serve", models, f"on {device(run)}?")))
     if len(engines) > 1:
-        return f"Which engine {where}"
-    if len(quantizations) > 1:
-        return f"Which quantization {where[:-1]}, served by {next(iter(engines))}?"
-    if len(deployments) > 1:
-        return f"Which options should {next(iter(engines))} have {where}"
-    name = next((d.label for d in deployments), "a server")
-    return f"How does {name} serve {where.removeprefix('for ')}"
+        what = "Which engine, at which quantization," if has_quantizations else "Which engine"
+    else:
+        what = f"Which {'quantization' if has_quantizations else 'options'} of {engines[0]}"
+    return " ".join(filter(None, (what, models and f"for {models}", f"on {device(run)}?")))
 
 
 def device(run: Run) -> str:
     """Return the card's name where the run used one, else the processor's."""
-    facts = dict(flat(run.record.environment))
     on_card = any(record.memory_kind == "device" for record in run.start_records)
-    wanted = ("name",) if on_card else ("cpu_model",)
-    for key, value in facts.items():
-        is_device = not on_card or any(word in key for word in ("device", "gpu"))
-        if key.rpartition(".")[2] in wanted and is_device and value:
-            return str(value)
-    return "one device" if on_card else "this processor"
+    key = re.compile(r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$")
+    found = (str(value) for name, value in flat(run.record.environment) if value and key.search(name))
+    return next(found, "one device" if on_card else "this processor")
 
 
 def environment_words(run: Run) -> str:
     """Return the device and what served on it: `NVIDIA H100; llama_cpp b6000, vllm 0.11.0; bench 0.1.0`."""
-    served = dict.fromkeys(
-        " ".join(filter(None, (record.deployment.engine, record.version))) for record in run.start_records
-    )
-    packages = run.record.environment.get("packages")
-    version = packages.get("serving-bench") if isinstance(packages, dict) else None
-    return "; ".join(filter(None, (device(run), ", ".join(served), f"bench {version}" if version else "")))
+    records = run.start_records
+    served = dict.fromkeys(f"{each.deployment.engine} {each.version or ''}".strip() for each in records)
+    version = dict(flat(run.record.environment)).get("packages.serving-bench")
+    return "; ".join(filter(None, (device(run), ", ".join(served), version and f"bench {version}")))
 
 
 def what_was_run(run: Run) -> str:
     """Return scenario, loads, starts, windows, SLO and date in one line."""
     cells = run.planned_cells
     choices = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
-    scenarios = "; ".join(map(_scenario, choices.values())) or "nothing planned"
-    loads = _ordered(run)
-    repeats = len({cell.planned.repeat for cell in cells})
-    parts = [scenarios]
-    if loads:
-        parts.append(loads_words(run))
-        attached = any(record.attached for record in run.start_records)
-        blocks = "on a server that was running already" if attached else "each"
-        word = "block" if attached else "start"
-        parts.append(f"{plural(repeats, word)} {blocks}" + (", interleaved" if repeats > 1 else ""))
-        if len(run.start_records) > len(run.record.plan.starts):  # --resume starts a server anew
-            parts.append(f"{len(run.start_records)} starts in all, with those measured again")
-        parts.append(f"windows of {', '.join(dict.fromkeys(map(window_bound, loads)))}")
+    parts = ["; ".join(map(_scenario, choices.values())) or "nothing planned"]
+    if cells:
+        is_attached = any(record.attached for record in run.start_records)
+        repeats = len({cell.planned.repeat for cell in cells})
+        blocks = plural(repeats, "block") + " on a server that was running already"
+        starts = plural(repeats, "start") + " of each"
+        windows = dict.fromkeys(window_bound(load) for load in _ordered(run))
+        parts += [loads_words(run), blocks if is_attached else starts, f"windows of {', '.join(windows)}"]
+    if len(run.start_records) > len(run.record.plan.starts):
+        parts.append(f"{len(run.start_records)} starts in all, with those measured again")
     if run.record.slo:
         parts.append(f"SLO: {slo_words(run.record.slo)}")
     done = sum(cell.status == "completed" for cell in cells)
@@ -80,17 +68,11 @@ def what_was_run(run: Run) -> str:
 
 
 def _scenario(choice: ScenarioChoice) -> str:
-    """Return `chat_multi_turn: 4 turns, system prompt of 60 words, the model's own history`."""
+    """Return `chat_multi_turn, 4 turns`; of a file its name."""
     options = msgspec.to_builtins(choice.options)
-    said = [plural(turns, "turn")] if isinstance(turns := options.get("turns"), int) else []
-    if isinstance(words := options.get("system_words"), int):
-        said.append(f"system prompt of {plural(words, 'word')}" if words else "no system prompt")
-    histories = {"model": "the model's own history", "scripted": "scripted history"}
-    if history := histories.get(str(options.get("history"))):
-        said.append(history)
-    if path := options.get("path"):
-        said.insert(0, PurePath(str(path)).name)
-    return f"{choice.label}: {', '.join(said)}" if said else choice.label
+    turns, path = options.get("turns"), options.get("path")
+    said = [choice.label, PurePath(str(path)).name if path else "", plural(turns, "turn") if turns else ""]
+    return ", ".join(filter(None, said))
 
 
 def loads_words(run: Run) -> str:
@@ -99,9 +81,9 @@ def loads_words(run: Run) -> str:
         unit = "users" if terms.over == "concurrency" else "conversations begun per second"
         return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
     loads = _ordered(run)
-    users = sorted({load.concurrency or 0 for load in loads if load.kind == "closed"})
-    closed = [", ".join(map(str, users)) + (" user" if users == [1] else " users")] if users else []
-    return ", ".join([*closed, *dict.fromkeys(load.label for load in loads if load.kind != "closed")])
+    users = [str(load.concurrency) for load in loads if load.kind == "closed"]
+    closed = [", ".join(users) + (" user" if users == ["1"] else " users")] if users else []
+    return ", ".join([*closed, *(load.label for load in loads if load.kind != "closed")])
 
 
 def _ordered(run: Run) -> list[Load]:
@@ -112,8 +94,7 @@ def _ordered(run: Run) -> list[Load]:
 def window_bound(load: Load) -> str:
     """Return what ends a load's window: `8 s`, `100 conversations`, `8 s or 100 conversations`."""
     ends = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
-    if load.conversations is not None:
-        ends.append(plural(load.conversations, "conversation"))
+    ends += [plural(load.conversations, "conversation")] if load.conversations is not None else []
     return " or ".join(ends) or "the whole trace"
 
 

@@ -4,8 +4,6 @@ headline.json in a run's directory holds the digest and what it was made from. W
 has changed, or DIGEST_VERSION has, it is made again.
 """
 
-import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +41,8 @@ class Digest:
     status: str
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a digest was made from: number, size and sum of change times of run.json and all records."""
-
-    run_id: str
-    records: int
-    size_bytes: int
-    times_ns: int
+# What a digest was made from: number, size and sum of change times of run.json and all records.
+Sources = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -90,52 +82,30 @@ def digest(run_dir: Path) -> Digest:
     Raises StoreError where the run cannot be read.
     """
     sources = sources_of(run_dir)
-    found = _kept(run_dir)
-    if found is not None and found.version == DIGEST_VERSION and found.sources == sources:
-        return found.digest
+    with suppress(OSError, msgspec.MsgspecError):
+        found = msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=Kept)
+        if (found.version, found.sources) == (DIGEST_VERSION, sources):
+            return found.digest
     made = digest_of(open_run(run_dir))
     keep(run_dir, sources, made)
     return made
 
 
 def sources_of(run_dir: Path) -> Sources:
-    """Return what a digest would be made from now.
-
-    Raises StoreError where there is no run, or its run.json is damaged.
-    """
-    path = run_dir / "run.json"
+    """Return what a digest would be made from now. Raises StoreError where there is no run."""
     try:
-        run_id = msgspec.json.decode(path.read_bytes(), type=_Named).run_id
-        records = [path.stat(), *_records(run_dir)]
-    except (msgspec.MsgspecError, OSError) as error:
+        records = (*run_dir.glob("starts/*/start.json"), *run_dir.glob("cells/*/cell.json"))
+        found = [each.stat() for each in (run_dir / "run.json", *records)]
+    except OSError as error:
         store.read_run(run_dir)  # it says what is wrong, in its own words
-        raise StoreError(f"{path}: cannot be read ({error})") from error
+        raise StoreError(f"{run_dir}: cannot be read ({error})") from error
     # A JSON number of more than 64 bits would not be read back.
-    times_ns = sum(each.st_mtime_ns for each in records) % 2**62
-    return Sources(run_id, len(records), sum(each.st_size for each in records), times_ns)
-
-
-class _Named(msgspec.Struct):
-    run_id: str
-
-
-def _records(run_dir: Path) -> Iterator[os.stat_result]:
-    for folder, name in (("starts", "start.json"), ("cells", "cell.json")):
-        with suppress(FileNotFoundError), os.scandir(run_dir / folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    yield os.stat(os.path.join(entry.path, name))
-
-
-def _kept(run_dir: Path) -> Kept | None:
-    try:
-        return msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=Kept)
-    except (OSError, msgspec.MsgspecError):
-        return None
+    times_ns = sum(each.st_mtime_ns for each in found) % 2**62
+    return len(found), sum(each.st_size for each in found), times_ns
 
 
 def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
-    path = run_dir / DIGEST_FILE
     with suppress(OSError):
-        write_whole(path, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")
+        kept = msgspec.json.encode(Kept(DIGEST_VERSION, sources, made))
+        write_whole(run_dir / DIGEST_FILE, kept + b"\n")

@@ -83,7 +83,7 @@ def _seconds(start: _Start, t_ns: float) -> float:
 
 
 def _peak_s(start: _Start) -> float:
-    return _seconds(start, start[1].t_ns[start[1].peak])
+    return _seconds(start, float(start[1].t_ns[start[1].size_bytes.argmax()]))
 
 
 def _note(of: Of, x: float, text: str, **place: Any) -> dict[str, Any]:

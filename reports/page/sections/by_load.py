@@ -15,10 +15,10 @@ from reports.measures.over_starts import (
     by_start,
     has_interval,
     span,
+    turn_values,
     unit_of,
     withheld,
 )
-from reports.measures.turns import turn_values
 from reports.measures.written import NOTHING, plural, several, shown, span_text
 from reports.page.cells import aggregate_cell, mean_cell
 from reports.page.drawing import kinds

@@ -5,9 +5,17 @@ from functools import partial
 
 from harness.contracts import ServerTerm
 from reports.data.cells import Group
-from reports.data.machine import DeviceWindows, device_windows, foreign_share, group_cores
 from reports.data.run import Run
-from reports.data.served import mean_gauge, never_told, pooled, total
+from reports.data.samples import (
+    DeviceWindows,
+    device_windows,
+    foreign_share,
+    group_cores,
+    mean_gauge,
+    never_told,
+    pooled,
+    total,
+)
 from reports.measures.written import NOTHING, number, several
 from reports.page.drawing.charts import Part, Section
 from reports.page.listed import Shown, below, listed
@@ -27,6 +35,7 @@ _OF_DEVICE = {
     "power_w": "power W",
     "temperature_c": "hottest °C",
     "sm_clock_mhz": "SM clock MHz",
+    "ecc_errors": "new ECC errors",
 }
 _TOLD = (
     "From each server's own page of metrics, asked once a second in the windows: means of the samples over "
@@ -73,7 +82,7 @@ def _servers(run: Run) -> list[Part]:
 
 def _gauge(run: Run, term: ServerTerm, scale: float, group: Group) -> Shown:
     found = mean_gauge(run, group, term)
-    return below(number(found.mean * scale), f"peak {number(found.peak * scale)}") if found else NOTHING
+    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
 
 
 def _rate(run: Run, term: ServerTerm, per: ServerTerm | None, scale: float, group: Group) -> str:
@@ -97,7 +106,7 @@ def _untold(run: Run) -> list[Part]:
 
 def _machine(run: Run) -> list[Part]:
     """Return what devices and the processor did by deployment and load."""
-    seen = [(group, device_windows(run, group)) for group in run.groups]
+    seen = [(group, device_windows(run, group.counted)) for group in run.groups]
     return listed(
         "The machine, by load",
         _MACHINE,

@@ -8,8 +8,8 @@ from typing import Any
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
-from reports.data.machine import read_roof
 from reports.data.run import Run
+from reports.data.samples import read_roof
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of

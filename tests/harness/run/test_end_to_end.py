@@ -20,7 +20,7 @@ from waiting import wait_until
 from engines.reference.engine import END, read_sends
 from harness.store import store
 from reports import open_run
-from reports.data.served import grown_in_cell
+from reports.data.samples import grown_in_cell
 
 MS = 1_000_000
 ASKED = ["reference label=a", "reference label=b"]

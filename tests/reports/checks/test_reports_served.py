@@ -32,10 +32,8 @@ from reports import open_run
 from reports.checks.answers import server_counts_differ
 from reports.checks.finding import Finding
 from reports.data.run import Run
-from reports.data.served import (
+from reports.data.samples import (
     TERMS,
-    Gauge,
-    gauge,
     grown_in_cell,
     growth,
     mean_gauge,
@@ -76,10 +74,8 @@ def each_second(first: float, last: float, **per_s: float) -> list[ServerSample]
 def test_gauge_is_of_the_windows_samples(tmp_path: Path) -> None:
     samples = [sample(t, running=t - 100, waiting=None) for t in range(95, 116)]
     run = run_of(tmp_path, samples)
-    [cell] = run.planned_cells
-    assert gauge(run, cell, "running") == Gauge(mean=5.5, peak=9.0)  # 2 to 9
-    assert gauge(run, cell, "waiting") is None
-    assert mean_gauge(run, run.groups[0], "running") == Gauge(mean=5.5, peak=9.0)
+    assert mean_gauge(run, run.groups[0], "running") == (5.5, 9.0)  # 2 to 9
+    assert mean_gauge(run, run.groups[0], "waiting") is None
 
 
 def test_growth_is_reckoned_between_the_samples_around_the_windows_ends(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from make_sweep import SIX, sweep_run
 
-from reports.data.machine import read_roof
 from reports.data.run import Run, open_run
+from reports.data.samples import read_roof
 
 
 @pytest.fixture(scope="module")

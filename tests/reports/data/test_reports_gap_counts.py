@@ -77,12 +77,12 @@ def test_counts_are_of_the_windows_ok_requests_by_turn(tmp_path):
     run = open_run(one_cell_run(tmp_path, rows, WINDOW).path)
     found = gap_counts_of(run, 0)
     at_10, at_20, at_40, at_2000 = bins_of(np.array([10, 20, 40, 2000]) * MS).tolist()
-    assert (found.n, found.turns, found.requests.tolist()) == (6, 2, [1, 2])
-    assert {int(k): int(found.of_turn(0)[k]) for k in np.flatnonzero(found.of_turn(0))} == {
+    assert (found.n, len(found.requests), found.requests.tolist()) == (6, 2, [1, 2])
+    assert {int(k): int(found.by_turn[0][k]) for k in np.flatnonzero(found.by_turn[0])} == {
         at_10: 1,
         at_20: 2,
     }
-    assert {int(k): int(found.of_turn(1)[k]) for k in np.flatnonzero(found.of_turn(1))} == {
+    assert {int(k): int(found.by_turn[1][k]) for k in np.flatnonzero(found.by_turn[1])} == {
         at_40: 2,
         at_2000: 1,
     }
@@ -91,7 +91,7 @@ def test_counts_are_of_the_windows_ok_requests_by_turn(tmp_path):
 def test_late_turns_are_counted_as_the_last(tmp_path):
     rows = [chunked(0, 103 * S, [10], turn=5000), chunked(1, 104 * S, [10], turn=MOST_TURNS - 1)]
     found = gap_counts_of(open_run(one_cell_run(tmp_path, rows, WINDOW).path), 0)
-    assert (found.turns, int(found.requests[-1]), int(found.of_turn(MOST_TURNS - 1).sum())) == (
+    assert (len(found.requests), int(found.requests[-1]), int(found.by_turn[MOST_TURNS - 1].sum())) == (
         MOST_TURNS,
         2,
         2,
@@ -107,9 +107,13 @@ def test_counts_of_several_cells_add_up(tmp_path):
     a = gap_counts_of(open_run(one_cell_run(tmp_path / "a", drawn(1, 60), WINDOW).path), 0)
     b = gap_counts_of(open_run(one_cell_run(tmp_path / "b", [chunked(0, 103 * S, [10, 9])], WINDOW).path), 0)
     both = together([a, b])
-    assert (both.n, both.turns, both.requests.sum()) == (a.n + b.n, a.turns, a.requests.sum() + 1)
-    assert both.of_turn(0).tolist() == (a.of_turn(0) + b.of_turn(0)).tolist()
-    assert both.of_turn(1).tolist() == a.of_turn(1).tolist()
+    assert (both.n, len(both.requests), both.requests.sum()) == (
+        a.n + b.n,
+        len(a.requests),
+        a.requests.sum() + 1,
+    )
+    assert both.by_turn[0].tolist() == (a.by_turn[0] + b.by_turn[0]).tolist()
+    assert both.by_turn[1].tolist() == a.by_turn[1].tolist()
     assert together([]).n == 0
 
 
@@ -170,8 +174,8 @@ def test_batches_come_to_what_the_whole_comes_to(tmp_path, size):
     chunks = whole(tables.chunk_batches(made.path, 0))
     window = (WINDOW.window_start_ns, WINDOW.window_end_ns)
     levels = (1, 50, 99, 100)
-    found = chunk_totals(split(chunks, size), window, lambda gaps, requests: levels)
-    same(found, chunk_totals([chunks], window, lambda gaps, requests: levels))
+    found = chunk_totals(split(chunks, size), window, levels)
+    same(found, chunk_totals([chunks], window, levels))
     assert found.counts.n > 1000
 
 
@@ -201,7 +205,7 @@ def test_percentiles_between_short_and_long_gaps(tmp_path):
     gaps = [4200, 4400] * 200
     rows = [chunked(k, 103 * S, gaps[2 * k : 2 * k + 2]) for k in range(200)]
     batches = tables.chunk_batches(one_cell_run(tmp_path, rows, WINDOW).path, 0)
-    totals = chunk_totals(batches, None, lambda gaps, requests: (0, 50, 100))
+    totals = chunk_totals(batches, None, (0, 50, 100))
     assert totals.gap_percentiles_s == pytest.approx({0: 4.2, 50: 4.3, 100: 4.4})
     assert totals.streamed_s == pytest.approx(200 * 4.2 + 200 * 4.4)
 

@@ -24,8 +24,8 @@ from harness.contracts import Load
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
-from reports.data.machine import Counted, device_windows
 from reports.data.run import Run
+from reports.data.samples import device_windows
 from reports.page.sections import memory, served
 
 SPAWNED_NS = 100 * S
@@ -109,21 +109,17 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
         sm_clock_mhz=lambda at_s, device: 1500 + 100 * device,
         throttle_reasons=lambda at_s, device: 0x04 if at_s < 14 else 0x01,
         ecc_errors=lambda at_s, device: 3 * device + (at_s >= 15),
-        pcie_generation=lambda at_s, device: 1 if at_s < 13 else 4,
-        pcie_width=8,
-        pcie_replays=7,
     )
     run = run_of(tmp_path, ({}, {}), samples)
-    seen = device_windows(run, run.groups[0])
+    seen = device_windows(run, run.groups[0].counted)
     assert seen is not None
     assert (seen.utilization_pct, seen.power_w, seen.sm_clock_mhz) == (80.0, 600.0, 1550.0)
     assert seen.temperature_c == 80.0  # at 19 s; what was before the window does not count
     assert (seen.throttled_share, seen.throttled_by) == (0.25, ("power cap",))
-    assert (seen.ecc_errors, seen.pcie_replays) == (Counted(5, 2), Counted(14, 0))
-    assert seen.pcie_links == ("1 x8", "4 x8")
+    assert seen.ecc_errors == 2
     assert (seen.samples, seen.starts) == (2 * len(WINDOW_S), 1)
     text = served_text(run)
-    assert "llama_cpp bf16 1 user 80 600 80 1,550 25 power cap 16 1" in text
+    assert "llama_cpp bf16 1 user 80 600 80 1,550 2 25 power cap 16 1" in text
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
@@ -134,6 +130,6 @@ def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
 
 def test_power_of_which_one_device_is_not_known_is_none(tmp_path: Path) -> None:
     run = run_of(tmp_path, ({}, {}), sampled(power_w=lambda at_s, device: None if device else 300.0))
-    seen = device_windows(run, run.groups[0])
+    seen = device_windows(run, run.groups[0].counted)
     assert seen is not None
     assert seen.power_w is None

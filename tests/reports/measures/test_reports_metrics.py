@@ -30,9 +30,9 @@ from harness.sampling.host import HostSample
 from harness.store import store
 from reports import METRICS, open_run, tables_of
 from reports.data.chunks import bins_of
-from reports.measures.metrics import percentile_values, why_missing
+from reports.measures.metrics import why_missing
 from reports.measures.over_starts import aggregate, starts_frame
-from reports.measures.values import gap_counts_of, values_of
+from reports.measures.values import gap_counts_of, percentile_values, values_of
 from reports.measures.written import number
 from reports.page.cells import mean_cell
 from reports.page.drawing.axes import log_ticks

@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 from harness.contracts import Load
 from reports import open_run, write_report
 from reports.measures.metrics import Value
-from reports.measures.turns import turn_values
+from reports.measures.over_starts import turn_values
 from reports.measures.values import values_of
 from reports.verdicts.load_cases import load_points
 

@@ -414,7 +414,7 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
 def test_the_question_names_what_was_compared(tmp_path):
     pairs = {
         "How does vllm awq serve": [("vllm", "awq")],
-        "Which quantization for tiny-lm on Test CPU, served by vllm?": [("vllm", "awq"), ("vllm", "fp16")],
+        "Which quantization of vllm for tiny-lm on Test CPU?": [("vllm", "awq"), ("vllm", "fp16")],
         "Which engine for tiny-lm": [("vllm", "awq"), ("tgi", "awq")],
         "Which engine, at which quantization,": [("vllm", "awq"), ("tgi", "fp16")],
         "How does reference serve on Test CPU?": [("reference", "-")],

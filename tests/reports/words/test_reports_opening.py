@@ -283,8 +283,8 @@ def test_the_headline_is_the_answer_with_the_reasons_to_distrust_it(decided: Run
 def test_the_traffic_is_one_line_with_what_matters_of_the_scenario(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm awq": FAST})
     assert what_was_run(run) == (
-        "chat_multi_turn: 2 turns, the model's own history · 4 users · 3 starts each, interleaved · windows "
-        "of 8 s · SLO: p95 TTFT 300 ms, 98 % success · 2026-01-02"
+        "chat_multi_turn, 2 turns · 4 users · 3 starts of each · windows of 8 s · "
+        "SLO: p95 TTFT 300 ms, 98 % success · 2026-01-02"
     )
 
 

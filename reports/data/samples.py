@@ -1,0 +1,254 @@
+"""What was sampled in the windows: cores that processes kept busy, devices, and what servers told.
+
+Servers' own pages are Run.server, whose columns are the terms of harness.contracts.ServerTerm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from harness.contracts import LOOK_S, ServerTerm, throttle_names
+from harness.store.store import StartRecord
+from reports.data.cells import Cell, Group
+from reports.data.run import Run, once
+from reports.data.tables import floats, of_start
+
+# At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
+IDLE_SAMPLES = 3
+TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
+# Between samples this far apart (they are due each second) a counter's course is not known.
+GAP_S = 5.0
+Course = tuple[np.ndarray, np.ndarray]
+
+
+# --- the processor ---------------------------------------------------------------------------------
+
+
+@once
+def server_cores(run: Run, cell: Cell) -> float | None:
+    """Return the mean cores that the server's processes kept busy in the window; None if not sampled."""
+    if cell.record is None or cell.summary is None:
+        return None
+    return _cores_between(run, cell.record.start, cell.summary.window_start_ns, cell.summary.window_end_ns, 2)
+
+
+def group_cores(run: Run, group: Group) -> list[float]:
+    """Return the same of each start of a group that counts, where it was sampled."""
+    return [cores for cell in group.counted if (cores := server_cores(run, cell)) is not None]
+
+
+def foreign_share(run: Run, cell: Cell) -> float | None:
+    """Return the share of the machine's processor that neither server nor load process used in the window;
+    None where one of the three, or the number of cores, is not known."""
+    cores, used = _count(run.record.environment, "cores_logical"), server_cores(run, cell)
+    if not cores or used is None or cell.client_cores is None:
+        return None
+    machine = run.window_samples(run.host, cell)["machine_cpu_pct"].dropna().astype(float)
+    return float(machine.mean()) / 100 - (used + cell.client_cores) / cores if len(machine) else None
+
+
+@once
+def idle_cores(run: Run, record: StartRecord) -> float | None:
+    """Return the cores that the server's processes kept busy while nothing was asked: the least of the times
+    after its cells, and of the guard's looks before them. None where none was sampled. Some servers spin
+    while they wait."""
+    cells = [cell for cell in run.planned_cells if run.start_of(cell) is record]
+    summaries = [cell.summary for cell in cells if cell.summary]
+    begins = [*(summary.started_ns for summary in summaries), record.stopped_ns or 0]
+    times = [(s.ended_ns, min((ns for ns in begins if ns > s.ended_ns), default=0)) for s in summaries]
+    guarded = {f"cell {cell.number:03d} warm-up" for cell in cells if cell.record and cell.record.guard_mode}
+    looks = [phase.t_ns for phase in record.phases if phase.name in guarded]
+    times += [(end_ns - round(LOOK_S * 1e9), end_ns) for end_ns in looks]
+    found = [_cores_between(run, record.name, begin, end, IDLE_SAMPLES) for begin, end in times]
+    return min((cores for cores in found if cores is not None), default=None)
+
+
+def usable_cores(run: Run) -> int | None:
+    """Return the cores that bench, and so the server, may use of the machine's; None where not recorded."""
+    environment = run.record.environment
+    return _count(environment, "cores_usable") or _count(environment, "cores_logical")
+
+
+def _count(environment: Mapping[str, Any], name: str) -> int | None:
+    topics = [topic for topic in environment.values() if isinstance(topic, Mapping)]
+    return next((int(topic[name]) for topic in topics if topic.get(name)), None)
+
+
+def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: int) -> float | None:
+    t_ns, cpu_s = _course(run, "host", start, "cpu_s")
+    first, last = np.searchsorted(t_ns, [begin_ns, end_ns])
+    if last - first < samples:
+        return None
+    return float((cpu_s[last - 1] - cpu_s[first]) / ((t_ns[last - 1] - t_ns[first]) / 1e9))
+
+
+@once
+def _course(run: Run, kind: str, start: str, column: str) -> Course:
+    """Return the instants of a start's samples that have a column, in order, and its values."""
+    frame = getattr(run, kind)
+    own = pd.DataFrame() if frame is None else of_start(frame, start)
+    if column not in own:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    t_ns, values = own["t_ns"].to_numpy(dtype=np.int64), floats(own[column])
+    order = np.argsort(t_ns, kind="stable")
+    order = order[~np.isnan(values[order])]
+    return t_ns[order], values[order]
+
+
+# --- devices ---------------------------------------------------------------------------------------
+
+
+def read_roof(run: Run, start: StartRecord) -> float | None:
+    """Return the bytes per second that the memory of a start's device gives at most: of a host as measured
+    when the run began, of cards together by NVML's clock and bus (two transfers a clock). None: not known."""
+    environment = run.record.environment
+    if start.memory_kind == "host":
+        is_here = start.deployment.terms.base_url is None
+        return environment.get("memory", {}).get("read_bytes_per_s") if is_here else None
+    facts = environment.get("devices", ())
+    known = {} if isinstance(facts, str) else {each.get("index"): each for each in facts}
+    roofs = [
+        2e6 * clock * bits / 8
+        for index in start.devices
+        if (clock := known.get(index, {}).get("memory_clock_max_mhz"))
+        and (bits := known[index].get("memory_bus_bits"))
+    ]
+    return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
+
+
+@dataclass(frozen=True)
+class DeviceWindows:
+    """What devices did in some cells' windows; None is what no device told.
+
+    Means are over a window's samples, then over devices, then over starts; `power_w` is of all devices of a
+    start together. `throttled_share` of the samples, for `throttled_by`. `ecc_errors` that were new.
+    """
+
+    utilization_pct: float | None
+    power_w: float | None
+    temperature_c: float | None
+    sm_clock_mhz: float | None
+    throttled_share: float | None
+    throttled_by: tuple[str, ...]
+    ecc_errors: int | None
+    samples: int
+    starts: int
+
+
+def device_windows(run: Run, cells: Sequence[Cell]) -> DeviceWindows | None:
+    """Return what devices did in the windows of these cells; None where no device was sampled."""
+    found = [run.window_samples(run.device, cell) for cell in cells]
+    windows = [frame.assign(start=str(at)) for at, frame in enumerate(found) if len(frame)]
+    if not windows:
+        return None
+    every = pd.concat(windows).astype({"start": int}).astype(float).sort_values("t_ns", kind="stable")
+    by_device = every.groupby(["start", "device"])
+    means = by_device[["utilization_pct", "sm_clock_mhz", "power_w"]].mean()
+    shares = means.groupby(level="start").mean().mean()
+    # Of a start's power nothing is known where one of its devices does not tell.
+    power_w = means["power_w"].groupby(level="start").agg(lambda watts: watts.sum(skipna=False)).mean()
+    masks = every["throttle_reasons"].dropna().astype(int)
+    names = {mask: throttle_names(mask) for mask in masks.unique().tolist()}
+    errors = by_device["ecc_errors"].agg(["first", "last"]).dropna()
+    return DeviceWindows(
+        utilization_pct=_known(shares["utilization_pct"]),
+        power_w=_known(power_w),
+        temperature_c=_known(every["temperature_c"].max()),
+        sm_clock_mhz=_known(shares["sm_clock_mhz"]),
+        throttled_share=_known(masks.map(lambda mask: bool(names[mask])).mean()),
+        throttled_by=tuple(dict.fromkeys(name for each in names.values() for name in each)),
+        ecc_errors=int((errors["last"] - errors["first"]).clip(lower=0).sum()) if len(errors) else None,
+        samples=len(every),
+        starts=len(windows),
+    )
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+# --- what servers told -----------------------------------------------------------------------------
+
+
+@once
+def samples_of(run: Run, start: str) -> pd.DataFrame:
+    """Return a start's samples in order, as floats; empty where it has none. `t_ns` has lost some 100 ns."""
+    columns = ["t_ns", *TERMS]
+    if run.server is None:
+        return pd.DataFrame(columns=columns, dtype=float)
+    return of_start(run.server, start).reindex(columns=columns).astype(float).sort_values("t_ns")
+
+
+def never_told(run: Run, starts: Sequence[str]) -> list[ServerTerm]:
+    """Return the terms that no sample of these starts has."""
+    return [
+        term for term in TERMS if not any(len(_course(run, "server", start, term)[0]) for start in starts)
+    ]
+
+
+def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] | None:
+    """Return a gauge's mean in a window, over the group's starts that have the term, and its highest peak;
+    None where none has it."""
+    windows = [run.window_samples(run.server, cell) for cell in group.counted]
+    known = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
+    return (float(np.mean([each.mean() for each in known])), max(map(max, known))) if known else None
+
+
+def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
+    """Return how far a counter grew from the window's begin to its end, each interpolated between the samples
+    around it; None where one of them is missing or the counter fell (the server was started again)."""
+    if cell.record is None or cell.summary is None:
+        return None
+    t_ns, counts = _course(run, "server", cell.record.start, term)
+    ends = [cell.summary.window_start_ns, cell.summary.window_end_ns]
+    first, last = np.searchsorted(t_ns, ends).tolist()
+    if first == 0 or last == len(t_ns):
+        return None
+    if max(t_ns[first] - t_ns[first - 1], t_ns[last] - t_ns[last - 1]) > GAP_S * 1e9:
+        return None
+    begun, ended = np.interp(ends, t_ns, counts)
+    return _grown(counts[first - 1 : last + 1], float(ended - begun))
+
+
+def _grown(counts: np.ndarray, grown: float) -> float | None:
+    return None if (np.diff(counts) < 0).any() else grown
+
+
+def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
+    """Return how far a counter grew over the whole of a cell, its warm-up and its last answers included: from
+    the last sample before its load to the last one before the next cell, while nothing was asked; None where
+    one is missing or the counter fell."""
+    record = run.start_of(cell)
+    if cell.record is None or cell.summary is None or record is None:
+        return None
+    resets = [phase.t_ns for phase in record.phases if phase.name.endswith("reset")]
+    next_ns = min((ns for ns in resets if ns >= cell.summary.ended_ns), default=np.inf)
+    t_ns, counts = _course(run, "server", record.name, term)
+    first = int(np.searchsorted(t_ns, cell.summary.started_ns, side="right")) - 1
+    last = int(np.searchsorted(t_ns, next_ns)) - 1
+    if first < 0 or last < 0 or t_ns[last] < cell.summary.ended_ns:
+        return None
+    return _grown(counts[first : last + 1], float(counts[last] - counts[first]))
+
+
+def pooled(run: Run, group: Group, above: ServerTerm, below: ServerTerm | None) -> float | None:
+    """Return the growth of one counter per growth of another (None: per second) over the windows of a group's
+    starts that count and have both; None where there is nothing to divide by."""
+    pairs = [
+        (grown, per)
+        for cell in group.counted
+        if (grown := growth(run, cell, above)) is not None
+        if (per := growth(run, cell, below) if below else cell.window_s) is not None
+    ]
+    grown_all, per_all = np.sum(pairs, axis=0) if pairs else (0.0, 0.0)
+    return float(grown_all / per_all) if per_all else None
+
+
+def total(run: Run, group: Group, term: ServerTerm) -> float | None:
+    """Return a counter's growth over the windows of a group's starts; None where one is not known."""
+    found = [growth(run, cell, term) for cell in group.counted]
+    known = [each for each in found if each is not None]
+    return sum(known) if known and len(known) == len(found) else None
