@@ -159,7 +159,7 @@ def _ratio(made: Decision, group: Group) -> str:
     if ratio is None:
         why = made.left_out.get(group.deployment)
         return gfm.plain(why) if why else gfm.NOTHING
-    return gfm.plain(ratio_words(ratio[0], ratio[1:], is_told=False))
+    return gfm.plain(ratio_words(*ratio))
 
 
 def _legend(run: Run) -> list[str]:

@@ -119,7 +119,7 @@ def _ratios(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
         ratio = ratios.get(line.label)
         figures: Html | str = ""
         if ratio:
-            head, _, ends = ratio_words(ratio[0], ratio[1:], is_told=False).partition(" ")
+            head, _, ends = ratio_words(*ratio).partition(" ")
             figures = tag("span", head, tag("span", ends, class_="range"), class_="figures")
         is_drawn = ratio or line.label == made.groups[0].deployment
         picture = _picture(found[line.label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""

@@ -165,8 +165,7 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
     unbeaten = [label for label in sorted(lows, key=lambda each: lows[each]) if lows[label] <= even]
     said = f"They are not told apart in {title} {where}"
     if even:
-        ratio, *ends = _lead(made, best, best.nearest)
-        over = ratio_words(ratio, ends, is_told=False)
+        over = ratio_words(*_lead(made, best, best.nearest))
         said = f"The first has {over} the {title} of the second {where}"
     said += f" ({_sure(best)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
     lead = f"Too close to call: {several([best.leader, *unbeaten], ' or ')}"

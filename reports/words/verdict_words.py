@@ -14,10 +14,6 @@ _TITLES = {
     "cores_used": "cores used",
     "output_tokens_per_s_per_core": "tokens/s per core",
 }
-_PLACES_AT_MOST = 6
-_RATIO_PLACES_AT_MOST = 4
-# Values that differ by less are equal but for the rounding of a computer.
-_LEAST_SEEN = 1e-9
 # An interval that three starts of a large family leave may reach beyond any sense.
 _FACTOR_AT_MOST = 1000
 
@@ -84,52 +80,28 @@ def ratio_text(name: str, verdict: Verdict) -> str:
         return ""
     values = (verdict.ratio, verdict.low, verdict.high)
     if verdict.is_log:
-        return ratio_words(values[0], values[1:], is_told=verdict.kind in ("better", "worse"))
+        return ratio_words(*values)
     metric = metric_of(name)
     scaled = [value * metric.shown_scale for value in values]
     places = max(metric.digits, _places_to_see(max(map(abs, scaled))))
-    mean, low, high = (_signed(value, places) for value in scaled)
+    mean, low, high = (f"{value:+,.{places}f}".replace("-", "−") for value in scaled)
     return f"{mean} [{low}, {high}] {metric.shown_unit}"
 
 
-def _signed(value: float, places: int) -> str:
-    """Write a value with its sign, and none for what is rounded to 0."""
-    text = f"{value:+,.{places}f}"
-    return text[1:] if not float(text.replace(",", "")) else text.replace("-", "−")
-
-
-def ratio_words(mean: float, ends: Sequence[float], *, is_told: bool) -> str:
-    """Return `1.31x [1.24, 1.38]`, with two places, and more where its interval is narrow.
-
-    `is_told`: it is told from 1, so that it must not read as 1.
-    """
-    places = _ratio_places(mean, ends, is_told=is_told)
-    said, low, high = (_factor(value, places) for value in (mean, *ends))
-    return f"{said}x [{low}, {high}]"
-
-
-def _ratio_places(mean: float, ends: Sequence[float], *, is_told: bool) -> int:
-    values = (mean, *ends)
-    half = min(abs(mean - end) for end in ends)
-    places = max(
-        3 if min(values) < 0.1 and max(values) < 1 else 2, min(_places_to_see(half), _RATIO_PLACES_AT_MOST)
-    )
-    if not is_told:
-        return places
-    nearest = min((abs(value - 1) for value in values if value != 1), default=1.0)
-    return max(places, _places_to_see(nearest))
+def ratio_words(mean: float, low: float, high: float) -> str:
+    """Return `1.31x [1.24, 1.38]`: two places, and up to four where an end is as near to 1 or to the mean."""
+    gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
+    places = max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
+    return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
 
 
 def _factor(value: float, places: int) -> str:
-    if value > _FACTOR_AT_MOST:
-        return f">{_FACTOR_AT_MOST:,}"
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"<{10.0**-places:.{places}f}" if 0 < value < 0.5 * 10.0**-places else f"{value:,.{places}f}"
+    least = 10.0**-places
+    if value > _FACTOR_AT_MOST or 0 < value < least / 2:
+        return f">{_FACTOR_AT_MOST:,}" if value > 1 else f"<{least:.{places}f}"
+    return f"{value:,.{0 if value >= 100 else places}f}"
 
 
 def _places_to_see(value: float) -> int:
-    """Return the decimal places with which a value is not rounded to 0; six at most."""
-    if value < _LEAST_SEEN:
-        return 0
-    return min(_PLACES_AT_MOST, max(0, math.ceil(-math.log10(2 * value))))
+    """Return the decimal places with which a value is not rounded to 0, six at most; 0 for what is none."""
+    return 0 if value < 1e-9 else min(6, max(0, math.ceil(-math.log10(2 * value))))
