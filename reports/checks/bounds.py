@@ -15,19 +15,25 @@ The first of these whose evidence is there, for more than half of the starts tha
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from reports.checks.bound_evidence import BUSY_SHARE, KV_FULL_SHARE, MOST, Evidence, evidence_of
-from reports.data.cells import Group
+import numpy as np
+import pandas as pd
+
+from harness.contracts import LoadSummary
+from harness.store.store import StartRecord
+from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.measures.written import number
-
-__all__ = ["BUSY_SHARE", "KV_FULL_SHARE", "MOST", "Bound", "bound_of"]
+from reports.data.samples import growth, idle_cores, server_cores, usable_cores
+from reports.data.tables import floats
+from reports.measures.equal_work import too_few_at_once
+from reports.measures.values import measured_of
+from reports.measures.written import number, plural
 
 Kind = Literal["client", "kv_cache", "slots", "compute", "rate", "users", "unclear"]
-WORDS: dict[Kind, str] = {
+WORDS: Mapping[Kind, str] = {
     "client": "the client",
     "kv_cache": "KV cache full",
     "slots": "slots full",
@@ -36,25 +42,46 @@ WORDS: dict[Kind, str] = {
     "users": "users",
     "unclear": "not clear",
 }
-SPINNING_CORES = 0.05
+# Of the samples, or of the window: what held less often than not did not bound it.
+MOST = 0.5
+# Less than a twentieth free: engines count in blocks, keep some of them back, and vLLM admits no request that
+# would not leave room. The next in the queue may be any; the long ones wait with half of the pool free.
+KV_FULL_SHARE = 0.95
+LONG_REQUEST_PERCENTILE = 90
+# One in a hundred requests done twice is no more than others' noise.
+PREEMPTED_SHARE = 0.01
+# A load process is one thread: near a whole core it cannot do more. Half of its timers late, or half of its
+# requests, by a tenth of what a request takes: then it bears on how many there are.
+CLIENT_CORES = 0.9
+CLIENT_LATE_SHARE = 0.1
+LEFT_OUT_SHARE = 0.01
+# Near all there is: what is left of a core in two seconds of samples is 10 ms in 200.
+BUSY_SHARE = 0.95
+# What a server serves at once is counted a moment before or after a request ends.
+IN_FLIGHT_SLACK = 0.5
 # With fewer in flight than this share of the slots, a device that runs kernels all the time may still have
 # room in each of them.
 SLOTS_TAKEN_SHARE = 0.95
 # As many ended as came: within a tenth, or by what random numbers in flight at both ends differ.
 ENDED_SHARE = 0.9
 ENDED_ERRORS = 3.0
+# What would be needed to say more, by the column that lacks it.
+_UNKNOWN = {
+    "waited": "whether requests waited",
+    "kv": "how much of the KV cache was in use",
+    "slots": "how many requests the server serves at once",
+    "work": "how busy its processor or device was",
+}
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What bounded a group. `sentence` is the evidence, without a full stop; `starts` of `of` say so, and the
-    rest say `others`."""
+    """What bounded a group: `sentence` is the evidence, without a full stop; `starts` of `of` say so."""
 
     kind: Kind
     sentence: str
     starts: int
     of: int
-    others: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -62,227 +89,175 @@ class Bound:
 
     @property
     def agreement(self) -> str:
-        """`2 of 3 starts; else: slots full`; empty where all agree."""
-        if self.starts == self.of:
-            return ""
-        return f"{self.starts} of {self.of} starts; else: {', '.join(self.others)}"
+        """`2 of 3 starts`; empty where all agree."""
+        return "" if self.starts == self.of else f"{self.starts} of {self.of} starts"
 
 
 def bound_of(run: Run, group: Group) -> Bound | None:
     """Return what bounded a group; None where no cell of it counts and has a window."""
-    found = [each for cell in group.counted if (each := evidence_of(run, group, cell))]
-    if not found:
+    told = [each for cell in group.counted if (each := _evidence(run, cell))]
+    if not told:
         return None
-    kinds = [_kind(each) for each in found]
-    counts = Counter(kinds)
-    kind, count = counts.most_common(1)[0]
-    if 2 * count <= len(found):
+    client = pd.Series([each.pop("client") for each in told])
+    found = pd.DataFrame(told).astype(float)
+    kinds = _kinds(found, client)
+    counts = Counter[Kind](kinds)
+    kind, starts = max(counts.items(), key=lambda pair: pair[1])
+    if 2 * starts <= len(found):
         said = ", ".join(f"{n} {WORDS[each]}" for each, n in counts.items())
         return Bound("unclear", f"starts disagree: {said}", len(found), len(found))
-    those = [each for each, own in zip(found, kinds, strict=True) if own == kind]
-    others = tuple(dict.fromkeys(WORDS[each] for each in kinds if each != kind))
-    return Bound(kind, _SAID[kind](those), count, len(found), others)
+    reasons = dict.fromkeys(client[kinds == kind])
+    sentence = "; ".join(filter(None, _said(kind, found[kinds == kind].mean(), list(reasons))))
+    return Bound(kind, sentence, starts, len(found))
 
 
-# --- rules -----------------------------------------------------------------------------------------
+# --- evidence --------------------------------------------------------------------------------------
 
 
-def _kind(found: Evidence) -> Kind:
-    if found.ok < MOST * found.sent or not found.sent:
-        return "unclear"
-    return next((kind for kind, holds in _RULES if holds(found)), "unclear")
+def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
+    """Return what is known of a cell, None or NaN where it was not told; None without window or record.
+
+    `waiting` and `kv` are means of the server's samples; `waited`, and of the samples with a request waiting
+    (of all, where none waited) `slots_full`, `kv_full` and `kv_tight` (less of it free than `long_request`,
+    the share that a long request takes), are shares of the samples. `in_flight` is the client's count,
+    `over_slots` the share of the window in which it was above the slots. `work`: of the cores that the server
+    may use those that it kept busy beyond what it does while idle, or of the device's time that with kernels.
+    """
+    record, steady, summary = run.start_of(cell), measured_of(run)[cell.number].steadiness, cell.summary
+    if record is None or steady is None or summary is None:
+        return None
+    requests = run.window_requests(cell.number)
+    slots, pool = _slots(run, cell.label, record), record.resolved.get("kv_cache_tokens")
+    lengths = floats(requests["input_tokens"]) + floats(requests["output_tokens"])
+    long_tokens = float(pd.Series(lengths).quantile(LONG_REQUEST_PERCENTILE / 100))
+    long_request = long_tokens / pool if isinstance(pool, int | float) and pool > 0 else math.nan
+    samples = run.window_samples(run.server, cell)
+    samples = samples.reindex(columns=["running", "waiting", "kv_cache_usage_share"]).astype(float)
+    waits = samples["waiting"].dropna() >= 1
+    kept = samples[samples["waiting"] >= 1] if waits.any() else samples
+    usage = kept["kv_cache_usage_share"].dropna()
+    threads = record.resolved.get("threads")
+    limits = [float(n) for n in (threads, usable_cores(run)) if isinstance(n, int | float) and n > 0]
+    cores, idle, limit = server_cores(run, cell), idle_cores(run, record), min(limits, default=math.nan)
+    work = math.nan if cores is None or idle is None else (cores - idle) / limit
+    if record.memory_kind == "device":
+        device = run.window_samples(run.device, cell).reindex(columns=["utilization_pct"]).astype(float)
+        cores, work = None, float(device["utilization_pct"].mean()) / 100
+    return {
+        "is_closed": cell.load.kind == "closed",
+        "is_on_device": record.memory_kind == "device",
+        "users": cell.load.concurrency,
+        "slots": slots,
+        "sent": len(requests),
+        "ok": (requests["outcome"] == "ok").sum(),
+        "ended": steady.ended.mean * (cell.window_s or 0.0),
+        "in_flight": steady.in_flight.mean,
+        "over_slots": None if slots is None else (steady.in_flight.parts > slots + IN_FLIGHT_SLACK).mean(),
+        "grows": steady.is_growing,
+        "waiting": samples["waiting"].mean(),
+        "waited": waits.mean(),
+        "slots_full": None if slots is None else (kept["running"].dropna() >= slots).mean(),
+        "kv": samples["kv_cache_usage_share"].mean(),
+        "kv_full": (usage >= KV_FULL_SHARE).mean(),
+        "kv_tight": (usage >= 1 - long_request).mean(),
+        "long_request": long_request,
+        "preemptions": growth(run, cell, "preemptions"),
+        "cores": cores,
+        "idle": idle,
+        "limit": limit,
+        "work": work,
+        "client": _late_client(run, cell, summary),
+    }
 
 
-def _is_client(found: Evidence) -> bool:
-    return bool(found.client)
+def _slots(run: Run, label: str, record: StartRecord) -> int | None:
+    """Return the requests that a server serves at once, by its own word, else as it was told."""
+    said, known = record.resolved.get("concurrent_sequences"), too_few_at_once(run).get(label)
+    if isinstance(said, int) and not isinstance(said, bool):
+        return said
+    if known is not None and known.is_one:
+        return 1
+    is_told = "concurrent_sequences" not in record.unmatched and not record.attached
+    return record.deployment.terms.concurrent_sequences if is_told else None
 
 
-def _is_kv_cache(found: Evidence) -> bool:
-    return found.is_preempted or (found.has_waited and found.is_kv_short)
+def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
+    """Return how the client did not keep up; empty if it did."""
+    takes, lags = (run.observations(cell.number, name) for name in ("e2e_s", "send_lag_s"))
+    takes_s = float(np.median(takes)) if len(takes) else math.inf
+    lag_s = float(np.median(lags)) if cell.load.kind != "closed" and len(lags) else 0.0
+    lag_s = max(lag_s, summary.loop_lag_s[0] if summary.loop_lag_s else 0.0)
+    cores = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s]) / (cell.load_s or math.inf)
+    due = summary.conversations_begun + summary.left_out
+    late = f"{number(1e3 * lag_s)} ms late or more, where one takes {number(1e3 * takes_s, 0)} ms"
+    reasons = {
+        f"its busiest process used {number(cores, 2)} of the one core it can": cores >= CLIENT_CORES,
+        f"half of its timers or requests were {late}": lag_s > CLIENT_LATE_SHARE * takes_s,
+        f"{summary.left_out:,} of {due:,} conversations that were due never began": summary.left_out
+        >= LEFT_OUT_SHARE * due
+        > 0,
+    }
+    return "; ".join(text for text, holds in reasons.items() if holds)
 
 
-def _is_slots(found: Evidence) -> bool:
-    is_full = found.has_waited and (found.slots_share or 0.0) > MOST
-    return is_full or (found.over_slots or 0.0) > MOST
+# --- rules and sentences ---------------------------------------------------------------------------
 
 
-def _is_compute(found: Evidence) -> bool:
-    if not found.is_busy:
-        return False
-    if not found.is_closed and not found.has_waited:
-        return found.is_growing
-    are_taken = found.slots is not None and found.in_flight >= SLOTS_TAKEN_SHARE * found.slots
-    return not found.is_on_device or found.has_waited or are_taken
+def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
+    """Return the kind of each start. What is not known (NaN) is in no comparison true."""
+    is_closed, grows = e["is_closed"] > 0, e["grows"] > 0
+    waited = e["waited"] > MOST
+    has_slots = (e["slots_full"] <= MOST) & e["slots"].notna()
+    no_room = (e["kv_full"] > MOST) | (e["kv_tight"] > MOST) & has_slots
+    is_preempted = e["preemptions"] >= (PREEMPTED_SHARE * e["ended"]).clip(lower=1)
+    is_taken = (e["is_on_device"] == 0) | waited | (e["in_flight"] >= SLOTS_TAKEN_SHARE * e["slots"])
+    noise = np.maximum((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * np.sqrt(2 * e["in_flight"]))
+    has_slot = (e["users"] == 1) | (e["users"] <= e["slots"])
+    rules: dict[Kind, pd.Series[bool]] = {
+        "unclear": (e["ok"] < MOST * e["sent"]) | (e["sent"] == 0),
+        "client": client != "",
+        "kv_cache": is_preempted | waited & no_room,
+        "slots": waited & (e["slots_full"] > MOST) | (e["over_slots"] > MOST),
+        "compute": (e["work"] >= BUSY_SHARE) & is_taken.where(is_closed | waited, grows),
+        "rate": ~is_closed & ~grows & ~waited & (e["ended"] >= e["sent"] - noise),
+        "users": is_closed & (~waited).where(e["waited"].notna(), has_slot),
+    }
+    return pd.Series(np.select(list(rules.values()), list(rules), "unclear"), e.index)
 
 
-def _is_rate(found: Evidence) -> bool:
-    if found.is_closed or found.is_growing or found.has_waited:
-        return False
-    noise = ENDED_ERRORS * math.sqrt(2 * found.in_flight)
-    return found.ended >= found.sent - max((1 - ENDED_SHARE) * found.sent, noise)
+def _said(kind: Kind, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str]:
+    """Return the parts of a sentence from the means over the starts that say so; empty ones are left out."""
+    pct = {name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work")}
+    wait = f"{number(e['waiting'])} requests waited on average (some in {pct['waited']} of the samples)"
+    wait = wait if e["waited"] > 0 else "none waited" if e["waited"] == 0 else ""
+    flight = f"{number(e['in_flight'])} requests in flight on average"
+    grew = "these only became more" if e["grows"] else ""
+    ended = f"{e['ended']:,.0f} ended"
+    if kind == "client":
+        return [f"the client did not keep up: {'; '.join(client)}"]
+    if kind == "unclear":
+        unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(e[name]))
+        answered = f"only {e['ok']:,.0f} of {e['sent']:,.0f} requests were answered well"
+        few = e["ok"] < MOST * e["sent"] or not e["sent"]
+        return [answered] if few else [flight, grew, wait, f"not known: {unknown}" if unknown else ""]
+    used, idle, limit = number(e["cores"], 2), number(e["idle"], 2), number(e["limit"], 0)
+    busy = f"{used} cores busy, {idle} while idle, of {limit} that it computes on"
+    if e["is_on_device"]:
+        busy = f"the device ran kernels in {pct['work']} of the time"
+    said = {
+        "kv_cache": [
+            wait,
+            f"{pct['kv']} of the KV cache in use" if e["kv"] >= 0 else "",
+            f"one request in ten takes {pct['long_request']} of it or more" if e["long_request"] > 0 else "",
+            f"{e['preemptions']:,.0f} preemptions while {ended}" if e["preemptions"] >= 1 else "",
+        ],
+        "slots": [f"the server serves {_of(e['slots'], 'request')} at once", flight, wait],
+        "compute": [flight, grew, wait],
+        "rate": [f"requests ended as they came: {e['sent']:,.0f} came and {ended}", flight, wait],
+        "users": [_of(e["users"], "user"), flight, wait, "each request's own time counts"],
+    }[kind]
+    return [*said, "" if np.isnan(e["work"]) else busy]
 
 
-def _is_users(found: Evidence) -> bool:
-    """Return whether none waited by the server's gauge, or without one whether each user had a slot."""
-    users = found.cell.load.concurrency
-    if not found.is_closed or users is None:
-        return False
-    if found.waited_share is not None:
-        return not found.has_waited
-    return users == 1 or (found.slots is not None and users <= found.slots)
-
-
-_RULES: tuple[tuple[Kind, Callable[[Evidence], bool]], ...] = (
-    ("client", _is_client),
-    ("kv_cache", _is_kv_cache),
-    ("slots", _is_slots),
-    ("compute", _is_compute),
-    ("rate", _is_rate),
-    ("users", _is_users),
-)
-
-
-# --- sentences -------------------------------------------------------------------------------------
-
-
-def _over(found: Sequence[Evidence], name: str) -> float | None:
-    """Return the mean of a field over starts that have it."""
-    known = [value for each in found if (value := getattr(each, name)) is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _count(value: float | None) -> str:
-    return number(value) if value is None or value % 1 else f"{value:,.0f}"
-
-
-def _pct(share: float | None) -> str:
-    return number(None if share is None else 100 * share, 0) + " %"
-
-
-def _waiting(found: Sequence[Evidence]) -> str:
-    some = f"some in {_pct(_over(found, 'waited_share'))} of the samples"
-    return f"{_count(_over(found, 'waiting'))} requests waited on average ({some})"
-
-
-def _in_flight(found: Sequence[Evidence]) -> str:
-    return f"{_count(_over(found, 'in_flight'))} requests in flight on average"
-
-
-def _busy(found: Sequence[Evidence]) -> str:
-    if found[0].is_on_device:
-        return f"the device ran kernels in {_pct((_over(found, 'device_pct') or 0) / 100)} of the time"
-    limit, idle = found[0].core_limit, _over(found, "idle_cores") or 0.0
-    spins = f", {number(idle, 2)} of them even while idle" if idle >= SPINNING_CORES else ""
-    computes = f"{_count(limit)} {'core' if limit == 1 else 'cores'}"
-    return f"the server can compute on {computes} and kept {number(_over(found, 'cores'), 2)} busy{spins}"
-
-
-def _busy_note(found: Sequence[Evidence]) -> str:
-    """Return that the processor or device was busy too, or that it does not tell."""
-    if all(each.is_busy for each in found):
-        return f"; {_busy(found)}"
-    if not all(each.is_hidden for each in found):
-        return ""
-    idle = _over(found, "idle_cores")
-    beside = "while idle not sampled" if idle is None else f"{number(idle, 2)} while idle"
-    return f"; its processor does not tell: {number(_over(found, 'cores'), 2)} cores busy, {beside}"
-
-
-def _said_client(found: Sequence[Evidence]) -> str:
-    reasons = dict.fromkeys(reason for each in found for reason in each.client)
-    return f"the client did not keep up: {'; '.join(reasons)}"
-
-
-def _said_kv_cache(found: Sequence[Evidence]) -> str:
-    parts = []
-    if waiting := [each for each in found if each.has_waited and each.is_kv_short]:
-        parts.append(
-            f"{_waiting(waiting)} while {_pct(_over(waiting, 'kv_share'))} of the KV cache was in use"
-        )
-        if not any(each.is_kv_full for each in waiting):
-            share = _pct(_over(waiting, "kv_request_share"))
-            parts[-1] += f", and one request in ten takes {share} of it or more"
-    if preempted := [each for each in found if each.is_preempted]:
-        times, ended = (sum(getattr(e, name) for e in preempted) for name in ("preemptions", "ended"))
-        parts.append(f"{times:,.0f} preemptions while {ended:,.0f} requests ended")
-    return "; ".join(parts)
-
-
-def _said_slots(found: Sequence[Evidence]) -> str:
-    slots, clause = found[0].slots, found[0].slots_clause
-    parts = [f"the server serves {'one request at a time' if slots == 1 else f'{slots} requests at once'}"]
-    if told := [each for each in found if each.has_waited and each.running is not None]:
-        parts.append(_waiting(told))
-    if over := [each for each in found if (each.over_slots or 0.0) > MOST]:
-        parts.append(f"{_count(_over(over, 'in_flight'))} were in flight by the client's count")
-    busy = f"; {_busy(found)}" if all(each.is_busy for each in found) else ""
-    return "; ".join(parts) + (f" ({clause})" if clause and slots != 1 else "") + busy
-
-
-def _said_compute(found: Sequence[Evidence]) -> str:
-    if any(each.has_waited for each in found):
-        return f"{_busy(found)}; {_waiting(found)}"
-    closed, grew = f"{_in_flight(found)}, none waited", "requests in flight only became more"
-    return f"{_busy(found)}; {closed if found[0].is_closed else grew}"
-
-
-def _said_rate(found: Sequence[Evidence]) -> str:
-    sent, ended = sum(each.sent for each in found), sum(each.ended for each in found)
-    return (
-        f"requests ended as they came: {sent:,} came and {ended:,.0f} ended; {_in_flight(found)}, and they "
-        f"did not become more{_busy_note(found)}"
-    )
-
-
-def _said_users(found: Sequence[Evidence]) -> str:
-    users, slots = found[0].cell.load.concurrency, found[0].slots
-    room = "" if slots is None else f" of {slots} that the server serves at once"
-    who = f"{users} users, {_count(_over(found, 'in_flight'))} in flight{room}"
-    who = "one user, one request at a time" if users == 1 else who
-    share = _over(found, "waited_share")
-    none = f"none waited in {_pct(1 - share)} of the samples" if share else "none waited"
-    return f"{who}; {none}: each request's own time is what counts{_busy_note(found)}"
-
-
-def _said_unclear(found: Sequence[Evidence]) -> str:
-    first = found[0]
-    if not all(each.sent for each in found):
-        return "no request was sent in the window"
-    if first.ok < MOST * first.sent:
-        ok, sent = sum(each.ok for each in found), sum(each.sent for each in found)
-        return f"only {ok:,} of {sent:,} requests were answered well"
-    if any(each.has_waited for each in found):
-        said = f"{_waiting(found)}, and it is not known for what"
-    elif not first.is_closed:
-        came = "do not show a queue that only grew, yet fewer ended than came"
-        what = "only became more" if first.is_growing else came
-        said = f"requests in flight {what}, and none is known to have waited"
-    else:
-        said = "whether requests waited is not known"
-    missing = "; ".join(_missing(first))
-    return f"{said}: {missing}" if missing else said
-
-
-def _missing(found: Evidence) -> Iterator[str]:
-    """Yield what would be needed to say more."""
-    if not found.samples:
-        yield "the server has no page of metrics that was read"
-    elif found.kv_share is None:
-        yield "the server does not tell how much of its KV cache is in use"
-    if found.slots is None:
-        yield "how many requests it serves at once is not known"
-    if found.is_on_device and found.device_pct is None:
-        yield "the device was not sampled"
-    if not found.is_on_device and found.work is None:
-        yield "the processor it uses, or uses while idle, was not sampled"
-
-
-_SAID: dict[Kind, Callable[[Sequence[Evidence]], str]] = {
-    "client": _said_client,
-    "kv_cache": _said_kv_cache,
-    "slots": _said_slots,
-    "compute": _said_compute,
-    "rate": _said_rate,
-    "users": _said_users,
-    "unclear": _said_unclear,
-}
+def _of(count: float, word: str) -> str:
+    return plural(int(np.nan_to_num(count)), word)

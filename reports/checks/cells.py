@@ -1,64 +1,82 @@
-"""Reasons to distrust cells and their starts: missing, failed or cut, too few starts, or starts unlike."""
+"""Reasons to distrust cells, starts and windows: failed or cut, too few or unlike, short or unsteady."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import pandas as pd
 
-from reports.checks.finding import RATES, SPEED, Seen, cell_name, check, drift_text, measured_cells
+from harness.contracts import timing
+from reports.checks.finding import (
+    FROM_SENDING,
+    RATES,
+    SPEED,
+    Seen,
+    cell_name,
+    cells_of,
+    check,
+    drift_text,
+    group_name,
+    measured_cells,
+    of_cells,
+    of_groups,
+)
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate, by_start, withheld
-from reports.measures.written import shown
-from reports.stats.drift import start_drifts
+from reports.data.tables import floats
+from reports.measures.over_starts import aggregate, by_start
+from reports.measures.values import measured_of
+from reports.measures.written import number, plural, shown
+from reports.stats.drift import start_drifts, window_change, window_drifts
 from reports.stats.family import STARTS_NEEDED
+from reports.stats.humps import Humps, humps
+from reports.stats.steadiness import Steadiness
 
 # Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
 LOST_SHARE = 0.01
 STARTS_DIFFER = 0.2
+SHORT_WINDOW_S = 30.0
+WINDOW_DRIFT_SHARE = 0.1
+_NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+_ENOUGH = timing.needed(95)
 
 
 # --- cells and requests ----------------------------------------------------------------------------
 
 
 @check(
-    "missing cells",
     "Cells are missing",
     "{}.",
     "See Errors for the reasons; bench run --resume measures them again.",
     (),
 )
 def cells_missing(run: Run) -> Iterator[Seen]:
-    """Find cells that failed, were interrupted or never measured."""
+    """Look for missing cells."""
     to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
         if cell.status not in ("completed", *to_come):
             yield f"{cell_name(cell)}: {cell.status}", [cell]
 
 
-@check("invalid cells", "Cells are invalid", "{}.", "They are left out of the values.", (), marks=True)
-def cells_invalid(run: Run) -> Iterator[Seen]:
-    """Find cells that the run called invalid."""
-    return _called(run, "invalid")
-
-
-@check("suspect cells", "Cells are suspect", "{}.", "They count; look at the reasons.", ())
-def cells_suspect(run: Run) -> Iterator[Seen]:
-    """Find cells that the run called suspect."""
-    return _called(run, "suspect")
-
-
-def _called(run: Run, validity: str) -> Iterator[Seen]:
-    """Yield the cells with a reason beside what the guard saw, of which there is a check."""
+@check(
+    "Cells are invalid or suspect",
+    "{}.",
+    "Invalid ones are left out of the values; suspect ones count, so look at the reasons.",
+    (),
+    marks=True,
+)
+def cells_not_valid(run: Run) -> Iterator[Seen]:
+    """Look for invalid or suspect cells. Not for what the guard saw alone, of which there is a check; of
+    suspect ones none is marked."""
     for cell in run.planned_cells:
-        if cell.validity == validity and cell.record:
-            seen = tuple(each.text for each in cell.record.guard)
-            if not all(reason.startswith(seen) for reason in cell.record.reasons):
-                yield f"{cell_name(cell)}: {cell.reason or 'no reason given'}", [cell]
+        seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
+        reasons = cell.record.reasons if cell.record else ()
+        if cell.validity != "valid" and not all(reason.startswith(seen) for reason in reasons):
+            said = f"{cell_name(cell)}: {cell.validity}, {cell.reason or 'no reason given'}"
+            yield said, [cell] if cell.validity == "invalid" else ()
 
 
 @check(
-    "failed requests",
     "Requests failed",
     "{}; latencies are of the others.",
     "See Errors; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
@@ -66,141 +84,223 @@ def _called(run: Run, validity: str) -> Iterator[Seen]:
     marks=True,
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
-    """Find failed requests: what is left may be the easy ones. From LOST_SHARE on their cells are marked."""
-    for group in run.groups:
-        sent = [(cell, run.window_requests(cell.number)["outcome"]) for cell in group.counted]
-        failed = [cell for cell, outcomes in sent if (outcomes != "ok").any()]
-        count, total = sum(int((each != "ok").sum()) for _, each in sent), sum(len(each) for _, each in sent)
-        if count:
-            said = f"{group.deployment} at {group.load}: {count:,} of {total:,}"
-            yield said, failed if count >= LOST_SHARE * total else ()
+    """Look for failed requests. What is left may be the easy ones."""
+    return _lost(run, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool))
 
 
 @check(
-    "answers cut short",
     "Answers were cut short",
-    "Ended before the length asked for: {}. Shorter answers look faster.",
+    "Ended before the length asked for, by a full context or of themselves: {}. Shorter answers look faster.",
     "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
     ("e2e_s", "slo_share", *RATES),
     marks=True,
 )
 def answers_cut(run: Run) -> Iterator[Seen]:
-    """Find answers that ended before the length asked for: the context was full, or the engine stopped though
-    it was told not to. From LOST_SHARE on their cells are marked."""
+    """Look for answers cut short. One that ends of itself is, where the engine was told not to end it."""
+
+    def is_cut(cell: Cell) -> np.ndarray:
+        ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
+        ok = ok[ok["token_source"] == "server"]
+        start = run.start_of(cell)
+        # A server that leaves the end-of-sequence token out counts one fewer.
+        is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
+        is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
+        return np.asarray(is_short & (is_full | bool(start and start.forces_length)))
+
+    return _lost(run, is_cut)
+
+
+def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
+    """Yield the groups that lost requests; from LOST_SHARE on with their cells, so that these are marked."""
     for group in run.groups:
-        full = stopped = total = 0
-        cut = []
-        for cell in group.counted:
-            ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
-            ok = ok[ok["token_source"] == "server"]
-            # A server that leaves the end-of-sequence token out counts one fewer.
-            is_short = (ok["output_tokens"] < ok["max_tokens"] - 1).fillna(False).astype(bool)
-            is_full = is_short & (ok["finish_reason"] == "length")
-            start = run.start_of(cell)
-            is_stopped = is_short & ~is_full & bool(start and start.forces_length)
-            full, stopped, total = full + int(is_full.sum()), stopped + int(is_stopped.sum()), total + len(ok)
-            cut += [cell] if (is_full | is_stopped).any() else []
-        ends = [(full, "by `length`, as where the context is full"), (stopped, "of themselves")]
-        if words := [f"{count:,} {how}" for count, how in ends if count]:
-            said = f"{group.deployment} at {group.load}: {' and '.join(words)}, of {total:,} answers"
-            yield said, cut if full + stopped >= LOST_SHARE * total else ()
+        found = [(cell, is_lost(cell)) for cell in group.counted]
+        count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
+        cells = [cell for cell, each in found if each.any()]
+        if count:
+            said = f"{group_name(group)}: {count:,} of {total:,}"
+            yield said, cells if count >= LOST_SHARE * total else ()
 
 
 # --- starts ----------------------------------------------------------------------------------------
 
 
 @check(
-    "too few starts",
     "Few starts",
-    "{}: start-up luck and drift cannot be told from the engine, and no verdict is given.",
+    f"Fewer than {STARTS_NEEDED}, so that start-up luck and drift cannot be told from the engine, and no "
+    "verdict is given: {}.",
     "repeats=5 or more, which can tell a difference of 10 %.",
     (),
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
-    """Find deployments with fewer starts than a verdict needs: their luck is not told from their speed."""
-    starts = {group.key: _starts(run, group) for group in run.groups}
-    others = {group.deployment for group in run.groups if starts[group.key] >= STARTS_NEEDED}
+    """Look for too few starts. In a search each start tries other loads, so there of a deployment."""
     for group in run.groups:
-        count = starts[group.key]
-        if 0 < count < STARTS_NEEDED:
-            where = f" at {group.load}" if group.deployment in others else ""
-            one = "one start only" if count == 1 else f"fewer than {STARTS_NEEDED} starts"
-            yield f"{group.deployment}{where} was measured on {one}", group.counted
-
-
-def _starts(run: Run, group: Group) -> int:
-    """Return how many starts a group's values come from; in a search, where each start tries other loads, how
-    many its deployment has."""
-    if run.record.search is None:
-        return len(group.counted)
-    own = [g for g in run.groups if (g.deployment, g.scenario) == (group.deployment, group.scenario)]
-    return len({cell.planned.repeat for each in own for cell in each.counted}) if group.counted else 0
+        key, is_search = (group.deployment, group.scenario), run.record.search is not None
+        own = (
+            [each for each in run.groups if (each.deployment, each.scenario) == key] if is_search else [group]
+        )
+        starts = len({cell.planned.repeat for each in own for cell in each.counted})
+        if group.counted and starts < STARTS_NEEDED:
+            yield f"{group.deployment}: {plural(starts, 'start')}", group.counted
 
 
 @check(
-    "a server that ran already",
     "The server was not started by bench",
     "Repeats are blocks on one start, and its settings, load and memory are not known.",
     "Let bench start the engine: engine=NAME without engine.base_url.",
     (),
 )
 def attached(run: Run) -> Iterator[Seen]:
-    """Find a server that bench did not start."""
+    """Look for a server that ran already."""
     if any(record.attached for record in run.start_records):
         yield "", ()
 
 
 @check(
-    "starts that disagree",
     "Starts disagree",
     "{}.",
     "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
 )
-def repeats_disagree(run: Run) -> Iterator[Seen]:
-    """Find starts of one deployment at one load whose values lie far apart, furthest first."""
-    far: list[tuple[float, str, list[Cell]]] = []
+@of_groups
+def repeats_disagree(run: Run, group: Group) -> str | None:
+    """Look for starts that disagree."""
+    said = []
     for name, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50 ms")):
-        for group in run.groups:
-            value = aggregate(run, group, name)
-            if value.mean and value.low is not None and value.high is not None:
-                share = (value.high - value.low) / value.mean
-                ends = f"{shown(name, value.low)} to {shown(name, value.high)}"
-                said = f"{group.deployment} at {group.load}: {title} {ends} ({100 * share:.0f} % of the mean)"
-                far += [(share, said, group.counted)] if share > STARTS_DIFFER else []
-    for _, said, cells in sorted(far, key=lambda each: -each[0]):
-        yield said, cells
+        value = aggregate(run, group, name)
+        low, high, mean = value.low, value.high, value.mean
+        if low is not None and high is not None and mean and high - low > STARTS_DIFFER * mean:
+            share = f"{100 * (high - low) / mean:.0f} % of the mean"
+            said.append(f"{title} {shown(name, low)} to {shown(name, high)} ({share})")
+    return ", ".join(said)
 
 
 @check(
-    "deployments that drift over the run",
     "A deployment drifted over the run",
     "From start to start, beside what all deployments have in common: {}.",
     "A machine that has warmed up and is quiet, and more repeats.",
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
-    """Find deployments that drift from start to start otherwise than all together: what the pairing of
-    repeats does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
+    """Look for deployments that drift over the run. Otherwise than all together: what the pairing of repeats
+    does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
     if run.record.search is not None or any(record.attached for record in run.start_records):
         return
     for metric, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50")):
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         # Two metrics are tested, so each at half of the level.
         for label, drift in start_drifts(logs, run.record.compare.margin_share, tests=2).items():
-            cells = [cell for cell in measured_cells(run) if cell.label == label]
-            yield f"{label}: {title} {drift_text(drift)}", cells
+            yield f"{label}: {title} {drift_text(drift)}", cells_of(run, {label})
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
     """Return by repeat the mean logarithm of a value over the deployment's loads, each beside its own mean;
     of repeats that have all loads."""
-    by_load = []
-    for group in run.groups:
-        if group.deployment != label or withheld(run, group.key, metric):
+    groups = [group for group in run.groups if group.deployment == label]
+    columns = [{k: each.value for k, each in by_start(run, group, metric).items()} for group in groups]
+    values = pd.DataFrame(dict(enumerate(columns)), dtype=float)
+    logs = values.where(values > 0).map(np.log).dropna(axis="columns", how="all")
+    return dict((logs - logs.mean()).dropna().mean(axis="columns"))
+
+
+# --- windows ---------------------------------------------------------------------------------------
+
+
+def _longer(run: Run) -> str:
+    """Return how long a window, in whole minutes, gives the slowest cell requests enough for a p95."""
+    counts = [(len(run.observations(cell.number, "e2e_s")), cell) for cell in measured_cells(run)]
+    longest_s = max(
+        (_ENOUGH * (cell.window_s or 0.0) / n for n, cell in counts if 0 < n < _ENOUGH), default=0.0
+    )
+    return f"A longer window: load.duration={60 * max(math.ceil(longest_s / 60), 1)}s, or a longer trace."
+
+
+@check(
+    "Short windows",
+    f"Less than {SHORT_WINDOW_S:.0f} s hardly show throttling and drift; fewer than {_ENOUGH} ok requests "
+    "give no p95. The least of a start: {}.",
+    _longer,
+)
+@of_groups
+def short_windows(run: Run, group: Group) -> str | None:
+    """Look for short windows."""
+    counts = [len(run.observations(cell.number, "e2e_s")) for cell in group.counted]
+    n, window_s = (
+        min(counts, default=_ENOUGH),
+        min((c.window_s or 0.0 for c in group.counted), default=math.inf),
+    )
+    is_short = n < _ENOUGH or window_s < SHORT_WINDOW_S
+    return f"{plural(n, 'request')}, {number(window_s)} s" if is_short else None
+
+
+@check(
+    "The queue only grew",
+    "{}. More came than the server answers: latencies of these cells say how long the window was, and not "
+    "how fast the server is.",
+    "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
+    FROM_SENDING,
+)
+@of_cells
+def queue_only_grew(run: Run, cell: Cell) -> str | None:
+    """Look for a queue that only grew. In an open loop: beyond what the server can do."""
+    steady = measured_of(run)[cell.number].steadiness
+    if not steady or not _has_grown(cell, steady):
+        return None
+    first, _, last = steady.in_flight.thirds
+    return f"{number(first)} in flight in the window's first third, {number(last)} in its last"
+
+
+def _has_grown(cell: Cell, steady: Steadiness) -> bool:
+    return cell.load.kind == "open" and steady.is_growing
+
+
+@check(
+    "Windows were not steady",
+    "From a window's first third to its last, {}. Values are means over a change.",
+    "A longer load.warmup, and load.duration=120s to see whether it ends; a lower load.rate where requests "
+    "in flight rise with it, else look at clocks and memory.",
+)
+def window_drifted(run: Run) -> Iterator[Seen]:
+    """Look for windows over which speed drifts. Of all starts of a deployment; a trace has the drift that it
+    has, and is left out, as are queues that only grew."""
+    groups = {group.key: group for group in run.groups}
+    changes: dict[tuple[tuple[str, str, str], str], list[float]] = {}
+    for cell in measured_cells(run):
+        steady = measured_of(run)[cell.number].steadiness
+        if not steady or cell.load.kind == "trace" or _has_grown(cell, steady):
             continue
-        values = by_start(run, group, metric)
-        logs = {k: math.log(each.value) for k, each in values.items() if each.value and each.value > 0}
-        if logs:
-            mean = sum(logs.values()) / len(logs)
-            by_load.append({repeat: log - mean for repeat, log in logs.items()})
-    repeats = set.intersection(*map(set, by_load)) if by_load else set()
-    return {repeat: float(np.mean([each[repeat] for each in by_load])) for repeat in repeats}
+        for metric in ("ttft_s", "tpot_s"):
+            at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
+            if (change := window_change(at, seconds, turn)) is not None:
+                changes.setdefault((cell.key, metric), []).append(change)
+        first, _, last = steady.throughput.thirds
+        if steady.is_judged and first > 0 and last > 0:
+            changes.setdefault((cell.key, "output_tokens_per_s"), []).append(math.log(last / first))
+    for (key, metric), drift in window_drifts(changes, WINDOW_DRIFT_SHARE).items():
+        yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_text(drift)}", groups[key].counted
+
+
+@check(
+    "A latency has two humps",
+    "The medians of the two: {}. A median or a mean of both is of neither, and jumps when their shares "
+    "change.",
+    "See the distribution under Latency; tell the two apart, as by load.concurrency=1 or "
+    "engine.prefix_cache=false.",
+)
+@of_groups
+def bimodal(run: Run, group: Group) -> str | None:
+    """Look for latencies with two humps. In most starts, turn by turn: later ones have longer prompts."""
+    said = []
+    for metric in ("ttft_s", "tpot_s"):
+        found = [clearest for cell in group.counted if (clearest := _clearest(run, cell, metric))]
+        if 2 * len(found) > len(group.counted):
+            turn, two = found[0]
+            low, high = (f"{number(1e3 * each)} ms" for each in (two.low_s, two.high_s))
+            share = f"{100 * two.upper_share:.0f} % (n = {two.n:,} requests of a start)"
+            said.append(f"{_NAMES[metric]} of turn {turn + 1}: {low}, and {high} in {share}")
+    return ", ".join(said)
+
+
+def _clearest(run: Run, cell: Cell, metric: str) -> tuple[int, Humps] | None:
+    """Return the turn (from 0) whose humps are furthest apart, with them."""
+    values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
+    each = ((int(turn), humps(values[(turns == turn) & ~np.isnan(values)])) for turn in np.unique(turns))
+    both = [(turn, two) for turn, two in each if two]
+    return max(both, key=lambda pair: pair[1].high_s / pair[1].low_s, default=None)

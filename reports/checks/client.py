@@ -1,34 +1,24 @@
-"""Reasons to distrust the client: its lags, its stamps, its schedule, and its own error by the self-test."""
+"""Reasons to distrust the client and the machine: lags, stamps, bench's own error, and other programs."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contracts import SelfTest
+from harness.contracts import FOREIGN_SHARE, SelfTest, SelfTestStep
 from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
     LATENCIES,
+    SPEED,
     Seen,
     cell_name,
     check,
-    measured_cells,
+    of_cells,
 )
 from reports.data.cells import Cell
 from reports.data.run import Run
-from reports.measures.metrics import is_supported
-from reports.measures.selftest import (
-    Reached,
-    is_beyond_good,
-    is_beyond_tested,
-    known_steps,
-    ms,
-    named,
-    nearest_step,
-    quoted,
-    reached,
-    ttft_error_s,
-)
+from reports.data.samples import foreign_share
+from reports.measures import selftest
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
 
@@ -39,129 +29,137 @@ LATE_SEND_S = 0.010
 LATE_LOOP_S = 0.005
 
 
+# --- client ----------------------------------------------------------------------------------------
+
+
 @check(
-    "a TTFT near bench's own error",
     "bench's own error is a part of TTFT",
     "{}.",
     "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
     ("ttft_s", "itl_s", *BY_OBJECTIVES),
     marks=True,
 )
-def error_not_small(run: Run) -> Iterator[Seen]:
-    """Find cells whose TTFT is not much larger than bench's own error at that load."""
-    for cell, load, selftest in _loads(run):
-        step = nearest_step(selftest, load)
-        ttft_s, (_, error_s) = values_of(run)[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
-        if ttft_s is not None and error_s > ERROR_SHARE * ttft_s:
-            error = f"error p99 {ms(error_s)} ms ({named(step)}, n = {step.requests:,} requests)"
-            yield f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, {error}", [cell]
+@of_cells
+def error_not_small(run: Run, cell: Cell) -> str | None:
+    """Look for a TTFT near bench's own error."""
+    ttft_s = values_of(run)[cell.number]["ttft_s.p50"].value
+    if ttft_s is None or not (tested := _tested(run, cell)):
+        return None
+    _, _, step = tested
+    error_s = selftest.ttft_error_s(step)[1]
+    said = (
+        f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {selftest.ms(error_s)} ms ({selftest.named(step)}, "
+    )
+    return f"{said}n = {step.requests:,} requests)" if error_s > ERROR_SHARE * ttft_s else None
 
 
 @check(
-    "a late client",
     "The client was late",
-    "The load process's 10 ms timer was late ({}); requests left that much later.",
-    "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
+    "{}. What was late is a part of TTFT and E2E.",
+    "load.workers=2 with free cores for them, fewer users, or a lower load.rate.",
     (*FROM_SENDING, "itl_s"),
     marks=True,
 )
-def client_late(run: Run) -> Iterator[Seen]:
-    """Find cells whose load process was late by much of their TTFT."""
-    for cell in measured_cells(run):
-        lags_s = cell.summary.loop_lag_s if cell.summary else None
-        ttft_s = run.observations(cell.number, "ttft_s")
-        if lags_s and len(ttft_s) and lags_s[1] > max(LATE_LOOP_S, ERROR_SHARE * float(np.median(ttft_s))):
-            of = f"of a median TTFT of {number(float(np.median(ttft_s)) * 1e3)} ms"
-            yield f"{cell_name(cell)}: {number(lags_s[1] * 1e3)} ms at p99 {of}", [cell]
+@of_cells
+def client_late(run: Run, cell: Cell) -> str | None:
+    """Look for a late client. Its 10 ms timer at p99; and, of a schedule, how late requests left."""
+    lags_s, ttfts_s = (run.observations(cell.number, name) for name in ("send_lag_s", "ttft_s"))
+    loop_s = cell.summary.loop_lag_s[1] if cell.summary and cell.summary.loop_lag_s else 0.0
+    if not len(ttfts_s):
+        return None
+    ttft_s = float(np.median(ttfts_s))
+    said = []
+    if loop_s > max(LATE_LOOP_S, ERROR_SHARE * ttft_s):
+        said.append(f"a timer {number(loop_s * 1e3)} ms late at p99")
+    is_due = cell.load.kind != "closed" and len(lags_s) > 0
+    if is_due and np.percentile(lags_s, 99) > min(LATE_SEND_S, ERROR_SHARE * ttft_s):
+        said.append(f"requests left up to {number(lags_s.max() * 1e3)} ms late (n = {len(lags_s):,})")
+    return f"{', '.join(said)}, of a median TTFT of {number(ttft_s * 1e3)} ms" if said else None
 
 
 @check(
-    "a schedule that was not kept",
-    "The schedule was not kept",
-    "Requests left later than they were due: {}. The lag is a part of their TTFT and E2E.",
-    "load.workers=2 with free cores for them, or a lower load.rate.",
-    FROM_SENDING,
-    marks=True,
-)
-def schedule_not_kept(run: Run) -> Iterator[Seen]:
-    """Find open loops and traces whose requests left late, and added to their latency."""
-    for cell in measured_cells(run):
-        lags_s = run.observations(cell.number, "send_lag_s")
-        ttft_s = run.observations(cell.number, "ttft_s")
-        if cell.load.kind == "closed" or not len(lags_s) or not len(ttft_s):
-            continue
-        lag_s, median_s = float(np.percentile(lags_s, 99)), float(np.median(ttft_s))
-        if lag_s > min(LATE_SEND_S, ERROR_SHARE * median_s):
-            yield f"{cell_name(cell)}: {_lag(lags_s, ttft_s)} (n = {len(lags_s):,})", [cell]
-
-
-def _lag(lags_s: np.ndarray, ttft_s: np.ndarray) -> str:
-    """Return `p99 12.0 ms of a median TTFT of 79.1 ms`; with too few requests for either, the greatest."""
-    is_p99, is_median = is_supported(99, len(lags_s)), is_supported(50, len(ttft_s))
-    lag_s = float(np.percentile(lags_s, 99) if is_p99 else lags_s.max())
-    of_s = float(np.median(ttft_s) if is_median else ttft_s.max())
-    lag, of = "p99" if is_p99 else "up to", "a median TTFT of" if is_median else "a TTFT of up to"
-    return f"{lag} {number(1e3 * lag_s)} ms of {of} {number(1e3 * of_s)} ms"
-
-
-@check(
-    "conversations that never began",
     "Less came than was asked for",
     "Conversations that were due before the window's end never began: {}.",
     "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
     (),
     marks=True,
 )
-def conversations_never_began(run: Run) -> Iterator[Seen]:
-    """Find open loops and traces in which conversations that were due never began: the load was another."""
-    for cell in measured_cells(run):
-        if cell.load.kind != "closed" and cell.summary and cell.summary.left_out:
-            yield f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}", [cell]
+@of_cells
+def conversations_never_began(run: Run, cell: Cell) -> str | None:
+    """Look for conversations that never began: the load was another. In a closed loop none is due."""
+    left_out = cell.summary.left_out if cell.summary and cell.load.kind != "closed" else 0
+    return plural(left_out, "conversation") if left_out else None
 
 
 @check(
-    "loads beyond the self-test",
     "Beyond what bench was tested at",
     "{}.",
     "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
     (*LATENCIES, *BY_OBJECTIVES),
 )
-def beyond_selftest(run: Run) -> Iterator[Seen]:
-    """Find cells whose load is larger than any at which bench's own error is known, or known to be small."""
-    for cell, load, selftest in _loads(run):
-        if why := _why_beyond(selftest, load):
-            text = f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s"
-            yield f"{cell_name(cell)} ({text}): {why}; {quoted(nearest_step(selftest, load))}", [cell]
-
-
-def _why_beyond(selftest: SelfTest, load: Reached) -> str | None:
-    if is_beyond_tested(selftest, load):
-        return "more than any load of the self-test"
-    if not is_beyond_good(selftest, load):
+@of_cells
+def beyond_selftest(run: Run, cell: Cell) -> str | None:
+    """Look for loads beyond the self-test."""
+    if not (tested := _tested(run, cell)):
         return None
-    if selftest.largest is None:
-        return "the self-test found no load at which the p99 error of TTFT is under 1 ms"
-    streams, chunks_per_s = selftest.largest
-    return f"more than the largest load with a p99 error under 1 ms ({streams:,} x {chunks_per_s:,.0f})"
+    test, load, step = tested
+    why = "more than any load of the self-test"
+    if not selftest.is_beyond_tested(test, load):
+        why = "more than any load with a p99 error of TTFT under 1 ms"
+        if not selftest.is_beyond_good(test, load):
+            return None
+    return f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s, {why}; {selftest.quoted(step)}"
 
 
-def _loads(run: Run) -> Iterator[tuple[Cell, Reached, SelfTest]]:
-    selftest = run.selftest
-    for cell in measured_cells(run) if selftest and known_steps(selftest) else ():
-        if selftest and (load := reached(run, cell)):
-            yield cell, load, selftest
+def _tested(run: Run, cell: Cell) -> tuple[SelfTest, selftest.Reached, SelfTestStep] | None:
+    """Return the self-test, what the cell played in its terms, and the nearest step of it."""
+    test, load = run.selftest, selftest.reached(run, cell)
+    if not test or not selftest.known_steps(test) or not load:
+        return None
+    return test, load, selftest.nearest_step(test, load)
 
 
 @check(
-    "arrivals without the kernel's stamp",
     "Arrivals are stamped after reading",
-    "The kernel gave no receive time for at least one read; such an answer is timed when bench read it, and "
-    "a busy client adds its own lag to that ({}).",
+    "The kernel gave no receive time for at least one read, so a busy client adds its own lag: {}.",
     "Run the client on Linux, which gives them, with TLS too.",
     (*LATENCIES, *BY_OBJECTIVES),
 )
-def stamps_not_kernel(run: Run) -> Iterator[Seen]:
-    """Find cells with arrivals that the client stamped after reading, not the kernel."""
-    for cell in measured_cells(run):
-        if cell.summary and cell.summary.stamp_source != "kernel":
-            yield cell_name(cell), [cell]
+@of_cells
+def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
+    """Look for arrivals without the kernel's stamp."""
+    return cell.summary.stamp_source if cell.summary and cell.summary.stamp_source != "kernel" else None
+
+
+# --- machine ---------------------------------------------------------------------------------------
+
+
+@check(
+    "The machine was disturbed",
+    "{}.",
+    "Stop other programs, cool the device, free memory; guard=strict refuses a machine that is not fit.",
+    (*SPEED, "memory_peak_bytes"),
+)
+def machine_unfit(run: Run) -> Iterator[Seen]:
+    """Look for a disturbed machine. By the guard's own measure; where none looked, by the processor's use."""
+    for cell in run.planned_cells:
+        if cell.record is None:
+            continue
+        said = [f"{each.text} ({each.when})" for each in cell.record.guard]
+        share = foreign_share(run, cell) if cell.counts and cell.record.guard_mode is None else None
+        if share is not None and share > FOREIGN_SHARE:
+            said = [f"other programs used {100 * share:.0f} % of the processor"]
+        if said:
+            yield f"{cell_name(cell)}: {', '.join(said)}", [cell]
+
+
+@check(
+    "Client and server share the cores",
+    "The servers ran on the processor that also ran the load, so each slows the other, more so with more "
+    "users.",
+    "A client on another machine (engine.base_url); else read them as figures of this arrangement.",
+)
+def cores_shared(run: Run) -> Iterator[Seen]:
+    """Look for client and server on the same cores."""
+    if any(record.memory_kind == "host" and not record.attached for record in run.start_records):
+        yield "", ()

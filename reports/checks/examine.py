@@ -3,8 +3,8 @@
 from collections.abc import Sequence, Set
 from typing import Protocol
 
-from reports.checks import answers, cells, client, equal_work, machine, windows
-from reports.checks.finding import Check, Finding, by_weight
+from reports.checks import answers, cells, client, equal_work
+from reports.checks.finding import Check, Finding
 from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.verdicts.searches import Capacity, slo_metrics
@@ -19,38 +19,30 @@ CHECKS: tuple[Check, ...] = (
     cells.requests_failed,
     cells.answers_cut,
     cells.cells_missing,
-    cells.cells_invalid,
-    cells.cells_suspect,
+    cells.cells_not_valid,
     client.error_not_small,
     client.client_late,
-    client.schedule_not_kept,
     client.conversations_never_began,
     answers.token_counts_differ,
     answers.cache_not_reset,
     cells.attached,
     cells.single_repeat,
     cells.drift_over_run,
-    machine.machine_unfit,
-    machine.foreign_load,
+    client.machine_unfit,
     equal_work.processor_use_differs,
     equal_work.terms_not_matched,
-    equal_work.served_one_at_a_time,
-    equal_work.system_prompt_dropped,
-    equal_work.lengths_not_forced,
     equal_work.builds_differ,
     answers.quality_not_measured,
     answers.server_counts_differ,
-    windows.queue_only_grew,
+    cells.queue_only_grew,
     cells.repeats_disagree,
-    windows.window_drifted,
-    windows.bimodal,
-    answers.warm_cache,
+    cells.window_drifted,
+    cells.bimodal,
     answers.cache_unchecked,
     client.beyond_selftest,
     client.stamps_not_kernel,
-    windows.few_requests,
-    windows.short_windows,
-    machine.cores_shared,
+    cells.short_windows,
+    client.cores_shared,
     answers.weights_noted,
 )
 
@@ -64,7 +56,8 @@ def examine(run: Run) -> dict[str, tuple[Finding, ...]]:
 @once
 def findings_of(run: Run) -> tuple[Finding, ...]:
     """Return the reasons to distrust a run, worst first: those that mark a number, then the others."""
-    return tuple(by_weight(finding for found in examine(run).values() for finding in found))
+    found = (finding for each in examine(run).values() for finding in each)
+    return tuple(sorted(found, key=lambda each: not each.marks))
 
 
 # --- marks -----------------------------------------------------------------------------------------
@@ -79,21 +72,26 @@ class Marking(Protocol):
     def title(self) -> str: ...
 
 
-def marks_of(run: Run, group: Group | tuple[str, str, str], metric: str) -> tuple[Finding, ...]:
-    """Return the findings that mark a value (`ttft_s.p95`) of a group, or of its key: those about one of its
-    cells that count, and that metric."""
-    key = group.key if isinstance(group, Group) else group
-    return marks_of_answer(run, _counted(run).get(key, frozenset()), [metric])
-
-
 def marks_of_answer(run: Run, cells: Set[int], metrics: Sequence[str]) -> tuple[Finding, ...]:
-    """Return the findings that mark an answer which comes from several metrics of these cells. None of no
-    cell. A page asks thousands of times."""
+    """Return the findings that mark an answer from these cells by several metrics (`ttft_s.p95`)."""
     names = {metric.partition(".")[0] for metric in metrics}
-    marking = _marking(run)
-    about = {place for cell in cells for place in (*marking.get(cell, ()), *marking.get(None, ()))}
-    found = (findings_of(run)[place] for place in sorted(about))
-    return tuple(each for each in found if not each.metrics or names & set(each.metrics))
+    return tuple(
+        found
+        for found in findings_of(run)
+        if found.marks
+        and not cells.isdisjoint(found.cells)
+        and (not found.metrics or names & {*found.metrics})
+    )
+
+
+def marks_of(run: Run, group: Group, metric: str) -> tuple[Finding, ...]:
+    """Return the findings that mark a value of a group: those about one of its cells that count."""
+    return marks_of_answer(run, {cell.number for cell in group.counted}, [metric])
+
+
+def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, ...]:
+    """Return the findings that mark a comparison of two groups on a metric: those of a number of either."""
+    return marks_of_answer(run, {cell.number for group in (a, b) for cell in group.counted}, [metric])
 
 
 def marks_of_capacity(run: Run, found: Capacity) -> tuple[Finding, ...]:
@@ -101,28 +99,6 @@ def marks_of_capacity(run: Run, found: Capacity) -> tuple[Finding, ...]:
     return marks_of_answer(run, found.cells_at_highest, slo_metrics(run))
 
 
-def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, ...]:
-    """Return the findings that mark a comparison of two groups on a metric: those of a number of either."""
-    cells = {cell.number for group in (a, b) for cell in group.counted}
-    return marks_of_answer(run, cells, [metric])
-
-
-@once
-def _marking(run: Run) -> dict[int | None, list[int]]:
-    """Return by cell the places of the findings that mark it; by None of those that mark the whole run."""
-    places: dict[int | None, list[int]] = {}
-    for place, found in enumerate(findings_of(run)):
-        for cell in found.cells or (None,):
-            if found.marks:
-                places.setdefault(cell, []).append(place)
-    return places
-
-
-@once
-def _counted(run: Run) -> dict[tuple[str, str, str], frozenset[int]]:
-    return {group.key: frozenset(cell.number for cell in group.counted) for group in run.groups}
-
-
-def mark_text(found: Sequence[Marking]) -> str:
+def mark_text(found: Sequence[object]) -> str:
     """Return `▲ 2` for a terminal; empty for none."""
     return f"{SIGN} {len(found)}" if found else ""

@@ -1,14 +1,16 @@
-"""What a check found, and how it names cells.
+"""What a check is and what it finds, and how it names cells.
 
 A finding marks a number only where that number may not be compared: unequal work, failed requests, stand-ins
 for kernels, the client's own error large beside the value, an invalid cell. All other findings are listed
 without a mark.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from reports.data.cells import Cell
+from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.measures.written import several
 from reports.stats.drift import Drift
@@ -29,6 +31,10 @@ BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
 # What depends on how long prompts take and answers are.
 OF_REQUESTS = ("ttft_s", "e2e_s", "slo_share", *RATES)
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+# A case in words, and the cells that it is about; one without cells marks nothing.
+Seen = tuple[str, Iterable[Cell]]
 
 
 @dataclass(frozen=True)
@@ -48,23 +54,26 @@ class Finding:
     marks: bool = False
 
 
-# A case in words, and the cells that it is about; one without cells marks nothing.
-Seen = tuple[str, Iterable[Cell]]
-
-
 @dataclass(frozen=True)
 class Check:
     """A reason to distrust, declared. `see` yields its cases in a run, of which `{}` in the text stands for
-    the first four. `looks_for`: the reason in the words for a run in which it is not there."""
+    the first four; the first line of its docstring, "Look for ...", names the reason."""
 
-    name: str
-    looks_for: str
     title: str
     text: str
     remedy: str | Callable[[Run], str]
     metrics: tuple[str, ...]
     marks: bool
     see: Callable[[Run], Iterable[Seen]]
+
+    @property
+    def name(self) -> str:
+        return self.see.__name__
+
+    @property
+    def looks_for(self) -> str:
+        """The reason in the words for a run in which it is not there."""
+        return (self.see.__doc__ or "").partition(".")[0].removeprefix("Look for ")
 
     def findings(self, run: Run) -> tuple[Finding, ...]:
         """Return the finding on all cases of a run; none where there is no case."""
@@ -74,12 +83,12 @@ class Check:
         text = self.text.replace("{}", several([words for words, _ in seen], "; "))
         cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
         remedy = self.remedy if isinstance(self.remedy, str) else self.remedy(run)
-        marks = self.marks and bool(cells)
-        return (Finding(self.name, self.title, text, remedy, cells, self.metrics, marks),)
+        return (
+            Finding(self.name, self.title, text, remedy, cells, self.metrics, self.marks and bool(cells)),
+        )
 
 
 def check(
-    looks_for: str,
     title: str,
     text: str,
     remedy: str | Callable[[Run], str],
@@ -87,17 +96,33 @@ def check(
     *,
     marks: bool = False,
 ) -> Callable[[Callable[[Run], Iterable[Seen]]], Check]:
-    """Declare what a function sees as a check of its name."""
-
-    def declared(see: Callable[[Run], Iterable[Seen]]) -> Check:
-        return Check(see.__name__, looks_for, title, text, remedy, metrics, marks, see)
-
-    return declared
+    """Declare what a function sees in a run as a check of its name."""
+    return functools.partial(Check, title, text, remedy, metrics, marks)
 
 
-def by_weight(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings with those that mark a number first, else in the order of the checks: worst first."""
-    return sorted(findings, key=lambda each: not each.marks)
+def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator[Seen]]:
+    """Look at each cell whose values count; `see` returns what there is to say of it, if anything. Cells of
+    which there is the same to say are one case."""
+
+    @functools.wraps(see)
+    def seen(run: Run) -> Iterator[Seen]:
+        said = ((words, cell) for cell in measured_cells(run) if (words := see(run, cell)))
+        for words, cells in gathered(said).items():
+            yield f"{several(list(map(cell_name, cells)))}: {words}", cells
+
+    return seen
+
+
+def of_groups(see: Callable[[Run, Group], str | None]) -> Callable[[Run], Iterator[Seen]]:
+    """Look at each deployment at each load, over its starts that count."""
+
+    @functools.wraps(see)
+    def seen(run: Run) -> Iterator[Seen]:
+        for group in run.groups:
+            if words := see(run, group):
+                yield f"{group_name(group)}: {words}", group.counted
+
+    return seen
 
 
 def measured_cells(run: Run) -> list[Cell]:
@@ -111,13 +136,21 @@ def cells_of(run: Run, labels: Collection[str]) -> list[Cell]:
 
 
 def cell_name(cell: Cell) -> str:
-    """Return a cell as a finding names it: `vllm awq at 4 users`."""
-    return f"{cell.label} at {cell.load_label}"
+    """Return a cell as a finding names it: `vllm awq at 4 users (start 2)`."""
+    return f"{cell.label} at {cell.load_label} (start {cell.planned.repeat + 1})"
 
 
-def start_name(cell: Cell) -> str:
-    """Return a cell with its start, from 1: `vllm awq at 4 users, start 2`."""
-    return f"{cell_name(cell)}, start {cell.planned.repeat + 1}"
+def group_name(group: Group) -> str:
+    """Return a group as a finding names it: `vllm awq at 4 users`."""
+    return f"{group.deployment} at {group.load}"
+
+
+def gathered(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Sequence[Value]]:
+    """Return the second of each pair by the first, in order."""
+    found: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return dict(found)
 
 
 def drift_text(drift: Drift) -> str:

@@ -5,10 +5,12 @@ Compares and names; draws nothing. A term of which a server says nothing is not 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal, TypeGuard
 
 from harness.contracts import Deployment, Scalar
 from harness.store.store import StartRecord
+from reports.checks.finding import gathered
 from reports.data.run import Run
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
@@ -69,7 +71,7 @@ class Entry:
     term: Term
     asked: Scalar | None
     asked_text: str
-    got: Mapping[Scalar, tuple[int, ...]]
+    got: Mapping[Scalar, Sequence[int]]
     state: State
     clause: str | None
 
@@ -78,7 +80,7 @@ class Entry:
         """How far a KV cache is above what was asked, if it is no worse than that."""
         if self.term.name != _KV_CACHE or self.state != "more" or not _is_number(self.asked):
             return None
-        return max(value for value in self.got if _is_number(value)) / self.asked - 1
+        return max(filter(_is_number, self.got)) / self.asked - 1
 
     @property
     def is_off(self) -> bool:
@@ -93,12 +95,6 @@ class Entry:
             return next(iter(texts), NOT_SAID)
         return ", ".join(f"{text} (start {', '.join(map(str, starts))})" for text, starts in texts.items())
 
-    @property
-    def is_telling(self) -> bool:
-        """Whether anything is asked or said, other than that there is one device."""
-        is_one_device = self.term.name == "tensor_parallel" and self.asked == 1
-        return bool(self.got) or (self.asked is not None and not is_one_device)
-
 
 @dataclass(frozen=True)
 class Row:
@@ -106,6 +102,13 @@ class Row:
 
     term: Term
     entries: Mapping[str, Entry]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether anything is asked or said, other than that there is one device."""
+        asked = {entry.asked for entry in self.entries.values()} - {None}
+        is_one_device = self.term.name == "tensor_parallel" and asked == {1}
+        return any(entry.got for entry in self.entries.values()) or bool(asked and not is_one_device)
 
     @property
     def is_uneven(self) -> bool:
@@ -120,79 +123,62 @@ class Row:
 def ledger_of(run: Run) -> tuple[Row, ...]:
     """Return the terms of which anything is asked or said, of all planned deployments."""
     rows = (Row(term, dict(_entries(run, term))) for term in TERMS)
-    return tuple(row for row in rows if any(entry.is_telling for entry in row.entries.values()))
+    return tuple(row for row in rows if row.is_telling)
 
 
 def _entries(run: Run, term: Term) -> Iterator[tuple[str, Entry]]:
     for label, deployment in run.deployments.items():
         terms, records = deployment.terms, run.starts_of(label)
-        can_ask = term.is_asked and terms.base_url is None
-        asked = getattr(terms, term.name) if can_ask else None
+        asked = getattr(terms, term.name) if term.is_asked and terms.base_url is None else None
         text = NOT_ASKED[2 if terms.base_url else 1 if terms.fairness == "stock" else 0]
         clause = next((r.unmatched[term.name] for r in records if term.name in r.unmatched), None)
-        got = _got(deployment, records, term)
-        states = [_state(term.name, asked, value) for value in got] or ["untold" if clause else "same"]
+        said = ((_said(deployment, record, term.name), record.repeat + 1) for record in records)
+        got = gathered(pair for pair in said if pair[0] is not None)
         # A term that means nothing without a model is not unlike another's.
-        is_same = asked is None or (states == ["untold"] and deployment.model == "-")
-        worst = "same" if is_same else max(states, key=_STATES.index)
+        silent: State = "untold" if clause and deployment.model != "-" else "same"
+        states = [_state(term.name, asked, value) for value in got] or [silent]
+        worst = "same" if asked is None else max(states, key=_STATES.index)
         asked_text = text if asked is None else value_text(term.name, asked)
         yield label, Entry(term, asked, asked_text, got, worst, clause)
 
 
-def _got(deployment: Deployment, records: Sequence[StartRecord], term: Term) -> dict[Scalar, tuple[int, ...]]:
-    found: dict[Scalar, tuple[int, ...]] = {}
-    for record in records:
-        value = record.resolved.get(term.name)
-        if term.name == "engine_version":
-            value = record.version or value
-        if term.name == "chat_template" and value is not None:
-            value = template_name(deployment, value)
-        if value is not None:
-            found[value] = (*found.get(value, ()), record.repeat + 1)
-    return found
+def _said(deployment: Deployment, record: StartRecord, name: str) -> Scalar | None:
+    said = record.resolved.get(name)
+    if name == "chat_template" and said is not None:
+        return _template(deployment.terms.chat_template, str(said))
+    return (record.version or said) if name == "engine_version" else said
+
+
+def _template(asked: str | None, said: str) -> str:
+    """Return what a server's chat template is called, by its file: servers that were given one say its path,
+    its name, or `given`; without engine.chat_template it is one that comes with the model's weights."""
+    if said != "given" and "/" not in said and not said.endswith(".jinja"):
+        return said
+    if asked is None:
+        return "the file given with the model"
+    return PurePath(asked if said == "given" else said).name
 
 
 def _state(name: str, asked: Scalar | None, got: Scalar) -> State:
-    if name in ("dtype", "chat_template"):
-        return "same" if asked and value_text(name, got) == value_text(name, asked) else "other"
     if _is_number(asked) and _is_number(got):
         most = asked * (1 + MORE_SHARE) if name == _KV_CACHE else asked
         return "less" if got < asked else "more" if got > most else "same"
-    return "same" if asked == got else "other"
-
-
-def template_name(deployment: Deployment, said: Scalar) -> str:
-    """Return what a server's chat template is called, by its file.
-
-    Servers that were given a file say its path or its name, or `given`; without engine.chat_template it is
-    one that comes with the model's weights.
-    """
-    asked, name = deployment.terms.chat_template, _file_name(str(said))
-    if said != "given" and "/" not in str(said) and not name.endswith(".jinja"):
-        return str(said)
-    if asked is None:
-        return "the file given with the model"
-    return _file_name(asked) if said == "given" else name
+    return "same" if asked is None or value_text(name, got) == value_text(name, asked) else "other"
 
 
 def value_text(name: str, value: Scalar) -> str:
     """Return a term's value as a person reads it."""
     if isinstance(value, bool):
-        words = ("yes", "no") if name == "kernel_stand_in" else ("on", "off")
-        return words[0] if value else words[1]
+        return "on" if value else "off"
     if name.endswith("_bytes") and isinstance(value, int | float):
         return f"{value / 2**30:,.2f} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
     if name == "dtype":
         plain = str(value).lower().removeprefix("torch.")
         return _DTYPES.get(plain, plain)
     if name == "chat_template":
-        return _file_name(str(value))
+        return PurePath(str(value)).name
     return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _file_name(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2] or path

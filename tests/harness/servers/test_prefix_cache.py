@@ -212,8 +212,7 @@ def test_only_the_first_request_of_a_cell_tells(tmp_path: Path) -> None:
         ("some", 90, 500),
     ):
         assert not first_found(tmp_path / name, cached, tokens, failed), name
-        (noted,) = unchecked(Place(tmp_path / name))
-        assert not noted.marks
+        assert not unchecked(Place(tmp_path / name)), "the first request shows it"
 
 
 def test_a_reset_that_failed_is_a_reason_where_the_first_request_does_not_say(tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_a_reset_that_nobody_could_check_is_told_and_marks_nothing(tmp_path: Pat
     assert not first_found(tmp_path / "unseen", None, 500, unseen)
     (finding,) = unchecked(Place(tmp_path / "unseen"))
     assert not finding.marks
-    assert "(the server does not say" in finding.text
+    assert ": the server does not say" in finding.text
     assert not first_found(tmp_path / "seen", 0, 500, unseen)
     assert not unchecked(Place(tmp_path / "seen")), "the cell's own first request shows it"
 

@@ -147,245 +147,127 @@ def found(path: Path, *starts: Told) -> Bound:
     return bound
 
 
-# --- KV cache --------------------------------------------------------------------------------------
-
-
-def test_full_kv_cache_with_requests_waiting_is_the_bound(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[2], waiting=[2], kv=[0.97], slots=8))
-    assert bound.kind == "kv_cache"
-    assert bound.sentence == (
-        "2 requests waited on average (some in 100 % of the samples) while 97 % of the KV cache was in use"
-    )
-
-
-def test_full_kv_cache_without_a_queue_is_no_bound(tmp_path: Path) -> None:
-    assert found(tmp_path, Told(running=[4], waiting=[0], kv=[0.97], slots=8)).kind == "users"
-
-
-def test_queue_in_fewer_than_half_of_the_samples_is_no_bound(tmp_path: Path) -> None:
-    assert found(tmp_path, Told(running=[3], waiting=[0, 2, 0], kv=[0.97], slots=8)).kind == "users"
-
-
-def test_pool_with_no_room_for_one_more_is_full_while_slots_are_free(tmp_path: Path) -> None:
-    """A request takes 60 of 200 tokens: at 80 % in use the next one does not fit."""
-    told = Told(running=[2], waiting=[2], kv=[0.8], slots=8, resolved={"kv_cache_tokens": 200})
-    bound = found(tmp_path, told)
-    assert bound.kind == "kv_cache"
-    assert (
-        "80 % of the KV cache was in use, and one request in ten takes 30 % of it or more" in bound.sentence
-    )
-    roomy = replace(told, kv=[0.6])
-    assert found(tmp_path / "roomy", roomy).kind == "unclear"
-
-
-def test_pool_for_two_requests_of_a_real_vllm(tmp_path: Path) -> None:
-    """What vLLM 0.32.0 said each second on a CPU: eight users, eight slots, and 1,043 tokens of KV cache."""
-    lengths = [
-        (534, 58),
-        (421, 33),
-        (620, 73),
-        (359, 30),
-        (534, 66),
-        (408, 58),
-        (168, 53),
-        (289, 52),
-        (269, 49),
-    ]
-    rows = [
-        replace(each, input_tokens=lengths[k % 9][0], output_tokens=lengths[k % 9][1])
+GROWING = [row(k, T0 + k * 100 * MS, end_ns=T0 + 30 * S) for k in range(100)]
+GROWING += [row(200 + k, T0 + k * 300 * MS) for k in range(33)]
+LATE = [replace(each, scheduled_ns=(each.sent_ns or 0) - 250 * MS) for each in rows_of(Told(TWO_PER_S))]
+FAILED = [failed_row(k, T0 + 2 * S + k * 100 * MS) for k in range(80)]
+FREE = Told(running=[4], waiting=[0], slots=8)
+FULL_KV = Told(running=[2], waiting=[2], kv=[0.97], slots=8)
+# A request takes 60 of 200 tokens: at 80 % in use the next one does not fit.
+TIGHT_KV = replace(FULL_KV, kv=[0.8], resolved={"kv_cache_tokens": 200})
+FULL_SLOTS = Told(running=[2], waiting=[2], kv=[0.3], slots=2)
+ON_DEVICE = Told(running=[4], waiting=[0], kv=[0.2], slots=4, device_pct=99)
+SPINS = replace(FREE, busy=1.04, idle=1.0, resolved={"threads": 1})
+OVERLOADED = Told(TWO_PER_S, running=[8], waiting=[0], slots=500, rows=GROWING, busy=3.95)
+# What vLLM 0.32.0 said each second on a CPU: eight users, eight slots, and 1,043 tokens of KV cache.
+LENGTHS = [
+    (534, 58), (421, 33), (620, 73), (359, 30), (534, 66), (408, 58), (168, 53), (289, 52), (269, 49),
+]  # fmt: skip
+VLLM = Told(
+    Load(concurrency=8), slots=8, resolved={"kv_cache_tokens": 1043},
+    rows=[
+        replace(each, input_tokens=LENGTHS[k % 9][0], output_tokens=LENGTHS[k % 9][1])
         for k, each in enumerate(rows_of(Told(Load(concurrency=8), e2e_s=5.0)))
-    ]
-    told = Told(
-        Load(concurrency=8), slots=8, resolved={"kv_cache_tokens": 1043}, rows=rows,
-        running=[3, 2, 3, 2, 1, 1, 1, 0, 1, 1, 0, 1], waiting=[5, 6, 4, 6, 7, 7, 7, 7, 7, 7, 7, 7],
-        kv=[0.906, 0.679, 0.792, 0.792, 0.566, 0.566, 0.566, 0, 0.566, 0.453, 0, 0.585],
-    )  # fmt: skip
-    assert found(tmp_path, told).kind == "kv_cache"
-
-
-def test_preemptions_are_a_full_kv_cache(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[4], waiting=[0], kv=[0.9], preemptions_per_s=2.0, slots=8))
-    assert (bound.kind, bound.sentence) == ("kv_cache", "16 preemptions while 32 requests ended")
-
-
-def test_one_preemption_of_hundreds_of_requests_is_none(tmp_path: Path) -> None:
-    told = Told(running=[4], waiting=[0], kv=[0.9], preemptions_per_s=0.2, slots=8, e2e_s=0.1)
-    assert found(tmp_path, told).kind == "users"
-
-
-# --- slots -----------------------------------------------------------------------------------------
-
-
-def test_as_many_running_as_it_serves_with_others_waiting_are_full_slots(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[2], waiting=[2], kv=[0.3], slots=2))
-    assert bound.kind == "slots"
-    assert bound.sentence == (
-        "the server serves 2 requests at once; 2 requests waited on average (some in 100 % of the samples); "
-        "4 were in flight by the client's count"
-    )
-
-
-def test_slots_without_a_queue_are_no_bound(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[4], waiting=[0], slots=4))
-    assert bound.kind == "users"
-    assert bound.sentence.startswith("4 users, 4 in flight of 4 that the server serves at once; none waited")
-
-
-def test_server_without_metrics_has_full_slots_by_the_clients_count(tmp_path: Path) -> None:
-    clause = "it serves one request at a time"
-    bound = found(tmp_path, Told(unmatched={"concurrent_sequences": clause}))
-    assert bound.kind == "slots"
-    assert bound.sentence == (
-        "the server serves one request at a time; 4 were in flight by the client's count"
-    )
-
-
-# --- client ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("client", "words"),
-    [
-        ({"cpu_s": 10.0}, "its busiest process used 0.95 of the one core it can"),
-        (
-            {"loop_lag_s": (0.12, 0.2, 0.3)},
-            "half of its timers were 120.0 ms late or more, where one takes 1,000 ms",
-        ),
-        ({"left_out": 5}, "5 of 15 conversations that were due never began"),
     ],
-)
-def test_client_that_did_not_keep_up_comes_first(
-    tmp_path: Path, client: Mapping[str, Any], words: str
-) -> None:
-    bound = found(tmp_path, Told(running=[2], waiting=[2], kv=[0.99], slots=2, client=client))
-    assert (bound.kind, bound.sentence) == ("client", f"the client did not keep up: {words}")
+    running=[3, 2, 3, 2, 1, 1, 1, 0, 1, 1, 0, 1], waiting=[5, 6, 4, 6, 7, 7, 7, 7, 7, 7, 7, 7],
+    kv=[0.906, 0.679, 0.792, 0.792, 0.566, 0.566, 0.566, 0, 0.566, 0.453, 0, 0.585],
+)  # fmt: skip
+PREEMPTS = replace(FREE, kv=[0.9], preemptions_per_s=2.0)
+WAITED = "2.00 requests waited on average (some in 100 % of the samples)"
+FLIGHT = "4.00 requests in flight on average"
+IDLE = "0.20 cores busy, 0.00 while idle, of 4"
+NOT_KEPT_UP = "the client did not keep up: "
+CASES: dict[str, tuple[Told, str, str]] = {
+    "a full KV cache, with requests waiting": (FULL_KV, "kv_cache", f"{WAITED}; 97 % of the KV cache in use"),
+    "a full one without a queue": (replace(FREE, kv=[0.97]), "users", "none waited"),
+    "a queue in fewer than half of the samples":
+        (Told(running=[3], waiting=[0, 2, 0], kv=[0.97], slots=8), "users", ""),
+    "no room for one more, while slots are free":
+        (TIGHT_KV, "kv_cache", "80 % of the KV cache in use; one request in ten takes 30 % of it or more"),
+    "room for one more": (replace(TIGHT_KV, kv=[0.6]), "unclear", ""),
+    "a real pool for two requests": (VLLM, "kv_cache", ""),
+    "preemptions": (PREEMPTS, "kv_cache", "16 preemptions while 32 ended"),
+    "one preemption of hundreds of requests":
+        (replace(PREEMPTS, preemptions_per_s=0.2, e2e_s=0.1), "users", ""),
+    "slots full, with others waiting":
+        (FULL_SLOTS, "slots", f"the server serves 2 requests at once; {FLIGHT}; {WAITED}; {IDLE}"),
+    "slots full without a queue":
+        (replace(FREE, slots=4), "users", f"4 users; {FLIGHT}; none waited; each request's own time counts"),
+    "slots full by the client's count": (
+        Told(unmatched={"concurrent_sequences": "it serves one request at a time"}), "slots",
+        f"the server serves 1 request at once; {FLIGHT}; {IDLE}",
+    ),
+    "a load process that used its core": (
+        replace(FULL_SLOTS, client={"cpu_s": 10.0}), "client",
+        f"{NOT_KEPT_UP}its busiest process used 0.95 of the one core it can",
+    ),
+    "late timers": (
+        replace(FULL_SLOTS, client={"loop_lag_s": (0.12, 0.2, 0.3)}), "client",
+        f"{NOT_KEPT_UP}half of its timers or requests were 120.0 ms late or more, where one takes 1,000 ms",
+    ),
+    "conversations left out": (
+        replace(FULL_SLOTS, client={"left_out": 5}), "client",
+        f"{NOT_KEPT_UP}5 of 15 conversations that were due never began",
+    ),
+    "a client late by less than a tenth":
+        (replace(FREE, client={"cpu_s": 8.0, "loop_lag_s": (0.09, 0.2, 0.2)}), "users", ""),
+    "late sending in open loop": (
+        Told(TWO_PER_S, running=[2], waiting=[0], rows=LATE), "client",
+        f"{NOT_KEPT_UP}half of its timers or requests were 250.0 ms late or more, where one takes 1,250 ms",
+    ),
+    "a busy processor": (
+        replace(FREE, busy=3.9), "compute", f"{FLIGHT}; none waited; 3.90 cores busy, 0.00 while idle, of 4"
+    ),
+    "a processor as full as its threads":
+        (replace(FREE, busy=1.0, resolved={"threads": 1}), "compute", "1.00 cores busy, 0.00 while idle"),
+    "one of two threads": (replace(FREE, busy=1.0, resolved={"threads": 2}), "users", ""),
+    "a processor that spins while idle": (SPINS, "users", "1.04 cores busy, 1.00 while idle, of 1"),
+    "one that spins and works":
+        (replace(SPINS, busy=1.97), "compute", "1.97 cores busy, 1.00 while idle, of 1"),
+    "a busy processor that was not seen idle": (replace(FREE, busy=3.9, stopped_s=10.6), "users", ""),
+    "a device that runs kernels all the time":
+        (ON_DEVICE, "compute", f"{FLIGHT}; none waited; the device ran kernels in 99 % of the time"),
+    "the same with free slots": (replace(ON_DEVICE, slots=64), "users", ""),
+    "a device that does not": (replace(ON_DEVICE, device_pct=80), "users", "in 80 % of the time"),
+    "a queue that grows on a busy processor": (OVERLOADED, "compute", "these only became more; none waited"),
+    "a queue that grows on an idle one":
+        (replace(OVERLOADED, busy=0.5), "unclear", "these only became more; none waited"),
+    "as many ending as come": (
+        Told(TWO_PER_S, running=[2], waiting=[0], slots=8), "rate",
+        "requests ended as they came: 16 came and 16 ended; 2.00 requests in flight on average; none waited",
+    ),
+    "one user of a server that tells nothing": (Told(Load(concurrency=1)), "users", "1 user; 1.00 requests"),
+    "a server that tells nothing": (
+        Told(), "unclear", f"{FLIGHT}; not known: whether requests waited, how much of the KV cache was in "
+        "use, how many requests the server serves at once",
+    ),
+    "a queue without a known cause": (
+        Told(running=[3], waiting=[1], slots=8), "unclear", "not known: how much of the KV cache was in use",
+    ),
+    "requests that failed":
+        (replace(FREE, rows=FAILED), "unclear", "only 0 of 80 requests were answered well"),
+}  # fmt: skip
 
 
-def test_client_that_is_late_by_less_than_a_tenth_is_no_bound(tmp_path: Path) -> None:
-    told = Told(running=[4], waiting=[0], slots=8, client={"cpu_s": 8.0, "loop_lag_s": (0.09, 0.2, 0.2)})
-    assert found(tmp_path, told).kind == "users"
-
-
-def test_late_sending_in_open_loop_is_the_clients(tmp_path: Path) -> None:
-    late = [replace(each, scheduled_ns=(each.sent_ns or 0) - 250 * MS) for each in rows_of(Told(TWO_PER_S))]
-    bound = found(tmp_path, Told(TWO_PER_S, running=[2], waiting=[0], rows=late))
-    assert bound.sentence == (
-        "the client did not keep up: half of its requests left 250.0 ms late or more, "
-        "where one takes 1,250 ms"
-    )
-
-
-# --- compute ---------------------------------------------------------------------------------------
-
-
-def test_busy_processor_without_a_queue_is_compute(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[4], waiting=[0], slots=8, busy=3.9))
-    assert bound.kind == "compute"
-    assert bound.sentence == (
-        "the server can compute on 4 cores and kept 3.90 busy; 4 requests in flight on average, none waited"
-    )
-
-
-def test_processor_is_as_full_as_its_servers_threads(tmp_path: Path) -> None:
-    told = Told(running=[4], waiting=[0], slots=8, busy=1.0, resolved={"threads": 1})
-    assert found(tmp_path, told).kind == "compute"
-    assert found(tmp_path / "two", replace(told, resolved={"threads": 2})).kind == "users"
-
-
-def test_processor_that_spins_while_idle_is_no_evidence(tmp_path: Path) -> None:
-    told = Told(running=[4], waiting=[0], slots=8, busy=1.04, idle=1.0, resolved={"threads": 1})
+@pytest.mark.parametrize("case", CASES)
+def test_an_answer_is_given_where_its_evidence_is_and_not_a_little_below(tmp_path: Path, case: str) -> None:
+    told, kind, sentence = CASES[case]
     bound = found(tmp_path, told)
-    assert bound.kind == "users"
-    assert bound.sentence.endswith("its processor does not tell: 1.04 cores busy, 1.00 while idle")
-    bound = found(tmp_path / "works", replace(told, busy=1.97))
-    assert bound.kind == "compute"
-    assert "kept 1.97 busy, 1.00 of them even while idle" in bound.sentence
-
-
-def test_busy_processor_that_was_not_seen_idle_is_no_evidence(tmp_path: Path) -> None:
-    """The server stopped at once after its only cell."""
-    told = Told(running=[4], waiting=[0], slots=8, busy=3.9, stopped_s=10.6)
-    bound = found(tmp_path, told)
-    assert bound.kind == "users"
-    assert bound.sentence.endswith("its processor does not tell: 3.90 cores busy, while idle not sampled")
-
-
-def test_device_that_runs_kernels_all_the_time_is_full_with_all_slots_taken(tmp_path: Path) -> None:
-    told = Told(running=[4], waiting=[0], kv=[0.2], slots=4, device_pct=99)
-    bound = found(tmp_path, told)
-    assert bound.kind == "compute"
-    assert bound.sentence.startswith("the device ran kernels in 99 % of the time")
-    assert found(tmp_path / "room", replace(told, slots=64)).kind == "users"
-    assert found(tmp_path / "idle", replace(told, device_pct=80)).kind == "users"
-
-
-def test_open_loop_whose_queue_grows_on_a_busy_processor_is_compute(tmp_path: Path) -> None:
-    rows = [row(k, T0 + k * 100 * MS, end_ns=T0 + 30 * S) for k in range(100)]
-    rows += [row(200 + k, T0 + k * 300 * MS) for k in range(33)]
-    told = Told(TWO_PER_S, running=[8], waiting=[0], slots=500, rows=rows, busy=3.95)
-    bound = found(tmp_path, told)
-    assert bound.kind == "compute"
-    assert "requests in flight only became more" in bound.sentence
-    bound = found(tmp_path / "idle", replace(told, busy=0.5))
-    assert bound.kind == "unclear"
-    assert bound.sentence.startswith("requests in flight only became more, and none is known to have waited")
-
-
-# --- what was asked for ----------------------------------------------------------------------------
-
-
-def test_as_many_ending_as_come_is_the_arrival_rate(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(TWO_PER_S, running=[2], waiting=[0], slots=8))
-    assert bound.kind == "rate"
-    assert bound.sentence == (
-        "requests ended as they came: 16 came and 16 ended; 2 requests in flight on average, and they did "
-        "not become more"
-    )
-
-
-def test_one_user_bounds_a_server_that_tells_nothing(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(Load(concurrency=1)))
-    assert bound.kind == "users"
-    assert bound.sentence.startswith("one user, one request at a time; none waited")
-
-
-def test_nothing_is_said_of_a_server_that_tells_nothing(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told())
-    assert bound.kind == "unclear"
-    assert bound.sentence == (
-        "whether requests waited is not known: the server has no page of metrics that was read; how many "
-        "requests it serves at once is not known"
-    )
-
-
-def test_queue_without_a_known_cause_is_not_clear(tmp_path: Path) -> None:
-    bound = found(tmp_path, Told(running=[3], waiting=[1], slots=8))
-    assert bound.kind == "unclear"
-    assert bound.sentence.endswith(
-        "and it is not known for what: the server does not tell how much of its KV cache is in use"
-    )
-
-
-def test_load_whose_requests_failed_is_not_clear(tmp_path: Path) -> None:
-    rows = [failed_row(k, T0 + k * 100 * MS) for k in range(100)]
-    bound = found(tmp_path, Told(running=[2], waiting=[2], slots=2, rows=rows))
-    assert (bound.kind, bound.sentence) == ("unclear", "only 0 of 80 requests were answered well")
+    assert bound.kind == kind, bound
+    assert sentence in bound.sentence
+    assert "nan" not in bound.sentence
 
 
 # --- starts ----------------------------------------------------------------------------------------
 
-SLOTS = Told(running=[2], waiting=[2], slots=2)
-USERS = Told(running=[4], waiting=[0], slots=8)
 
-
-def test_most_starts_decide_and_the_others_are_said(tmp_path: Path) -> None:
-    bound = found(tmp_path, SLOTS, USERS, SLOTS)
-    assert (bound.kind, bound.starts, bound.of) == ("slots", 2, 3)
-    assert bound.agreement == "2 of 3 starts; else: users"
+def test_most_starts_decide_and_how_many_is_said(tmp_path: Path) -> None:
+    bound = found(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS)
+    assert (bound.kind, bound.agreement) == ("slots", "2 of 3 starts")
 
 
 def test_starts_that_halve_are_not_clear(tmp_path: Path) -> None:
-    bound = found(tmp_path, SLOTS, USERS)
+    bound = found(tmp_path, FULL_SLOTS, FREE)
     assert (bound.kind, bound.sentence) == ("unclear", "starts disagree: 1 slots full, 1 users")
 
 
@@ -395,10 +277,10 @@ def plain(run: Run) -> str:
 
 
 def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> None:
-    text = plain(run_of(tmp_path, SLOTS, USERS, SLOTS))
+    text = plain(run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS))
     assert "deployment 4 users vllm fp16 slots full 2 of 3 starts" in text
-    assert "The server serves 2 requests at once; 2 requests waited" in text
-    assert "(2 of 3 starts; else: users)." in text
+    assert "The server serves 2 requests at once; " in text
+    assert "(2 of 3 starts)." in text
 
 
 # --- real servers ----------------------------------------------------------------------------------

@@ -27,17 +27,17 @@ def test_a_disturbed_start_names_itself_by_the_guards_own_measure(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY, HOT))
     found = checks_of(open_run(made.path))
     assert found["machine_unfit"].text == (
-        "llama_cpp fp16 at 1 user, start 1: other programs used 40 % of the processor (during), device 0 was "
-        "throttled (power cap) in 50 % of the samples (during)."
+        "llama_cpp fp16 at 1 user (start 1): other programs used 40 % of the processor (during), device 0 "
+        "was throttled (power cap) in 50 % of the samples (during)."
     )
     assert not found["machine_unfit"].marks
-    assert "cells_suspect" not in found
+    assert "cells_not_valid" not in found
 
 
 def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
     reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY,))
-    assert {"cells_suspect", "machine_unfit"} <= checks_of(open_run(made.path)).keys()
+    assert {"cells_not_valid", "machine_unfit"} <= checks_of(open_run(made.path)).keys()
 
 
 def test_the_section_lists_what_was_seen(tmp_path):

@@ -130,8 +130,6 @@ def test_the_finding_lists_who_is_comparable_with_whom(tmp_path):
     assert (
         "prompts A, llama_cpp fp16, vllm fp16; prompts B, sglang fp16: sglang fp16 drops the system" in text
     )
-    dropped = found["system_prompt_dropped"].text
-    assert dropped.startswith("sglang fp16: 18 tokens with it, 18 without.")
 
 
 @pytest.mark.parametrize(("system", "drops"), [(18, True), (19, True), (20, False), (17, True)])

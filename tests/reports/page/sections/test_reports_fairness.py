@@ -264,14 +264,11 @@ def test_kv_caches_that_differ_by_their_rounding_are_the_same_everywhere(tmp_pat
     assert row.is_uneven is is_uneven
 
 
-def test_unequal_threads_are_a_finding_and_marked(tmp_path):
-    run = two_servers(tmp_path / "unlike", {"threads": 1}, {"threads": 2})
-    assert processor_use(run) == (
-        "threads as they say (1: vllm bf16; 2: sglang bf16). One that is faster may only use more of it."
-    )
-    assert "threads not the same everywhere" in plain(fairness(write_report(tmp_path / "unlike")))
-    assert processor_use(two_servers(tmp_path / "alike", {"threads": 2}, {"threads": 2})) is None
-    assert processor_use(two_servers(tmp_path / "silent", {"threads": 2}, {})) is None
+@pytest.mark.parametrize(("second", "is_uneven"), [(2, True), (1, False), (None, False)])
+def test_unequal_threads_are_not_the_same_everywhere(tmp_path, second, is_uneven):
+    two_servers(tmp_path, {"threads": 1}, {"threads": second} if second else {})
+    said = "threads not the same everywhere" in plain(fairness(write_report(tmp_path)))
+    assert said is is_uneven
 
 
 @pytest.mark.parametrize(("second_cores", "is_found"), [(1.1, False), (1.9, True)])
