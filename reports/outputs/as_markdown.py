@@ -17,8 +17,7 @@ from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
-from reports.words.said import clipped
-from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
+from reports.words.verdict_words import clipped, heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 # Of several scenarios and models.

@@ -14,7 +14,6 @@ from reports.page.markup import Html, Of, Row, join, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import OTHER_CORES
-from reports.words.said import at
 from reports.words.verdict_words import heading_of, ratio_words, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
@@ -60,7 +59,7 @@ def answer_table(run: Run, made: Decision) -> Html:
         names.remove(_PER_CORE)
     loads = _loads(run, made, lines)
     decided = {**made.leaders, made.metric: winner if made.best else ""}
-    first, *rest = _columns(run, lines, names, decided, "there" if loads else at(made.case.load))
+    first, *rest = _columns(run, lines, names, decided, "there" if loads else f"at {made.case.load}")
     return _table(run, lines, [*loads, first, *_ratios(run, made, lines), *rest], winner)
 
 

@@ -11,9 +11,8 @@ from reports.measures.written import plural, several
 from reports.page.answer_table import answer_table
 from reports.page.markup import Html, details, join, paragraph, tag, unbroken
 from reports.verdicts.decisions import decisions_of
-from reports.words.answer import answers_of, basis
+from reports.words.answer import Said, answers_of, basis
 from reports.words.described import question, what_was_run
-from reports.words.said import Said
 
 # Reasons to distrust that fit on a screen; the others are folded.
 _TOLD = 5

@@ -1,10 +1,11 @@
 """The run's answer in sentences: which deployment to serve, by how much, how sure, and unless what.
 
-Puts the decisions of reports/verdicts/decisions.py into words, and those of a search (search_text.py).
+Puts the decisions of reports/verdicts/decisions.py into words, those of a search too.
 """
 
 import re
 import shlex
+from dataclasses import dataclass
 
 from reports.checks.examine import SIGN, findings_of
 from reports.data.cells import Group
@@ -16,14 +17,12 @@ from reports.stats.best import Best
 from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
-from reports.words.said import HEADLINE_AT_MOST, Said, at, capital, clipped
-from reports.words.search_text import most_load
-from reports.words.verdict_words import margin_text, ratio_words, slo_words, title_of
+from reports.words.verdict_words import capital, clipped, margin_text, ratio_words, slo_words, title_of
 
 MEMORY = "memory_peak_bytes"
 # From this ratio of busy cores on it is said that they differ.
 OTHER_CORES = 1.15
-_REASON_AT_MOST = 200
+_HEADLINE_AT_MOST, _REASON_AT_MOST = 160, 200
 # What may decide instead, in the order in which a leader is looked for, with what that leader does.
 _UNLESS = {
     "ttft_s.p50": "answers first",
@@ -31,6 +30,23 @@ _UNLESS = {
     "tpot_s.p50": "streams fastest",
     "energy_j_per_output_token": "needs the least",
 }
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: `lead` names what comes out of it ("Serve vllm awq"), `text` goes on in full sentences.
+
+    `unless`: when another one should be served. `note`: what would tell more.
+    """
+
+    lead: str
+    text: str
+    unless: str = ""
+    note: str = ""
+
+    @property
+    def plain(self) -> str:
+        return " ".join(filter(None, (f"{self.lead}.", self.text, self.unless, self.note)))
 
 
 @once
@@ -55,9 +71,8 @@ def headline(run: Run) -> str:
     said, count = answers_of(run), len(findings_of(run))
     end = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
     end += f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else ""
-    begins = re.split(r" \(|\. ", said[0].text)[0].rstrip(".")
-    short = said[0].headline or f"{said[0].lead}. {begins}"
-    return clipped(" ".join(short.split()), HEADLINE_AT_MOST - len(end)) + end
+    short = f"{said[0].lead}. {re.split(r' [(]|[.] ', said[0].text)[0].rstrip('.')}"
+    return clipped(" ".join(short.split()), _HEADLINE_AT_MOST - len(end)) + end
 
 
 def basis(run: Run) -> str:
@@ -75,7 +90,7 @@ def basis(run: Run) -> str:
 
 def _where(run: Run, made: Decision) -> str:
     """Return `at 4 users within the SLO`, with what tells it from the run's other answers."""
-    parts = [at(made.case.load)]
+    parts = [f"at {made.case.load}"]
     if len({group.scenario for group in run.groups}) > 1:
         parts.append(f"of {made.case.scenario}")
     if len({group.model for group in run.groups}) > 1:
@@ -146,8 +161,10 @@ def _amount(run: Run, group: Group, metric: str) -> str:
 
 
 def _left_out(made: Decision) -> str:
-    """Return who is no contender; the table says why."""
-    return f" Not compared: {several(list(made.left_out))}." if made.left_out else ""
+    """Return who is no contender; the table says why. Of a search, who keeps no load either."""
+    ordered = {each.deployment for each in made.capacities if each.level is not None}
+    labels = [label for label in made.left_out if label not in ordered]
+    return f" Not compared: {several(labels)}." if labels else ""
 
 
 # --- no winner -------------------------------------------------------------------------------------
@@ -204,7 +221,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
 def _only(run: Run, made: Decision, where: str) -> Said:
     """Say what the only contender does: the run's only deployment, or the one that is left."""
     if made.capacities:
-        return most_load(run, made)
+        return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
     listed = [_with_span(run, group, name) for name in dict.fromkeys((made.metric, "ttft_s.p50"))]
     is_only = row is not None and row.labels("kept") == [group.deployment]
@@ -225,6 +242,18 @@ def _with_span(run: Run, group: Group, name: str) -> str:
     unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
     said = (title_of(name), _amount(run, group, name), span_text(name, found), unit)
     return " ".join(filter(None, said))
+
+
+def _most_load(run: Run, made: Decision) -> Said:
+    """Say which deployment of a search keeps the SLO at the highest load, and which is next, untested."""
+    best, *others = made.capacities
+    known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
+    is_alone = len(made.case.groups) == 1
+    unit = "start" if run.is_restarted(best.deployment) else "block"
+    starts = f" on each of {plural(len(best.answers), unit)}" if len(best.answers) > 1 else ""
+    beside = f", next best {several(known)}" if known else "" if is_alone else ", the only one known to"
+    text = f"It keeps the SLO up to {best.words}{starts} ({slo_words(run.record.slo)}){beside}."
+    return Said(best.deployment if is_alone else f"Serve {best.deployment}", text + _left_out(made))
 
 
 def _none(run: Run, made: Decision, where: str) -> Said:

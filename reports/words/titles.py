@@ -10,8 +10,7 @@ from reports.stats.family import Kind
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.standings import Row, slo_rows
-from reports.words.said import capital
-from reports.words.verdict_words import margin_text, objective_words, title_of
+from reports.words.verdict_words import capital, margin_text, objective_words, title_of
 
 # More deployments than these are counted.
 _NAMED_AT_MOST = 2

@@ -105,3 +105,16 @@ def _factor(value: float, places: int) -> str:
 def _places_to_see(value: float) -> int:
     """Return the decimal places with which a value is not rounded to 0, six at most; 0 for what is none."""
     return 0 if value < 1e-9 else min(6, max(0, math.ceil(-math.log10(2 * value))))
+
+
+def clipped(text: str, most: int) -> str:
+    """Return a text of `most` characters or fewer: cut between words, with an ellipsis for the rest."""
+    if len(text) <= most:
+        return text
+    head, space, _ = text[:most].rpartition(" ")
+    return f"{(head if space and len(head) > most // 2 else text[: most - 1]).rstrip(' ,;:(')}…"
+
+
+def capital(text: str) -> str:
+    """Return a text with a capital letter at its beginning."""
+    return text[:1].upper() + text[1:]

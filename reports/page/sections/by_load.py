@@ -27,9 +27,8 @@ from reports.page.drawing.kinds import Limit, Point
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
 from reports.verdicts.load_cases import LoadCase
-from reports.words.said import capital
 from reports.words.titles import title_by_load
-from reports.words.verdict_words import title_of
+from reports.words.verdict_words import capital, title_of
 
 # Conversations of hundreds of turns are drawn at so many of them.
 TURNS_AT_MOST = 20

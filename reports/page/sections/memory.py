@@ -29,7 +29,7 @@ from reports.page.listed import Columns, Shown, below, filled, listed
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Of, tag
 from reports.verdicts.decisions import decisions_of
-from reports.words.said import at, capital
+from reports.words.verdict_words import capital
 
 _GIB = 2.0**-30
 _SOURCES = (
@@ -248,7 +248,7 @@ def _tokens(count: float | None) -> str:
 
 
 def _flight(kv: KvNeed) -> list[str]:
-    return [f"{_tokens(kv.peak_tokens)} {at(kv.peak_load)}"] if kv.peak_load else []
+    return [f"{_tokens(kv.peak_tokens)} at {kv.peak_load}"] if kv.peak_load else []
 
 
 def _users(kv: KvNeed) -> Shown:

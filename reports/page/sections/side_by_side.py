@@ -26,8 +26,15 @@ from reports.page.sections.startup import launches
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import Compared, comparisons_of, remedy
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
-from reports.words.said import capital
-from reports.words.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
+from reports.words.verdict_words import (
+    capital,
+    family_text,
+    heading_of,
+    margin_text,
+    ratio_text,
+    title_of,
+    word_of,
+)
 
 _COLUMNS = {
     "output_tokens_per_s": "output tokens/s",

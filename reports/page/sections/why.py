@@ -30,7 +30,7 @@ from reports.page.drawing.kinds import Limit, across
 from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Head, Of, tag
-from reports.words.said import capital
+from reports.words.verdict_words import capital
 
 _CLAIM = (
     "What kept each deployment from serving more at a load. Users: no request waited, each one's own time "

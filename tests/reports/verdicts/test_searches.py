@@ -94,7 +94,7 @@ def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
     assert found.uncertain == []
     assert [tried.keeps for tried in found.tried] == [True, True, True, True, False, False]
     assert words(run, capacity) == "6 users, of one start (7 users broke the SLO)"
-    assert answer(run) == "llama_cpp fp16. It keeps the SLO (p95 TTFT 150 ms, 90 % success) up to 6 users."
+    assert answer(run) == "llama_cpp fp16. It keeps the SLO up to 6 users (p95 TTFT 150 ms, 90 % success)."
 
 
 def test_what_the_shares_alone_decided_is_uncertain_and_not_proven(tmp_path):
@@ -128,8 +128,8 @@ def test_the_one_that_alone_keeps_the_highest_load_is_served_without_a_test(twic
     assert (made.kind, made.case.load, made.best) == ("only", "8 users", None)
     assert made.left_out == {"llama_cpp fp16": "it keeps the SLO up to 4 users"}
     assert answer(twice) == (
-        "Serve llama_cpp gguf-q4_k_m. It keeps the SLO (p95 TTFT 150 ms, 90 % success) up to 8 users on each "
-        "of 3 starts, next best llama_cpp fp16 up to 4 users."
+        "Serve llama_cpp gguf-q4_k_m. It keeps the SLO up to 8 users on each of 3 starts "
+        "(p95 TTFT 150 ms, 90 % success), next best llama_cpp fp16 up to 4 users."
     )
 
 

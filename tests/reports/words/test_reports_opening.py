@@ -21,9 +21,9 @@ from reports import open_run
 from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.page.opening import opening
-from reports.words.answer import answers_of, headline
+from reports.words.answer import Said, answers_of, headline
 from reports.words.described import what_was_run
-from reports.words.said import Said, at, clipped
+from reports.words.verdict_words import clipped
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)
@@ -322,10 +322,6 @@ def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) 
     assert ('<table class="standing">' in opening(run).text) == has_values
 
 
-def test_a_trace_is_what_a_load_goes_with() -> None:
-    assert (at("4 users"), at("trace x2")) == ("at 4 users", "with the trace at x2")
-
-
 def test_no_reason_at_the_top_is_cut_between_two_words(tmp_path: Path) -> None:
     box = (
         opening(open_run(full_run(tmp_path)))
@@ -352,9 +348,7 @@ def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None
 
 def test_the_headline_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}, (1, 2, 3, 16, 17))
-    assert headline(run).startswith(
-        "Serve vllm awq: it keeps the SLO up to 16 users, next best vllm fp16 up to 2 users"
-    )
+    assert headline(run).startswith("Serve vllm awq. It keeps the SLO up to 16 users on each of 3 starts (▲ ")
 
 
 @pytest.mark.parametrize(
