@@ -58,9 +58,8 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
 def output_lengths_differ(run: Run) -> Iterator[Seen]:
     """Look for unequal lengths of answers."""
     for groups in equal_work.by_case(run):
-        turns = equal_work.same_turns(run, groups, "output_tokens")
-        means = {name: each.mean for name, each in turns.items() if each.mean is not None}
-        if equal_work.differ(list(means.values())):
+        means = equal_work.mean_lengths(run, groups, "output_tokens")
+        if equal_work.differ(means.values()):
             least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
             pair = f"{least} {number(means[least])} against {most} {number(means[most])}"
             strays = [

@@ -3,25 +3,24 @@
 Decides which deployments' figures may stand side by side, and of which only figures per token are offered.
 """
 
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from harness.store.store import StartRecord
 from reports.data.cells import Group
 from reports.data.run import Run, once
+from reports.data.tables import floats
 
 LENGTHS_DIFFER = 0.02
 # A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
 DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before a constant difference between them is called one.
 TURNS_NEEDED = 5
-_TURN_BITS = 16  # turn is an int16
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -30,7 +29,7 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def differ(values: Sequence[float | None]) -> bool:
+def differ(values: Iterable[float | None]) -> bool:
     """Return whether the least and the greatest are further apart than LENGTHS_DIFFER."""
     known = [value for value in values if value is not None]
     return len(known) > 1 and max(known) > min(known) * (1 + LENGTHS_DIFFER)
@@ -44,115 +43,63 @@ def by_case(run: Run) -> list[list[Group]]:
     return list(cases.values())
 
 
-# --- turns that several deployments answered: the fast ones play more, which would be no comparison ----
+def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFrame:
+    """Return a token count of the ok requests of several groups, a row for what is the same request of all
+    (seed, conversation and turn), by its turn; NaN where one did not answer it. Of requests that were
+    answered again, the last."""
+    seeds: dict[int, int] = {}
+    found = []
+    for at, (run, group) in enumerate(sides.values()):
+        for cell in group.counted:
+            rows = run.cell_requests(cell.number)
+            tokens = floats(rows[column])
+            kept = (rows["outcome"] == "ok").to_numpy(dtype=bool) & ~np.isnan(tokens)
+            conversation, turn = (
+                rows[name].to_numpy(dtype=np.int64)[kept] for name in ("conversation", "turn")
+            )
+            seed = seeds.setdefault(cell.planned.seed, len(seeds))
+            keys = (seed << 48) + (conversation << 16) + turn  # turn is an int16
+            found.append((keys, np.full(len(keys), at), tokens[kept]))
+    found.append((np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)))
+    keys, side, tokens = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    unique, row = np.unique(keys, return_inverse=True)
+    table = np.full((len(unique), len(sides)), np.nan)
+    table[row, side] = tokens
+    return pd.DataFrame(table, index=unique & 0xFFFF, columns=list(sides))
 
 
-@dataclass(frozen=True)
-class Turns:
-    """A token count by the cell's seed, conversation and turn: what is the same request for every deployment.
-    By seed: sorted keys of conversation and turn, and the count of each."""
-
-    by_seed: Mapping[int, tuple[np.ndarray, np.ndarray]]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        """All counts, in the order of seed, conversation, turn."""
-        return np.concatenate([np.empty(0), *(self.by_seed[seed][1] for seed in sorted(self.by_seed))])
-
-    @cached_property
-    def turn(self) -> np.ndarray:
-        """The turn of each, from 0."""
-        keys = [self.by_seed[seed][0] for seed in sorted(self.by_seed)]
-        return np.concatenate([np.empty(0, dtype=np.int64), *keys]) & ((1 << _TURN_BITS) - 1)
-
-    @property
-    def mean(self) -> float | None:
-        return float(self.tokens.mean()) if len(self) else None
-
-
-def turns_of(run: Run, group: Group, column: str) -> Turns:
-    """Return a token count of a group's ok requests that have it; of windows that were tried again, the
-    last."""
-    found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for cell in group.counted:
-        rows = run.cell_requests(cell.number)
-        tokens = rows[column].to_numpy(dtype=float, na_value=np.nan)
-        kept = (rows["outcome"] == "ok").to_numpy(dtype=bool) & ~np.isnan(tokens)
-        conversation, turn = (rows[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn"))
-        keys = (conversation << _TURN_BITS) + turn
-        found.setdefault(cell.planned.seed, []).append((keys[kept], tokens[kept]))
-    last = {}
-    for seed, parts in found.items():
-        keys, tokens = (np.concatenate([part[at] for part in parts])[::-1] for at in (0, 1))
-        unique, first = np.unique(keys, return_index=True)
-        last[seed] = unique, tokens[first]
-    return Turns(last)
-
-
-def shared(found: Sequence[Turns]) -> list[Turns]:
-    """Return each with the turns that all of them have, so in one order."""
-    if not found:
-        return []
-    intersection = functools.partial(np.intersect1d, assume_unique=True)
-    common = {
-        seed: functools.reduce(intersection, (turns.by_seed[seed][0] for turns in found))
-        for seed in set.intersection(*(set(turns.by_seed) for turns in found))
-    }
-    return [
-        Turns(
-            {
-                seed: (keys, turns.by_seed[seed][1][np.searchsorted(turns.by_seed[seed][0], keys)])
-                for seed, keys in common.items()
-            }
-        )
-        for turns in found
-    ]
-
-
-def same_turns(run: Run, groups: Iterable[Group], column: str) -> dict[str, Turns]:
-    """Return per deployment with values a count of the turns that all of those answered."""
-    found = {group.deployment: turns_of(run, group, column) for group in groups}
-    found = {name: turns for name, turns in found.items() if len(turns)}
-    return dict(zip(found, shared(list(found.values())), strict=True))
+def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
+    """Return the mean of a token count per deployment that has one, over the turns that all of those
+    answered: the fast ones play more, which would be no comparison. Empty where there is no such turn."""
+    table = turn_table({group.deployment: (run, group) for group in groups}, column)
+    means = table.dropna(axis=1, how="all").dropna().mean().dropna()
+    return {str(name): float(value) for name, value in means.items()}
 
 
 # --- the work of a run -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Two deployments of one model whose prompts are not the same, and what it looks like, with numbers."""
-
-    first: str
-    second: str
-    why: str
-
-
-@dataclass(frozen=True)
 class Work:
-    """Who did the same work. `prompts`: the class of each deployment's prompts by its label, from 0 (the most
-    deployments) on; only deployments of one model and one class are comparable. `per_token_only`: by a
-    group's key, why only its figures per token are offered."""
+    """Who did the same work. `differences`: why the prompts of two deployments of one model are not the same.
+    `prompts`: the class of each one's prompts by its label, from 0 (the most deployments) on; only those of
+    one model and one class are comparable. `per_token_only`: by a group's key, why only its figures per token
+    are offered."""
 
-    differences: tuple[Difference, ...]
+    differences: Mapping[tuple[str, str], str]
     prompts: Mapping[str, int]
     per_token_only: Mapping[tuple[str, str, str], str]
 
-    @cached_property
-    def unlike(self) -> frozenset[str]:
+    @property
+    def unlike(self) -> set[str]:
         """Deployments that are not comparable with at least one other of their model."""
-        return frozenset(label for found in self.differences for label in (found.first, found.second))
+        return set(itertools.chain(*self.differences))
 
     def why_unlike(self, label: str) -> str | None:
         """Return what sets a deployment's prompts apart, from the largest class that they differ from."""
-        found = [each for each in self.differences if label in (each.first, each.second)]
-        nearest = min(
-            found, key=lambda each: min(self.prompts[each.first], self.prompts[each.second]), default=None
-        )
-        return nearest.why if nearest else None
+        found = [pair for pair in self.differences if label in pair]
+        nearest = min(found, key=lambda pair: min(self.prompts[each] for each in pair), default=None)
+        return self.differences[nearest] if nearest else None
 
     def prompt_class(self, label: str) -> str:
         """Return a letter for the class: `A`, `B` ..."""
@@ -165,30 +112,28 @@ def work_of(run: Run) -> Work:
     by_model: dict[str, list[str]] = {}
     for label, deployment in run.deployments.items():
         by_model.setdefault(deployment.model, []).append(label)
-    turns = [
-        (groups[0].load, {group.deployment: turns_of(run, group, "input_tokens") for group in groups})
+    tables = [
+        (groups[0].load, turn_table({each.deployment: (run, each) for each in groups}, "input_tokens"))
         for groups in by_case(run)
     ]
     counts = {label: counted_prompts(run.starts_of(label)) for label in run.deployments}
-    differences = tuple(
-        Difference(first, second, why)
+    differences = {
+        pair: why
         for labels in by_model.values()
-        for first, second in itertools.combinations(labels, 2)
-        if (why := _by_probe(first, second, counts) or _by_turns(first, second, turns))
-    )
-    apart = {frozenset((found.first, found.second)) for found in differences}
+        for pair in itertools.combinations(labels, 2)
+        if (why := why_unlike(pair, [counts[label] for label in pair], tables))
+    }
     prompts: dict[str, int] = {}
     for labels in by_model.values():
-        prompts |= _classes(labels, apart)
+        prompts |= _classes(labels, differences)
     return Work(differences, prompts, dict(_per_token_only(run)))
 
 
-def _classes(labels: Sequence[str], apart: set[frozenset[str]]) -> dict[str, int]:
-    """Return classes of deployments such that no two of a class are apart; the largest is 0, and a deployment
-    joins the first class that it fits."""
+def _classes(labels: Sequence[str], differences: Mapping[tuple[str, str], str]) -> dict[str, int]:
+    """Return classes such that no two of a class differ; a deployment joins the first that it fits."""
     classes: list[list[str]] = []
     for label in labels:
-        fits = (own for own in classes if not any(frozenset((label, other)) in apart for other in own))
+        fits = (own for own in classes if not any((other, label) in differences for other in own))
         if (members := next(fits, None)) is not None:
             members.append(label)
         else:
@@ -198,21 +143,15 @@ def _classes(labels: Sequence[str], apart: set[frozenset[str]]) -> dict[str, int
 
 
 def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """Yield groups whose answers have not the length asked for, where there is another one to compare
-    with."""
-    for groups in by_case(run):
-        if len(groups) < 2:
-            continue
-        means = {name: found.mean for name, found in same_turns(run, groups, "output_tokens").items()}
-        wanted = {name: found.mean for name, found in same_turns(run, groups, "max_tokens").items()}
-        are_unlike = differ(list(means.values()))
+    """Yield groups whose answers have not the length asked for, beside others."""
+    for groups in (found for found in by_case(run) if len(found) > 1):
+        means, wanted = (mean_lengths(run, groups, column) for column in ("output_tokens", "max_tokens"))
         for group in groups:
-            name = group.deployment
-            if not all(record.forces_length for record in run.starts_of(name)):
+            own, asked = means.get(group.deployment), wanted.get(group.deployment)
+            if not all(record.forces_length for record in run.starts_of(group.deployment)):
                 yield group.key, "the engine cannot be made to give the length asked for"
-            elif are_unlike and name in means and differ([means[name], wanted.get(name)]):
-                asked = f"{wanted[name]:,.1f} were asked for"
-                yield group.key, f"its answers have {means[name]:,.1f} tokens where {asked}"
+            elif differ(means.values()) and differ([own, asked]):
+                yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
 
 
 # --- prompts ---------------------------------------------------------------------------------------
@@ -220,10 +159,7 @@ def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
 
 def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
     """Return tokens of the fixed prompts by their names, from the first start that counted each."""
-    counts: dict[str, int] = {}
-    for record in records:
-        counts = {**record.prompt_tokens, **counts}
-    return counts
+    return {name: count for record in reversed(records) for name, count in record.prompt_tokens.items()}
 
 
 def drops_system(counts: Mapping[str, int]) -> bool:
@@ -232,55 +168,52 @@ def drops_system(counts: Mapping[str, int]) -> bool:
 
 
 def why_unlike(
-    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Turns]
+    names: tuple[str, str], counts: Sequence[Mapping[str, int]], tables: Iterable[tuple[str, pd.DataFrame]]
 ) -> str | None:
-    """Return what sets the prompts of two groups at one load apart, by their fixed prompts' counts and the
-    input tokens of turns that both answered (empty: unknown); None where nothing does."""
-    by_load = [(load, dict(zip(names, turns, strict=True)))] if turns else []
-    return _by_probe(*names, dict(zip(names, counts, strict=True))) or _by_turns(*names, by_load)
+    """Return what sets the prompts of two deployments apart: by their fixed prompts' counts, else by input
+    tokens (a turn_table by load) at the first load where they differ; None where nothing does."""
+    if why := _by_probe(names, *counts):
+        return why
+    for load, table in tables:
+        if set(names) <= set(table) and (why := _by_turns(names, load, table[list(names)].dropna())):
+            return why
+    return None
 
 
-def _by_probe(first: str, second: str, counts: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Return what the fixed prompts' counts look like; None where they are equal, or were not counted."""
-    a, b = counts[first], counts[second]
-    shared_names = [name for name in a if name in b]
-    gaps = {name: b[name] - a[name] for name in shared_names}
+def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]) -> str | None:
+    gaps = {name: b[name] - a[name] for name in a if name in b}
     if not any(gaps.values()):
         return None
+    numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in gaps)
     causes = []
     if drops_system(a) != drops_system(b) and {"user", "system"} <= gaps.keys():
-        causes.append(f"{first if drops_system(a) else second} drops the system prompt")
+        causes.append(f"{names[0] if drops_system(a) else names[1]} drops the system prompt")
         del gaps["system"]
-    if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
-        causes.append(_bos(first, second, is_second=set(gaps.values()) == {1}))
+    if len(gaps) > 1 and (bos := _bos(names, set(gaps.values()))):
+        causes.append(bos)
     elif any(gaps.values()):
-        causes.append(f"{first} and {second} use another chat template or tokenizer")
-    numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in shared_names)
-    return f"{' and '.join(causes)} (tokens of the fixed prompts, {first} / {second}: {numbers})"
+        causes.append(f"{names[0]} and {names[1]} use another chat template or tokenizer")
+    return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"
 
 
-def _bos(first: str, second: str, *, is_second: bool) -> str:
-    more, less = (second, first) if is_second else (first, second)
+def _bos(names: tuple[str, str], gaps: set[float]) -> str | None:
+    """Return that one has exactly one token more everywhere; None where it has not."""
+    if gaps not in ({1}, {-1}):
+        return None
+    less, more = names if gaps == {1} else names[::-1]
     return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
 
 
-def _by_turns(first: str, second: str, turns: Sequence[tuple[str, Mapping[str, Turns]]]) -> str | None:
-    """Return what the input tokens of turns that both answered look like, at the first load where they
-    differ."""
-    for load, by_label in turns:
-        if first not in by_label or second not in by_label:
-            continue
-        a, b = shared([by_label[first], by_label[second]])
-        is_first = a.turn == 0
-        opening, count = set((b.tokens - a.tokens)[is_first].tolist()), int(is_first.sum())
-        if count >= TURNS_NEEDED and opening in ({1.0}, {-1.0}):
-            return f"{_bos(first, second, is_second=opening == {1.0})} (at {load}, all {count:,} first turns)"
-        for turn in np.unique(a.turn).tolist():
-            means = [float(found.tokens[found.turn == turn].mean()) for found in (a, b)]
-            if differ(means):
-                tokens = f"{first} {means[0]:,.1f} against {second} {means[1]:,.1f} tokens"
-                history = ", or other answers in the history" if turn else ""
-                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
+def _by_turns(names: tuple[str, str], load: str, both: pd.DataFrame) -> str | None:
+    opening = both[both.index == 0]
+    bos = _bos(names, set(opening[names[1]] - opening[names[0]]))
+    if bos and len(opening) >= TURNS_NEEDED:
+        return f"{bos} (at {load}, all {len(opening):,} first turns)"
+    for turn, a, b in both.groupby(level=0).mean().itertuples(name=None):
+        if differ([a, b]):
+            tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
+            history = ", or other answers in the history" if turn else ""
+            return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
     return None
 
 
@@ -302,11 +235,11 @@ def too_few_at_once(run: Run) -> dict[str, AtOnce]:
     found = {}
     offered = max((cell.load.concurrency or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
-        records = run.starts_of(label)
+        records, name = run.starts_of(label), "concurrent_sequences"
         asked = deployment.terms.concurrent_sequences or offered
-        clause = next((c for r in records if (c := r.unmatched.get("concurrent_sequences"))), None)
-        counts = [count for r in records if (count := r.resolved.get("concurrent_sequences")) is not None]
-        is_one = any(count == 1 for count in counts) or bool(_ONE.search(clause or ""))
+        clause = next((clause for record in records if (clause := record.unmatched.get(name))), None)
+        counts = {record.resolved.get(name) for record in records} - {None}
+        is_one = 1 in counts or bool(_ONE.search(clause or ""))
         if asked > 1 and (is_one or (clause is not None and not counts)):
             found[label] = AtOnce(asked, clause, is_one)
     return found

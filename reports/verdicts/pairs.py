@@ -7,10 +7,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures import equal_work
-from reports.measures.equal_work import Turns, shared, stand_ins, turns_of, work_of
+from reports.measures.equal_work import stand_ins, turn_table, work_of
 from reports.measures.metrics import is_percentile, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
 from reports.stats.family import STARTS_NEEDED, Question, log_margin
@@ -183,7 +185,8 @@ def _other_prompts(pair: Pair) -> str | None:
         return not_same if first != second else None
     counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
     turns = _turns(pair, "input_tokens")
-    if why := equal_work.why_unlike(pair.names, counts, pair.groups[0].load, turns):
+    tables = [] if turns is None else [(pair.groups[0].load, turns)]
+    if why := equal_work.why_unlike(pair.names, counts, tables):
         return f"{not_same}: {why}"
     return _lengths(pair, "input_tokens", "prompts")
 
@@ -191,16 +194,17 @@ def _other_prompts(pair: Pair) -> str | None:
 def _lengths(pair: Pair, name: str, title: str) -> str | None:
     """Compare lengths of turns that both answered, else their means."""
     turns = _turns(pair, name)
-    means = [found.mean for found in turns] or [found.mean for found in aggregates(pair, name)]
+    own = [found.mean for found in aggregates(pair, name)]
+    means = own if turns is None else turns.mean().tolist()
     if not equal_work.differ(means):
         return None
     numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
     return f"their {title} have other lengths: {numbers} tokens"
 
 
-def _turns(pair: Pair, column: str) -> list[Turns]:
-    """Return a count of both for each turn that both answered; empty where these are too few."""
+def _turns(pair: Pair, column: str) -> pd.DataFrame | None:
+    """Return a count of both for each turn that both answered; None where these are too few."""
     if not pair.has_same_seeds:
-        return []
-    found = shared([turns_of(run, group, column) for _, run, group in pair.sides])
-    return found if len(found[0]) >= equal_work.TURNS_NEEDED else []
+        return None
+    both = turn_table({name: (run, group) for name, run, group in pair.sides}, column).dropna()
+    return both if len(both) >= equal_work.TURNS_NEEDED else None

@@ -52,13 +52,18 @@ def run_of(path, starts, rows=(), models=()):
     return open_run(path)
 
 
+def why_of(run):
+    [why] = work_of(run).differences.values()
+    return why
+
+
 def prompts(**changes):
     return {"prompt_tokens": {**PROMPTS, **changes}}
 
 
 def test_equal_prompts_are_all_of_one_class(tmp_path):
     work = work_of(run_of(tmp_path, [prompts()] * 3))
-    assert work.differences == ()
+    assert work.differences == {}
     assert set(work.prompts.values()) == {0}
 
 
@@ -67,7 +72,7 @@ def test_one_token_more_or_less_in_each_prompt_is_a_bos(tmp_path, user, system, 
     run = run_of(tmp_path, [prompts(), prompts(user=user, system=system, turns=turns)])
     more, less = (NAMES[1], NAMES[0]) if user == 19 else (NAMES[0], NAMES[1])
     said = f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
-    assert work_of(run).differences[0].why == (
+    assert why_of(run) == (
         f"{said} (tokens of the fixed prompts, {NAMES[0]} / {NAMES[1]}: user 18 / {user}, "
         f"system 34 / {system}, turns 41 / {turns})"
     )
@@ -75,30 +80,30 @@ def test_one_token_more_or_less_in_each_prompt_is_a_bos(tmp_path, user, system, 
 
 def test_a_dropped_system_prompt_is_named(tmp_path):
     run = run_of(tmp_path, [prompts(), prompts(system=18)])
-    assert work_of(run).differences[0].why.startswith("vllm fp16 drops the system prompt (tokens of")
+    assert why_of(run).startswith("vllm fp16 drops the system prompt (tokens of")
 
 
 def test_a_dropped_system_prompt_and_a_doubled_bos_are_both_named(tmp_path):
     run = run_of(tmp_path, [prompts(), prompts(user=19, system=19, turns=42)])
-    why = work_of(run).differences[0].why
+    why = why_of(run)
     assert "vllm fp16 drops the system prompt and vllm fp16 has exactly one token more in each" in why
 
 
 @pytest.mark.parametrize("changes", [{"user": 20, "system": 36, "turns": 43}, {"turns": 42}, {"system": 30}])
 def test_any_other_difference_is_another_template(tmp_path, changes):
     run = run_of(tmp_path, [prompts(), prompts(**changes)])
-    why = work_of(run).differences[0].why
+    why = why_of(run)
     assert why.startswith("llama_cpp fp16 and vllm fp16 use another chat template or tokenizer")
 
 
 def test_prompts_of_different_models_are_not_compared(tmp_path):
     run = run_of(tmp_path, [prompts(), prompts(user=25)], models=("tiny-lm", "other-lm"))
-    assert work_of(run).differences == ()
+    assert work_of(run).differences == {}
 
 
 def test_one_token_more_in_all_first_turns_is_a_bos_where_nothing_was_probed(tmp_path):
     run = run_of(tmp_path, [{}, {}], [requests(), requests(input_tokens=51)])
-    assert work_of(run).differences[0].why == (
+    assert why_of(run) == (
         "vllm fp16 has exactly one token more in each prompt: a doubled BOS, or one that llama_cpp fp16 "
         "lacks (at 1 user, all 6 first turns)"
     )
@@ -107,7 +112,7 @@ def test_one_token_more_in_all_first_turns_is_a_bos_where_nothing_was_probed(tmp
 def test_turns_that_differ_are_told_with_the_first_of_them(tmp_path):
     later = [replace(each, input_tokens=60) if each.turn else each for each in requests()]
     run = run_of(tmp_path, [prompts(), prompts()], [requests(), later])
-    assert work_of(run).differences[0].why == (
+    assert why_of(run) == (
         "at 1 user, turn 2, llama_cpp fp16 50.0 against vllm fp16 60.0 tokens: another tokenizer or chat "
         "template, or other answers in the history"
     )
@@ -220,7 +225,7 @@ def test_starts_that_say_nothing_withhold_nothing(tmp_path):
     run = run_of(tmp_path, [{}, {}])
     assert work_of(run) == work_of(run)
     assert work_of(run).per_token_only == {}
-    assert work_of(run).differences == ()
+    assert work_of(run).differences == {}
 
 
 def plain(path):

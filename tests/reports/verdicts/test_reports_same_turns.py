@@ -10,14 +10,7 @@ from make_run import S, failed_row, one_cell_run, row
 from reports import open_run
 from reports.data.run import once
 from reports.data.tables import of_start, taken
-from reports.measures.equal_work import Turns, shared, turns_of
-
-
-def turns(**by_seed) -> Turns:
-    """From pairs of key and tokens."""
-    return Turns(
-        {int(seed[1:]): tuple(map(np.array, zip(*pairs, strict=True))) for seed, pairs in by_seed.items()}
-    )
+from reports.measures.equal_work import mean_lengths, turn_table
 
 
 def test_turns_are_of_ok_requests_with_a_count_by_conversation_and_turn(tmp_path):
@@ -28,8 +21,8 @@ def test_turns_are_of_ok_requests_with_a_count_by_conversation_and_turn(tmp_path
         failed_row(3, 106 * S),
     ]
     run = open_run(one_cell_run(tmp_path, rows).path)
-    found = turns_of(run, run.groups[0], "output_tokens")
-    assert (found.tokens.tolist(), found.turn.tolist(), found.mean) == ([5, 7], [0, 1], 6)
+    found = turn_table({"a": (run, run.groups[0])}, "output_tokens")
+    assert (found["a"].tolist(), found.index.tolist()) == ([5, 7], [0, 1])
 
 
 def test_a_turn_that_was_answered_again_has_its_last_count(tmp_path):
@@ -37,20 +30,23 @@ def test_a_turn_that_was_answered_again_has_its_last_count(tmp_path):
         row(k, (103 + k) * S, conversation=1, turn=0, output_tokens=tokens) for k, tokens in enumerate((4, 9))
     ]
     run = open_run(one_cell_run(tmp_path, rows).path)
-    assert turns_of(run, run.groups[0], "output_tokens").tokens.tolist() == [9]
+    assert turn_table({"a": (run, run.groups[0])}, "output_tokens")["a"].tolist() == [9]
 
 
-def test_shared_turns_are_those_of_the_same_seed_and_key_in_one_order():
-    a = turns(s1=[(1, 10.0), (2, 20.0), (5, 50.0)], s2=[(1, 11.0)])
-    b = turns(s1=[(2, 21.0), (5, 51.0), (6, 61.0)], s3=[(1, 12.0)])
-    first, second = shared([a, b])
-    assert (first.tokens.tolist(), second.tokens.tolist()) == ([20, 50], [21, 51])
+def test_shared_turns_are_those_of_the_same_seed_conversation_and_turn(tmp_path):
+    answered = {"a": {1: 10, 2: 20, 5: 50}, "b": {2: 21, 5: 51, 6: 61}}
+    sides = {}
+    for name, counts in answered.items():
+        rows = [row(k, (103 + k) * S, conversation=k, turn=0, output_tokens=n) for k, n in counts.items()]
+        run = open_run(one_cell_run(tmp_path / name, rows).path)
+        sides[name] = (run, run.groups[0])
+    assert turn_table(sides, "output_tokens").dropna().to_numpy().tolist() == [[20, 21], [50, 51]]
 
 
-def test_nothing_shared_has_no_mean():
-    first, second = shared([turns(s1=[(1, 1.0)]), turns(s2=[(1, 1.0)])])
-    assert (len(first), first.mean, second.mean) == (0, None, None)
-    assert shared([]) == []
+def test_nothing_shared_has_no_mean(tmp_path):
+    run = open_run(one_cell_run(tmp_path, [row(0, 103 * S, cached_tokens=None)]).path)
+    assert mean_lengths(run, run.groups, "cached_tokens") == {}
+    assert len(turn_table({}, "output_tokens")) == 0
 
 
 # --- rows without a copy ---------------------------------------------------------------------------
