@@ -109,20 +109,6 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
     return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
 
 
-@check(
-    "It is not shown that the prefix cache was empty",
-    "What earlier cells had left was to be emptied before {}.",
-    "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
-    OF_REQUESTS,
-)
-@of_cells
-def cache_unchecked(run: Run, cell: Cell) -> str | None:
-    """Look for a prefix cache that nobody saw empty."""
-    reset = cell.record.cache_reset if cell.record else None
-    is_unchecked = reset and reset.how == "unchecked" and _first_cached(run, cell) is None
-    return (reset.note or "not checked") if reset and is_unchecked else None
-
-
 def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
     """Return the cached and all input tokens of a cell's first request, warm-up and all; None where the
     server does not say."""

@@ -15,9 +15,9 @@ The first of these whose evidence is there, for more than half of the starts tha
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,7 @@ from reports.measures.equal_work import too_few_at_once
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural
 
-Kind = Literal["client", "kv_cache", "slots", "compute", "rate", "users", "unclear"]
-WORDS: Mapping[Kind, str] = {
+WORDS = {
     "client": "the client",
     "kv_cache": "KV cache full",
     "slots": "slots full",
@@ -78,7 +77,7 @@ _UNKNOWN = {
 class Bound:
     """What bounded a group: `sentence` is the evidence, without a full stop; `starts` of `of` say so."""
 
-    kind: Kind
+    kind: str
     sentence: str
     starts: int
     of: int
@@ -101,7 +100,7 @@ def bound_of(run: Run, group: Group) -> Bound | None:
     client = pd.Series([each.pop("client") for each in told])
     found = pd.DataFrame(told).astype(float)
     kinds = _kinds(found, client)
-    counts = Counter[Kind](kinds)
+    counts = Counter(kinds)
     kind, starts = max(counts.items(), key=lambda pair: pair[1])
     if 2 * starts <= len(found):
         said = ", ".join(f"{n} {WORDS[each]}" for each, n in counts.items())
@@ -213,7 +212,7 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
     is_taken = (e["is_on_device"] == 0) | waited | (e["in_flight"] >= SLOTS_TAKEN_SHARE * e["slots"])
     noise = np.maximum((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * np.sqrt(2 * e["in_flight"]))
     has_slot = (e["users"] == 1) | (e["users"] <= e["slots"])
-    rules: dict[Kind, pd.Series[bool]] = {
+    rules: dict[str, pd.Series[bool]] = {
         "unclear": (e["ok"] < MOST * e["sent"]) | (e["sent"] == 0),
         "client": client != "",
         "kv_cache": is_preempted | waited & no_room,
@@ -225,13 +224,13 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
     return pd.Series(np.select(list(rules.values()), list(rules), "unclear"), e.index)
 
 
-def _said(kind: Kind, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str]:
+def _said(kind: str, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str]:
     """Return the parts of a sentence from the means over the starts that say so; empty ones are left out."""
     pct = {name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work")}
     wait = f"{number(e['waiting'])} requests waited on average (some in {pct['waited']} of the samples)"
     wait = wait if e["waited"] > 0 else "none waited" if e["waited"] == 0 else ""
     flight = f"{number(e['in_flight'])} requests in flight on average"
-    grew = "these only became more" if e["grows"] else ""
+    grew = "these only became more" if e["grows"] == 1 else ""
     ended = f"{e['ended']:,.0f} ended"
     if kind == "client":
         return [f"the client did not keep up: {'; '.join(client)}"]

@@ -16,6 +16,7 @@ from reports.checks.finding import (
     cells_of,
     check,
     drift_text,
+    gathered,
     group_name,
     measured_cells,
     of_cells,
@@ -132,15 +133,16 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
     (),
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
-    """Look for too few starts. In a search each start tries other loads, so there of a deployment."""
-    for group in run.groups:
-        key, is_search = (group.deployment, group.scenario), run.record.search is not None
-        own = (
-            [each for each in run.groups if (each.deployment, each.scenario) == key] if is_search else [group]
-        )
-        starts = len({cell.planned.repeat for each in own for cell in each.counted})
-        if group.counted and starts < STARTS_NEEDED:
-            yield f"{group.deployment}: {plural(starts, 'start')}", group.counted
+    """Look for too few starts. In a search each tries other loads, so there of all loads."""
+    is_search = run.record.search is not None
+    named = (
+        (cell.label if is_search else f"{cell.label} at {cell.load_label}", cell)
+        for cell in measured_cells(run)
+    )
+    for name, cells in gathered(named).items():
+        starts = len({cell.planned.repeat for cell in cells})
+        if starts < STARTS_NEEDED:
+            yield f"{name}: {plural(starts, 'start')}", cells
 
 
 @check(
@@ -203,31 +205,21 @@ def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
 # --- windows ---------------------------------------------------------------------------------------
 
 
-def _longer(run: Run) -> str:
-    """Return how long a window, in whole minutes, gives the slowest cell requests enough for a p95."""
-    counts = [(len(run.observations(cell.number, "e2e_s")), cell) for cell in measured_cells(run)]
-    longest_s = max(
-        (_ENOUGH * (cell.window_s or 0.0) / n for n, cell in counts if 0 < n < _ENOUGH), default=0.0
-    )
-    return f"A longer window: load.duration={60 * max(math.ceil(longest_s / 60), 1)}s, or a longer trace."
-
-
 @check(
     "Short windows",
-    f"Less than {SHORT_WINDOW_S:.0f} s hardly show throttling and drift; fewer than {_ENOUGH} ok requests "
-    "give no p95. The least of a start: {}.",
-    _longer,
+    f"Throttling and drift hardly show in less than {SHORT_WINDOW_S:.0f} s, and fewer than {_ENOUGH} ok "
+    "requests have no p95. The least of a start: {}.",
+    "A longer window (load.duration), or a longer trace.",
 )
 @of_groups
 def short_windows(run: Run, group: Group) -> str | None:
     """Look for short windows."""
-    counts = [len(run.observations(cell.number, "e2e_s")) for cell in group.counted]
-    n, window_s = (
-        min(counts, default=_ENOUGH),
-        min((c.window_s or 0.0 for c in group.counted), default=math.inf),
-    )
-    is_short = n < _ENOUGH or window_s < SHORT_WINDOW_S
-    return f"{plural(n, 'request')}, {number(window_s)} s" if is_short else None
+    found = [(len(run.observations(c.number, "e2e_s")), c.window_s or math.inf) for c in group.counted]
+    n, window_s = map(min, zip(*found, strict=True)) if found else (_ENOUGH, math.inf)
+    if n >= _ENOUGH and window_s >= SHORT_WINDOW_S:
+        return None
+    enough = f", {_ENOUGH} take {_ENOUGH * window_s / n:,.0f} s" if 0 < n < _ENOUGH else ""
+    return f"{plural(n, 'request')} in {number(window_s)} s{enough}"
 
 
 @check(

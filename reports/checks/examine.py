@@ -38,7 +38,6 @@ CHECKS: tuple[Check, ...] = (
     cells.repeats_disagree,
     cells.window_drifted,
     cells.bimodal,
-    answers.cache_unchecked,
     client.beyond_selftest,
     client.stamps_not_kernel,
     cells.short_windows,
@@ -48,16 +47,15 @@ CHECKS: tuple[Check, ...] = (
 
 
 @once
-def examine(run: Run) -> dict[str, tuple[Finding, ...]]:
-    """Return what each check found, by what it looks for, in the order of CHECKS."""
-    return {each.looks_for: each.findings(run) for each in CHECKS}
+def examine(run: Run) -> dict[str, Finding | None]:
+    """Return what each check found, by the reason that its docstring says it looks for, worst first."""
+    return {(each.__doc__ or "").partition(".")[0].removeprefix("Look for "): each(run) for each in CHECKS}
 
 
 @once
 def findings_of(run: Run) -> tuple[Finding, ...]:
     """Return the reasons to distrust a run, worst first: those that mark a number, then the others."""
-    found = (finding for each in examine(run).values() for finding in each)
-    return tuple(sorted(found, key=lambda each: not each.marks))
+    return tuple(sorted(filter(None, examine(run).values()), key=lambda each: not each.marks))
 
 
 # --- marks -----------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
+Check = Callable[[Run], "Finding | None"]
 
 
 @dataclass(frozen=True)
@@ -54,50 +55,24 @@ class Finding:
     marks: bool = False
 
 
-@dataclass(frozen=True)
-class Check:
-    """A reason to distrust, declared. `see` yields its cases in a run, of which `{}` in the text stands for
-    the first four; the first line of its docstring, "Look for ...", names the reason."""
-
-    title: str
-    text: str
-    remedy: str | Callable[[Run], str]
-    metrics: tuple[str, ...]
-    marks: bool
-    see: Callable[[Run], Iterable[Seen]]
-
-    @property
-    def name(self) -> str:
-        return self.see.__name__
-
-    @property
-    def looks_for(self) -> str:
-        """The reason in the words for a run in which it is not there."""
-        return (self.see.__doc__ or "").partition(".")[0].removeprefix("Look for ")
-
-    def findings(self, run: Run) -> tuple[Finding, ...]:
-        """Return the finding on all cases of a run; none where there is no case."""
-        seen = list(self.see(run))
-        if not seen:
-            return ()
-        text = self.text.replace("{}", several([words for words, _ in seen], "; "))
-        cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
-        remedy = self.remedy if isinstance(self.remedy, str) else self.remedy(run)
-        return (
-            Finding(self.name, self.title, text, remedy, cells, self.metrics, self.marks and bool(cells)),
-        )
-
-
 def check(
-    title: str,
-    text: str,
-    remedy: str | Callable[[Run], str],
-    metrics: tuple[str, ...] = SPEED,
-    *,
-    marks: bool = False,
+    title: str, text: str, remedy: str, metrics: tuple[str, ...] = SPEED, *, marks: bool = False
 ) -> Callable[[Callable[[Run], Iterable[Seen]]], Check]:
-    """Declare what a function sees in a run as a check of its name."""
-    return functools.partial(Check, title, text, remedy, metrics, marks)
+    """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
+    first four. The finding has the function's name; "Look for ..." in its docstring names the reason."""
+
+    def declared(see: Callable[[Run], Iterable[Seen]]) -> Check:
+        @functools.wraps(see)
+        def found(run: Run) -> Finding | None:
+            seen = list(see(run))
+            said = text.replace("{}", several([words for words, _ in seen], "; "))
+            cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
+            made = Finding(see.__name__, title, said, remedy, cells, metrics, marks and bool(cells))
+            return made if seen else None
+
+        return found
+
+    return declared
 
 
 def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator[Seen]]:

@@ -168,10 +168,6 @@ def not_reset(place: Place) -> list[Any]:
     return [found for found in findings_of(open_run(place.run_dir)) if found.check == "cache_not_reset"]
 
 
-def unchecked(place: Place) -> list[Any]:
-    return [found for found in findings_of(open_run(place.run_dir)) if found.check == "cache_unchecked"]
-
-
 def test_the_same_prompts_are_new_to_each_cell_of_a_start(runs) -> None:
     place = runs["resetting"].result()
     cells = store.read_cells(place.run_dir)
@@ -212,7 +208,6 @@ def test_only_the_first_request_of_a_cell_tells(tmp_path: Path) -> None:
         ("some", 90, 500),
     ):
         assert not first_found(tmp_path / name, cached, tokens, failed), name
-        assert not unchecked(Place(tmp_path / name)), "the first request shows it"
 
 
 def test_a_reset_that_failed_is_a_reason_where_the_first_request_does_not_say(tmp_path: Path) -> None:
@@ -220,20 +215,13 @@ def test_a_reset_that_failed_is_a_reason_where_the_first_request_does_not_say(tm
     (finding,) = first_found(tmp_path / "failed", None, 500, failed)
     assert finding.marks
     assert "could not be emptied (POST /flush_cache answered 400)" in finding.text
-    assert not unchecked(Place(tmp_path / "failed"))
     for name, reset in (("cannot", CacheReset("none", note="it keeps nothing")), ("unasked", None)):
         assert not first_found(tmp_path / name, None, 500, reset)
-        assert not unchecked(Place(tmp_path / name))
 
 
-def test_a_reset_that_nobody_could_check_is_told_and_marks_nothing(tmp_path: Path) -> None:
+def test_a_reset_that_nobody_could_check_marks_nothing(tmp_path: Path) -> None:
     unseen = CacheReset("unchecked", note="the server does not say how many tokens of a prompt were cached")
     assert not first_found(tmp_path / "unseen", None, 500, unseen)
-    (finding,) = unchecked(Place(tmp_path / "unseen"))
-    assert not finding.marks
-    assert ": the server does not say" in finding.text
-    assert not first_found(tmp_path / "seen", 0, 500, unseen)
-    assert not unchecked(Place(tmp_path / "seen")), "the cell's own first request shows it"
 
 
 @pytest.mark.parametrize("name", ["openai", "reference", "tgi", "transformers"])

@@ -201,7 +201,7 @@ def test_marks_are_those_that_looking_through_all_findings_gives(run, monkeypatc
             product([(0, 1), (2, 5, 7), (11,)], [(), ("ttft_s",)], [True, False])
         )
     ]
-    monkeypatch.setattr("reports.checks.examine.examine", lambda run: {"all": findings})
+    monkeypatch.setattr("reports.checks.examine.examine", lambda run: {f.check: f for f in findings})
     asked = open_run(run.path)
 
     def marking(cells, metric):
