@@ -5,7 +5,7 @@ Puts sections together and knows nothing of what they show. plotly.js and the ch
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.store.named_files import check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
 from reports.page.drawing.charts import Chart
-from reports.page.looks import key
+from reports.page.looks import looks
 from reports.page.markup import Html, join, macro, own_file, packed, packed_json, paragraph, render, tag
 from reports.page.opening import opening
 from reports.page.sections import SECTIONS, TITLES, sections_of
@@ -42,29 +42,26 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     (reports/words/digest.py). Raises StoreError where the run cannot be read, UserError where the page
     cannot be written.
     """
-    path = out or run_dir / "report.html"
     sources = sources_of(run_dir)
     run = open_run(run_dir)
-    check_writable(path)
-    write_page(path, page(run))
+    path = write_page(out or run_dir / "report.html", lambda: page(run))
     keep(run_dir, sources, digest_of(run))
     return path
 
 
-def check_writable(path: Path) -> None:
-    """Raise UserError where no page can be there, or something of a run's is."""
+def write_page(path: Path, make: Callable[[], str]) -> Path:
+    """Write a page, whole or not at all, and return its path. Raises UserError, before the page is made,
+    where no page can be there or something of a run's is."""
     check_named(path)
     if path.is_dir() or not path.parent.is_dir():
         missing = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"the report cannot be written: {missing}; give a file in a directory that exists")
-
-
-def write_page(path: Path, whole: str) -> None:
-    """Write a page, whole or not at all. Raises UserError where it cannot be written."""
+    whole = make().encode()
     try:
-        write_whole(path, whole.encode())
+        write_whole(path, whole)
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
+    return path
 
 
 def page(run: Run) -> str:
@@ -73,36 +70,33 @@ def page(run: Run) -> str:
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
     names = {"answer": "Answer", **{name: SECTIONS[name][0] for name in sections}}
     titles = {**names, **TITLES}
-    made = [macro("section", name, titles[name], parts) for name, parts in sections.items()]
-    body = join(
-        [
-            tag("a", "Skip to the answer", class_="skip", href="#main"),
-            bar(run, names),
-            tag("main", tag("div", opening(run), id="answer"), *made, id="main", tabindex="-1"),
-            tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
-        ]
-    )
-    return document(question(run), body, charts)
+    parts = [
+        tag("a", "Skip to the answer", class_="skip", href="#main"),
+        bar(run, names),
+        tag(
+            "main",
+            tag("div", opening(run), id="answer"),
+            *(macro("section", name, titles[name], made) for name, made in sections.items()),
+            id="main",
+            tabindex="-1",
+        ),
+        tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
+    ]
+    return document(question(run), join(parts), charts)
 
 
 def bar(run: Run, names: Mapping[str, str]) -> Html:
-    """Return the bar. `names` are those of the sections that the page has, by id."""
+    """Return the bar: a link to each section that the page has, by id and name; what can be filtered, where
+    there is a choice; and the legend."""
     word = "start" if all(map(run.is_restarted, run.deployments)) else "block"
-    wholes = {"deployment": "all deployments", "load": "all loads", "start": f"all {word}s"}
-    filters = [(name, wholes[name], found) for name, found in _choices(run, word).items()]
-    return macro("bar", names, filters, key(run))
-
-
-def _choices(run: Run, word: str) -> dict[str, list[tuple[str, str]]]:
-    """Return what can be chosen, as value and words, of each filter that has more than one choice."""
-    by_load = {group.load: (group.family, group.level) for group in run.groups}
+    loads = {group.load: (group.family, group.level) for group in run.groups}
     starts = sorted({cell.planned.repeat + 1 for cell in run.planned_cells})
-    found = {
-        "deployment": [(label, label) for label in run.deployments],
-        "load": [(load, load) for load in sorted(by_load, key=by_load.__getitem__)],
-        "start": [(str(start), f"{word} {start}") for start in starts],
-    }
-    return {name: pairs for name, pairs in found.items() if len(pairs) > 1}
+    filters = [
+        ("deployment", "all deployments", [(label, label) for label in run.deployments]),
+        ("load", "all loads", [(load, load) for load in sorted(loads, key=loads.__getitem__)]),
+        ("start", f"all {word}s", [(str(start), f"{word} {start}") for start in starts]),
+    ]
+    return macro("bar", names, [each for each in filters if len(each[2]) > 1], list(looks(run).values()))
 
 
 # --- the document ----------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ import pyarrow as pa
 from harness.errors import BenchError, UserError
 from harness.store.store import is_going_on
 from reports.measures.written import NOTHING, plural
-from reports.page.document import INDEX, check_writable, document, write_page
-from reports.page.markup import Html, join, paragraph, table, tag, text
+from reports.page.document import INDEX, document, write_page
+from reports.page.markup import Html, join, paragraph, table, tag
 from reports.words.digest import Digest, digest
 
 # How far below the directory runs are looked for.
@@ -24,19 +24,8 @@ DEPTH = 4
 REPORT = "report.html"
 # By which a page that was written here is told from somebody's own index.html.
 _OURS = "<!-- bench view -->"
-_COLUMNS = (
-    "date",
-    "run",
-    "headline",
-    "engines",
-    "models",
-    "quantizations",
-    "scenarios",
-    "loads",
-    "device",
-    "starts",
-    "cells",
-)
+_COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "loads", "device",
+            "starts", "cells")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ def find_runs(root: Path) -> list[Path]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "no such directory"
         raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
-    found = sorted(_runs(root, DEPTH, set()))
+    found = sorted(_runs(root))
     if not found:
         raise UserError(
             f"{_shown(root)}: no run is here or up to {DEPTH} directories below; `bench run` makes one"
@@ -67,23 +56,16 @@ def find_runs(root: Path) -> list[Path]:
     return found
 
 
-def _runs(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _runs(root: Path) -> Iterator[Path]:
     """Yield no run within a run, in hidden directories, or twice by a link."""
-    try:
-        stat = folder.stat()
-        if (stat.st_dev, stat.st_ino) in seen:
-            return
-        seen.add((stat.st_dev, stat.st_ino))
-        if (folder / "run.json").is_file():
-            yield folder
-            return
-        with os.scandir(folder) as entries:
-            below = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except OSError:
-        return
-    if depth:
-        for name in below:
-            yield from _runs(folder / name, depth - 1, seen)
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        place, is_run = os.path.realpath(folder), "run.json" in files
+        if is_run and place not in seen:
+            yield Path(folder)
+        is_end = is_run or place in seen or len(Path(folder).relative_to(root).parts) == DEPTH
+        below[:] = [] if is_end else sorted(name for name in below if not name.startswith("."))
+        seen.add(place)
 
 
 def index_row(directory: Path) -> IndexRow:
@@ -103,9 +85,7 @@ def newest_first(rows: Sequence[IndexRow]) -> list[IndexRow]:
 def as_plain(row: IndexRow) -> dict[str, Any]:
     """Return a row for JSON."""
     where = {"directory": _shown(row.directory), "report": _shown(row.report) if row.report else None}
-    if row.digest is None:
-        return {**where, "problem": row.problem}
-    return {**where, **asdict(row.digest)}
+    return {**where, **(asdict(row.digest) if row.digest else {"problem": row.problem})}
 
 
 def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
@@ -115,80 +95,57 @@ def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -
         above = _shown(Path(os.path.abspath(root)).parent)
         raise UserError(f"{_shown(root)}: that is one run; give the directory above: bench view {above}")
     path = out or root / "index.html"
-    check_writable(path)
-    if out is None and path.exists() and not _is_ours(path):
+    if out is None and path.is_file() and _OURS not in path.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{_shown(path)}: was not written by `bench view`; give --output FILE")
-    write_page(path, index_page(root, rows, path.parent))
-    return path
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return _OURS in path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+    return write_page(path, lambda: index_page(root, rows, path.parent))
 
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     """Return the whole page as text, with links that work from the directory `beside`."""
-    ordered = newest_first(rows)
-    bad = sum(row.digest is None for row in ordered)
-    said = f"{plural(len(ordered), 'run')} below {_shown(root)}, newest first"
+    bad = sum(row.digest is None for row in rows)
+    said = f"{plural(len(rows), 'run')} below {_shown(root)}, newest first"
     said += f"; {bad} cannot be read" if bad else ""
-    whole = table(list(_COLUMNS), [_row(root, row, beside) for row in ordered], "runs", "Runs")
+    whole = table(_COLUMNS, [_row(root, row, beside) for row in newest_first(rows)], "runs", "Runs")
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
     body = tag("main", tag("h1", title), paragraph(said, "sub"), whole, class_="wide")
     return document(title, join([Html(_OURS), body]), (), INDEX)
 
 
 def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
-    name = tag("span", _shown(_relative(row.directory, root)), class_="range")
+    name = tag("span", _shown(os.path.relpath(row.directory, root)), class_="range")
     found = row.digest
     if found is None:
         said = tag("span", row.problem, class_="bad")
-        return [NOTHING, join([tag("span", "cannot be read"), name]), said, *[NOTHING] * (len(_COLUMNS) - 3)]
+        return [NOTHING, join(["cannot be read", name]), said, *[NOTHING] * (len(_COLUMNS) - 3)]
+    names = (found.engines, found.models, found.quantizations, found.scenarios)
     return [
         join([tag("span", found.created_at[:10], class_="unbroken"), f" {found.created_at[11:16]}"]),
-        join([_link(row, found, beside), name if row.report else ""]),
+        join([*_link(row, found, beside), name]),
         found.headline,
-        *map(_listed, (found.engines, found.models, found.quantizations, found.scenarios)),
+        *(", ".join(each) or NOTHING for each in names),
         found.loads or NOTHING,
         found.device,
-        _number(found.starts, f"{found.starts:,}"),
+        tag("span", f"{found.starts:,}", data_value=str(found.starts)),
         _cells(row.directory, found),
     ]
 
 
-def _link(row: IndexRow, found: Digest, beside: Path) -> Html:
+def _link(row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
     """Link to the report; say how to make it where there is none."""
     if row.report is None:
         how = tag("code", f"bench report {_shown(row.directory)}")
-        return join([text(found.question), tag("span", "no report: ", how, class_="range")])
-    return tag("a", found.question, href=quote(os.fsencode(_relative(row.report, beside))))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or NOTHING
-
-
-def _number(value: float, shown: str) -> Html:
-    """Return a number with what it is sorted by."""
-    return tag("span", shown, data_value=f"{value:g}")
+        return [found.question, tag("span", "no report: ", how, class_="range")]
+    return [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
 
 
 def _cells(directory: Path, found: Digest) -> Html:
-    is_whole = found.status == "completed" and found.measured == found.cells
-    words = f"{found.measured:,} of {found.cells:,}"
-    said = "still running" if is_going_on(directory, found.status) else _STATUSES.get(found.status)
-    status = "" if found.status == "completed" else f", {said or found.status}"
-    return tag("span", words + status, data_value=str(found.measured), class_="" if is_whole else "bad")
-
-
-_STATUSES = {"running": "no end on record"}
-
-
-def _relative(path: Path, beside: Path) -> Path:
-    return Path(os.path.relpath(path, beside))
+    """Return how many cells were measured, and what became of a run that has not completed."""
+    said = {"completed": "", "running": ", no end on record"}.get(found.status, f", {found.status}")
+    if is_going_on(directory, found.status):
+        said = ", still running"
+    is_whole = not said and found.measured == found.cells
+    words = f"{found.measured:,} of {found.cells:,}{said}"
+    return tag("span", words, data_value=str(found.measured), class_="" if is_whole else "bad")
 
 
 def _shown(path: Path | str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from reports.data.cells import Cell
 from reports.measures.written import NOTHING
 from reports.page.drawing.charts import Block, Part, Table, rendered
 from reports.page.markup import Html, Of, Row, paragraph, tag
@@ -23,10 +24,8 @@ def listed(
     look: str = "plain loads",
 ) -> list[Part]:
     """Return a block with a row for each thing, or nothing without any. `of`: what a row is about."""
-    if not things:
-        return []
-    whole = tabled(title, columns, things, of, look)
-    return [Block(title, [*([paragraph(note)] if note else []), whole])]
+    said = [paragraph(note)] if note else []
+    return [Block(title, [*said, tabled(title, columns, things, of, look)])] if things else []
 
 
 def tabled(
@@ -49,13 +48,33 @@ def filled(
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
 
 
-def fold(id_: str, title: str, claim: str, *parts: Part) -> Html:
-    """Return parts that show their title and what they come to until they are opened."""
-    head = tag("summary", tag("b", title), f": {claim}")
-    return tag("details", head, rendered(parts), id=id_, class_="ground")
+def of_cells(
+    name: str, found: Sequence[tuple[Cell, T]], columns: Columns[tuple[Cell, T]], look: str = "words"
+) -> Table:
+    """Return a table of what was found of cells, a row each, which begins with the cell's names."""
+    names: Columns[tuple[Cell, T]] = {
+        "cell": lambda pair: f"{pair[0].number:03d}",
+        "deployment": lambda pair: pair[0].label,
+        "load": lambda pair: pair[0].load_label,
+        "start": lambda pair: str(pair[0].planned.repeat + 1),
+    }
+    return tabled(
+        name,
+        {**names, **columns},
+        found,
+        lambda pair: Of(pair[0].label, pair[0].load_label, pair[0].planned.repeat + 1),
+        look,
+    )
+
+
+def fold(id_: str, title: str, claim: str, *parts: Part | str) -> Html:
+    """Return parts that show their title and what they come to until they are opened. Text is a note; empty
+    text and tables without a row are left out."""
+    left = [part for part in parts if part and not (isinstance(part, Table) and not part.rows)]
+    body = rendered(paragraph(part) if isinstance(part, str) else part for part in left)
+    return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
 
 
 def below(main: Shown, *said: str) -> Html:
     """Return a cell's value with smaller words below it."""
-    lines = [tag("span", line, class_="range") for line in said if line]
-    return tag("div", main, *lines) if lines else tag("span", main)
+    return tag("div", main, *(tag("span", line, class_="range") for line in said if line))

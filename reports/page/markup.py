@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -20,9 +20,9 @@ OPEN_ROWS = 12
 LONG_WORD = 18
 # What a reader cannot see: control characters, halves of a character, and marks that turn the direction of
 # writing, also of what stands after them.
-_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}]")
-_ENCODED = re.compile(r"(?<!\\)(?:\\\\)*(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\u[0-9a-f]{4})")
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,8 @@ class Of:
 
     def to_builtins(self) -> dict[str, str]:
         """Return what is given, as text."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {"deployment": self.deployment, "load": self.load, "start": self.start}
         return {name: str(value) for name, value in given.items() if value is not None}
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Return an element's attributes for `tag`: `data-deployment`, `data-load` ..."""
-        return {f"data_{name}": value for name, value in self.to_builtins().items()}
 
 
 ALL = Of()
@@ -85,7 +80,7 @@ def escaped(value: str) -> str:
 def _visible(value: Any) -> Any:
     if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
         return value
-    return _UNSEEN_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
 def text(value: object) -> Html:
@@ -109,10 +104,16 @@ def join(parts: Iterable[Html | str]) -> Html:
 def unbroken(value: str) -> Html:
     """Return text whose short words with a hyphen, as names and dates, stay on one line."""
     words = [
-        tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else text(word)
+        tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else word
         for word in value.split(" ")
     ]
-    return Html(" ".join(word.text for word in words))
+    return join(part for word in words for part in (word, " "))
+
+
+def breakable(value: str) -> Html:
+    """Return text of a table's cell; where it has a long word, as a path or a hash, that may break."""
+    is_long = any(len(word) > LONG_WORD for word in value.split())
+    return tag("span", value, class_="long") if is_long else text(value)
 
 
 def paragraph(content: Html | str, class_: str = "note") -> Html:
@@ -139,6 +140,7 @@ def own_file(name: str) -> str:
 _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
+_TEMPLATES.globals["breakable"] = breakable
 
 
 def render(template: str, **given: Any) -> str:
@@ -176,9 +178,10 @@ def packed(name: str, content: str) -> Html:
 def packed_json(name: str, data: Any) -> Html:
     """Return data for the page's script. What cannot be seen is written as in `escaped`, so that the script
     finds the same text in both."""
-    return packed(name, _ENCODED.sub(_seen, json.dumps(data, allow_nan=False, separators=(",", ":"))))
+    return packed(name, json.dumps(_all_visible(data), allow_nan=False, separators=(",", ":")))
 
 
-def _seen(found: re.Match[str]) -> str:
-    character = json.loads(f'"{found[1]}"')
-    return f"{found[0][: -len(found[1])]}\\{found[1]}" if _UNSEEN_CHARACTER.match(character) else found[0]
+def _all_visible(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {_visible(key): _all_visible(value) for key, value in data.items()}
+    return [_all_visible(value) for value in data] if isinstance(data, list | tuple) else _visible(data)

@@ -53,7 +53,7 @@ def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path
     html = str(trust.grounds(open_run(made.path)).body)
     assert "looked at 1 cell, none had something to report" in html
     off = one_cell_run(tmp_path / "off", ROWS)
-    assert "nobody looked" in str(trust.grounds(open_run(off.path)).body)
+    assert "did not look whether the machine was fit" in str(trust.grounds(open_run(off.path)).body)
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

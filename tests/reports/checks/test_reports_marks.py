@@ -166,7 +166,7 @@ def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
     section = html.partition('<section id="trust">')[2].partition("</section>")[0]
     assert section.index("Numbers that bear a mark (1)") < section.index("To know (1)")
     assert 'id="distrust-requests_failed"' in section
-    assert "Cell 003 of 12." in section
+    assert "Cells 003 of 12." in section
     assert f"Looked for and not found: {len(CHECKS) - 2} reasons" in section
     assert "<li>a prefix cache that was not reset</li>" in section
     assert "<li>failed requests</li>" not in section

@@ -229,8 +229,8 @@ def test_a_container_s_image_is_identified(tmp_path):
     }  # fmt: skip
     built = {**image, "image": "serving-bench/vllm:1", "image_digest": None}
     for name, facts, told in (
-        ("upstream", image, "upstream/vllm:v0.32.0 digest 0123456789ab, made 2026-01-02, Docker 26.1.5"),
-        ("built", built, "serving-bench/vllm:1 id aaaaaaaaaaaa, made 2026-01-02, Docker 26.1.5"),
+        ("upstream", image, "upstream/vllm:v0.32.0 0123456789ab"),
+        ("built", built, "serving-bench/vllm:1 aaaaaaaaaaaa"),
     ):
         run_of(tmp_path / name, STAGES, image=facts, argv=("docker", "run"))
         page = write_report(tmp_path / name).read_text(encoding="utf-8")

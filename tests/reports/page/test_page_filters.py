@@ -76,7 +76,7 @@ def path(tmp_path_factory):
     fourth = tag("section", tag("h2", "Fourth"), across, only, id="fourth")
     main = tag("main", tag("h1", "Made"), first, second, third, fourth, id="main")
     names = {"first": "First", "second": "Second", "third": "Third", "fourth": "Fourth"}
-    write_page(where / "page.html", document("Made", join([bar(run, names), main]), charts))
+    write_page(where / "page.html", lambda: document("Made", join([bar(run, names), main]), charts))
     return where / "page.html"
 
 

@@ -159,7 +159,7 @@ def text_of(run: Run) -> str:
 
 def test_a_reset_that_was_checked_says_what_the_probe_found(tmp_path: Path) -> None:
     run = run_with(tmp_path, CacheReset("reset", 400, 0), CacheReset("reset", 400, 16))
-    assert text_of(run) == "vllm fp16 emptied, and checked all 2 16 of 400 tokens"
+    assert text_of(run) == "vllm fp16 emptied, and checked 000, 001 16 of 400 tokens"
 
 
 def test_outcomes_of_a_deployment_stand_apart_with_their_reasons(tmp_path: Path) -> None:

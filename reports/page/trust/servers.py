@@ -1,0 +1,270 @@
+"""What was asked of servers and what they use, how each was started, the traffic, the machine, the method."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values, timing
+from harness.store.store import StartRecord
+from reports.checks.ledger import MORE_SHARE, NOT_SAID, ledger_of
+from reports.data.cells import load_family, load_level
+from reports.data.run import Run
+from reports.data.starts import start_title
+from reports.measures.equal_work import LENGTHS_DIFFER, counted_prompts
+from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
+from reports.measures.written import NOTHING, flat, number, plural, several
+from reports.page.drawing.charts import Block, Part, Table
+from reports.page.listed import below, fold, tabled
+from reports.page.looks import looks, named
+from reports.page.markup import Head, Html, Of, breakable, join, macro, paragraph, tag
+from reports.words.described import device, window_bound
+
+_MODES = {
+    "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",
+    "stock": "each engine with its own defaults; only what was given is asked",
+    "tuned": "as matched, with each engine's named set of options on top",
+}
+_LEDGER = (
+    "Asked → what the server says that it uses, of all its starts. ✕: not what was asked, or the engine "
+    f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
+    "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
+)
+_STATES = {
+    "same": "",
+    "less": "✕ less than asked",
+    "more": "✕ more than asked",
+    "other": "✕ not what was asked",
+    "untold": "✕ could not be told",
+}
+_PROMPTS = {"user": "prompt of one user message", "system": "the same with a system message",
+            "turns": "prompt of three messages"}  # fmt: skip
+_OPEN_TOPICS = ("traffic", "machine", "devices")
+# They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
+_NOT_SHOWN = ("clock", "boot_id", "selftest")
+# A load's terms that no name of it says, where they are not 0 or none.
+_TERMS = {
+    "ramp_up_s": "ramp-up",
+    "warmup_s": "warm-up",
+    "ramp_down_s": "ramp-down",
+    "timeout_s": "a request at most",
+    "max_failed_share": "failed share at most",
+    "workers": "load processes",
+    "tokenizer": "tokens counted by",
+}
+# ending of a key, and the unit that a person reads
+_UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
+_RULES = (
+    "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it was "
+    "sent in it; tokens that arrived in it and requests that ended in it count, whenever they were sent.",
+    "Latency counts from the moment a request was sent (closed loop) or was due (open loop and traces), so "
+    "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
+    "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
+    "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
+    "E2E and requests/s depend on how long answers are: they are not shown beside others whose answers to "
+    f"the same turns differ by more than {100 * LENGTHS_DIFFER:.0f} %.",
+    "A percentile is shown from so many observations up that in 99 % of samples two lie beyond it: "
+    + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
+    + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
+    "“–” is a number that is not known, never a zero.",
+)
+
+
+# --- equal terms -----------------------------------------------------------------------------------
+
+
+def fairness_part(run: Run) -> Html | None:
+    """Return the ledger: what was asked of each deployment, and what its server says that it uses. None where
+    nothing was asked and no server said anything."""
+    ledger, prompts = ledger_of(run), list(_prompts(run))
+    if not ledger and not prompts:
+        return None
+    entries = [entry for row in ledger for entry in row.entries.values()]
+    notes = list(dict.fromkeys(entry.clause for entry in entries if entry.clause))
+    uneven = tag("span", "not the same everywhere", class_="said warn")
+    terms = [
+        [
+            join([row.term.title, *([uneven] if row.is_uneven else [])]),
+            *(macro("entry", entry, notes, _STATES) for entry in row.entries.values()),
+        ]
+        for row in ledger
+    ]
+    columns = [Head("term"), *(Head(named(look), Of(name)) for name, look in looks(run).items())]
+    modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
+    said = [f"engine.fairness={mode}: {_MODES.get(mode, mode)}." for mode in modes]
+    numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
+    off = sum(entry.is_off for entry in entries)
+    claim = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
+    table = Table("Fairness", columns, [*terms, *prompts], "ledger")
+    return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered)
+
+
+def _prompts(run: Run) -> Iterator[Sequence[Html | str]]:
+    """Yield rows of the fixed prompts' tokens, of those that any server counted."""
+    counts = [counted_prompts(run.starts_of(label)) for label in run.deployments]
+    for name, title in _PROMPTS.items():
+        if any(name in found for found in counts):
+            yield [
+                f"{title}, tokens",
+                *(f"{found[name]:,}" if name in found else NOT_SAID for found in counts),
+            ]
+
+
+# --- servers ---------------------------------------------------------------------------------------
+
+
+def servers_part(run: Run) -> Html | None:
+    """Return how each server was started and what it says that it uses. None without a start."""
+    found = {label: run.starts_of(label) for label in run.deployments}
+    told = [pair for pair in found.items() if any(r.argv or r.version or r.environment for r in pair[1])]
+    title = "How each server was started"
+    started = tabled(
+        title,
+        {
+            "deployment": lambda pair: named(looks(run)[pair[0]]),
+            "version": lambda pair: several([r.version for r in pair[1] if r.version]) or NOTHING,
+            "launcher": lambda pair: _launcher(pair[1]),
+            "image": lambda pair: _image(pair[1]),
+            "options": lambda pair: _options(pair[1]),
+        },
+        told,
+        lambda pair: Of(pair[0]),
+        "words started",
+    )
+    commands = [Block(f"Command of {label}", [_commands(run, each)], Of(label), True) for label, each in told]
+    parts: list[Part] = [Block(title, [started]), *commands] if told else []
+    for title, name in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
+        facts = {r.deployment.label: getattr(r, name) for r in run.start_records if getattr(r, name)}
+        parts += [Block(title, [_side_by_side(title, facts)])] if facts else []
+    versions = [" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records]
+    return fold("servers", "Servers", several(versions), *parts) if parts else None
+
+
+def _launcher(records: Sequence[StartRecord]) -> str:
+    terms = records[0].deployment.terms
+    if terms.base_url:
+        return "attached"
+    programs = [record.argv[0].rpartition("/")[2] for record in records if record.argv]
+    return terms.launcher or ("docker" if "docker" in programs[:1] else "native")
+
+
+def _image(records: Sequence[StartRecord]) -> Html | str:
+    """Return the container's image with its digest (its id where it was built here), as Docker shows it."""
+    image = next((record.image for record in records if record.image), {})
+    known = image.get("image_digest") or image.get("image_id") or ""
+    return below(image["image"] or NOTHING, known.rpartition(":")[2][:12]) if image else NOTHING
+
+
+def _options(records: Sequence[StartRecord]) -> str:
+    options = msgspec.to_builtins(records[0].deployment.options)
+    return ", ".join(f"{key}={value}" for key, value in options.items() if value is not None) or NOTHING
+
+
+def _commands(run: Run, records: Sequence[StartRecord]) -> Html:
+    """Return each different command line with its environment and the starts that it was of."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        lines = [f"{name}={shlex.quote(value)}" for name, value in masked_values(record.environment).items()]
+        whole = "\n".join([*lines, shlex.join(masked_argv(record.argv))])
+        found.setdefault(whole, []).append(start_title(run, record))
+    return join(
+        part
+        for whole, starts in found.items()
+        for part in (
+            paragraph(f"Start {', '.join(starts)}"),
+            tag("pre", tag("code", whole), class_="command", tabindex="0"),
+        )
+    )
+
+
+def _side_by_side(title: str, by_label: Mapping[str, Mapping[str, Any]]) -> Table:
+    keys = dict.fromkeys(key for facts in by_label.values() for key in facts)
+    rows: list[list[Html | str]] = [
+        [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
+    ]
+    return Table(title, ["fact", *(Head(label, Of(label)) for label in by_label)], rows, "ledger")
+
+
+# --- traffic, machine and method -------------------------------------------------------------------
+
+
+def machine_part(run: Run) -> Html:
+    """Return the traffic as planned, and the machine's facts as recorded; the long ones are folded."""
+    by_topic: dict[str, list[list[Html | str]]] = {"traffic": list(_traffic(run))}
+    for key, value in flat(run.record.environment):
+        topic, _, name = key.partition(".")
+        if topic not in _NOT_SHOWN and name not in _NOT_SHOWN:
+            title = (name or topic) if topic.endswith("packages") else _name(name or topic)
+            by_topic.setdefault(topic, []).append([title, _fact(key, value)])
+    titles = {topic: topic.replace("_", " ") for topic in by_topic} | {"packages": "bench's packages"}
+    parts = [
+        Block(
+            titles[topic],
+            [Table(titles[topic], ["fact", "value"], rows, "words facts")],
+            Of(),
+            topic not in _OPEN_TOPICS,
+        )
+        for topic, rows in by_topic.items()
+        if rows
+    ]
+    return fold("environment", "Traffic and machine", device(run), *parts)
+
+
+def _traffic(run: Run) -> Iterator[list[Html | str]]:
+    """Yield options of each scenario, terms of each load, and why terms nobody gave are what they are."""
+    for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
+        options = flat(cell.planned.scenario.options)
+        yield [label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)]
+    by_label = {cell.load_label: cell.load for cell in run.planned_cells}
+    for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
+        terms = {
+            words: _value(key, getattr(load, key)) for key, words in _TERMS.items() if getattr(load, key)
+        }
+        yield [
+            label,
+            ", ".join(
+                [f"window {window_bound(load)}", *(f"{words} {said}" for words, said in terms.items())]
+            ),
+        ]
+    for key, why in run.record.plan.filled.items():
+        yield [_name(key), why]
+
+
+def method_part() -> Html:
+    """Return each metric's definition, unit and source, and the rules that hold for all."""
+    columns = {
+        "metric": lambda metric: metric.title,
+        "name": lambda metric: tag("code", metric.name),
+        "unit": lambda metric: metric.unit,
+        "better": lambda metric: metric.better,
+        "definition": lambda metric: metric.formula,
+        "source": lambda metric: metric.source,
+    }
+    rules = tag("ul", *(tag("li", rule) for rule in _RULES))
+    claim = f"{len(METRICS)} metrics with their formulas, and the rules that hold for all"
+    return fold("method", "Method", claim, rules, tabled("Metrics", columns, METRICS, look="words method"))
+
+
+def _name(key: str) -> str:
+    """Return a key in words; its unit goes to the value."""
+    for ending in _UNITS:
+        key = key.removesuffix(ending)
+    return key.replace("_", " ").replace(".", " ")
+
+
+def _fact(key: str, value: Any) -> Html:
+    return breakable(MASK if is_secret(key) else masked(_value(key, value)))
+
+
+def _value(key: str, value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if key.endswith("_bytes") and value >= 2**20:
+        return f"{number(value / 2**30, 2)} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
+    unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
+    return (f"{value:,.0f}" if value % 1 == 0 else number(value, 2)) + unit
