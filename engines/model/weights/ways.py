@@ -147,12 +147,12 @@ def made(step: Step, source: Way, quantization: str) -> Way:
     path, file_format, metadata_bytes = folder, "safetensors", 0
     if step in CALIBRATED:
         identity |= {"calibration_sha256": _sha256(CALIBRATION), "calibration_seed": CALIBRATION_SEED}
-        stem = folder.name if is_local else source.path.name.removesuffix("-bf16")
+        stem = folder.name if is_local else source.path.name.removesuffix(f"-{source.quantization}")
         path = (folder.parent if is_local else folder) / f"{stem}-{quantization}"
     elif step == "checkpoint":
         template = source.model.chat_template if source.model else None
         identity["chat_template_sha256"] = _sha256(template) if template else None
-        path = folder / f"{source.name}-bf16"
+        path = folder / f"{source.name}-{quantization}"
     else:
         if step == "from_checkpoint":  # it reads the shape, the tokenizer and the chat template as well
             ends = ("*.json", "*.jinja", "*.model", "*.txt")

@@ -26,7 +26,7 @@ def test_packages_of_a_model_are_pinned_with_hashes_and_no_address(model: Model)
     pins = re.findall(r"^[a-z0-9-]+==", lock, re.MULTILINE)
     assert len(pins) == len(re.findall(r"--hash=sha256:[0-9a-f]{64}", lock)) > 0
     assert "://" not in lock
-    name, version = source.made_by.split()
+    name, version = source.made_by.split()[:2]
     assert f"{name}=={version} " in lock
 
 
@@ -36,13 +36,13 @@ def test_row_of_a_packaged_model_is_whole(model: Model) -> None:
     assert source.assemble.is_file()
     assert source.quantization in FILE_TYPES.values()
     assert re.fullmatch(r"[0-9a-f]{64}", source.sha256)
-    assert model.chat_template is not None
-    assert model.chat_template.is_file()
+    assert model.chat_template is None or model.chat_template.is_file()
+    assert source.checkpoint in ("bf16", "fp16")
 
 
 def test_default_model_is_the_first_and_needs_no_hub() -> None:
     first = next(iter(MODELS.values()))
-    assert first.name == "gemma3-270m"
+    assert first.name == "smollm2-135m"
     assert not first.published
 
 

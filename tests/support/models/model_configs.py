@@ -44,6 +44,7 @@ _OF_MATRICES = {
         **config("gemma2", 3584, 14_336, 16, 256_000, is_tied=True, head_dim=256, sliding_window=4096),
     },
     "gemma-3-1b-it": config("gemma3_text", 1152, 6912, 4, 262_144, is_tied=True, **GEMMA),
+    "smollm2-135m": config("llama", 576, 1536, 9, 49_152, is_tied=True),
     "gemma3-270m": config("gemma3_text", 640, 2048, 4, 262_144, is_tied=True, **GEMMA),
 }
 LISTED: dict[str, dict[str, Any]] = {

@@ -26,7 +26,12 @@ from harness.install.install import cache_dir, installed, run_supervised
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"
-GOLDEN: Mapping[str, Any] = json.loads((TESTS / "data/weights/gemma3_tokens.json").read_text())
+SMOLLM = "smollm2-135m"
+# What a real llama.cpp made of these texts and prompts.
+GOLDEN: Mapping[str, Mapping[str, Any]] = {
+    name: json.loads((TESTS / f"data/weights/{name.partition('-')[0]}_tokens.json").read_text())
+    for name in (MODEL, SMOLLM)
+}
 ENCODE = """
 import json, sys
 from tokenizers import Tokenizer
@@ -47,6 +52,24 @@ with open(sys.argv[2], "rb") as file:
     bits = np.frombuffer(file.read(end - start), dtype=np.uint16)
 here = (bits.astype(np.uint32) << 16).view(np.float32)
 print(float(np.abs(here + 1 - there.data).max() / np.abs(there.data).max()))
+"""
+# A head's rows in the checkpoint, and the same ones in the GGUF file, where the two halves alternate.
+HALVES = """
+import json, struct, sys
+import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
+there = next(t for t in GGUFReader(sys.argv[1]).tensors if t.name == "blk.3.attn_k.weight")
+there = dequantize(there.data, there.tensor_type)
+with open(sys.argv[2], "rb") as file:
+    length = struct.unpack("<Q", file.read(8))[0]
+    about = json.loads(file.read(length))["model.layers.3.self_attn.k_proj.weight"]
+    start, end = about["data_offsets"]
+    file.seek(8 + length + start)
+    here = np.frombuffer(file.read(end - start), dtype=np.float16).astype(np.float32).reshape(about["shape"])
+second_head = here[64:128]
+same = np.concatenate([there[64:128:2], there[65:128:2]])
+print(float(np.abs(second_head - same).max() / np.abs(same).max()))
 """
 # How much of each input channel of a matrix is left in its quantized form: the median over channels. Both are
 # taken with the norm before them, into which AWQ moves the scales. Source of the layout: autoawq's
@@ -71,10 +94,10 @@ print(json.dumps(slopes))
 )
 
 
-def weights_of(quantization: str, file_format: str = "safetensors") -> WeightsFile:
-    found = find(Weights(MODEL, quantization, file_format), cache_dir())
+def weights_of(quantization: str, file_format: str = "safetensors", model: str = MODEL) -> WeightsFile:
+    found = find(Weights(model, quantization, file_format), cache_dir())
     if found is None:
-        pytest.skip(f"{MODEL} at {quantization} is not here: bench prepare quantization={quantization}")
+        pytest.skip(f"bench prepare model={model} quantization={quantization} makes what is looked at here")
     return found
 
 
@@ -112,10 +135,18 @@ def test_norm_weights_are_one_less_than_in_the_gguf_file() -> None:
     assert error < 2**-8  # half a step of bfloat16
 
 
-def test_tokenizer_makes_the_tokens_of_llama_cpp() -> None:
-    texts = [each["text"] for each in GOLDEN["texts"]] + [each["prompt"] for each in GOLDEN["prompts"]]
-    tokens = [each["tokens"] for each in (*GOLDEN["texts"], *GOLDEN["prompts"])]
-    path = weights_of("bf16").path / "tokenizer.json"
+def test_rows_of_a_llama_are_turned_back_to_halves() -> None:
+    source = weights_of("gguf-q4_1", "gguf", SMOLLM)
+    error = said_by_tool(HALVES, source.path, weights_of("fp16", model=SMOLLM).path / "model.safetensors")
+    assert error < 2**-11  # half a step of float16
+
+
+@pytest.mark.parametrize(("model", "quantization"), [(MODEL, "bf16"), (SMOLLM, "fp16")])
+def test_tokenizer_makes_the_tokens_of_llama_cpp(model: str, quantization: str) -> None:
+    golden = GOLDEN[model]
+    texts = [each["text"] for each in golden["texts"]] + [each["prompt"] for each in golden["prompts"]]
+    tokens = [each["tokens"] for each in (*golden["texts"], *golden["prompts"])]
+    path = weights_of(quantization, model=model).path / "tokenizer.json"
     assert said_by_tool(ENCODE, path, given=json.dumps(texts)) == tokens
 
 
