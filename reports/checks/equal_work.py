@@ -82,7 +82,7 @@ def terms_not_matched(run: Run) -> Iterator[Seen]:
         (f"{row.term.title} {_asked_and_got(entry)}", label)
         for row in ledger_of(run)
         for label, entry in row.entries.items()
-        if entry.state != "same"
+        if entry.said
     )
     for words, labels in gathered(entries).items():
         yield f"{', '.join(labels)}: {words}", cells_of(run, labels)

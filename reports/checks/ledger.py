@@ -6,7 +6,7 @@ Compares and names; draws nothing. A term of which a server says nothing is not 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 from harness.contracts import Deployment, Scalar
 from harness.store.store import StartRecord
@@ -15,13 +15,7 @@ from reports.data.run import Run
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
 MORE_SHARE = 0.1
-NOT_SAID = "not said"
-# What stands for a term that nobody asked for.
-NOT_ASKED = ("not asked", "its own default", "as it was started")
-# same: got what was asked, or nothing to compare. less, more: of a number. other: of anything else. untold:
-# the engine cannot be told, and does not say that it is the same. From the best to the worst:
-State = Literal["same", "more", "untold", "other", "less"]
-_STATES: Sequence[State] = ("same", "more", "untold", "other", "less")
+NOT_ASKED, NOT_SAID = "not asked", "not said"
 _KV_CACHE = "kv_cache_tokens"
 _DTYPES = {"half": "float16", "fp16": "float16", "f16": "float16", "bf16": "bfloat16", "float": "float32",
            "fp32": "float32", "f32": "float32"}  # fmt: skip
@@ -64,28 +58,21 @@ TERMS = (
 class Entry:
     """One deployment's side of a row.
 
-    `asked`: None if it was not, or cannot be. `got`: the starts (from 1) that say each value. `state`: the
-    worst start's. `clause`: why it could not be told, or not exactly.
+    `asked`: None if it was not, or cannot be. `got`: the starts (from 1) that say each value. `said`: how one
+    of them is unlike what was asked, empty where none is; `is_off`: by more than a larger KV cache, which is
+    only another budget. `clause`: why it could not be told, or not exactly.
     """
 
     term: Term
     asked: Scalar | None
-    asked_text: str
     got: Mapping[Scalar, Sequence[int]]
-    state: State
+    said: str
+    is_off: bool
     clause: str | None
 
     @property
-    def share_above(self) -> float | None:
-        """How far a KV cache is above what was asked, if it is no worse than that."""
-        if self.term.name != _KV_CACHE or self.state != "more" or not _is_number(self.asked):
-            return None
-        return max(filter(_is_number, self.got)) / self.asked - 1
-
-    @property
-    def is_off(self) -> bool:
-        """Whether it is not what was asked; a larger KV cache is only another budget."""
-        return self.state != "same" and self.share_above is None
+    def asked_text(self) -> str:
+        return NOT_ASKED if self.asked is None else value_text(self.term.name, self.asked)
 
     @property
     def got_text(self) -> str:
@@ -130,16 +117,14 @@ def _entries(run: Run, term: Term) -> Iterator[tuple[str, Entry]]:
     for label, deployment in run.deployments.items():
         terms, records = deployment.terms, run.starts_of(label)
         asked = getattr(terms, term.name) if term.is_asked and terms.base_url is None else None
-        text = NOT_ASKED[2 if terms.base_url else 1 if terms.fairness == "stock" else 0]
         clause = next((r.unmatched[term.name] for r in records if term.name in r.unmatched), None)
         said = ((_said(deployment, record, term.name), record.repeat + 1) for record in records)
         got = gathered(pair for pair in said if pair[0] is not None)
         # A term that means nothing without a model is not unlike another's.
-        silent: State = "untold" if clause and deployment.model != "-" else "same"
-        states = [_state(term.name, asked, value) for value in got] or [silent]
-        worst = "same" if asked is None else max(states, key=_STATES.index)
-        asked_text = text if asked is None else value_text(term.name, asked)
-        yield label, Entry(term, asked, asked_text, got, worst, clause)
+        is_untold = asked is not None and not got and bool(clause) and deployment.model != "-"
+        unlike = [_unlike(term.name, asked, value) for value in got]
+        is_off, words = max(unlike, default=(is_untold, "could not be told" if is_untold else ""))
+        yield label, Entry(term, asked, got, words, is_off, clause)
 
 
 def _said(deployment: Deployment, record: StartRecord, name: str) -> Scalar | None:
@@ -159,11 +144,18 @@ def _template(asked: str | None, said: str) -> str:
     return PurePath(asked if said == "given" else said).name
 
 
-def _state(name: str, asked: Scalar | None, got: Scalar) -> State:
-    if _is_number(asked) and _is_number(got):
-        most = asked * (1 + MORE_SHARE) if name == _KV_CACHE else asked
-        return "less" if got < asked else "more" if got > most else "same"
-    return "same" if asked is None or value_text(name, got) == value_text(name, asked) else "other"
+def _unlike(name: str, asked: Scalar | None, got: Scalar) -> tuple[bool, str]:
+    """Return whether a value is not what was asked, and how; a larger KV cache is only told."""
+    if asked is None or value_text(name, got) == value_text(name, asked):
+        return False, ""
+    if not _is_number(asked) or not _is_number(got):
+        return True, "not what was asked"
+    if got < asked:
+        return True, "less than asked"
+    if name != _KV_CACHE:
+        return True, "more than asked"
+    above = got / asked - 1
+    return False, f"{100 * above:.0f} % more" if above > MORE_SHARE else ""
 
 
 def value_text(name: str, value: Scalar) -> str:

@@ -31,13 +31,6 @@ _LEDGER = (
     f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
     "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
 )
-_STATES = {
-    "same": "",
-    "less": "✕ less than asked",
-    "more": "✕ more than asked",
-    "other": "✕ not what was asked",
-    "untold": "✕ could not be told",
-}
 _PROMPTS = {"user": "prompt of one user message", "system": "the same with a system message",
             "turns": "prompt of three messages"}  # fmt: skip
 _OPEN_TOPICS = ("traffic", "machine", "devices")
@@ -86,7 +79,7 @@ def fairness_part(run: Run) -> Html | None:
     terms = [
         [
             join([row.term.title, *([uneven] if row.is_uneven else [])]),
-            *(macro("entry", entry, notes, _STATES) for entry in row.entries.values()),
+            *(macro("entry", entry, notes) for entry in row.entries.values()),
         ]
         for row in ledger
     ]

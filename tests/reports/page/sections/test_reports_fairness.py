@@ -54,43 +54,30 @@ def entry(path, name, *got, unmatched=None, **terms) -> Entry:
 
 
 @pytest.mark.parametrize(
-    ("got", "state", "share"),
+    ("name", "got", "said", "is_off"),
     [
-        (8191, "less", None),
-        (8192, "same", None),
-        (9011, "same", None),  # 8,192 and 10 % of it are 9,011.2
-        (9012, "more", 9012 / 8192 - 1),
-        (16384, "more", 1.0),
+        ("kv_cache_tokens", 8191, "less than asked", True),
+        ("kv_cache_tokens", 8192, "", False),
+        ("kv_cache_tokens", 9011, "", False),  # 8,192 and 10 % of it are 9,011.2
+        ("kv_cache_tokens", 9012, "10 % more", False),
+        ("kv_cache_tokens", 16384, "100 % more", False),
+        ("context_length", 2048, "", False),
+        ("context_length", 1024, "less than asked", True),
+        ("context_length", 4096, "more than asked", True),
+        ("prefix_cache", True, "", False),
+        ("prefix_cache", False, "not what was asked", True),
+        ("concurrent_sequences", 1, "less than asked", True),
     ],
 )
-def test_a_kv_cache_is_less_the_same_or_more(tmp_path, got, state, share):
-    found = entry(tmp_path, "kv_cache_tokens", got)
-    assert found.state == state
-    assert found.share_above == (pytest.approx(share) if share else None)
-    assert (found.is_off, found.share_above is not None) == (state == "less", state == "more")
-
-
-@pytest.mark.parametrize(
-    ("name", "got", "state"),
-    [
-        ("context_length", 2048, "same"),
-        ("context_length", 1024, "less"),
-        ("context_length", 4096, "more"),
-        ("prefix_cache", True, "same"),
-        ("prefix_cache", False, "other"),
-        ("concurrent_sequences", 1, "less"),
-    ],
-)
-def test_any_other_difference_is_off(tmp_path, name, got, state):
+def test_a_term_is_off_unless_it_is_the_same_or_a_larger_kv_cache(tmp_path, name, got, said, is_off):
     found = entry(tmp_path, name, got)
-    assert found.state == state
-    assert found.is_off is (state != "same")
+    assert (found.said, found.is_off) == (said, is_off)
 
 
 @pytest.mark.parametrize("got", ["bfloat16", "torch.bfloat16", "bf16", "BF16"])
 def test_a_dtype_is_the_same_under_its_other_names(tmp_path, got):
     found = entry(tmp_path, "dtype", got, dtype="bfloat16")
-    assert (found.state, found.got_text) == ("same", "bfloat16")
+    assert (found.said, found.got_text) == ("", "bfloat16")
     assert entry(tmp_path / "other", "dtype", "float16", dtype="bfloat16").is_off
 
 
@@ -116,12 +103,12 @@ def test_a_chat_template_that_comes_with_the_model_has_one_name(tmp_path, got):
 
 def test_what_a_server_does_not_say_is_not_said_to_differ(tmp_path):
     found = entry(tmp_path, "prefix_cache", None)
-    assert (found.state, found.got_text, found.is_off) == ("same", "not said", False)
+    assert (found.said, found.got_text, found.is_off) == ("", "not said", False)
 
 
 def test_what_an_engine_cannot_be_told_is_red_with_its_clause(tmp_path):
     found = entry(tmp_path, "prefix_cache", None, unmatched={"prefix_cache": "it keeps none"})
-    assert (found.state, found.is_off, found.clause) == ("untold", True, "it keeps none")
+    assert (found.said, found.is_off, found.clause) == ("could not be told", True, "it keeps none")
 
 
 def test_what_means_nothing_without_a_model_is_not_red(tmp_path):
@@ -137,22 +124,22 @@ def test_what_means_nothing_without_a_model_is_not_red(tmp_path):
 
 def test_what_it_could_not_be_told_and_is_the_same_is_not_red(tmp_path):
     found = entry(tmp_path, "kv_cache_tokens", 8192, unmatched={"kv_cache_tokens": "set in bytes"})
-    assert (found.state, found.is_off, found.clause) == ("same", False, "set in bytes")
+    assert (found.said, found.is_off, found.clause) == ("", False, "set in bytes")
 
 
 def test_repeats_that_disagree_are_shown_and_the_worst_counts(tmp_path):
     found = entry(tmp_path, "kv_cache_tokens", 8192, 8000, 8192)
     assert found.got_text == "8,192 (start 1, 3), 8,000 (start 2)"
-    assert found.state == "less"
+    assert found.said == "less than asked"
 
 
 def test_terms_that_were_not_asked_for_are_said_to_be(tmp_path):
     assert entry(tmp_path / "matched", "graphs", True).asked_text == "not asked"
     bare = dict.fromkeys(("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache"))
     stock = entry(tmp_path / "stock", "context_length", 32768, fairness="stock", **bare)
-    assert (stock.asked_text, stock.got_text, stock.state) == ("its own default", "32,768", "same")
+    assert (stock.asked_text, stock.got_text, stock.said) == ("not asked", "32,768", "")
     attached = entry(tmp_path / "attached", "context_length", 4096, base_url="http://127.0.0.1:1/v1")
-    assert (attached.asked_text, attached.state) == ("as it was started", "same")
+    assert (attached.asked_text, attached.said) == ("not asked", "")
 
 
 def test_a_row_of_which_nothing_is_asked_or_said_is_left_out(tmp_path):
