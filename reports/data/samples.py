@@ -123,19 +123,16 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
 class DeviceWindows:
     """What devices did in some cells' windows; None is what no device told.
 
-    Means are over a window's samples, then over devices, then over starts; `power_w` is of all devices of a
-    start together. `throttled_share` of the samples, for `throttled_by`. `ecc_errors` that were new.
+    Means are over a window's samples, then over devices, then over starts. `throttled_share` of the samples,
+    for `throttled_by`.
     """
 
     utilization_pct: float | None
-    power_w: float | None
     temperature_c: float | None
     sm_clock_mhz: float | None
     throttled_share: float | None
     throttled_by: tuple[str, ...]
-    ecc_errors: int | None
     samples: int
-    starts: int
 
 
 def device_windows(run: Run, cells: Sequence[Cell]) -> DeviceWindows | None:
@@ -145,24 +142,17 @@ def device_windows(run: Run, cells: Sequence[Cell]) -> DeviceWindows | None:
     if not windows:
         return None
     every = pd.concat(windows).astype({"start": int}).astype(float).sort_values("t_ns", kind="stable")
-    by_device = every.groupby(["start", "device"])
-    means = by_device[["utilization_pct", "sm_clock_mhz", "power_w"]].mean()
+    means = every.groupby(["start", "device"])[["utilization_pct", "sm_clock_mhz"]].mean()
     shares = means.groupby(level="start").mean().mean()
-    # Of a start's power nothing is known where one of its devices does not tell.
-    power_w = means["power_w"].groupby(level="start").agg(lambda watts: watts.sum(skipna=False)).mean()
     masks = every["throttle_reasons"].dropna().astype(int)
     names = {mask: throttle_names(mask) for mask in masks.unique().tolist()}
-    errors = by_device["ecc_errors"].agg(["first", "last"]).dropna()
     return DeviceWindows(
         utilization_pct=_known(shares["utilization_pct"]),
-        power_w=_known(power_w),
         temperature_c=_known(every["temperature_c"].max()),
         sm_clock_mhz=_known(shares["sm_clock_mhz"]),
         throttled_share=_known(masks.map(lambda mask: bool(names[mask])).mean()),
         throttled_by=tuple(dict.fromkeys(name for each in names.values() for name in each)),
-        ecc_errors=int((errors["last"] - errors["first"]).clip(lower=0).sum()) if len(errors) else None,
         samples=len(every),
-        starts=len(windows),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from reports.data.run import Run
 from reports.page.drawing.charts import Section
 from reports.page.markup import paragraph
-from reports.page.sections import energy, latency, memory, served, side_by_side, throughput, why
+from reports.page.sections import energy, latency, memory, side_by_side, throughput, why
 from reports.page.trust import trust
 
 Maker = Callable[[Run], Section]
@@ -24,7 +24,7 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
     "memory": ("Memory", {"memory-held": memory.held, "memory-over-time": memory.course}),
     "quality": ("Quality", {"kept": _quality}),
     "cost": ("Cost", {"energy": energy.section}),
-    "why": ("Why", {"bounds": why.bounds, "decode": why.decode, "served": served.section}),
+    "why": ("Why", {"bounds": why.bounds, "decode": why.decode, "told": why.told}),
     "trust": ("Trust", {"distrust": trust.checks, "grounds": trust.grounds, "rerun": trust.rerun}),
 }
 # Where the heading says more than the bar has room for.

@@ -1,4 +1,4 @@
-"""Why: what bounded each load point, and what decode reads each second (served.py: what servers told)."""
+"""Why: what bounded each load, what decode reads each second, and what servers and their machine told."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,30 +6,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from harness.contracts import ServerTerm
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.data.samples import read_roof
-from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
+from reports.data.samples import (
+    DeviceWindows,
+    device_windows,
+    foreign_share,
+    group_cores,
+    mean_gauge,
+    never_told,
+    pooled,
+    read_roof,
+    total,
+)
+from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean, mean_size
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
-from reports.measures.written import NOTHING, number
+from reports.measures.written import NOTHING, number, several
 from reports.page.drawing.axes import significant
-from reports.page.drawing.charts import (
-    Block,
-    Chart,
-    Part,
-    Section,
-    Table,
-    about,
-    axis,
-    label,
-    line,
-)
+from reports.page.drawing.charts import Block, Chart, Part, Section, Table, about, axis, label, line
 from reports.page.drawing.kinds import Limit, across
-from reports.page.listed import Columns, Shown, below, filled
+from reports.page.listed import Columns, Shown, below, filled, tabled
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Head, Of, tag
+from reports.page.markup import Head, Of, paragraph, tag
 from reports.words.verdict_words import capital
 
 _CLAIM = (
@@ -47,7 +48,28 @@ _BOUNDS = "What bounded each load"
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
 _TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
 _LIMITS = {"client", "kv_cache", "slots", "compute"}
+_TOLD = (
+    "Means in the windows over starts, and the highest sample. By each server's own page of metrics, asked "
+    "once a second: requests, KV cache, prompt tokens found in the cache, preemptions of all starts, time "
+    "from arrival to the start of work. By the system: cores that the server kept busy, the share of the "
+    "processor that neither it nor the client used, samples in which a device's clocks were held down."
+)
+_TERMS: dict[ServerTerm, str] = {
+    "running": "running requests",
+    "waiting": "waiting requests",
+    "kv_cache_usage_share": "KV cache %",
+    "prefix_hit_tokens": "prefix hits %",
+    "preemptions": "preemptions",
+    "queue_s": "queue ms",
+}
+_SCALES: dict[ServerTerm, float] = {"kv_cache_usage_share": 100, "prefix_hit_tokens": 100, "queue_s": 1000}
+_PER: dict[ServerTerm, ServerTerm] = {
+    "prefix_hit_tokens": "prefix_query_tokens",
+    "queue_s": "queued_requests",
+}
+_OF_DEVICE = {"utilization_pct": "device %", "temperature_c": "hottest °C", "sm_clock_mhz": "SM clock MHz"}
 _Found = Sequence[tuple[Group, Bound]]
+_Told = tuple[Group, DeviceWindows | None]
 
 
 def bounds(run: Run) -> Section:
@@ -189,3 +211,66 @@ def _trace(look: Look, found: Sequence[_Decode]) -> dict[str, Any]:
         hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.3~g} GB/s<extra></extra>",
     )
     return about(trace, Of(look.label), points=[Of(load=each.group.load) for each in found])
+
+
+# --- what was told ---------------------------------------------------------------------------------
+
+
+def told(run: Run) -> Section:
+    """Return what servers and their machine told in the windows, by load, and what servers did not tell."""
+    rows = [(group, device_windows(run, group.counted)) for group in run.groups if group.counted]
+    columns: Columns[_Told] = {
+        "deployment": lambda row: row[0].deployment,
+        "load": lambda row: row[0].load,
+        **{title: partial(_term, run, term) for term, title in _TERMS.items()},
+        "cores used": lambda row: number(mean(group_cores(run, row[0]))),
+        "others' CPU %": lambda row: number(mean(_foreign_pct(run, row[0])), 0),
+        **{title: partial(_of_device, name) for name, title in _OF_DEVICE.items()},
+        "throttled %": lambda row: _throttled(row[1]),
+        "samples": lambda row: below(
+            f"{sum(len(run.window_samples(run.server, cell)) for cell in row[0].counted):,}",
+            f"of devices {row[1].samples:,}" if row[1] else "",
+        ),
+        "starts": lambda row: str(len(row[0].counted)),
+    }
+    table = tabled("By load", columns, rows, lambda row: Of(row[0].deployment, row[0].load))
+    said = [*filter(None, (_untold(run, name) for name in run.deployments))] if run.server is not None else []
+    note = [paragraph(f"Not told: {'; '.join(said)}.")] if said else []
+    return Section("What servers and their machine told", _TOLD, [table, *note] if rows else [])
+
+
+def _term(run: Run, term: ServerTerm, row: _Told) -> Shown:
+    """Return what grew, what grew per request or token, or a gauge's mean and peak."""
+    scale = _SCALES.get(term, 1.0)
+    if term == "preemptions":
+        return number(total(run, row[0], term), 0)
+    if term in _PER:
+        rate = pooled(run, row[0], term, _PER[term])
+        return number(None if rate is None else scale * rate)
+    found = mean_gauge(run, row[0], term)
+    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
+
+
+def _foreign_pct(run: Run, group: Group) -> list[float]:
+    shares = [foreign_share(run, cell) for cell in group.counted]
+    return [100 * max(share, 0.0) for share in shares if share is not None]
+
+
+def _of_device(name: str, row: _Told) -> str:
+    return number(getattr(row[1], name, None), 0)
+
+
+def _throttled(seen: DeviceWindows | None) -> Shown:
+    if seen is None or seen.throttled_share is None:
+        return NOTHING
+    return below(number(100 * seen.throttled_share, 0), *seen.throttled_by)
+
+
+def _untold(run: Run, name: str) -> str:
+    """Return which of a deployment's metrics were never told, and why its page was not read."""
+    records = run.starts_of(name)
+    missing = [_TERMS[term] for term in never_told(run, [r.name for r in records]) if term in _TERMS]
+    unread = [why for record in records if (why := record.memory_notes.get("server samples"))]
+    what = "all" if len(missing) == len(_TERMS) else ", ".join(missing) or "nothing at times"
+    why = f" ({several(unread, '; ')})" if unread else ""
+    return f"{name}: {what}{why}" if missing or unread else ""

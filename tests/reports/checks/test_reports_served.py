@@ -42,7 +42,7 @@ from reports.data.samples import (
     total,
 )
 from reports.page.markup import Html
-from reports.page.sections import served
+from reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
@@ -206,13 +206,13 @@ def two_engines(path: Path) -> Run:
 
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
-    made = served.section(two_engines(tmp_path))
+    made = why.told(two_engines(tmp_path))
     text = plain(made.body)
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
-    assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 75.0 100.0 8 1" in text
-    assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – 75.0 – 8 1" in text
+    assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 100.0 8 1" in text
+    assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – – 8 1" in text
     assert "Not told: vllm bf16: nothing at times (9 of 9 were not read" in text
-    assert "; llama_cpp bf16: KV-cache usage, preemptions, time in the queue (9 of 9" in text
+    assert "; llama_cpp bf16: KV cache %, preemptions, queue ms (9 of 9" in text
     assert (
         "; transformers bf16: all (9 of 9 were not read (the last: /metrics answers HTTP 404; no more))."
         in text
@@ -227,6 +227,6 @@ def plain(body: Html) -> str:
 def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     assert run.server is None
-    assert "Servers, by load" not in plain(served.section(run).body)
+    assert "running requests" not in plain(why.told(run).body)
     assert server_counts_differ(run) is None
     assert never_told(run, [run.start_records[0].name]) == list(TERMS)

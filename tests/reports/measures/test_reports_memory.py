@@ -26,7 +26,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.data.run import Run
 from reports.data.samples import device_windows
-from reports.page.sections import memory, served
+from reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S
 # Ten seconds after the spawn the load begins; its window is from 12 to 20 s.
@@ -69,7 +69,7 @@ def text_of(run: Run) -> str:
 
 
 def served_text(run: Run) -> str:
-    return plain(served.section(run).body.text)
+    return plain(why.told(run).body.text)
 
 
 def plain(markup: str) -> str:
@@ -108,28 +108,19 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
         temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device,
         sm_clock_mhz=lambda at_s, device: 1500 + 100 * device,
         throttle_reasons=lambda at_s, device: 0x04 if at_s < 14 else 0x01,
-        ecc_errors=lambda at_s, device: 3 * device + (at_s >= 15),
     )
     run = run_of(tmp_path, ({}, {}), samples)
     seen = device_windows(run, run.groups[0].counted)
     assert seen is not None
-    assert (seen.utilization_pct, seen.power_w, seen.sm_clock_mhz) == (80.0, 600.0, 1550.0)
+    assert (seen.utilization_pct, seen.sm_clock_mhz) == (80.0, 1550.0)
     assert seen.temperature_c == 80.0  # at 19 s; what was before the window does not count
     assert (seen.throttled_share, seen.throttled_by) == (0.25, ("power cap",))
-    assert seen.ecc_errors == 2
-    assert (seen.samples, seen.starts) == (2 * len(WINDOW_S), 1)
+    assert seen.samples == 2 * len(WINDOW_S)
     text = served_text(run)
-    assert "llama_cpp bf16 1 user 80 600 80 1,550 2 25 power cap 16 1" in text
+    assert "llama_cpp bf16 1 user 80 80 1,550 25 power cap 0 of devices 16 1" in text
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
-    text = served_text(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None, power_w=None)))
-    assert "deployment load utilization % hottest °C device samples starts" in text
-    assert "llama_cpp bf16 1 user 80 60 16 1" in text
-
-
-def test_power_of_which_one_device_is_not_known_is_none(tmp_path: Path) -> None:
-    run = run_of(tmp_path, ({}, {}), sampled(power_w=lambda at_s, device: None if device else 300.0))
-    seen = device_windows(run, run.groups[0].counted)
-    assert seen is not None
-    assert seen.power_w is None
+    text = served_text(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None)))
+    assert "deployment load device % hottest °C samples starts" in text
+    assert "llama_cpp bf16 1 user 80 60 0 of devices 16 1" in text

@@ -34,7 +34,6 @@ from page_data import charts_of, unpacked
 
 from harness.contracts import Load, Plan
 from harness.errors import UserError
-from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
 from reports.page.drawing.axes import POINTS_AT_MOST, downsample
@@ -310,22 +309,6 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     page = write_report(made.path).read_text(encoding="utf-8")
     # tokens, 2 per chunk; p50 of the send lag; loop and stamp lag; 1 s of 10.5 s; none re-sent or lost
     assert "1 user 50.0 10.0 5.00 2.00 1.00 – 0.50 0.10 9.52 0 / 0" in plain(part_of(page, "own-error"))
-
-
-def test_power_and_utilization_are_means_over_the_windows(tmp_path):
-    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
-    start = open_run(made.path).record.plan.starts[0]
-    samples = [
-        DeviceSample(at, device, GIB, GIB, busy, 10, power_w, None, 40, 1000)
-        for at, busy, power_w in ((T0 - S, 0, 900.0), (T0 + S, 40, 100.0), (T0 + 2 * S, 60, 150.0))
-        for device in (0, 1)
-    ]
-    store.write_samples(made.path / "starts" / start.name / "device.parquet", samples)
-    text = plain(write_report(made.path).read_text(encoding="utf-8"))
-    # the sample before the window is left out; two devices: 250 W together
-    # and 40 degrees, 1000 MHz; nothing of throttling was told
-    assert "utilization % power W hottest °C SM clock MHz device samples cores used starts" in text
-    assert "llama_cpp fp16 1 user 50 250 40 1,000 4" in text
 
 
 def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
