@@ -64,9 +64,8 @@ def report(
     """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
     pictures need an installed Chromium, Chrome or Edge."""
     from reports import open_run
-    from reports.outputs.asked import asked
     from reports.outputs.pictures import NO_CHARTS, charts_of
-    from reports.outputs.writing import write_output
+    from reports.outputs.writing import asked, write_output
 
     given = (format_, as_json, output, table, chart, theme, width, height)
     if charts:

@@ -22,7 +22,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
 
     What is missing or infinite is None.
     """
-    record, cells = run.record, run.planned_cells
+    record = run.record
     about = {
         "id": record.run_id,
         "created": record.created_at,
@@ -31,7 +31,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
         "question": question(run),
         "device": device(run),
         "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
-        "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
+        "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
         "deployments": list(run.deployments),
         "baselines": dict(comparisons_of(run).baselines),
         "margin": record.compare.margin_share,
@@ -47,24 +47,16 @@ def to_builtins(run: Run) -> dict[str, Any]:
         "basis": basis(run) or None,
         "marks": [each.check for each in findings_of(run) if each.marks],
     }
-    tables = {name: frame.to_dict("records") for name, frame in tables_of(run).items()}
-    whole = _plain({"format": FORMAT, "run": about, "answer": answer, "tables": tables})
-    assert isinstance(whole, dict)
-    return whole
+    tables = {name: _rows(frame) for name, frame in tables_of(run).items()}
+    return {"format": FORMAT, "run": about, "answer": answer, "tables": tables}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
+    rows = found.where(found.notna(), None).to_numpy().tolist()
+    return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]
 
 
 def json_text(run: Run) -> str:
     """Return the same as text, one line per entry."""
     return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of any type as one that JSON knows."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or value is pd.NA:
-        return None
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

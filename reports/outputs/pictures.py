@@ -1,26 +1,49 @@
 """Charts of a run as PNG and SVG files that stand alone: title, names of the lines and note inside.
 
-The page draws them as it always does, in a Chromium without a window; picture.js puts a frame around.
+The page draws them as it always does, in an installed Chromium without a window; reports/page/picture.js puts
+a frame around them. No port is opened and no address asked for.
 """
 
 import base64
 import difflib
+import html
 import json
-from collections.abc import Iterator, Sequence
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
 
-from harness.errors import UserError
+from harness.errors import BenchError, MissingError, UserError
 from reports.data.run import Run
-from reports.outputs.asked import ALL, Format, Theme
-from reports.outputs.chromium import blank_page
-from reports.page.document import document
+from reports.page.document import REPORT, document
 from reports.page.drawing.charts import Chart, figure
-from reports.page.markup import Html
+from reports.page.markup import join, packed_json, tag
 from reports.page.sections import SECTIONS, sections_of
 from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
+ALL = "all"
+VARIABLE = "BENCH_CHROMIUM"
+_APPLICATIONS = "/Applications/{0}.app/Contents/MacOS/{0}"
+_PROGRAMS = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
+    "msedge", *map(_APPLICATIONS.format, ("Google Chrome", "Chromium", "Microsoft Edge")),
+)  # fmt: skip
+_FLAGS = (
+    "--headless", "--dump-dom", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--no-default-browser-check", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--disable-extensions", "--disable-breakpad", "--disable-crash-reporter",
+    "--disable-dev-shm-usage", "--force-color-profile=srgb", "--force-device-scale-factor=1",
+)  # fmt: skip
+# As Chromium numbers them (third_party/blink/public/mojom/css/preferred_color_scheme.mojom).
+_SCHEMES = {"dark": 0, "light": 1}
 # Pixels of a PNG for each of CSS.
 SCALE = 2
 # Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
@@ -62,46 +85,84 @@ def chosen(run: Run, name: str) -> list[Placed]:
 def pictures(
     run: Run,
     charts: Sequence[Placed],
-    format_: Format,
-    theme: Theme = "light",
+    format_: str,
+    theme: Literal["light", "dark"] = "light",
     width_px: int = 900,
     height_px: int | None = None,
-) -> Iterator[tuple[str, bytes]]:
-    """Yield each chart's id with its file's contents. `height_px`: None is as the chart's on the page wants.
+) -> dict[str, bytes]:
+    """Return the contents of a PNG or SVG by each chart's id. `height_px`: None is the chart's own.
 
-    Raises MissingError without a Chromium, BenchError where it fails.
+    Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
     """
-    script = resources.files("reports.outputs").joinpath("picture.js").read_text(encoding="utf-8")
+    drawn = [each.chart for each in charts]
     size = {"format": format_, "width": width_px, "height": height_px or 0, "scale": SCALE}
-    with blank_page(_BEGIN_S + _EACH_S * len(charts)) as page:
-        screen = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        page.ask("Emulation.setDeviceMetricsOverride", **screen)
-        page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        frame = page.ask("Page.getFrameTree")["frameTree"]["frame"]["id"]
-        whole = _document(run, [each.chart for each in charts], width_px)
-        page.ask("Page.setDocumentContent", frameId=frame, html=whole)
-        for each in charts:
-            chart = each.chart
-            said = {
-                "id": chart.id,
-                "title": chart.title,
-                "quantity": chart.what if chart.finding else "",
-                "note": chart.note,
-            }
-            wanted = {**said, "foot": _foot(run, each), **size}
-            drawn: str = page.evaluate(f"({script.strip()})({json.dumps(wanted)})")
-            yield chart.id, base64.b64decode(drawn) if format_ == "png" else drawn.encode()
+    wanted = packed_json("pictures", {**size, "charts": [_words(run, each) for each in charts]})
+    # Each chart is as wide as its picture, without the frame's margins.
+    body = join([tag("div", *map(figure, drawn), style=f"width:{width_px - 32}px"), wanted])
+    styles, scripts = REPORT
+    page = document(question(run), body, drawn, (styles, (*scripts, "picture.js")))
+    more = (f"--window-size={width_px},900", f"--blink-settings=preferredColorScheme={_SCHEMES[theme]}")
+    found = _drawn(page, more, _BEGIN_S + _EACH_S * len(charts))
+    if isinstance(found, str):
+        raise BenchError(f"the chart could not be drawn: {found}")
+    files = [base64.b64decode(each) if format_ == "png" else each.encode() for each in found]
+    return dict(zip((chart.id for chart in drawn), files, strict=True))
 
 
-def _document(run: Run, charts: Sequence[Chart], width_px: int) -> str:
-    """Return a page of these charts alone, each as wide as its picture."""
-    figures = "".join(figure(chart).text for chart in charts)
-    return document(question(run), Html(f'<div style="width:{width_px - 32}px">{figures}</div>'), charts)
-
-
-def _foot(run: Run, placed: Placed) -> str:
-    """Say where it is from, since a picture goes its own way."""
-    of, title = placed.chart.of, placed.chart.title
-    about = [each for each in (of.deployment, of.load) if each and each not in title]
+def _words(run: Run, placed: Placed) -> dict[str, str]:
+    """Return what stands around a chart, also where it is from, since a picture goes its own way."""
+    chart = placed.chart
+    about = [each for each in (chart.of.deployment, chart.of.load) if each and each not in chart.title]
     made = f"run {run.record.run_id}, {run.record.created_at[:10]}"
-    return " · ".join([placed.section, *about, question(run), made])
+    return {
+        "id": chart.id,
+        "title": chart.title,
+        "quantity": chart.what if chart.finding else "",
+        "note": chart.note,
+        "foot": " · ".join([placed.section, *about, question(run), made]),
+    }
+
+
+# --- Chromium --------------------------------------------------------------------------------------
+
+
+def program() -> str:
+    """Return the path of a Chromium. Raises MissingError where there is none."""
+    named = os.environ.get(VARIABLE)
+    for name in [named] if named else _PROGRAMS:
+        if found := shutil.which(name):
+            return found
+    if named:
+        raise MissingError(f"{VARIABLE}={named}: no such program")
+    raise MissingError(
+        "pictures need an installed Chromium, Chrome or Edge on PATH (Debian: apt install chromium), or its "
+        f"path in {VARIABLE}"
+    )
+
+
+def _drawn(page: str, flags: Sequence[str], limit_s: float) -> Any:
+    """Return what the page's text says when it has loaded; nothing that was started is left behind."""
+    path = program()
+    # Chromium has no sandbox for root, and does not start with one.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="bench-chromium-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "page.html"
+        file.write_text(page, encoding="utf-8")
+        argv = [path, *_FLAGS, *flags, *sandbox, f"--user-data-dir={folder}/profile", file.as_uri()]
+        silent = subprocess.DEVNULL
+        with subprocess.Popen(
+            argv, stdin=silent, stdout=subprocess.PIPE, stderr=silent, process_group=0
+        ) as process:
+            try:
+                text = process.communicate(timeout=limit_s)[0].decode()
+            except subprocess.TimeoutExpired as late:
+                raise BenchError(f"{path} did not answer in time") from late
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    said = re.search("<pre>(.*)</pre>", text, re.DOTALL)
+    if said is None:
+        raise MissingError(
+            f"{path} ended before it had drawn; give the path of another Chromium in {VARIABLE}"
+        )
+    return json.loads(html.unescape(said[1]))

@@ -1,77 +1,50 @@
-"""A run's numbers as tidy frames: what the page shows, in stored units. Their columns: TABLES.
+"""A run's numbers as tidy frames: what the page shows, in stored units. Their columns: columns.TABLES.
 
 Computes no statistic of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from reports.checks.examine import findings_of, marks_between, marks_of, marks_of_answer, marks_of_capacity
-from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
-from reports.measures.over_starts import Aggregate, aggregate, cells_frame, has_interval, starts_frame
+from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.values import values_of
 from reports.outputs.columns import framed
 from reports.stats.family import STARTS_NEEDED, Verdict
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.picks import Pick, picks_of
+from reports.verdicts.picks import picks_of
 from reports.verdicts.searches import Capacity, capacities_of, slo_metrics
-from reports.verdicts.standings import slo_rows
+from reports.verdicts.standings import Row, Standing, slo_rows
 from reports.words.verdict_words import word_of
+
+_Rows = Iterator[dict[str, Any]]
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
-    """Every table of reports.TABLES by its name, also where it has no rows.
+    """Return every table of reports.TABLES by its name, also where it has no rows.
 
     Seconds, bytes, shares and tokens as stored; a missing number is NaN or <NA>, with `why` beside it.
     Requests are not among them: run.requests has a row for each.
     """
-    return {
-        "values": framed("values", _values(run)),
-        "verdicts": framed("verdicts", _verdicts(run)),
-        "standings": framed("standings", _standings(run)),
-        "objectives": framed("objectives", _objectives(run)),
-        "picks": framed("picks", map(_pick, picks_of(run))),
-        "capacities": framed("capacities", (_capacity(run, each) for each in capacities_of(run))),
-        "brackets": framed("brackets", _brackets(run)),
-        "cells": framed("cells", cells_frame(run)),
-        "starts": framed("starts", starts_frame(run)),
-        "findings": framed("findings", _findings(run)),
-        "skips": framed("skips", ({"what": s.what, "reason": s.reason} for s in run.record.plan.skips)),
+    standings = [(row, each) for row in slo_rows(run) for each in row.standings]
+    rows: Mapping[str, Iterable[dict[str, Any]] | pd.DataFrame] = {
+        "values": _values(run),
+        "verdicts": _verdicts(run),
+        "standings": _standings(run, standings),
+        "objectives": _objectives(standings),
+        "picks": _picks(run),
+        "capacities": (_capacity(run, each) for each in capacities_of(run)),
+        "brackets": _brackets(run),
+        "cells": cells_frame(run),
+        "starts": starts_frame(run),
+        "findings": _findings(run),
+        "skips": (_of(each, "what reason") for each in run.record.plan.skips),
     }
-
-
-# --- values ----------------------------------------------------------------------------------------
-
-
-def _values(run: Run) -> Iterator[dict[str, Any]]:
-    have = {name for values in values_of(run).values() for name in values}
-    names = [name for name in value_names() if name in have or not have]
-    for group in run.groups:
-        yield from (_value(run, group, name, aggregate(run, group, name)) for name in names)
-
-
-def _value(run: Run, group: Group, name: str, found: Aggregate) -> dict[str, Any]:
-    metric, price = metric_of(name), run.record.price.currency if run.record.price else None
-    return {
-        **_of(group, "deployment engine model quantization scenario load family level"),
-        "metric": name,
-        "unit": price if metric.unit == "price.currency" else metric.unit,
-        "better": metric.better,
-        "value": found.mean,
-        **_ends(found.interval if has_interval(found) else None),
-        "least": found.low,
-        "most": found.high,
-        "starts": found.k,
-        "n": found.n,
-        "requests": found.requests,
-        "why": None if found.mean is not None else found.why or "no cell was measured",
-        "pooled": found.pooled.value if found.pooled else None,
-        "marks": _ids(marks_of(run, group, name)) if found.mean is not None else None,
-    }
+    return {name: framed(name, each) for name, each in rows.items()}
 
 
 def _of(thing: Any, names: str) -> dict[str, Any]:
@@ -89,72 +62,100 @@ def _ids(found: Iterable[Any]) -> str | None:
     return " ".join(dict.fromkeys(each.check for each in found)) or None
 
 
-# --- verdicts --------------------------------------------------------------------------------------
-
-
-def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
-    groups = {group.key: group for group in run.groups}
-    for row in comparisons_of(run).rows:
-        a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
-        yield {
-            **_of(row, "scenario load metric a b"),
-            "verdict": word_of(row.metric, row.verdict, run.record.compare.margin_share),
-            "family": comparisons_of(run).family,
-            "marks": _ids(marks_between(run, a, b, row.metric)) if row.verdict.kind != "none" else None,
-            **_said(row.verdict),
-        }
-
-
-def _said(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict's columns; where nothing is said there is no ratio either."""
-    told = _of(verdict, "ratio low high confidence") if verdict.kind != "none" else {}
-    return {"is_ratio": verdict.is_log, "blocks": verdict.k, **_of(verdict, "kind why"), **told}
-
-
-# --- the SLO ---------------------------------------------------------------------------------------
-
-
-def _standings(run: Run) -> Iterator[dict[str, Any]]:
-    for row in slo_rows(run):
-        for each in row.standings:
-            cells = {cell.number for cell in each.group.counted} if each.group else set()
+def _values(run: Run) -> _Rows:
+    have = {name for values in values_of(run).values() for name in values}
+    price = run.record.price.currency if run.record.price else None
+    for group in run.groups:
+        for name in value_names():
+            if have and name not in have:
+                continue
+            found, metric = aggregate(run, group, name), metric_of(name)
+            is_there = found.mean is not None
             yield {
-                **_of(row, "scenario load model"),
-                "deployment": each.label,
-                "state": each.state,
-                "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
-                "marks": _ids(marks_of_answer(run, cells, slo_metrics(run))),
+                **_of(group, "deployment engine model quantization scenario load family level"),
+                "metric": name,
+                "unit": price if metric.unit == "price.currency" else metric.unit,
+                "better": metric.better,
+                "value": found.mean,
+                **_ends(found.interval if has_interval(found) else None),
+                "least": found.low,
+                "most": found.high,
+                "starts": found.k,
+                **_of(found, "n requests"),
+                "why": None if is_there else found.why or "no cell was measured",
+                "pooled": found.pooled.value if found.pooled else None,
+                "marks": _ids(marks_of(run, group, name)) if is_there else None,
             }
 
 
-def _objectives(run: Run) -> Iterator[dict[str, Any]]:
-    for row in slo_rows(run):
-        for each in row.standings:
-            for found in each.judged.attained if each.judged else ():
-                yield {
-                    **_of(row, "scenario load"),
-                    "deployment": each.label,
-                    "objective": found.objective.name,
-                    "limit_s": found.objective.limit_s,
-                    "asked": found.objective.share,
-                    **_of(found, "share met n"),
-                    **_ends(found.interval),
-                    "state": found.verdict,
-                }
+# --- verdicts --------------------------------------------------------------------------------------
 
 
-def _pick(pick: Pick) -> dict[str, Any]:
-    value = pick.value
+def _verdicts(run: Run) -> _Rows:
+    groups = {group.key: group for group in run.groups}
+    for row in comparisons_of(run).rows:
+        a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
+        marks = marks_between(run, a, b, row.metric) if row.verdict.kind != "none" else ()
+        yield {
+            **_of(row, "scenario load metric a b"),
+            **_said(run, row.metric, row.verdict),
+            "family": comparisons_of(run).family,
+            "marks": _ids(marks),
+        }
+
+
+def _said(run: Run, metric: str, verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict's columns; where nothing is said there is no ratio either."""
+    told = _of(verdict, "ratio low high confidence") if verdict.kind != "none" else {}
+    word = word_of(metric, verdict, run.record.compare.margin_share)
     return {
-        **_of(pick, "scenario model load respect metric next is_proven why"),
-        "deployment": pick.best,
-        "value": value.mean,
-        **_ends(value.interval if value.k >= STARTS_NEEDED else None),
-        "ties": "; ".join(pick.ties) or None,
+        **_of(verdict, "kind why"),
+        "verdict": word,
+        "is_ratio": verdict.is_log,
+        "blocks": verdict.k,
+        **told,
     }
 
 
-# --- a search --------------------------------------------------------------------------------------
+# --- the SLO, and a search -------------------------------------------------------------------------
+
+
+def _standings(run: Run, standings: list[tuple[Row, Standing]]) -> _Rows:
+    for row, each in standings:
+        cells = {cell.number for cell in each.group.counted} if each.group else set()
+        yield {
+            **_of(row, "scenario load model"),
+            "deployment": each.label,
+            "state": each.state,
+            "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
+            "marks": _ids(marks_of_answer(run, cells, slo_metrics(run))),
+        }
+
+
+def _objectives(standings: list[tuple[Row, Standing]]) -> _Rows:
+    for row, each in standings:
+        for found in each.judged.attained if each.judged else ():
+            yield {
+                **_of(row, "scenario load"),
+                "deployment": each.label,
+                "objective": found.objective.name,
+                "limit_s": found.objective.limit_s,
+                "asked": found.objective.share,
+                **_of(found, "share met n"),
+                **_ends(found.interval),
+                "state": found.verdict,
+            }
+
+
+def _picks(run: Run) -> _Rows:
+    for each in picks_of(run):
+        yield {
+            **_of(each, "scenario model load respect metric next is_proven why"),
+            "deployment": each.best,
+            "value": each.value.mean,
+            **_ends(each.value.interval if each.value.k >= STARTS_NEEDED else None),
+            "ties": "; ".join(each.ties) or None,
+        }
 
 
 def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
     }
 
 
-def _brackets(run: Run) -> Iterator[dict[str, Any]]:
+def _brackets(run: Run) -> _Rows:
     for each in capacities_of(run):
         for answer in each.answers:
             yield {
@@ -178,10 +179,7 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
             }
 
 
-# --- what to know of it ----------------------------------------------------------------------------
-
-
-def _findings(run: Run) -> Iterator[dict[str, Any]]:
+def _findings(run: Run) -> _Rows:
     for each in findings_of(run):
         yield {
             **_of(each, "check title text remedy marks"),

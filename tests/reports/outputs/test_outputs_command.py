@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import UserError
 from reports import TABLES
-from reports.outputs.asked import FORMATS, asked
 from reports.outputs.pictures import charts_of
 
 
@@ -118,34 +117,36 @@ def test_charts_are_listed_with_their_titles(run_dir):
 
 
 MISTAKES = [
-    (["--format", "pdf"], r"--format pdf: no such format; choose from html, markdown, csv"),
-    (["--json", "--format", "csv"], r"--json is --format json"),
-    (["--output", "x.json", "--format", "csv"], r"x\.json is json by its ending"),
+    (["--format", "pdf"], r"--format pdf: no such format; choose from html, markdown, json"),
+    (["--json", "--format", "csv"], r"^--format csv and --json are of different formats; give one"),
+    (["--output", "x.json", "--format", "csv"], r"^--format csv and --output x\.json are of different"),
     (["--table", "vals"], r"--table vals: no such table; choose from values"),
     (["--table", "values", "--json"], r"--table goes with --format csv or parquet, not json"),
     (["--chart", "ttft_s-p50-0"], r"--chart needs --format png or svg"),
     (["--chart", "x", "--format", "csv"], r"--chart goes with --format png or svg, not csv"),
     (["--theme", "dark"], r"--theme goes with --format png or svg, not html"),
-    (["--format", "png"], r"--format png needs --chart ID or --chart all"),
-    (["--format", "png", "--chart", "x", "--theme", "blue"], r"--theme blue: choose from light, dark"),
+    (["--format", "png"], r"^png needs --chart ID or --chart all"),
+    (
+        ["--format", "png", "--chart", "x", "--theme", "blue"],
+        r"--theme blue: no such theme; choose from light, dark",
+    ),
     (["--format", "png", "--chart", "x", "--width", "10"], r"--width 10: give 300 to 4000"),
     (["--format", "png", "--chart", "ttft_s-p5-0"], r"no such chart; nearest: ttft_s-p50-0"),
-    (["--format", "png", "--chart", "all", "--output", "-"], r"give a directory as --output"),
+    (["--format", "png", "--chart", "all", "--output", "-"], r"and - is one; give a directory"),
     (["--format", "png", "--chart", "all", "--output", "x.png"], r"x\.png is one; give a directory"),
     (["--format", "parquet"], r"--format parquet needs --output"),
     (["--json", "--output", "."], r"json is one file"),
-    (["--output", "adir/"], r"--output adir: html is one file; give its name, or -"),
+    (["--output", "adir/"], r"--output adir/: html is one file; give its name, or -"),
     (["--output", "adir"], r"--output adir: html is one file"),
     (
         ["--output", "x.docx"],
-        r"^--output x\.docx: end it in one of \.html, \.md, \.csv, .*, or give --format$",
+        r"^--output x\.docx: end it in one of \.html, \.md, \.json, .*, or give --format$",
     ),
     (["--output", "x.jsonl"], r"^--output x\.jsonl: end it in one of \.html"),
     (["--table", "values", "--output", "x.xlsx"], r"^--output x\.xlsx: end it in one of"),
-    (["--output", "x.PDF"], r"^--output x\.PDF: no PDF is written; print the page from a browser$"),
+    (["--output", "x.PDF"], r"^--output x\.PDF: end it in one of"),
     (["--output", ""], r"^--output: its name is empty"),
-    (["--json", "--output", "x.csv"], r"^--output x\.csv is csv by its ending, and --json is given$"),
-    (["--output", "x.png"], r"^--output x\.png needs --chart ID or --chart all"),
+    (["--output", "x.png"], r"^png needs --chart ID or --chart all"),
     (["--format", "png", "--chart", "nope"], r"^--chart nope: no such chart; --charts lists the ids$"),
     (
         ["--format", "csv", "--output", "absent/absent/x.csv"],
@@ -164,9 +165,3 @@ def test_a_mistake_is_one_line(run_dir, tmp_path, monkeypatch, words, said):
     assert re.search(said, str(done.exception))
     assert "\n" not in str(done.exception)
     assert (done.stdout, list(tmp_path.iterdir())) == ("", [])
-
-
-def test_every_format_is_asked_for_by_its_name(tmp_path):
-    for name in FORMATS:
-        more = {"chart": "x"} if name in ("png", "svg") else {}
-        assert asked(format_=name, output=tmp_path, **more).format == name

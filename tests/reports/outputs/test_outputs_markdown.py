@@ -139,7 +139,7 @@ def test_it_fits_into_a_comment_and_says_what_it_left_out(tmp_path):
     made = [replace(each, deployment=replace(each.deployment, label="x" * 4000)) for each in three()[:1]]
     text = markdown_text(open_run(repeated_run(tmp_path / "long", made, loads=loads, repeats=1, requests=12)))
     assert len(text) < 65_536
-    assert "Left out, as a comment has no room for it: other loads" in text
+    assert as_markdown._SHORT in text
     assert "#### At 20 users" in text
 
 
@@ -158,7 +158,7 @@ def test_long_reasons_are_told_by_their_titles_alone(tmp_path):
     assert len(text) < 65_536
     assert "#### 200 reasons to distrust these numbers" in text
     assert "- **Reason 199**\n" in text
-    assert "Left out, as a comment has no room for it: other loads, what the reasons say." in text
+    assert as_markdown._SHORT in text
     assert text.count("<details>") == text.count("</details>")
     assert "```sh" in text
 
@@ -171,7 +171,7 @@ def test_skips_are_counted_where_there_is_no_room_for_them(tmp_path):
     text = markdown_text(open_run(path))
     assert len(text) < 65_536
     assert "300 combinations not run.\n" in text
-    assert "what was not run." in text
+    assert "such weights" not in text
 
 
 def test_of_many_models_the_tables_that_have_no_room_are_left_out(tmp_path):
@@ -183,7 +183,7 @@ def test_of_many_models_the_tables_that_have_no_room_are_left_out(tmp_path):
     text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=4)))
     assert len(text) < 65_536
     assert len(tables_in(text)) == 1
-    assert "tables but the first" in text
+    assert as_markdown._SHORT in text
 
 
 def test_it_is_cut_where_nothing_else_makes_it_short(tmp_path):
@@ -191,7 +191,7 @@ def test_it_is_cut_where_nothing_else_makes_it_short(tmp_path):
     made = [Made(replace(deployment("vllm", "fp16"), label=f"{label} {k}")) for k in range(5)]
     text = markdown_text(open_run(repeated_run(tmp_path, made, repeats=1, requests=4)))
     assert len(text) < 65_536
-    assert text.endswith("The rest is left out: a comment has no room for it.\n")
+    assert text.endswith(f"{as_markdown._CUT}\n")
     assert text.count("<details>") == text.count("</details>")
 
 
