@@ -149,7 +149,7 @@ def doubtful(path, count: int, words: int):
     found = tuple(
         Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
     )
-    run.found_once[examine.__wrapped__,] = {each.check: (each,) for each in found}
+    run.found_once[examine.__wrapped__,] = {each.check: each for each in found}
     return run
 
 
