@@ -14,11 +14,10 @@ from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.values import values_of
 from reports.outputs.columns import framed
-from reports.stats.family import STARTS_NEEDED, Verdict
+from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.picks import picks_of
 from reports.verdicts.searches import Capacity, capacities_of, slo_metrics
-from reports.verdicts.standings import Row, Standing, slo_rows
+from reports.verdicts.standings import Row, Standing, picks_of, slo_rows
 from reports.words.verdict_words import word_of
 
 _Rows = Iterator[dict[str, Any]]
@@ -36,7 +35,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "verdicts": _verdicts(run),
         "standings": _standings(run, standings),
         "objectives": _objectives(standings),
-        "picks": _picks(run),
+        "picks": picks_of(run),
         "capacities": (_capacity(run, each) for each in capacities_of(run)),
         "brackets": _brackets(run),
         "cells": cells_frame(run),
@@ -145,17 +144,6 @@ def _objectives(standings: list[tuple[Row, Standing]]) -> _Rows:
                 **_ends(found.interval),
                 "state": found.verdict,
             }
-
-
-def _picks(run: Run) -> _Rows:
-    for each in picks_of(run):
-        yield {
-            **_of(each, "scenario model load respect metric next is_proven why"),
-            "deployment": each.best,
-            "value": each.value.mean,
-            **_ends(each.value.interval if each.value.k >= STARTS_NEEDED else None),
-            "ties": "; ".join(each.ties) or None,
-        }
 
 
 def _capacity(run: Run, each: Capacity) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.special import stdtrit
 
 from reports.stats.intervals import Estimate, of_pairs
@@ -30,18 +31,17 @@ class Best:
     """The leader of several and what is proven of it, at level `alpha`.
 
     `over`: by each other label, how far the leader is ahead: a ratio above 1 (or a difference above 0 of a
-    metric that is not on a log scale), whichever way the metric is better. `repeats`: pairs that were used.
+    metric that is not on a log scale), whichever way the metric is better.
     """
 
     leader: str
     over: Mapping[str, Estimate]
     alpha: float
-    repeats: int
 
     @property
     def p(self) -> float:
         """Return the largest p of the leader's two-sided tests: it is named where this is at most alpha."""
-        return max(min(1.0, 2 * each.p_beyond(0.0)) for each in self.over.values())
+        return max(each.p for each in self.over.values())
 
     @property
     def is_named(self) -> bool:
@@ -49,7 +49,7 @@ class Best:
 
     @property
     def nearest(self) -> str:
-        """Return the one that the leader is least surely ahead of."""
+        """Return the one that the leader is least surely ahead of: its lower bound holds for all together."""
         return min(self.over, key=lambda label: self.lead_over(label)[0])
 
     @property
@@ -61,11 +61,6 @@ class Best:
         """Return the ends of the interval of the test against one other."""
         return self.over[label].interval(1 - self.alpha)
 
-    @property
-    def least_lead(self) -> float:
-        """Return the least lower bound of the leads: it holds for all of them together."""
-        return self.lead_over(self.nearest)[0]
-
 
 def best_of(
     values: Mapping[str, Sequence[float]], *, is_higher_better: bool, is_log: bool, alpha: float
@@ -75,18 +70,13 @@ def best_of(
     The leader has the best mean (of logarithms where `is_log`). Raises ValueError as of_pairs.
     """
     sign = 1 if is_higher_better else -1
-
-    def mean(label: str) -> float:
-        scaled = [math.log(each) if is_log else each for each in values[label]]
-        return sign * sum(scaled) / len(scaled)
-
-    leader = max(values, key=mean)
+    means = {label: sign * np.mean(np.log(own) if is_log else own) for label, own in values.items()}
+    leader = max(means, key=lambda label: means[label])
     over = {}
-    for label, theirs in values.items():
-        if label != leader:
-            a, b = (values[leader], theirs) if is_higher_better else (theirs, values[leader])
-            over[label] = of_pairs(a, b, is_log=is_log)
-    return Best(leader, over, alpha, len(values[leader]))
+    for label in (each for each in values if each != leader):
+        a, b = (leader, label) if is_higher_better else (label, leader)
+        over[label] = of_pairs(values[a], values[b], is_log=is_log)
+    return Best(leader, over, alpha)
 
 
 def repeats_to_tell(best: Best, alpha: float) -> int | None:
@@ -95,17 +85,8 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     Takes the least n of which t(1 - alpha / 2) + t(0.8), each with n - 1 degrees of freedom, fits into
     mean sqrt(n) / s: the usual sample size of a paired t test with 80 % power. None beyond 60.
     """
-    counts = [_repeats(each, alpha) for each in best.over.values()]
-    known = [count for count in counts if count is not None]
-    return max(known) if len(known) == len(counts) else None
-
-
-def _repeats(lead: Estimate, alpha: float) -> int | None:
-    if lead.k < 2 or lead.mean <= 0:
-        return None
-    spread = lead.error * math.sqrt(lead.k)
-    for n in range(2, REPEATS_AT_MOST + 1):
-        needed = float(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER))
-        if needed * spread <= lead.mean * math.sqrt(n):
-            return n
-    return None
+    noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in best.over.values())
+    n = np.arange(2, REPEATS_AT_MOST + 1)
+    needed = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)
+    enough = n[needed * noise <= np.sqrt(n)]
+    return int(enough[0]) if len(enough) else None

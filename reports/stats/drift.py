@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import stdtr
+import pandas as pd
 
 from reports.stats.family import STARTS_NEEDED
+from reports.stats.intervals import Estimate, of_values
 
 ALPHA = 0.01
 # Twelve parts of five requests in the order of their sending; a part's median is one observation, since
@@ -40,15 +41,12 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
     request is compared with the median of its own turn. None with fewer than REQUESTS_NEEDED requests.
     """
     logs = np.log(np.where(seconds > 0, seconds, np.nan))
-    rest = np.full(len(logs), np.nan)
-    for each in np.unique(turn):
-        is_own = (turn == each) & ~np.isnan(logs)
-        if is_own.sum() >= TURN_NEEDED:
-            rest[is_own] = logs[is_own] - np.median(logs[is_own])
-    is_known = ~np.isnan(rest)
-    if is_known.sum() < REQUESTS_NEEDED:
+    known = pd.DataFrame({"at": at, "turn": turn, "log": logs}).dropna()
+    of_turn = known.groupby("turn")["log"]
+    rest = (known["log"] - of_turn.transform("median"))[of_turn.transform("size") >= TURN_NEEDED]
+    if len(rest) < REQUESTS_NEEDED:
         return None
-    ordered = rest[is_known][np.argsort(at[is_known], kind="stable")]
+    ordered = rest.to_numpy()[np.argsort(known.loc[rest.index, "at"], kind="stable")]
     parts = np.array([np.median(part) for part in np.array_split(ordered, PARTS)])
     return float(parts[-PARTS // 3 :].mean() - parts[: PARTS // 3].mean())
 
@@ -56,13 +54,8 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
 def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -> dict[Name, Drift]:
     """Return what drifts over its windows, given a change of logarithms per start, by least_share or more."""
     tested = {name: found for name, found in changes.items() if len(found) >= STARTS_NEEDED}
-    drifts = {}
-    for name, found in tested.items():
-        mean, k = float(np.mean(found)), len(found)
-        p = _p(mean, float(np.std(found, ddof=1)) / math.sqrt(k), k - 1)
-        if p <= ALPHA / len(tested) and abs(mean) >= math.log1p(least_share):
-            drifts[name] = Drift(math.expm1(mean), p, k)
-    return drifts
+    means = {name: of_values(found, is_log=False) for name, found in tested.items()}
+    return _clear(means, len(means), math.log1p(least_share))
 
 
 def start_drifts(
@@ -74,28 +67,26 @@ def start_drifts(
     the pairing of repeats does; a single deployment is tested by itself. `least_share`: the least change from
     the first start to the last that is told. `tests`: how often a run asks, as for two metrics.
     """
-    repeats = sorted(set.intersection(*(set(each) for each in logs.values()))) if logs else []
-    if len(repeats) < STARTS_NEEDED:
+    values = pd.DataFrame(dict(enumerate(map(dict, logs.values())))).dropna().sort_index()
+    if len(values) < STARTS_NEEDED:
         return {}
-    values = np.array([[each[repeat] for repeat in repeats] for each in logs.values()])
     if len(logs) > 1:
-        values = values - values.mean(axis=0)
-    x = np.array(repeats) - np.mean(repeats)
-    drifts = {}
-    for name, y in zip(logs, values, strict=True):
+        values = values.sub(values.mean(axis="columns"), axis="index")
+    repeats, k = values.index.to_numpy(dtype=float), len(values)
+    x, slopes = repeats - repeats.mean(), {}
+    for name, (_, y) in zip(logs, values.items(), strict=True):
         slope = float(x @ y / (x @ x))
         rest = y - y.mean() - slope * x
-        df = len(x) - 2
-        p = _p(slope, math.sqrt(float(rest @ rest) / df / float(x @ x)), df)
-        if p <= ALPHA / (tests * len(logs)) and abs(slope) * (repeats[-1] - repeats[0]) >= math.log1p(
-            least_share
-        ):
-            drifts[name] = Drift(math.expm1(slope), p, len(x))
-    return drifts
+        slopes[name] = Estimate(
+            slope, math.sqrt(float(rest @ rest) / (k - 2) / float(x @ x)), k - 2, k, False
+        )
+    return _clear(slopes, tests * len(logs), math.log1p(least_share) / float(np.ptp(repeats)))
 
 
-def _p(mean: float, error: float, df: int) -> float:
-    """Return the two-sided probability of a mean this far from 0."""
-    if mean == 0:
-        return 1.0
-    return 2 * float(stdtr(df, -abs(mean / error))) if error > 0 else 0.0
+def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Drift]:
+    """Return those whose change of logarithms is `least` or more, and no chance."""
+    return {
+        name: Drift(math.expm1(each.mean), each.p, each.k)
+        for name, each in found.items()
+        if each.p <= ALPHA / tests and abs(each.mean) >= least
+    }

@@ -6,7 +6,7 @@ Holm's are not taken: with "same" and "differs" both sayable up to 14 % of famil
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,10 +35,6 @@ class Verdict:
     why: str | None = None
 
 
-# The verdict on the first of two labels against the second; None where it was not asked.
-Told = Callable[[str, str], Verdict | None]
-
-
 @dataclass(frozen=True)
 class Question:
     """One comparison of a family.
@@ -64,39 +60,26 @@ def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list
     By its interval at level alpha / m: `same` where it lies within the margin (two one-sided tests), else
     `better` or `worse` where it lies on one side of no difference, else `unknown`.
     """
-    level = alpha / max(sum(map(_counts, questions)), 1)
-    return [_decided(each, level) if _counts(each) else _none(each) for each in questions]
+    count = sum(each.why_none is None and each.estimate is not None for each in questions)
+    return [_decided(each, 1 - alpha / max(count, 1)) for each in questions]
 
 
-def _counts(question: Question) -> bool:
-    return question.why_none is None and question.estimate is not None
-
-
-def _decided(question: Question, level: float) -> Verdict:
-    estimate = question.estimate
-    assert estimate is not None
-    confidence = 1 - level
-    low, high = estimate.interval(confidence)
-    kind = _kind(question, low, high)
-    return Verdict(kind, estimate.shown, low, high, confidence, estimate.k, estimate.is_log)
-
-
-def _kind(question: Question, low: float, high: float) -> Kind:
-    is_log = question.estimate is not None and question.estimate.is_log
-    none = 1.0 if is_log else 0.0
-    nearest, farthest = (math.exp(side) if is_log else side for side in (-question.margin, question.margin))
-    if question.margin and nearest < low and high < farthest:
-        return "same"
-    if low > none:
-        return "better" if question.better == "higher" else "worse"
-    if high < none:
-        return "worse" if question.better == "higher" else "better"
-    return "unknown"
-
-
-def _none(question: Question) -> Verdict:
-    estimate, why = question.estimate, question.why_none or "no value of both"
+def _decided(question: Question, confidence: float) -> Verdict:
+    estimate, why = question.estimate, question.why_none
     if estimate is None:
-        return Verdict("none", why=why)
-    low, high = estimate.interval()
-    return Verdict("none", estimate.shown, low, high, k=estimate.k, is_log=estimate.is_log, why=why)
+        return Verdict("none", why=why or "no value of both")
+    confidence = CONFIDENCE if why else confidence
+    low, high = estimate.interval(confidence)
+    kind = "none" if why else _kind(question, low, high, estimate.is_log)
+    return Verdict(kind, estimate.shown, low, high, confidence, estimate.k, estimate.is_log, why)
+
+
+def _kind(question: Question, low: float, high: float, is_log: bool) -> Kind:
+    nearest, none, farthest = (
+        math.exp(side) if is_log else side for side in (-question.margin, 0.0, question.margin)
+    )
+    if nearest < low and high < farthest:
+        return "same"
+    if low <= none <= high:
+        return "unknown"
+    return "better" if (low > none) == (question.better == "higher") else "worse"

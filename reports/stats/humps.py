@@ -40,30 +40,20 @@ def humps(seconds: np.ndarray) -> Humps | None:
     if len(values) < REQUESTS_NEEDED:
         return None
     logs = np.log(values)
-    grid, density = _density(logs)
-    if density is None:
+    quartiles = np.percentile(logs, [25, 75])
+    width = 0.9 * min(logs.std(ddof=1), float(np.diff(quartiles)[0]) / 1.34) * len(logs) ** -0.2
+    if width <= 0:
         return None
+    counts, edges = np.histogram(logs, bins=_GRID)
+    grid = (edges[:-1] + edges[1:]) / 2
+    reach = np.arange(1 - _GRID, _GRID) * (edges[1] - edges[0])
+    density = np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="valid")
     # At each point the lower of the highest densities to its left and to its right: the hump that it parts.
     beside = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
     upper = 1 - np.searchsorted(logs, grid) / len(logs)
-    is_split = (upper >= HUMP_SHARE) & (upper <= 1 - HUMP_SHARE)
-    depth = np.where(is_split, density / beside, 1.0)
+    depth = np.where((upper >= HUMP_SHARE) & (upper <= 1 - HUMP_SHARE), density / beside, 1.0)
     valley = int(np.argmin(depth))
-    if depth[valley] > VALLEY_SHARE:
+    low_s, high_s = (float(np.median(own)) for own in np.split(values, [np.searchsorted(logs, grid[valley])]))
+    if depth[valley] > VALLEY_SHARE or high_s < APART * low_s:
         return None
-    below, above = values[logs < grid[valley]], values[logs >= grid[valley]]
-    low_s, high_s = float(np.median(below)), float(np.median(above))
-    return Humps(low_s, high_s, len(above) / len(values), len(values)) if high_s >= APART * low_s else None
-
-
-def _density(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a grid over the sample and the density there, up to a factor; None where all values are one."""
-    quartiles = np.percentile(logs, [25, 75])
-    spread = min(float(logs.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34)
-    width = 0.9 * spread * len(logs) ** -0.2
-    counts, edges = np.histogram(logs, bins=_GRID)
-    grid = (edges[:-1] + edges[1:]) / 2
-    if width <= 0:
-        return grid, None
-    reach = np.arange(1 - _GRID, _GRID) * (edges[1] - edges[0])
-    return grid, np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="valid")
+    return Humps(low_s, high_s, float(upper[valley]), len(values))

@@ -40,16 +40,12 @@ class Estimate:
         low, high = self.mean - half, self.mean + half
         return (math.exp(low), math.exp(min(high, 700.0))) if self.is_log else (low, high)
 
-    def p_beyond(self, bound: float) -> float:
-        """Return the probability of a mean at least this far above `bound` if the truth is `bound`.
-
-        `bound` is on the scale of `mean`.
-        """
-        if self.k < 2:
+    @property
+    def p(self) -> float:
+        """The two-sided probability of a mean this far from 0 (a ratio this far from 1) by chance."""
+        if self.k < 2 or self.mean == 0:
             return 1.0
-        if self.error == 0:
-            return 0.0 if self.mean > bound else 1.0
-        return float(stdtr(self.df, (bound - self.mean) / self.error))
+        return 2 * float(stdtr(self.df, -abs(self.mean) / self.error)) if self.error > 0 else 0.0
 
 
 def may_be_logged(values: Sequence[float]) -> bool:

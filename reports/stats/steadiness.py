@@ -40,29 +40,30 @@ class Series:
 
     @cached_property
     def thirds(self) -> tuple[float, float, float]:
-        first, middle, last = (float(part.mean()) for part in np.split(self.parts, 3))
+        first, middle, last = self.parts.reshape(3, -1).mean(axis=1).tolist()
         return first, middle, last
 
     @property
     def only_rises(self) -> bool:
         first, _, last = self.thirds
-        enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
-        return enough and rank_correlation(self.parts) >= GROWTH_RANK
+        # Spearman's correlation with the order (importing scipy.stats takes half a second).
+        ranks = np.argsort(np.argsort(self.parts, kind="stable"), kind="stable")
+        is_upwards = float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= GROWTH_RANK
+        return is_upwards and last > GROWTH * first and last - first > GROWTH_ERRORS * (first + last) ** 0.5
 
     @property
     def drift(self) -> float:
         """Last third minus first, as a share of the mean."""
         return (self.thirds[2] - self.thirds[0]) / self.mean if self.mean else 0.0
 
-    @property
-    def drift_error(self) -> float:
-        """Standard error of that drift, from how much the parts vary within their thirds."""
-        within = float(np.mean([part.var(ddof=1) for part in np.split(self.parts, 3)]))
-        return float(np.sqrt(2 * within / (PARTS / 3))) / self.mean if self.mean else 0.0
-
     def is_drifting(self, noise: float = 0.0) -> bool:
-        """Return whether it drifts clearly; `noise`: the standard deviation by chance, if known."""
-        return abs(self.drift) > max(DRIFT_SHARE, DRIFT_ERRORS * max(self.drift_error, noise))
+        """Return whether it drifts clearly; `noise`: the standard deviation by chance, if known.
+
+        The standard error of the drift is that of how much the parts vary within their thirds.
+        """
+        within = float(self.parts.reshape(3, -1).var(axis=1, ddof=1).mean())
+        error = float(np.sqrt(2 * within / (PARTS / 3))) / self.mean if self.mean else 0.0
+        return abs(self.drift) > max(DRIFT_SHARE, DRIFT_ERRORS * max(error, noise))
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,18 @@ class Steadiness:
         return self.requests >= REQUESTS_NEEDED
 
     @property
-    def drifts(self) -> dict[str, Series]:
-        """The series that drifted, by their units.
+    def is_drifting(self) -> bool:
+        """Whether throughput or requests in flight drifted.
 
         Random arrivals make a third's count vary by its square root, and with requests longer than a part the
         parts do not show it: the thirds of n requests then differ by sqrt(6 / n) of their mean, and requests
         in flight, a Poisson number, by sqrt(2 / mean) at most.
         """
         if not self.is_judged:
-            return {}
-        count_noise = self.arrival_cv * float(np.sqrt(6 / self.requests))
-        flight_noise = self.arrival_cv * float(np.sqrt(2 / max(self.in_flight.mean, 1e-9)))
-        found = {self.unit: (self.throughput, count_noise), "in flight": (self.in_flight, flight_noise)}
-        return {unit: series for unit, (series, noise) in found.items() if series.is_drifting(noise)}
+            return False
+        flight_noise = self.arrival_cv * (2 / max(self.in_flight.mean, 1e-9)) ** 0.5
+        count_noise = self.arrival_cv * (6 / self.requests) ** 0.5
+        return self.in_flight.is_drifting(flight_noise) or self.throughput.is_drifting(count_noise)
 
 
 def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
@@ -127,12 +127,6 @@ def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
     return occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns)).only_rises
 
 
-def rank_correlation(values: np.ndarray) -> float:
-    """Return Spearman's correlation with the order (importing scipy.stats takes half a second)."""
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
-
-
 def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
     """Return the PARTS + 1 instants that bound a window's parts."""
     return np.linspace(begin_ns, end_ns, PARTS + 1)
@@ -140,17 +134,8 @@ def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
 
 def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Series:
     """Return requests in flight, the exact mean over each part."""
-    zero = edges[0]  # differences first: a float has too few digits for nanoseconds since boot
-    lived = _time_since(sent_ns - zero, edges - zero) - _time_since(end_ns - zero, edges - zero)
+    lived = [(np.clip(edge - sent_ns, 0, None) - np.clip(edge - end_ns, 0, None)).sum() for edge in edges]
     return Series(np.diff(lived) / np.diff(edges))
-
-
-def _time_since(begins: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return at each edge the sum of the times that have passed since each begin before it."""
-    ordered = np.sort(begins)
-    before = np.searchsorted(ordered, edges)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    return np.asarray(edges * before - sums[before])
 
 
 def rate(at_ns: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> Series:

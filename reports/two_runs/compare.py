@@ -12,7 +12,7 @@ from reports.stats.family import Question, Verdict, decide
 from reports.two_runs.differences import Difference, differences
 from reports.two_runs.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_value
 from reports.two_runs.sides import LeftOut, Side, notes_of, open_sides, pairs_of
-from reports.verdicts.pairs import Pair, question_of
+from reports.verdicts.comparisons import Pair, question_of
 from reports.words.verdict_words import family_text, margin_text, word_of
 
 _PAIRED = "Paired by block: each block of the run started both."

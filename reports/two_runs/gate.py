@@ -21,7 +21,7 @@ from reports.stats.intervals import Estimate
 from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
 from reports.two_runs.side_values import with_marks
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
-from reports.verdicts.pairs import Pair, estimate_of, why_not
+from reports.verdicts.comparisons import Pair, estimate_of, why_not
 from reports.words.verdict_words import family_text, ratio_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]

@@ -9,7 +9,7 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half
 from reports.measures.written import NOTHING, span_text, supported
-from reports.verdicts.pairs import Pair
+from reports.verdicts.comparisons import Pair
 
 # What goes by how long answers are, besides what needs equal lengths.
 _OF_LENGTHS = ("e2e_s", *RATES)

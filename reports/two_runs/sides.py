@@ -9,7 +9,7 @@ from reports.data.cells import Group
 from reports.data.run import Run, open_run
 from reports.measures.written import several
 from reports.two_runs.differences import hardware_differs
-from reports.verdicts.pairs import Names, Pair
+from reports.verdicts.comparisons import Names, Pair
 
 
 @dataclass(frozen=True)

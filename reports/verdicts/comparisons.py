@@ -1,19 +1,188 @@
-"""Which deployments of a run are compared, on which metrics, and what is said of each pair."""
+"""Two groups set against each other: what can be estimated of them, and why a metric gets no verdict.
+
+A run's page, `bench compare` and `bench gate` all ask here, so that they say the same of the same pair.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pandas as pd
 
 from reports.data.cells import Group
 from reports.data.run import Run, once
+from reports.measures import equal_work
+from reports.measures.equal_work import stand_ins, turn_table, work_of
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate
-from reports.stats.family import STARTS_NEEDED, Kind, Verdict, decide
-from reports.verdicts.pairs import Pair, question_of
+from reports.measures.over_starts import aggregate, by_start
+from reports.stats.family import STARTS_NEEDED, Kind, Question, Verdict, decide, log_margin
+from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
 
+Names = tuple[str, str]
 # Compared whatever was asked for: answers and picks go by them.
-DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
+_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
+# What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
+_OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two groups; the second is asked about, beside the first.
+
+    `names`: what reasons call them. `whole`: why nothing of the two runs gets a verdict; None where it may.
+    """
+
+    names: Names
+    runs: tuple[Run, Run]
+    groups: tuple[Group, Group]
+    whole: str | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether they are of one run, whose blocks started both."""
+        return self.runs[0] is self.runs[1]
+
+    @property
+    def sides(self) -> list[tuple[str, Run, Group]]:
+        """Name, run and group of each."""
+        return list(zip(self.names, self.runs, self.groups, strict=True))
+
+    @cached_property
+    def has_same_seeds(self) -> bool:
+        """Whether they have repeats in common, and these the same conversations."""
+        a, b = ({cell.planned.repeat: cell.planned.seed for cell in group.cells} for group in self.groups)
+        both = a.keys() & b.keys()
+        return bool(both) and all(a[repeat] == b[repeat] for repeat in both)
+
+    @cached_property
+    def why_none(self) -> str | None:
+        """Why no metric of them gets a verdict."""
+        fakes = (f"{n}: {what}" for n, run, g in self.sides if (what := stand_ins(run).get(g.deployment)))
+        return self.whole or next(fakes, None) or _other_prompts(self)
+
+    @cached_property
+    def other_answers(self) -> str | None:
+        """That answers of two runs differ in length, with both means; for one run `withheld` says it."""
+        return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimate | None:
+    """Return the second over the first (`is_inverse`: the other way), a difference for an additive metric.
+
+    None where a side has no value, fewer than two, or one without a logarithm; where the two are not of one
+    kind (places, currencies); and for servers that were not restarted, whose blocks say nothing of starts.
+    """
+    is_log = not metric_of(metric).is_additive
+    values = _values(pair, metric)
+    if (
+        any(aggregate(run, group, metric).mean is None for _, run, group in pair.sides)
+        or _other_kind(pair, metric)
+        or not all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
+        or min(map(len, values)) < 2
+        or (is_log and not may_be_logged([*values[0], *values[1]]))
+    ):
+        return None
+    first, second = reversed(values) if is_inverse else values
+    return (of_pairs if pair.is_paired else of_two_samples)(second, first, is_log=is_log)
+
+
+def _values(pair: Pair, metric: str) -> list[list[float]]:
+    """Return values by start; of one run those of the blocks that have both."""
+    found = [
+        {
+            repeat: each.value
+            for repeat, each in by_start(run, group, metric).items()
+            if each.value is not None
+        }
+        for _, run, group in pair.sides
+    ]
+    used = [[r for r in found[0] if r in found[1]]] * 2 if pair.is_paired else [list(each) for each in found]
+    return [[each[repeat] for repeat in repeats] for each, repeats in zip(found, used, strict=True)]
+
+
+# --- questions -------------------------------------------------------------------------------------
+
+
+def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
+    """Return the question whether the second is better, worse, or the same within the margin."""
+    row = metric_of(metric)
+    return Question(
+        estimate_of(pair, metric),
+        "lower" if row.better == "lower" else "higher",
+        0.0 if row.is_additive else log_margin(margin_share),
+        why_not(pair, metric),
+    )
+
+
+def why_not(pair: Pair, metric: str) -> str | None:
+    """Return why a metric of the two gets no verdict; None where it may."""
+    lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
+    if why := pair.why_none or lengths or _other_kind(pair, metric):
+        return why
+    for name, run, group in pair.sides:
+        found = aggregate(run, group, metric)
+        if not group.counted:
+            reason = next((cell.reason for cell in group.cells if cell.reason), None)
+            return f"{name}: no cell was measured{f' ({reason})' if reason else ''}"
+        if found.mean is None:
+            return f"{name}: {found.why or 'no value'}"
+    values = _values(pair, metric)
+    if min(map(len, values)) < STARTS_NEEDED:
+        counts = " and ".join(str(len(each)) for each in values[: 1 if pair.is_paired else 2])
+        return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts}"
+    if not metric_of(metric).is_additive and not may_be_logged([*values[0], *values[1]]):
+        return "a value is 0, which has no ratio"
+    return None
+
+
+def _other_kind(pair: Pair, metric: str) -> str | None:
+    places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
+    if metric in _OF_A_PLACE and len(places) > 1:
+        return "one is measured on a device, the other on the host"
+    currencies = {run.record.price.currency for run in pair.runs if run.record.price}
+    if metric_of(metric).unit == "price.currency" and len(currencies) > 1:
+        return "their prices are in other currencies"
+    return None
+
+
+def _other_prompts(pair: Pair) -> str | None:
+    not_same = "their prompts are not the same"
+    if pair.is_paired:
+        classes = {work_of(pair.runs[0]).prompt_class(group.deployment) for group in pair.groups}
+        return not_same if len(classes) > 1 else None
+    counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
+    turns = _turns(pair, "input_tokens")
+    tables = [] if turns is None else [(pair.groups[0].load, turns)]
+    if why := equal_work.why_unlike(pair.names, counts, tables):
+        return f"{not_same}: {why}"
+    return _other_lengths(pair, "input_tokens", "prompts")
+
+
+def _other_lengths(pair: Pair, name: str, title: str) -> str | None:
+    """Compare lengths of turns that both answered, else their means."""
+    turns = _turns(pair, name)
+    own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
+    means = own if turns is None else turns.mean().tolist()
+    if not equal_work.differ(means):
+        return None
+    numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
+    return f"their {title} have other lengths: {numbers} tokens"
+
+
+def _turns(pair: Pair, column: str) -> pd.DataFrame | None:
+    """Return a count of both for each turn that both answered; None where these are too few."""
+    if not pair.has_same_seeds:
+        return None
+    both = turn_table({name: (run, group) for name, run, group in pair.sides}, column).dropna()
+    return both if len(both) >= equal_work.TURNS_NEEDED else None
+
+
+# --- all pairs of a run ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -48,51 +217,41 @@ class Comparisons:
         return self.by_key.get((scenario, load, metric, a, b))
 
 
-def mirrored(verdict: Verdict) -> Verdict:
-    """Return the verdict on the second against the first."""
-    if verdict.ratio is None or verdict.low is None or verdict.high is None:
-        return verdict
-    ratio, low, high = (_inverse(each, verdict.is_log) for each in (verdict.ratio, verdict.high, verdict.low))
-    return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
-
-
-def _inverse(value: float, is_log: bool) -> float:
-    if not is_log:
-        return -value
-    return 1 / value if value else float("inf")
-
-
 @once
 def comparisons_of(run: Run) -> Comparisons:
-    """Compare all deployments of a model at each load, on the compared metrics and on DECIDED_BY.
+    """Compare all deployments of a model at each load, on the compared metrics and those that answers go by.
 
     The comparisons of one metric at one load are a family: of all pairs, since the leader is chosen by the
     data; with compare.baseline of the pairs with it. The rows are those with the reference: the baseline that
     was asked for, else the leader of the metric.
     """
-    compare, why, family = run.record.compare, why_none(run), 0
-    rows, found = [], {}
+    compare, why, family = run.record.compare, _why_none(run), 0
+    rows: list[Compared] = []
+    found: dict[tuple[str, str, str, str, str], Verdict] = {}
     for groups in _cases(run):
-        scenario, load = groups[0].scenario, groups[0].load
-        labels = [group.deployment for group in groups]
+        case, labels = (groups[0].scenario, groups[0].load), [group.deployment for group in groups]
         baseline = compare.baseline if compare.baseline in labels else None
         pairs = [
             Pair((a.deployment, b.deployment), (run, run), (a, b), why)
             for a, b in itertools.combinations(groups, 2)
-            if baseline is None or baseline in (a.deployment, b.deployment)
+            if baseline in (None, a.deployment, b.deployment)
         ]
-        for metric in dict.fromkeys([*compare.metrics, *DECIDED_BY]):
+        for metric in dict.fromkeys([*compare.metrics, *_DECIDED_BY]):
             verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs])
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
-                found[scenario, load, metric, second, first] = verdict
-                found[scenario, load, metric, first, second] = mirrored(verdict)
+                found[*case, metric, second, first] = verdict
+                found[*case, metric, first, second] = _mirrored(verdict)
             if metric in compare.metrics:
                 reference = baseline or _leader(run, groups, metric)
-                keys = [(scenario, load, metric, label, reference) for label in labels]
+                keys = [(*case, metric, label, reference) for label in labels]
                 rows += [Compared(*key, found[key]) for key in keys if key in found]
-    return Comparisons(tuple(rows), _baselines(run), family, why, found)
+    baselines: dict[str, str] = {}
+    for label, deployment in run.deployments.items():
+        if label == compare.baseline or deployment.model not in baselines:
+            baselines[deployment.model] = label
+    return Comparisons(tuple(rows), baselines, family, why, found)
 
 
 def _cases(run: Run) -> Iterator[list[Group]]:
@@ -103,39 +262,31 @@ def _cases(run: Run) -> Iterator[list[Group]]:
     return (groups for groups in by_case.values() if len(groups) > 1)
 
 
+def _mirrored(verdict: Verdict) -> Verdict:
+    """Return the verdict on the second against the first."""
+    if verdict.ratio is None or verdict.low is None or verdict.high is None:
+        return verdict
+    ratio, low, high = (
+        -value if not verdict.is_log else 1 / value if value else float("inf")
+        for value in (verdict.ratio, verdict.high, verdict.low)
+    )
+    return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
+
+
 def _leader(run: Run, groups: Sequence[Group], metric: str) -> str:
     """Return the label with the best mean; the first one where none has a value."""
     sign = 1 if metric_of(metric).better == "lower" else -1
     means = {group.deployment: aggregate(run, group, metric).mean for group in groups}
     known = {label: sign * mean for label, mean in means.items() if mean is not None}
-    return min(known, key=lambda label: known[label]) if known else groups[0].deployment
+    return min(known, key=lambda label: known[label], default=groups[0].deployment)
 
 
-def why_none(run: Run) -> str | None:
-    """Return why no two deployments of a run get a verdict; None where they may."""
+def _why_none(run: Run) -> str | None:
     if not all(map(run.is_restarted, run.deployments)):
         return "the server was running already and was not restarted between repeats"
     if run.record.search is not None:
-        return "a search tries other loads on each start; its answers are compared"
+        return "a search tries other loads on each start; the highest that each keeps decides"
     repeats = len({cell.planned.repeat for cell in run.planned_cells})
     if repeats < STARTS_NEEDED:
         return f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {repeats}"
     return None
-
-
-def remedy(run: Run) -> str:
-    """Return what would give verdicts, as a sentence; empty where nothing would."""
-    if not all(map(run.is_restarted, run.deployments)):
-        return "Where bench can start the servers, leave out engine.base_url."
-    if run.record.search is not None:
-        return ""
-    return "Give repeats=5: 3 are the fewest, and 5 can tell smaller differences."
-
-
-def _baselines(run: Run) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for label, deployment in run.deployments.items():
-        if label == run.record.compare.baseline:
-            found[deployment.model] = label
-        found.setdefault(deployment.model, label)
-    return found

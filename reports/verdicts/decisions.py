@@ -271,9 +271,9 @@ def _told(run: Run, made: Decision, level: float) -> Decision:
         return made
     best = replace(made.best, alpha=level)
     made, margin = replace(made, best=best), run.record.compare.margin_share
-    is_log = next(iter(best.over.values())).is_log
     if best.is_named:
-        return replace(made, kind="slight" if is_log and best.least_lead <= 1 + margin else "named")
+        is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
+        return replace(made, kind="slight" if is_slight else "named")
     ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     if is_within and len(ratios) == len(best.over):

@@ -1,12 +1,10 @@
 """How sure a run is of one metric: how far the interval of each mean reaches beyond it, for `until`."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.contracts import Precision
-from reports.data.cells import Group
-from reports.data.run import Run, open_run
+from reports.data.run import open_run
 from reports.measures.over_starts import Aggregate, aggregate
 
 
@@ -15,28 +13,19 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
 
     Raises StoreError where the directory cannot be read.
     """
-    found = _precisions(open_run(run_dir), metric)
-    return tuple(sorted(found, key=lambda each: -_order(each)))
-
-
-def _order(each: Precision) -> float:
-    return -1.0 if each.half_width_share is None else each.half_width_share
-
-
-def _precisions(run: Run, metric: str) -> Iterator[Precision]:
+    run, found = open_run(run_dir), []
     scenarios = {group.scenario for group in run.groups}
     for group in run.groups:
-        parts = [group.deployment, *([group.scenario] if len(scenarios) > 1 else []), group.load]
-        yield _precision(", ".join(parts), group, aggregate(run, group, metric))
-
-
-def _precision(case: str, group: Group, found: Aggregate) -> Precision:
-    if found.mean is None:
-        return Precision(case, None, found.why or _why_none(group))
-    share = half_width_share(found)
-    if share is None:
-        return Precision(case, None, "its mean is 0: an interval has no share of it")
-    return Precision(case, share)
+        case = ", ".join([group.deployment, *([group.scenario] if len(scenarios) > 1 else []), group.load])
+        value = aggregate(run, group, metric)
+        if value.mean is None:
+            errors = [cell.reason.splitlines()[0] for cell in group.cells if cell.reason and not cell.counts]
+            found.append(Precision(case, None, value.why or (errors or ["no cell of it counts"])[-1]))
+        else:
+            share = half_width_share(value)
+            why = "its mean is 0: an interval has no share of it" if share is None else None
+            found.append(Precision(case, share, why))
+    return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))
 
 
 def half_width_share(found: Aggregate) -> float | None:
@@ -50,8 +39,3 @@ def half_width_share(found: Aggregate) -> float | None:
     if side == 0:
         return 0.0
     return abs(side / found.mean) if found.mean else None
-
-
-def _why_none(group: Group) -> str:
-    errors = [cell.reason for cell in group.cells if cell.reason and not cell.counts]
-    return errors[-1].splitlines()[0] if errors else "no cell of it counts"

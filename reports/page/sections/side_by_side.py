@@ -24,7 +24,7 @@ from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, tag, text
 from reports.page.sections.startup import launches
 from reports.stats.family import Verdict
-from reports.verdicts.comparisons import Compared, comparisons_of, remedy
+from reports.verdicts.comparisons import Compared, comparisons_of
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.words.verdict_words import (
     capital,
@@ -78,15 +78,12 @@ def section(run: Run) -> Section:
 
 
 def _rule(run: Run) -> str:
-    """Say by which rule verdicts are given, or why there are none and what would help."""
+    """Say by which rule verdicts are given, or why there are none."""
     found = comparisons_of(run)
-    if run.record.search is not None:
-        return "No verdicts on values: a search tries other loads on each start; its answers are compared."
     if not found.rows:
         return "No verdicts on values: no two deployments are of one model."
     if found.why_none or not found.family:
-        why = found.why_none or "no comparison allows one; each says why"
-        return f"No verdicts: {why}. {remedy(run) if found.why_none else ''}".rstrip()
+        return f"No verdicts: {found.why_none or 'no comparison allows one; each says why'}."
     margin = margin_text(run.record.compare.margin_share)
     return (
         "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "

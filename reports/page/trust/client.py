@@ -165,7 +165,7 @@ def _verdict(cell: Cell, found: Steadiness) -> str:
         return "queue grew"
     if cell.load.kind == "trace" or not found.is_judged:
         return "as its trace" if cell.load.kind == "trace" else "few requests"
-    return "not steady" if found.drifts else "steady"
+    return "not steady" if found.is_drifting else "steady"
 
 
 def _thirds(series: Series, unit: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -88,10 +89,10 @@ def test_one_start_says_nothing_of_the_next(is_log: bool) -> None:
     one = of_values([7.0], is_log=is_log)
     assert one.shown == pytest.approx(7.0)
     assert one.interval() == ((0.0, math.inf) if is_log else (-math.inf, math.inf))
-    assert one.p_beyond(-100.0) == 1.0
+    assert one.p == 1.0
     two_runs = of_two_samples([7.0], [1.0, 1.1, 1.2], is_log=is_log)
     assert two_runs.interval()[1] == math.inf
-    assert two_runs.p_beyond(-100.0) == 1.0
+    assert two_runs.p == 1.0
 
 
 def test_two_starts_have_an_interval_that_says_nearly_nothing() -> None:
@@ -106,13 +107,13 @@ def test_starts_that_do_not_vary_have_no_width_and_no_rounding(count: int) -> No
     # Of two runs with other numbers of starts, too: not different by a rounded mean.
     same = of_two_samples([0.1] * count, [0.1] * 3, is_log=False)
     assert (same.mean, same.error) == (0.0, 0.0)
-    assert same.p_beyond(0.0) == 1.0
+    assert same.p == 1.0
+    assert replace(found, mean=1.0).p == 0.0
 
 
-def test_the_probability_beyond_a_bound_is_students() -> None:
-    found = Estimate(2.776, 1.0, 4, 5, is_log=False)
-    assert found.p_beyond(0.0) == pytest.approx(0.025, abs=1e-4)
-    assert found.p_beyond(2.776) == pytest.approx(0.5)
+def test_the_probability_of_a_mean_is_students() -> None:
+    for mean in (2.776, -2.776):
+        assert Estimate(mean, 1.0, 4, 5, is_log=False).p == pytest.approx(0.05, abs=1e-4)
 
 
 def test_an_end_beyond_all_numbers_is_still_a_number() -> None:

@@ -63,7 +63,7 @@ def test_two_that_no_test_tells_apart_are_too_close_with_the_repeats_that_would_
 def test_a_lead_within_the_margin_is_said_to_be_slight(tmp_path):
     made = decided(tmp_path, [replace(FAST, slow=0.88), MIDDLE])
     assert made.kind == "slight"
-    assert 1 < made.best.least_lead <= 1.05
+    assert 1 < made.best.lead_over(made.best.nearest)[0] <= 1.05
 
 
 def test_those_within_the_margin_of_the_leader_are_the_same(tmp_path):

@@ -148,7 +148,7 @@ def test_a_percentile_that_a_block_does_not_support_has_no_verdict(tmp_path):
     few = Made(Q8, 0.8, changes=lambda number: {"outcome": "http_error"} if number > 2 else {})
     found = verdicts(tmp_path, [Made(FP16), few])
     verdict = of(found, "llama_cpp gguf-q8_0", "llama_cpp fp16")
-    why = "llama_cpp gguf-q8_0: p50 needs n of 11 or more, here n = 3 (5 of 5 starts)"
+    why = "llama_cpp gguf-q8_0: p50 needs n of 11 or more, here n = 3"
     assert (verdict.kind, verdict.why) == ("none", why)
 
 

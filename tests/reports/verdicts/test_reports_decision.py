@@ -30,8 +30,7 @@ from reports import open_run
 from reports.data.run import Run
 from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts
-from reports.verdicts.picks import Pick, picks_of
-from reports.verdicts.standings import Row, slo_rows
+from reports.verdicts.standings import Row, picks_of, slo_rows
 from reports.words.answer import answers_of
 from reports.words.verdict_words import slo_words
 
@@ -93,8 +92,8 @@ def answer(run: Run) -> str:
     return " ".join(each.plain for each in answers_of(run))
 
 
-def picked(run: Run, respect: str) -> Pick:
-    [found] = [each for each in picks_of(run) if each.respect == respect]
+def picked(run: Run, respect: str) -> dict[str, Any]:
+    [found] = [each for each in picks_of(run) if each["respect"] == respect]
     return found
 
 
@@ -124,11 +123,11 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
     _, found = slo_rows(clear)
     assert found.labels("kept") == ["vllm fp16", "vllm awq", "sglang awq"]
     assert found.labels("broken") == ["tgi fp16"]
-    picks = {each.respect: each for each in picks_of(clear) if each.load == found.load}
+    picks = {each["respect"]: each for each in picks_of(clear) if each["load"] == found.load}
     fastest = picks["fastest"]
-    assert (fastest.best, fastest.ties, fastest.is_proven) == ("vllm awq", (), True)
-    assert fastest.next == "vllm fp16"
-    assert picks["smallest"].best == "sglang awq"
+    assert (fastest["deployment"], fastest["ties"], fastest["is_proven"]) == ("vllm awq", None, True)
+    assert fastest["next"] == "vllm fp16"
+    assert picks["smallest"]["deployment"] == "sglang awq"
     assert "cheapest" not in picks
 
 
@@ -152,7 +151,7 @@ def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: P
     near = Does((131, 137, 130))
     run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
     pick = picked(run, "fastest")
-    assert (pick.best, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
+    assert (pick["deployment"], pick["ties"], pick["is_proven"]) == ("vllm awq", "sglang awq", False)
 
 
 def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
@@ -165,7 +164,7 @@ def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> No
 def test_an_unclear_deployment_is_no_pick(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
     assert only(run).labels("unclear") == ["sglang awq"]
-    assert picks_of(run) == []
+    assert list(picks_of(run)) == []
     assert answer(run) == (
         "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load."
     )
@@ -173,22 +172,22 @@ def test_an_unclear_deployment_is_no_pick(tmp_path: Path) -> None:
 
 def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
-    assert picks_of(run) == []
+    assert list(picks_of(run)) == []
     assert "No deployment is known to keep the SLO" in answer(run)
 
 
 def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))})
     pick = picked(run, "fastest")
-    assert pick.why == "a verdict needs 3 starts of each deployment or more, here 2"
-    assert not pick.is_proven
+    assert pick["why"] == "a verdict needs 3 starts of each deployment or more, here 2"
+    assert not pick["is_proven"]
 
 
 def test_stand_in_kernels_are_never_the_best(tmp_path: Path) -> None:
     changes = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
     run = run_of(tmp_path, {"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, start_changes=changes)
     pick = picked(run, "fastest")
-    assert pick.best == "vllm awq"
+    assert pick["deployment"] == "vllm awq"
 
 
 def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> Non
         tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
     )
     pick = picked(run, "cheapest")
-    assert (pick.best, pick.is_proven) == ("vllm awq", True)
+    assert (pick["deployment"], pick["is_proven"]) == ("vllm awq", True)
 
 
 def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
@@ -209,9 +208,9 @@ def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
         tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
     )
     pick = picked(run, "cheapest")
-    assert pick.best == "vllm fp16"  # three quarters of the speed for half of the price
-    assert pick.why is not None
-    assert not pick.is_proven
+    assert pick["deployment"] == "vllm fp16"  # three quarters of the speed for half of the price
+    assert pick["why"] is not None
+    assert not pick["is_proven"]
 
 
 def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
