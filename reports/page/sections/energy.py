@@ -30,8 +30,8 @@ def section(run: Run) -> Section:
     groups = [group for group in run.groups if group.counted]
     charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
     shown = [group for group in groups if _powers(run, group) or _is_costed(run, group)]
-    notes = [_POWER] if any(_powers(run, group) for group in shown) else []
-    note = " ".join([*notes, *_cost_notes(run, shown), LEGEND])
+    power = [_POWER] if any(_powers(run, group) for group in shown) else []
+    note = " ".join([*power, *_cost_notes(run, shown), LEGEND])
     table = listed("By load", note, _columns(run), shown, lambda group: Of(group.deployment, group.load))
     claim = f"Lower is better. Points are means over starts. {BARS}" if charts else ""
     return Section("Cost and energy", claim, [*charts, *table, *map(paragraph, _unknown(run, groups))])
@@ -104,22 +104,18 @@ def _cost_notes(run: Run, groups: Sequence[Group]) -> Iterator[str]:
 
 def _unknown(run: Run, groups: Sequence[Group]) -> Iterator[str]:
     """Say where energy and cost are not known, and why: each reason once."""
+    no_price = "give price.gpu_hour, what an hour of the device costs (and price.currency)"
+    no_cost = "the server's devices are not on record" if price_of(run) else no_price
     where: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         starts = run.starts_of(group.deployment)
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
-        whys = {
-            "Energy": "; ".join(notes) or "nothing that was sampled tells it",
-            "Cost": "the server's devices are not on record"
-            if price_of(run)
-            else "give price.gpu_hour, what an hour of the device costs (and price.currency)",
-        }
+        whys = {"Energy": "; ".join(notes) or "nothing that was sampled tells it", "Cost": no_cost}
         known = {"Energy": bool(_idle_w(_powers(run, group))), "Cost": _is_costed(run, group)}
         if any(record.attached for record in starts):
             whys = dict.fromkeys(whys, "the server ran already, perhaps on another machine")
-        for what, why in whys.items():
-            if not known[what]:
-                where.setdefault((what, why), []).append(group)
+        for what in (each for each in whys if not known[each]):
+            where.setdefault((what, whys[what]), []).append(group)
     for (what, why), unknown in where.items():
         of = f" of {several([f'{group.deployment} at {group.load}' for group in unknown])}"
         yield f"{what} is not known{'' if len(unknown) == len(groups) else of}: {why}."

@@ -234,7 +234,9 @@ def _kv_cache(found: Sequence[_Held]) -> list[Part]:
         "deployment": lambda pair: named(pair[0]),
         "reserved GiB": lambda pair: below(_gib(pair[1].pool.size_bytes), _tokens(pair[1].pool.tokens)),
         "KiB per token": lambda pair: _scaled(pair[1].pool.per_token_bytes, 2.0**-10),
-        "needed GiB": lambda pair: below(_gib(pair[1].needed_bytes), *_flight(pair[1])),
+        "needed GiB": lambda pair: below(
+            _gib(pair[1].needed_bytes), _tokens(pair[1].peak_tokens, f", {pair[1].peak_load}")
+        ),
         "in use % (server)": lambda pair: _scaled(pair[1].used_share, 100.0),
         "users that fit": lambda pair: _users(pair[1]),
     }
@@ -243,17 +245,12 @@ def _kv_cache(found: Sequence[_Held]) -> list[Part]:
     return listed(title, _KV_CACHE, columns, pools, lambda pair: Of(pair[0].label), "plain anatomy")
 
 
-def _tokens(count: float | None) -> str:
-    return "" if count is None else f"{count:,.0f} tokens"
-
-
-def _flight(kv: KvNeed) -> list[str]:
-    return [f"{_tokens(kv.peak_tokens)} at {kv.peak_load}"] if kv.peak_load else []
+def _tokens(count: float | None, more: str = "") -> str:
+    return "" if count is None else f"{count:,.0f} tokens{more}"
 
 
 def _users(kv: KvNeed) -> Shown:
     if kv.users is None or kv.conversations is None:
         return NOTHING
     which = "the largest" if kv.conversations.is_largest else "p95"
-    said = f"{_tokens(kv.conversations.tokens)}, {which} of {kv.conversations.n:,}"
-    return below(f"{kv.users:,}", said)
+    return below(f"{kv.users:,}", _tokens(kv.conversations.tokens, f", {which} of {kv.conversations.n:,}"))

@@ -14,7 +14,6 @@ from make_run import (
     S,
     deployment,
     engines_run,
-    full_run,
     host_samples,
     marked_samples,
     plan_of,
@@ -454,29 +453,6 @@ def plain(markup: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))
 
 
-def test_the_title_says_how_much_no_request_needed(tmp_path):
-    run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
-    made = memory.held(run)
-    # 64 - 21.875 of 280 MiB
-    assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
-
-
-def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_path):
-    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
-    store.write_record(tmp_path / "run.json", run_record(plan))
-    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
-    taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
-    for start, tokens in zip(plan.starts, (1024, 1000), strict=True):
-        record = start_record(
-            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": tokens}
-        )
-        write_start(tmp_path, record, taken)
-        write_cell(tmp_path, start.cells[0], start, answers(), summary(SPAWNED_NS + 12 * S))
-    made = memory.held(open_run(tmp_path))
-    # 64 MiB reserved, 350 of 1,024 (1,000) tokens needed, of 260 MiB: 16.2 and 16.0 %
-    assert made.title == "Up to 16 % of a server's memory is KV cache that no request needed"
-
-
 def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
     plan = plan_of(
         [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
@@ -506,39 +482,29 @@ def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
     assert "left on the device" not in plain(host.body.text)
 
 
-def test_swatches_have_the_patterns_of_their_bars(tmp_path):
-    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID)))
-    key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "", "back", ""]
-
-
-def test_bars_add_up_to_the_total_and_show_what_was_not_needed(tmp_path):
-    run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
-    made = memory.held(run)
+def test_title_and_bars_say_what_was_not_needed(tmp_path):
+    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
+    # 64 - 21.875 of 280 MiB
+    assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
     bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
     assert sum(bars.values()) == pytest.approx(280 / 1024, abs=5e-4)
     assert bars["KV cache that requests held"] == pytest.approx(350 / 16 / 1024, abs=1e-4)
     assert bars["KV cache reserved, not needed"] == pytest.approx((64 - 350 / 16) / 1024, abs=1e-4)
 
 
-def test_each_part_stands_with_its_source(tmp_path):
-    path = marked_run(
-        tmp_path, memory_said={**SAID, "kv_cache": 400 * MIB}, resolved={"kv_cache_tokens": 1024}
-    )
-    page = write_report(path).read_text(encoding="utf-8")
-    text = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
+def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
+    said = {**SAID, "kv_cache": 400 * MIB}
+    made = memory.held(open_run(marked_run(tmp_path, memory_said=said)))
+    key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
+    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "back"]
+    text = plain(made.body.text)
     assert "0.098 said 0.127 said + 0.264 reserved, not yet touched" in text
     assert "0.049 measured step" in text
 
 
-def test_a_run_of_which_no_part_is_known_has_no_chart_of_parts(tmp_path):
-    assert not memory.held(open_run(full_run(tmp_path))).parts
-
-
 def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
     page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
-    data = charts_of(page)
-    assert len(data["memory-parts"]["traces"][0]["y"]) == 8
+    assert len(charts_of(page)["memory-parts"]["traces"][0]["y"]) == 8
     section = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
     assert "vllm bf16" in section
     assert "nan" not in section.lower().split()
