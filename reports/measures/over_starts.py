@@ -74,7 +74,8 @@ def aggregate(run: Run, group: Group, name: str) -> Aggregate:
         return Aggregate(None, None, None, 0, 0, (), why=why)
     found = aggregate_of(run, group, name, list(by_start(run, group, name).values()))
     if found.mean is None and len(found.values) > 1 and is_percentile(name):
-        return replace(found, pooled=_pooled(run, group, name))
+        whole = pooled(run, group, name)
+        return found if whole.value is None else replace(found, pooled=whole)
     return found
 
 
@@ -110,18 +111,19 @@ def _why_no_mean(name: str, found: Sequence[Value], have: int) -> str:
     return why_missing(name, most.n, most.requests)
 
 
-def _pooled(run: Run, group: Group, name: str) -> Value | None:
-    """Return a percentile over all requests of a group's starts; None where they are too few. Gaps are
-    counted in bins 1.6 % wide."""
+def pooled(run: Run, group: Group, name: str) -> Value:
+    """Return a percentile over all requests of a group's starts, if they are enough. Gaps are counted in
+    bins 1.6 % wide."""
     base, _, level = name.partition(".p")
     share, requests = int(level) / 100, None
     if base == "itl_s":
         gaps = together(gap_counts_of(run, cell.number) for cell in group.counted)
         n, requests, value = gaps.n, int(gaps.requests.sum()), quantile(gaps.counts, share)
     else:
-        seconds = np.concatenate([run.observations(cell.number, base) for cell in group.counted])
+        found = [run.observations(cell.number, base) for cell in group.counted]
+        seconds = np.concatenate([np.empty(0), *found])
         n, value = len(seconds), float(np.quantile(seconds, share)) if len(seconds) else None
-    return Value(value, n, requests) if is_supported(int(level), n, requests) else None
+    return Value(value if is_supported(int(level), n, requests) else None, n, requests)
 
 
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:

@@ -89,16 +89,15 @@ def _chart(comparison: Comparison, name: str, where: str, found: Sequence[tuple[
         said, word = _ratio(row), f"{_verdict(comparison, row)} {mark_text(row.marks)}".rstrip()
         whose = f" · {case.deployment}" if has_several else ""
         words = f"{title_of(row.metric)}: {said}, {word}{whose}"
-        rows.append(forest.row(_LOOKS[row.verdict.kind], words, row.verdict, said))
+        rows.append(forest.Row(_LOOKS[row.verdict.kind], words, row.verdict, said))
         shown.append([case.deployment, row.metric, said, word])
     return Chart(
         name,
         f"B over A at {where}, each with its interval",
-        forest.traces(rows),
-        forest.ratio_layout(rows, "B / A", comparison.margin_share),
+        *forest.draw(rows, "B / A", comparison.margin_share),
         ["deployment", "metric", "B / A", "verdict"],
         shown,
-        f"Log axis; right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
+        f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
         "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
         forest.height_px(rows),
     )

@@ -116,6 +116,11 @@ class Section:
         return list(charts_in(self.parts))
 
 
+def block(title: str, parts: Sequence[Part], of: Of = ALL, *, is_folded: bool = False) -> list[Part]:
+    """Return parts as a block, or nothing without any."""
+    return [Block(title, parts, of, is_folded)] if parts else []
+
+
 def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
     """Yield the charts of parts and of the blocks within them."""
     for part in parts:
@@ -129,21 +134,20 @@ def rendered(parts: Iterable[Part]) -> Html:
     """Return the markup of parts. Charts that follow each other stand side by side where there is room."""
     made: list[Html] = []
     for is_charts, own in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
-        if is_charts:
-            made.append(grid([part for part in own if isinstance(part, Chart)]))
-        else:
-            made += map(_rendered, own)
+        shown = [_rendered(part) for part in own]
+        made += [tag("div", *shown, class_="grid")] if is_charts else shown
     return join(made)
 
 
 def _rendered(part: Part) -> Html:
+    if isinstance(part, Chart):
+        return figure(part)
     if isinstance(part, Block):
         return macro("block", part.title, rendered(part.parts), part.of, part.is_folded)
     if isinstance(part, Table):
         whole = table(part.columns, part.rows, part.look, part.name)
         is_folded = part.may_fold and len(part.rows) > OPEN_ROWS
         return tag("details", tag("summary", "Table"), whole, class_="folded") if is_folded else whole
-    assert isinstance(part, Html)
     return part
 
 
@@ -153,11 +157,6 @@ def figure(chart: Chart) -> Html:
     # One title may be found at several loads.
     name = f"{chart.title}, {load}" if load and load not in chart.title else chart.title
     return macro("figure", chart, table(chart.columns, chart.rows, "plain", name))
-
-
-def grid(charts: Sequence[Chart]) -> Html:
-    """Return charts side by side where there is room."""
-    return tag("div", *(figure(chart) for chart in charts), class_="grid")
 
 
 # --- traces ----------------------------------------------------------------------------------------

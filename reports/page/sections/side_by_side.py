@@ -1,6 +1,7 @@
 """Side by side: every value, every verdict, and how long servers took to start."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from reports.checks.examine import marks_between
 from reports.data.cells import Cell, Group
@@ -10,19 +11,14 @@ from reports.measures.metrics import metric_of
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import plural
-from reports.page.cells import (
-    LEGEND,
-    cell_marks,
-    mark_html,
-    mean_cell,
-    starts_that_count,
-    value_cell,
-)
+from reports.page.cells import LEGEND, cell_marks, mark_html, mean_cell, starts_that_count, value_cell
 from reports.page.drawing import forest
-from reports.page.drawing.charts import Block, Chart, Part, Section, Table
+from reports.page.drawing.charts import Block, Chart, Part, Section, Table, block
+from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, join, paragraph, tag, text
-from reports.page.sections.startup import launches
+from reports.page.markup import Of, join, paragraph, tag
+from reports.page.sections.by_load import of_group
+from reports.page.sections.startup import startup_chart
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import Compared, comparisons_of
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
@@ -36,16 +32,16 @@ from reports.words.verdict_words import (
     word_of,
 )
 
-_COLUMNS = {
-    "output_tokens_per_s": "output tokens/s",
-    "requests_per_s": "requests/s",
-    "ttft_s.p50": "TTFT p50 ms",
-    "ttft_s.p95": "TTFT p95 ms",
-    "tpot_s.p50": "TPOT p50 ms",
-    "e2e_s.p50": "E2E p50 ms",
-    "memory_peak_bytes": "peak memory GiB",
-    "launch_s": "launch s",
-}
+_COLUMNS = (
+    "output_tokens_per_s",
+    "requests_per_s",
+    "ttft_s.p50",
+    "ttft_s.p95",
+    "tpot_s.p50",
+    "e2e_s.p50",
+    "memory_peak_bytes",
+    "launch_s",
+)
 _BESIDE = {
     "starts": "Means over starts, with their 95 % interval in brackets (of two starts their range).",
     "blocks": "Means over blocks (repeats), with their range in brackets: the server was running already and "
@@ -60,20 +56,21 @@ _HOW = (
 
 
 def section(run: Run) -> Section:
-    """Return all values and verdicts."""
-    if not run.groups:
-        return Section("Side by side")
+    """Return all values and verdicts; those of the load told first stand open."""
     word = "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
     cases = load_cases_of(run, at_least=1)
     first = opened(run, cases)
-    parts: list[Part] = [paragraph(_rule(run))]
+    parts: list[Part] = []
     for number, case in enumerate(cases):
         title, is_open = title_of_case(run, case), case in first
-        charts: list[Part] = list(_charts(run, case, number)) if is_open else []
-        table = _table(run, case, title, word)
+        values = filled(_values(run, case, word), case.groups, of_group)
+        charts = _charts(run, case, number) if is_open else []
+        table = Table(f"Values, {title}", *values, "summary verdicts")
         parts.append(Block(title, [table, *charts], Of(load=case.load), is_folded=not is_open))
-    parts += launches(run)
-    parts.append(Block(f"Every cell: {len(run.planned_cells):,}", [_cells(run)], is_folded=True))
+    parts += block("Start-up, step by step", startup_chart(run), is_folded=True)
+    if cells := run.planned_cells:
+        table = Table("Every cell", *filled(_every(run), cells, _of_cell))
+        parts = [paragraph(_rule(run)), *parts, Block(f"Every cell: {len(cells):,}", [table], is_folded=True)]
     return Section("Side by side", f"{_BESIDE[word]} {LEGEND}", parts, _HOW)
 
 
@@ -91,31 +88,20 @@ def _rule(run: Run) -> str:
     )
 
 
-def _table(run: Run, case: LoadCase, title: str, word: str) -> Table:
-    """Return a row per deployment with its values, and below them its ratios to the baseline."""
-    more = {name: heading_of(name, unit_of(run, name)) for name in run.record.compare.metrics}
-    columns = {**_COLUMNS, **{name: head for name, head in more.items() if name not in _COLUMNS}}
-    rows = []
-    for group in case.groups:
-        sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
-        ok = sum(int((frame["outcome"] == "ok").sum()) for frame in sent)
-        failed = sum(len(frame) for frame in sent) - ok
-        cells: list[Html | str] = [
-            join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
-            *(_cell(run, case, group, name) for name in columns),
-            join(
-                [
-                    tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else ""),
-                    tag("span", f"{starts_that_count(group)} {word}", class_="range"),
-                ]
-            ),
-        ]
-        rows.append(Row(cells, Of(group.deployment, group.load)))
-    heads = ["deployment", *columns.values(), "requests ok / failed"]
-    return Table(f"Values, {title}", heads, rows, "summary verdicts")
+# --- values ----------------------------------------------------------------------------------------
 
 
-def _cell(run: Run, case: LoadCase, group: Group, name: str) -> Html:
+def _values(run: Run, case: LoadCase, word: str) -> Columns[Group]:
+    """Return the columns of a load's table: each value with its verdict below it."""
+    names = dict.fromkeys([*_COLUMNS, *run.record.compare.metrics])
+    return {
+        "deployment": lambda group: join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
+        **{heading_of(name, unit_of(run, name)): partial(_value, run, case, name) for name in names},
+        "requests ok / failed": partial(_requests, run, word),
+    }
+
+
+def _value(run: Run, case: LoadCase, name: str, group: Group) -> Shown:
     """Return a value, and the verdict on it against its column's reference."""
     value, told = mean_cell(run, group, name), _compared(run, case, name)
     if not told or comparisons_of(run).why_none:
@@ -135,25 +121,39 @@ def _cell(run: Run, case: LoadCase, group: Group, name: str) -> Html:
     return join([value, said, tag("span", interval, class_="range")])
 
 
-def _cells(run: Run) -> Table:
-    columns = ["deployment", "cell", "load", "start", "status", *_COLUMNS.values(), "why"]
-    return Table("Every cell", columns, [_cell_row(run, cell) for cell in run.planned_cells])
+def _requests(run: Run, word: str, group: Group) -> Shown:
+    sent = [run.window_requests(cell.number)["outcome"] for cell in group.cells if cell.record]
+    ok = sum(int((outcomes == "ok").sum()) for outcomes in sent)
+    failed = sum(map(len, sent)) - ok
+    main = tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else "")
+    return below(main, f"{starts_that_count(group)} {word}")
 
 
-def _cell_row(run: Run, cell: Cell) -> Row:
-    record, start = run.start_of(cell), cell.planned.repeat + 1
-    status = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
-    found = values_of(run).get(cell.number, {})
-    cells: list[Html | str] = [
-        named(looks(run)[cell.label]),
-        f"{cell.number:03d}",
-        cell.load_label,
-        start_title(run, record) if record else str(start),
-        tag("span", status, class_="" if status == "completed" else "bad"),
-        *(value_cell(name, found.get(name), withheld(run, cell.key, name)) for name in _COLUMNS),
-        tag("span", text(cell.reason), class_="why"),
-    ]
-    return Row(cells, Of(cell.label, cell.load_label, start))
+def _every(run: Run) -> Columns[Cell]:
+    return {
+        "deployment": lambda cell: named(looks(run)[cell.label]),
+        "cell": lambda cell: f"{cell.number:03d}",
+        "load": lambda cell: cell.load_label,
+        "start": lambda cell: (
+            start_title(run, start) if (start := run.start_of(cell)) else str(_of_cell(cell).start)
+        ),
+        "status": _status,
+        **{heading_of(name): partial(_value_of, run, name) for name in _COLUMNS},
+        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
+    }
+
+
+def _status(cell: Cell) -> Shown:
+    said = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
+    return tag("span", said, class_="" if said == "completed" else "bad")
+
+
+def _value_of(run: Run, name: str, cell: Cell) -> Shown:
+    return value_cell(name, values_of(run).get(cell.number, {}).get(name), withheld(run, cell.key, name))
+
+
+def _of_cell(cell: Cell) -> Of:
+    return Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
 # --- verdicts --------------------------------------------------------------------------------------
@@ -169,89 +169,72 @@ def _compared(run: Run, case: LoadCase, name: str) -> dict[str, Compared]:
     }
 
 
-def _said(name: str, verdict: Verdict, margin_share: float) -> list[Html | str]:
-    if verdict.kind == "none":
-        return ["–", tag("span", verdict.why or "no verdict", class_="verdict none")]
-    word = tag("span", word_of(name, verdict, margin_share), class_=f"verdict {verdict.kind}")
-    return [ratio_text(name, verdict), word]
-
-
-def _charts(run: Run, case: LoadCase, number: int) -> Iterator[Chart]:
-    """Yield a chart per metric of the ratios with their intervals."""
+def _charts(run: Run, case: LoadCase, number: int) -> list[Chart]:
+    """Return a chart per metric of the ratios with their intervals."""
+    charts = []
     for name in run.record.compare.metrics:
-        rows = _compared(run, case, name).values()
-        drawn = [(row.a, row.verdict) for row in rows if row.verdict.kind != "none" and row.verdict.ratio]
-        reference = next((row.b for row in rows), "")
+        found = _compared(run, case, name).values()
+        drawn = [row for row in found if row.verdict.kind != "none" and row.verdict.ratio is not None]
         if drawn:
-            yield _chart(run, case, reference, name, drawn, number)
+            charts.append(_chart(run, case, name, drawn, f"verdicts-{name}-{number}".replace(".", "-")))
+    return charts
 
 
-def _chart(
-    run: Run,
-    case: LoadCase,
-    reference: str,
-    name: str,
-    drawn: Sequence[tuple[str, Verdict]],
-    number: int,
-) -> Chart:
-    margin, metric, is_log = run.record.compare.margin_share, metric_of(name), drawn[0][1].is_log
-    scale = 1.0 if is_log else metric.shown_scale
-    found = [
-        forest.row(
-            looks(run)[label],
-            f"{label}: {word_of(name, verdict, margin)}",
-            verdict,
-            ratio_text(name, verdict),
-            Of(label, case.load),
-            scale,
-        )
-        for label, verdict in drawn
-    ]
-    unit = "ratio, log scale" if is_log else f"difference, {metric.shown_unit}"
-    layout = forest.ratio_layout(found, unit, margin) if is_log else forest.difference_layout(found, unit)
-    side = {"higher": "; better to the right", "lower": "; better to the left"}.get(metric.better, "")
-    what = "Ratio to" if is_log else "Difference from"
-    shown = {reference, *(label for label, _ in drawn)}
-    absent = [group.deployment for group in case.groups if group.deployment not in shown]
-    note = f"{what} {reference}{side}.{f' Band: within {margin_text(margin)}.' if is_log else ''}"
-    note += f" No verdict: {', '.join(absent)}." if absent else ""
+def _chart(run: Run, case: LoadCase, name: str, drawn: Sequence[Compared], chart_id: str) -> Chart:
+    margin, metric, reference = run.record.compare.margin_share, metric_of(name), drawn[0].b
+    is_log, subject = drawn[0].verdict.is_log, capital(title_of(name))
+
+    def word(row: Compared) -> str:
+        return word_of(name, row.verdict, margin)
+
     rows = [
-        Row([label, *_said(name, each, margin), str(each.k)], Of(label, case.load)) for label, each in drawn
+        forest.Row(
+            looks(run)[row.a],
+            f"{row.a}: {word(row)}",
+            row.verdict,
+            ratio_text(name, row.verdict),
+            Of(row.a, case.load),
+        )
+        for row in drawn
     ]
-    finding = _finding(name, reference, drawn, margin)
-    subject = capital(title_of(name))
+    columns: Columns[Compared] = {
+        "deployment": lambda row: row.a,
+        "ratio" if is_log else "difference": lambda row: ratio_text(name, row.verdict),
+        "verdict": lambda row: tag("span", word(row), class_=f"verdict {row.verdict.kind}"),
+        "blocks": lambda row: str(row.verdict.k),
+    }
+    side = {"higher": "; better to the right", "lower": "; better to the left"}.get(metric.better, "")
+    band = f" Band: within {margin_text(margin)}." if is_log else ""
+    said = _finding(name, [(row.a, row.verdict) for row in drawn], margin)
     return Chart(
-        f"verdicts-{name}-{number}".replace(".", "-"),
+        chart_id,
         f"{subject} at {case.load}",
-        forest.traces(found),
-        layout,
-        ["deployment", "ratio" if is_log else "difference", "verdict", "blocks"],
-        rows,
-        note,
-        forest.height_px(found),
-        finding=f"{subject}: {finding}" if finding else None,
+        *forest.draw(
+            rows, "ratio" if is_log else f"difference, {metric.shown_unit}", margin, metric.shown_scale
+        ),
+        *filled(columns, drawn, lambda row: Of(row.a, case.load)),
+        f"{'Ratio to' if is_log else 'Difference from'} {reference}{side}.{band}",
+        forest.height_px(rows),
+        finding=f"{subject} against {reference}: {said}" if said else None,
         of=Of(load=case.load),
         has_baseline=True,
     )
 
 
-def _finding(name: str, reference: str, drawn: Sequence[tuple[str, Verdict]], margin: float) -> str:
-    """Return `sglang awq faster than vllm fp16; 2 slower`; empty if nothing is decided."""
-    by_kind: dict[str, list[str]] = {}
-    for label, verdict in drawn:
-        by_kind.setdefault(verdict.kind, []).append(label)
+def _finding(name: str, drawn: Sequence[tuple[str, Verdict]], margin: float) -> str:
+    """Return `sglang awq faster; 3 slower`; empty if nothing is decided."""
     better, worse = metric_of(name).words
-    words = {"better": better, "worse": worse, "same": f"the same within {margin_text(margin)}"}
-    said = [f"{_names(by_kind[kind])} {word}" for kind, word in words.items() if kind in by_kind]
-    if not said:
+    words = {
+        "better": better,
+        "worse": worse,
+        "same": f"the same within {margin_text(margin)}",
+        "unknown": "too close to call",
+    }
+    by_kind = {kind: [label for label, verdict in drawn if verdict.kind == kind] for kind in words}
+    if len(by_kind["unknown"]) == len(drawn):
         return ""
-    is_same = by_kind.keys() <= {"same", "unknown"}
-    said[0] += f" {'as' if is_same else 'than'} {reference}"
-    if unclear := by_kind.get("unknown"):
-        said.append(f"{_names(unclear)} too close to call")
-    return "; ".join(said)
-
-
-def _names(labels: Sequence[str]) -> str:
-    """Return two by their names; of more only how many."""
-    return " and ".join(labels) if len(labels) <= 2 else str(len(labels))
+    return "; ".join(
+        f"{' and '.join(labels) if len(labels) <= 2 else len(labels)} {words[kind]}"
+        for kind, labels in by_kind.items()
+        if labels
+    )

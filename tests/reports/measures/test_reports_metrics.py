@@ -319,9 +319,9 @@ def test_a_log_axis_has_three_different_ticks_at_least(low: float, high: float) 
 @pytest.mark.parametrize(
     ("low", "high", "values"),
     [
-        (38.0, 110.0, [40, 50, 60, 70, 100]),
-        (180.0, 1200.0, [200, 300, 500, 700, 1000]),
-        (63.0, 3400.0, [100, 200, 500, 1000, 2000]),
+        (38.0, 110.0, [50, 70, 100]),
+        (180.0, 1200.0, [200, 500, 1000]),
+        (63.0, 3400.0, [100, 300, 1000, 3000]),
         (0.8, 900.0, [1, 10, 100]),
     ],
 )
@@ -330,7 +330,3 @@ def test_labels_of_a_log_axis_do_not_touch(low: float, high: float, values: list
     assert found == values
     apart = [math.log(b / a) / math.log(high / low) for a, b in itertools.pairwise(found)]
     assert min(apart) > 0.13
-
-
-def test_one_value_has_a_log_axis_too() -> None:
-    assert 7.0 in log_ticks(7.0, 7.0)["tickvals"]

@@ -9,7 +9,7 @@ from make_run import full_run
 
 from reports import open_run
 from reports.page.document import bar, document, write_page
-from reports.page.drawing.charts import Chart, about, axis, grid, line
+from reports.page.drawing.charts import Chart, about, axis, line, rendered
 from reports.page.looks import looks
 from reports.page.markup import Head, Of, Row, details, join, table, tag
 
@@ -68,7 +68,7 @@ def path(tmp_path_factory):
     heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in LOADS)]
     across = table(heads, [Row([label, "low", "high"], Of(label)) for label in (A, B)])
     only = table([Head("fact"), Head(A, Of(A))], [["size", "2"]])
-    first = tag("section", tag("h2", "First"), grid(charts), id="first")
+    first = tag("section", tag("h2", "First"), rendered(charts), id="first")
     parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
     second = tag("section", tag("h2", "Second"), own, *parts, id="second")
     deep = details("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))

@@ -175,7 +175,7 @@ def test_the_reason_stands_where_the_figures_would(tmp_path):
     reason = "the engine cannot be made to give the length asked for"
     values = whole.partition('id="values">')[2].partition("</section>")[0]
     assert values.count(f'<span title="{reason}" class="none"') == 4  # two, by deployment and by cell
-    assert f"Not compared: vllm fp16 ({reason})." in plain(run.path / "report.html")
+    assert f"No value: vllm fp16 at 1 user ({reason})." in plain(run.path / "report.html")
     assert "▲ per-token figures only" in plain(run.path / "report.html")
 
 
@@ -212,10 +212,10 @@ def test_a_comparison_of_runs_withholds_them_too(tmp_path):
     assert {label for label, row in rows if row.metric == "tpot_s.p50"} == {"llama_cpp fp16", "vllm fp16"}
 
 
-def test_distributions_and_turns_of_e2e_leave_them_out(tmp_path):
+def test_distributions_of_e2e_leave_them_out(tmp_path):
     path = write_report(engines_run(tmp_path))
     charts = charts_of(path.read_text(encoding="utf-8"))
-    for chart, has_it in (("ecdf-e2e_s-0", False), ("ecdf-ttft_s-0", True), ("turns-e2e_s-0", False)):
+    for chart, has_it in (("ecdf-e2e_s-0", False), ("ecdf-ttft_s-0", True)):
         names = [trace["name"] for trace in charts[chart]["traces"]]
         assert ("tgi awq" in names) is has_it
         assert "vllm awq" in names

@@ -16,11 +16,11 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
-from reports.page.drawing.charts import Chart, Section
+from reports.page.drawing.charts import Chart
 from reports.page.markup import Row
 from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts
-from reports.page.sections.frontier import frontier_charts
+from reports.page.sections.throughput import frontier_charts
 from reports.verdicts.load_cases import load_cases_of, load_points, opened
 
 SPEED = "output_tokens_per_s"
@@ -31,11 +31,6 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """vllm fp16, vllm awq, sglang awq and llama_cpp gguf-q4_k_m at 4, 32 and 64 users, three starts each."""
     given = [SIX[0], SIX[1], SIX[3], SIX[5]]
     return open_run(sweep_run(tmp_path_factory.mktemp("sweep"), given, (4, 32, 64), 3, 30.0, noise=0.001))
-
-
-def made(found: Section | None) -> Section:
-    assert found is not None
-    return found
 
 
 def lines(chart: Chart) -> list[dict[str, Any]]:
@@ -94,8 +89,6 @@ def test_the_region_beyond_the_slo_begins_at_its_limit(sweep: Run) -> None:
     assert region["x0"] == pytest.approx(300.0)
     [said] = ttft.layout["annotations"]
     assert said["text"] == "beyond the SLO: p95 TTFT 300 ms"
-    # On a log axis a text's place is a logarithm, a shape's is not.
-    assert (said["x"], said["xanchor"]) == (pytest.approx(ttft.layout["xaxis"]["range"][1]), "right")
     assert tpot.layout["shapes"][0]["x0"] == pytest.approx(40.0)
 
 
@@ -108,7 +101,7 @@ def test_without_an_slo_no_region_is_shaded(tmp_path: Path) -> None:
 def test_the_percentile_is_the_highest_that_every_point_has(tmp_path: Path) -> None:
     """8 s at 300 ms are 27 requests or fewer: a median and no more."""
     run = open_run(repeated_run(tmp_path, three(), repeats=3))
-    chart = next(frontier_charts(run))
+    chart = frontier_charts(run)[0]
     assert chart.columns[2] == "TTFT p50 ms"
     assert "p50: too few points have requests enough for p95." in chart.note
 
@@ -119,7 +112,7 @@ def test_the_percentile_that_the_slo_asks_for_is_drawn_and_why_is_said(tmp_path:
     ttft, tpot = frontier_charts(run)
     assert ttft.columns[2] == "TTFT p90 ms"
     assert tpot.columns[2] == "TPOT p95 ms"
-    assert "p95: too few points have requests enough for p99, which the SLO asks for." in tpot.note
+    assert "p95: too few points have requests enough for p99." in tpot.note
 
 
 def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
@@ -128,7 +121,7 @@ def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
         return {"status": "failed", "error": HOSTILE} if is_lost else {}
 
     run = open_run(repeated_run(tmp_path, three(), repeats=3, cell_changes=lost))
-    chart = next(frontier_charts(run))
+    chart = frontier_charts(run)[0]
     assert "Not drawn, with no value of both: vllm fp16 at 4 users." in chart.note
     assert len(lines(chart)[2]["x"]) == 1
     assert len(lines(chart)[0]["x"]) == 2
@@ -137,13 +130,13 @@ def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
 def test_one_start_at_one_load_is_a_point_without_intervals(tmp_path: Path) -> None:
     rows = [row(k, (102 + k // 4) * 10**9 + k) for k in range(30)]
     run = open_run(one_cell_run(tmp_path, rows).path)
-    [drawn] = next(frontier_charts(run)).traces
+    [drawn] = frontier_charts(run)[0].traces
     assert len(drawn["x"]) == 1
     assert drawn["error_x"]["array"] == drawn["error_y"]["array"] == ["none"]
 
 
 def test_a_run_without_values_has_no_frontier(tmp_path: Path) -> None:
-    assert list(frontier_charts(open_run(one_cell_run(tmp_path, []).path))) == []
+    assert frontier_charts(open_run(one_cell_run(tmp_path, []).path)) == []
 
 
 # --- charts against load ---------------------------------------------------------------------------
@@ -200,10 +193,10 @@ def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
 
 def test_goodput_follows_throughput_where_there_is_an_slo(sweep: Run, tmp_path: Path) -> None:
     by_load = ["output_tokens_per_s-0", "requests_per_s-0", "goodput_per_s-0"]
-    ids = [chart.id for chart in made(throughput.section(sweep)).charts]
+    ids = [chart.id for chart in throughput.section(sweep).charts]
     assert ids == ["frontier-ttft-s-0", "frontier-tpot-s-0", *by_load]
     plain = open_run(repeated_run(tmp_path, three()))
-    assert [chart.id for chart in made(throughput.section(plain)).charts] == ids[:-1]
+    assert [chart.id for chart in throughput.section(plain).charts] == ids[:-1]
 
 
 # --- the load told first ---------------------------------------------------------------------------
@@ -221,7 +214,7 @@ def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> No
 def test_a_search_has_no_frontier(sweep: Run) -> None:
     slo = (Objective("ttft_s", 0.95, 0.3),)
     record = replace(sweep.record, search=SearchTerms("concurrency", 1, 64), slo=slo)
-    found = made(throughput.section(replace(sweep, record=record)))
+    found = throughput.section(replace(sweep, record=record))
     assert [chart.id for chart in found.charts] == ["goodput_per_s-0"]
 
 

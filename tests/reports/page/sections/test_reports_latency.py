@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from make_run import deployment
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Objective
-from reports import open_run, write_report
-from reports.page.sections.distributions import STEPS_AT_MOST, steps_each
-from reports.verdicts.load_cases import load_points
+from reports import write_report
+from reports.page.sections.distributions import Steps
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")
@@ -34,10 +34,10 @@ def page(tmp_path_factory):
 
 
 def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
-    shown, _, folded = section_of(page).partition("<summary>Distributions at 1 user</summary>")
+    shown, _, folded = section_of(page).partition("<summary>At 1 user</summary>")
     assert re.findall(r'data-chart="ecdf-(\w+)-0"', shown) == NAMES
     assert re.findall(r'data-chart="ecdf-(\w+)-1"', folded) == NAMES
-    assert "<h3>Distributions at 4 users</h3>" in shown
+    assert "<h3>At 4 users</h3>" in shown
     assert '<div data-load="4 users">' in shown
     assert '<div data-load="1 user">' in shown[-200:]
 
@@ -67,9 +67,7 @@ def test_a_distribution_has_the_curve_of_each_start(page) -> None:
 
 def test_a_distribution_is_titled_by_the_verdicts_on_its_median(page) -> None:
     said = "llama_cpp fp16 has the lowest TTFT p50 at 4 users"
-    drawn = (
-        section_of(page).partition("Distributions at 4 users")[2].partition('data-chart="ecdf-ttft_s-0"')[0]
-    )
+    drawn = section_of(page).partition("<h3>At 4 users")[2].partition('data-chart="ecdf-ttft_s-0"')[0]
     assert f'<figcaption>{said}</figcaption><p class="quantity">TTFT at 4 users</p>' in drawn
 
 
@@ -93,15 +91,31 @@ def test_an_objective_is_a_corner_in_the_distribution_it_is_on(tmp_path) -> None
     )
     # 10 s lie far beyond 40 ms.
     assert len(charts_of(page)["ecdf-tpot_s-0"]["traces"]) == 2
-    assert "SLO: 90 % within 10,000 ms is beyond the frame." in section_of(page)
     assert len(charts_of(page)["ecdf-e2e_s-0"]["traces"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("points", "split", "steps"), [(1, 1, STEPS_AT_MOST), (20, 0, 281), (20, 1, 274), (1000, 1, 60)]
-)
-def test_many_lines_have_fewer_steps_each(tmp_path, points: int, split: int, steps: int) -> None:
-    """Two deployments' four latencies have 16 lists per load, and 8 more with a start of their own."""
-    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(VLLM)], LOADS[:1], 1))
-    (found,) = load_points(run).values()
-    assert steps_each(run, found * points, found * split) == steps
+# --- steps -----------------------------------------------------------------------------------------
+
+
+def steps(*values_s: float) -> Steps:
+    return Steps(np.sort(values_s), np.arange(1, len(values_s) + 1))
+
+
+def test_the_share_is_of_observations_at_or_below() -> None:
+    found = steps(3.0, 1.0, *[2.0] * 10)
+    assert found.shares(np.array([0.5, 1.0, 1.9, 2.0, 3.0, 9.0])) == [0, 0.0833, 0.0833, 0.9167, 1, 1]
+    assert found.drawn(500).tolist() == [1.0, 2.0, 3.0]
+
+
+def test_many_steps_are_drawn_evenly_by_rank_with_both_ends() -> None:
+    found = steps(*np.arange(1.0, 1002.0) ** 3)
+    drawn = found.drawn(11)
+    assert (len(drawn), drawn[0], drawn[-1]) == (11, 1.0, 1001.0**3)
+    assert found.shares(drawn)[1:-1] == pytest.approx(np.arange(0.1, 1.0, 0.1), abs=0.002)
+
+
+def test_a_curve_needs_eleven_values_and_of_gaps_requests_too() -> None:
+    assert steps(*np.arange(10.0)).shares(np.array([5.0])) == [None]
+    assert steps(*np.arange(11.0)).is_enough
+    gaps = np.arange(1, 100)
+    assert [Steps(gaps / 1e3, gaps, requests=n).is_enough for n in (4, 5)] == [False, True]

@@ -15,10 +15,10 @@ from test_reports_page import contrast, luminance
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
 from reports.page.drawing import forest
-from reports.page.drawing.forest import ratio_ticks
+from reports.page.drawing.axes import log_ticks
 from reports.page.looks import looks
 from reports.page.sections import side_by_side
-from reports.page.sections.pairs import pair_charts
+from reports.page.sections.distributions import pair_charts
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
@@ -126,10 +126,9 @@ def test_a_ratio_chart_draws_each_interval_on_a_log_axis_with_the_margin(page):
     band, line = chart["layout"]["shapes"]
     assert (band["x0"], band["x1"]) == (pytest.approx(1 / 1.05), 1.05)
     assert (line["x0"], line["x1"]) == (1.0, 1.0)
-    points = [trace for trace in chart["traces"] if trace["mode"] == "markers"]
-    assert [round(trace["x"][0], 2) for trace in points] == [0.8, 0.8]
-    low, high = next(trace["x"] for trace in chart["traces"] if trace["mode"] == "lines")
-    assert low < points[0]["x"][0] < high
+    assert [round(trace["x"][0], 2) for trace in chart["traces"]] == [0.8, 0.8]
+    bars = chart["traces"][0]["error_x"]
+    assert bars["array"][0] > 0 < bars["arrayminus"][0]
 
 
 def test_the_load_told_first_is_open_and_has_charts(page):
@@ -172,7 +171,7 @@ def test_differences_have_a_linear_axis_and_no_band(tmp_path):
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
     found = side_by_side.section(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
     assert "No verdicts on values: no two deployments are of one model." in found.body.text
-    assert list(pair_charts(open_run(tmp_path))) == []
+    assert pair_charts(open_run(tmp_path)) == []
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
@@ -185,7 +184,7 @@ def test_a_search_compares_its_answers_elsewhere(tmp_path):
     ("low", "high"), [(0.97, 1.03), (0.9, 1.3), (0.5, 1.1), (0.4, 6.0), (0.05, 20), (1e-3, 9)]
 )
 def test_ticks_of_ratios_are_few_and_have_one(low, high):
-    ticks = ratio_ticks(low, high)
+    ticks = log_ticks(low, high)["tickvals"]
     assert 1.0 in ticks
     assert 2 <= len(ticks) <= 9
     assert all(low <= tick <= high for tick in ticks)
@@ -194,16 +193,17 @@ def test_ticks_of_ratios_are_few_and_have_one(low, high):
 def test_a_long_name_above_its_row_takes_two_lines_and_is_escaped(run_dir):
     look = looks(open_run(run_dir))["vllm fp16"]
     names = ["vllm: faster", f"<b> {'x' * 40}: same within 5 % \u25b2 2"]
-    rows = [forest.Row(look, name, 1.2, 1.1, 1.3, "") for name in names]
-    texts = [each["text"] for each in forest.ratio_layout(rows, "ratio", 0.05)["annotations"]]
+    rows = [forest.Row(look, name, ratio("better", 1.2, 1.1, 1.3), "") for name in names]
+    texts = [each["text"] for each in forest.draw(rows, "ratio", 0.05)[1]["annotations"]]
     assert texts == ["vllm: faster", f"&lt;b&gt; {'x' * 40}:<br>same within 5 % \u25b2 2"]
     assert forest.height_px(rows) > forest.height_px([rows[0], rows[0]])
 
 
 def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
     look = looks(open_run(run_dir))["vllm fp16"]
-    rows = [forest.Row(look, "a", 1.2, 1.1, 1.3, ""), forest.Row(look, "b", 0.9, 1e-5, 1e6, "")]
-    low, high = forest.ratio_layout(rows, "ratio", 0.05)["xaxis"]["range"]
+    found = [ratio("better", 1.2, 1.1, 1.3), ratio("unknown", 0.9, 1e-5, 1e6)]
+    rows = [forest.Row(look, "a", each, "") for each in found]
+    low, high = forest.draw(rows, "ratio", 0.05)[1]["xaxis"]["range"]
     assert 0.2 < 10**low < 0.9
     assert 1.3 < 10**high < 5
 
@@ -244,7 +244,7 @@ def test_rows_say_which_deployment_and_load_they_are_about(page):
 
 def test_a_chart_of_verdicts_has_its_finding_as_title_and_says_what_each_row_is_about(page):
     section = section_of(page, "side")
-    title = "Output tokens/s: llama_cpp fp16 and vllm fp16 slower than llama_cpp gguf-q8_0"
+    title = "Output tokens/s against llama_cpp gguf-q8_0: llama_cpp fp16 and vllm fp16 slower"
     figure = section.partition('id="chart-verdicts-output_tokens_per_s-0"')[2].partition("</figure>")[0]
     assert plain(figure.partition("<figcaption")[2].partition("</figcaption>")[0]).endswith(title)
     assert "Output tokens/s at 4 users" in figure
