@@ -77,7 +77,7 @@ def test_the_front_goes_through_the_points_that_no_other_beats(sweep: Run) -> No
 
 
 def test_latencies_that_span_much_stand_on_a_log_axis_and_say_so(sweep: Run) -> None:
-    ttft, tpot = frontier_charts(sweep)
+    ttft, _ = frontier_charts(sweep)
     assert ttft.layout["xaxis"]["type"] == "log"
     assert "(log scale)" in ttft.layout["xaxis"]["title"]["text"]
     assert by_load_charts(sweep, SPEED)[0].layout["yaxis"].get("type") is None
