@@ -4,7 +4,6 @@ Failed requests meet no objective. An objective on a latency that a good request
 answer of one token, does not apply to it: such a request is none of that objective's.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from harness.store.store import CellRecord
 from reports.data import tables
 from reports.data.cells import Cell
 from reports.data.run import Run
+from reports.data.tables import floats
 from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew
@@ -98,63 +98,35 @@ class Attainment:
     @property
     def meets(self) -> bool:
         """True where the share as it stands is the asked one or more."""
-        return self.n > 0 and self.met / self.n >= self.objective.share
+        return self.share is not None and self.share >= self.objective.share
 
     @property
     def wanting(self) -> str | None:
         """Words on how it would become clear; None where it is."""
-        asked = self.objective.share
         if self.share is None or self.verdict != "unclear":
             return None
-        if asked >= 1:
-            return "can be broken and never proven, as all of 100 %"
-        wanted = requests_needed(asked, self.share, self.confidence)
-        if wanted is None:
-            return "has just the asked share"
-        if wanted <= self.n:
-            return "has starts that differ too much, and wants more repeats"
-        return f"would be clear from about {wanted:,} requests on"
-
-
-def attainments(
-    starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective], confidence: float = CONFIDENCE
-) -> tuple[Attainment, ...]:
-    """Return each objective over the requests that were sent in each start's windows, and over all
-    together."""
-    found = []
-    for objective in slo:
-        by_start = []
-        for windows in starts:
-            flags = [_meets(sent, objective) for sent in windows]
-            met = sum(int((applies & meets).sum()) for applies, meets in flags)
-            by_start.append((met, sum(int(applies.sum()) for applies, _ in flags)))
-        met, n = (sum(each[at] for each in by_start) for at in (0, 1))
-        found.append(Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else (), confidence))
-    return tuple(found)
+        wanted = requests_needed(self.objective.share, self.share, self.confidence)
+        if wanted is not None and wanted > self.n:
+            return f"would be clear from about {wanted:,} requests on"
+        return "is never proven of 100 %" if self.objective.share >= 1 else "wants more repeats"
 
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
     """Return for each request whether it is ok and meets every objective that applies to it."""
-    met = _is_ok(sent)
+    met = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     for objective in slo:
         applies, meets = _meets(sent, objective)
         met &= ~applies | meets
     return met
 
 
-def _is_ok(sent: pd.DataFrame) -> np.ndarray:
-    return np.asarray(sent["outcome"].to_numpy() == "ok", dtype=bool)
-
-
 def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
     """Return for each request whether the objective applies to it, and whether it meets it."""
-    ok = _is_ok(sent)
+    ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     if objective.limit_s is None:
         return np.ones(len(sent), dtype=bool), ok
-    taken_s = sent[objective.metric].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    has_none = ok & np.isnan(taken_s)
-    with np.errstate(invalid="ignore"):
-        return ~has_none, ok & (taken_s <= objective.limit_s)
+    taken_s = floats(sent[objective.metric])
+    return ~(ok & np.isnan(taken_s)), ok & (taken_s <= objective.limit_s)
 
 
 # --- a load's windows ------------------------------------------------------------------------------
@@ -179,7 +151,6 @@ class Judged:
     alone, so that they may show that a load is kept, not that it is broken."""
 
     attained: tuple[Attainment, ...]
-    windows: int
     too_high: str | None = None
     problem: str | None = None
     is_disturbed: bool = False
@@ -201,8 +172,7 @@ class Judged:
         """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
         said = [_words(each) for each in self.attained]
         said += [self.too_high] if self.too_high else []
-        said += ["on a machine that was not fit"] if self.is_disturbed else []
-        return ", ".join(said)
+        return ", ".join([*said, *(["on a machine that was not fit"] if self.is_disturbed else [])])
 
 
 def _words(each: Attainment) -> str:
@@ -213,29 +183,38 @@ def _words(each: Attainment) -> str:
     return f"{said} ({each.wanting})" if each.wanting else said
 
 
+def attainments(
+    windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE
+) -> tuple[Attainment, ...]:
+    """Return each objective over the requests of these windows, by start and over all together."""
+    by_start: dict[str, np.ndarray] = {}
+    for window in windows:
+        flags = [_meets(window.sent, objective) for objective in slo]
+        counts = np.array([[(applies & meets).sum(), applies.sum()] for applies, meets in flags])
+        by_start[window.start] = by_start.get(window.start, 0) + counts
+    found = []
+    for at, objective in enumerate(slo):
+        each = [(int(counts[at, 0]), int(counts[at, 1])) for counts in by_start.values()]
+        met, n = (sum(pair[end] for pair in each) for end in (0, 1))
+        found.append(Attainment(objective, met, n, tuple(each) if len(each) > 1 else (), confidence))
+    return tuple(found)
+
+
 def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE) -> Judged:
     """Judge the windows of one load, pooled: those that were not disturbed, if there are any."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
-    by_start = itertools.groupby(sorted(used, key=lambda window: window.start), key=lambda w: w.start)
-    attained = attainments([[window.sent for window in each] for _, each in by_start], slo, confidence)
+    attained = attainments(used, slo, confidence)
     too_high = next((window.too_high for window in used if window.too_high), None)
-    without = next((each.objective for each in attained if not each.n), None)
+    without = next((each.objective.metric for each in attained if not each.n), None)
     problem = None
     if without is not None and not too_high:
-        problem = _problem(without, sum(len(window.sent) for window in used))
-    return Judged(attained, len(windows), too_high, problem, is_disturbed=bool(windows and not calm))
-
-
-def _problem(objective: Objective, sent: int) -> str:
-    if not sent:
-        return "no request was sent in the window; give a longer load.duration, such as 60s"
-    if objective.metric == "tpot_s":
-        return (
-            "no request has a time per output token: the server gives no token counts, or its answers have "
-            "one token; give load.tokenizer, or leave slo.tpot_s out"
-        )
-    return f"no request has a value of {objective.metric}"
+        problem = f"no request has a value of {without}"
+        if not any(len(window.sent) for window in used):
+            problem = "no request was sent in the window; give a longer load.duration, such as 60s"
+        elif without == "tpot_s":
+            problem += " (no token counts, or one-token answers); give load.tokenizer, or no slo.tpot_s"
+    return Judged(attained, too_high, problem, is_disturbed=bool(windows and not calm))
 
 
 def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
@@ -255,15 +234,11 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     """Judge the windows of these cells of one load, read from their own files alone."""
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
-    windows = []
-    for record in records:
-        requests = tables.requests_frame(run_dir, {record.number: timing.origin_of(record.load)})
-        windows += [window] if (window := _window(record, requests)) else []
-    found = judged(windows, slo)
-    if not found.problem:
-        return found
+    frames = (tables.requests_frame(run_dir, {each.number: timing.origin_of(each.load)}) for each in records)
+    made = [window for window in map(_window, records, frames) if window]
+    found = judged(made, slo)
     errors = [record.error or "; ".join(record.reasons) for record in records]
-    return Judged(found.attained, len(numbers), problem=next(filter(None, errors), found.problem))
+    return Judged((), problem=next(filter(None, errors), found.problem)) if found.problem else found
 
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:

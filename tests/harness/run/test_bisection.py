@@ -145,7 +145,7 @@ def test_search_and_report_go_by_one_rule():
     seen = set()
     for _ in range(300):
         found = [
-            (float(load), Judged((Attainment(success, rng.choice([100, 91, 89, 20]), 100),), 1))
+            (float(load), Judged((Attainment(success, rng.choice([100, 91, 89, 20]), 100),)))
             for load in sorted(rng.sample(range(1, 30), rng.randrange(6)))
         ]
         trials = [Trial(load, each.verdict, each.meets, 1) for load, each in found]
