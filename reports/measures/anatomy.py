@@ -25,8 +25,8 @@ says beyond that is reserved and not yet touched):
     rest         what is left: growth under load, which nothing explains
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,49 +34,40 @@ import numpy as np
 from harness.store.store import StartRecord
 from reports.data.cells import short_load
 from reports.data.run import Run, once
-from reports.data.starts import memory_over_time
-from reports.data.tables import of_start
-from reports.measures.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
+from reports.data.starts import Memory, memory_over_time
+from reports.data.tables import floats, of_start
+from reports.measures.kv_need import Conversations, KvNeed, conversations_of, kv_need, pool_of
 
 Source = Literal["said", "measured step", "reckoned"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
 GRAPHS, WORKSPACE, REST = "graphs", "workspace", "rest"
 # As a person reads them: what a model needs first.
 PARTS = (WEIGHTS, KV_CACHE, GRAPHS, WORKSPACE, PROGRAM, KV_COPIES, REST)
-# Stages of a start by their phases' names, in order; the first answers are over when a server is `ready`.
-STAGES = {
-    "process_up": "process up",
-    "weights_begin": "weights begin",
-    "weights_loaded": "weights loaded",
-    "engine_ready": "engine ready",
-    "ready": "first answers",
-}
+# Stages of a start by their phases' names; the first answers are over when a server is `ready`.
+_STAGES = ("process_up", "weights_begin", "weights_loaded", "engine_ready", "ready")
 # A mark's sample follows it: reading PSS takes about 10 ms per GiB.
 _MARK_LIMIT_NS = 10_000_000_000
 
 
 @dataclass(frozen=True)
 class Part:
-    """`size_bytes` of the total, from `sources`, bytes of each. `cut_bytes`: what the server says beyond what
-    was left of the total."""
+    """`size_bytes` of the total, and how they are known. `cut_bytes`: what the server says beyond what was
+    left of the total."""
 
     size_bytes: float
-    sources: Mapping[Source, float]
+    sources: tuple[Source, ...] = ()
     cut_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The memory of one start. `what` says in words what was measured, `how` in few; `stages`: bytes at each
-    of STAGES that was seen; `cells`: at the end of each cell that counts, the most of each load. `measured`:
-    scenario and load of each cell that was measured on it, and whether it counts. `before_bytes` was in use
-    before the start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
+    """The memory of one start. `what` says in words what was measured, `how` in few. `measured`: scenario and
+    load of each cell that was measured on it, and whether it counts. `before_bytes` was in use before the
+    start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
 
     record: StartRecord
     what: str
     how: str
-    stages: Mapping[str, float]
-    cells: Mapping[str, float]
     measured: frozenset[tuple[str, str, bool]]
     total_bytes: float
     parts: Mapping[str, Part]
@@ -122,72 +113,47 @@ def anatomies(run: Run) -> dict[str, list[Anatomy]]:
 
 
 def _anatomy(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> Anatomy | None:
-    levels = _levels(run, record)
-    stages = {name: size for name in STAGES if (size := _at(record, levels, name)) is not None}
-    total = float(levels.size_bytes.max()) if "ready" in stages else 0.0
+    memory, how = _levels(run, record)
+    stages = {name: size for name in _STAGES if (size := _at(record, memory, name)) is not None}
+    total = float(memory.size_bytes.max()) if "ready" in stages else 0.0
     if total <= 0:
         return None
-    cells: dict[str, float] = {}
-    for cell in counted_on(run, record):
-        if (size := _at(record, levels, f"cell {cell.number:03d} end")) is not None:
-            load = short_load(cell.load)
-            cells[load] = max(size, cells.get(load, 0.0))
-    on_it = [cell for cell in run.planned_cells if cell.record and cell.record.start == record.name]
-    return Anatomy(
-        record=record,
-        what=levels.what,
-        how=levels.how,
-        stages=stages,
-        cells=cells,
-        measured=frozenset((c.planned.scenario.label, short_load(c.load), c.counts) for c in on_it),
-        total_bytes=total,
-        parts=parts_of(record, stages, total),
-        kv=kv_need(run, record, longest_of),
-    )
+    cells = [cell for cell in run.planned_cells if cell.record and cell.record.start == record.name]
+    measured = frozenset((cell.planned.scenario.label, short_load(cell.load), cell.counts) for cell in cells)
+    parts, kv = parts_of(record, stages, total), kv_need(run, record, longest_of)
+    return Anatomy(record, memory.what, how, measured, total, parts, kv)
 
 
 # --- what was measured -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """Samples of memory, in time: on a host those at marks."""
-
-    what: str
-    how: str
-    t_ns: np.ndarray
-    size_bytes: np.ndarray
-
-
-def _levels(run: Run, record: StartRecord) -> _Levels:
+def _levels(run: Run, record: StartRecord) -> tuple[Memory, str]:
+    """Return samples of the server's own memory, on a host those at marks, and how a total is taken."""
     memory = memory_over_time(run, record)
     if record.memory_kind != "host":
         if memory.is_attributed or record.baseline_bytes is None:
-            return _Levels(memory.what, "highest sample", memory.t_ns, memory.size_bytes)
-        what = "device memory in use, less what was in use before the start"
+            return memory, "highest sample"
         own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
-        return _Levels(what, "highest sample", memory.t_ns, own_bytes)
+        what = "device memory in use, less what was in use before the start"
+        return replace(memory, what=what, size_bytes=own_bytes), "highest sample"
     own = None if run.host is None else of_start(run.host, record.name).dropna(subset=["pss_bytes"])
     if own is None or not len(own):
-        what = f"{memory.what}, as PSS could not be read"
-        return _Levels(what, "highest RSS", memory.t_ns, memory.size_bytes)
-    t_ns, size = (own[name].to_numpy(dtype=float) for name in ("t_ns", "pss_bytes"))
-    return _Levels("host memory (PSS of the server's process tree, at marks)", "PSS at marks", t_ns, size)
+        return replace(memory, what=f"{memory.what}, as PSS could not be read"), "highest RSS"
+    what = "host memory (PSS of the server's process tree, at marks)"
+    return Memory(what, floats(own["t_ns"]), floats(own["pss_bytes"])), "PSS at marks"
 
 
-def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
+def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
     """Return the sample that the mark of this name made: the first after it, unless that is a later
     mark's."""
     t_ns = next((phase.t_ns for phase in record.phases if phase.name == name), None)
-    if t_ns is None:
-        return None
-    at = int(np.searchsorted(levels.t_ns, t_ns))
-    if at == len(levels.t_ns) or levels.t_ns[at] - t_ns > _MARK_LIMIT_NS:
+    at = len(memory.t_ns) if t_ns is None else int(np.searchsorted(memory.t_ns, t_ns))
+    if t_ns is None or at == len(memory.t_ns) or memory.t_ns[at] - t_ns > _MARK_LIMIT_NS:
         return None
     # Of a mark in the past (a window's begin) there is no sample; it took none from another.
     live = (phase.t_ns for phase in record.phases if not phase.name.endswith((" window", " drain")))
-    is_taken = any(t_ns < other_ns <= levels.t_ns[at] for other_ns in live)
-    return None if is_taken else float(levels.size_bytes[at])
+    is_taken = any(t_ns < other_ns <= memory.t_ns[at] for other_ns in live)
+    return None if is_taken else float(memory.size_bytes[at])
 
 
 # --- the parts -------------------------------------------------------------------------------------
@@ -195,61 +161,58 @@ def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
 
 def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
     """Return the parts of a total, by the rules above: those that are known, and the rest."""
-    parts: dict[str, Part] = {}
-    left_bytes = total_bytes
-
-    def give(name: str, wanted_bytes: float, source: Source) -> None:
-        nonlocal left_bytes
-        given = min(max(wanted_bytes, 0.0), left_bytes)
-        before = parts.get(name, Part(0.0, {}))
-        sources = {**before.sources, source: before.sources.get(source, 0.0) + given}
-        cut = before.cut_bytes + max(wanted_bytes - given, 0.0)
-        parts[name] = Part(before.size_bytes + given, sources, cut)
-        left_bytes -= given
-
+    said = {name: float(size) for name, size in record.memory_said.items()}
     weights, weights_source = _weights(record, stages)
     pool = pool_of(record)
-    said = {k: float(record.memory_said[k]) for k in (GRAPHS, WORKSPACE) if k in record.memory_said}
+    wanted: list[tuple[str, float | None, Source]] = [
+        (WEIGHTS, weights, weights_source),
+        (KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said"),
+        (GRAPHS, said.get(GRAPHS), "said"),
+        (WORKSPACE, said.get(WORKSPACE), "said"),
+    ]
     first_bytes = max(stages["ready"], stages.get("engine_ready", 0.0))
-    others_bytes = (weights or 0.0) + (pool.size_bytes or 0.0) + sum(said.values())
-    program = _program(stages, weights, first_bytes - others_bytes)
-    if program is not None:
-        give(PROGRAM, *program)
-    if weights is not None:
-        give(WEIGHTS, weights, weights_source)
-    if pool.size_bytes is not None:
-        give(KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said")
-    for name, size in said.items():
-        give(name, size, "said")
-    given_bytes = total_bytes - left_bytes
-    if program is not None and first_bytes > given_bytes:  # without a program the step would have it in it
-        give(WORKSPACE, first_bytes - given_bytes, "measured step")
-    if KV_COPIES in record.memory_said:
-        give(KV_COPIES, record.memory_said[KV_COPIES], "said")
-    return {**parts, REST: Part(left_bytes, {})}
+    others_bytes = sum(size or 0.0 for _, size, _ in wanted)
+    program, source = _program(stages, weights, first_bytes - others_bytes)
+    parts, left_bytes = _given([(PROGRAM, program, source), *wanted], {}, total_bytes)
+    step = first_bytes - (total_bytes - left_bytes)
+    if program is not None and step > 0:  # without a program the step would have it in it
+        parts, left_bytes = _given([(WORKSPACE, step, "measured step")], parts, left_bytes)
+    parts, left_bytes = _given([(KV_COPIES, said.get(KV_COPIES), "said")], parts, left_bytes)
+    return {**parts, REST: Part(left_bytes)}
+
+
+def _given(
+    wanted: Iterable[tuple[str, float | None, Source]], parts: Mapping[str, Part], left_bytes: float
+) -> tuple[dict[str, Part], float]:
+    """Return the parts with what each of these gets of what is left, in turn, and what is left then."""
+    found = dict(parts)
+    for name, size, source in wanted:
+        if size is not None:
+            given, before = min(max(size, 0.0), left_bytes), found.get(name, Part(0.0))
+            cut_bytes = before.cut_bytes + max(size - given, 0.0)
+            found[name] = Part(before.size_bytes + given, (*before.sources, source), cut_bytes)
+            left_bytes -= given
+    return found, left_bytes
 
 
 def _program(
     stages: Mapping[str, float], weights: float | None, left_bytes: float
-) -> tuple[float, Source] | None:
+) -> tuple[float | None, Source]:
     """Return what the program takes, and how that is known; `left_bytes`: what the other parts leave for
     it."""
-    least = stages.get("process_up", 0.0)
-    if "weights_begin" in stages:
-        seen = stages["weights_begin"]
-        # Where weights are read in the 20 ms between two looks at the log, the mark has some of them in it.
-        # What is said beyond that was not touched, and leaves the program as it was seen.
-        if 0.0 < seen - left_bytes <= (weights or 0.0):
-            return max(least, left_bytes), "reckoned"
-        # Seen after nearly all of them, it has more in it; but all parts fit beside a smaller program.
-        is_late = "weights_loaded" in stages and stages["weights_loaded"] - seen < (weights or 0.0) / 2
-        if is_late and least <= left_bytes < seen:
-            return left_bytes, "reckoned"
-        return seen, "measured step"
-    if "weights_loaded" not in stages or weights is None:
-        return None
-    seen = max(least, stages["weights_loaded"] - weights)
-    return (left_bytes if least <= left_bytes < seen else seen), "reckoned"
+    least, loaded = stages.get("process_up", 0.0), stages.get("weights_loaded")
+    seen = stages.get("weights_begin")
+    source: Source = "measured step" if seen is not None else "reckoned"
+    if seen is not None:
+        # Where weights are read in the 20 ms between two looks at the log, the mark has some of them in it,
+        # or nearly all. What is said beyond that was not touched, and leaves the program as it was seen.
+        is_late = loaded is not None and loaded - seen < (weights or 0.0) / 2
+        has_weights = is_late or seen - left_bytes <= (weights or 0.0)
+    elif loaded is not None and weights is not None:
+        seen, has_weights = max(least, loaded - weights), True
+    else:
+        return None, source
+    return (left_bytes, "reckoned") if has_weights and least <= left_bytes < seen else (seen, source)
 
 
 def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | None, Source]:
@@ -258,7 +221,7 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
     if "weights_begin" in stages and "weights_loaded" in stages:
         return stages["weights_loaded"] - stages["weights_begin"], "measured step"
     size = record.memory_expected.get(WEIGHTS, record.weights.get("size_bytes"))
-    return (float(size), "reckoned") if isinstance(size, int | float) else (None, "reckoned")
+    return (float(size) if isinstance(size, int | float) else None), "reckoned"
 
 
 # --- over a deployment's starts --------------------------------------------------------------------
@@ -267,12 +230,8 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
 def alike(found: Sequence[Anatomy]) -> tuple[list[Anatomy], list[Anatomy]]:
     """Split a deployment's starts into those on which the same cells were measured, and the others. The same:
     with the most cells that count, then the most starts; a mean over others would be of different loads."""
-    groups: dict[frozenset[tuple[str, str, bool]], list[Anatomy]] = {}
-    for each in found:
-        groups.setdefault(each.measured, []).append(each)
-    kept = max(
-        groups, key=lambda key: (sum(counts for *_, counts in key), len(groups[key]), -len(key)), default=None
-    )
+    kinds = [each.measured for each in found]
+    kept = max(kinds, key=lambda kind: (sum(counts for *_, counts in kind), kinds.count(kind)), default=None)
     return [a for a in found if a.measured == kept], [a for a in found if a.measured != kept]
 
 
@@ -287,13 +246,10 @@ def mean_part(found: Sequence[Anatomy], name: str) -> Part | None:
     without it has none of it."""
     if not any(name in each.parts for each in found):
         return None
-    known = [each.parts.get(name, Part(0.0, {})) for each in found]
-    sources = dict.fromkeys(source for part in known for source in part.sources)
-    return Part(
-        sum(part.size_bytes for part in known) / len(known),
-        {name: sum(part.sources.get(name, 0.0) for part in known) / len(known) for name in sources},
-        sum(part.cut_bytes for part in known) / len(known),
-    )
+    known = [each.parts.get(name, Part(0.0)) for each in found]
+    size_bytes, cut_bytes = np.mean([(part.size_bytes, part.cut_bytes) for part in known], axis=0).tolist()
+    sources = tuple(dict.fromkeys(source for part in known for source in part.sources))
+    return Part(size_bytes, sources, cut_bytes)
 
 
 def mean_size(found: Sequence[Anatomy], name: str) -> float:
@@ -311,7 +267,7 @@ def mean_total(found: Sequence[Anatomy]) -> float:
 class Expected:
     """What `bench fit` expected beside what a deployment's starts came to, in bytes (means)."""
 
-    part: Literal["weights", "KV cache", "total"]
+    part: str
     expected_bytes: float
     measured_bytes: float
     source: str
@@ -326,13 +282,12 @@ def expectations(found: Sequence[Anatomy]) -> list[Expected]:
     total on a host is what was touched."""
     made: list[Expected] = []
     expected = found[0].record.memory_expected
-    titles: dict[str, Literal["weights", "KV cache"]] = {WEIGHTS: "weights", KV_CACHE: "KV cache"}
-    for name, title in titles.items():
+    for name, title in ((WEIGHTS, "weights"), (KV_CACHE, "KV cache")):
         part = mean_part(found, name)
         # What the model's shape gives is no measurement of it.
         if name in expected and part is not None and "reckoned" not in part.sources and part.size_bytes:
-            source = "said" if "said" in part.sources else "measured step"
-            made.append(Expected(title, expected[name], part.size_bytes + part.cut_bytes, source))
+            measured_bytes = part.size_bytes + part.cut_bytes
+            made.append(Expected(title, expected[name], measured_bytes, part.sources[0]))
     if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
         whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
         made.append(Expected("total", whole, mean_total(found), found[0].how))
@@ -342,13 +297,12 @@ def expectations(found: Sequence[Anatomy]) -> list[Expected]:
 def shared_reasons(starts: Sequence[StartRecord]) -> list[tuple[list[str], str, list[StartRecord]]]:
     """Return what is missing among starts' samples, why, and of which starts: equal ones once. What a
     server's page lacks is left out, since the section on what servers told says it."""
-    starts_of: dict[tuple[str, str], list[StartRecord]] = {}
-    for record in starts:
+    starts_of: dict[tuple[str, str], list[int]] = {}
+    for at, record in enumerate(starts):
         for what, why in record.memory_notes.items():
             if not what.startswith("server "):
-                starts_of.setdefault((what, why), []).append(record)
-    found: dict[tuple[str, tuple[str, ...]], tuple[list[str], str, list[StartRecord]]] = {}
-    for (what, why), records in starts_of.items():
-        key = (why, tuple(record.name for record in records))
-        found.setdefault(key, ([], why, records))[0].append(what)
-    return list(found.values())
+                starts_of.setdefault((what, why), []).append(at)
+    found: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (what, why), places in starts_of.items():
+        found.setdefault((why, tuple(places)), []).append(what)
+    return [(whats, why, [starts[at] for at in places]) for (why, places), whats in found.items()]

@@ -36,6 +36,14 @@ class KvPool:
         """Bytes / tokens of the pool as it is."""
         return self.size_bytes / self.tokens if self.size_bytes and self.tokens else None
 
+    def needed_bytes(self, tokens: float | None) -> float | None:
+        """Return tokens times what the model's shape gives, which is more than the pool's average where
+        layers have windows: they are not full yet. The pool is the most that can be needed."""
+        each = self.reckoned_per_token_bytes or self.per_token_bytes
+        if tokens is None or each is None or self.size_bytes is None:
+            return None
+        return min(tokens * each, self.size_bytes)
+
 
 @dataclass(frozen=True)
 class Conversations:
@@ -71,26 +79,23 @@ class KvNeed:
 def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> KvNeed:
     """Return what a start's requests needed; fields are None where the server or the requests do not tell."""
     pool = pool_of(record)
-    cells = counted_on(run, record)
-    peaks = [
-        (tokens, cell.load_label) for cell in cells if (tokens := _peak_in_window(run, cell)) is not None
-    ]
-    tokens, load = max(peaks, key=lambda pair: pair[0]) if peaks else (None, None)
+    cells = [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
+    tokens, load = max(
+        ((peak, cell.load_label) for cell in cells if (peak := _peak_in_window(run, cell)) is not None),
+        key=lambda pair: pair[0],
+        default=(None, None),
+    )
+    windows = [run.window_samples(run.server, cell) for cell in cells]
+    shares = [each["kv_cache_usage_share"].astype(float).max() for each in windows if len(each)]
     known = [found for cell in cells if (found := longest_of.get(cell.planned.scenario.label))]
-    usages = [_peak_usage(run, cell) for cell in cells]
     return KvNeed(
         pool=pool,
         peak_tokens=tokens,
         peak_load=load,
-        needed_bytes=_needed_bytes(pool, tokens),
-        used_share=max((share for share in usages if share is not None), default=None),
+        needed_bytes=pool.needed_bytes(tokens),
+        used_share=max((float(share) for share in shares if not np.isnan(share)), default=None),
         conversations=max(known, key=lambda found: found.tokens, default=None),
     )
-
-
-def counted_on(run: Run, record: StartRecord) -> list[Cell]:
-    """Return the cells that were measured on a start and count."""
-    return [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
 
 
 def conversations_of(run: Run) -> dict[str, Conversations]:
@@ -107,14 +112,13 @@ def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
     """Return the tokens of the longest turn of each conversation in these cells' requests."""
     lengths: list[float] = []
     for frame in requests:
-        known = frame.dropna(subset=_COLUMNS)
-        tokens = (known["input_tokens"] + known["output_tokens"]).to_numpy(dtype=float)
-        lengths += pd.Series(tokens).groupby(known["conversation"].to_numpy(dtype=int)).max().tolist()
+        known = frame[["conversation", *_COLUMNS]].dropna()
+        tokens = (known["input_tokens"] + known["output_tokens"]).astype(float)
+        lengths += tokens.groupby(known["conversation"]).max().tolist()
     if not lengths:
         return None
-    if is_supported(95, len(lengths)):
-        return Conversations(float(np.percentile(lengths, 95)), len(lengths), is_largest=False)
-    return Conversations(max(lengths), len(lengths), is_largest=True)
+    is_largest = not is_supported(95, len(lengths))
+    return Conversations(float(np.percentile(lengths, 100 if is_largest else 95)), len(lengths), is_largest)
 
 
 def pool_of(record: StartRecord) -> KvPool:
@@ -131,17 +135,8 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _needed_bytes(pool: KvPool, tokens: float | None) -> float | None:
-    """Return tokens times what the model's shape gives, which is more than the pool's average where layers
-    have windows: they are not full yet. The pool is the most that can be needed."""
-    each = pool.reckoned_per_token_bytes or pool.per_token_bytes
-    if tokens is None or each is None or pool.size_bytes is None:
-        return None
-    return min(tokens * each, pool.size_bytes)
-
-
 def _peak_in_window(run: Run, cell: Cell) -> float | None:
-    known = run.cell_requests(cell.number).dropna(subset=_COLUMNS)
+    known = run.cell_requests(cell.number)[_COLUMNS].dropna()
     if cell.summary is None or cell.window_s is None or not len(known):
         return None
     return peak_tokens(known, cell.summary.window_start_ns, cell.summary.window_end_ns)
@@ -154,8 +149,8 @@ def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
     sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
     duration_s = np.maximum(last - first, 0.0)
     is_spread = duration_s > 0
-    slope = np.divide(answer, duration_s, out=np.zeros_like(answer), where=is_spread)
     zero = np.zeros_like(answer)
+    slope = np.divide(answer, duration_s, out=zero.copy(), where=is_spread)
     edges = np.array([0.0, (end_ns - begin_ns) / 1e9])
     # What begins at an instant comes before what ends at it: the sort is stable.
     at_s = np.concatenate([sent, first, last, edges, end])
@@ -163,14 +158,7 @@ def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
     bend = np.concatenate([zero, slope, -slope, [0.0, 0.0], zero])
     order = np.argsort(at_s, kind="stable")
     at_s, jump, bend = at_s[order], jump[order], bend[order]
-    grown = np.concatenate([[0.0], np.cumsum(bend)[:-1] * np.diff(at_s)])
-    before = np.cumsum(grown) + np.concatenate([[0.0], np.cumsum(jump)[:-1]])
-    held = np.maximum(before, before + jump)
-    is_inside = (at_s >= 0.0) & (at_s <= edges[1])
-    return float(held[is_inside].max())
-
-
-def _peak_usage(run: Run, cell: Cell) -> float | None:
-    samples = run.window_samples(run.server, cell)
-    share = samples["kv_cache_usage_share"].max() if "kv_cache_usage_share" in samples else None
-    return None if pd.isna(share) else float(share)
+    grown = np.cumsum(np.cumsum(bend) * np.diff(at_s, append=at_s[-1]))
+    after = np.cumsum(jump) + np.concatenate([[0.0], grown[:-1]])
+    held = np.maximum(after - jump, after)
+    return float(held[(at_s >= 0.0) & (at_s <= edges[1])].max())

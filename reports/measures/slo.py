@@ -116,7 +116,7 @@ def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
     met = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     for objective in slo:
         applies, meets = _meets(sent, objective)
-        met &= ~applies | meets
+        met = met & (~applies | meets)
     return met
 
 

@@ -202,10 +202,9 @@ def _part(name: str, held: _Held) -> Shown:
     part = mean_part(held[1], name)
     if part is None:
         return NOTHING
-    said = [s if len(part.sources) == 1 else f"{s} {_gib(size)}" for s, size in part.sources.items()]
     beyond = "reserved, not yet touched" if held[1][0].is_host else "said, not measured"
     is_cut = part.cut_bytes * _GIB >= 0.0005
-    return below(_gib(part.size_bytes), *said, f"+ {_gib(part.cut_bytes)} {beyond}" if is_cut else "")
+    return below(_gib(part.size_bytes), *part.sources, f"+ {_gib(part.cut_bytes)} {beyond}" if is_cut else "")
 
 
 def _predicted(found: Sequence[_Held]) -> list[Part]:
