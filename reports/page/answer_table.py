@@ -35,53 +35,46 @@ Column = tuple[Html | str, Sequence[Html | str]]
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: the values of a deployment by metric. `note` stands under its name."""
+    """A row: a deployment with its values by metric. `note` stands under its name."""
 
-    label: str
+    group: Group
+    look: Look
     values: Mapping[str, Aggregate]
-    note: str = ""
-    group: Group | None = None
+    note: str
 
 
 def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
-    left = [group for group in made.case.groups if group.deployment in made.left_out]
     names = list(dict.fromkeys((made.metric, *COLUMNS, _PER_CORE)))
-    ordered = {each.deployment for each in made.capacities if each.level is not None}
-    notes = {label: why for label, why in made.left_out.items() if label not in ordered}
-    lines = []
-    for group in (*made.groups, *left):
+    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
+    found, lines = looks(run), []
+    for group in (*made.groups, *(each for each in made.case.groups if each.deployment in made.left_out)):
         values = {name: aggregate(run, group, name) for name in names}
-        lines.append(_Line(group.deployment, values, notes.get(group.deployment, ""), group))
-    winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
+        lines.append(_Line(group, found[group.deployment], values, notes.get(group.deployment, "")))
     used = [mean for line in lines if (mean := line.values["cores_used"].mean)]
     if not used or max(used) <= OTHER_CORES * min(used):
         names.remove(_PER_CORE)
+    winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
     loads = _loads(run, made, lines)
     decided = {**made.leaders, made.metric: winner if made.best else ""}
     first, *rest = _columns(run, lines, names, decided, "there" if loads else f"at {made.case.load}")
-    return _table(run, lines, [*loads, first, *_ratios(run, made, lines), *rest], winner)
+    columns = [*loads, first, *_ratios(made, lines), *rest]
+    rows = []
+    for line, *cells in zip(lines, *(cells for _, cells in columns), strict=True):
+        name = join([named(line.look), tag("span", line.note, class_="said") if line.note else ""])
+        head = tag("span", name, class_="winner") if line.look.label == winner else name
+        rows.append(Row([head, *cells], Of(deployment=line.look.label)))
+    return table(["deployment", *(head for head, _ in columns)], rows, "standing", "Standing")
 
 
 def _loads(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
     """Return the column of the highest loads of a search, at which its values stand; nothing of a run."""
     found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
     cells: list[Html | str] = []
-    for each in (found[line.label] for line in lines if found):
+    for each in (found[line.look.label] for line in lines if found):
         beside = "" if each.level is not None else tag("span", f"values at {each.group.load}", class_="range")
         cells.append(join([each.words, beside]))
     return [("keeps the SLO up to", cells)] if found else []
-
-
-def _table(run: Run, lines: Sequence[_Line], columns: Sequence[Column], winner: str) -> Html:
-    found, rows = looks(run), []
-    for place, line in enumerate(lines):
-        note = tag("span", line.note, class_="said") if line.note else ""
-        name = join([named(found[line.label]), note])
-        if line.label == winner:
-            name = tag("span", name, class_="winner")
-        rows.append(Row([name, *(cells[place] for _, cells in columns)], Of(deployment=line.label)))
-    return table(["deployment", *(head for head, _ in columns)], rows, "standing", "Standing")
 
 
 def _columns(
@@ -94,10 +87,9 @@ def _columns(
         if columns and all(value.mean is None and value.pooled is None for value in values):
             continue
         cells = []
-        for line, value in zip(lines, values, strict=True):
-            mark = mark_html(marks_of(run, line.group, name)) if line.group else ""
-            cell = aggregate_cell(name, value, mark)
-            cells.append(tag("b", cell, class_="lead") if decided.get(name) == line.label else cell)
+        for line in lines:
+            cell = aggregate_cell(name, line.values[name], mark_html(marks_of(run, line.group, name)))
+            cells.append(tag("b", cell, class_="lead") if decided.get(name) == line.look.label else cell)
         head = heading_of(name, unit_of(run, name))
         columns.append((head if columns else f"{head} {where}", cells))
     return columns
@@ -106,25 +98,24 @@ def _columns(
 # --- against the leader ----------------------------------------------------------------------------
 
 
-def _ratios(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
+def _ratios(made: Decision, lines: Sequence[_Line]) -> list[Column]:
     """Return the column of ratios to the leader, drawn on one log axis for all; nothing without a test."""
-    ratios = {line.label: ratio for line in lines if (ratio := made.ratio_to_leader(line.label))}
-    if not ratios:
+    ratios = [made.ratio_to_leader(line.look.label) for line in lines]
+    known = [ratio for ratio in ratios if ratio]
+    if not known:
         return []
-    low, high = min(0.9, *(ratio[1] for ratio in ratios.values())), max(1.1, *(r[2] for r in ratios.values()))
-    frame, found = (max(low, 0.02), min(high, 50.0)), looks(run)
+    frame = max(0.02, min(0.9, *(low for _, low, _ in known))), min(50.0, max(1.1, *(r[2] for r in known)))
     cells: list[Html | str] = []
-    for line in lines:
-        ratio = ratios.get(line.label)
+    for line, ratio in zip(lines, ratios, strict=True):
         figures: Html | str = ""
         if ratio:
             head, _, ends = ratio_words(*ratio).partition(" ")
             figures = tag("span", head, tag("span", ends, class_="range"), class_="figures")
-        is_drawn = ratio or line.label == made.groups[0].deployment
-        picture = _picture(found[line.label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
-        cells.append(join([picture, figures]))
+        is_drawn = ratio or line.group == made.groups[0]
+        drawn = _picture(line.look, ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
+        cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    head = "against the leader, 95 %" + (" together" if len(ratios) > 1 else "")
+    head = "against the leader, 95 %" + (" together" if len(known) > 1 else "")
     return [(tag("span", head, title=title), cells)]
 
 

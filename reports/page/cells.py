@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.checks.examine import Marking, mark_text
-from reports.data.cells import Cell, Group
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.starts import start_title
 from reports.measures.equal_work import work_of
@@ -81,22 +81,16 @@ def cell_marks(run: Run, group: Group) -> Html:
     said = []
     if why := work_of(run).per_token_only.get(group.key):
         said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    found: dict[tuple[str, str], list[Cell]] = {}
+    found: dict[str, dict[str, str | None]] = {}
     for cell in group.cells:
-        if cell.status != "completed":
-            found.setdefault((f"✕ {cell.status}", "bad"), []).append(cell)
-        elif cell.validity != "valid":
-            mark = ("▲ suspect", "warn") if cell.validity == "suspect" else (f"✕ {cell.validity}", "bad")
-            found.setdefault(mark, []).append(cell)
-    for (word, kind), cells in found.items():
-        starts = {_start(run, cell): cell.reason for cell in cells}
-        sign, _, what = word.partition(" ")
-        text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(starts)} {what}"
+        word = cell.validity if cell.status == "completed" else cell.status
+        record = run.start_of(cell)
+        start = start_title(run, record) if record else str(cell.planned.repeat + 1)
+        found.setdefault(word, {})[start] = cell.reason
+    found.pop("valid", None)
+    for word, starts in found.items():
+        sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
+        text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(starts)} {word}"
         title = "; ".join(f"start {start}: {why}" for start, why in starts.items() if why)
         said.append(tag("span", text, title=title or word, class_=f"said {kind}"))
     return join(said)
-
-
-def _start(run: Run, cell: Cell) -> str:
-    record = run.start_of(cell)
-    return start_title(run, record) if record else str(cell.planned.repeat + 1)

@@ -109,8 +109,7 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     if best.over[best.next].is_log:
         ratio = _lead(made, best, best.next)[0]
         _, least, most = _lead(made, best, best.nearest)
-        is_lower = metric_of(made.metric).better == "lower"
-        bound = f"at most {most:.2f}x" if is_lower else f"at least {least:.2f}x"
+        bound = f"at least {least:.2f}x" if least > 1 else f"at most {most:.2f}x"
         said = f"{ratio:.2f}x the {title_of(made.metric)} of {rival} {where} ({bound}, {_sure(best)})"
     said += f"{_price(run, made, best)}."
     if made.kind == "slight":
@@ -224,14 +223,17 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
     listed = [_with_span(run, group, name) for name in dict.fromkeys((made.metric, "ttft_s.p50"))]
-    is_only = row is not None and row.labels("kept") == [group.deployment]
-    if len(made.case.groups) == 1:
-        lead, is_what = group.deployment, "Known to keep the SLO" if is_only else "Measured alone"
-    else:
-        lead = f"Serve {group.deployment}" if is_only else group.deployment
-        is_what = f"The only one {'known to keep the SLO' if is_only else 'that can be judged'}"
-    text = f"{is_what} {where}: {', '.join(filter(None, listed)) or 'no value'}."
-    return Said(lead, text + _left_out(made))
+    is_kept = row is not None and row.labels("kept") == [group.deployment]
+    is_one_of_several = len(made.case.groups) > 1
+    does = {
+        (False, False): "Measured alone",
+        (False, True): "Known to keep the SLO",
+        (True, False): "The only one that can be judged",
+        (True, True): "The only one known to keep the SLO",
+    }[is_one_of_several, is_kept]
+    lead = f"Serve {group.deployment}" if is_one_of_several and is_kept else group.deployment
+    values = ", ".join(filter(None, listed)) or "no value"
+    return Said(lead, f"{does} {where}: {values}.{_left_out(made)}")
 
 
 def _with_span(run: Run, group: Group, name: str) -> str:

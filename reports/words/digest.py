@@ -41,16 +41,12 @@ class Digest:
     status: str
 
 
-# What a digest was made from: number, size and sum of change times of run.json and all records.
-Sources = tuple[int, int, int]
-
-
 @dataclass(frozen=True)
 class Kept:
-    """The content of headline.json."""
+    """The content of headline.json. `sources`: see sources_of."""
 
     version: int
-    sources: Sources
+    sources: tuple[int, int, int]
     digest: Digest
 
 
@@ -91,8 +87,11 @@ def digest(run_dir: Path) -> Digest:
     return made
 
 
-def sources_of(run_dir: Path) -> Sources:
-    """Return what a digest would be made from now. Raises StoreError where there is no run."""
+def sources_of(run_dir: Path) -> tuple[int, int, int]:
+    """Return number, bytes and sum of change times of run.json and all records, of which a digest is made.
+
+    Raises StoreError where there is no run.
+    """
     try:
         records = (*run_dir.glob("starts/*/start.json"), *run_dir.glob("cells/*/cell.json"))
         found = [each.stat() for each in (run_dir / "run.json", *records)]
@@ -104,7 +103,7 @@ def sources_of(run_dir: Path) -> Sources:
     return len(found), sum(each.st_size for each in found), times_ns
 
 
-def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
+def keep(run_dir: Path, sources: tuple[int, int, int], made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     with suppress(OSError):
         kept = msgspec.json.encode(Kept(DIGEST_VERSION, sources, made))

@@ -5,7 +5,7 @@ from typing import Any
 from reports.checks.examine import mark_text, marks_of_capacity
 from reports.data.run import Run
 from reports.measures.written import plural
-from reports.verdicts.searches import Answer, Capacity
+from reports.verdicts.searches import Capacity
 
 _OF_A_START = ("start", "kept", "broken", "proven_kept", "proven_broken", "is_whole", "is_at_limit")
 
@@ -33,10 +33,9 @@ def as_plain(run: Run, each: Capacity) -> dict[str, Any]:
         "why": each.why,
         "is_least": each.is_least,
         "marks": [{"check": found.check, "title": found.title} for found in marks_of_capacity(run, each)],
-        "starts": [_start_as_plain(answer) for answer in each.answers],
+        "starts": [
+            {name: getattr(answer, name) for name in _OF_A_START}
+            | {"trials": sum(len(tried.cells) for tried in answer.tried)}
+            for answer in each.answers
+        ],
     }
-
-
-def _start_as_plain(answer: Answer) -> dict[str, Any]:
-    trials = sum(len(tried.cells) for tried in answer.tried)
-    return {**{name: getattr(answer, name) for name in _OF_A_START}, "trials": trials}

@@ -1,5 +1,6 @@
 """A chart's finding as its title, where verdicts or an SLO support one; None where nothing is to be said."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from reports.data.cells import Group
@@ -24,11 +25,6 @@ def title_by_load(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     return _by_slo(run, name, groups) or title_at(run, name, groups)
 
 
-def frontier_title(run: Run, groups: Sequence[Group]) -> str | None:
-    """Return who gives the most tokens; with an SLO within it, else who keeps it up to which load."""
-    return title_at(run, "output_tokens_per_s", groups) or _by_slo(run, "goodput_per_s", groups)
-
-
 def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     """Return who leads in a value, and at which loads around the one that is decided."""
     if len({group.model for group in groups}) != 1:
@@ -36,7 +32,10 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     labels = list(dict.fromkeys(group.deployment for group in groups))
     loads = dict.fromkeys(group.load for group in sorted(groups, key=lambda group: group.level))
     kinds = {load: _kinds(run, groups[0].scenario, load, name, labels) for load in loads}
-    leaders = {load: _only_better(found) for load, found in kinds.items()}
+    leaders = {
+        load: next((label for label, against in found.items() if against == {"better"}), None)
+        for load, found in kinds.items()
+    }
     key = (groups[0].scenario, groups[0].model)
     cases = (made for made in decisions_of(run) if (made.case.scenario, made.case.model) == key)
     made = next((made for made in cases if made.case.load in loads), None)
@@ -62,10 +61,6 @@ def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str])
     return found
 
 
-def _only_better(kinds: Mapping[str, set[Kind]]) -> str | None:
-    return next((label for label, found in kinds.items() if found == {"better"}), None)
-
-
 def _decided(made: Decision, name: str) -> str | None:
     """Return who is named for a metric."""
     is_primary = made.metric == name and made.best is not None
@@ -80,12 +75,9 @@ def _superlative(name: str) -> str:
 def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
     """Return at which loads around the one that is told the same one leads. `leaders`: lowest load first."""
     loads = list(leaders)
-    first = last = loads.index(told)
-    while first and leaders[loads[first - 1]] == leaders[told]:
-        first -= 1
-    while last + 1 < len(loads) and leaders[loads[last + 1]] == leaders[told]:
-        last += 1
-    return span_of_loads(loads, first, last)
+    spans = [list(span) for _, span in itertools.groupby(loads, key=leaders.get)]
+    own = next(span for span in spans if told in span)
+    return span_of_loads(loads, loads.index(own[0]), loads.index(own[-1]))
 
 
 def span_of_loads(loads: Sequence[str], first: int, last: int) -> str:

@@ -16,7 +16,7 @@ from reports.page.listed import filled
 from reports.page.looks import looks
 from reports.page.sections import service_levels
 from reports.page.sections.by_load import at_load, by_load_charts, families, of_group, point_of
-from reports.words.titles import frontier_title, title_by_load
+from reports.words.titles import title_by_load
 from reports.words.verdict_words import slo_words, title_of
 
 _SPEED = "output_tokens_per_s"
@@ -100,7 +100,7 @@ def _chart(run: Run, metric: str, groups: Sequence[Group], suffix: str, number: 
         ),
         note.rstrip(),
         _HEIGHTS_PX[metric],
-        finding=frontier_title(run, groups) if metric == "ttft_s" else title_by_load(run, name, groups),
+        finding=title_by_load(run, _SPEED if metric == "ttft_s" else name, groups),
         names_ends=True,
         is_wide=number == 0,
     )

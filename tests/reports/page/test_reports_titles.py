@@ -11,7 +11,7 @@ from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of
 from harness.contracts import Load
 from reports import open_run
 from reports.data.run import Run
-from reports.words.titles import frontier_title, span_of_loads, title_at, title_by_load, where_it_leads
+from reports.words.titles import span_of_loads, title_at, title_by_load, where_it_leads
 
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p95"
 
@@ -40,7 +40,7 @@ def test_titles_of_a_run_go_by_its_verdicts(tmp_path: Path) -> None:
     high = [group for group in run.groups if group.load == "4 users"]
     assert title_at(run, SPEED, high) == "llama_cpp gguf-q8_0 gives the most output tokens/s at 4 users"
     everywhere = "llama_cpp gguf-q8_0 gives the most output tokens/s at every load"
-    assert title_by_load(run, SPEED, run.groups) == frontier_title(run, run.groups) == everywhere
+    assert title_by_load(run, SPEED, run.groups) == everywhere
     assert title_at(run, "ttft_s.p50", high) == "llama_cpp gguf-q8_0 has the lowest TTFT p50 at 4 users"
     # No verdict was asked on it.
     assert title_by_load(run, "requests_per_s", run.groups) is None
@@ -97,7 +97,7 @@ def test_a_stand_in_for_kernels_holds_no_objective(tmp_path: Path) -> None:
 def test_with_an_slo_titles_say_who_keeps_it(sweep: Run) -> None:
     # At 32 users the p95 of vllm fp16 is 289 ms, too near to 300 to be clear; that of tgi fp16 515 ms.
     within = "sglang awq gives the most output tokens/s within the SLO at 32 users"
-    assert frontier_title(sweep, sweep.groups) == title_by_load(sweep, SPEED, sweep.groups) == within
+    assert title_by_load(sweep, SPEED, sweep.groups) == within
     assert title_by_load(sweep, TTFT, sweep.groups) == (
         "vllm awq and sglang awq hold p95 TTFT within 300 ms up to 32 users"
     )
