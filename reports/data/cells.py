@@ -3,11 +3,15 @@
 Reads no file and computes no value of a metric.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.store.store import CellRecord
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,14 @@ class Group:
         for cell in self.counted:
             by_repeat.setdefault(cell.planned.repeat, []).append(cell)
         return list(by_repeat.values())
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Return items by what `key` says of each; keys and items stay in their order."""
+    found: dict[Key, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:

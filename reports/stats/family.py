@@ -39,7 +39,8 @@ class Verdict:
 class Question:
     """One comparison of a family.
 
-    `margin`: on the scale of the estimate (log(1.05), or a difference), 0 where nothing counts as the same.
+    `margin`: on the scale of the estimate, 0 where nothing counts as the same. That of a ratio is log(1.05):
+    within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree.
     `why_none`: why it gets no verdict, though it may have an estimate; it does not count for the family.
     """
 
@@ -47,11 +48,6 @@ class Question:
     better: Literal["higher", "lower"]
     margin: float
     why_none: str | None = None
-
-
-def log_margin(share: float) -> float:
-    """Return the margin of a ratio: within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree."""
-    return math.log1p(share)
 
 
 def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list[Verdict]:

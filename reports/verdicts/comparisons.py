@@ -4,19 +4,20 @@ A run's page, `bench compare` and `bench gate` all ask here, so that they say th
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
-from reports.data.cells import Group
+from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures import equal_work
 from reports.measures.equal_work import stand_ins, turn_table, work_of
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start
-from reports.stats.family import STARTS_NEEDED, Kind, Question, Verdict, decide, log_margin
+from reports.stats.family import STARTS_NEEDED, Kind, Question, Verdict, decide
 from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
 
 Names = tuple[str, str]
@@ -114,7 +115,7 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
     return Question(
         estimate_of(pair, metric),
         "lower" if row.better == "lower" else "higher",
-        0.0 if row.is_additive else log_margin(margin_share),
+        0.0 if row.is_additive else math.log1p(margin_share),
         why_not(pair, metric),
     )
 
@@ -126,11 +127,9 @@ def why_not(pair: Pair, metric: str) -> str | None:
         return why
     for name, run, group in pair.sides:
         found = aggregate(run, group, metric)
-        if not group.counted:
-            reason = next((cell.reason for cell in group.cells if cell.reason), None)
-            return f"{name}: no cell was measured{f' ({reason})' if reason else ''}"
         if found.mean is None:
-            return f"{name}: {found.why or 'no value'}"
+            reasons = [cell.reason for cell in group.cells if cell.reason and not group.counted]
+            return f"{name}: {found.why or next(iter(reasons), 'no cell was measured')}"
     values = _values(pair, metric)
     if min(map(len, values)) < STARTS_NEEDED:
         counts = " and ".join(str(len(each)) for each in values[: 1 if pair.is_paired else 2])
@@ -228,7 +227,7 @@ def comparisons_of(run: Run) -> Comparisons:
     compare, why, family = run.record.compare, _why_none(run), 0
     rows: list[Compared] = []
     found: dict[tuple[str, str, str, str, str], Verdict] = {}
-    for groups in _cases(run):
+    for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
         case, labels = (groups[0].scenario, groups[0].load), [group.deployment for group in groups]
         baseline = compare.baseline if compare.baseline in labels else None
         pairs = [
@@ -254,16 +253,7 @@ def comparisons_of(run: Run) -> Comparisons:
     return Comparisons(tuple(rows), baselines, family, why, found)
 
 
-def _cases(run: Run) -> Iterator[list[Group]]:
-    """Yield the groups of each model, scenario and load that have one beside them."""
-    by_case: dict[tuple[str, str, str], list[Group]] = {}
-    for group in run.groups:
-        by_case.setdefault((group.scenario, group.load, group.model), []).append(group)
-    return (groups for groups in by_case.values() if len(groups) > 1)
-
-
 def _mirrored(verdict: Verdict) -> Verdict:
-    """Return the verdict on the second against the first."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (

@@ -163,7 +163,6 @@ def _decision(run: Run, case: LoadCase) -> Decision:
 
 
 def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
-    """Return why a deployment is no contender, whatever its values are."""
     label, work = group.deployment, work_of(run)
     if not group.counted:
         return f"it failed: {next((c.reason for c in group.cells if c.reason), 'no cell was measured')}"
@@ -210,12 +209,8 @@ def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame
 
 def _disturbed(groups: Sequence[Group]) -> set[int]:
     """Return the repeats in which the guard found the machine unfit during a window of one of these."""
-    cells = (cell for group in groups for cell in group.counted)
-    return {
-        cell.planned.repeat
-        for cell in cells
-        if cell.record and any(finding.when == "during" for finding in cell.record.guard)
-    }
+    records = (cell.record for group in groups for cell in group.counted if cell.record)
+    return {r.repeat for r in records if any(finding.when == "during" for finding in r.guard)}
 
 
 def _why_no_test(run: Run, made: Decision) -> str | None:
@@ -266,7 +261,6 @@ def _holm(p: Sequence[float], alpha: float) -> float:
 
 
 def _told(run: Run, made: Decision, level: float) -> Decision:
-    """Say what a decision's tests come to at the level of its family."""
     if made.best is None:
         return made
     best = replace(made.best, alpha=level)

@@ -1,9 +1,10 @@
 """The deployments that stand beside each other at a load, and which load the whole page tells first."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.data.cells import Group
+from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins
 from reports.verdicts.comparisons import comparisons_of
@@ -24,11 +25,6 @@ class LoadCase:
     model: str
     groups: tuple[Group, ...]
 
-    @property
-    def topic(self) -> tuple[str, str]:
-        """What a page tells one load of first."""
-        return self.scenario, self.model
-
 
 def baseline_of(run: Run, case: LoadCase) -> Group | None:
     """Return the group that the others of a model's case are compared to; None where it was not measured."""
@@ -44,14 +40,10 @@ def told_first(run: Run) -> tuple[LoadCase, ...]:
     else the lowest. Without one it is the highest of the first family at which most were measured.
     """
     if run.record.slo:
-        by_case: dict[tuple[str, str, str], list[Row]] = {}
-        for row in slo_rows(run):
-            by_case.setdefault((row.scenario, row.model, row.family), []).append(row)
-        return tuple(_decisive(run, rows) for rows in by_case.values())
-    found: dict[tuple[str, str], list[Group]] = {}
-    for group in run.groups:
-        found.setdefault((group.scenario, group.model), []).append(group)
-    return tuple(_case(run, key[0], _highest_common(groups), key[1]) for key, groups in found.items())
+        rows = grouped(slo_rows(run), lambda row: (row.scenario, row.model, row.family))
+        return tuple(_decisive(run, own) for own in rows.values())
+    groups = grouped(run.groups, lambda group: (group.scenario, group.model))
+    return tuple(_highest_common(run, own) for own in groups.values())
 
 
 def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
@@ -59,16 +51,16 @@ def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
     row = ([row for row in rows if set(row.labels("kept")) - fakes] or rows[:1])[-1]
     if run.record.search is None:
         return _case(run, row.scenario, row.load, row.model)
-    own = [each.group for each in capacities_of(run) if each.scenario == row.scenario]
+    own = (each.group for each in capacities_of(run) if each.scenario == row.scenario)
     return LoadCase(row.scenario, row.load, row.model, tuple(g for g in own if g.model == row.model))
 
 
-def _highest_common(groups: Sequence[Group]) -> str:
-    own = [group for group in groups if group.family == min(each.family for each in groups)]
-    measured: dict[str, int] = {}
-    for group in sorted(own, key=lambda each: -each.level):
-        measured[group.load] = measured.get(group.load, 0) + bool(group.counted)
-    return max(measured, key=lambda load: measured[load])  # the first of those with as many
+def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
+    family = min(group.family for group in groups)
+    own = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
+    # Of those that as many have the highest, which is counted first.
+    (load, _), *_ = Counter(group.load for group in own if group.counted).most_common(1) or [(own[0].load, 0)]
+    return _case(run, own[0].scenario, load, own[0].model)
 
 
 def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
@@ -77,13 +69,13 @@ def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
 
 
 def opened(run: Run, found: Sequence[LoadCase]) -> list[LoadCase]:
-    """Return those that a page shows open: for each topic the load told first, else the first of `found`."""
-    first = {(*topic, case.load) for case in told_first(run) for topic in (case.topic, (case.scenario, ""))}
-    told = [each for each in found if (*each.topic, each.load) in first]
-    for each in found:
-        if each.topic not in {other.topic for other in told}:
-            told.append(each)
-    return [each for each in found if each in told]
+    """Return those that a page shows open: of each scenario and model the load told first, else the first."""
+    told = {(each.scenario, model, each.load) for each in told_first(run) for model in (each.model, "")}
+    topics = grouped(found, lambda case: (case.scenario, case.model))
+    of_each = (
+        [e for e in own if (e.scenario, e.model, e.load) in told] or own[:1] for own in topics.values()
+    )
+    return [each for own in of_each for each in own]
 
 
 def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
@@ -99,10 +91,7 @@ def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
 def load_points(run: Run) -> dict[str, list[LoadCase]]:
     """Return the loads of each scenario with the deployments of all models, in the same order."""
     keys = dict.fromkeys((group.scenario, group.load, "") for group in run.groups)
-    points: dict[str, list[LoadCase]] = {}
-    for point in _in_order(run, [_case(run, *key) for key in keys]):
-        points.setdefault(point.scenario, []).append(point)
-    return points
+    return grouped(_in_order(run, [_case(run, *key) for key in keys]), lambda case: case.scenario)
 
 
 def _in_order(run: Run, cases: Sequence[LoadCase]) -> list[LoadCase]:

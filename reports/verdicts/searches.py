@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.contracts import SUCCESS
-from reports.data.cells import Cell, Group, load_level
+from reports.data.cells import Cell, Group, grouped, load_level
 from reports.data.run import Run, once
 from reports.measures.slo import Judged, judged_cells
 
@@ -107,18 +107,16 @@ class Capacity:
 @once
 def capacities_of(run: Run) -> tuple[Capacity, ...]:
     """Return what each deployment keeps, by scenario and in the plan's order; nothing of a run."""
-    by_case: dict[tuple[str, str], list[Group]] = {}
-    for group in run.groups if run.record.search is not None else ():
-        by_case.setdefault((group.scenario, group.deployment), []).append(group)
-    return tuple(_capacity(run, groups) for groups in by_case.values())
+    groups = run.groups if run.record.search is not None else ()
+    return tuple(
+        _capacity(run, own) for own in grouped(groups, lambda g: (g.scenario, g.deployment)).values()
+    )
 
 
 def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     """`groups`: the loads of one deployment and scenario, from the lowest on."""
-    by_repeat: dict[int, list[Cell]] = {}
-    for cell in (cell for group in groups for cell in group.cells):
-        by_repeat.setdefault(cell.planned.repeat, []).append(cell)
-    answers = tuple(_answer(run, cells) for _, cells in sorted(by_repeat.items()))
+    cells = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.planned.repeat)
+    answers = tuple(_answer(run, own) for _, own in sorted(cells.items()))
     known = [answer.kept for answer in answers if answer.kept is not None]
     if cut := sum(not answer.is_whole for answer in answers):
         why = f"the search did not come to its end on {cut} of {len(answers)} starts"
@@ -131,12 +129,9 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
 
 
 def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
-    by_level: dict[float, list[Cell]] = {}
-    for cell in cells:
-        by_level.setdefault(load_level(cell.load), []).append(cell)
+    by_level = sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
     tried = tuple(
-        Tried(level, each[0].load_label, tuple(each), judged_cells(run, each))
-        for level, each in sorted(by_level.items())
+        Tried(level, own[0].load_label, tuple(own), judged_cells(run, own)) for level, own in by_level
     )
     kept, broken = ends_of(tried)
     below = math.inf if broken is None else broken

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.data.cells import Group
+from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures import energy
 from reports.measures.equal_work import stand_ins
@@ -71,10 +71,7 @@ def slo_rows(run: Run) -> tuple[Row, ...]:
 
 
 def _of_loads(run: Run) -> Iterator[Row]:
-    by_case: dict[tuple[str, str, str, float, str], list[Group]] = {}
-    for group in run.groups:
-        key = (group.scenario, group.model, group.family, group.level, group.load)
-        by_case.setdefault(key, []).append(group)
+    by_case = grouped(run.groups, lambda g: (g.scenario, g.model, g.family, g.level, g.load))
     loads = Counter(key[:3] for key in by_case)
     for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
         # The loads of a question are a family: whichever is the highest kept is chosen by the data.
@@ -86,9 +83,7 @@ def _of_loads(run: Run) -> Iterator[Row]:
 
 def _of_search(run: Run) -> Iterator[Row]:
     groups = {group.key: group for group in run.groups}
-    cases: dict[tuple[str, str, str], list[Capacity]] = {}
-    for each in capacities_of(run):
-        cases.setdefault((each.scenario, each.group.model, each.group.family), []).append(each)
+    cases = grouped(capacities_of(run), lambda each: (each.scenario, each.group.model, each.group.family))
     for case, found in cases.items():
         known = {each.level: each.group.load for each in found if each.level is not None}
         for level, load in sorted((known or {found[0].group.level: found[0].group.load}).items()):

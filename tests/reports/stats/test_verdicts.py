@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from reports.stats.family import Question, Verdict, decide, log_margin
+from reports.stats.family import Question, Verdict, decide
 from reports.stats.intervals import Estimate, of_pairs, of_two_samples
 
-MARGIN = log_margin(0.05)
+MARGIN = math.log1p(0.05)
 # Student's quantile at 97.5 % and 4 degrees of freedom.
 T = 2.7764
 
@@ -59,7 +59,7 @@ def test_within_the_margin_goes_before_a_difference() -> None:
     # From 1.01 to 1.03: not 1, and the same within 5 %; not within 2 %.
     middle, half = math.log(1.02), math.log(1.03) - math.log(1.02)
     assert alone(asked(middle, half / T)).kind == "same"
-    assert alone(asked(middle, half / T, margin=log_margin(0.02))).kind == "better"
+    assert alone(asked(middle, half / T, margin=math.log1p(0.02))).kind == "better"
     assert alone(asked(middle, half / T, margin=0.0)).kind == "better"
 
 

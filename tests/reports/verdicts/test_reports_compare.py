@@ -355,7 +355,7 @@ def test_a_side_without_values_says_so(tmp_path):
     sides_run(tmp_path / "a", {A: STEADY})
     empty_run(tmp_path / "b")
     verdict = row_of(compare_runs(tmp_path / "a", tmp_path / "b", TTFT)).verdict
-    assert verdict.why == "B: no cell was measured (its server was not started)"
+    assert verdict.why == "B: its server was not started"
 
 
 def test_findings_of_either_side_are_listed_by_title(tmp_path):

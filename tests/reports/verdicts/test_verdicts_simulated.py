@@ -16,11 +16,11 @@ from scipy.special import stdtr
 from harness.contracts import Precision, Until
 from harness.plan.plan import LEAST_BLOCKS
 from harness.run.next_starts import why_stop
-from reports.stats.family import Question, decide, log_margin
+from reports.stats.family import Question, decide
 from reports.stats.intervals import Estimate, of_pairs, of_two_samples, of_values
 
 DRAWS = 2_000
-MARGIN = log_margin(0.05)
+MARGIN = math.log1p(0.05)
 TEN_PERCENT = math.log(1.1)
 FALSE_AT_MOST = 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
 
