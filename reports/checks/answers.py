@@ -34,14 +34,10 @@ _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
 )
 
 
-# --- token counts ----------------------------------------------------------------------------------
-
-
 @check(
     "Server and tokenizer count differently",
     "Output tokens: {}. The server's count is the one used.",
-    "load.tokenizer=FILE with the served model's own tokenizer.json; it counts no special tokens and no "
-    "tool calls.",
+    "load.tokenizer=FILE with the served model's own tokenizer.json.",
     ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
     marks=True,
 )
@@ -63,8 +59,7 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
 @check(
     "The server's counters and its answers differ",
     "Over whole cells, warm-up included: {}.",
-    "Look for other clients of the server, and behind a load balancer for servers other than the one whose "
-    "counters these are.",
+    "Look for other clients of the server, and behind a load balancer for other servers.",
     ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
 )
 @of_cells
@@ -84,15 +79,10 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
     return ", ".join(said)
 
 
-# --- caches ----------------------------------------------------------------------------------------
-
-
 @check(
     "The prefix cache was not empty at first",
-    "The first request of a cell found input cached that only other cells or other users can have left, "
-    "or may have: {}. Later cells are served faster than the first.",
-    "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; or "
-    "engine.prefix_cache=false.",
+    "The first request of a cell found input that only others can have left, or may have: {}.",
+    "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
     OF_REQUESTS,
     marks=True,
 )
@@ -119,9 +109,6 @@ def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
     first = int(np.nanargmin(sent_ns))
     found = float(cached[first]), float(tokens[first])
     return None if np.isnan(found).any() else found
-
-
-# --- what was served -------------------------------------------------------------------------------
 
 
 @check(

@@ -2,7 +2,7 @@
 
 The first of these whose evidence is there, for more than half of the starts that count:
 
-    client      its process used a whole core, or was late half of the time, or did not begin what was due
+    client      its process used a whole core, or was late half of the time
     KV cache    most of the time requests waited, and then it was full, or less of it was free than a long
                 request takes while slots were free; or requests were put back (preempted)
     slots       most of the time requests waited while as many ran as the server serves at once; or more were
@@ -30,7 +30,7 @@ from reports.data.samples import growth, idle_cores, server_cores, usable_cores
 from reports.data.tables import floats
 from reports.measures.equal_work import too_few_at_once
 from reports.measures.values import measured_of
-from reports.measures.written import number, plural
+from reports.measures.written import number
 
 WORDS = {
     "client": "the client",
@@ -53,7 +53,6 @@ PREEMPTED_SHARE = 0.01
 # requests, by a tenth of what a request takes: then it bears on how many there are.
 CLIENT_CORES = 0.9
 CLIENT_LATE_SHARE = 0.1
-LEFT_OUT_SHARE = 0.01
 # Near all there is: what is left of a core in two seconds of samples is 10 ms in 200.
 BUSY_SHARE = 0.95
 # What a server serves at once is counted a moment before or after a request ends.
@@ -105,12 +104,9 @@ def bound_of(run: Run, group: Group) -> Bound | None:
     if 2 * starts <= len(found):
         said = ", ".join(f"{n} {WORDS[each]}" for each, n in counts.items())
         return Bound("unclear", f"starts disagree: {said}", len(found), len(found))
-    reasons = dict.fromkeys(client[kinds == kind])
-    sentence = "; ".join(filter(None, _said(kind, found[kinds == kind].mean(), list(reasons))))
+    late = "; ".join(dict.fromkeys(client[kinds == kind]))
+    sentence = "; ".join(filter(None, _said(kind, found[kinds == kind].mean(), late)))
     return Bound(kind, sentence, starts, len(found))
-
-
-# --- evidence --------------------------------------------------------------------------------------
 
 
 def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
@@ -151,11 +147,11 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
         "ok": (requests["outcome"] == "ok").sum(),
         "ended": steady.ended.mean * (cell.window_s or 0.0),
         "in_flight": steady.in_flight.mean,
-        "over_slots": None if slots is None else (steady.in_flight.parts > slots + IN_FLIGHT_SLACK).mean(),
+        "over_slots": (steady.in_flight.parts > slots + IN_FLIGHT_SLACK).mean(),
         "grows": steady.is_growing,
         "waiting": samples["waiting"].mean(),
         "waited": waits.mean(),
-        "slots_full": None if slots is None else (kept["running"].dropna() >= slots).mean(),
+        "slots_full": (kept["running"].dropna() >= slots).mean(),
         "kv": samples["kv_cache_usage_share"].mean(),
         "kv_full": (usage >= KV_FULL_SHARE).mean(),
         "kv_tight": (usage >= 1 - long_request).mean(),
@@ -169,15 +165,15 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
     }
 
 
-def _slots(run: Run, label: str, record: StartRecord) -> int | None:
-    """Return the requests that a server serves at once, by its own word, else as it was told."""
+def _slots(run: Run, label: str, record: StartRecord) -> float:
+    """Return the requests that a server serves at once, by its own word, else as told; NaN if neither."""
     said, known = record.resolved.get("concurrent_sequences"), too_few_at_once(run).get(label)
     if isinstance(said, int) and not isinstance(said, bool):
         return said
     if known is not None and known.is_one:
         return 1
     is_told = "concurrent_sequences" not in record.unmatched and not record.attached
-    return record.deployment.terms.concurrent_sequences if is_told else None
+    return (record.deployment.terms.concurrent_sequences if is_told else None) or math.nan
 
 
 def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
@@ -187,19 +183,12 @@ def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
     lag_s = float(np.median(lags)) if cell.load.kind != "closed" and len(lags) else 0.0
     lag_s = max(lag_s, summary.loop_lag_s[0] if summary.loop_lag_s else 0.0)
     cores = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s]) / (cell.load_s or math.inf)
-    due = summary.conversations_begun + summary.left_out
     late = f"{number(1e3 * lag_s)} ms late or more, where one takes {number(1e3 * takes_s, 0)} ms"
     reasons = {
         f"its busiest process used {number(cores, 2)} of the one core it can": cores >= CLIENT_CORES,
         f"half of its timers or requests were {late}": lag_s > CLIENT_LATE_SHARE * takes_s,
-        f"{summary.left_out:,} of {due:,} conversations that were due never began": summary.left_out
-        >= LEFT_OUT_SHARE * due
-        > 0,
     }
     return "; ".join(text for text, holds in reasons.items() if holds)
-
-
-# --- rules and sentences ---------------------------------------------------------------------------
 
 
 def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
@@ -224,7 +213,7 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
     return pd.Series(np.select(list(rules.values()), list(rules), "unclear"), e.index)
 
 
-def _said(kind: str, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str]:
+def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
     """Return the parts of a sentence from the means over the starts that say so; empty ones are left out."""
     pct = {name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work")}
     wait = f"{number(e['waiting'])} requests waited on average (some in {pct['waited']} of the samples)"
@@ -233,7 +222,7 @@ def _said(kind: str, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str
     grew = "these only became more" if e["grows"] == 1 else ""
     ended = f"{e['ended']:,.0f} ended"
     if kind == "client":
-        return [f"the client did not keep up: {'; '.join(client)}"]
+        return [f"the client did not keep up: {late}"]
     if kind == "unclear":
         unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(e[name]))
         answered = f"only {e['ok']:,.0f} of {e['sent']:,.0f} requests were answered well"
@@ -243,6 +232,7 @@ def _said(kind: str, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str
     busy = f"{used} cores busy, {idle} while idle, of {limit} that it computes on"
     if e["is_on_device"]:
         busy = f"the device ran kernels in {pct['work']} of the time"
+    users = "one user" if e["users"] == 1 else f"{e['users']:.0f} users"
     said = {
         "kv_cache": [
             wait,
@@ -250,13 +240,9 @@ def _said(kind: str, e: "pd.Series[Any]", client: Sequence[str]) -> Sequence[str
             f"one request in ten takes {pct['long_request']} of it or more" if e["long_request"] > 0 else "",
             f"{e['preemptions']:,.0f} preemptions while {ended}" if e["preemptions"] >= 1 else "",
         ],
-        "slots": [f"the server serves {_of(e['slots'], 'request')} at once", flight, wait],
+        "slots": [f"the server serves {e['slots']:.0f} at once", flight, wait],
         "compute": [flight, grew, wait],
         "rate": [f"requests ended as they came: {e['sent']:,.0f} came and {ended}", flight, wait],
-        "users": [_of(e["users"], "user"), flight, wait, "each request's own time counts"],
+        "users": [users, flight, wait, "each request's own time counts"],
     }[kind]
     return [*said, "" if np.isnan(e["work"]) else busy]
-
-
-def _of(count: float, word: str) -> str:
-    return plural(int(np.nan_to_num(count)), word)

@@ -30,8 +30,7 @@ from reports.measures.values import measured_of
 from reports.measures.written import number, plural, shown
 from reports.stats.drift import start_drifts, window_change, window_drifts
 from reports.stats.family import STARTS_NEEDED
-from reports.stats.humps import Humps, humps
-from reports.stats.steadiness import Steadiness
+from reports.stats.humps import humps
 
 # Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
 LOST_SHARE = 0.01
@@ -46,33 +45,22 @@ _ENOUGH = timing.needed(95)
 
 
 @check(
-    "Cells are missing",
+    "Cells are missing, invalid or suspect",
     "{}.",
-    "See Errors for the reasons; bench run --resume measures them again.",
-    (),
-)
-def cells_missing(run: Run) -> Iterator[Seen]:
-    """Look for missing cells."""
-    to_come = ("in flight", "not measured") if run.is_going_on else ()
-    for cell in run.planned_cells:
-        if cell.status not in ("completed", *to_come):
-            yield f"{cell_name(cell)}: {cell.status}", [cell]
-
-
-@check(
-    "Cells are invalid or suspect",
-    "{}.",
-    "Invalid ones are left out of the values; suspect ones count, so look at the reasons.",
+    "See Errors; bench run --resume measures what is missing. Invalid ones are left out, suspect ones count.",
     (),
     marks=True,
 )
 def cells_not_valid(run: Run) -> Iterator[Seen]:
-    """Look for invalid or suspect cells. Not for what the guard saw alone, of which there is a check; of
-    suspect ones none is marked."""
+    """Look for missing, invalid or suspect cells. Not for what the guard saw, of which there is a check; only
+    invalid ones are marked."""
+    to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
         seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
         reasons = cell.record.reasons if cell.record else ()
-        if cell.validity != "valid" and not all(reason.startswith(seen) for reason in reasons):
+        if cell.status not in ("completed", *to_come):
+            yield f"{cell_name(cell)}: {cell.status}", ()
+        elif cell.validity != "valid" and not all(reason.startswith(seen) for reason in reasons):
             said = f"{cell_name(cell)}: {cell.validity}, {cell.reason or 'no reason given'}"
             yield said, [cell] if cell.validity == "invalid" else ()
 
@@ -127,8 +115,7 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
 
 @check(
     "Few starts",
-    f"Fewer than {STARTS_NEEDED}, so that start-up luck and drift cannot be told from the engine, and no "
-    "verdict is given: {}.",
+    f"Fewer than {STARTS_NEEDED} do not tell luck and drift from the engine, and no verdict is given: {{}}.",
     "repeats=5 or more, which can tell a difference of 10 %.",
     (),
 )
@@ -224,30 +211,24 @@ def short_windows(run: Run, group: Group) -> str | None:
 
 @check(
     "The queue only grew",
-    "{}. More came than the server answers: latencies of these cells say how long the window was, and not "
-    "how fast the server is.",
+    "{}. More came than the server answers: latencies say how long the window was.",
     "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
     FROM_SENDING,
 )
 @of_cells
 def queue_only_grew(run: Run, cell: Cell) -> str | None:
-    """Look for a queue that only grew. In an open loop: beyond what the server can do."""
+    """Look for a queue that only grew."""
     steady = measured_of(run)[cell.number].steadiness
-    if not steady or not _has_grown(cell, steady):
+    if not steady or not steady.is_growing:
         return None
     first, _, last = steady.in_flight.thirds
     return f"{number(first)} in flight in the window's first third, {number(last)} in its last"
 
 
-def _has_grown(cell: Cell, steady: Steadiness) -> bool:
-    return cell.load.kind == "open" and steady.is_growing
-
-
 @check(
     "Windows were not steady",
     "From a window's first third to its last, {}. Values are means over a change.",
-    "A longer load.warmup, and load.duration=120s to see whether it ends; a lower load.rate where requests "
-    "in flight rise with it, else look at clocks and memory.",
+    "A longer load.warmup and load.duration; a lower load.rate; else look at clocks and memory.",
 )
 def window_drifted(run: Run) -> Iterator[Seen]:
     """Look for windows over which speed drifts. Of all starts of a deployment; a trace has the drift that it
@@ -256,7 +237,7 @@ def window_drifted(run: Run) -> Iterator[Seen]:
     changes: dict[tuple[tuple[str, str, str], str], list[float]] = {}
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
-        if not steady or cell.load.kind == "trace" or _has_grown(cell, steady):
+        if not steady or cell.load.kind == "trace" or steady.is_growing:
             continue
         for metric in ("ttft_s", "tpot_s"):
             at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
@@ -271,28 +252,26 @@ def window_drifted(run: Run) -> Iterator[Seen]:
 
 @check(
     "A latency has two humps",
-    "The medians of the two: {}. A median or a mean of both is of neither, and jumps when their shares "
-    "change.",
-    "See the distribution under Latency; tell the two apart, as by load.concurrency=1 or "
-    "engine.prefix_cache=false.",
+    "The medians of the two: {}. A median or a mean of both is of neither.",
+    "See Latency; tell the two apart, as by load.concurrency=1 or engine.prefix_cache=false.",
 )
 @of_groups
 def bimodal(run: Run, group: Group) -> str | None:
     """Look for latencies with two humps. In most starts, turn by turn: later ones have longer prompts."""
     said = []
     for metric in ("ttft_s", "tpot_s"):
-        found = [clearest for cell in group.counted if (clearest := _clearest(run, cell, metric))]
+        found = [words for cell in group.counted if (words := _humps(run, cell, metric))]
         if 2 * len(found) > len(group.counted):
-            turn, two = found[0]
-            low, high = (f"{number(1e3 * each)} ms" for each in (two.low_s, two.high_s))
-            share = f"{100 * two.upper_share:.0f} % (n = {two.n:,} requests of a start)"
-            said.append(f"{_NAMES[metric]} of turn {turn + 1}: {low}, and {high} in {share}")
+            said.append(f"{_NAMES[metric]} of {found[0]}")
     return ", ".join(said)
 
 
-def _clearest(run: Run, cell: Cell, metric: str) -> tuple[int, Humps] | None:
-    """Return the turn (from 0) whose humps are furthest apart, with them."""
+def _humps(run: Run, cell: Cell, metric: str) -> str | None:
+    """Return the two humps of the first turn that has two, in words."""
     values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
-    each = ((int(turn), humps(values[(turns == turn) & ~np.isnan(values)])) for turn in np.unique(turns))
-    both = [(turn, two) for turn, two in each if two]
-    return max(both, key=lambda pair: pair[1].high_s / pair[1].low_s, default=None)
+    for turn in np.unique(turns):
+        if two := humps(values[(turns == turn) & ~np.isnan(values)]):
+            low, high = (f"{number(1e3 * each)} ms" for each in (two.low_s, two.high_s))
+            share = f"{100 * two.upper_share:.0f} % (n = {two.n:,} requests of a start)"
+            return f"turn {turn + 1:.0f}: {low}, and {high} in {share}"
+    return None

@@ -29,9 +29,6 @@ LATE_SEND_S = 0.010
 LATE_LOOP_S = 0.005
 
 
-# --- client ----------------------------------------------------------------------------------------
-
-
 @check(
     "bench's own error is a part of TTFT",
     "{}.",
@@ -128,9 +125,6 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
     return cell.summary.stamp_source if cell.summary and cell.summary.stamp_source != "kernel" else None
 
 
-# --- machine ---------------------------------------------------------------------------------------
-
-
 @check(
     "The machine was disturbed",
     "{}.",
@@ -152,8 +146,7 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
 
 @check(
     "Client and server share the cores",
-    "The servers ran on the processor that also ran the load, so each slows the other, more so with more "
-    "users.",
+    "The servers ran on the processor that also ran the load, so each slows the other.",
     "A client on another machine (engine.base_url); else read them as figures of this arrangement.",
 )
 def cores_shared(run: Run) -> Iterator[Seen]:

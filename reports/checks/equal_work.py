@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from reports.checks.finding import RATES, SPEED, Seen, cells_of, check, gathered
 from reports.checks.ledger import Entry, ledger_of
 from reports.data.run import Run
-from reports.data.samples import group_cores
 from reports.measures import equal_work
 from reports.measures.written import number
 
-# Cores by which servers' use of the processor may lie apart, as a share of the least: 1.0 and 1.2 differ.
-CORES_DIFFER_SHARE = 0.15
 _FEATURE = re.compile(r"(\w+) = 1\b")  # as llama.cpp says it: `AVX2 = 1 | AVX512 = 0`
 
 
@@ -72,14 +69,13 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
 @check(
     "Not all terms are as asked",
     "Could not be matched: {}.",
-    "See Trust; ask for what all can be given, or compare those that got it; where fewer requests are served "
-    "at once, at load.concurrency=1: else TTFT is mostly the queue.",
+    "See Trust; ask for what all can be given. Where fewer are served at once, TTFT is mostly the queue.",
     (),
 )
 def terms_not_matched(run: Run) -> Iterator[Seen]:
     """Look for terms that were not matched."""
     entries = (
-        (f"{row.term.title} {_asked_and_got(entry)}", label)
+        (f"{row.title} {_asked_and_got(entry)}", label)
         for row in ledger_of(run)
         for label, entry in row.entries.items()
         if entry.said
@@ -91,26 +87,6 @@ def terms_not_matched(run: Run) -> Iterator[Seen]:
 def _asked_and_got(entry: Entry) -> str:
     got = f"got {entry.got_text}" if entry.got else "could not be told"
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
-
-
-@check(
-    "Servers do not use the processor alike",
-    "{}. One that is faster may only use more of it.",
-    "Give each engine the same threads by its own options, and compare tokens/s per core.",
-)
-def processor_use_differs(run: Run) -> Iterator[Seen]:
-    """Look for unequal use of the processor."""
-    is_on_host = all(record.memory_kind == "host" for record in run.start_records)
-    for groups in equal_work.by_case(run) if is_on_host else ():
-        found = sorted(
-            (cores, group.deployment)
-            for group in groups
-            if (cores := equal_work.mean(group_cores(run, group)))
-        )
-        if found and found[-1][0] > found[0][0] * (1 + CORES_DIFFER_SHARE):
-            least, most = (f"{cores:.1f} ({label})" for cores, label in (found[0], found[-1]))
-            cells = [cell for group in groups for cell in group.cells]
-            yield f"at {groups[0].load} they kept from {least} to {most} cores busy", cells
 
 
 @check(

@@ -18,7 +18,6 @@ CHECKS: tuple[Check, ...] = (
     equal_work.output_lengths_differ,
     cells.requests_failed,
     cells.answers_cut,
-    cells.cells_missing,
     cells.cells_not_valid,
     client.error_not_small,
     client.client_late,
@@ -29,7 +28,6 @@ CHECKS: tuple[Check, ...] = (
     cells.single_repeat,
     cells.drift_over_run,
     client.machine_unfit,
-    equal_work.processor_use_differs,
     equal_work.terms_not_matched,
     equal_work.builds_differ,
     answers.quality_not_measured,
@@ -56,9 +54,6 @@ def examine(run: Run) -> dict[str, Finding | None]:
 def findings_of(run: Run) -> tuple[Finding, ...]:
     """Return the reasons to distrust a run, worst first: those that mark a number, then the others."""
     return tuple(sorted(filter(None, examine(run).values()), key=lambda each: not each.marks))
-
-
-# --- marks -----------------------------------------------------------------------------------------
 
 
 class Marking(Protocol):

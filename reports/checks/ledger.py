@@ -15,43 +15,35 @@ from reports.data.run import Run
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
 MORE_SHARE = 0.1
-NOT_ASKED, NOT_SAID = "not asked", "not said"
+NOT_SAID = "not said"
 _KV_CACHE = "kv_cache_tokens"
 _DTYPES = {"half": "float16", "fp16": "float16", "f16": "float16", "bf16": "bfloat16", "float": "float32",
            "fp32": "float32", "f32": "float32"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Term:
-    """A row's term: `name` in EngineTerms or in what a server resolved. `is_asked`: a common term. `is_work`:
-    deployments that do the same work have it equal."""
-
-    name: str
-    title: str
-    is_asked: bool = True
-    is_work: bool = True
-
-
-TERMS = (
-    Term("context_length", "context length"),
-    Term("concurrent_sequences", "concurrent sequences"),
-    Term(_KV_CACHE, "KV cache, tokens"),
-    Term("kv_cache_bytes", "KV cache, bytes", False, False),
-    Term("prefix_cache", "prefix cache"),
-    Term("chunked_prefill", "chunked prefill"),
-    Term("dtype", "dtype"),
-    Term("tensor_parallel", "tensor parallel"),
-    Term("seed", "seed"),
-    Term("graphs", "graphs"),
-    Term("speculative_tokens", "speculative tokens"),
-    Term("chat_template", "chat template"),
-    Term("threads", "threads", False),
-    Term("quantization_kernel", "quantization kernel", False, False),
-    Term("attention_backend", "attention backend", False, False),
-    Term("kv_cache_type", "KV cache type", False, False),
-    Term("kernel_stand_in", "stand-in for kernels", False, False),
-    Term("engine_version", "engine version", False, False),
-)
+# Common terms, and what else servers tell of themselves, by the names of EngineTerms and of StartRecord.
+COMMON = {
+    "context_length": "context length",
+    "concurrent_sequences": "concurrent sequences",
+    _KV_CACHE: "KV cache, tokens",
+    "prefix_cache": "prefix cache",
+    "chunked_prefill": "chunked prefill",
+    "dtype": "dtype",
+    "tensor_parallel": "tensor parallel",
+    "seed": "seed",
+    "graphs": "graphs",
+    "speculative_tokens": "speculative tokens",
+    "chat_template": "chat template",
+}
+TOLD = {
+    "threads": "threads",
+    "kv_cache_bytes": "KV cache, bytes",
+    "quantization_kernel": "quantization kernel",
+    "attention_backend": "attention backend",
+    "kv_cache_type": "KV cache type",
+    "kernel_stand_in": "stand-in for kernels",
+    "engine_version": "engine version",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class Entry:
     only another budget. `clause`: why it could not be told, or not exactly.
     """
 
-    term: Term
+    name: str
     asked: Scalar | None
     got: Mapping[Scalar, Sequence[int]]
     said: str
@@ -72,12 +64,15 @@ class Entry:
 
     @property
     def asked_text(self) -> str:
-        return NOT_ASKED if self.asked is None else value_text(self.term.name, self.asked)
+        """What was asked; empty of what is no common term."""
+        if self.asked is None:
+            return "not asked" if self.name in COMMON else ""
+        return value_text(self.name, self.asked)
 
     @property
     def got_text(self) -> str:
         """What its starts say; of those that disagree each value with its starts."""
-        texts = {value_text(self.term.name, value): starts for value, starts in self.got.items()}
+        texts = {value_text(self.name, value): starts for value, starts in self.got.items()}
         if len(texts) < 2:
             return next(iter(texts), NOT_SAID)
         return ", ".join(f"{text} (start {', '.join(map(str, starts))})" for text, starts in texts.items())
@@ -85,46 +80,49 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """`entries` by the deployment's label, in the plan's order."""
+    """A term; `entries` by the deployment's label, in the plan's order."""
 
-    term: Term
+    name: str
+    title: str
     entries: Mapping[str, Entry]
 
     @property
     def is_telling(self) -> bool:
         """Whether anything is asked or said, other than that there is one device."""
         asked = {entry.asked for entry in self.entries.values()} - {None}
-        is_one_device = self.term.name == "tensor_parallel" and asked == {1}
+        is_one_device = self.name == "tensor_parallel" and asked == {1}
         return any(entry.got for entry in self.entries.values()) or bool(asked and not is_one_device)
 
     @property
     def is_uneven(self) -> bool:
-        """Whether servers say different things of what should be equal, asked or not."""
+        """Whether servers say different things of what equal work has equal, asked or not."""
         values = [value for entry in self.entries.values() for value in entry.got]
         sizes = [value for value in values if _is_number(value)]
-        if self.term.name == _KV_CACHE and sizes:  # rounded to blocks
+        if self.name == _KV_CACHE and sizes:  # rounded to blocks
             return max(sizes) > (1 + MORE_SHARE) * min(sizes)
-        return self.term.is_work and len({value_text(self.term.name, value) for value in values}) > 1
+        is_work = self.name in COMMON or self.name == "threads"
+        return is_work and len({value_text(self.name, value) for value in values}) > 1
 
 
 def ledger_of(run: Run) -> tuple[Row, ...]:
     """Return the terms of which anything is asked or said, of all planned deployments."""
-    rows = (Row(term, dict(_entries(run, term))) for term in TERMS)
+    terms = (COMMON | TOLD).items()
+    rows = (Row(name, title, dict(_entries(run, name))) for name, title in terms)
     return tuple(row for row in rows if row.is_telling)
 
 
-def _entries(run: Run, term: Term) -> Iterator[tuple[str, Entry]]:
+def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
     for label, deployment in run.deployments.items():
         terms, records = deployment.terms, run.starts_of(label)
-        asked = getattr(terms, term.name) if term.is_asked and terms.base_url is None else None
-        clause = next((r.unmatched[term.name] for r in records if term.name in r.unmatched), None)
-        said = ((_said(deployment, record, term.name), record.repeat + 1) for record in records)
+        asked = getattr(terms, name) if name in COMMON and terms.base_url is None else None
+        clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
+        said = ((_said(deployment, record, name), record.repeat + 1) for record in records)
         got = gathered(pair for pair in said if pair[0] is not None)
         # A term that means nothing without a model is not unlike another's.
         is_untold = asked is not None and not got and bool(clause) and deployment.model != "-"
-        unlike = [_unlike(term.name, asked, value) for value in got]
+        unlike = [_unlike(name, asked, value) for value in got]
         is_off, words = max(unlike, default=(is_untold, "could not be told" if is_untold else ""))
-        yield label, Entry(term, asked, got, words, is_off, clause)
+        yield label, Entry(name, asked, got, words, is_off, clause)
 
 
 def _said(deployment: Deployment, record: StartRecord, name: str) -> Scalar | None:

@@ -78,7 +78,7 @@ def fairness_part(run: Run) -> Html | None:
     uneven = tag("span", "not the same everywhere", class_="said warn")
     terms = [
         [
-            join([row.term.title, *([uneven] if row.is_uneven else [])]),
+            join([row.title, *([uneven] if row.is_uneven else [])]),
             *(macro("entry", entry, notes) for entry in row.entries.values()),
         ]
         for row in ledger

@@ -190,12 +190,12 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "one preemption of hundreds of requests":
         (replace(PREEMPTS, preemptions_per_s=0.2, e2e_s=0.1), "users", ""),
     "slots full, with others waiting":
-        (FULL_SLOTS, "slots", f"the server serves 2 requests at once; {FLIGHT}; {WAITED}; {IDLE}"),
+        (FULL_SLOTS, "slots", f"the server serves 2 at once; {FLIGHT}; {WAITED}; {IDLE}"),
     "slots full without a queue":
         (replace(FREE, slots=4), "users", f"4 users; {FLIGHT}; none waited; each request's own time counts"),
     "slots full by the client's count": (
         Told(unmatched={"concurrent_sequences": "it serves one request at a time"}), "slots",
-        f"the server serves 1 request at once; {FLIGHT}; {IDLE}",
+        f"the server serves 1 at once; {FLIGHT}; {IDLE}",
     ),
     "a load process that used its core": (
         replace(FULL_SLOTS, client={"cpu_s": 10.0}), "client",
@@ -204,10 +204,6 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "late timers": (
         replace(FULL_SLOTS, client={"loop_lag_s": (0.12, 0.2, 0.3)}), "client",
         f"{NOT_KEPT_UP}half of its timers or requests were 120.0 ms late or more, where one takes 1,000 ms",
-    ),
-    "conversations left out": (
-        replace(FULL_SLOTS, client={"left_out": 5}), "client",
-        f"{NOT_KEPT_UP}5 of 15 conversations that were due never began",
     ),
     "a client late by less than a tenth":
         (replace(FREE, client={"cpu_s": 8.0, "loop_lag_s": (0.09, 0.2, 0.2)}), "users", ""),
@@ -236,7 +232,7 @@ CASES: dict[str, tuple[Told, str, str]] = {
         Told(TWO_PER_S, running=[2], waiting=[0], slots=8), "rate",
         "requests ended as they came: 16 came and 16 ended; 2.00 requests in flight on average; none waited",
     ),
-    "one user of a server that tells nothing": (Told(Load(concurrency=1)), "users", "1 user; 1.00 requests"),
+    "one user of a server that tells nothing": (Told(Load(concurrency=1)), "users", "one user; 1.00 "),
     "a server that tells nothing": (
         Told(), "unclear", f"{FLIGHT}; not known: whether requests waited, how much of the KV cache was in "
         "use, how many requests the server serves at once",
@@ -279,7 +275,7 @@ def plain(run: Run) -> str:
 def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> None:
     text = plain(run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS))
     assert "deployment 4 users vllm fp16 slots full 2 of 3 starts" in text
-    assert "The server serves 2 requests at once; " in text
+    assert "The server serves 2 at once; " in text
     assert "(2 of 3 starts)." in text
 
 
@@ -315,7 +311,7 @@ def _bounds(future: Future[tuple[Any, Place]]) -> dict[str, Bound]:
 def test_six_users_fill_two_slots_of_a_real_server(real: dict[str, dict[str, Bound]]) -> None:
     bound = real["users"]["6 users"]
     assert bound.kind == "slots", bound
-    assert bound.sentence.startswith("the server serves 2 requests at once; ")
+    assert bound.sentence.startswith("the server serves 2 at once; ")
 
 
 def test_one_user_of_a_real_server_bounds_it_alone(real: dict[str, dict[str, Bound]]) -> None:

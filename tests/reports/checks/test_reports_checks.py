@@ -324,14 +324,14 @@ def test_findings_carry_their_numbers(tmp_path):
 
 def test_missing_cells_are_a_finding(tmp_path):
     found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
-    assert found["cells_missing"].text == "vllm fp16 at 4 users (start 1): failed."
+    assert found["cells_not_valid"].text == "vllm fp16 at 4 users (start 1): failed."
 
 
 def test_every_check_can_find_something():
     found = {check.__name__ for check in CHECKS}
-    by_hand = {"cells_missing", "single_repeat", "repeats_disagree"}
+    by_hand = {"single_repeat", "repeats_disagree"}
     by_hand |= {"drift_over_run", "conversations_never_began"}
-    by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
+    by_hand |= {"builds_differ"}  # in test_reports_fairness
     by_hand |= {"cache_not_reset"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
     by_hand |= {"server_counts_differ"}  # in test_reports_served

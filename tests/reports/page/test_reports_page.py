@@ -165,7 +165,7 @@ def test_a_failed_cell_and_a_skip_are_shown_with_their_reasons(page):
     assert "✕ start 1 failed" in text
     assert "the server died" in text
     assert "no such pair" in text
-    assert "vllm fp16 at 4 users: failed" in text
+    assert "vllm fp16 at 4 users (start 1): failed" in text
 
 
 def test_no_number_is_nan(page):
