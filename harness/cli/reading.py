@@ -1,7 +1,7 @@
 """Commands that read results: `report`, `compare`, `gate`, `view`. `reports` is slow to import."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from harness.errors import UserError
 from harness.settings import overrides, sections
 from harness.store.named_files import write_named
 
+Format = Literal["html", "markdown", "json", "csv", "parquet", "png", "svg"]
 Side = Annotated[
     str,
     typer.Argument(
@@ -21,13 +22,7 @@ Side = Annotated[
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
     format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="html, markdown, json, csv, parquet, png or svg.",
-            show_default="by --output's ending, else html",
-        ),
+        Format | None, typer.Option("--format", show_default="by --output's ending, else html")
     ] = None,
     output: Annotated[
         str | None,
@@ -51,31 +46,34 @@ def report(
     ] = None,
     charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
     theme: Annotated[
-        str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")
+        Literal["light", "dark"] | None, typer.Option(help="Of a picture.", show_default="light")
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"),
+        typer.Option(
+            min=300, max=4000, help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"
+        ),
     ] = None,
     height: Annotated[
-        int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")
+        int | None,
+        typer.Option(min=300, max=4000, help="Of a picture, CSS pixels.", show_default="the chart's own"),
     ] = None,
 ) -> None:
     """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
     pictures need an installed Chromium, Chrome or Edge."""
     from reports import open_run
     from reports.outputs.pictures import NO_CHARTS, charts_of
-    from reports.outputs.writing import asked, write_output
+    from reports.outputs.writing import Asked, write_output
 
-    given = (format_, as_json, output, table, chart, theme, width, height)
+    asked = Asked(format_, as_json, output, table, chart, theme, width, height)
     if charts:
-        if any(given):
+        if asked != Asked():
             raise UserError("--charts lists the charts and goes with no other option")
         listed = charts_of(open_run(directory)).items()
-        lines = [f"{name:<28} {placed.section}: {placed.chart.title}" for name, placed in listed]
+        lines = [f"{name:<28} {section}: {chart.title}" for name, (chart, section) in listed]
         print_lines(lines or [NO_CHARTS])
     else:
-        print_lines(map(str, write_output(directory, asked(*given))))
+        print_lines(map(str, write_output(directory, asked)))
 
 
 def compare(

@@ -16,11 +16,10 @@ from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
-from reports.words.verdict_words import clipped, heading_of, ratio_words, slo_words, title_of
+from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
-_LINE_AT_MOST = 20_000
 _SHORT = "Left out, as a comment has no room for it: all tables but the first, what reasons and skips say."
 _CUT = "The rest is left out: a comment has no room for it."
 # Of several scenarios and models.
@@ -39,20 +38,10 @@ def markdown_text(run: Run) -> str:
         text = "\n".join(_lines(run, is_short=is_short)) + "\n"
         if len(text) <= _LENGTH_AT_MOST:
             return text
-    return _cut(text)
-
-
-def _cut(text: str) -> str:
-    """Return the lines from the top that there is room for, none of them a long one."""
-    kept, room = [], _LENGTH_AT_MOST - len(_CUT)
-    for line in text.splitlines():
-        short = clipped(line, _LINE_AT_MOST)
-        room -= len(short) + 1
-        if room < 0:
-            break
-        kept.append(short)
-    is_open = sum(line.count("<details>") - line.count("</details>") for line in kept)
-    return "\n".join([*kept, *["", "</details>"] * is_open, "", _CUT, ""])
+    # A table, a list and a block of code have no blank line in them.
+    kept = text[:_LENGTH_AT_MOST].rpartition("\n\n")[0]
+    is_open = kept.count("<details>") - kept.count("</details>")
+    return "\n\n".join([kept, *["</details>"] * is_open, _CUT]) + "\n"
 
 
 def _lines(run: Run, *, is_short: bool) -> Iterator[str]:

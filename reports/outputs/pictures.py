@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
 ALL = "all"
+Theme = Literal["light", "dark"]
 VARIABLE = "BENCH_CHROMIUM"
 _APPLICATIONS = "/Applications/{0}.app/Contents/MacOS/{0}"
 _PROGRAMS = (
@@ -50,18 +50,14 @@ SCALE = 2
 _BEGIN_S, _EACH_S = 120.0, 5.0
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A chart and the name of its section."""
-
-    chart: Chart
-    section: str
+# A chart, and the name of its section.
+Placed = tuple[Chart, str]
 
 
 def charts_of(run: Run) -> dict[str, Placed]:
-    """Return all charts of the page by their ids, in its order."""
+    """Return all charts of the page by their ids, in its order, each with the name of its section."""
     return {
-        chart.id: Placed(chart, SECTIONS[name][0])
+        chart.id: (chart, SECTIONS[name][0])
         for name, parts in sections_of(run).items()
         for made in parts.values()
         for chart in made.charts
@@ -86,7 +82,7 @@ def pictures(
     run: Run,
     charts: Sequence[Placed],
     format_: str,
-    theme: Literal["light", "dark"] = "light",
+    theme: Theme = "light",
     width_px: int = 900,
     height_px: int | None = None,
 ) -> dict[str, bytes]:
@@ -94,9 +90,9 @@ def pictures(
 
     Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
     """
-    drawn = [each.chart for each in charts]
+    drawn = [chart for chart, _ in charts]
     size = {"format": format_, "width": width_px, "height": height_px or 0, "scale": SCALE}
-    wanted = packed_json("pictures", {**size, "charts": [_words(run, each) for each in charts]})
+    wanted = packed_json("pictures", {**size, "charts": [_words(run, *each) for each in charts]})
     # Each chart is as wide as its picture, without the frame's margins.
     body = join([tag("div", *map(figure, drawn), style=f"width:{width_px - 32}px"), wanted])
     styles, scripts = REPORT
@@ -109,9 +105,8 @@ def pictures(
     return dict(zip((chart.id for chart in drawn), files, strict=True))
 
 
-def _words(run: Run, placed: Placed) -> dict[str, str]:
+def _words(run: Run, chart: Chart, section: str) -> dict[str, str]:
     """Return what stands around a chart, also where it is from, since a picture goes its own way."""
-    chart = placed.chart
     about = [each for each in (chart.of.deployment, chart.of.load) if each and each not in chart.title]
     made = f"run {run.record.run_id}, {run.record.created_at[:10]}"
     return {
@@ -119,7 +114,7 @@ def _words(run: Run, placed: Placed) -> dict[str, str]:
         "title": chart.title,
         "quantity": chart.what if chart.finding else "",
         "note": chart.note,
-        "foot": " · ".join([placed.section, *about, question(run), made]),
+        "foot": " · ".join([section, *about, question(run), made]),
     }
 
 

@@ -1,8 +1,10 @@
-"""A run's numbers as tidy frames: what the page shows, in stored units. Their columns: columns.TABLES.
+"""A run's numbers as tidy frames and as JSON: what the page shows, in stored units. Columns: columns.TABLES.
 
 Computes no statistic of its own.
 """
 
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,8 @@ from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.searches import Capacity, capacities_of, slo_metrics
 from reports.verdicts.standings import Row, Standing, picks_of, slo_rows
+from reports.words.answer import answers_of, basis, headline
+from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
 
 _Rows = Iterator[dict[str, Any]]
@@ -174,3 +178,54 @@ def _findings(run: Run) -> _Rows:
             "cells": " ".join(map(str, each.cells)) or None,
             "metrics": " ".join(each.metrics) or None,
         }
+
+
+# --- as JSON ---------------------------------------------------------------------------------------
+
+# History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
+FORMAT = 2
+
+
+def to_builtins(run: Run) -> dict[str, Any]:
+    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows by their columns' names.
+
+    What is missing or infinite is None.
+    """
+    record = run.record
+    about = {
+        "id": record.run_id,
+        "created": record.created_at,
+        "ended": record.ended_at,
+        "status": record.status,
+        "question": question(run),
+        "device": device(run),
+        "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
+        "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
+        "deployments": list(run.deployments),
+        "baselines": dict(comparisons_of(run).baselines),
+        "margin": record.compare.margin_share,
+        "slo": [{"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo],
+        "is_search": record.search is not None,
+        "command": command(run),
+        "schema_version": record.schema_version,
+        "environment": record.environment,
+    }
+    answer = {
+        "headline": headline(run),
+        "sentences": [each.plain for each in answers_of(run)],
+        "basis": basis(run) or None,
+        "marks": [each.check for each in findings_of(run) if each.marks],
+    }
+    tables = {name: _rows(frame) for name, frame in tables_of(run).items()}
+    return {"format": FORMAT, "run": about, "answer": answer, "tables": tables}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
+    rows = found.where(found.notna(), None).to_numpy().tolist()
+    return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]
+
+
+def json_text(run: Run) -> str:
+    """Return the same as text, one line per entry."""
+    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"

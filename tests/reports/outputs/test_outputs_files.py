@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from reports import TABLES, open_run, tables_of
-from reports.outputs.as_json import json_text
+from reports.outputs.tables import json_text
 from reports.outputs.writing import csv_text, parquet
 
 
