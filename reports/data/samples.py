@@ -47,7 +47,8 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     if not cores or used is None or cell.client_cores is None:
         return None
     machine = run.window_samples(run.host, cell)["machine_cpu_pct"].dropna().astype(float)
-    return float(machine.mean()) / 100 - (used + cell.client_cores) / cores if len(machine) else None
+    others = float(machine.mean()) / 100 - (used + cell.client_cores) / cores
+    return max(others, 0.0) if len(machine) else None
 
 
 @once

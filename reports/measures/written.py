@@ -10,11 +10,12 @@ from reports.measures.over_starts import Aggregate, has_interval, shorter_half, 
 NOTHING = "–"
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    """Return a number with thousands separated; `–` for None. Below ten it has one more digit, so that small
-    values stay apart; one that would be rounded to zero is `<` the last digit."""
+def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
+    """Return `scale` times a number, with thousands separated; `–` for None. Below ten it has one more digit,
+    so that small values stay apart; one that would be rounded to zero is `<` the last digit."""
     if value is None:
         return NOTHING
+    value *= scale
     places = digits + 1 if digits == 1 and abs(value) < 10 else digits
     if 0 < value < 0.5 * 10.0**-places:
         return f"<{10.0**-places:.{places}f}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from reports.page.drawing.axes import significant
@@ -37,8 +36,8 @@ def bar_chart(
     table: tuple[Sequence[Any], Sequence[Row]],
     note: str,
 ) -> Chart:
-    """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be;
-    `axis_of`: the axis' title and its unit."""
+    """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be, in
+    their order; `axis_of`: the axis' title and its unit."""
     x_title, unit = axis_of
     known = {name: fill for name, fill in fills.items() if any(name in bar.pieces for bar in bars)}
     places = [(str(number), bar) for number, bar in enumerate(bars)]
@@ -60,7 +59,7 @@ def bar_chart(
              "text": label(bar.said), "font": {"size": 11.5}, "of": bar.of.to_builtins()}
             for y, bar in places
         ],
-        "barmode": "overlay",
+        "barmode": "stack",
     }  # fmt: skip
     return Chart(
         id_, what, [*traces, about(marks, points=[of for _, _, of in ticks])], layout, *table,
@@ -70,20 +69,14 @@ def bar_chart(
 
 
 def _pieces(name: str, fill: Fill, places: Sequence[tuple[str, Bar]], unit: str) -> dict[str, Any]:
-    own = [
-        (y, begin, bar.pieces[name], bar.of)
-        for y, bar in places
-        for piece, begin in zip(bar.pieces, accumulate(bar.pieces.values(), initial=0.0), strict=False)
-        if piece == name
-    ]
+    own = [(y, bar) for y, bar in places if name in bar.pieces]
     colour, pattern = fill
     made = {
-        "type": "bar", "orientation": "h", "name": label(name), "y": [y for y, *_ in own],
-        "x": [round(length, 4) for _, _, length, _ in own],
-        "base": [round(begin, 4) for _, begin, _, _ in own],
+        "type": "bar", "orientation": "h", "name": label(name), "y": [y for y, _ in own],
+        "x": [round(bar.pieces[name], 4) for _, bar in own], "width": 0.34,
         "marker": {"color": colour, "line": {"color": "--card", "width": 1},
                    "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "--card", "size": 7,
                                "solidity": 0.18}},
-        "width": 0.34, "hovertemplate": f"%{{fullData.name}}: %{{x:.2f}} {unit}<extra></extra>",
+        "hovertemplate": f"%{{fullData.name}}: %{{x:.2f}} {unit}<extra></extra>",
     }  # fmt: skip
-    return about(made, points=[of for *_, of in own])
+    return about(made, points=[bar.of for _, bar in own])

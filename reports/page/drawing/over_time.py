@@ -59,9 +59,9 @@ def over_time(run: Run, id_: str, look: Look, starts: Sequence[_Start], top_byte
     columns: Columns[_Start] = {
         "what": lambda start: _name(run, start),
         **{words: partial(_at_stage, name) for name, words in _MARKED.items()},
-        "peak GiB": lambda start: number(float(start[1].size_bytes.max()) * _GIB, 2),
+        "peak GiB": lambda start: number(float(start[1].size_bytes.max()), 2, _GIB),
         "at s": lambda start: number(_peak_s(start)),
-        "end GiB": lambda start: number(float(start[1].size_bytes[-1]) * _GIB, 2),
+        "end GiB": lambda start: number(float(start[1].size_bytes[-1]), 2, _GIB),
     }
     traces = [_trace(look, _name(run, start), start, is_faint=start is not first) for start in starts]
     of = _of(first) if len(starts) == 1 else Of(look.label)
@@ -95,7 +95,7 @@ def _at_stage(name: str, start: _Start) -> str:
     """Return the first value after a stage, in GiB."""
     record, memory = start
     at = int(np.searchsorted(memory.t_ns, record.stages.get(name, np.inf)))
-    return number(float(memory.size_bytes[at]) * _GIB, 2) if at < len(memory.t_ns) else NOTHING
+    return number(float(memory.size_bytes[at]), 2, _GIB) if at < len(memory.t_ns) else NOTHING
 
 
 def _trace(look: Look, name: str, start: _Start, *, is_faint: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from functools import partial
 from harness.contracts import ApiPrice
 from reports.data.cells import Group
 from reports.data.run import Run
+from reports.measures.anatomy import mean
 from reports.measures.energy import Power, api_cost_per_million, devices_of, power_in, price_of
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
@@ -59,18 +60,11 @@ def _powers(run: Run, group: Group) -> list[Power]:
     return [power for cell in group.counted if (power := power_in(run, cell))]
 
 
-def _idle_w(powers: Sequence[Power]) -> list[float]:
-    return [power.idle_w for power in powers if power.idle_w is not None]
-
-
 def _power(powers: Sequence[Power]) -> Shown:
     """Return the mean over starts, and that of the idle power."""
-    if not powers:
-        return NOTHING
-    idle = _idle_w(powers)
-    said = f"idle {number(sum(idle) / len(idle), 0)}" if idle else ""
-    mean_w = number(sum(power.mean_w for power in powers) / len(powers), 0)
-    return below(mean_w, said, f"{sum(power.n for power in powers):,} samples")
+    idle = f"idle {number(mean([power.idle_w for power in powers]), 0)}"
+    samples = f"{sum(power.n for power in powers):,} samples"
+    return below(number(mean([power.mean_w for power in powers]), 0), idle, samples) if powers else NOTHING
 
 
 def _is_costed(run: Run, group: Group) -> bool:
@@ -111,7 +105,10 @@ def _unknown(run: Run, groups: Sequence[Group]) -> Iterator[str]:
         starts = run.starts_of(group.deployment)
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
         whys = {"Energy": "; ".join(notes) or "nothing that was sampled tells it", "Cost": no_cost}
-        known = {"Energy": bool(_idle_w(_powers(run, group))), "Cost": _is_costed(run, group)}
+        known = {
+            "Energy": any(power.idle_w is not None for power in _powers(run, group)),
+            "Cost": _is_costed(run, group),
+        }
         if any(record.attached for record in starts):
             whys = dict.fromkeys(whys, "the server ran already, perhaps on another machine")
         for what in (each for each in whys if not known[each]):

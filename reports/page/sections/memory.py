@@ -184,12 +184,8 @@ def _least(run: Run) -> str | None:
     return None
 
 
-def _scaled(value: float | None, scale: float, digits: int = 1) -> str:
-    return number(None if value is None else value * scale, digits)
-
-
 def _gib(size_bytes: float | None, digits: int = 3) -> str:
-    return _scaled(size_bytes, _GIB, digits)
+    return number(size_bytes, digits, _GIB)
 
 
 def _range(starts: Sequence[Anatomy]) -> str:
@@ -232,11 +228,11 @@ def _kv_cache(found: Sequence[_Held]) -> list[Part]:
     columns: Columns[tuple[Look, KvNeed]] = {
         "deployment": lambda pair: named(pair[0]),
         "reserved GiB": lambda pair: below(_gib(pair[1].pool.size_bytes), _tokens(pair[1].pool.tokens)),
-        "KiB per token": lambda pair: _scaled(pair[1].pool.per_token_bytes, 2.0**-10),
+        "KiB per token": lambda pair: number(pair[1].pool.per_token_bytes, scale=2.0**-10),
         "needed GiB": lambda pair: below(
             _gib(pair[1].needed_bytes), _tokens(pair[1].peak_tokens, f", {pair[1].peak_load}")
         ),
-        "in use % (server)": lambda pair: _scaled(pair[1].used_share, 100.0),
+        "in use % (server)": lambda pair: number(pair[1].used_share, scale=100),
         "users that fit": lambda pair: _users(pair[1]),
     }
     pools = [(look, kv) for look, kv in needs if kv.pool.tokens is not None or kv.pool.size_bytes is not None]

@@ -180,7 +180,7 @@ def decode(run: Run) -> Section:
                 "deployment": lambda each: each.group.deployment,
                 "load": lambda each: each.group.load,
                 "in flight": lambda each: number(each.in_flight),
-                "TPOT p50 ms": lambda each: number(1e3 * each.tpot_s, 2),
+                "TPOT p50 ms": lambda each: number(each.tpot_s, 2, 1e3),
                 "weights GB": lambda each: number(each.weights_gb, 2),
                 "read GB/s": lambda each: number(each.read_gb_per_s),
                 "memory gives GB/s": lambda each: number(each.roof_gb_per_s),
@@ -224,7 +224,7 @@ def told(run: Run) -> Section:
         "load": lambda row: row[0].load,
         **{title: partial(_term, run, term) for term, title in _TERMS.items()},
         "cores used": lambda row: number(mean(group_cores(run, row[0]))),
-        "others' CPU %": lambda row: number(mean(_foreign_pct(run, row[0])), 0),
+        "others' CPU %": lambda row: number(mean([foreign_share(run, c) for c in row[0].counted]), 0, 100),
         **{title: partial(_of_device, name) for name, title in _OF_DEVICE.items()},
         "throttled %": lambda row: _throttled(row[1]),
         "samples": lambda row: below(
@@ -245,15 +245,9 @@ def _term(run: Run, term: ServerTerm, row: _Told) -> Shown:
     if term == "preemptions":
         return number(total(run, row[0], term), 0)
     if term in _PER:
-        rate = pooled(run, row[0], term, _PER[term])
-        return number(None if rate is None else scale * rate)
+        return number(pooled(run, row[0], term, _PER[term]), scale=scale)
     found = mean_gauge(run, row[0], term)
     return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
-
-
-def _foreign_pct(run: Run, group: Group) -> list[float]:
-    shares = [foreign_share(run, cell) for cell in group.counted]
-    return [100 * max(share, 0.0) for share in shares if share is not None]
 
 
 def _of_device(name: str, row: _Told) -> str:
@@ -263,7 +257,7 @@ def _of_device(name: str, row: _Told) -> str:
 def _throttled(seen: DeviceWindows | None) -> Shown:
     if seen is None or seen.throttled_share is None:
         return NOTHING
-    return below(number(100 * seen.throttled_share, 0), *seen.throttled_by)
+    return below(number(seen.throttled_share, 0, 100), *seen.throttled_by)
 
 
 def _untold(run: Run, name: str) -> str:
