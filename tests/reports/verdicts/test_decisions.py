@@ -9,7 +9,7 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, GuardFinding, Load, Objective
+from harness.contracts import CompareTerms, Deployment, GuardFinding, Load, Objective
 from reports import open_run
 from reports.stats.best import level_of_look, repeats_to_tell
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
@@ -77,55 +77,51 @@ def test_three_repeats_are_the_fewest_that_name_one(tmp_path, repeats, kind):
     assert decided(tmp_path, [FAST, SLOW], repeats=repeats).kind == kind
 
 
-def test_one_that_failed_is_no_contender_and_said_to_be_none(tmp_path):
-    def changes(cell, start):
-        return {"status": "failed", "error": "it died"} if start.deployment == VLLM else {}
+def died(lost: Deployment, repeats: Sequence[int]) -> dict[str, Any]:
+    """The starts of one deployment died in these repeats."""
+    return {
+        "cell_changes": lambda cell, start: (
+            {"status": "failed", "error": "it died"}
+            if start.deployment == lost and start.repeat in repeats
+            else {}
+        )
+    }
 
-    made = decided(tmp_path, [FAST, MIDDLE, SLOW], cell_changes=changes)
-    assert made.kind == "named"
-    assert made.left_out == {"vllm bf16": "it failed: it died"}
+
+STAND_IN = {
+    "start_changes": lambda start: {"resolved": {"kernel_stand_in": "x"}} if start.deployment == Q4 else {}
+}
 
 
-def test_a_repeat_counts_where_every_contender_has_a_value(tmp_path):
-    def changes(cell, start):
-        is_lost = start.deployment == Q4 and start.repeat == 1
-        return {"status": "failed", "error": "it died"} if is_lost else {}
+@pytest.mark.parametrize(
+    ("given", "repeats", "why"),
+    [(died(Q4, range(5)), 5, "it failed: it died"),
+     (died(Q4, range(1, 5)), 5, "only 1 of its starts have a value"),
+     (died(Q4, [1]), 4, None),
+     (STAND_IN, 5, "its speed is not its own: x")],
+)  # fmt: skip
+def test_contenders_have_values_and_kernels_of_their_own_and_repeats_count_that_all_have(
+    tmp_path, given, repeats, why
+):
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], **given)
+    assert (made.kind, made.repeats, made.planned) == ("named", repeats, 5)
+    assert made.left_out == ({"llama_cpp gguf-q4_0": why} if why else {})
 
-    made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
-    assert (made.kind, made.repeats, made.planned) == ("named", 4, 5)
+
+SEEN = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
 
 
 @pytest.mark.parametrize(("disturbed", "kind"), [({1}, "named"), ({0, 1, 2}, "values")])
 def test_a_repeat_that_was_disturbed_is_left_out(tmp_path, disturbed, kind):
-    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
 
     def changes(cell, start):
         is_hit = start.deployment == Q4 and start.repeat in disturbed
-        return {"guard": (seen,)} if is_hit else {}
+        return {"guard": (SEEN,)} if is_hit else {}
 
     made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
     assert (made.kind, made.repeats, made.disturbed) == (kind, 5 - len(disturbed), len(disturbed))
     if kind == "values":
         assert made.why == "the machine was disturbed in 3 of 5 repeats, and a verdict needs 3 that were not"
-
-
-def test_one_with_too_few_values_is_left_out_where_the_others_then_have_enough(tmp_path):
-    def changes(cell, start):
-        is_lost = start.deployment == Q4 and start.repeat > 0
-        return {"status": "failed", "error": "it died"} if is_lost else {}
-
-    made = decided(tmp_path, [FAST, MIDDLE, SLOW], cell_changes=changes)
-    assert made.kind == "named"
-    assert made.left_out == {"llama_cpp gguf-q4_0": "only 1 of its starts have a value"}
-
-
-def test_a_stand_in_for_kernels_is_no_contender(tmp_path):
-    def changes(start):
-        return {"resolved": {"kernel_stand_in": "Triton"}} if start.deployment == Q8 else {}
-
-    made = decided(tmp_path, [FAST, MIDDLE, SLOW], start_changes=changes)
-    assert labels(made) == ["llama_cpp gguf-q4_0", "vllm bf16"]
-    assert "Triton" in made.left_out["llama_cpp gguf-q8_0"]
 
 
 def test_a_server_that_ran_already_gives_values_only(tmp_path):
@@ -154,10 +150,9 @@ def test_a_further_look_is_held_to_what_is_left_of_the_5_percent(tmp_path):
 
 def test_the_advice_is_for_the_next_look_and_counts_repeats_that_are_left_out(tmp_path):
     near = [replace(FAST, slow=0.85, per_repeat=UNSTEADY), MIDDLE]
-    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
 
     def changes(cell, start):
-        return {"guard": (seen,)} if start.repeat == 3 else {}
+        return {"guard": (SEEN,)} if start.repeat == 3 else {}
 
     first, later = decided(tmp_path / "a", near), decided(tmp_path / "b", near, looks=(3,))
     assert first.advised == repeats_to_tell(first.best, level_of_look(1))
@@ -170,10 +165,9 @@ def test_the_advice_is_for_the_next_look_and_counts_repeats_that_are_left_out(tm
 def test_leaders_of_other_metrics_are_named_without_disturbed_repeats(tmp_path):
     """In its last repeat the fast one was slower than the other."""
     made = [replace(FAST, per_repeat=(1.0, 1.01, 0.99, 1.0, 1.5)), MIDDLE]
-    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
 
     def changes(cell, start):
-        return {"guard": (seen,)} if start.repeat == 4 else {}
+        return {"guard": (SEEN,)} if start.repeat == 4 else {}
 
     calm = decided(tmp_path / "calm", made)
     cut = decided(tmp_path / "cut", made, cell_changes=changes)

@@ -7,7 +7,7 @@ All deployments are compared to one baseline. Tolerances are two binomial standa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -40,27 +40,17 @@ def pairs(
     return np.asarray(ours - base)
 
 
-def estimates(ratios: np.ndarray) -> list[list[Estimate]]:
-    """As of_pairs gives them, all at once."""
+def verdicts(ratios: np.ndarray) -> np.ndarray:
+    """Kinds by the real rule, draws x comparisons, from estimates as of_pairs gives them."""
     k = ratios.shape[-1]
     means, errors = ratios.mean(axis=-1), ratios.std(axis=-1, ddof=1) / math.sqrt(k)
-    return [
-        [
-            Estimate(float(mean), float(error), k - 1.0, k, is_log=True)
-            for mean, error in zip(*run, strict=True)
-        ]
-        for run in zip(means, errors, strict=True)
-    ]
-
-
-def verdicts(ratios: np.ndarray) -> np.ndarray:
-    """Kinds by the real rule, draws x comparisons."""
     return np.array(
         [
-            [found.kind for found in decide([Question(each, "higher", MARGIN) for each in run])]
-            for run in estimates(ratios)
+            [found.kind for found in decide([Question(Estimate(*each, k - 1.0, k, True), "higher", MARGIN)
+                                             for each in zip(*run, strict=True)])]
+            for run in zip(means.tolist(), errors.tolist(), strict=True)
         ]
-    )
+    )  # fmt: skip
 
 
 def is_false(kinds: np.ndarray, truths: Sequence[float]) -> np.ndarray:
@@ -85,16 +75,7 @@ def uncorrected(ratios: np.ndarray) -> np.ndarray:
     return np.asarray(2 * stdtr(k - 1, -np.abs(t)) <= 0.05)
 
 
-def test_the_estimates_drawn_here_are_those_of_pairs() -> None:
-    ratios = pairs([0.0, 0.1], 0.03, 5)[:3]
-    for run, found in zip(ratios, estimates(ratios), strict=True):
-        for each, estimate in zip(run, found, strict=True):
-            one = of_pairs(np.exp(each).tolist(), [1.0] * 5, is_log=True)
-            assert (one.mean, one.error) == pytest.approx((estimate.mean, estimate.error))
-            assert (one.df, one.k) == (estimate.df, estimate.k)
-
-
-# --- (a) nothing false ----------------------------------------------------------------------------
+# --- nothing false ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.10])
@@ -157,53 +138,48 @@ def test_intervals_at_which_until_stopped_cover_a_little_less(noise: float, cove
     assert 1 - missed / DRAWS == pytest.approx(covers, abs=two_errors(covers) + 0.005)
 
 
-# --- (c) coverage ---------------------------------------------------------------------------------
+# --- coverage --------------------------------------------------------------------------------------
 
 
-def coverage(found: Sequence[Estimate], truth: float) -> float:
-    ends = [estimate.interval() for estimate in found]
-    return sum(low <= truth <= high for low, high in ends) / len(found)
+def drawn(mean: float, noise: float, k: int, seed: int = 1) -> list[list[float]]:
+    return np.random.default_rng(seed).normal(mean, noise, (DRAWS, k)).tolist()
 
 
-def drawn(mean: float, noise: float, k: int, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).normal(mean, noise, (DRAWS, k))
+def raised(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    return np.exp(rows).tolist()
 
 
-@pytest.mark.parametrize("k", [3, 5, 10])
-@pytest.mark.parametrize("noise", [0.01, 0.10])
-def test_intervals_of_geometric_means_cover(k: int, noise: float) -> None:
-    values = np.exp(drawn(math.log(50.0), noise, k))
-    assert 0.93 <= coverage([of_values(each.tolist(), is_log=True) for each in values], 50.0) <= 0.97
+def of_blocks(k: int) -> list[Estimate]:
+    """Pairs 10 % apart, of blocks that differ by 30 %."""
+    blocks = np.array(drawn(0.0, 0.3, k, seed=2))
+    sides = [raised(blocks + drawn(mean, 0.03, k, seed)) for mean, seed in ((math.log(1.1), 3), (0.0, 4))]
+    return [of_pairs(a, b, is_log=True) for a, b in zip(*sides, strict=True)]
 
 
-@pytest.mark.parametrize("k", [2, 3, 5, 10])
-def test_intervals_of_means_cover(k: int) -> None:
-    values = drawn(0.97, 0.01, k)
-    assert 0.93 <= coverage([of_values(each.tolist(), is_log=False) for each in values], 0.97) <= 0.97
+def of_runs(k: int, others: int, noise: float, other_noise: float) -> list[Estimate]:
+    a, b = raised(drawn(math.log(1.1), noise, k, seed=5)), raised(drawn(0.0, other_noise, others, seed=6))
+    return [of_two_samples(x, y, is_log=True) for x, y in zip(a, b, strict=True)]
 
 
-@pytest.mark.parametrize("k", [3, 5])
-def test_intervals_of_ratios_of_pairs_cover(k: int) -> None:
-    """Blocks differ by 30 %, which both of a pair share."""
-    blocks = np.exp(drawn(0.0, 0.3, k, seed=2))
-    a, b = (
-        110 * blocks * np.exp(drawn(0.0, 0.03, k, seed=3)),
-        100 * blocks * np.exp(drawn(0.0, 0.03, k, seed=4)),
-    )
-    found = [of_pairs(x.tolist(), y.tolist(), is_log=True) for x, y in zip(a, b, strict=True)]
-    assert 0.93 <= coverage(found, 1.1) <= 0.97
+def geometric(k: int, noise: float) -> list[Estimate]:
+    return [of_values(each, is_log=True) for each in raised(drawn(math.log(1.1), noise, k))]
 
 
-@pytest.mark.parametrize(("k", "others", "noise", "other_noise"), [(5, 5, 0.03, 0.03), (4, 12, 0.10, 0.02)])
-def test_intervals_of_ratios_of_two_samples_cover(
-    k: int, others: int, noise: float, other_noise: float
-) -> None:
-    a, b = np.exp(drawn(0.1, noise, k, seed=5)), np.exp(drawn(0.0, other_noise, others, seed=6))
-    found = [of_two_samples(x.tolist(), y.tolist(), is_log=True) for x, y in zip(a, b, strict=True)]
-    assert 0.93 <= coverage(found, math.exp(0.1)) <= 0.97
+def additive(k: int) -> list[Estimate]:
+    return [of_values(each, is_log=False) for each in drawn(1.1, 0.01, k)]
+
+
+@pytest.mark.parametrize(
+    ("made", "given"),
+    [(geometric, (3, 0.01)), (geometric, (10, 0.1)), (additive, (2,)), (additive, (5,)),
+     (of_blocks, (3,)), (of_blocks, (5,)), (of_runs, (5, 5, 0.03, 0.03)), (of_runs, (4, 12, 0.1, 0.02))],
+)  # fmt: skip
+def test_intervals_cover_the_truth(made: Callable[..., list[Estimate]], given: tuple[float, ...]) -> None:
+    ends = [each.interval() for each in made(*given)]
+    assert 0.93 <= sum(low <= 1.1 <= high for low, high in ends) / DRAWS <= 0.97
 
 
 def test_normal_quantiles_would_not_cover() -> None:
-    found = [of_values(each.tolist(), is_log=False) for each in drawn(0.0, 1.0, 5)]
+    found = [of_values(each, is_log=False) for each in drawn(0.0, 1.0, 5)]
     by_normal = [abs(each.mean) <= 1.96 * each.error for each in found]
     assert sum(by_normal) / DRAWS < 0.90
