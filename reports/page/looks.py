@@ -26,15 +26,7 @@ _COLOURS = {
 _HUES = ("--c-blue", "--c-vermilion", "--c-green", "--c-purple", "--c-orange", "--c-sky", "--c-grey")
 # Endings of a hue's variables: an engine's own, then its further shades.
 _SHADES = ("", "-2", "-3")
-# dash, and the same as an SVG pattern
-_DASHES = {
-    "solid": "",
-    "dash": "7 4",
-    "dot": "2 3",
-    "dashdot": "7 3 2 3",
-    "longdash": "11 4",
-    "longdashdot": "11 3 2 3",
-}
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 # dash (the next free one where its engine has it already), marker; the same on every page
 _SHAPES = {
     "fp16": ("solid", "circle"),
@@ -79,11 +71,6 @@ class Look:
     def symbol(self) -> str:
         """Return the marker as plotly names it."""
         return self.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[self.fill]
-
-    @property
-    def pattern(self) -> str:
-        """Return the dash as SVG has it."""
-        return _DASHES[self.dash]
 
 
 @once
@@ -138,11 +125,6 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
         words = "▲ one request at a time" if each.is_one else "▲ requests at once not as asked"
         marks[label].append(Mark(words, each.clause or "as its server says"))
     return marks
-
-
-def mark(look: Look) -> Html:
-    """Draw the line and marker of a deployment as a small picture."""
-    return macro("mark", look)
 
 
 def named(look: Look) -> Html:

@@ -110,23 +110,12 @@ def unbroken(value: str) -> Html:
     return join(part for word in words for part in (word, " "))
 
 
-def breakable(value: str) -> Html:
-    """Return text of a table's cell; where it has a long word, as a path or a hash, that may break."""
-    is_long = any(len(word) > LONG_WORD for word in value.split())
-    return tag("span", value, class_="long") if is_long else text(value)
-
-
 def paragraph(content: Html | str, class_: str = "note") -> Html:
     return tag("p", content, class_=class_)
 
 
 def details(title: str, *content: Html) -> Html:
     return tag("details", tag("summary", title), *content)
-
-
-def note(first: str, more: str) -> Html:
-    """Return what a reader needs of a section's charts and tables, and the rest, which is folded."""
-    return join([paragraph(first), details("How to read this", paragraph(more))])
 
 
 # --- templates -------------------------------------------------------------------------------------
@@ -140,7 +129,6 @@ def own_file(name: str) -> str:
 _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
-_TEMPLATES.globals["breakable"] = breakable
 
 
 def render(template: str, **given: Any) -> str:

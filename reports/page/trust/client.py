@@ -16,7 +16,7 @@ from reports.measures.written import NOTHING, number, plural
 from reports.page.cells import mean_cell
 from reports.page.listed import Columns, fold, of_cells, tabled
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, macro, note
+from reports.page.markup import Html, Of, macro
 from reports.stats.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
@@ -28,10 +28,11 @@ from reports.stats.steadiness import (
 )
 
 _HOW = (
-    "Send lag: how late a request left. Loop lag: lateness of a 10 ms timer in the load process. Stamp lag: "
-    "from the kernel's receive stamp to our reading of it. Of lags and CPU the worst start's is shown. "
-    "Re-sent: requests whose kept-alive connection had been closed. Lost: requests that a load process died "
-    "with. Tokens per chunk: where above 1, the gaps of ITL are between chunks of so many tokens."
+    "Tokens are means per ok request, as the server counts them; where tokens per chunk are above 1, gaps "
+    "of ITL are between chunks of so many. Send lag: how late a request left. Loop lag: lateness of a 10 ms "
+    "timer in the load process. Stamp lag: from the kernel's receive stamp to our reading of it. Of lags and "
+    "CPU the worst start's is shown. Re-sent: requests whose kept-alive connection had been closed. Lost: "
+    "requests that a load process died with."
 )
 # Columns that are a metric's mean over starts, and those that are the worst start's.
 _MEANS = {
@@ -40,7 +41,6 @@ _MEANS = {
     "cached tokens": "cached_tokens",
     "tokens per chunk": "tokens_per_chunk",
     "send lag p50 ms": "send_lag_s.p50",
-    "p99 ms": "send_lag_s.p99",
 }
 _WORST: Mapping[str, Callable[[LoadSummary], float | None]] = {
     "loop lag p99 ms": lambda found: found.loop_lag_s and 1e3 * found.loop_lag_s[1],
@@ -64,8 +64,7 @@ def client_part(run: Run) -> Html:
         claim = f"TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms at the worst of the nearest loads tested"
     columns = _columns(run, nearest)
     table = tabled("Client", columns, groups, lambda each: Of(each.deployment, each.load), "plain client")
-    how = note("Tokens are means per ok request, as the server counts them.", _HOW)
-    return fold("own-error", "bench's own error", claim, _origin(run.selftest), how, table)
+    return fold("own-error", "bench's own error", claim, _origin(run.selftest), _HOW if groups else "", table)
 
 
 def _nearest(run: Run, group: Group) -> SelfTestStep | None:
@@ -140,12 +139,12 @@ def steadiness_part(run: Run) -> Html | None:
         return None
     counts = Counter(_verdict(*each) for each in windows)
     claim = ", ".join(f"{count} {word}" for word, count in counts.most_common())
-    said = note(
+    said = (
         f"Each window in {PARTS} equal parts, drawn from zero; beside it the means of its first and last "
-        "third. It is a check: the window was fixed before the run.",
+        "third. It is a check: the window was fixed before the run. "
         f"Not steady: output or requests in flight drift by more than {100 * DRIFT_SHARE:.0f} % and "
         f"{DRIFT_ERRORS:.0f} standard errors, from {REQUESTS_NEEDED} requests up. The queue grew: in open "
-        f"loop requests in flight rise by {100 * (GROWTH - 1):.0f} % or more, part by part.",
+        f"loop requests in flight rise by {100 * (GROWTH - 1):.0f} % or more, part by part."
     )
     columns: Columns[tuple[Cell, Steadiness]] = {
         "window": lambda pair: _verdict(*pair),

@@ -1,5 +1,6 @@
 """What was asked of servers and what they use, how each was started, the traffic, the machine, the method."""
 
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,17 +9,17 @@ import msgspec
 
 from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values, timing
 from harness.store.store import StartRecord
-from reports.checks.ledger import MORE_SHARE, NOT_SAID, ledger_of
+from reports.checks.ledger import MORE_SHARE, TERMS, ledger_of
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.data.starts import start_title
-from reports.measures.equal_work import LENGTHS_DIFFER, counted_prompts
+from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.page.drawing.charts import Block, Part, Table
 from reports.page.listed import below, fold, tabled
 from reports.page.looks import looks, named
-from reports.page.markup import Head, Html, Of, breakable, join, macro, paragraph, tag
+from reports.page.markup import Head, Html, Of, join, macro, paragraph, tag
 from reports.words.described import device, window_bound
 
 _MODES = {
@@ -31,8 +32,6 @@ _LEDGER = (
     f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
     "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
 )
-_PROMPTS = {"user": "prompt of one user message", "system": "the same with a system message",
-            "turns": "prompt of three messages"}  # fmt: skip
 _OPEN_TOPICS = ("traffic", "machine", "devices")
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
 _NOT_SHOWN = ("clock", "boot_id", "selftest")
@@ -43,7 +42,6 @@ _TERMS = {
     "ramp_down_s": "ramp-down",
     "timeout_s": "a request at most",
     "max_failed_share": "failed share at most",
-    "workers": "load processes",
     "tokenizer": "tokens counted by",
 }
 # ending of a key, and the unit that a person reads
@@ -70,9 +68,7 @@ _RULES = (
 def fairness_part(run: Run) -> Html | None:
     """Return the ledger: what was asked of each deployment, and what its server says that it uses. None where
     nothing was asked and no server said anything."""
-    ledger, prompts = ledger_of(run), list(_prompts(run))
-    if not ledger and not prompts:
-        return None
+    ledger = ledger_of(run)
     entries = [entry for row in ledger for entry in row.entries.values()]
     notes = list(dict.fromkeys(entry.clause for entry in entries if entry.clause))
     uneven = tag("span", "not the same everywhere", class_="said warn")
@@ -89,19 +85,8 @@ def fairness_part(run: Run) -> Html | None:
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
     off = sum(entry.is_off for entry in entries)
     claim = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
-    table = Table("Fairness", columns, [*terms, *prompts], "ledger")
-    return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered)
-
-
-def _prompts(run: Run) -> Iterator[Sequence[Html | str]]:
-    """Yield rows of the fixed prompts' tokens, of those that any server counted."""
-    counts = [counted_prompts(run.starts_of(label)) for label in run.deployments]
-    for name, title in _PROMPTS.items():
-        if any(name in found for found in counts):
-            yield [
-                f"{title}, tokens",
-                *(f"{found[name]:,}" if name in found else NOT_SAID for found in counts),
-            ]
+    table = Table("Fairness", columns, terms, "ledger")
+    return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered) if ledger else None
 
 
 # --- servers ---------------------------------------------------------------------------------------
@@ -109,8 +94,7 @@ def _prompts(run: Run) -> Iterator[Sequence[Html | str]]:
 
 def servers_part(run: Run) -> Html | None:
     """Return how each server was started and what it says that it uses. None without a start."""
-    found = {label: run.starts_of(label) for label in run.deployments}
-    told = [pair for pair in found.items() if any(r.argv or r.version or r.environment for r in pair[1])]
+    found = {label: records for label in run.deployments if (records := run.starts_of(label))}
     title = "How each server was started"
     started = tabled(
         title,
@@ -121,17 +105,27 @@ def servers_part(run: Run) -> Html | None:
             "image": lambda pair: _image(pair[1]),
             "options": lambda pair: _options(pair[1]),
         },
-        told,
+        list(found.items()),
         lambda pair: Of(pair[0]),
         "words started",
     )
-    commands = [Block(f"Command of {label}", [_commands(run, each)], Of(label), True) for label, each in told]
-    parts: list[Part] = [Block(title, [started]), *commands] if told else []
-    for title, name in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
-        facts = {r.deployment.label: getattr(r, name) for r in run.start_records if getattr(r, name)}
-        parts += [Block(title, [_side_by_side(title, facts)])] if facts else []
+    parts: list[Part] = [Block(title, [started])]
+    parts += [
+        Block(f"Command of {label}", [_commands(run, each)], Of(label), True)
+        for label, each in found.items()
+        if any(record.argv for record in each)
+    ]
+    in_ledger = {term.name for term in TERMS}
+    for title, name in (("What else each server says that it uses", "resolved"), ("Weights", "weights")):
+        facts = {
+            label: {
+                key: value for r in each for key, value in getattr(r, name).items() if key not in in_ledger
+            }
+            for label, each in found.items()
+        }
+        parts += [Block(title, [_side_by_side(title, facts)])] if any(facts.values()) else []
     versions = [" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records]
-    return fold("servers", "Servers", several(versions), *parts) if parts else None
+    return fold("servers", "Servers", several(versions), *parts) if found else None
 
 
 def _launcher(records: Sequence[StartRecord]) -> str:
@@ -172,7 +166,7 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> Html:
 
 
 def _side_by_side(title: str, by_label: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = dict.fromkeys(key for facts in by_label.values() for key in facts)
+    keys = dict.fromkeys(itertools.chain(*by_label.values()))
     rows: list[list[Html | str]] = [
         [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
     ]
@@ -246,8 +240,8 @@ def _name(key: str) -> str:
     return key.replace("_", " ").replace(".", " ")
 
 
-def _fact(key: str, value: Any) -> Html:
-    return breakable(MASK if is_secret(key) else masked(_value(key, value)))
+def _fact(key: str, value: Any) -> str:
+    return MASK if is_secret(key) else masked(_value(key, value))
 
 
 def _value(key: str, value: Any) -> str:

@@ -4,11 +4,12 @@ The checks are open; each other part is a line that says what it comes to, and o
 """
 
 import shlex
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from harness.contracts import CacheReset, masked, masked_argv
+from harness.contracts import masked, masked_argv
 from reports.checks.examine import SIGN, examine, findings_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell
@@ -16,7 +17,7 @@ from reports.data.run import Run
 from reports.data.starts import start_title
 from reports.measures.written import NOTHING, number, plural, several
 from reports.page.drawing.charts import Section
-from reports.page.listed import fold, listed, of_cells, tabled
+from reports.page.listed import fold, of_cells, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, details, macro, paragraph, tag
 from reports.page.trust.client import client_part, steadiness_part
@@ -67,8 +68,7 @@ def grounds(run: Run) -> Section:
         client_part(run),
         steadiness_part(run),
         _failures_part(run),
-        _guard_part(run),
-        _resets_part(run),
+        _cells_part(run),
         _starts_part(run),
         _skipped_part(run),
         machine_part(run),
@@ -90,22 +90,18 @@ def rerun(run: Run) -> Section:
 
 
 def _failures_part(run: Run) -> Html:
-    """Return requests and cells that failed, with what they said; that none did is said, too."""
-    cells = [(cell, cell.reason or NOTHING) for cell in run.planned_cells if cell.status != "completed"]
+    """Return the requests that failed, by their kinds, with what they said; that none did is said, too."""
     of = {cell.number: Of(cell.label, cell.load_label) for cell in run.planned_cells}
     failed = run.requests[run.requests["outcome"] != "ok"]
     kinds: list[tuple[Any, pd.DataFrame]] = list(
         failed.groupby([failed["cell"].map(of), "outcome"], sort=False)
     )
-    counts = {"request": len(failed), "cell": len(cells)}
-    claim = ", ".join(plural(count, word) for word, count in counts.items() if count)
-    requests = listed(
-        "Requests",
-        "Failed requests are left out of every latency.",
+    table = tabled(
+        "Failures",
         {
-            "deployment": lambda kind: str(kind[0][0].deployment),
-            "load": lambda kind: str(kind[0][0].load),
-            "kind": lambda kind: str(kind[0][1]),
+            "deployment": lambda kind: kind[0][0].deployment,
+            "load": lambda kind: kind[0][0].load,
+            "kind": lambda kind: kind[0][1],
             "in the window": lambda kind: f"{int(kind[1]['in_window'].fillna(False).sum()):,}",
             "in all": lambda kind: f"{len(kind[1]):,}",
             "most frequent message": lambda kind: _most_frequent(kind[1]["error"]),
@@ -114,8 +110,8 @@ def _failures_part(run: Run) -> Html:
         lambda kind: kind[0][0],
         "words",
     )
-    table = of_cells("Cells", cells, {"status": lambda pair: pair[0].status, "reason": lambda pair: pair[1]})
-    return fold("errors", "Failures", claim or "no request and no cell failed", *requests, table)
+    claim = f"{plural(len(failed), 'request')}, left out of every latency" if kinds else "no request failed"
+    return fold("errors", "Failures", claim, table)
 
 
 def _most_frequent(messages: pd.Series) -> Html | str:
@@ -123,50 +119,40 @@ def _most_frequent(messages: pd.Series) -> Html | str:
     return tag("code", masked(str(counts.index[0]))[:300]) if len(counts) else NOTHING
 
 
-def _guard_part(run: Run) -> Html | None:
-    """Return what the guard found. None if no cell came so far."""
-    records = [(cell, cell.record) for cell in run.planned_cells if cell.record]
-    modes = [record.guard_mode for _, record in records if record.guard_mode is not None]
-    if not modes:
-        return fold("guard", "The guard", "did not look whether the machine was fit") if records else None
-    found = [(cell, each) for cell, record in records for each in record.guard]
-    touched = len({cell.number for cell, _ in found})
-    claim = f"looked at {plural(len(modes), 'cell')}, {touched or 'none'} had something to report"
-    said = [f"guard={mode}. {_GUARD_MEANS.get(mode, '')}" for mode in dict.fromkeys(modes)]
-    table = of_cells("Guard", found, {"when": lambda pair: pair[1].when, "what": lambda pair: pair[1].text})
-    return fold("guard", "The guard", claim, " ".join([*said, _LOOKS_FOR]), table)
-
-
-def _resets_part(run: Run) -> Html | None:
-    """Return how the prefix cache was emptied before each cell, so that none finds prompts of another."""
-    found: dict[tuple[str, str, str], list[tuple[Cell, CacheReset]]] = {}
-    for cell in sorted(run.planned_cells, key=lambda cell: list(run.deployments).index(cell.label)):
-        if cell.record and (reset := cell.record.cache_reset):
-            found.setdefault((cell.label, reset.how, reset.note or NOTHING), []).append((cell, reset))
-    title = "Prefix cache before each cell"
-    table = tabled(
-        title,
+def _cells_part(run: Run) -> Html | None:
+    """Return the cells that failed or are in doubt, with what the guard saw and what was left in the prefix
+    cache before them. None if no cell came so far."""
+    records = [cell.record for cell in run.planned_cells if cell.record]
+    stories = [(cell, _story(cell)) for cell in run.planned_cells]
+    told = [(cell, story) for cell, story in stories if story != ("valid", "", "")]
+    modes = dict.fromkeys(record.guard_mode for record in records if record.guard_mode)
+    guard = [f"guard={mode}. {_GUARD_MEANS.get(mode, '')}" for mode in modes]
+    looked = " ".join([*guard, _LOOKS_FOR] if guard else ["Nobody looked whether the machine was fit."])
+    resets = Counter(record.cache_reset.how for record in records if record.cache_reset)
+    caches = ", ".join(f"{_RESETS[how]} before {plural(count, 'cell')}" for how, count in resets.items())
+    table = of_cells(
+        "Cells",
+        told,
         {
-            "deployment": lambda pair: named(looks(run)[pair[0][0]]),
-            "prefix cache": lambda pair: _RESETS[pair[0][1]],
-            "cells": lambda pair: several([f"{cell.number:03d}" for cell, _ in pair[1]]),
-            "cached after it, at most": lambda pair: _most_cached([reset for _, reset in pair[1]]),
-            "why": lambda pair: pair[0][2],
+            "status": lambda pair: pair[1][0],
+            "reason": lambda pair: pair[0].reason or NOTHING,
+            "what the guard saw": lambda pair: pair[1][1],
+            "prefix cache before it": lambda pair: pair[1][2],
         },
-        list(found.items()),
-        lambda pair: Of(pair[0][0]),
-        "words",
     )
-    note = "Checked: a prompt that was cached before is sent once more after the reset, and was read again."
-    claim = "; ".join(dict.fromkeys(_RESETS[how] for _, how, _ in found))
-    return fold("resets", title, claim, note, table) if found else None
+    claim = f"{len(told) or 'none'} of {len(stories)} failed or in doubt"
+    said = (looked, f"Prefix cache: {caches}." if caches else "")
+    return fold("cells", "Cells", claim, *said, table) if records else None
 
 
-def _most_cached(resets: list[CacheReset]) -> str:
-    """Return the most tokens that a probe found in the cache, of how many."""
-    known = [(each.cached_tokens, each.prompt_tokens) for each in resets if each.cached_tokens is not None]
-    cached, of = max(known, key=lambda pair: pair[0] / (pair[1] or 1), default=(None, None))
-    return NOTHING if cached is None or of is None else f"{cached:,} of {of:,} tokens"
+def _story(cell: Cell) -> tuple[str, str, str]:
+    """Return what became of a cell, what the guard saw, and why the prefix cache may not have been empty."""
+    status = cell.validity if cell.status == "completed" else cell.status
+    record = cell.record
+    seen = "; ".join(f"{each.text} ({each.when})" for each in record.guard) if record else ""
+    reset = record.cache_reset if record else None
+    left = f"{_RESETS[reset.how]}: {reset.note or NOTHING}" if reset and reset.how != "reset" else ""
+    return status, seen, left
 
 
 def _starts_part(run: Run) -> Html | None:

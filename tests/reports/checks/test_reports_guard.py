@@ -44,16 +44,16 @@ def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
     html = str(trust.grounds(open_run(made.path)).body)
     assert "guard=mark. A cell on an unfit machine is measured, and suspect." in html
-    assert "looked at 1 cell, 1 had something to report" in html
-    assert "other programs used 40 % of the processor" in html
+    assert "1 of 1 failed or in doubt" in html
+    assert "other programs used 40 % of the processor (during); device 0 was throttled" in html
 
 
 def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
     made = one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict")
     html = str(trust.grounds(open_run(made.path)).body)
-    assert "looked at 1 cell, none had something to report" in html
+    assert "none of 1 failed or in doubt" in html
     off = one_cell_run(tmp_path / "off", ROWS)
-    assert "did not look whether the machine was fit" in str(trust.grounds(open_run(off.path)).body)
+    assert "Nobody looked whether the machine was fit." in str(trust.grounds(open_run(off.path)).body)
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

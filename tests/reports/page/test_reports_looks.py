@@ -12,7 +12,7 @@ from make_run import deployment, engines_run, plan_of, run_record, served
 from harness.contracts import Load
 from harness.store import store
 from reports import open_run
-from reports.page.looks import looks, mark
+from reports.page.looks import looks, named
 
 ENGINES = ("vllm", "sglang", "tgi", "llama_cpp", "transformers", "openai", "reference")
 # A difference that is seen at once; 2.3 is one that is just seen.
@@ -52,7 +52,7 @@ def test_programs_of_one_engine_have_a_dash_each(tmp_path):
     assert len({look.dash for look in found}) == 3
     assert [look.fill for look in found] == ["full", "open", "dotted"]
     assert len({look.marker for look in found}) == 1
-    drawn = {re.sub(r"<line[^>]*>", "", mark(look).text) for look in found}
+    drawn = {marker(look) for look in found}
     assert len(drawn) == 3
 
 
@@ -75,9 +75,7 @@ def test_quantizations_have_a_marker_each(tmp_path):
 def test_the_legend_draws_the_marker_that_the_chart_has(tmp_path):
     names = ("fp16", "bf16", "awq", "gptq", "fp8", "gguf-q8_0", "gguf-q4_0", "one", "other", "third")
     found = looks_of(tmp_path, *(deployment("vllm", name) for name in names))
-    shapes = {
-        look.marker: re.sub(r"style=\"[^\"]*\"|<line[^>]*>", "", mark(look).text) for look in found.values()
-    }
+    shapes = {look.marker: re.sub(r' style="[^"]*"', "", marker(look)) for look in found.values()}
     assert len(set(shapes.values())) == len(shapes) == 9  # fp8 and gguf-q4_0 share a triangle
 
 
@@ -104,6 +102,11 @@ def test_marks_can_be_read_on_what_they_stand_on(theme):
              ("--bad", "--badbg"), ("--fg", "--badbg"), ("--mut", "--badbg")]  # fmt: skip
     low = {pair: contrast(names[pair[0]], names[pair[1]]) for pair in pairs}
     assert min(low.values()) >= 4.5, low
+
+
+def marker(look) -> str:
+    """The marker in a deployment's picture, without its line."""
+    return re.sub(r"<line[^>]*>", "", re.search(r"<svg.*?</svg>", named(look).text)[0])
 
 
 def style(theme: str) -> dict[str, str]:

@@ -308,7 +308,7 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     write_start(made.path, start_record(planned, 90 * S, sampler=counts))
     page = write_report(made.path).read_text(encoding="utf-8")
     # tokens, 2 per chunk; p50 of the send lag; loop and stamp lag; 1 s of 10.5 s; none re-sent or lost
-    assert "1 user 50.0 10.0 5.00 2.00 1.00 – 0.50 0.10 9.52 0 / 0" in plain(part_of(page, "own-error"))
+    assert "1 user 50.0 10.0 5.00 2.00 1.00 0.50 0.10 9.52 0 / 0" in plain(part_of(page, "own-error"))
 
 
 def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,24 +150,16 @@ def run_with(path: Path, *given: CacheReset | None) -> Run:
     return open_run(path)
 
 
-def text_of(run: Run) -> str:
-    made = trust.grounds(run).body.text.partition('id="resets"')[2].partition("</details>")[0]
-    return " ".join(re.sub("<[^>]+>", " ", made.partition("<tbody>")[2]).split())
-
-
-def test_a_reset_that_was_checked_says_what_the_probe_found(tmp_path: Path) -> None:
-    run = run_with(tmp_path, CacheReset("reset", 400, 0), CacheReset("reset", 400, 16))
-    assert text_of(run) == "vllm fp16 emptied, and checked 000, 001 16 of 400 tokens"
-
-
-def test_outcomes_of_a_deployment_stand_apart_with_their_reasons(tmp_path: Path) -> None:
+def test_cells_whose_cache_may_not_have_been_empty_are_told_with_the_reason(tmp_path: Path) -> None:
     failed = CacheReset("failed", 400, 384, "the prompt was still cached after the reset")
-    text = text_of(
-        run_with(tmp_path, CacheReset("reset", 400, 0), failed, replace(failed, cached_tokens=392))
+    unchecked = CacheReset("unchecked", note="its counts do not show it")
+    run = run_with(tmp_path, CacheReset("reset", 400, 0), failed, unchecked)
+    made = trust.grounds(run).body.text.partition('id="cells"')[2].partition("</details>")[0]
+    text = " ".join(re.sub("<[^>]+>", " ", made).split())
+    caches = (
+        "emptied, and checked before 1 cell, not emptied before 1 cell, emptied, not checked before 1 cell"
     )
-    assert "emptied, and checked 000 0 of 400 tokens –" in text
-    assert "not emptied 001, 002 392 of 400 tokens the prompt was still cached" in text
-
-
-def test_a_run_that_did_not_record_resets_has_no_table(tmp_path: Path) -> None:
-    assert 'id="resets"' not in trust.grounds(run_with(tmp_path, None)).body.text
+    assert f"Prefix cache: {caches}." in text
+    assert "001 vllm fp16 2 users 1 valid not emptied: the prompt was still cached after the reset" in text
+    assert "002 vllm fp16 3 users 1 valid emptied, not checked: its counts do not show it" in text
+    assert "000 vllm" not in text
