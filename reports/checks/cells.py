@@ -47,7 +47,7 @@ _ENOUGH = timing.needed(95)
 @check(
     "Cells are missing, invalid or suspect",
     "{}.",
-    "See Cells in Trust; bench run --resume measures what is missing. Invalid ones are left out, suspect ones count.",
+    "See Trust; bench run --resume measures what is missing. Invalid ones are left out, suspect ones count.",
     (),
     marks=True,
 )
@@ -68,7 +68,7 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
 @check(
     "Requests failed",
     "{}; latencies are of the others.",
-    "See Failures; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
+    "See Trust; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
     (*SPEED, "success_share"),
     marks=True,
 )

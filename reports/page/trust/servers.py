@@ -9,7 +9,7 @@ import msgspec
 
 from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values, timing
 from harness.store.store import StartRecord
-from reports.checks.ledger import MORE_SHARE, TERMS, ledger_of
+from reports.checks.ledger import COMMON, MORE_SHARE, TOLD, ledger_of
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.data.starts import start_title
@@ -115,7 +115,7 @@ def servers_part(run: Run) -> Html | None:
         for label, each in found.items()
         if any(record.argv for record in each)
     ]
-    in_ledger = {term.name for term in TERMS}
+    in_ledger = {*COMMON, *TOLD}
     for title, name in (("What else each server says that it uses", "resolved"), ("Weights", "weights")):
         facts = {
             label: {
