@@ -100,7 +100,7 @@ def beyond_selftest(run: Run, cell: Cell) -> str | None:
     if not (tested := _tested(run, cell)):
         return None
     test, load, step = tested
-    if not (selftest.is_beyond_tested(test, load) or selftest.is_beyond_good(test, load)):
+    if not selftest.is_beyond(test, load):
         return None
     return f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s; {selftest.quoted(step)}"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -185,12 +185,6 @@ class Run:
         known: np.ndarray = values[~np.isnan(values)]
         known.flags.writeable = False
         return known
-
-
-def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
-    """Yield label, engine and quantization of each deployment, in the order asked for."""
-    for label, deployment in run.deployments.items():
-        yield label, deployment.engine, deployment.quantization
 
 
 # --- records ---------------------------------------------------------------------------------------

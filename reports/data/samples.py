@@ -21,7 +21,6 @@ IDLE_SAMPLES = 3
 TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 # Between samples this far apart (they are due each second) a counter's course is not known.
 GAP_S = 5.0
-Course = tuple[np.ndarray, np.ndarray]
 
 
 # --- the processor ---------------------------------------------------------------------------------
@@ -87,7 +86,7 @@ def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: in
 
 
 @once
-def _course(run: Run, kind: str, start: str, column: str) -> Course:
+def _course(run: Run, kind: str, start: str, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the instants of a start's samples that have a column, in order, and its values."""
     frame = getattr(run, kind)
     own = pd.DataFrame() if frame is None else of_start(frame, start)
@@ -162,15 +161,6 @@ def _known(value: Any) -> float | None:
 
 
 # --- what servers told -----------------------------------------------------------------------------
-
-
-@once
-def samples_of(run: Run, start: str) -> pd.DataFrame:
-    """Return a start's samples in order, as floats; empty where it has none. `t_ns` has lost some 100 ns."""
-    columns = ["t_ns", *TERMS]
-    if run.server is None:
-        return pd.DataFrame(columns=columns, dtype=float)
-    return of_start(run.server, start).reindex(columns=columns).astype(float).sort_values("t_ns")
 
 
 def never_told(run: Run, starts: Sequence[str]) -> list[ServerTerm]:

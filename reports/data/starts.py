@@ -3,6 +3,7 @@
 A step is named by what it ends with: a stage that was seen. What was not seen is part of the next step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,27 +27,15 @@ FIRST, LATER = "first start", "later starts"
 
 
 @dataclass(frozen=True)
-class Step:
-    """The time from the step before (or the spawn) to a stage: its mean over starts, in seconds."""
-
-    stage: str
-    begin_s: float
-    end_s: float
-
-    @property
-    def length_s(self) -> float:
-        return self.end_s - self.begin_s
-
-
-@dataclass(frozen=True)
 class Launch:
     """The starts of a deployment that became ready and are like each other: the first, which may have had to
-    compile and to read its files, or the later ones. `steps` are those that all of them have."""
+    compile and to read its files, or the later ones. `steps_s`: the mean time from the step before (or the
+    spawn) to each stage that all of them have."""
 
     label: str
     which: str
     records: tuple[StartRecord, ...]
-    steps: tuple[Step, ...]
+    steps_s: Mapping[str, float]
 
 
 def launches_of(run: Run) -> list[Launch]:
@@ -58,9 +47,9 @@ def launches_of(run: Run) -> list[Launch]:
         for which, chosen in ((FIRST, records[:1]), (LATER, records[1:])):
             if ready := tuple(record for record in chosen if record.launch_s is not None):
                 means = pd.DataFrame(map(instants_s, ready)).dropna(axis=1).mean().sort_values()
-                ends = [0.0, *means.tolist()]
-                steps = tuple(map(Step, map(str, means.index), ends, ends[1:]))
-                found.append(Launch(label, which, ready, steps))
+                lengths_s = np.diff(means.to_numpy(), prepend=0.0).tolist()
+                steps_s = dict(zip(map(str, means.index), lengths_s, strict=True))
+                found.append(Launch(label, which, ready, steps_s))
     return found
 
 

@@ -7,13 +7,11 @@ do not say how starts differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.store.store import StartRecord
-from reports.data.cells import Cell, Group
+from reports.data.cells import Group
 from reports.data.chunks import quantile, together
 from reports.data.run import Run, once
 from reports.data.starts import memory_over_time
@@ -229,48 +227,48 @@ def shorter_half(found: Aggregate) -> float:
 
 def cells_frame(run: Run) -> pd.DataFrame:
     """Return a row per planned cell: what it is, its status and validity, and a column per value."""
-    return pd.DataFrame([_cell_row(run, cell) for cell in run.planned_cells])
-
-
-def _cell_row(run: Run, cell: Cell) -> dict[str, Any]:
-    deployment = cell.start.deployment
-    return {
-        "number": cell.number,
-        "start": cell.record.start if cell.record else cell.start.name,
-        "deployment": cell.label,
-        "engine": deployment.engine,
-        "model": deployment.model,
-        "quantization": deployment.quantization,
-        "repeat": cell.planned.repeat,
-        "scenario": cell.planned.scenario.label,
-        "load": cell.load_label,
-        "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
-        "rate_per_s": cell.load.rate_per_s,
-        "status": cell.status,
-        "validity": cell.validity if cell.status == "completed" else None,
-        "reason": cell.reason,
-        "window_s": cell.window_s,
-        **{name: value.value for name, value in values_of(run).get(cell.number, {}).items()},
-    }
+    values = values_of(run)
+    rows = [
+        {
+            "number": cell.number,
+            "start": cell.record.start if cell.record else cell.start.name,
+            "deployment": cell.label,
+            "engine": cell.start.deployment.engine,
+            "model": cell.start.deployment.model,
+            "quantization": cell.start.deployment.quantization,
+            "repeat": cell.planned.repeat,
+            "scenario": cell.planned.scenario.label,
+            "load": cell.load_label,
+            "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
+            "rate_per_s": cell.load.rate_per_s,
+            "status": cell.status,
+            "validity": cell.validity if cell.status == "completed" else None,
+            "reason": cell.reason,
+            "window_s": cell.window_s,
+            **{name: value.value for name, value in values.get(cell.number, {}).items()},
+        }
+        for cell in run.planned_cells
+    ]
+    return pd.DataFrame(rows)
 
 
 def starts_frame(run: Run) -> pd.DataFrame:
     """Return a row per start that was begun: its status, launch time and memory."""
-    return pd.DataFrame([_start_row(run, record) for record in run.start_records])
-
-
-def _start_row(run: Run, record: StartRecord) -> dict[str, Any]:
-    memory = memory_over_time(run, record)
-    return {
-        "name": record.name,
-        "index": record.index,
-        "deployment": record.deployment.label,
-        "repeat": record.repeat,
-        "status": record.status,
-        "error": record.error,
-        "launch_s": record.launch_s,
-        "memory_kind": record.memory_kind,
-        "memory_peak_bytes": memory.size_bytes.max() if len(memory.t_ns) else None,
-        "baseline_bytes": record.baseline_bytes,
-        "after_bytes": record.after_bytes,
-    }
+    peaks = (memory_over_time(run, record).size_bytes.max(initial=-1) for record in run.start_records)
+    rows = [
+        {
+            "name": record.name,
+            "index": record.index,
+            "deployment": record.deployment.label,
+            "repeat": record.repeat,
+            "status": record.status,
+            "error": record.error,
+            "launch_s": record.launch_s,
+            "memory_kind": record.memory_kind,
+            "memory_peak_bytes": peak if peak >= 0 else None,
+            "baseline_bytes": record.baseline_bytes,
+            "after_bytes": record.after_bytes,
+        }
+        for record, peak in zip(run.start_records, peaks, strict=True)
+    ]
+    return pd.DataFrame(rows)

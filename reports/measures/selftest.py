@@ -70,16 +70,10 @@ def ms(seconds: float) -> str:
     return f"{seconds * 1e3:.2g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
 
-def is_beyond_tested(selftest: SelfTest, load: Reached) -> bool:
-    """Return whether a load has more streams, or more chunks per second in all, than any step."""
+def is_beyond(selftest: SelfTest, load: Reached) -> bool:
+    """Return whether a load has more streams than any step, or more chunks per second in all than the largest
+    within 1 ms, or than any step."""
     steps = known_steps(selftest)
-    most_per_s = max(step.reached_chunks_per_s for step in steps)
+    streams, chunks_per_s = selftest.largest or (0, 0.0)
+    most_per_s = min(streams * chunks_per_s, max(step.reached_chunks_per_s for step in steps))
     return load.streams > max(step.streams for step in steps) or load.total_per_s > most_per_s
-
-
-def is_beyond_good(selftest: SelfTest, load: Reached) -> bool:
-    """Return whether a load has more chunks per second than the largest within 1 ms; True without one."""
-    if selftest.largest is None:
-        return True
-    streams, chunks_per_s = selftest.largest
-    return load.total_per_s > streams * chunks_per_s

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.data.run import Run, deployments, once
+from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins, too_few_at_once, work_of
 from reports.page.markup import Html, macro
 
@@ -76,7 +76,7 @@ class Look:
 @once
 def looks(run: Run) -> dict[str, Look]:
     """Return the look of each deployment by its label, in the plan's order."""
-    planned = list(deployments(run))
+    planned = [(label, each.engine, each.quantization) for label, each in run.deployments.items()]
     unknown = sorted({quantization for *_, quantization in planned} - _SHAPES.keys())
     shapes = _SHAPES | {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(unknown)}
     pairs = [(engine, quantization) for _, engine, quantization in planned]

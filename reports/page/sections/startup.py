@@ -28,21 +28,21 @@ _OTHER_FILL = ("--mut", "-")
 
 def startup_chart(run: Run) -> list[Chart]:
     """Return how long servers took to start; nothing if none was started by us, or none became ready."""
-    found = [launch for launch in launches_of(run) if launch.steps]
+    found = [launch for launch in launches_of(run) if launch.steps_s]
     if not found:
         return []
-    stages = _in_order(step.stage for launch in found for step in launch.steps)
+    stages = _in_order(stage for launch in found for stage in launch.steps_s)
     fills = {_title(stage): _FILLS.get(stage, _OTHER_FILL) for stage in stages}
     bars = [
         Bar(
             Of(launch.label),
-            f"{_name(launch, found)}: {number(launch.steps[-1].end_s, 2)} s",
-            {_title(step.stage): step.length_s for step in launch.steps},
+            f"{_name(launch, found)}: {number(sum(launch.steps_s.values()), 2)} s",
+            {_title(stage): length_s for stage, length_s in launch.steps_s.items()},
             [(_end_s(record), _of(record)) for record in launch.records],
         )
         for launch in found
     ]
-    is_whole = all(launch.steps[-1].stage == "steady_token" for launch in found)
+    is_whole = all([*launch.steps_s][-1] == "steady_token" for launch in found)
     records = [(launch, record) for launch in found for record in launch.records]
     chart = bar_chart(
         "startup",

@@ -9,8 +9,7 @@ from make_run import selftest
 
 from reports.measures.selftest import (
     Reached,
-    is_beyond_good,
-    is_beyond_tested,
+    is_beyond,
     known_steps,
     ms,
     nearest_step,
@@ -39,19 +38,22 @@ def test_a_load_of_which_no_request_was_paired_is_not_known():
     broken = replace(whole, steps=(*whole.steps[:2], replace(whole.steps[2], ttft_error_s=None)))
     assert [step.streams for step in known_steps(broken)] == [1, 64]
     assert nearest_step(broken, Reached(256, 400)).streams == 64
-    assert is_beyond_tested(broken, Reached(65, 10))
+    assert is_beyond(broken, Reached(65, 10))
 
 
-def test_beyond_what_was_tested_is_more_streams_or_more_chunks_in_all():
-    assert not is_beyond_tested(selftest(), Reached(256, 400))
-    assert is_beyond_tested(selftest(), Reached(257, 1))
-    assert is_beyond_tested(selftest(), Reached(200, 513))
-
-
-def test_beyond_what_was_good_is_more_chunks_in_all():
-    assert not is_beyond_good(selftest(), Reached(100, 64))
-    assert is_beyond_good(selftest(), Reached(100, 65))
-    assert is_beyond_good(selftest(largest=None), Reached(1, 1))
+@pytest.mark.parametrize(
+    ("largest", "streams", "rate", "beyond"),
+    [
+        ((64, 100.0), 100, 64, False),
+        ((64, 100.0), 100, 65, True),  # more chunks than were good
+        ((64, 100.0), 257, 1, True),  # more streams than were tested
+        ((256, 1000.0), 256, 400, False),
+        ((256, 1000.0), 200, 513, True),  # more chunks than were tested
+        (None, 1, 1, True),
+    ],
+)
+def test_beyond_is_more_streams_or_more_chunks_in_all(largest, streams, rate, beyond):
+    assert is_beyond(selftest(largest), Reached(streams, rate)) is beyond
 
 
 def test_the_error_is_quoted_in_milliseconds():

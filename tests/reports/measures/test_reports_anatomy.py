@@ -31,7 +31,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
-from reports.measures.anatomy import Part, alike, anatomies, expectations, mean_part, parts_of
+from reports.measures.anatomy import alike, anatomies, expectations, mean_part, parts_of
 from reports.measures.kv_need import KvPool, longest, peak_tokens, pool_of
 from reports.page.sections import memory
 
@@ -113,79 +113,60 @@ def test_device_whose_use_never_exceeds_the_baseline_has_no_parts_and_the_page_i
     assert write_report(path).is_file()
 
 
-def test_where_the_server_says_nothing_the_measured_steps_stand():
-    parts = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 50, "weights": 110, "workspace": 100, "rest": 20}
-    assert set(parts["weights"].sources) == {"measured step"}
-
-
-def test_what_is_reserved_and_not_touched_is_no_part_of_the_total():
-    parts = parts_of(said_record(memory_said={**SAID, "kv_cache": 400 * MIB}), STAGES, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 50, "weights": 100, "kv_cache": 130, "workspace": 0, "rest": 0}
-    assert parts["kv_cache"].cut_bytes == 270 * MIB
-
-
-def test_a_stage_seen_too_late_does_not_count_weights_as_program():
+UNSEEN = {name: size for name, size in STAGES.items() if name != "weights_begin"}
+UNTOUCHED = {**SAID, "kv_cache": 400 * MIB}
+# What the server says, stages, other changes; then the parts in MiB: program, weights, KV cache, workspace, the
+# rest, and others.
+PARTS = {
+    "the server says nothing": ({}, STAGES, {}, (50, 110, None, 100, 20, {})),
+    "reserved and not touched is no part": (UNTOUCHED, STAGES, {}, (50, 100, 130, 0, 0, {})),
     # 70 of the weights were there at the mark: 260 - 100 - 64 - 20 is left for the program.
-    late = {**STAGES, "weights_begin": 120 * MIB}
-    parts = parts_of(said_record(), late, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 76, "weights": 100, "kv_cache": 64, "workspace": 20, "rest": 20}
-    assert set(parts["program"].sources) == {"reckoned"}
-
-
-def test_a_stage_seen_after_all_weights_does_not_count_them_as_program():
-    # 190 at the mark, 195 when they were loaded: all 100 were there, and 14 more; 76 is left for the program.
-    late = {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}
-    parts = parts_of(said_record(), late, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 76, "weights": 100, "kv_cache": 64, "workspace": 20, "rest": 20}
+    "weights begin seen too late": (SAID, {**STAGES, "weights_begin": 120 * MIB}, {}, (76, 100, 64, 20, 20, {})),
+    # 190 at the mark, 195 when they were loaded: all 100 were there, and 14 more.
+    "weights begin seen after them": (
+        SAID, {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}, {}, (76, 100, 64, 20, 20, {})
+    ),
     # One that took 150 itself, with a cache that nothing touched: as it was seen.
-    whole = {**STAGES, "weights_begin": 150 * MIB, "weights_loaded": 250 * MIB, "ready": 260 * MIB}
-    parts = parts_of(said_record(memory_said={**SAID, "kv_cache": 120 * MIB}), whole, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 150, "weights": 100, "kv_cache": 30, "workspace": 0, "rest": 0}
-
-
-def test_an_unseen_stage_leaves_the_program_reckoned():
-    stages = {name: size for name, size in STAGES.items() if name != "weights_begin"}
-    parts = parts_of(said_record(), stages, 280.0 * MIB)
+    "a large program": (
+        {**SAID, "kv_cache": 120 * MIB},
+        {**STAGES, "weights_begin": 150 * MIB, "weights_loaded": 250 * MIB}, {}, (150, 100, 30, 0, 0, {}),
+    ),
     # 160 - 100 at weights loaded
-    assert parts["program"] == Part(60 * MIB, ("reckoned",))
-    assert in_mib(parts)["workspace"] == 36
-
-
-def test_nothing_known_is_all_rest():
-    parts = parts_of(said_record(memory_said={}), {"ready": 200 * MIB}, 280.0 * MIB)
-    assert in_mib(parts) == {"rest": 280}
-
-
-def test_weights_of_a_silent_server_are_their_files_where_no_step_was_seen():
-    record = said_record(memory_said={}, weights={"size_bytes": 90 * MIB})
-    parts = parts_of(record, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, 280.0 * MIB)
-    assert in_mib(parts) == {"program": 70, "weights": 90, "workspace": 100, "rest": 20}
-    assert set(parts["weights"].sources) == {"reckoned"}
-
-
-def test_reckoned_weights_are_those_of_the_models_shape_where_they_are_known():
+    "weights begin not seen": (SAID, UNSEEN, {}, (60, 100, 64, 36, 20, {})),
+    "nothing is known": ({}, {"ready": 200 * MIB}, {}, (None, None, None, None, 280, {})),
+    "weights by their files": (
+        {}, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, {"weights": {"size_bytes": 90 * MIB}},
+        (70, 90, None, 100, 20, {}),
+    ),
     # A checkpoint's files have its tokenizer among them.
-    record = said_record(
-        memory_said={}, weights={"size_bytes": 90 * MIB}, memory_expected={"weights": 80 * MIB}
-    )
-    parts = parts_of(record, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, 280.0 * MIB)
-    assert parts["weights"] == Part(80 * MIB, ("reckoned",))
-
-
-def test_saved_states_come_out_of_the_growth_under_load():
-    parts = parts_of(said_record(memory_said={**SAID, "kv_copies": 15 * MIB}), STAGES, 280.0 * MIB)
-    assert in_mib(parts)["workspace"] == 46
-    assert in_mib(parts)["kv_copies"] == 15
-    assert in_mib(parts)["rest"] == 5
-
-
-def test_graphs_are_a_part_where_the_server_says_them():
-    parts = parts_of(said_record(memory_said={**SAID, "graphs": 30 * MIB}), STAGES, 280.0 * MIB)
+    "weights by the model's shape": (
+        {}, {"weights_loaded": 160 * MIB, "ready": 260 * MIB},
+        {"weights": {"size_bytes": 90 * MIB}, "memory_expected": {"weights": 80 * MIB}},
+        (80, 80, None, 100, 20, {}),
+    ),
+    "saved states": ({**SAID, "kv_copies": 15 * MIB}, STAGES, {}, (50, 100, 64, 46, 5, {"kv_copies": 15})),
     # 260 - 50 - 100 - 64 - 30 = 16 are left for the workspace of which 20 were said
-    assert in_mib(parts) == {
-        "program": 46, "weights": 100, "kv_cache": 64, "graphs": 30, "workspace": 20, "rest": 20
-    }  # fmt: skip
+    "graphs": ({**SAID, "graphs": 30 * MIB}, STAGES, {}, (46, 100, 64, 20, 20, {"graphs": 30})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_parts_are_given_of_the_total_in_turn(case):
+    said, stages, changes, (*sizes, others) = PARTS[case]
+    known = dict(zip(("program", "weights", "kv_cache", "workspace", "rest"), sizes, strict=True))
+    parts = parts_of(said_record(memory_said=said, **changes), stages, 280.0 * MIB)
+    expected = {**known, **others}
+    assert in_mib(parts) == {name: size for name, size in expected.items() if size is not None}
+
+
+def test_each_part_says_how_it_is_known():
+    late = parts_of(said_record(), {**STAGES, "weights_begin": 120 * MIB}, 280.0 * MIB)
+    assert (late["program"].sources, late["weights"].sources) == (("reckoned",), ("said",))
+    silent = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
+    assert silent["weights"].sources == ("measured step",)
+    assert (
+        parts_of(said_record(memory_said=UNTOUCHED), STAGES, 280.0 * MIB)["kv_cache"].cut_bytes == 270 * MIB
+    )
 
 
 def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
