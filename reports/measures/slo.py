@@ -217,9 +217,9 @@ def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: floa
     return Judged(attained, too_high, problem, is_disturbed=bool(windows and not calm))
 
 
-def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
-    """Return a cell's window from all of its requests; None where it says nothing of its load: it is invalid
-    or was cut short. One that failed with its requests does."""
+def _window(record: CellRecord | None, requests: pd.DataFrame, sent: pd.DataFrame) -> Window | None:
+    """Return a cell's window from all of its requests and those sent in it; None where it says nothing of its
+    load: it is invalid or was cut short. One that failed with its requests does."""
     if record is None or record.validity == "invalid" or record.status == "interrupted":
         return None
     summary, too_high = record.summary, None
@@ -227,25 +227,29 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
         too_high = "ended early, since too many requests failed"
     elif summary is not None and record.load.kind == "open" and only_grew(requests, record.load, summary):
         too_high = "the queue only grew"
-    sent = requests[requests["in_window"].fillna(False).astype(bool)]
     return Window(sent, too_high, any(each.when == "during" for each in record.guard), record.start)
 
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     """Judge the windows of these cells of one load, read from their own files alone."""
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
-    frames = (tables.requests_frame(run_dir, {each.number: timing.origin_of(each.load)}) for each in records)
-    made = [window for window in map(_window, records, frames) if window]
-    found = judged(made, slo)
+    windows = []
+    for record in records:
+        frame = tables.requests_frame(run_dir, {record.number: timing.origin_of(record.load)})
+        windows.append(_window(record, frame, frame[frame["in_window"].fillna(False).astype(bool)]))
+    found = judged([window for window in windows if window], slo)
     errors = [record.error or "; ".join(record.reasons) for record in records]
     return Judged((), problem=next(filter(None, errors), found.problem)) if found.problem else found
 
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
     """Judge the windows of these cells, of one load, together; None where none says anything."""
-    windows = [each for cell in cells if (each := _window(cell.record, run.cell_requests(cell.number)))]
-    found = judged(windows, run.record.slo, confidence)
-    return found if windows and not found.problem else None
+    windows = [
+        _window(cell.record, run.cell_requests(cell.number), run.window_requests(cell.number))
+        for cell in cells
+    ]
+    found = judged([window for window in windows if window], run.record.slo, confidence)
+    return found if any(windows) and not found.problem else None
 
 
 def slo_values(run: Run, cell: Cell) -> dict[str, Value]:

@@ -115,9 +115,11 @@ def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
     rate. Where that is later than the window's first third, nothing is said. `requests`: all of the cell.
     """
     begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
+    if load.kind == "closed" or end_ns <= begin_ns:
+        return False
     sent = requests[requests["sent_ns"].notna() & requests["end_ns"].notna()]
     ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
-    if load.kind == "closed" or end_ns <= begin_ns or not ok.any():
+    if not ok.any():
         return False
     sent_ns, left_ns = (sent[name].to_numpy(dtype=float) for name in ("sent_ns", "end_ns"))
     shortest_s = float((left_ns - sent_ns)[ok].min()) / 1e9

@@ -115,16 +115,18 @@ def test_device_whose_use_never_exceeds_the_baseline_has_no_parts_and_the_page_i
 
 UNSEEN = {name: size for name, size in STAGES.items() if name != "weights_begin"}
 UNTOUCHED = {**SAID, "kv_cache": 400 * MIB}
-# What the server says, stages, other changes; then the parts in MiB: program, weights, KV cache, workspace, the
-# rest, and others.
+# 260 - 100 - 64 - 20 is left for the program.
+LATE = (76, 100, 64, 20, 20, {})
+# What the server says, stages, other changes; then the parts in MiB: program, weights, KV cache, workspace,
+# the rest, and others.
 PARTS = {
     "the server says nothing": ({}, STAGES, {}, (50, 110, None, 100, 20, {})),
     "reserved and not touched is no part": (UNTOUCHED, STAGES, {}, (50, 100, 130, 0, 0, {})),
-    # 70 of the weights were there at the mark: 260 - 100 - 64 - 20 is left for the program.
-    "weights begin seen too late": (SAID, {**STAGES, "weights_begin": 120 * MIB}, {}, (76, 100, 64, 20, 20, {})),
+    # 70 of the weights were there at the mark.
+    "weights begin seen too late": (SAID, {**STAGES, "weights_begin": 120 * MIB}, {}, LATE),
     # 190 at the mark, 195 when they were loaded: all 100 were there, and 14 more.
     "weights begin seen after them": (
-        SAID, {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}, {}, (76, 100, 64, 20, 20, {})
+        SAID, {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}, {}, LATE
     ),
     # One that took 150 itself, with a cache that nothing touched: as it was seen.
     "a large program": (
