@@ -7,10 +7,9 @@ from harness.cli.terminal import out, print_lines, print_rows
 from reports.checks.examine import SIGN
 from reports.measures.metrics import metric_of
 from reports.measures.written import NOTHING
-from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
+from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text, with_marks
 from reports.two_runs.differences import KINDS
 from reports.two_runs.gate import NAMES, Gate
-from reports.two_runs.side_values import with_marks
 from reports.words.verdict_words import ratio_text
 
 _PACKAGES = "engine_packages."
@@ -55,8 +54,8 @@ def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
 def print_gate(gate: Gate) -> None:
     """Print the gate; the last line is the verdict."""
     _print_differences(gate.compared, NAMES)
-    unit = metric_of(gate.metric).shown_unit
-    print_lines([f"{gate.metric} in {unit}; NEW may be worse by {gate.limit_text}:"], fold=True)
+    unit = metric_of(gate.terms.metric).shown_unit
+    print_lines([f"{gate.terms.metric} in {unit}; NEW may be worse by {gate.limit_text}:"], fold=True)
     heads = ("case", *NAMES, "NEW worse by", "")
     rows = [(each.case.name, *each.cells, each.outcome) for each in gate.cases]
     print_rows([dict(zip(heads, row, strict=True)) for row in rows])

@@ -19,7 +19,7 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclus
 
 def junit_text(gate: Gate) -> str:
     """Return a document with one suite and a test case for each case."""
-    named = {"name": f"bench gate {gate.metric}", "package": "bench", "id": "0"}
+    named = {"name": f"bench gate {gate.terms.metric}", "package": "bench", "id": "0"}
     # The schema has no place for an offset.
     made = {"timestamp": gate.created_at[:19], "hostname": "localhost", "tests": str(len(gate.cases))}
     failed, unsure = str(gate.count("fail")), str(gate.count("inconclusive"))
@@ -37,7 +37,7 @@ def junit_text(gate: Gate) -> str:
 
 def _test_case(suite: Element, gate: Gate, case: GatedCase) -> None:
     name = " ".join(_xml_text(case.case.name).split())
-    classname = f"bench.gate.{gate.metric}"
+    classname = f"bench.gate.{gate.terms.metric}"
     element = SubElement(suite, "testcase", {"name": name, "classname": classname, "time": "0"})
     said = _xml_text(_said(gate, case))
     if case.outcome == "fail":
@@ -58,7 +58,7 @@ def _told(gate: Gate) -> Iterator[str]:
 def _said(gate: Gate, case: GatedCase) -> str:
     """Return the values, regression and outcome of a case in one line."""
     base, new, worse = case.cells
-    values = f"{gate.metric} in {metric_of(gate.metric).shown_unit}: BASE {base}, NEW {new}"
+    values = f"{gate.terms.metric} in {metric_of(gate.terms.metric).shown_unit}: BASE {base}, NEW {new}"
     why = [f"{case.outcome}: {case.why}"] if case.why else []
     return "; ".join([values, f"NEW worse by {worse}, limit {gate.limit_text}", *why, *case.case.notes])
 
@@ -70,7 +70,7 @@ def _xml_text(value: str) -> str:
 
 def markdown_text(gate: Gate) -> str:
     """Return a heading, one table and what a reviewer has to know; names stand in code spans."""
-    unit, compared = metric_of(gate.metric).shown_unit, gate.compared
+    unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
     heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW worse by", "")
     lines = [
         f"### bench gate: {_SIGNS[gate.outcome]}",

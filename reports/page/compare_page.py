@@ -13,9 +13,8 @@ from reports.page.listed import Columns, filled
 from reports.page.looks import Look
 from reports.page.markup import Html, join, macro, paragraph, tag
 from reports.stats.family import Kind
-from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
+from reports.two_runs.compare import ComparedCase, Comparison, Row, SideValue, verdict_line, verdict_text
 from reports.two_runs.differences import KINDS
-from reports.two_runs.side_values import SideValue
 from reports.words.verdict_words import margin_text, ratio_text, title_of
 
 # Colour and marker of a row by its verdict; the word itself is in its name.

@@ -18,19 +18,18 @@ from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.family import Question
 from reports.stats.intervals import Estimate
-from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
-from reports.two_runs.side_values import with_marks
+from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs, with_marks
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
 from reports.verdicts.comparisons import Pair, estimate_of, why_not
-from reports.words.verdict_words import family_text, ratio_text
+from reports.words.verdict_words import family_text, margin_text, ratio_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+# The worst last.
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "inconclusive": 3, "fail": 1}
 NAMES = ("BASE", "NEW")
 # With more further repeats it is not worth saying how many.
 MOST_REPEATS = 100
 _TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
-_WORST_LAST: tuple[Outcome, ...] = ("pass", "inconclusive", "fail")
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,7 @@ class Gate:
     """
 
     compared: Comparison
-    metric: str
-    max_regression_share: float
+    terms: GateTerms
     outcome: Outcome
     created_at: str
     cases: tuple[GatedCase, ...]
@@ -83,24 +81,25 @@ class Gate:
     @property
     def summary(self) -> str:
         """The verdict in one line."""
-        limit, total = f"{100 * self.max_regression_share:g} %", plural(len(self.cases), "case")
-        family, count = family_text(self.compared.family), self.count(self.outcome)
-        if self.outcome == "pass":
-            return f"PASS: {self.metric} is not worse by more than {limit} in {total} ({family})"
-        if self.outcome == "fail":
-            return f"FAIL: {self.metric} is worse by more than {limit} in {count} of {total} ({family})"
+        worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
+        total, count = plural(len(self.cases), "case"), self.count(self.outcome)
         whys = {each.why for each in self.cases if each.outcome == "inconclusive"}
         why = whys.pop() if len(whys) == 1 else "each with its reason above"
-        return f"INCONCLUSIVE: {self.metric} is not decided in {count} of {total}: {why}"
+        said = {
+            "pass": f"is not {worse} in {total} ({family_text(self.compared.family)})",
+            "fail": f"is {worse} in {count} of {total} ({family_text(self.compared.family)})",
+            "inconclusive": f"is not decided in {count} of {total}: {why}",
+        }
+        return f"{self.outcome.upper()}: {self.terms.metric} {said[self.outcome]}"
 
     @property
     def limit_text(self) -> str:
         """Return `1.05x`; `1.053x (5 % less)` where worse is less; of a share `+5 %`."""
-        percent = f"{100 * self.max_regression_share:g} %"
-        if metric_of(self.metric).is_additive:
+        percent = margin_text(self.terms.max_regression_share)
+        if metric_of(self.terms.metric).is_additive:
             return f"+{percent}"
-        less = f" ({percent} less)" if _is_of_less(self.metric) else ""
-        return f"{limit_of(GateTerms(self.metric, self.max_regression_share)):.4g}x{less}"
+        less = f" ({percent} less)" if _is_of_less(self.terms.metric) else ""
+        return f"{limit_of(self.terms):.4g}x{less}"
 
     @property
     def exit_code(self) -> int:
@@ -129,9 +128,8 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     cases += [_unseen(each) for each in left_out if each not in only_new]
     return Gate(
         compared,
-        terms.metric,
-        terms.max_regression_share,
-        outcome=max((each.outcome for each in cases), key=_WORST_LAST.index),
+        terms,
+        outcome=max((each.outcome for each in cases), key=list(EXIT_CODES).index),
         created_at=sides[1].run.record.created_at,
         cases=tuple(cases),
     )
@@ -160,8 +158,8 @@ def _gated(case: ComparedCase, asked: Question, limit: float) -> GatedCase:
 def _unseen(each: LeftOut) -> GatedCase:
     """Return a case of BASE that has no partner."""
     why = f"NEW has no {each.what}" if each.side == NAMES[0] else each.why
-    labels = each.deployment, NOTHING
-    case = ComparedCase(each.deployment, each.scenario, each.load, *labels, (0, 0), why, (), ())
+    label = each.deployment
+    case = ComparedCase(label, each.scenario, each.load, label, NOTHING, NOTHING, why, (), ())
     return GatedCase(case, "inconclusive", why)
 
 
@@ -183,7 +181,7 @@ def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | N
 def gate_to_builtins(gate: Gate) -> dict[str, Any]:
     """Return the gate as plain JSON values, in stored units."""
     made = asdict(gate)
-    return {**made.pop("compared"), **made, "exit_code": gate.exit_code}
+    return {**made.pop("compared"), **made.pop("terms"), **made, "exit_code": gate.exit_code}
 
 
 # --- what can be gated, and by how much ------------------------------------------------------------

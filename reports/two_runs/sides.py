@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import Load
 from harness.errors import UserError
 from reports.data.cells import Group
 from reports.data.run import Run, open_run
@@ -51,13 +50,13 @@ class LeftOut:
 def open_sides(a: str, b: str) -> tuple[Side, Side]:
     """Open both sides, each `DIR` or `DIR:deployment`; a directory that is given twice is read once.
 
-    Raises StoreError where a run cannot be read, UserError for a search and for an unknown deployment.
+    A deployment that only one names is that of the other too, else the other's only one. Raises StoreError
+    where a run cannot be read, UserError for a search and for an unknown deployment.
     """
     (path, label), (other_path, other_label) = _split(a), _split(b)
     run = open_run(path)
     other = run if other_path.resolve() == path.resolve() else open_run(other_path)
-    first, second = _side(a, run, label), _side(b, other, other_label)
-    first, second = _alike(first, second), _alike(second, first)
+    first, second = _side(a, run, label, other_label), _side(b, other, other_label, label)
     if other is run and first.label == second.label:
         raise UserError(f"{a}, {b}: are the same starts; give another run, or two deployments: DIR:LABEL")
     return first, second
@@ -72,30 +71,21 @@ def _split(text: str) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _side(text: str, run: Run, asked: str | None) -> Side:
+def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     if run.record.search is not None:
         raise UserError(f"{text}: is a search, which tried other loads on each start; its page compares them")
-    if asked is None or asked in run.deployments:
-        return Side(text, run, asked)
-    by_slug = [label for label, deployment in run.deployments.items() if deployment.slug == asked]
-    if len(by_slug) != 1:
-        raise UserError(f"{text}: no such deployment; {run.path} has {_listed(run)}")
-    return Side(text, run, by_slug[0])
-
-
-def _alike(side: Side, other: Side) -> Side:
-    """Return one deployment where the other side is one: that of the same label, or the only one."""
-    if side.label is not None or other.label is None:
-        return side
-    found = [label for label in side.labels if label == other.label] or side.labels
+    asked = label or others
+    if asked is None:
+        return Side(text, run)
+    found = [name for name, each in run.deployments.items() if asked in (name, each.slug)]
+    if label is None and not found:
+        found = list(run.deployments)
     if len(found) != 1:
-        listed = _listed(side.run)
-        raise UserError(f"{side.text}: say which deployment is compared with {other.label}: {listed}")
-    return Side(side.text, side.run, found[0])
-
-
-def _listed(run: Run) -> str:
-    return ", ".join(run.deployments) or "none"
+        raise UserError(
+            f"{text}: which deployment is {asked}, or compared with it? {run.path} has "
+            f"{', '.join(run.deployments) or 'none'}"
+        )
+    return Side(text, run, found[0])
 
 
 # --- what both have --------------------------------------------------------------------------------
@@ -104,14 +94,14 @@ def _listed(run: Run) -> str:
 def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], list[LeftOut]]:
     """Return what both sides have under the same load of a scenario, in a's order, and what is left out.
 
-    Raises UserError where they have nothing in common, with the reason.
+    Raises UserError where they have nothing in common, with the reasons.
     """
     whole, rest = _why_none(a, b, names), b.groups
     pairs, left_out = [], []
     for group in a.groups:
         fitting = [each for each in rest if _key(each, a) == _key(group, a)]
         # The same load, else one that is called so and has other bounds.
-        other = min(fitting, key=lambda each: _load(each) != _load(group), default=None)
+        other = min(fitting, key=lambda each: each.cells[0].load != group.cells[0].load, default=None)
         if other is None:
             left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
             continue
@@ -122,18 +112,19 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
     left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest]
     if not pairs:
-        raise UserError(f"{a.text} and {b.text} cannot be compared: {_nothing_in_common(left_out)}")
+        whys = several([f"{each.what}: {each.why}" for each in left_out], "; ")
+        raise UserError(
+            f"{a.text} and {b.text} cannot be compared: {whys}. DIR:DEPLOYMENT compares deployments of other "
+            "names"
+        )
     return pairs, left_out
 
 
 def _key(group: Group, side: Side) -> tuple[str | None, ...]:
     """Return what two groups must share; their deployment too, unless one of each side was named."""
+    planned = group.cells[0].planned
     label = group.deployment if side.label is None else None
-    return label, group.cells[0].planned.scenario.name, group.scenario, _load(group).label
-
-
-def _load(group: Group) -> Load:
-    return group.cells[0].load
+    return label, planned.scenario.name, group.scenario, group.cells[0].load.label
 
 
 def _why_unlike(a: Group, b: Group) -> str | None:
@@ -153,19 +144,11 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
     return hardware_differs(a.run, b.run)
 
 
-def _nothing_in_common(left_out: list[LeftOut]) -> str:
-    if whys := [each.why for each in left_out if " and " in each.side]:
-        return several(whys, "; ")
-    listed = several([f"{each.side} has {each.what}" for each in left_out], "; ")
-    return (
-        f"no deployment, scenario and load in common ({listed}); "
-        "DIR:DEPLOYMENT compares deployments of other names"
-    )
-
-
 def notes_of(pair: Pair) -> tuple[str, ...]:
     """Return what a reader has to know of a pair that no check of either run can have found."""
-    notes = [] if pair.has_same_seeds else ["other seeds: not the same conversations on both sides"]
-    if _load(pair.groups[0]) != _load(pair.groups[1]):
-        notes.append("other bounds of the load; see what differs")
-    return tuple(notes)
+    first, second = (group.cells[0].load for group in pair.groups)
+    notes = {
+        "other seeds: not the same conversations on both sides": not pair.has_same_seeds,
+        "other bounds of the load; see what differs": first != second,
+    }
+    return tuple(note for note, is_so in notes.items() if is_so)

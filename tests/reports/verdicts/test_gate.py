@@ -20,8 +20,8 @@ from harness.errors import UserError
 from reports import gate_runs
 from reports.outputs.gate_files import junit_text, markdown_text
 from reports.stats.intervals import Estimate
+from reports.two_runs.compare import Mark
 from reports.two_runs.gate import check_terms, more_repeats
-from reports.two_runs.side_values import Mark
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
 STEADY = (100.0, 100.5, 101.0)

@@ -17,7 +17,7 @@ from harness.store import store
 from reports import compare_runs, to_builtins, write_comparison
 from reports.data.run import open_run
 from reports.page.compare_page import comparison_page
-from reports.two_runs.side_values import Mark
+from reports.two_runs.compare import Mark
 from reports.two_runs.sides import notes_of, open_sides, pairs_of
 from reports.verdicts.comparisons import comparisons_of, estimate_of, why_not
 
@@ -112,7 +112,7 @@ def test_a_deployment_is_named_by_label_or_slug_and_a_colon_may_be_part_of_it(tm
 
 def test_a_wrong_label_names_those_there_are(tmp_path):
     run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
-    with pytest.raises(UserError, match=f"r:x: no such deployment; .*r has {A}, {B}$"):
+    with pytest.raises(UserError, match=f"r:x: which deployment is x, .*r has {A}, {B}$"):
         open_sides(f"{run}:x", str(run))
 
 
@@ -122,7 +122,7 @@ def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path
         [found], _ = cases(f"{run}:{label}", only)
         assert (found.groups[0].deployment, found.groups[1].deployment) == (label, A)
     third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
-    with pytest.raises(UserError, match=f"say which deployment is compared with tgi fp16: {A}, {B}"):
+    with pytest.raises(UserError, match=f"which deployment is tgi fp16, or compared with it.*{A}, {B}"):
         open_sides(str(run), f"{third}:tgi fp16")
 
 
@@ -148,9 +148,9 @@ OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
 
 @pytest.mark.parametrize(
     ("b_has", "why"),
-    [({"loads": [Load(concurrency=9)]}, "no deployment, scenario and load in common (A has "),
-     ({"scenario": {"turns": 5}}, "other scenario options: turns 2 and 5"),
-     (OTHER_MODEL, "other models: tiny-lm and other-lm")],
+    [({"loads": [Load(concurrency=9)]}, f"{A}, chat_multi_turn, 1 user: only A has it; "),
+     ({"scenario": {"turns": 5}}, f"{A}, chat_multi_turn, 1 user: other scenario options: turns 2 and 5"),
+     (OTHER_MODEL, f"{A}, chat_multi_turn, 1 user: other models: tiny-lm and other-lm")],
 )  # fmt: skip
 def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
     with pytest.raises(UserError, match=re.escape(f"cannot be compared: {why}")) as caught:
