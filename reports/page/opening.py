@@ -36,13 +36,8 @@ def opening(run: Run) -> Html:
 def _answer(said: Said, level: str) -> Html:
     """Draw what stands out of an answer, then the rest of it, and when another one should be served."""
     unless = [paragraph(said.unless, "unless")] if said.unless else []
-    return tag(
-        "div",
-        tag(level, unbroken(f"{said.lead}.")),
-        paragraph(said.text, "said-so"),
-        *unless,
-        class_="answer",
-    )
+    text = paragraph(said.text.replace(" %", "\N{NO-BREAK SPACE}%"), "said-so")
+    return tag("div", tag(level, unbroken(f"{said.lead}.")), text, *unless, class_="answer")
 
 
 def _note(text: str) -> Html:
