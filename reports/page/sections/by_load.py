@@ -104,7 +104,9 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
                 continue
             family, levels = groups[0].family, sorted({group.level for group in groups})
             ticks = [level_text(family, each) for each in levels]
-            lacking = [f"{each.of.deployment} at {each.at} ({each.value.why})" for each in absent]
+            lacking = [
+                f"{each.of.deployment} at {each.at} ({each.value.why or 'no cell counts'})" for each in absent
+            ]
             chart = _chart(
                 run,
                 name,
