@@ -50,10 +50,8 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
     server, tokenizer = (int(sum(frame[name].sum() for frame in both)) for name in names[1:])
     if abs(server - tokenizer) <= LENGTHS_DIFFER * max(server, 1):
         return None
-    share = 100 * (tokenizer - server) / max(server, 1)
-    return (
-        f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {sum(map(len, both)):,} requests)"
-    )
+    share, n = 100 * (tokenizer - server) / max(server, 1), sum(map(len, both))
+    return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
 
 
 @check(
@@ -64,8 +62,8 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:
-    """Look for server's counters unlike its answers. Not where a request failed or was sent again, or where
-    its tokens are not the server's count: what the server had of those is not known."""
+    """Look for counters of a server unlike its answers. Not where a request failed, was sent again
+    or has no count of the server's: what the server had of those is not known."""
     requests = run.cell_requests(cell.number)
     is_sure = (requests["outcome"] == "ok") & (requests["token_source"] == "server")
     if not (is_sure & ~requests["is_resent"].fillna(False).astype(bool)).all():

@@ -42,12 +42,10 @@ def error_not_small(run: Run, cell: Cell) -> str | None:
     ttft_s = values_of(run)[cell.number]["ttft_s.p50"].value
     if ttft_s is None or not (tested := _tested(run, cell)):
         return None
-    _, _, step = tested
-    error_s = selftest.ttft_error_s(step)[1]
-    said = (
-        f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {selftest.ms(error_s)} ms ({selftest.named(step)}, "
-    )
-    return f"{said}n = {step.requests:,} requests)" if error_s > ERROR_SHARE * ttft_s else None
+    step, error_s = tested[2], selftest.ttft_error_s(tested[2])[1]
+    at = f"{selftest.named(step)}, n = {step.requests:,} requests"
+    said = f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {selftest.ms(error_s)} ms ({at})"
+    return said if error_s > ERROR_SHARE * ttft_s else None
 
 
 @check(
@@ -97,11 +95,10 @@ def conversations_never_began(run: Run, cell: Cell) -> str | None:
 @of_cells
 def beyond_selftest(run: Run, cell: Cell) -> str | None:
     """Look for loads beyond the self-test."""
-    if not (tested := _tested(run, cell)):
+    tested = _tested(run, cell)
+    if not tested or not selftest.is_beyond(*tested[:2]):
         return None
-    test, load, step = tested
-    if not selftest.is_beyond(test, load):
-        return None
+    _, load, step = tested
     return f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s; {selftest.quoted(step)}"
 
 
@@ -134,10 +131,9 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
 def machine_unfit(run: Run) -> Iterator[Seen]:
     """Look for a disturbed machine. By the guard's own measure; where none looked, by the processor's use."""
     for cell in run.planned_cells:
-        if cell.record is None:
-            continue
-        said = [f"{each.text} ({each.when})" for each in cell.record.guard]
-        share = foreign_share(run, cell) if cell.counts and cell.record.guard_mode is None else None
+        record = cell.record
+        said = [f"{each.text} ({each.when})" for each in (record.guard if record else ())]
+        share = foreign_share(run, cell) if record and cell.counts and record.guard_mode is None else None
         if share is not None and share > FOREIGN_SHARE:
             said = [f"other programs used {100 * share:.0f} % of the processor"]
         if said:

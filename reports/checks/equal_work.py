@@ -59,9 +59,8 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
         if equal_work.differ(means.values()):
             least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
             pair = f"{least} {number(means[least])} against {most} {number(means[most])}"
-            strays = [
-                group for group in groups if group.key in equal_work.work_of(run).per_token_only
-            ] or groups
+            withheld = equal_work.work_of(run).per_token_only
+            strays = [group for group in groups if group.key in withheld] or groups
             cells = [cell for group in strays for cell in group.cells]
             yield f"at {groups[0].load} {pair} tokens per request", cells
 
