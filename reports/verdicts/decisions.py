@@ -121,7 +121,9 @@ def _looks_before(run: Run) -> int:
 
 def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
-    row = _slo_row(run, case)
+    asked = (case.scenario, case.model, case.groups[0].family, case.load)
+    rows = (row for row in slo_rows(run) if (row.scenario, row.model, row.family, row.load) == asked)
+    row = next(rows, None)
     unfit = {group.deployment: why for group in case.groups if (why := _why_unfit(run, group, metric))}
     capacities = [
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
@@ -147,7 +149,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         planned=_planned_repeats(run),
         disturbed=len(shared) - len(used),
         slo_row=row,
-        capacities=tuple(sorted(capacities, key=lambda each: -(each.level or 0.0))),
+        capacities=tuple(sorted(capacities, key=lambda c: (-(c.level or 0.0), c.deployment not in values))),
     )
     if len(named) < 2:
         return made
@@ -172,12 +174,6 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
         return f"its prompts are not those of the others: {work.why_unlike(label)}"
     # A load that is kept is a goodput.
     return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
-
-
-def _slo_row(run: Run, case: LoadCase) -> Row | None:
-    asked = (case.scenario, case.model, case.groups[0].family, case.load)
-    rows = (row for row in slo_rows(run) if (row.scenario, row.model, row.family, row.load) == asked)
-    return next(rows, None)
 
 
 def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, str]:

@@ -254,7 +254,7 @@ def _most_load(run: Run, made: Decision) -> Said:
     unit = "start" if run.is_restarted(best.deployment) else "block"
     starts = f" on each of {plural(len(best.answers), unit)}" if len(best.answers) > 1 else ""
     beside = f", next best {several(known)}" if known else "" if is_alone else ", the only one known to"
-    text = f"It keeps the SLO up to {best.words}{starts} ({slo_words(run.record.slo)}){beside}."
+    text = f"It keeps the SLO up to {best.words}{starts}{beside} ({slo_words(run.record.slo)})."
     return Said(best.deployment if is_alone else f"Serve {best.deployment}", text + _left_out(made))
 
 

@@ -240,8 +240,8 @@ def test_a_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None
     )  # fmt: skip
     assert (high.load, high.labels("kept")) == ("4 users", ["vllm awq"])
     assert answer(run) == (
-        "Serve vllm awq. It keeps the SLO up to 4 users on each of 3 starts "
-        "(p95 TTFT 300 ms, 98 % success), next best vllm fp16 up to 2 users. Not compared: tgi fp16."
+        "Serve vllm awq. It keeps the SLO up to 4 users on each of 3 starts, next best vllm fp16 up to "
+        "2 users (p95 TTFT 300 ms, 98 % success). Not compared: tgi fp16."
     )
 
 

@@ -348,7 +348,9 @@ def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None
 
 def test_the_headline_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}, (1, 2, 3, 16, 17))
-    assert headline(run).startswith("Serve vllm awq. It keeps the SLO up to 16 users on each of 3 starts (▲ ")
+    assert headline(run).startswith(
+        "Serve vllm awq. It keeps the SLO up to 16 users on each of 3 starts, next best vllm fp16 up to 2 "
+    )
 
 
 @pytest.mark.parametrize(
