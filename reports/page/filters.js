@@ -53,16 +53,13 @@ function applyToTable(table) {
   const box = table.closest(".scroll") || table;
   const values = heads.slice(1);
   filter(box, rows.length > 0 && (rows.every(isFiltered) || (values.length > 0 && values.every(isFiltered))));
-  if (about.some((each) => heads.includes(each))) applyToColumns(heads, rows);
+  // Cells below a head that was hidden.
+  if (about.some((each) => heads.includes(each)))
+    for (const row of rows) [...row.cells].forEach((cell, at) => filter(cell, isFiltered(heads[at])));
   const view = box.parentElement;
   if (view.matches("figure > details")) filter(view, isFiltered(box));
   const isOfAllStarts = state.start && !about.some((row) => row.dataset.start !== undefined) && !box.closest("[data-start]");
   if (isOfAllStarts && about.length && !isFiltered(box) && !box.closest("figure")) caption(box);
-}
-
-// Cells below a head that was hidden.
-function applyToColumns(heads, rows) {
-  for (const row of rows) [...row.cells].forEach((cell, at) => filter(cell, isFiltered(heads[at])));
 }
 
 function applyToFigure(figure) {

@@ -5,12 +5,10 @@
   const rows = [...body.rows];
   const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
 
-  const field = Object.assign(document.createElement("input"), { type: "search", id: "filter", autocomplete: "off" });
-  const label = Object.assign(document.createElement("label"), { htmlFor: "filter", textContent: "Show runs with " });
-  const count = Object.assign(document.createElement("output"), { htmlFor: "filter" });
-  const bar = Object.assign(document.createElement("p"), { className: "filter" });
-  bar.append(label, field, " ", count);
-  table.parentElement.before(bar);
+  const field = made("input", { type: "search", id: "filter", autocomplete: "off" });
+  const label = made("label", { htmlFor: "filter" }, "Show runs with ");
+  const count = made("output", { htmlFor: "filter" });
+  table.parentElement.before(made("p", { className: "filter" }, label, field, " ", count));
 
   function filter() {
     const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -30,8 +28,7 @@
   }
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, at) => {
-    const button = Object.assign(document.createElement("button"), { type: "button" });
-    button.append(...head.childNodes);
+    const button = made("button", { type: "button" }, ...head.childNodes);
     head.append(button);
     if (at === 0) head.setAttribute("aria-sort", "descending");
     button.addEventListener("click", () => {

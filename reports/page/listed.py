@@ -1,6 +1,7 @@
 """Tables as data: what each column is called, and what stands in it for one thing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from reports.data.cells import Cell
@@ -71,7 +72,9 @@ def fold(id_: str, title: str, claim: str, *parts: Part | str) -> Html:
     """Return parts that show their title and what they come to until they are opened. Text is a note; empty
     text and tables without a row are left out."""
     left = [part for part in parts if part and not (isinstance(part, Table) and not part.rows)]
-    body = rendered(paragraph(part) if isinstance(part, str) else part for part in left)
+    # A table is not folded twice.
+    open_ = (replace(part, may_fold=False) if isinstance(part, Table) else part for part in left)
+    body = rendered(paragraph(part) if isinstance(part, str) else part for part in open_)
     return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
 
 

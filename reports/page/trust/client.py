@@ -137,8 +137,8 @@ def steadiness_part(run: Run) -> Html | None:
     ]
     if not windows:
         return None
-    counts = Counter(_verdict(*each) for each in windows)
-    claim = ", ".join(f"{count} {word}" for word, count in counts.most_common())
+    counts = Counter(_verdict(*each) for each in windows).most_common()
+    claim = ", ".join(f"{count} {word}" for word, count in counts)
     said = (
         f"Each window in {PARTS} equal parts, drawn from zero; beside it the means of its first and last "
         "third. It is a check: the window was fixed before the run. "
@@ -155,8 +155,8 @@ def steadiness_part(run: Run) -> Html | None:
         "drift": lambda pair: f"{round(100 * pair[1].throughput.drift) or 0:+d} %",
         "requests": lambda pair: f"{pair[1].requests:,}",
     }
-    table = of_cells("Steadiness", windows, columns, "plain client")
-    return fold("steadiness", f"Steadiness of {plural(len(windows), 'window')}", claim, said, table)
+    title = f"Steadiness of {plural(len(windows), 'window')}"
+    return fold("steadiness", title, claim, said, of_cells("Steadiness", windows, columns, "plain client"))
 
 
 def _verdict(cell: Cell, found: Steadiness) -> str:
