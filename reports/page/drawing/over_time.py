@@ -57,23 +57,23 @@ def over_time(run: Run, id_: str, look: Look, starts: Sequence[_Start], top_byte
         "annotations": notes,
     }
     columns: Columns[_Start] = {
-        "what": lambda start: _name(run, start),
+        "deployment": lambda start: start[0].deployment.label,
+        "start": lambda start: start_title(run, start[0]),
         **{words: partial(_at_stage, name) for name, words in _MARKED.items()},
         "peak GiB": lambda start: number(float(start[1].size_bytes.max()), 2, _GIB),
         "at s": lambda start: number(_peak_s(start)),
         "end GiB": lambda start: number(float(start[1].size_bytes[-1]), 2, _GIB),
     }
-    traces = [_trace(look, _name(run, start), start, is_faint=start is not first) for start in starts]
+    traces = [
+        _trace(look, f"start {start_title(run, start[0])}", start, is_faint=start is not first)
+        for start in starts
+    ]
     of = _of(first) if len(starts) == 1 else Of(look.label)
     return Chart(id_, look.label, traces, layout, *filled(columns, starts, _of), height_px=240, of=of)
 
 
 def _of(start: _Start) -> Of:
     return Of(start[0].deployment.label, start=start[0].repeat + 1)
-
-
-def _name(run: Run, start: _Start) -> str:
-    return f"start {start_title(run, start[0])}"
 
 
 def _seconds(start: _Start, t_ns: float) -> float:

@@ -165,7 +165,7 @@ def decode(run: Run) -> Section:
     by_label = {name: [e for e in found if e.group.deployment == name] for name in run.deployments}
     roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
     most = max((e.read_gb_per_s / e.roof_gb_per_s for e in found if e.roof_gb_per_s), default=0.0)
-    title = f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else ""
+    title = f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else None
     chart = Chart(
         "decode",
         "Weights read by decode: their size / TPOT p50",

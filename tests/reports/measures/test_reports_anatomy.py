@@ -510,7 +510,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     again = replace(open_run(path).start_records[1], repeat=0)
     store.write_record(path / "starts" / again.name / "start.json", again)
     chart = chart_of(open_run(path), "memory-0")
-    assert list(dict.fromkeys(row.cells[0] for row in chart.rows)) == ["start 1 (00)", "start 1 (01)"]
+    assert list(dict.fromkeys(row.cells[1] for row in chart.rows)) == ["1 (00)", "1 (01)"]
 
 
 def test_stages_stand_on_their_own_sides_and_in_the_table(tmp_path):
@@ -521,5 +521,5 @@ def test_stages_stand_on_their_own_sides_and_in_the_table(tmp_path):
     chart = chart_of(open_run(tmp_path), "memory-0")
     notes = [(n["text"], n["x"], n["xanchor"]) for n in chart.layout["annotations"] if "xanchor" in n]
     assert notes == [("weights loaded", 10, "right"), ("engine ready", 11, "left")]
-    assert chart.columns == ["what", "weights loaded", "engine ready", "peak GiB", "at s", "end GiB"]
-    assert [row.cells[:4] for row in chart.rows] == [["start 1", "0.20", "0.22", "1.00"]]
+    assert chart.columns[1:] == ["start", "weights loaded", "engine ready", "peak GiB", "at s", "end GiB"]
+    assert [row.cells[1:5] for row in chart.rows] == [["1", "0.20", "0.22", "1.00"]]
