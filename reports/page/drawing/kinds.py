@@ -6,11 +6,14 @@ over_time.py have the others. Knows no run.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from reports.measures.metrics import Value, counted, metric_of
+from reports.measures.over_starts import Aggregate, has_interval, span
+from reports.measures.written import plural, span_text
 from reports.page.drawing.axes import log_axis, log_ticks, significant
 from reports.page.drawing.charts import about, axis, label, line
 from reports.page.looks import Look
@@ -29,20 +32,39 @@ _QUIET = {"color": "--mut", "size": 11}
 
 @dataclass(frozen=True)
 class Point:
-    """A mean over starts, in the shown unit, with the ends of its interval; None for fewer than two starts.
+    """A group's value of a metric at one place of a chart. `x` is where it stands, `at` says so (`4 users`,
+    `turn 3`). `starts`: its values by repeat."""
 
-    `x` is where it stands, `at` says so (`4 users`, `turn 3`), `said` is the rest of its hover. `by_start`
-    has the value of each start (from 1) and its n in words.
-    """
-
+    name: str
     of: Of
     at: str
     x: float
-    y: float
-    ends: Span | None
-    said: str
-    by_start: Mapping[int, tuple[float | None, str]] = field(default_factory=dict)
+    value: Aggregate
+    starts: Mapping[int, Value]
     x_ends: Span | None = None
+
+    @property
+    def y(self) -> float:
+        """Return the mean in the shown unit; it has to be known."""
+        return (self.value.mean or 0.0) * metric_of(self.name).shown_scale
+
+    @property
+    def ends(self) -> Span | None:
+        return ends_of(self.name, self.value)
+
+    @property
+    def said(self) -> str:
+        """Return what stands below the value in its hover."""
+        what = "95 % interval" if has_interval(self.value) else "range"
+        said = f"{what} {span_text(self.name, self.value)}, " if self.ends else ""
+        starts = plural(self.value.k, "start" if self.value.is_of_starts else "block")
+        return f"{said}{starts}, n = {counted(self.value.n, self.value.requests)}"
+
+
+def ends_of(name: str, value: Aggregate) -> Span | None:
+    """Return the ends of a mean's interval in the shown unit; None for fewer than two starts."""
+    scale, ends = metric_of(name).shown_scale, span(value)
+    return (ends[0] * scale, ends[1] * scale) if ends else None
 
 
 @dataclass(frozen=True)
@@ -110,9 +132,11 @@ def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) ->
         "<br>%{text}<extra></extra>",
     )
     by_start: dict[int, tuple[list[float | None], list[str]]] = {}
-    for start in sorted({start for point in points for start in point.by_start}):
-        each = [point.by_start.get(start, (None, "0")) for point in points]
-        by_start[start] = [None if y is None else significant(y) for y, _ in each], [n for _, n in each]
+    for repeat in sorted({repeat for point in points for repeat in point.starts}):
+        each = [point.starts.get(repeat, Value(None, 0)) for point in points]
+        scale = metric_of(points[0].name).shown_scale
+        values = [None if value.value is None else significant(value.value * scale) for value in each]
+        by_start[repeat + 1] = values, [counted(value.n, value.requests) for value in each]
     own = [Of(load=point.of.load, start=point.of.start) for point in points]
     return about(made, Of(look.label), points=own, by_start=by_start if len(by_start) > 1 else None)
 
@@ -170,25 +194,17 @@ def frontier(looks: Looks, points: Sequence[Point], x_title: str, y_title: str, 
     """Draw a line per deployment through its loads in the plane of latency (x, ms) and speed (y), with both
     intervals, the front that no point beats in both, and the region beyond the SLO."""
     ends = [end for point in points for end in (point.x, *(point.x_ends or ()))]
-    low, high = min(ends), max(ends)
-    if limit and high < limit.at < 1.5 * high:
-        high = 1.05 * limit.at
-    if high > _LOG_FROM * low > 0:
-        x_axis = log_axis(x_title, low, high)
-        frame = [10**end for end in x_axis["range"]]
-    else:
-        # Equal values may differ by their last bit.
-        margin = max(0.04 * (high - low), 0.01 * high)
-        frame = [max(0.0, low - margin), high + margin]
-        x_axis = axis(x_title, range=frame)
+    is_near = limit is not None and max(ends) < limit.at < 1.5 * max(ends)
+    x_axis = log_axis(x_title, min(ends), limit.at if limit and is_near else max(ends))
+    left, right = (10**end for end in x_axis["range"])
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
     for look, own in series:
         made = _line(look, own, [point.x for point in own], " tokens/s at %{x:,.4~g} ms")
         traces.append({**made, "error_x": error_bars((point.x, point.x_ends) for point in own)})
     layout: dict[str, Any] = {"xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
-    if limit and frame[0] < limit.at < frame[1]:
-        region = {"type": "rect", "x0": limit.at, "x1": frame[1], "yref": "paper", "y0": 0, "y1": 1}
+    if limit and left < limit.at < right:
+        region = {"type": "rect", "x0": limit.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1}
         region |= {"fillcolor": "--shade", "line": {"width": 0}, "layer": "below"}
         said = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
         said |= {"showarrow": False, "font": _QUIET, "text": f"beyond the {limit.words}"}

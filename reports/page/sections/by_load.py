@@ -1,7 +1,6 @@
 """A value against the load or the turn of the conversation: a line per deployment, with its table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,14 @@ from reports.data.cells import Group, level_axis, level_text
 from reports.data.run import Run
 from reports.measures.metrics import Value, counted, metric_of
 from reports.measures.over_starts import (
-    Aggregate,
     aggregate,
     aggregate_of,
     by_start,
-    has_interval,
-    span,
     turn_values,
     unit_of,
     withheld,
 )
-from reports.measures.written import NOTHING, plural, several, span_text
+from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart
@@ -41,44 +37,10 @@ def of_group(group: Group) -> Of:
     return Of(group.deployment, group.load)
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A group's value at one place of the x axis: a load or a turn. `starts`: its values by repeat."""
-
-    group: Group
-    at: str
-    x: float
-    value: Aggregate
-    starts: Mapping[int, Value]
-
-    @property
-    def of(self) -> Of:
-        return of_group(self.group)
-
-
-def at_load(run: Run, group: Group, name: str) -> Placed:
+def at_load(run: Run, group: Group, name: str) -> Point:
     """Return a group's value by its name (`ttft_s.p50`) at its load."""
-    return Placed(group, group.load, group.level, aggregate(run, group, name), by_start(run, group, name))
-
-
-def point_of(name: str, placed: Placed) -> Point:
-    """Return a value as it is drawn, in its shown unit."""
-    scale, value, ends = metric_of(name).shown_scale, placed.value, span(placed.value)
-    what = "95 % interval" if has_interval(value) else "range"
-    said = f"{what} {span_text(name, value)}, " if ends else ""
-    said += f"{plural(value.k, 'start' if value.is_of_starts else 'block')}, "
-    return Point(
-        placed.of,
-        placed.at,
-        placed.x,
-        (value.mean or 0.0) * scale,
-        (ends[0] * scale, ends[1] * scale) if ends else None,
-        f"{said}n = {counted(value.n, value.requests)}",
-        {
-            repeat + 1: (None if each.value is None else each.value * scale, counted(each.n, each.requests))
-            for repeat, each in placed.starts.items()
-        },
-    )
+    value, starts = aggregate(run, group, name), by_start(run, group, name)
+    return Point(name, of_group(group), group.load, group.level, value, starts)
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
@@ -128,7 +90,7 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
     charts = []
     for name in names:
         found = [
-            Placed(group, f"turn {turn + 1}", turn + 1, _mean(run, group, name, starts), starts)
+            _at_turn(run, group, name, turn, starts)
             for group in at.groups
             if not withheld(run, group.key, name)
             for turn, starts in turn_values(run, group, name).items()
@@ -157,32 +119,23 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
     return charts
 
 
-def _mean(run: Run, group: Group, name: str, starts: Mapping[int, Value]) -> Aggregate:
-    return aggregate_of(run, group, name, list(starts.values()))
+def _at_turn(run: Run, group: Group, name: str, turn: int, starts: Mapping[int, Value]) -> Point:
+    value = aggregate_of(run, group, name, list(starts.values()))
+    return Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
 
 
 def _chart(
-    run: Run, name: str, found: Sequence[Placed], x_axis: Mapping[str, Any], place: str, **said: Any
+    run: Run, name: str, found: Sequence[Point], x_axis: Mapping[str, Any], place: str, **said: Any
 ) -> Chart:
     """Return the chart of values by their `place`; `said` is the rest of it."""
     metric, unit = metric_of(name), unit_of(run, name)
-    points = [point_of(name, each) for each in found if each.value.mean is not None]
-    limits = [each.limit_s for each in run.record.slo if each.name == name and each.limit_s]
-    asked = [
-        Limit(at * metric.shown_scale, f"SLO: {at * metric.shown_scale:g} {metric.shown_unit}")
-        for at in limits
-    ]
+    points = [each for each in found if each.value.mean is not None]
+    asked = next((each.limit_s for each in run.record.slo if each.name == name and place == "load"), None)
+    limit = Limit(1e3 * asked, f"SLO: {1e3 * asked:g} ms") if asked else None
     may_be_log = metric.better == "lower" and not metric.is_additive
-    traces, layout = kinds.lines(
-        looks(run),
-        points,
-        x_axis,
-        unit,
-        may_be_log=may_be_log,
-        limit=asked[0] if asked and place == "load" else None,
-    )
+    drawn = kinds.lines(looks(run), points, x_axis, unit, may_be_log=may_be_log, limit=limit)
     word = "starts" if all(each.value.is_of_starts for each in found) else "blocks"
-    columns: Columns[Placed] = {
+    columns: Columns[Point] = {
         "deployment": lambda each: each.of.deployment or "",
         place: lambda each: each.at,
         unit: lambda each: aggregate_cell(name, each.value),
@@ -190,4 +143,4 @@ def _chart(
         word: lambda each: str(each.value.k),
     }
     heads, rows = filled(columns, found, lambda each: each.of)
-    return Chart(traces=traces, layout=layout, columns=heads, rows=rows, names_ends=True, **said)
+    return Chart(traces=drawn[0], layout=drawn[1], columns=heads, rows=rows, names_ends=True, **said)

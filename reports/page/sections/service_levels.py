@@ -88,42 +88,32 @@ def _state(own: Mapping[tuple[str, str], Judged | None], load: str, name: str) -
 def _shares(run: Run, judged: Callable[[T], Judged | None]) -> Columns[T]:
     """Return columns of how many requests there were, each objective's share, and what they come to."""
 
-    def share(at: int, thing: T) -> Shown:
-        found = judged(thing)
-        if found is None:
-            return NOTHING
-        each = found.attained[at]
-        if each.share is None:
-            return none_cell("it applies to no request here")
-        low, high = each.interval
-        main = tag(
-            "span", f"{number(100 * each.share)} %", title=f"{each.met:,} of {each.n:,}; {each.verdict}"
-        )
-        return below(main, f"[{100 * low:.1f}, {100 * high:.1f}]")
+    def of(show: Callable[[Judged], Shown]) -> Callable[[T], Shown]:
+        return lambda thing: NOTHING if (found := judged(thing)) is None else show(found)
 
-    def verdict(thing: T) -> Shown:
-        found = judged(thing)
-        if found is None:
-            return NOTHING
-        word, tone = _STATES[found.verdict]
-        wanting = [
-            f"{objective_words(each.objective)} {each.wanting}" for each in found.attained if each.wanting
-        ]
-        why = found.too_high or (several(wanting, "; ") if found.verdict == "unclear" else "")
-        return tag("span", f"{word}: {why}" if why else word, class_=f"why {tone}")
-
-    def requests(thing: T) -> str:
-        found = judged(thing)
-        return f"{max(each.n for each in found.attained):,}" if found else NOTHING
-
-    return {
-        "requests": requests,
-        **{
-            below(objective_words(each), _asked(each)): partial(share, at)
-            for at, each in enumerate(run.record.slo)
-        },
-        "SLO": verdict,
+    shares = {
+        below(objective_words(each), _asked(each)): of(partial(_share, at))
+        for at, each in enumerate(run.record.slo)
     }
+    most = of(lambda found: f"{max(each.n for each in found.attained):,}")
+    return {"requests": most, **shares, "SLO": of(_verdict)}
+
+
+def _share(at: int, found: Judged) -> Shown:
+    each = found.attained[at]
+    if each.share is None:
+        return none_cell("it applies to no request here")
+    low, high = each.interval
+    title = f"{each.met:,} of {each.n:,}; {each.verdict}"
+    main = tag("span", f"{number(100 * each.share)} %", title=title)
+    return below(main, f"[{100 * low:.1f}, {100 * high:.1f}]")
+
+
+def _verdict(found: Judged) -> Shown:
+    word, tone = _STATES[found.verdict]
+    wanting = [f"{objective_words(each.objective)} {each.wanting}" for each in found.attained if each.wanting]
+    why = found.too_high or (several(wanting, "; ") if found.verdict == "unclear" else "")
+    return tag("span", f"{word}: {why}" if why else word, class_=f"why {tone}")
 
 
 def _asked(objective: Objective) -> str:

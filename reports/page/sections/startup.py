@@ -1,6 +1,5 @@
 """Start-up: from the spawn of each server to its first tokens, split by the stages that were seen."""
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 
 from harness.store.store import StartRecord
@@ -23,7 +22,13 @@ _FILLS = {
     "ready": ("--s-5", "x"),
     "steady_token": ("--s-6", "."),
 }
-_OTHER_FILL = ("--mut", "-")
+_NOTE = (
+    "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; one "
+    "that was not seen is part of the next. A first start may compile, and may read its files for the first "
+    "time."
+)
+# A bar and one of its starts.
+_Start = tuple[Launch, StartRecord]
 
 
 def startup_chart(run: Run) -> list[Chart]:
@@ -31,71 +36,53 @@ def startup_chart(run: Run) -> list[Chart]:
     found = [launch for launch in launches_of(run) if launch.steps_s]
     if not found:
         return []
-    stages = _in_order(stage for launch in found for stage in launch.steps_s)
-    fills = {_title(stage): _FILLS.get(stage, _OTHER_FILL) for stage in stages}
+    starts = [(launch, record) for launch in found for record in launch.records]
+    seen = {stage for launch in found for stage in launch.steps_s}
+    seen |= {stage for _, record in starts for stage in instants_s(record)}
+    titles = {
+        stage: STAGES.get(stage, stage.replace("_", " "))
+        for stage in [*STAGES, *sorted(seen - STAGES.keys())]
+    }
     bars = [
         Bar(
             Of(launch.label),
             f"{_name(launch, found)}: {number(sum(launch.steps_s.values()), 2)} s",
-            {_title(stage): length_s for stage, length_s in launch.steps_s.items()},
-            [(_end_s(record), _of(record)) for record in launch.records],
+            {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
+            [(max(instants_s(record).values()), _of((launch, record))) for record in launch.records],
         )
         for launch in found
     ]
+    columns: Columns[_Start] = {
+        "deployment": lambda start: start[0].label,
+        "start": lambda start: start_title(run, start[1]),
+        "which": lambda start: start[0].which,
+        **{f"{title} s": partial(_instant, stage) for stage, title in titles.items()},
+        "launch s": lambda start: number(start[1].launch_s, 2),
+        "status": lambda start: start[1].status,
+    }
     is_whole = all([*launch.steps_s][-1] == "steady_token" for launch in found)
-    records = [(launch, record) for launch in found for record in launch.records]
     chart = bar_chart(
         "startup",
         f"From the spawn to the first {'steady token' if is_whole else 'good generation'}",
         None,
         bars,
-        fills,
+        {title: _FILLS.get(stage, ("--mut", "-")) for stage, title in titles.items()},
         ("seconds since the spawn", "s"),
-        filled(_columns(run, [record for _, record in records]), records, lambda pair: _of(pair[1])),
-        "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; "
-        "one that was not seen is part of the next. A first start may compile, and may read its files for "
-        "the first time.",
+        filled(columns, starts, _of),
+        _NOTE,
     )
     return [chart]
 
 
-def _columns(run: Run, records: Sequence[StartRecord]) -> Columns[tuple[Launch, StartRecord]]:
-    stages = _in_order(stage for record in records for stage in instants_s(record))
-    return {
-        "deployment": lambda pair: pair[0].label,
-        "start": lambda pair: start_title(run, pair[1]),
-        "which": lambda pair: pair[0].which,
-        **{f"{_title(stage)} s": partial(_instant, stage) for stage in stages},
-        "launch s": lambda pair: number(pair[1].launch_s, 2),
-        "status": lambda pair: pair[1].status,
-    }
+def _instant(stage: str, start: _Start) -> str:
+    return number(instants_s(start[1]).get(stage), 2)
 
 
-def _instant(stage: str, pair: tuple[Launch, StartRecord]) -> str:
-    return number(instants_s(pair[1]).get(stage), 2)
+def _of(start: _Start) -> Of:
+    return Of(start[0].label, start=start[1].repeat + 1)
 
 
-def _end_s(record: StartRecord) -> float:
-    return max(instants_s(record).values(), default=record.launch_s or 0.0)
-
-
-def _of(record: StartRecord) -> Of:
-    return Of(record.deployment.label, start=record.repeat + 1)
-
-
-def _title(stage: str) -> str:
-    return STAGES.get(stage, stage.replace("_", " "))
-
-
-def _in_order(stages: Iterable[str]) -> list[str]:
-    """Return each stage once, known ones first in their order."""
-    order = list(STAGES)
-    return sorted(
-        dict.fromkeys(stages), key=lambda stage: order.index(stage) if stage in order else len(order)
-    )
-
-
-def _name(launch: Launch, found: Sequence[Launch]) -> str:
+def _name(launch: Launch, found: list[Launch]) -> str:
     """Return what a bar is called: with its kind of start where its deployment has both."""
     has_both = sum(other.label == launch.label for other in found) > 1
     count = len(launch.records)

@@ -6,16 +6,16 @@ from dataclasses import replace
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import BARS, aggregate, span
+from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import several
 from reports.page.cells import mean_cell
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart, Section, block
-from reports.page.drawing.kinds import Limit, Point
+from reports.page.drawing.kinds import Limit, Point, ends_of
 from reports.page.listed import filled
 from reports.page.looks import looks
 from reports.page.sections import service_levels
-from reports.page.sections.by_load import at_load, by_load_charts, families, of_group, point_of
+from reports.page.sections.by_load import at_load, by_load_charts, families, of_group
 from reports.words.titles import title_by_load
 from reports.words.verdict_words import slo_words, title_of
 
@@ -111,6 +111,5 @@ def _point(run: Run, group: Group, name: str) -> Point | None:
     latency, speed = aggregate(run, group, name), at_load(run, group, _SPEED)
     if latency.mean is None or speed.value.mean is None:
         return None
-    scale, ends = metric_of(name).shown_scale, span(latency)
-    x_ends = (ends[0] * scale, ends[1] * scale) if ends else None
-    return replace(point_of(_SPEED, speed), x=latency.mean * scale, x_ends=x_ends, by_start={})
+    x = latency.mean * metric_of(name).shown_scale
+    return replace(speed, x=x, x_ends=ends_of(name, latency), starts={})
