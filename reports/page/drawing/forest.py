@@ -1,11 +1,11 @@
-"""A forest: points with their intervals one below the other, each with its name above it. Knows no run."""
+"""A forest: ratios with their intervals one below the other, each with its name above it. Knows no run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.page.drawing.axes import log_axis, significant
-from reports.page.drawing.charts import about, axis, label
+from reports.page.drawing.charts import about, label
 from reports.page.drawing.kinds import Drawn, error_bars
 from reports.page.looks import Look
 from reports.page.markup import ALL, Of
@@ -30,13 +30,11 @@ class Row:
     said: str
     of: Of = ALL
 
-    def values(self, scale: float) -> tuple[float, float, float]:
-        """Return the point and its interval's ends; of a difference in the unit that has this scale."""
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """Return the ratio and its interval's ends."""
         given = (self.verdict.ratio or 0.0, self.verdict.low or 0.0, self.verdict.high or 0.0)
-        if self.verdict.is_log:
-            at, low, high = (significant(min(max(each, _LEAST), 1 / _LEAST)) for each in given)
-        else:
-            at, low, high = (significant(each * scale) for each in given)
+        at, low, high = (significant(min(max(each, _LEAST), 1 / _LEAST)) for each in given)
         return at, low, high
 
 
@@ -46,17 +44,15 @@ def height_px(rows: Sequence[Row]) -> int:
     return _AROUND_PX + (_ROW_PX + _LINE_PX * is_long) * len(rows)
 
 
-def draw(rows: Sequence[Row], title: str, margin_share: float | None = None, scale: float = 1.0) -> Drawn:
-    """Draw ratios on a log axis with 1 as a line and the margin as a band about it, or differences with 0 as
-    a line; `scale` is that of the differences' shown unit."""
-    is_log, values = rows[0].verdict.is_log, [row.values(scale) for row in rows]
+def draw(rows: Sequence[Row], title: str, margin_share: float) -> Drawn:
+    """Draw ratios on a log axis, with 1 as a line and the margin as a band about it."""
     across = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    nothing, shapes = (1.0 if is_log else 0.0), []
-    if is_log and margin_share:
-        edges = {"x0": 1 / (1 + margin_share), "x1": 1 + margin_share}
-        shapes.append({"type": "rect", "fillcolor": "--shade", "line": {"width": 0}, **edges, **across})
+    band = {"type": "rect", "fillcolor": "--shade", "line": {"width": 0}, **across}
     dotted = {"color": "--mut", "width": 1, "dash": "dot"}
-    shapes.append({"type": "line", "x0": nothing, "x1": nothing, "line": dotted, **across})
+    shapes = [
+        {**band, "x0": 1 / (1 + margin_share), "x1": 1 + margin_share},
+        {"type": "line", "x0": 1.0, "x1": 1.0, "line": dotted, **across},
+    ]
     names = [
         {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yanchor": "bottom", "yshift": 5,
          "showarrow": False, "align": "left", "text": _above(row.name), "font": {"size": 11.5},
@@ -65,13 +61,13 @@ def draw(rows: Sequence[Row], title: str, margin_share: float | None = None, sca
     ]  # fmt: skip
     hidden = dict.fromkeys(("showticklabels", "showgrid", "zeroline", "automargin"), False)
     layout = {
-        "xaxis": _ratio_axis(title, values, margin_share) if is_log else _difference_axis(title, values),
+        "xaxis": log_axis(title, *_frame(rows, 1 + margin_share)),
         "yaxis": {"range": [len(rows) - 0.5, -0.8], "title": {"text": ""}, **hidden},
         "margin": {"l": 6, "r": 6, "t": 6, "b": 8},
         "annotations": names,
         "shapes": shapes,
     }
-    return [_drawn(row, place, *values[place]) for place, row in enumerate(rows)], layout
+    return [_drawn(row, place) for place, row in enumerate(rows)], layout
 
 
 def _above(name: str) -> str:
@@ -79,7 +75,8 @@ def _above(name: str) -> str:
     return f"{label(head)}:<br>{label(rest)}" if len(name) > _LONG_NAME and colon else label(name)
 
 
-def _drawn(row: Row, place: int, at: float, low: float, high: float) -> dict[str, Any]:
+def _drawn(row: Row, place: int) -> dict[str, Any]:
+    at, low, high = row.values
     is_full, colour = row.look.fill == "full", row.look.colour
     outline = {"color": "--card" if is_full else colour, "width": 1 if is_full else 2}
     trace = {
@@ -91,17 +88,8 @@ def _drawn(row: Row, place: int, at: float, low: float, high: float) -> dict[str
     return about(trace, row.of)
 
 
-def _ratio_axis(
-    title: str, values: Sequence[tuple[float, float, float]], margin_share: float | None
-) -> dict[str, Any]:
-    """Return an axis with all points, their intervals within reason, and the margin about 1."""
-    points, lows, highs = zip(*values, strict=True)
-    least = 1 + (margin_share or 0.05)
-    low = min(1 / least, max(min(1.0, *points, 1.0) / _REACH, min(lows)))
-    return log_axis(title, low, max(least, min(max(1.0, *points, 1.0) * _REACH, max(highs))))
-
-
-def _difference_axis(title: str, values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
-    low, high = min(0.0, *(each[1] for each in values), 0.0), max(0.0, *(each[2] for each in values), 0.0)
-    room = 0.06 * (high - low or 1.0)
-    return axis(title, range=[low - room, high + room], zeroline=False)
+def _frame(rows: Sequence[Row], least: float) -> tuple[float, float]:
+    """Return ends that hold all points, their intervals within reason, and the margin (`least`) about 1."""
+    points, lows, highs = zip(*(row.values for row in rows), strict=True)
+    low, high = min(1.0, *points, 1.0) / _REACH, max(1.0, *points, 1.0) * _REACH
+    return min(1 / least, max(low, min(lows))), max(least, min(high, max(highs)))

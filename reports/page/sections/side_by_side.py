@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from functools import partial
 
+from harness.store.store import StartRecord
 from reports.checks.examine import marks_between
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.starts import start_title
+from reports.data.starts import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
-from reports.measures.written import plural
+from reports.measures.written import number, plural
 from reports.page.cells import LEGEND, cell_marks, mark_html, mean_cell, starts_that_count, value_cell
 from reports.page.drawing import forest
+from reports.page.drawing.bars import Bar, bar_chart
 from reports.page.drawing.charts import Block, Chart, Part, Section, Table, block
 from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import looks, named
 from reports.page.markup import Of, join, paragraph, tag
 from reports.page.sections.by_load import of_group
-from reports.page.sections.startup import startup_chart
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import Compared, comparisons_of
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
@@ -53,6 +54,24 @@ _HOW = (
     "for it. E2E and requests/s need answers of the length asked for. A ratio is the mean of the blocks' "
     "ratios; a block is one repeat, in which every deployment was started once."
 )
+# One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
+_FILLS = {
+    "process_up": ("--s-1", ""),
+    "weights_begin": ("--s-2", "."),
+    "weights_loaded": ("--s-2", "/"),
+    "engine_ready": ("--s-3", ""),
+    "listening": ("--s-4", "\\"),
+    "first_token": ("--s-5", ""),
+    "ready": ("--s-5", "x"),
+    "steady_token": ("--s-6", "."),
+}
+_NOTE = (
+    "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; one "
+    "that was not seen is part of the next. A first start may compile, and may read its files for the first "
+    "time."
+)
+# A bar and one of its starts.
+_Start = tuple[Launch, StartRecord]
 
 
 def section(run: Run) -> Section:
@@ -61,10 +80,10 @@ def section(run: Run) -> Section:
     cases = load_cases_of(run, at_least=1)
     first = opened(run, cases)
     parts: list[Part] = []
-    for number, case in enumerate(cases):
+    for place, case in enumerate(cases):
         title, is_open = title_of_case(run, case), case in first
         values = filled(_values(run, case, word), case.groups, of_group)
-        charts = _charts(run, case, number) if is_open else []
+        charts = _charts(run, case, place) if is_open else []
         table = Table(f"Values, {title}", *values, "summary verdicts")
         parts.append(Block(title, [table, *charts], Of(load=case.load), is_folded=not is_open))
     parts += block("Start-up, step by step", startup_chart(run), is_folded=True)
@@ -170,10 +189,10 @@ def _compared(run: Run, case: LoadCase, name: str) -> dict[str, Compared]:
 
 
 def _charts(run: Run, case: LoadCase, number: int) -> list[Chart]:
-    """Return a chart per metric of the ratios with their intervals."""
+    """Return a chart per metric of the ratios with their intervals; differences stand in the table alone."""
     charts = []
     for name in run.record.compare.metrics:
-        found = _compared(run, case, name).values()
+        found = [row for row in _compared(run, case, name).values() if row.verdict.is_log]
         drawn = [row for row in found if row.verdict.kind != "none" and row.verdict.ratio is not None]
         if drawn:
             charts.append(_chart(run, case, name, drawn, f"verdicts-{name}-{number}".replace(".", "-")))
@@ -181,39 +200,28 @@ def _charts(run: Run, case: LoadCase, number: int) -> list[Chart]:
 
 
 def _chart(run: Run, case: LoadCase, name: str, drawn: Sequence[Compared], chart_id: str) -> Chart:
-    margin, metric, reference = run.record.compare.margin_share, metric_of(name), drawn[0].b
-    is_log, subject = drawn[0].verdict.is_log, capital(title_of(name))
-
-    def word(row: Compared) -> str:
-        return word_of(name, row.verdict, margin)
-
+    margin, subject, reference = run.record.compare.margin_share, capital(title_of(name)), drawn[0].b
+    words = {row.a: word_of(name, row.verdict, margin) for row in drawn}
+    ratios = {row.a: ratio_text(name, row.verdict) for row in drawn}
+    of = {row.a: Of(row.a, case.load) for row in drawn}
     rows = [
-        forest.Row(
-            looks(run)[row.a],
-            f"{row.a}: {word(row)}",
-            row.verdict,
-            ratio_text(name, row.verdict),
-            Of(row.a, case.load),
-        )
+        forest.Row(looks(run)[row.a], f"{row.a}: {words[row.a]}", row.verdict, ratios[row.a], of[row.a])
         for row in drawn
     ]
     columns: Columns[Compared] = {
         "deployment": lambda row: row.a,
-        "ratio" if is_log else "difference": lambda row: ratio_text(name, row.verdict),
-        "verdict": lambda row: tag("span", word(row), class_=f"verdict {row.verdict.kind}"),
+        "ratio": lambda row: ratios[row.a],
+        "verdict": lambda row: tag("span", words[row.a], class_=f"verdict {row.verdict.kind}"),
         "blocks": lambda row: str(row.verdict.k),
     }
-    side = {"higher": "; better to the right", "lower": "; better to the left"}.get(metric.better, "")
-    band = f" Band: within {margin_text(margin)}." if is_log else ""
+    side = {"higher": "; better to the right", "lower": "; better to the left"}
     said = _finding(name, [(row.a, row.verdict) for row in drawn], margin)
     return Chart(
         chart_id,
         f"{subject} at {case.load}",
-        *forest.draw(
-            rows, "ratio" if is_log else f"difference, {metric.shown_unit}", margin, metric.shown_scale
-        ),
-        *filled(columns, drawn, lambda row: Of(row.a, case.load)),
-        f"{'Ratio to' if is_log else 'Difference from'} {reference}{side}.{band}",
+        *forest.draw(rows, "ratio", margin),
+        *filled(columns, drawn, lambda row: of[row.a]),
+        f"Ratio to {reference}{side.get(metric_of(name).better, '')}. Band: within {margin_text(margin)}.",
         forest.height_px(rows),
         finding=f"{subject} against {reference}: {said}" if said else None,
         of=Of(load=case.load),
@@ -238,3 +246,65 @@ def _finding(name: str, drawn: Sequence[tuple[str, Verdict]], margin: float) -> 
         for kind, labels in by_kind.items()
         if labels
     )
+
+
+# --- start-up --------------------------------------------------------------------------------------
+
+
+def startup_chart(run: Run) -> list[Chart]:
+    """Return how long servers took to start; nothing if none was started by us, or none became ready."""
+    found = [launch for launch in launches_of(run) if launch.steps_s]
+    if not found:
+        return []
+    starts = [(launch, record) for launch in found for record in launch.records]
+    seen = {stage for launch in found for stage in launch.steps_s}
+    seen |= {stage for _, record in starts for stage in instants_s(record)}
+    titles = {
+        stage: STAGES.get(stage, stage.replace("_", " "))
+        for stage in [*STAGES, *sorted(seen - STAGES.keys())]
+    }
+    bars = [
+        Bar(
+            Of(launch.label),
+            f"{_name(launch, found)}: {number(sum(launch.steps_s.values()), 2)} s",
+            {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
+            [(max(instants_s(record).values()), _of((launch, record))) for record in launch.records],
+        )
+        for launch in found
+    ]
+    columns: Columns[_Start] = {
+        "deployment": lambda start: start[0].label,
+        "start": lambda start: start_title(run, start[1]),
+        "which": lambda start: start[0].which,
+        **{f"{title} s": partial(_instant, stage) for stage, title in titles.items()},
+        "launch s": lambda start: number(start[1].launch_s, 2),
+        "status": lambda start: start[1].status,
+    }
+    is_whole = all([*launch.steps_s][-1] == "steady_token" for launch in found)
+    chart = bar_chart(
+        "startup",
+        f"From the spawn to the first {'steady token' if is_whole else 'good generation'}",
+        None,
+        bars,
+        {title: _FILLS.get(stage, ("--mut", "-")) for stage, title in titles.items()},
+        ("seconds since the spawn", "s"),
+        filled(columns, starts, _of),
+        _NOTE,
+    )
+    return [chart]
+
+
+def _instant(stage: str, start: _Start) -> str:
+    return number(instants_s(start[1]).get(stage), 2)
+
+
+def _of(start: _Start) -> Of:
+    return Of(start[0].label, start=start[1].repeat + 1)
+
+
+def _name(launch: Launch, found: list[Launch]) -> str:
+    """Return what a bar is called: with its kind of start where its deployment has both."""
+    has_both = sum(other.label == launch.label for other in found) > 1
+    count = len(launch.records)
+    later = "later" if count == 1 else f"{count} later"
+    return f"{launch.label}, {'first' if launch.which == FIRST else later}" if has_both else launch.label

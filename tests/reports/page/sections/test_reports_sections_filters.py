@@ -30,7 +30,7 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
-from reports.page.sections import memory, startup
+from reports.page.sections import memory, side_by_side
 from reports.page.trust import trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
@@ -89,7 +89,7 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
 
 
 def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
-    [chart] = startup.startup_chart(open_run(engines_run(tmp_path)))
+    [chart] = side_by_side.startup_chart(open_run(engines_run(tmp_path)))
     *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])

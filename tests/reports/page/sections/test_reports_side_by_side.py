@@ -157,15 +157,13 @@ def test_a_pair_without_a_verdict_says_why(tmp_path):
     assert "<script>" not in found
 
 
-def test_differences_have_a_linear_axis_and_no_band(tmp_path):
+def test_differences_stand_in_the_table_without_a_chart(tmp_path):
     terms = CompareTerms(metrics=("success_share",))
     fails = Made(Q8, changes=lambda number: {"outcome": "timeout"} if number % 5 == 1 else {})
     path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
-    chart, _ = side_by_side.section(open_run(path)).charts
-    layout = chart.layout
-    assert "type" not in layout["xaxis"]
-    assert [shape["x0"] for shape in layout["shapes"]] == [0.0]
-    assert "%" in layout["xaxis"]["title"]["text"]
+    found = side_by_side.section(open_run(path))
+    assert [chart.id for chart in found.charts] == ["startup"]
+    assert re.search(r"\[−?[\d.]+, −?[\d.]+\] %", plain(found.body.text))
 
 
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
