@@ -1,9 +1,9 @@
 """What `bench report` was asked to write, and where: its flags, checked together, then the files."""
 
 import difflib
-import io
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
     for name, contents in _contents(run, asked, made):
         path = folder / f"{name}{_ENDINGS[made]}" if folder else output
         if path is None or str(path) == _STDOUT:
-            _print(contents)
+            _print(contents, made)
         else:
             yield _put(path, contents)
 
@@ -101,30 +101,41 @@ def _format(asked: Asked) -> str:
 def _check(asked: Asked, made: str) -> None:
     """Raise UserError where the flags do not go together, or name a table that does not exist."""
     output, tables = asked.output, (*TABLES, REQUESTS)
+    of_tables, of_charts = made in _OF_TABLES, made in _OF_CHARTS
     near = difflib.get_close_matches(asked.table or "", tables, n=3, cutoff=0.5) or tables
-    of_pictures = (asked.chart, asked.theme, asked.width_px, asked.height_px)
+    look = any((asked.chart, asked.theme, asked.width_px, asked.height_px))
     is_file = output is not None and not asked.is_folder
-    wrong = {
-        "--output: its name is empty; give a file, a directory, or -": output == "",
-        f"--table goes with --format csv or parquet, not {made}": asked.table and made not in _OF_TABLES,
-        f"--table {asked.table}: no such table; choose from {', '.join(near)}": asked.table
-        not in (None, *tables),
-        f"--chart, --theme, --width and --height go with --format png or svg, not {made}": any(of_pictures)
-        and made not in _OF_CHARTS,
-        f"{made} needs --chart ID or --chart all; --charts lists the ids": made in _OF_CHARTS
-        and asked.chart is None,
-        f"--chart all writes a file for each chart, and {output} is one; give a directory": asked.chart == ALL
-        and is_file,
-        "--format parquet needs --output: a file, or a directory for all tables": made == "parquet"
-        and output is None,
-        f"--output {output}: {made} is one file; give its name, or -": made in _TEXTS and asked.is_folder,
-    }
-    for why, is_wrong in wrong.items():
+    wrong = (
+        (output == "", "--output: its name is empty; give a file, a directory, or -"),
+        (asked.table and not of_tables, f"--table goes with --format csv or parquet, not {made}"),
+        (
+            asked.table not in (None, *tables),
+            f"--table {asked.table}: no such table; choose from {', '.join(near)}",
+        ),
+        (
+            look and not of_charts,
+            f"--chart, --theme, --width and --height go with --format png or svg, not {made}",
+        ),
+        (of_charts and not asked.chart, f"{made} needs --chart ID or --chart all; --charts lists the ids"),
+        (
+            asked.chart == ALL and is_file,
+            f"--chart all writes a file for each chart, and {output} is one; give a directory",
+        ),
+        (
+            made == "parquet" and output is None,
+            "--format parquet needs --output: a file, or a directory for all tables",
+        ),
+        (
+            made in _TEXTS and asked.is_folder,
+            f"--output {output}: {made} is one file; give its name, or -",
+        ),
+    )
+    for is_wrong, why in wrong:
         if is_wrong:
             raise UserError(why)
 
 
-def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, str | bytes]]:
+def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, bytes]]:
     """Yield each file's contents under its name, should it go into a directory."""
     if asked.chart is not None:
         look = asked.theme or "light", asked.width_px or 900, asked.height_px
@@ -133,28 +144,26 @@ def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, str | by
         names = list(TABLES) if asked.is_folder and asked.table is None else [asked.table or "values"]
         frames = {REQUESTS: _requests(run)} if names == [REQUESTS] else tables_of(run)
         for name in names:
-            yield name, csv_text(frames[name]) if made == "csv" else parquet(frames[name])
+            frame = frames[name]
+            yield name, csv_text(frame).encode() if made == "csv" else frame.to_parquet(index=False)
     else:
-        yield "report", _TEXTS[made](run)
+        yield "report", _TEXTS[made](run).encode()
 
 
-def _put(path: Path, contents: str | bytes) -> Path:
+def _put(path: Path, contents: bytes) -> Path:
     """Write it whole or not at all. A directory that is not there is made, but not its parents."""
     check_named(path)
-    if path.parent.parent.is_dir() and not path.parent.exists():
-        try:
-            path.parent.mkdir()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    write_named(path, contents.encode() if isinstance(contents, str) else contents)
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+    write_named(path, contents)
     return path
 
 
-def _print(contents: str | bytes) -> None:
-    if isinstance(contents, bytes) and sys.stdout.isatty():
+def _print(contents: bytes, made: str) -> None:
+    if sys.stdout.isatty() and made not in (*_TEXTS, "csv", "svg"):
         raise UserError("--output -: a terminal cannot show this; give a file, or a pipe")
     sys.stdout.flush()
-    sys.stdout.buffer.write(contents.encode() if isinstance(contents, str) else contents)
+    sys.stdout.buffer.write(contents)
     sys.stdout.buffer.flush()
 
 
@@ -186,10 +195,3 @@ def _inert(value: object) -> object:
         return value
     said = value.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{said}" if len(said) > 1 and said.lstrip().startswith(_FORMULA) else said
-
-
-def parquet(frame: pd.DataFrame) -> bytes:
-    """Return a Parquet file: missing text and whole numbers are nulls, missing floats NaN."""
-    whole = io.BytesIO()
-    frame.to_parquet(whole, index=False)
-    return whole.getvalue()

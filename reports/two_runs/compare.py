@@ -8,8 +8,6 @@ from typing import Any
 from harness.contracts import CompareTerms
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import RATES, Finding
-from reports.data.cells import Group
-from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half
 from reports.measures.written import NOTHING, plural, span_text, supported
@@ -196,9 +194,15 @@ def _case(pair: Pair, verdicts: dict[str, Verdict], others: Sequence[str]) -> Co
 
 
 def _row(pair: Pair, metric: str, verdict: Verdict | None) -> Row:
-    first, second = (side_value(run, group, metric) for _, run, group in pair.sides)
-    marks = marks_of_pair(pair, metric) if verdict else ()
-    return Row(metric, _unit(metric, pair), first, second, verdict, marks)
+    own = [marks_of(run, group, metric) for _, run, group in pair.sides]
+    values = [aggregate(run, group, metric) for _, run, group in pair.sides]
+    a, b = (
+        SideValue(value, _marks(marks) if value.mean is not None else ())
+        for value, marks in zip(values, own, strict=True)
+    )
+    both = [each for each in _of_two_runs(pair) if _bears_on(each, [metric])]
+    marks = _marks([*own[0], *own[1], *both]) if verdict else ()
+    return Row(metric, _unit(metric, pair), a, b, verdict, marks)
 
 
 def _unit(metric: str, pair: Pair) -> str:
@@ -209,13 +213,7 @@ def _unit(metric: str, pair: Pair) -> str:
     return " and ".join(dict.fromkeys(found)) or unit
 
 
-# --- values and doubts ------------------------------------------------------------------------------
-
-
-def side_value(run: Run, group: Group, metric: str) -> SideValue:
-    """Return one side's value of a metric; one that is not there has no marks."""
-    found = aggregate(run, group, metric)
-    return SideValue(found, _marks(marks_of(run, group, metric)) if found.mean is not None else ())
+# --- doubts ----------------------------------------------------------------------------------------
 
 
 def _marks(found: Iterable[Finding]) -> tuple[Mark, ...]:
@@ -225,12 +223,6 @@ def _marks(found: Iterable[Finding]) -> tuple[Mark, ...]:
 def with_marks(said: str, marks: Sequence[Mark]) -> str:
     """Return `104.9 ▲ 2`: text with how many marks it bears."""
     return f"{said} {mark_text(marks)}".rstrip()
-
-
-def marks_of_pair(pair: Pair, metric: str) -> tuple[Mark, ...]:
-    """Return the marks of a comparison of the two on a metric: of either value, and of both together."""
-    own = [each for _, run, group in pair.sides for each in marks_of(run, group, metric)]
-    return _marks([*own, *(each for each in _of_two_runs(pair) if _bears_on(each, [metric]))])
 
 
 def _of_two_runs(pair: Pair) -> Iterator[Finding]:
@@ -259,21 +251,14 @@ def reasons_of(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Reason, .
     """Return what the checks of either run found on these values, and what tells the runs apart."""
     found: dict[tuple[str, str], tuple[str, set[str]]] = {}
     for pair in pairs:
-        of_both = [(pair.names, each) for each in _of_two_runs(pair)]
-        for names, each in [*_of_either(pair), *of_both]:
-            if _bears_on(each, metrics):
-                _, sides = found.setdefault((each.check, each.title), (each.remedy, set()))
-                sides.update(names)
+        for name, run, group in pair.sides:
+            cells = {cell.number for cell in group.counted}
+            own = [each for each in findings_of(run) if not each.cells or not cells.isdisjoint(each.cells)]
+            for each in [*(own if cells else ()), *_of_two_runs(pair)]:
+                if _bears_on(each, metrics):
+                    _, sides = found.setdefault((each.check, each.title), (each.remedy, set()))
+                    sides.add(name)
     return tuple(Reason(*key, remedy, tuple(sorted(sides))) for key, (remedy, sides) in found.items())
-
-
-def _of_either(pair: Pair) -> Iterator[tuple[tuple[str, ...], Finding]]:
-    """Yield the findings about the cells of each side, with its name."""
-    for name, run, group in pair.sides:
-        cells = {cell.number for cell in group.counted}
-        for each in findings_of(run):
-            if cells and (not each.cells or not cells.isdisjoint(each.cells)):
-                yield (name,), each
 
 
 def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:

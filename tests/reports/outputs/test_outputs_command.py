@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 
 import pandas as pd
@@ -72,18 +71,12 @@ def test_a_directory_gets_a_file_for_each_table(run_dir, tmp_path, format_):
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(names)
 
 
-def test_a_directory_gets_the_one_table_that_is_named(run_dir, tmp_path):
-    bench(run_dir, "--format", "csv", "--table", "requests", "--output", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["requests.csv"]
-
-
-@pytest.mark.parametrize("format_", ["csv", "parquet"])
-def test_one_table_goes_to_a_file_and_into_a_directory_that_is_asked_for(run_dir, tmp_path, format_):
-    words = ["--format", format_, "--table", "starts", "--output"]
+def test_one_table_goes_to_a_file_and_into_a_directory_that_is_asked_for(run_dir, tmp_path):
+    words = ["--format", "csv", "--table", "requests", "--output"]
     bench(run_dir, *words, tmp_path / "one")
     assert (tmp_path / "one").is_file()
     bench(run_dir, *words, f"{tmp_path / 'new'}/")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"starts.{format_}"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["requests.csv"]
 
 
 def test_a_format_that_is_given_goes_into_a_file_of_any_ending(run_dir, tmp_path):
@@ -98,12 +91,6 @@ def test_without_a_value_there_are_no_charts(tmp_path):
         done = bench(tmp_path / "run", "--format", "png", "--chart", name)
         assert isinstance(done.exception, UserError)
         assert str(done.exception) == f"--chart {name}: no charts: no cell has a value"
-
-
-def test_json_says_what_the_tables_say(run_dir):
-    found = json.loads(bench(run_dir, "--json").stdout)
-    text = bench(run_dir, "--table", "values").stdout
-    assert len(found["tables"]["values"]) == len(pd.read_csv(io.StringIO(text)))
 
 
 def test_charts_are_listed_with_their_titles(run_dir):
@@ -134,14 +121,10 @@ MISTAKES = [
     (["--format", "parquet"], r"--format parquet needs --output"),
     (["--json", "--output", "."], r"json is one file"),
     (["--output", "adir/"], r"--output adir/: html is one file; give its name, or -"),
-    (["--output", "adir"], r"--output adir: html is one file"),
     (
         ["--output", "x.docx"],
         r"^--output x\.docx: end it in one of \.html, \.md, \.json, .*, or give --format$",
     ),
-    (["--output", "x.jsonl"], r"^--output x\.jsonl: end it in one of \.html"),
-    (["--table", "values", "--output", "x.xlsx"], r"^--output x\.xlsx: end it in one of"),
-    (["--output", "x.PDF"], r"^--output x\.PDF: end it in one of"),
     (["--output", ""], r"^--output: its name is empty"),
     (["--output", "x.png"], r"^png needs --chart ID or --chart all"),
     (["--format", "png", "--chart", "nope"], r"^--chart nope: no such chart; --charts lists the ids$"),
