@@ -30,7 +30,7 @@ run: install
 # The default engine with the weights that tests serve.
 served: install
 	$(BIN)/bench install llama_cpp --quiet
-	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
+	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q8_0,gguf-q4_0 --quiet
 
 # With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
 test: export PYTHONDONTWRITEBYTECODE :=

@@ -1,8 +1,8 @@
 """Every engine by its name, and the quantizations. One line here for each package beside it."""
 
 from engines.llama_cpp import engine as llama_cpp
-from engines.model.models import API_PRICES
-from engines.model.sizes import ALIASES, QUANTIZATIONS, weights_bytes
+from engines.model.models import API_PRICES, aliases
+from engines.model.sizes import QUANTIZATIONS, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.openai import engine as openai
 from engines.reference import engine as reference
@@ -12,7 +12,7 @@ from engines.transformers import engine as transformers
 from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
-__all__ = ["ALIASES", "API_PRICES", "ENGINES", "QUANTIZATIONS", "TOOLS", "weights_bytes"]
+__all__ = ["API_PRICES", "ENGINES", "QUANTIZATIONS", "TOOLS", "aliases", "weights_bytes"]
 
 ENGINES: dict[str, Engine] = {
     "llama_cpp": llama_cpp.ENGINE,

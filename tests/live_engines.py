@@ -24,12 +24,13 @@ from harness.contracts import Deployment, EngineTerms, Reason, Weights
 
 ROOT = Path(__file__).parent.parent
 BENCH = Path(sys.executable).with_name("bench")
-MODEL = "gemma3-270m"
-# What the tests serve or look at, by an engine that takes it in the file format that they want.
-QUANTIZATIONS: Mapping[str, Sequence[str]] = {
-    "llama_cpp": ("gguf-q4_k_m", "gguf-q8_0", "gguf-q4_0", "fp16", "bf16"),
-    "vllm": ("bf16", "awq", "w4a16"),
-}
+# What the tests serve or look at: a model, an engine that takes it in the file format that they want, kinds.
+WEIGHTS: Sequence[tuple[str, str, Sequence[str]]] = (
+    ("smollm2-135m", "llama_cpp", ("gguf-q4_1", "gguf-q8_0", "gguf-q4_0", "fp16")),
+    ("smollm2-135m", "vllm", ("fp16", "awq")),
+    ("gemma3-270m", "llama_cpp", ("gguf-q4_k_m", "gguf-q8_0", "gguf-q4_0", "fp16", "bf16")),
+    ("gemma3-270m", "vllm", ("bf16", "awq", "w4a16")),
+)
 FILES: Mapping[str, Sequence[str]] = {
     "llama_cpp": ("engines/llama_cpp/test_llama_cpp_programs_live.py",),
     "vllm": ("engines/vllm/test_vllm_live.py",),
@@ -129,20 +130,20 @@ def sizes() -> Iterator[str]:
 
 def preparations() -> Iterator[Outcome]:
     """Each by itself, so that one that this machine cannot have keeps no other from being made."""
-    for engine, quantizations in QUANTIZATIONS.items():
+    for model, engine, quantizations in WEIGHTS:
         for quantization in quantizations:
-            step = f"prepare {quantization} for {engine}"
-            if reason := why_not_prepared(engine, quantization):
+            step = f"prepare {model} {quantization} for {engine}"
+            if reason := why_not_prepared(model, engine, quantization):
                 yield Outcome(step, "skipped", reason)
                 continue
-            words = [f"engine={engine}", f"model={MODEL}", f"quantization={quantization}"]
+            words = [f"engine={engine}", f"model={model}", f"quantization={quantization}"]
             yield outcome_of(step, *run([BENCH, "prepare", *words]))
 
 
-def why_not_prepared(engine: str, quantization: str) -> str | None:
+def why_not_prepared(model: str, engine: str, quantization: str) -> str | None:
     """Why such weights do not exist or cannot be made here."""
     known = ENGINES[engine]
-    needed = known.weights(Deployment(engine, MODEL, quantization, EngineTerms(), known.options(), ""))
+    needed = known.weights(Deployment(engine, model, quantization, EngineTerms(), known.options(), ""))
     reason = weights.can_prepare(needed) if isinstance(needed, Weights) else needed
     return reason.text if isinstance(reason, Reason) else None
 

@@ -254,3 +254,9 @@ _ROWS = (
 
 MODELS: Mapping[str, Model] = {model.name: model for model in _ROWS}
 API_PRICES: Mapping[str, tuple[ApiPrice, ...]] = {row.name: row.prices for row in _ROWS if row.prices}
+
+
+def aliases(model: str) -> Mapping[str, str]:
+    """Return short names of quantizations: `gguf` is the kind that a model's package holds, else Q4_K_M."""
+    known = MODELS.get(model)
+    return {"gguf": known.source.quantization if known and known.source else "gguf-q4_k_m"}

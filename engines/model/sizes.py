@@ -52,8 +52,6 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
     )
 }
 
-ALIASES = {"gguf": "gguf-q4_k_m"}
-
 # Bits of a weight that is not quantized.
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
 # Made by calibrating a 16-bit checkpoint.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import engines
-from engines import ALIASES, ENGINES, QUANTIZATIONS
+from engines import ENGINES, QUANTIZATIONS, aliases
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -264,7 +264,7 @@ def quantizations_served(
     model: str, can_prepare: Callable[[Weights], Reason | None]
 ) -> list[QuantizationServed]:
     """Return the matrix. `can_prepare` says what stands between bench and the weights of a model."""
-    aliases = {target: alias for alias, target in ALIASES.items()}
+    short = {target: alias for alias, target in aliases(model).items()}
     rows = []
     for name, facts in QUANTIZATIONS.items():
         served: dict[str, str] = {}
@@ -276,7 +276,7 @@ def quantizations_served(
                 lacking = can_prepare(needed)
                 served[engine] = f"{SERVED_BUT}{lacking.text}" if lacking else "yes"
         what = (facts.bits_per_weight, facts.file_format, facts.description)
-        rows.append(QuantizationServed(name, aliases.get(name), *what, served))
+        rows.append(QuantizationServed(name, short.get(name), *what, served))
     return rows
 
 

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from engines import ALIASES, ENGINES, QUANTIZATIONS
+from engines import ENGINES, QUANTIZATIONS, aliases
 from harness.contracts import (
     CompareTerms,
     Deployment,
@@ -91,7 +91,8 @@ def settings(given: Choices) -> Settings:
     device, repeats, seed, guard = (
         only_value(key, choices) for key in ("device", "repeats", "seed", "guard")
     )
-    quantizations = [ALIASES.get(str(value), str(value)) for value in choices["quantization"]]
+    short = aliases(str(choices["model"][0]))
+    quantizations = [short.get(str(value), str(value)) for value in choices["quantization"]]
     scenarios = _scenarios(choices)
     made = Settings(
         models=tuple(dict.fromkeys(decode("model", str, value) for value in choices["model"])),

@@ -10,11 +10,11 @@ from harness.settings import sections
 from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
 from scenarios import SCENARIOS
 
-DEFAULT_MODEL = "gemma3-270m"
+DEFAULT_MODEL = "smollm2-135m"
 DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "model": (DEFAULT_MODEL,),
     "engine": ("llama_cpp",),
-    "quantization": ("gguf-q4_k_m", "fp16", "gguf-q8_0"),
+    "quantization": ("fp16", "gguf-q8_0", "gguf-q4_0"),
     "scenario": ("chat_multi_turn",),
     "load.concurrency": (1, 4),
     "device": ("auto",),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from live_engines import FILES, QUANTIZATIONS, outcome_of, pytest_outcome, why_not_prepared
+from live_engines import FILES, WEIGHTS, outcome_of, pytest_outcome, why_not_prepared
 from places import TESTS
 
 ABSENT = "ERROR: No matching distribution found for autoawq==0.2.9\n"
@@ -56,9 +56,9 @@ def test_pytest_that_did_not_begin_is_a_failure() -> None:
 
 
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
-    assert why_not_prepared("llama_cpp", "awq") is not None
+    assert why_not_prepared("gemma3-270m", "llama_cpp", "awq") is not None
     assert all(
-        why_not_prepared(engine, each) is None for engine, all_ in QUANTIZATIONS.items() for each in all_
+        why_not_prepared(model, engine, each) is None for model, engine, kinds in WEIGHTS for each in kinds
     )
 
 

@@ -80,9 +80,9 @@ def test_prepared_conversion_serves(tmp_path: Path, quantization: str, said: str
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("quantization", "said"), [("bf16", "BF16"), ("gguf-q4_0", "Q4_0")])
+@pytest.mark.parametrize(("quantization", "said"), [("bf16", "BF16"), ("gguf-q8_0", "Q8_0")])
 def test_new_conversion_serves(tmp_path: Path, quantization: str, said: str) -> None:
-    cache, folder = cache_with(weights(), tmp_path), environment("xllamacpp").folder
+    cache, folder = cache_with(weights("gguf-q4_1"), tmp_path), environment("xllamacpp").folder
     wanted = Weights(MODEL, quantization, "gguf")
     made = prepare(wanted, cache, lambda spec: folder, lambda line: None, run_supervised)
     assert_serves(made, tmp_path, said)
@@ -92,11 +92,11 @@ def test_new_conversion_serves(tmp_path: Path, quantization: str, said: str) -> 
 def assert_serves(made: WeightsFile, folder: Path, said: str) -> None:
     assert "quality is not a reference" in (made.note or "")
     assert made.size_bytes == made.path.stat().st_size
-    with serving("xllamacpp", folder, gguf=made.path, template=None) as live:
+    with serving("xllamacpp", folder, gguf=made.path) as live:
         assert live.answer("The capital of France is", 8).output_tokens == 8
         assert live.facts()["/props"]["model_ftype"] == said
         resolved = ENGINE.said(live.log.read_text(), live.facts()).terms
-        assert resolved["chat_template"] == "chatml (the file has none)"
+        assert resolved["chat_template"] == "the file's"
 
 
 def test_interrupted_conversion_is_not_taken_for_finished(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_interrupted_conversion_is_not_taken_for_finished(tmp_path: Path) -> Non
         if "60 of" in line:
             raise KeyboardInterrupt
 
-    cache, folder = cache_with(weights(), tmp_path), environment("xllamacpp").folder
+    cache, folder = cache_with(weights("gguf-q4_1"), tmp_path), environment("xllamacpp").folder
     wanted = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(KeyboardInterrupt):
         prepare(wanted, cache, lambda spec: folder, interrupt, run_supervised)
@@ -113,7 +113,7 @@ def test_interrupted_conversion_is_not_taken_for_finished(tmp_path: Path) -> Non
 
 
 def test_conversion_without_the_gguf_package_says_so(tmp_path: Path) -> None:
-    cache = cache_with(weights(), tmp_path)
+    cache = cache_with(weights("gguf-q4_1"), tmp_path)
     wanted = Weights(MODEL, "fp16", "gguf")
     # bench's own interpreter has no gguf package
     with pytest.raises(MissingError, match=r"could not be made[\s\S]*No module named"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import engines
-from engines.model.sizes import ALIASES, QUANTIZATIONS
+from engines.model.models import aliases
+from engines.model.sizes import QUANTIZATIONS
 
 
 def test_each_row_is_found_under_its_own_name() -> None:
@@ -11,10 +12,11 @@ def test_each_row_is_found_under_its_own_name() -> None:
     assert {name: row.name for name, row in QUANTIZATIONS.items()} == {name: name for name in QUANTIZATIONS}
 
 
-def test_aliases_lead_to_a_row_and_hide_none() -> None:
-    assert ALIASES["gguf"] == "gguf-q4_k_m"
-    assert set(ALIASES.values()) <= QUANTIZATIONS.keys()
-    assert not ALIASES.keys() & QUANTIZATIONS.keys()
+def test_gguf_is_the_kind_that_a_models_package_holds_else_q4_k_m() -> None:
+    kinds = {model: aliases(model)["gguf"] for model in ("smollm2-135m", "gemma3-270m", "qwen3-8b", "a/b")}
+    assert kinds == {"smollm2-135m": "gguf-q4_1"} | dict.fromkeys(list(kinds)[1:], "gguf-q4_k_m")
+    assert set(kinds.values()) <= QUANTIZATIONS.keys()
+    assert "gguf" not in QUANTIZATIONS
 
 
 def test_gguf_kinds_are_gguf_files_and_precisions_leave_the_format_to_the_engine() -> None:

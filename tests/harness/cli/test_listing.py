@@ -233,7 +233,7 @@ def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) ->
     reasons = [row for row in told if row.startswith(f"{number} toys read no bf16, fp8, gptq, ")]
     served = next(row for row in rows if row.startswith("gptq"))
     number = served.partition("yes ")[2].split()[0]
-    lacking = "served, but gemma3-270m is not published as fp8 or gptq, and bench cannot make it"
+    lacking = "served, but smollm2-135m is not published as fp8 or gptq, and bench cannot make it"
     assert f"{number} {lacking}" in told
     [gptq] = [row for row in facts_of("quantizations") if row.quantization == "gptq"]
     assert gptq.engines["vllm"] == lacking.replace("fp8 or ", "")

@@ -56,7 +56,7 @@ def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
         (
             ("compare.baseline=vllm",),
             "compare.baseline=vllm: is no deployment of this plan; choose from reference label=a, "
-            "reference label=b, llama_cpp gguf-q4_k_m",
+            "reference label=b, llama_cpp gguf-q4_1",
         ),
         (
             ("compare.baseline=llama_cpp awq",),
@@ -90,7 +90,8 @@ def cache_of(*words):
 
 def test_the_cache_of_a_plan_fits_the_device_that_is_here(tmp_path: Path) -> None:
     """Against the real nvidia-ml-py over a small NVML library of two devices with 80 GiB."""
-    words = ["engine=vllm", "quantization=bf16", "device=0", "engine.context_length=32768"]
+    words = ["engine=vllm", "model=gemma3-270m", "quantization=bf16", "device=0"]
+    words.append("engine.context_length=32768")
     library = build_library(tmp_path)
     few, said_of_few = ask(library, f"cache_of(*{[*words, 'load.concurrency=4']})", define=CAPPED)
     assert (few, said_of_few[-10:]) == (4 * 32768, "which fits")

@@ -87,8 +87,8 @@ def test_names_and_numbers_are_whole_at_any_width_from_80(here: Place, columns: 
 def test_without_a_device_the_machine_is_meant(here: Place) -> None:
     said = answered(here, "device=cpu", "engine=llama_cpp")
     assert said.startswith("Memory of the machine: ")
-    assert "gemma3-270m: 268 M parameters" in said
-    assert "other, llama_cpp: measured: " in said
+    assert "smollm2-135m: 135 M parameters" in said
+    assert "other*, llama_cpp: assumed: " in said
 
 
 def test_two_devices_are_named_and_shared(here: Place) -> None:
@@ -148,17 +148,17 @@ MISTAKES = [
     ("fit fit.device_memory=-1GiB", "fit.device_memory=-1GiB: must be"),
     ("fit fit.device_memory=24GiB,48GiB", "fit.device_memory=24GiB,48GiB: cannot be swept"),
     ("fit fit.device_memroy=1GiB", "no such key; nearest keys: fit.device_memory"),
-    ("fit model=nope", "model=nope: no such model; choose from gemma3-270m"),
+    ("fit model=nope", "model=nope: no such model; choose from smollm2-135m"),
     ("fit model=/absent", "model=/absent: no such file or directory"),
     ("fit model=/dev/null", "model=/dev/null: no such file or directory"),
     ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),
     (
         "plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",
-        "engine.context_length=40000 is more than gemma3-270m can: give 32768 or less",
+        "engine.context_length=40000 is more than smollm2-135m can: give 8192 or less",
     ),
     (
         "run engine=llama_cpp engine.context_length=40000",
-        "engine.context_length=40000 is more than gemma3-270m can: give 32768 or less",
+        "engine.context_length=40000 is more than smollm2-135m can: give 8192 or less",
     ),
     (f"fit {LLAMA} engine.context_length=200000", "engine.context_length=200000 is more than llama-3.3-70b"),
     (
@@ -207,7 +207,7 @@ def notes(said: str) -> str:
 
 
 def test_windows_are_said_since_the_cache_is_not_tokens_times_its_bytes(here: Place) -> None:
-    said = notes(answered(here, "device=cpu", "engine=llama_cpp,vllm"))
+    said = notes(answered(here, "model=gemma3-270m", "device=cpu", "engine=llama_cpp,vllm"))
     assert "KV cache per token: 18 KiB." in said
     assert "KV: 15 of 18 layers need the last 512 tokens alone. Some engines keep all" in said
     assert "KV: " not in notes(answered(here, LLAMA, GPU))
@@ -225,7 +225,7 @@ def test_what_cannot_be_had_is_marked_in_words_and_in_json(here: Place) -> None:
     said = answered(here, *words)
     assert "\nvllm fp8 ! " in said
     assert "\nvllm bf16 ! " not in said
-    reason = "gemma3-270m is not published as fp8, and bench cannot make it"
+    reason = "smollm2-135m is not published as fp8, and bench cannot make it"
     assert f"! cannot be had, vllm fp8: {reason}" in notes(said)
     [table] = json.loads(answered(here, *words, "--json"))["tables"]
     assert [row["why_not_had"] for row in table["rows"]] == [reason, None]

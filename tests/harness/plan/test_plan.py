@@ -111,7 +111,7 @@ def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
 def test_weights_that_cannot_be_made_are_skipped_with_the_reason() -> None:
     settings = config.settings(overrides.parse(["quantization=fp16,gguf"]))
     whole = plan.make(settings, lambda each: Reason("is gone") if each.quantization == "fp16" else None)
-    assert {start.deployment.quantization for start in whole.starts} == {"gguf-q4_k_m"}
+    assert {start.deployment.quantization for start in whole.starts} == {"gguf-q4_1"}
     assert [(skip.what, skip.reason) for skip in whole.skips] == [("llama_cpp fp16", "is gone")]
 
 
@@ -401,15 +401,15 @@ def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked
     assert {start.deployment.engine for start in whole.starts} == {"reference"}
     assert [(skip.what, skip.reason) for skip in whole.skips] == [
         ("toy fp16", "no"),
-        ("toy gguf-q4_k_m", "toys read no gguf-q4_k_m"),
+        ("toy gguf-q4_1", "toys read no gguf-q4_1"),
     ]
     assert asked == []
 
 
 def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
     settings = config.settings(overrides.parse(["engine=llama_cpp", "engine.context_length=4096,40000"]))
-    told = {"gemma3-270m": 32_768}
-    said = r"^engine\.context_length=40000 is more than gemma3-270m can: give 32768 or less$"
+    told = {"smollm2-135m": 8_192}
+    said = r"^engine\.context_length=40000 is more than smollm2-135m can: give 8192 or less$"
     with pytest.raises(UserError, match=said):
         plan.make(settings, lambda each: None, most_context=told.get)
     assert plan.make(settings, lambda each: None, most_context={}.get).starts  # nobody knows

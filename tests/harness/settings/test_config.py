@@ -20,7 +20,7 @@ def settings(*lines: str) -> Settings:
 def test_defaults_are_the_main_job() -> None:
     made = settings()
     assert list(made.engines) == ["llama_cpp"]
-    assert made.quantizations == ("gguf-q4_k_m", "fp16", "gguf-q8_0")
+    assert made.quantizations == ("fp16", "gguf-q8_0", "gguf-q4_0")
     assert [load.concurrency for load in made.loads] == [1, 4]
     assert made.repeats == 5
     assert made.given == {}
@@ -46,7 +46,8 @@ def test_sweeping_several_keys_gives_their_product() -> None:
 
 
 def test_gguf_is_resolved() -> None:
-    assert settings("quantization=gguf,gguf-q4_k_m").quantizations == ("gguf-q4_k_m",)
+    assert settings("quantization=gguf,gguf-q4_1").quantizations == ("gguf-q4_1",)
+    assert settings("model=qwen3-8b", "quantization=gguf").quantizations == ("gguf-q4_k_m",)
 
 
 @pytest.mark.parametrize("load", ["load.concurrency=1,2", "load.rate=2.5/s,120/min"])

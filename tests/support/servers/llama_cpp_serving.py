@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
 from waiting import wait_until
 
 from engines.llama_cpp.engine import ENGINE, Options
@@ -32,8 +31,8 @@ from harness.install.install import Environment, cache_dir, installed
 from harness.load.answer.chat import Decoded, classify, decode
 from harness.servers.server import free_port
 
-MODEL = "gemma3-270m"
-TEMPLATE = ROOT / "engines" / "model" / "templates" / "gemma3.jinja"
+MODEL = "smollm2-135m"
+QUANTIZATION = "gguf-q4_0"
 MATCHED = EngineTerms(
     launcher="native",
     context_length=512,
@@ -114,8 +113,8 @@ def environment(program: str) -> Environment:
     return found
 
 
-def weights(quantization: str = "gguf-q4_k_m") -> WeightsFile:
-    found = find(Weights(MODEL, quantization, "gguf"), cache_dir())
+def weights(quantization: str = QUANTIZATION, model: str = MODEL) -> WeightsFile:
+    found = find(Weights(model, quantization, "gguf"), cache_dir())
     assert found is not None, "run `bench prepare` first"
     return found
 
@@ -134,15 +133,14 @@ def started(
     terms: EngineTerms = MATCHED,
     prefix: tuple[str, ...] = (),
     gguf: Path | None = None,
-    template: Path | None = TEMPLATE,
 ) -> Iterator[Live]:
     """A server that may not be ready; it is killed at the end. `prefix`: words before its command line."""
     made = environment(program)
     # One thread: llama.cpp's threads wait for each other busily, and a test machine has other work.
     options = Options(program=program, threads=1)
-    deployment = Deployment("llama_cpp", MODEL, "gguf-q4_k_m", terms, options, "label")
+    deployment = Deployment("llama_cpp", MODEL, QUANTIZATION, terms, options, "label")
     port, file = free_port(), gguf or weights().path
-    where = Place(made.python, file, "127.0.0.1", port, folder, made.program, chat_template=template)
+    where = Place(made.python, file, "127.0.0.1", port, folder, made.program)
     spec = ENGINE.launch(deployment, where)
     assert isinstance(spec, NativeSpec)
     log, surroundings = folder / "server.log", {**os.environ, **spec.environment}
