@@ -117,10 +117,15 @@ def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
     if found is None:
         said = tag("span", row.problem, class_="bad")
         return [NOTHING, join(["cannot be read", name]), said, *[NOTHING] * (len(_COLUMNS) - 3)]
+    how = tag("span", "no report: ", tag("code", f"bench report {_shown(row.directory)}"), class_="range")
+    link: list[Html | str] = [found.question, how]
+    if row.report:
+        href = quote(os.fsencode(os.path.relpath(row.report, beside)))
+        link = [tag("a", found.question, href=href)]
     names = (found.engines, found.models, found.quantizations, found.scenarios)
     return [
         join([tag("span", found.created_at[:10], class_="unbroken"), f" {found.created_at[11:16]}"]),
-        join([*_link(row, found, beside), name]),
+        join([*link, name]),
         found.headline,
         *(", ".join(each) or NOTHING for each in names),
         found.loads or NOTHING,
@@ -128,14 +133,6 @@ def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
         tag("span", f"{found.starts:,}", data_value=str(found.starts)),
         _cells(row.directory, found),
     ]
-
-
-def _link(row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
-    """Link to the report; say how to make it where there is none."""
-    if row.report is None:
-        how = tag("code", f"bench report {_shown(row.directory)}")
-        return [found.question, tag("span", "no report: ", how, class_="range")]
-    return [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
 
 
 def _cells(directory: Path, found: Digest) -> Html:

@@ -205,15 +205,9 @@ def _traffic(run: Run) -> Iterator[list[Html | str]]:
         yield [label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)]
     by_label = {cell.load_label: cell.load for cell in run.planned_cells}
     for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
-        terms = {
-            words: _value(key, getattr(load, key)) for key, words in _TERMS.items() if getattr(load, key)
-        }
-        yield [
-            label,
-            ", ".join(
-                [f"window {window_bound(load)}", *(f"{words} {said}" for words, said in terms.items())]
-            ),
-        ]
+        given = {words: (key, getattr(load, key)) for key, words in _TERMS.items()}
+        terms = [f"{words} {_value(key, value)}" for words, (key, value) in given.items() if value]
+        yield [label, ", ".join([f"window {window_bound(load)}", *terms])]
     for key, why in run.record.plan.filled.items():
         yield [_name(key), why]
 

@@ -95,6 +95,30 @@ def test_engines_are_told_apart_by_everyone(tmp_path, theme, vision):
     assert min(distances.values()) > APART, min(distances, key=distances.__getitem__)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "colours"),
+    [
+        # A hue for each quantization of a run's only engine, else a shade of the engine's.
+        (("llama_cpp fp16", "llama_cpp gguf-q8_0", "llama_cpp q4"), ("blue", "vermilion", "green")),
+        (("vllm fp16", "vllm awq", "vllm fp8", "tgi awq"), ("blue", "blue-2", "blue-3", "green")),
+    ],
+)
+def test_quantizations_have_a_hue_or_a_shade_each(tmp_path, pairs, colours):
+    found = looks_of(tmp_path, *(deployment(*pair.split()) for pair in pairs)).values()
+    assert [look.colour for look in found] == [f"--c-{colour}" for colour in colours]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_colour_and_its_shades_stand_out(theme):
+    names = style(theme)
+    hues = [name for name in names if re.fullmatch(r"--c-[a-z]+", name)]
+    assert len(hues) == 8
+    for hue in hues:
+        shades = [names[name] for name in (hue, f"{hue}-2", f"{hue}-3")]
+        assert min(contrast(shade, names["--card"]) for shade in shades) >= 3
+        assert min(contrast(*pair) for pair in itertools.combinations(shades, 2)) > 1.3
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_marks_can_be_read_on_what_they_stand_on(theme):
     names = style(theme)

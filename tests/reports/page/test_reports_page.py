@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shlex
 from dataclasses import replace
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -38,7 +36,6 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.page.drawing.axes import POINTS_AT_MOST, downsample
 from reports.page.drawing.kinds import aside
-from reports.page.looks import looks
 from reports.page.markup import packed_json
 from reports.page.sections import SECTIONS
 from reports.words.described import command
@@ -138,12 +135,6 @@ def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
     assert not [name for name in names if "<a" in name]
     [said] = data["startup"]["layout"]["annotations"]
     assert said["text"].startswith("llama_cpp &lt;a href=x&gt;y&lt;/a&gt;: ")
-
-
-def test_the_traffic_is_told(page):
-    text = plain(page)
-    assert "history model, turns 2, think time 0.20 s" in text
-    assert "window 8 s, warm-up 2 s, a request at most 120 s" in text
 
 
 def test_why_terms_that_nobody_gave_are_what_they_are_is_told(tmp_path):
@@ -256,46 +247,6 @@ def test_a_distribution_begins_at_zero_and_ends_inside_the_plot(page):
         assert trace["x"][1] > trace["x"][0]
         assert np.log10(trace["x"][-1]) < right
     assert chart["layout"]["yaxis"]["range"][1] > 1.0
-
-
-def colours_of(path, *pairs):
-    plan = plan_of([deployment(*pair) for pair in pairs], [Load()])
-    store.write_record(path / "run.json", run_record(plan))
-    return [look.colour for look in looks(open_run(path)).values()]
-
-
-def test_quantizations_of_the_only_engine_have_a_hue_each(tmp_path):
-    colours = colours_of(tmp_path, ("llama_cpp", "fp16"), ("llama_cpp", "gguf-q8_0"), ("llama_cpp", "q4"))
-    assert colours == ["--c-blue", "--c-vermilion", "--c-green"]
-
-
-def test_quantizations_of_one_engine_of_several_have_a_shade_each(tmp_path):
-    colours = colours_of(tmp_path, ("vllm", "fp16"), ("vllm", "awq"), ("vllm", "fp8"), ("tgi", "awq"))
-    assert colours == ["--c-blue", "--c-blue-2", "--c-blue-3", "--c-green"]
-
-
-def test_every_colour_stands_out_in_both_themes():
-    style = resources.files("reports.page").joinpath("style.css").read_text(encoding="utf-8")
-    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
-    for theme in (light.partition("}")[0], dark.partition("}")[0]):
-        colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
-        hues = [name for name in colours if re.fullmatch(r"c-[a-z]+", name)]
-        assert len(hues) == 8
-        for hue in hues:
-            shades = [luminance(colours[name]) for name in (hue, f"{hue}-2", f"{hue}-3")]
-            assert all(contrast(shade, luminance(colours["card"])) >= 3 for shade in shades)
-            assert all(contrast(a, b) > 1.3 for a, b in itertools.combinations(shades, 2))
-
-
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: float, b: float) -> float:
-    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
 
 
 def test_the_client_and_the_tokens_are_shown(tmp_path):
@@ -439,11 +390,12 @@ def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
     assert "<figcaption>Output tokens per second: open loop, poisson</figcaption>" in every_load
 
 
-def test_loads_are_told_in_words(every_load):
+def test_traffic_is_told_in_words(every_load, page):
     text = plain(every_load)
     assert "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2" in text
     assert "windows of 8 s, 200 conversations, 30 s, the whole trace" in text
     assert "window 200 conversations, warm-up 2 s, a request at most 120 s" in text
+    assert "history model, turns 2, think time 0.20 s" in plain(page)
 
 
 def test_the_origin_of_latencies_is_told(every_load, page):
@@ -458,14 +410,11 @@ def test_gaps_between_chunks_of_several_tokens_are_called_so(every_load):
     assert said in plain(section_of(every_load, "latency"))
 
 
-def test_lost_requests_are_counted_with_the_client(every_load):
+def test_lost_requests_are_counted_with_the_client_and_listed_by_kind(every_load):
     # Lost three times in each of two starts.
     assert re.search(r"trace x2 .*? 0\.50 0\.10 3\.08 0 / 6", plain(part_of(every_load, "own-error")))
-
-
-def test_lost_requests_are_listed_by_kind(every_load):
-    text = plain(part_of(every_load, "errors"))
-    assert "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost" in text
+    said = "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost"
+    assert said in plain(part_of(every_load, "errors"))
 
 
 def test_windows_are_shown_with_their_drift(every_load):
@@ -477,14 +426,11 @@ def test_windows_are_shown_with_their_drift(every_load):
     assert part_of(every_load, "steadiness").count('<svg class="spark"') == 2 * 24
 
 
-def test_the_self_test_is_quoted_beside_each_load(every_load):
+def test_the_self_test_is_quoted_beside_each_load(every_load, page):
     text = plain(part_of(every_load, "own-error"))
     assert "the p99 error of TTFT stays under 1 ms up to 64 streams x 100 chunks/s" in text
     assert re.search(r"vllm awq 40/s poisson 64 streams x 100 chunks/s 0\.03 / 0\.2 50\.0", text)
     assert "selftest" not in plain(part_of(every_load, "environment"))
-
-
-def test_without_a_self_test_the_page_says_how_to_get_one(page):
     said = "not measured on this machine: run `bench selftest`, and later runs quote it here"
     assert said in plain(part_of(page, "own-error"))
 

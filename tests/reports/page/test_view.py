@@ -61,12 +61,9 @@ def test_runs_are_found_some_levels_below_and_not_within_runs_or_twice(tmp_path:
     assert not {too_deep, within, hidden} & set(found)
 
 
-def test_a_run_itself_is_its_own_index(tmp_path: Path) -> None:
-    assert find_runs(empty_run(tmp_path / "run")) == [tmp_path / "run"]
-
-
 def test_a_run_itself_is_listed_and_nothing_is_written_into_it(tmp_path: Path) -> None:
     path = small_run(tmp_path / "one")
+    assert find_runs(path) == [path]
     rows = [index_row(path)]
     with pytest.raises(
         UserError, match=rf"that is one run; give the directory above: bench view {tmp_path}$"
