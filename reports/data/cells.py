@@ -56,16 +56,6 @@ class Cell:
         return length_ns / 1e9 if length_ns > 0 else None
 
     @property
-    def load_s(self) -> float | None:
-        """From the load's first moment to its last; None without a summary."""
-        return self.summary.load_s if self.summary else None
-
-    @property
-    def client_cores(self) -> float | None:
-        """Cores that its load processes kept busy, on average."""
-        return self.summary.cores_here if self.summary else None
-
-    @property
     def counts(self) -> bool:
         """True where its values enter the statistics: completed, and not invalid."""
         return self.status == "completed" and self.validity != "invalid"
@@ -103,10 +93,7 @@ class Group:
     @property
     def counted_by_start(self) -> list[list[Cell]]:
         """Those of each start together: one, or the windows of a load that a search tried again."""
-        by_repeat: dict[int, list[Cell]] = {}
-        for cell in self.counted:
-            by_repeat.setdefault(cell.planned.repeat, []).append(cell)
-        return list(by_repeat.values())
+        return list(grouped(self.counted, lambda cell: cell.planned.repeat).values())
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -119,9 +106,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
     """Return groups by scenario, deployments as in `labels` (else by their first cells), and their loads."""
-    by_key: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in cells:
-        by_key.setdefault(cell.key, []).append(cell)
+    by_key = grouped(cells, lambda cell: cell.key)
     order = list(dict.fromkeys([*labels, *(label for label, _, _ in by_key)]))
     groups = []
     for (label, scenario, load), found in by_key.items():

@@ -6,7 +6,6 @@ Reads a results directory through tables; computes on reading, stores nothing, d
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from harness.errors import StoreError
 from harness.store import store
 from harness.store.store import RunRecord, StartRecord
 from reports.data import tables
-from reports.data.cells import Cell, Group, groups_of, load_labels
+from reports.data.cells import Cell, Group, grouped, groups_of, load_labels
 from reports.data.tables import floats, of_start, taken
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -115,14 +114,11 @@ class Run:
 
     def starts_of(self, label: str) -> list[StartRecord]:
         """Return the records of a deployment's starts, in order."""
-        return self._starts_by_label[label]
+        return self._starts_by_label.get(label, [])
 
     @cached_property
     def _starts_by_label(self) -> dict[str, list[StartRecord]]:
-        found = defaultdict[str, list[StartRecord]](list)
-        for record in self.start_records:
-            found[record.deployment.label].append(record)
-        return found
+        return grouped(self.start_records, lambda record: record.deployment.label)
 
     def start_of(self, cell: Cell) -> StartRecord | None:
         """Return the record of the start that the cell was or would be measured on."""

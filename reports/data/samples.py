@@ -43,10 +43,11 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     """Return the share of the machine's processor that neither server nor load process used in the window;
     None where one of the three, or the number of cores, is not known."""
     cores, used = _count(run.record.environment, "cores_logical"), server_cores(run, cell)
-    if not cores or used is None or cell.client_cores is None:
+    client_cores = cell.summary.cores_here if cell.summary else None
+    if not cores or used is None or client_cores is None:
         return None
     machine = run.window_samples(run.host, cell)["machine_cpu_pct"].dropna().astype(float)
-    others = float(machine.mean()) / 100 - (used + cell.client_cores) / cores
+    others = float(machine.mean()) / 100 - (used + client_cores) / cores
     return max(others, 0.0) if len(machine) else None
 
 

@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 
 from harness.store.store import StartRecord
-from reports.data.cells import short_load
+from reports.data.cells import grouped, short_load
 from reports.data.run import Run, once
 from reports.data.starts import Memory, memory_over_time
 from reports.data.tables import floats, of_start
@@ -297,12 +297,14 @@ def expectations(found: Sequence[Anatomy]) -> list[Expected]:
 def shared_reasons(starts: Sequence[StartRecord]) -> list[tuple[list[str], str, list[StartRecord]]]:
     """Return what is missing among starts' samples, why, and of which starts: equal ones once. What a
     server's page lacks is left out, since the section on what servers told says it."""
-    starts_of: dict[tuple[str, str], list[int]] = {}
-    for at, record in enumerate(starts):
-        for what, why in record.memory_notes.items():
-            if not what.startswith("server "):
-                starts_of.setdefault((what, why), []).append(at)
-    found: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for (what, why), places in starts_of.items():
-        found.setdefault((why, tuple(places)), []).append(what)
-    return [(whats, why, [starts[at] for at in places]) for (why, places), whats in found.items()]
+    notes = [
+        (what, why, at)
+        for at, record in enumerate(starts)
+        for what, why in record.memory_notes.items()
+        if not what.startswith("server ")
+    ]
+    places = grouped(notes, lambda note: note[:2])
+    found = grouped(places, lambda key: (key[1], tuple(at for *_, at in places[key])))
+    return [
+        ([what for what, _ in keys], why, [starts[at] for at in ats]) for (why, ats), keys in found.items()
+    ]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import Group
+from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.data.tables import floats
 
@@ -37,10 +37,7 @@ def differ(values: Iterable[float | None]) -> bool:
 
 def by_case(run: Run) -> list[list[Group]]:
     """Return the groups of each scenario and load."""
-    cases: dict[tuple[str, str], list[Group]] = {}
-    for group in run.groups:
-        cases.setdefault((group.scenario, group.load), []).append(group)
-    return list(cases.values())
+    return list(grouped(run.groups, lambda group: (group.scenario, group.load)).values())
 
 
 def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFrame:
@@ -109,9 +106,7 @@ class Work:
 @once
 def work_of(run: Run) -> Work:
     """Return what the run's records and requests say of equal work."""
-    by_model: dict[str, list[str]] = {}
-    for label, deployment in run.deployments.items():
-        by_model.setdefault(deployment.model, []).append(label)
+    by_model = grouped(run.deployments, lambda label: run.deployments[label].model)
     tables = [
         (groups[0].load, turn_table({each.deployment: (run, each) for each in groups}, "input_tokens"))
         for groups in by_case(run)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import Cell
+from reports.data.cells import Cell, grouped
 from reports.data.run import Run
 from reports.measures.metrics import is_supported
 
@@ -100,11 +100,11 @@ def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversation
 
 def conversations_of(run: Run) -> dict[str, Conversations]:
     """Return the longest conversations by the scenario's label, over the cells that count."""
-    by_scenario: dict[str, list[pd.DataFrame]] = {}
-    for cell in run.planned_cells:
-        if cell.counts:
-            by_scenario.setdefault(cell.planned.scenario.label, []).append(run.cell_requests(cell.number))
-    found = {label: longest(frames) for label, frames in by_scenario.items()}
+    counted = (cell for cell in run.planned_cells if cell.counts)
+    found = {
+        label: longest([run.cell_requests(cell.number) for cell in cells])
+        for label, cells in grouped(counted, lambda cell: cell.planned.scenario.label).items()
+    }
     return {label: each for label, each in found.items() if each}
 
 

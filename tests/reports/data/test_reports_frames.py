@@ -21,6 +21,7 @@ from make_run import (
     run_record,
     selftest,
     start_record,
+    starts_run,
     summary,
     write_cell,
     write_start,
@@ -107,19 +108,13 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
     assert (found.k, found.n) == (2, 22)
 
 
-def run_of_starts(path, *starts_rows):
-    """A run of one deployment with a start per list of rows."""
-    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(starts_rows))
-    store.write_record(path / "run.json", run_record(plan))
-    for start, rows in zip(plan.starts, starts_rows, strict=True):
-        write_start(path, start_record(start, 90 * S))
-        write_cell(path, start.cells[0], start, rows, summary(100 * S))
-    return open_run(path)
+def open_starts(path, *starts_rows):
+    return open_run(starts_run(path, *starts_rows))
 
 
 def test_an_additive_metrics_mean_is_arithmetic_and_so_is_its_interval(tmp_path):
     starts = ([row(k, T0 + k * S, cached_tokens=tokens) for k in range(3)] for tokens in (8, 10, 12))
-    run = run_of_starts(tmp_path, *starts)
+    run = open_starts(tmp_path, *starts)
     found = aggregate(run, run.groups[0], "cached_tokens")
     assert (found.mean, found.low, found.high, found.k) == (10.0, 8.0, 12.0, 3)
     # s = 2; t of two degrees of freedom is 4.303: 4.303 x 2 / sqrt(3) = 4.968
@@ -127,7 +122,7 @@ def test_an_additive_metrics_mean_is_arithmetic_and_so_is_its_interval(tmp_path)
 
 
 def test_one_start_has_no_interval(tmp_path):
-    run = run_of_starts(tmp_path, [row(k, T0 + k * S // 2) for k in range(11)])
+    run = open_starts(tmp_path, [row(k, T0 + k * S // 2) for k in range(11)])
     found = aggregate(run, run.groups[0], "ttft_s.p50")
     assert (found.mean, found.k, found.interval) == (pytest.approx(0.1), 1, None)
 
@@ -137,7 +132,7 @@ def test_a_metric_of_which_a_start_has_zero_is_averaged_as_it_is(tmp_path):
     at_once, later = (
         [row(k, T0 + k * S // 2, chunk_ns=(T0 + k * S // 2 + ms * MS,)) for k in range(11)] for ms in (0, 100)
     )
-    run = run_of_starts(tmp_path, at_once, later, later)
+    run = open_starts(tmp_path, at_once, later, later)
     found = aggregate(run, run.groups[0], "ttft_s.p50")
     assert found.mean == pytest.approx(0.2 / 3)
     assert found.interval[0] < 0 < found.interval[1]
@@ -145,7 +140,7 @@ def test_a_metric_of_which_a_start_has_zero_is_averaged_as_it_is(tmp_path):
 
 def test_a_percentile_has_no_mean_where_a_start_has_too_few_requests(tmp_path):
     fast, slow = ([row(k, T0 + k * S // 2) for k in range(count)] for count in (11, 10))
-    run = run_of_starts(tmp_path, fast, slow, fast)
+    run = open_starts(tmp_path, fast, slow, fast)
     found = aggregate(run, run.groups[0], "ttft_s.p50")
     assert (found.mean, found.low, found.high, found.k, found.n) == (None, None, None, 0, 0)
     assert found.why == "only 2 of 3 starts have enough requests"
@@ -153,21 +148,16 @@ def test_a_percentile_has_no_mean_where_a_start_has_too_few_requests(tmp_path):
 
 def test_other_values_are_of_the_starts_that_have_one_and_so_is_their_n(tmp_path):
     counted = [row(k, T0 + k * S, cached_tokens=8) for k in range(3)]
-    run = run_of_starts(tmp_path, counted, [row(0, T0, cached_tokens=None)])
+    run = open_starts(tmp_path, counted, [row(0, T0, cached_tokens=None)])
     found = aggregate(run, run.groups[0], "cached_tokens")
     assert (found.mean, found.k, found.n, found.values) == (8.0, 1, 3, (8.0, None))
 
 
 def test_a_value_that_no_start_has_says_why_of_the_start_with_most_requests(tmp_path):
     few, more = ([row(k, T0 + k * S // 2) for k in range(count)] for count in (2, 10))
-    run = run_of_starts(tmp_path, few, more)
+    run = open_starts(tmp_path, few, more)
     found = aggregate(run, run.groups[0], "ttft_s.p50")
     assert found.why == "p50 needs n of 11 or more, here n = 10"
-
-
-def test_a_value_that_no_start_has_is_none(full):
-    found = aggregate(full, full.groups[0], "ttft_s.p99")
-    assert (found.mean, found.low, found.high, found.k) == (None, None, None, 0)
 
 
 def test_loads_are_named_by_users_and_by_what_else_differs():

@@ -19,6 +19,7 @@ from make_run import (
     row,
     run_record,
     start_record,
+    starts_run,
     summary,
     write_cell,
     write_start,
@@ -55,16 +56,6 @@ def test_latencies_count_from_sent_to_each_instant(tmp_path):
     assert request["send_lag_s"] == pytest.approx(0.001)
 
 
-def of_load(path, load: Load):
-    """One request that was due a second before it was sent, in a cell of this load."""
-    plan = plan_of([deployment("vllm", "awq")], [load])
-    store.write_record(path / "run.json", run_record(plan))
-    late = replace(row(0, T0), scheduled_ns=T0 - S)
-    write_start(path, start_record(plan.starts[0], 90 * S))
-    write_cell(path, plan.starts[0].cells[0], plan.starts[0], [late], summary(100 * S))
-    return open_run(path).requests.iloc[0]
-
-
 @pytest.mark.parametrize(
     ("load", "late_s"),
     [
@@ -75,7 +66,8 @@ def of_load(path, load: Load):
     ids=lambda each: each.kind if isinstance(each, Load) else "",
 )
 def test_a_load_with_a_schedule_counts_from_when_a_request_was_due(tmp_path, load, late_s):
-    request = of_load(tmp_path, load)
+    late = replace(row(0, T0), scheduled_ns=T0 - S)
+    request = open_run(starts_run(tmp_path, [late], load=load)).requests.iloc[0]
     assert request["ttft_s"] == pytest.approx(late_s + 0.100)
     assert request["e2e_s"] == pytest.approx(late_s + 0.190)
     assert request["tpot_s"] == pytest.approx(0.080 / 9)
@@ -138,14 +130,10 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
     assert value.value == pytest.approx((4 + 2.5 + 12) / 8)
 
 
-def test_tokens_are_unknown_where_an_ok_request_has_no_count(tmp_path):
-    rows = [row(0, T0), row(1, T0 + S, output_tokens=None)]
-    assert values_in(tmp_path, rows)["output_tokens_per_s"].value is None
-
-
-def test_an_ok_request_without_a_count_outside_the_window_does_not_matter(tmp_path):
-    rows = [row(0, T0), row(1, T0 - 2 * S, output_tokens=None)]
-    assert values_in(tmp_path, rows)["output_tokens_per_s"].value == pytest.approx(10 / 8)
+@pytest.mark.parametrize(("sent_ns", "rate"), [(T0 + S, None), (T0 - 2 * S, pytest.approx(10 / 8))])
+def test_tokens_are_unknown_where_an_ok_request_in_the_window_has_no_count(tmp_path, sent_ns, rate):
+    rows = [row(0, T0), row(1, sent_ns, output_tokens=None)]
+    assert values_in(tmp_path, rows)["output_tokens_per_s"].value == rate
 
 
 def test_requests_per_s_counts_ok_requests_that_ended_in_the_window(tmp_path):
@@ -210,14 +198,9 @@ def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
 
 def of_starts(path, counts):
     """One start per count, of so many requests: the k-th of them has its first chunk after k ms."""
-    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(counts))
-    store.write_record(path / "run.json", run_record(plan))
-    for start, count in zip(plan.starts, counts, strict=True):
-        write_start(path, start_record(start, 90 * S))
-        sent = [T0 + k * 100 * MS for k in range(count)]
-        rows = [row(k, at, chunk_ns=(at + (k + 1) * MS, at + (k + 2) * MS)) for k, at in enumerate(sent)]
-        write_cell(path, start.cells[0], start, rows, summary(100 * S))
-    run = open_run(path)
+    sent = [T0 + k * 100 * MS for k in range(max(counts))]
+    rows = [row(k, at, chunk_ns=(at + (k + 1) * MS, at + (k + 2) * MS)) for k, at in enumerate(sent)]
+    run = open_run(starts_run(path, *(rows[:count] for count in counts)))
     return aggregate(run, run.groups[0], "ttft_s.p50")
 
 
@@ -280,23 +263,22 @@ def test_percentiles_of_gaps_need_five_requests_as_well(tmp_path, requests, gaps
     assert {(value.n, value.requests) for value in found.values()} == {(requests * gaps, requests)}
 
 
-def test_a_missing_percentile_of_gaps_says_what_it_needs():
-    said = "p95 needs n of 130 or more of 5 requests, here n = 600 of 4 requests"
-    assert why_missing("itl_s.p95", 600, 4) == said
-
-
-def test_a_missing_percentile_says_what_it_needs():
-    assert why_missing("ttft_s.p95", 48) == "p95 needs n of 130 or more, here n = 48"
+@pytest.mark.parametrize(
+    ("name", "n", "said"),
+    [
+        ("itl_s.p95", (600, 4), "p95 needs n of 130 or more of 5 requests, here n = 600 of 4 requests"),
+        ("ttft_s.p95", (48,), "p95 needs n of 130 or more, here n = 48"),
+        ("requests_per_s", (0,), "no observation"),
+    ],
+)
+def test_a_missing_value_says_what_it_needs(name, n, said):
+    assert why_missing(name, *n) == said
 
 
 def test_every_metric_says_what_it_is():
-    for metric in METRICS:
-        assert metric.name
-        assert metric.title
-        assert metric.unit
-        assert metric.formula
-        assert metric.source
-        assert metric.better in ("higher", "lower", "-")
+    for each in METRICS:
+        assert all((each.name, each.title, each.unit, each.formula, each.source))
+        assert each.better in ("higher", "lower", "-")
 
 
 @pytest.mark.parametrize(

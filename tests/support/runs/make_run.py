@@ -194,6 +194,16 @@ def one_cell_run(path: Path, rows, load_summary: LoadSummary | None = None, **ce
     return made
 
 
+def starts_run(path: Path, *starts_rows, load: Load | None = None) -> Path:
+    """A run of one deployment with a start per list of rows; the window is [102 s, 110 s)."""
+    plan = plan_of([deployment("vllm", "awq")], [load or Load()], repeats=len(starts_rows))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, rows in zip(plan.starts, starts_rows, strict=True):
+        write_start(path, start_record(start, 90 * S))
+        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    return path
+
+
 def gaps_of(path: Path, number: int = 0) -> list[list[float]]:
     """Return the gaps between chunks in seconds of each ok request in the window that has one."""
     table = store.read_requests(
