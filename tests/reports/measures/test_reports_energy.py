@@ -82,38 +82,33 @@ def value(run, name):
     return values_of(run)[0][name].value
 
 
-def test_joules_per_token_are_net_of_idle_and_of_all_devices_together(tmp_path):
-    devices = samples_of(0, 250.0, counter=True) + samples_of(1, 150.0, counter=True)
-    run = written(tmp_path, devices, idle_power_w=100.0)
+def of_host(joules):
+    """Host samples whose packages' counter has joules(k) at the k-th."""
+    return [replace(each, package_energy_j=joules(k)) for k, each in enumerate(host_samples(90 * S, GIB))]
+
+
+ONE = samples_of(0, 250.0, counter=True)
+SILENT = [replace(sample, power_w=None) for sample in samples_of(1, 0.0, counter=False)]
+IDLE_20_W = {"idle_power_w": 20.0}
+# Samples of devices and of the host, what the start says, and joules per token: (W - idle W) / 20 tokens/s.
+ENERGY = {
+    "all devices together": (ONE + samples_of(1, 150.0, counter=True), (), {"idle_power_w": 100.0}, 15.0),
+    "without a counter the mean of the power": (samples_of(0, 120.0, counter=False), (), IDLE_20_W, 5.0),
+    "no idle power": (ONE, (), {}, None),
+    "a device that tells none": (ONE + SILENT, (), IDLE_20_W, None),
+    "a device that was not sampled": (ONE, (), {**IDLE_20_W, "devices": (0, 1)}, None),
+    "the packages of a host": ((), of_host(lambda k: 1e6 + 6.0 * k), {"idle_power_w": 40.0}, 1.0),
+    "a counter lost half way": ((), of_host(lambda k: 6.0 * k if k < 160 else None), IDLE_20_W, None),
+}
+
+
+@pytest.mark.parametrize("case", ENERGY)
+def test_joules_per_token_are_net_of_idle(tmp_path, case):
+    devices, host, start, expected = ENERGY[case]
+    run = written(tmp_path, devices, host, **start)
+    assert value(run, "energy_j_per_output_token") == (expected and pytest.approx(expected))
     assert value(run, "output_tokens_per_s") == pytest.approx(20.0)
-    # (250 + 150 - 100) W / 20 tokens/s
-    assert value(run, "energy_j_per_output_token") == pytest.approx(15.0)
-    assert power_in(run, run.planned_cells[0]).n == 80
-
-
-def test_without_a_counter_the_mean_of_the_power_stands_in(tmp_path):
-    run = written(tmp_path, samples_of(0, 120.0, counter=False), idle_power_w=20.0)
-    assert value(run, "energy_j_per_output_token") == pytest.approx(5.0)
-
-
-def test_energy_is_not_known_without_idle_power_or_with_a_device_that_tells_none(tmp_path):
-    assert (
-        value(written(tmp_path / "a", samples_of(0, 120.0, counter=True)), "energy_j_per_output_token")
-        is None
-    )
-    silent = [replace(sample, power_w=None) for sample in samples_of(1, 0.0, counter=False)]
-    both = written(tmp_path / "b", samples_of(0, 120.0, counter=True) + silent, idle_power_w=20.0)
-    assert value(both, "energy_j_per_output_token") is None
-    one = written(tmp_path / "c", samples_of(0, 250.0, counter=True), devices=(0, 1), idle_power_w=20.0)
-    assert value(one, "energy_j_per_output_token") is None
-
-
-def test_a_host_has_the_energy_of_its_packages(tmp_path):
-    host = [
-        replace(sample, package_energy_j=1e6 + 6.0 * k) for k, sample in enumerate(host_samples(90 * S, GIB))
-    ]
-    run = written(tmp_path, host=host, idle_power_w=40.0)
-    assert value(run, "energy_j_per_output_token") == pytest.approx(1.0)  # (60 W - 40 W) / 20 tokens/s
+    assert expected is None or power_in(run, run.planned_cells[0]).n == 80
 
 
 def test_cost_counts_every_device(tmp_path):
@@ -231,7 +226,7 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
 @pytest.mark.parametrize("kind", ["host", "device"])
 def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     samples = samples_of(0, 250.0, counter=True) if kind == "device" else ()
-    host = [replace(s, package_energy_j=6.0 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    host = of_host(lambda k: 6.0 * k)
     price = ("price.gpu_hour=1.80",)
     run = written(tmp_path, samples, host, price, attached=True, devices=(0,), idle_power_w=40.0)
     assert power_in(run, run.planned_cells[0]) is None
@@ -246,7 +241,7 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
 def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     plan = plan_of([deployment("vllm", "awq"), deployment("openai", "-")], [Load(concurrency=1)])
     store.write_record(tmp_path / "run.json", run_record(plan, price=Price(1.0)))
-    counted = [replace(s, package_energy_j=6.0 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
     html = energy.section(open_run(tmp_path)).body.text
@@ -301,16 +296,8 @@ def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
     assert power_in(run, run.planned_cells[0]).mean_w == pytest.approx(200.0)
 
 
-def test_a_counter_that_was_lost_half_way_says_nothing_of_the_window(tmp_path):
-    host = [
-        replace(s, package_energy_j=6.0 * k if k < 160 else None)
-        for k, s in enumerate(host_samples(90 * S, GIB))
-    ]
-    assert value(written(tmp_path, host=host, idle_power_w=4.0), "energy_j_per_output_token") is None
-
-
 def test_small_joules_and_costs_keep_their_digits(tmp_path):
-    host = [replace(s, package_energy_j=0.108 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    host = of_host(lambda k: 0.108 * k)
     run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
     html = energy.section(run).body.text
     assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
