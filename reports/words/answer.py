@@ -58,8 +58,7 @@ def answers_of(run: Run) -> tuple[Said, ...]:
 def _said(run: Run, made: Decision) -> Said:
     where = _where(run, made)
     if made.best:
-        say = {"same": _same, "open": _open}.get(made.kind, _named)
-        return say(run, made, made.best, where)
+        return {"same": _same, "open": _open}.get(made.kind, _named)(run, made, made.best, where)
     return {"values": _values, "only": _only}.get(made.kind, _none)(run, made, where)
 
 
@@ -84,8 +83,8 @@ def basis(run: Run) -> str:
     made, best = tested[0]
     level = _sure(best) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
     left = f"; {plural(made.disturbed, 'disturbed repeat')} left out" if made.disturbed else ""
-    repeats = plural(made.repeats, "repeat")
-    return f"A winner beats each other one in its own paired t test over {repeats} ({level}){left}."
+    test = f"its own paired t test over {plural(made.repeats, 'repeat')} ({level}){left}"
+    return f"A winner beats each other one in {test}."
 
 
 def _where(run: Run, made: Decision) -> str:
@@ -133,8 +132,8 @@ def _price(run: Run, made: Decision, best: Best) -> str:
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
         said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
-    groups = {group.deployment: group for group in made.groups}
-    used = [aggregate(run, groups[label], "cores_used").mean for label in (best.leader, best.next)]
+    groups = [g for label in (best.leader, best.next) for g in made.groups if g.deployment == label]
+    used = [aggregate(run, group, "cores_used").mean for group in groups]
     if used[0] and used[1] and not 1 / OTHER_CORES <= used[0] / used[1] <= OTHER_CORES:
         said += f", on {used[0]:.1f} cores against {used[1]:.1f}"
     return said
@@ -222,7 +221,6 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     if made.capacities:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
-    listed = [_with_span(run, group, name) for name in dict.fromkeys((made.metric, "ttft_s.p50"))]
     is_kept = row is not None and row.labels("kept") == [group.deployment]
     is_one_of_several = len(made.case.groups) > 1
     does = {
@@ -232,8 +230,9 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         (True, True): "The only one known to keep the SLO",
     }[is_one_of_several, is_kept]
     lead = f"Serve {group.deployment}" if is_one_of_several and is_kept else group.deployment
-    values = ", ".join(filter(None, listed)) or "no value"
-    return Said(lead, f"{does} {where}: {values}.{_left_out(made)}")
+    names = dict.fromkeys((made.metric, "ttft_s.p50"))
+    values = ", ".join(text for name in names if (text := _with_span(run, group, name)))
+    return Said(lead, f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
 
 
 def _with_span(run: Run, group: Group, name: str) -> str:
