@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
-from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts
 from reports.verdicts.standings import Row, picks_of, slo_rows
 from reports.words.answer import answers_of
@@ -139,21 +137,6 @@ def test_the_loads_of_a_question_are_a_family(tmp_path: Path) -> None:
     assert [row.labels("unclear") for row in both] == [["vllm awq", "tgi fp16"]] * 2
 
 
-def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
-    made = throughput.section(clear)
-    assert made is not None
-    text = " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
-
-    assert re.search(r"tgi fp16 does not p95 TTFT 50\.0 % \[", text)
-
-
-def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: Path) -> None:
-    near = Does((131, 137, 130))
-    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
-    pick = picked(run, "fastest")
-    assert (pick["deployment"], pick["ties"], pick["is_proven"]) == ("vllm awq", "sglang awq", False)
-
-
 def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(4, replace(FAST, counts=(133,)))})
     [chart] = by_load_charts(run, "goodput_per_s")
@@ -161,7 +144,7 @@ def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> No
     assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 
 
-def test_an_unclear_deployment_is_no_pick(tmp_path: Path) -> None:
+def test_who_breaks_the_slo_or_is_unclear_is_no_pick(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
     assert only(run).labels("unclear") == ["sglang awq"]
     assert list(picks_of(run)) == []
@@ -170,47 +153,38 @@ def test_an_unclear_deployment_is_no_pick(tmp_path: Path) -> None:
     )
 
 
-def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
-    run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
-    assert list(picks_of(run)) == []
-    assert "No deployment is known to keep the SLO" in answer(run)
+def on(*devices: int) -> dict[str, Any]:
+    return {"memory_kind": "device", "devices": devices}
 
 
-def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
-    run = run_of(tmp_path, {"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))})
-    pick = picked(run, "fastest")
-    assert pick["why"] == "a verdict needs 3 starts of each deployment or more, here 2"
-    assert not pick["is_proven"]
+STAND_IN = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
+TOO_FEW = "a verdict needs 3 starts of each deployment or more, here 2"
+NEAR = Does((131, 137, 130))
 
 
-def test_stand_in_kernels_are_never_the_best(tmp_path: Path) -> None:
-    changes = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
-    run = run_of(tmp_path, {"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, start_changes=changes)
-    pick = picked(run, "fastest")
-    assert pick["deployment"] == "vllm awq"
-
-
-def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> None:
-    devices = {label: {"memory_kind": "device", "devices": (0,)} for label in ("vllm awq", "vllm fp16")}
-    run = run_of(
-        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
-    )
-    pick = picked(run, "cheapest")
-    assert (pick["deployment"], pick["is_proven"]) == ("vllm awq", True)
-
-
-def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
-    devices = {
-        "vllm awq": {"memory_kind": "device", "devices": (0, 1)},
-        "vllm fp16": {"memory_kind": "device", "devices": (0,)},
-    }
-    run = run_of(
-        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
-    )
-    pick = picked(run, "cheapest")
-    assert pick["deployment"] == "vllm fp16"  # three quarters of the speed for half of the price
-    assert pick["why"] is not None
-    assert not pick["is_proven"]
+@pytest.mark.parametrize(
+    ("does", "start_changes", "respect", "best", "ties", "why"),
+    [
+        ({"vllm awq": FAST, "sglang awq": NEAR, "vllm fp16": SLOW}, {},
+         "fastest", "vllm awq", "sglang awq", None),
+        ({"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))}, {},
+         "fastest", "vllm awq", None, TOO_FEW),
+        ({"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, STAND_IN,
+         "fastest", "vllm awq", None, None),
+        # On as many devices the cheapest is the fastest; on others it may be another, and is not decided.
+        ({"vllm awq": FAST, "vllm fp16": MIDDLE}, {"vllm awq": on(0), "vllm fp16": on(0)},
+         "cheapest", "vllm awq", None, None),
+        ({"vllm awq": FAST, "vllm fp16": MIDDLE}, {"vllm awq": on(0, 1), "vllm fp16": on(0)},
+         "cheapest", "vllm fp16", None,
+         "they use different numbers of devices, and a verdict is on their speed alone"),
+    ],
+)  # fmt: skip
+def test_a_pick_is_proven_better_than_every_other_or_says_why_not(
+    tmp_path: Path, does: Any, start_changes: Any, respect: str, best: str, ties: str | None, why: str | None
+) -> None:
+    pick = picked(run_of(tmp_path, does, start_changes=start_changes, price=Price(2.0, "USD")), respect)
+    assert (pick["deployment"], pick["ties"], pick["why"]) == (best, ties, why)
+    assert pick["is_proven"] is (ties is None and why is None)
 
 
 def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
