@@ -97,7 +97,7 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     if not any(cell.counts for cell in run.planned_cells):
         return ()
     made = [_decision(run, case) for case in told_first(run)]
-    level = _holm([each.best.p for each in made if each.best], level_of_look(_looks_before(run)))
+    level = _holm([each.best.p for each in made if each.best], _alpha(run))
     return tuple(_told(run, each, level) for each in made)
 
 
@@ -114,9 +114,9 @@ def _planned_repeats(run: Run) -> int:
     return len({cell.planned.repeat for cell in run.planned_cells})
 
 
-def _looks_before(run: Run) -> int:
-    """How often this run was looked at with fewer repeats than it has now."""
-    return sum(looked < _planned_repeats(run) for looked in run.record.looks)
+def _alpha(run: Run, later: int = 0) -> float:
+    """Return the level of this look at a run, by how often it was looked at with fewer repeats."""
+    return level_of_look(later + sum(looked < _planned_repeats(run) for looked in run.record.looks))
 
 
 def _decision(run: Run, case: LoadCase) -> Decision:
@@ -232,8 +232,7 @@ def _sign(metric: str) -> int:
 def _best(run: Run, values: pd.DataFrame, metric: str) -> Best:
     is_log = not metric_of(metric).is_additive and may_be_logged(values.to_numpy().ravel().tolist())
     paired = {str(label): values[label].tolist() for label in values}
-    alpha = level_of_look(_looks_before(run))
-    return best_of(paired, is_higher_better=_sign(metric) > 0, is_log=is_log, alpha=alpha)
+    return best_of(paired, is_higher_better=_sign(metric) > 0, is_log=is_log, alpha=_alpha(run))
 
 
 def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -> dict[str, str]:
@@ -244,7 +243,7 @@ def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -
         used = values[~values.index.isin(unfit)]
         if metric != primary and len(used.columns) == len(groups) and len(used) >= STARTS_NEEDED:
             found[metric] = _best(run, used, metric)
-    level = _holm([best.p for best in found.values()], level_of_look(_looks_before(run)))
+    level = _holm([best.p for best in found.values()], _alpha(run))
     return {metric: best.leader for metric, best in found.items() if best.p <= level}
 
 
@@ -268,7 +267,7 @@ def _told(run: Run, made: Decision, level: float) -> Decision:
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     if is_within and len(ratios) == len(best.over):
         return replace(made, kind="same")
-    if advised := repeats_to_tell(best, level_of_look(_looks_before(run) + 1)):
+    if advised := repeats_to_tell(best, _alpha(run, later=1)):
         # Repeats that do not count are there as well.
         advised += made.planned - made.repeats
     return replace(made, advised=advised)
