@@ -198,7 +198,7 @@ def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
         assert remedies[0] in text
     markdown = markdown_text(unseen)
     assert re.search(r"▲ \d \| ", markdown)
-    assert "\n- Requests failed (NEW). See Errors" in markdown
+    assert "\n- Requests failed (NEW). See Trust" in markdown
 
 
 # --- what is written -------------------------------------------------------------------------------
