@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.metrics import BY_NAME
 from reports.measures.over_starts import aggregate, shorter_half, unit_of
 from reports.measures.written import plural, shown, span_text, supported
 from reports.outputs import gfm
@@ -137,34 +136,28 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str
     elif rows:
         states = {each.label: _STATES[each.state] for row in rows for each in row.standings}
         columns["SLO"] = [states.get(group.deployment, gfm.NOTHING) for group in ordered]
+    leaders = dict(made.leaders) if made else {}
+    if made and made.kind in ("named", "slight"):
+        leaders[made.metric] = made.groups[0].deployment
     for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
-        is_known = name.partition(".")[0] in BY_NAME
-        if not is_known or all(aggregate(run, group, name).mean is None for group in groups):
+        if all(aggregate(run, group, name).mean is None for group in groups):
             continue
-        values = [_value(run, group, name, made) for group in ordered]
+        values = [_value(run, group, name, leaders.get(name)) for group in ordered]
         columns[gfm.plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
     return gfm.table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 
-def _value(run: Run, group: Group, name: str, made: Decision | None) -> str:
-    """Return the mean with its interval and marks; bold where it is decided that it is the best."""
+def _value(run: Run, group: Group, name: str, leader: str | None) -> str:
+    """Return the mean with its interval and marks; that of the decided leader is bold."""
     found = aggregate(run, group, name)
     if found.mean is None:
         pooled = found.pooled
         return f"{shown(name, pooled.value)} ({found.pooled_over})" if pooled else gfm.NOTHING
     main = gfm.plain(supported(name, found.mean, shorter_half(found)))
-    if made and group.deployment == _leader(made, name):
-        main = f"**{main}**"
-    return " ".join(filter(None, (main, span_text(name, found), mark_text(marks_of(run, group, name)))))
-
-
-def _leader(made: Decision, name: str) -> str | None:
-    """Return the decided leader of a metric."""
-    if name == made.metric and made.kind in ("named", "slight"):
-        return made.groups[0].deployment
-    return made.leaders.get(name)
+    strong = f"**{main}**" if group.deployment == leader else main
+    return " ".join(filter(None, (strong, span_text(name, found), mark_text(marks_of(run, group, name)))))
 
 
 def _ratio(made: Decision, group: Group) -> str:

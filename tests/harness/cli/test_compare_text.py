@@ -11,7 +11,6 @@ from make_run import deployment
 from make_sides import A, B, sides_run
 
 from harness.cli.compare_text import print_comparison
-from harness.cli.terminal import complaints, out
 from harness.contracts import CompareTerms, Price
 from harness.store import store
 from reports import compare_runs, to_builtins
@@ -45,14 +44,15 @@ def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
     assert "\nvllm fp16 against llama_cpp fp16, chat_multi_turn, 1 user, 3 starts each:\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
+    assert "Ratios are B over A; verdicts on B, 95 %, one comparison; same: within 5 %" in " ".join(
+        said.split()
+    )
 
 
 def test_a_ratio_stands_with_its_interval_and_its_verdict(one_run: Path) -> None:
     [line] = [
         line for line in compared(one_run, f"r:{A}", f"r:{B}", 160).splitlines() if "ttft_s.p50" in line
     ]
-    assert line.split("  ")[-3:] != []
-    assert "100.99" not in line
     assert "2.00x [2.00, 2.00]" in line
     assert line.rstrip().endswith("B slower")
 
@@ -63,11 +63,6 @@ def test_what_cannot_be_told_and_what_has_no_value_say_so(one_run: Path) -> None
     }
     assert lines["ttft_s.p50"].rstrip().endswith("cannot tell")
     assert "none: A: p99 needs n of " in lines["ttft_s.p99"]
-
-
-def test_the_rule_and_the_number_of_comparisons_are_said(one_run: Path) -> None:
-    said = " ".join(compared(one_run, f"r:{A}", f"r:{B}").split())
-    assert "Ratios are B over A; verdicts on B, 95 %, one comparison; same: within 5 %" in said
 
 
 def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
@@ -86,11 +81,6 @@ def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
     assert f"\n{label} against {A}, " in compared(tmp_path, f"r:{A}", f"r:{label}", 200)
 
 
-def test_a_side_is_printed_as_it_was_given() -> None:
-    for console in (out, complaints):
-        assert console.render_str("run:x:").plain == "run:x:"
-
-
 def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_path: Path) -> None:
     versions = {f"p{k}": "1.0" for k in range(9)} | {"vllm": "0.32.0"}
     two_runs(tmp_path, versions, (None, None))
@@ -100,11 +90,6 @@ def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_p
     assert "p2" not in said
     found = to_builtins(compare_runs(tmp_path / "a", tmp_path / "b"))["differences"]
     assert sum(each["what"].startswith("engine_packages.vllm.") for each in found) == 10
-
-
-def test_few_packages_are_rows_like_any_difference(tmp_path: Path) -> None:
-    two_runs(tmp_path, {"p0": "1.0"}, (None, None))
-    assert "\nengine_packages.vllm.p0 " in compared(tmp_path)
 
 
 EUR, USD = Price(2.0, "EUR"), Price(2.0, "USD")
