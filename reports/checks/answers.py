@@ -7,7 +7,7 @@ import numpy as np
 from harness.contracts import ServerTerm
 from reports.checks.finding import (
     BY_OBJECTIVES,
-    OF_REQUESTS,
+    OF_LENGTHS,
     TOKENS,
     Seen,
     cells_of,
@@ -81,7 +81,7 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
     "The prefix cache was not empty at first",
     "The first request of a cell found input that only others can have left, or may have: {}.",
     "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
-    OF_REQUESTS,
+    ("ttft_s", *OF_LENGTHS),
     marks=True,
 )
 @of_cells

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.contracts import timing
 from reports.checks.finding import (
     FROM_SENDING,
-    RATES,
+    OF_LENGTHS,
     SPEED,
     Seen,
     cell_name,
@@ -81,7 +81,7 @@ def requests_failed(run: Run) -> Iterator[Seen]:
     "Answers were cut short",
     "Ended before the length asked for, by a full context or of themselves: {}. Shorter answers look faster.",
     "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
-    ("e2e_s", "slo_share", *RATES),
+    OF_LENGTHS,
     marks=True,
 )
 def answers_cut(run: Run) -> Iterator[Seen]:

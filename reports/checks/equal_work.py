@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from reports.checks.finding import RATES, SPEED, Seen, cells_of, check, gathered
+from reports.checks.finding import OF_LENGTHS, SPEED, Seen, cells_of, check, gathered
 from reports.checks.ledger import Entry, ledger_of
 from reports.data.run import Run
 from reports.measures import equal_work
@@ -48,8 +48,7 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
     "Output lengths differ",
     "{}.",
     "Compare figures per token only: E2E and requests/s of answers of another length are left out.",
-    # Of shorter answers a greater part of the time is the reading of their prompts.
-    ("e2e_s", "slo_share", *RATES),
+    OF_LENGTHS,
     marks=True,
 )
 def output_lengths_differ(run: Run) -> Iterator[Seen]:

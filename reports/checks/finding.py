@@ -29,8 +29,8 @@ SPEED = (*LATENCIES, "slo_share", *RATES)
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 # What begins with a request's sending.
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
-# What depends on how long prompts take and answers are.
-OF_REQUESTS = ("ttft_s", "e2e_s", "slo_share", *RATES)
+# What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
+OF_LENGTHS = ("e2e_s", "slo_share", *RATES)
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 # A case in words, and the cells that it is about; one without cells marks nothing.
