@@ -12,8 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader
 
-from reports.measures.written import NOTHING
-
 # A longer table is folded where a line or a chart says what it comes to.
 OPEN_ROWS = 12
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
@@ -81,11 +79,6 @@ def _visible(value: Any) -> Any:
     if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
         return value
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
-
-
-def text(value: object) -> Html:
-    """Return any value as escaped text; `–` for None."""
-    return Html(NOTHING if value is None else escaped(str(value)))
 
 
 def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:

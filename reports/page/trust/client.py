@@ -100,14 +100,10 @@ def _columns(run: Run, nearest: Mapping[tuple[str, str, str], SelfTestStep]) -> 
         "load": lambda group: group.load,
         "nearest load tested": lambda group: names.get(group.key, NOTHING),
         "own TTFT error p50 / p99 ms": lambda group: errors.get(group.key, NOTHING),
-        **{title: partial(_mean, run, name) for title, name in _MEANS.items()},
+        **{title: partial(mean_cell, run, name=name) for title, name in _MEANS.items()},
         **{title: partial(_worst, show) for title, show in _WORST.items()},
         "re-sent / lost": partial(_resent_and_lost, run),
     }
-
-
-def _mean(run: Run, name: str, group: Group) -> Html:
-    return mean_cell(run, group, name)
 
 
 def _worst(show: Callable[[LoadSummary], float | None], group: Group) -> str:

@@ -13,7 +13,6 @@ from reports.checks.ledger import COMMON, MORE_SHARE, TOLD, ledger_of
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.data.starts import start_title
-from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.page.drawing.charts import Block, Part, Table
@@ -53,8 +52,6 @@ _RULES = (
     "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
     "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
     "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
-    "E2E and requests/s depend on how long answers are: they are not shown beside others whose answers to "
-    f"the same turns differ by more than {100 * LENGTHS_DIFFER:.0f} %.",
     "A percentile is shown from so many observations up that in 99 % of samples two lie beyond it: "
     + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
     + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
