@@ -151,7 +151,7 @@ def _gated(case: ComparedCase, asked: Question, limit: float) -> GatedCase:
     if high < limit or low > limit:
         return GatedCase(case, "pass" if high < limit else "fail")
     more = more_repeats(estimate, limit, verdict.confidence)
-    why = f"needs about {plural(more, 'more repeat')}" if more else _TOO_CLOSE
+    why = f"needs about {plural(more, 'more repeat')}, if the difference seen is true" if more else _TOO_CLOSE
     return GatedCase(case, "inconclusive", why, more)
 
 

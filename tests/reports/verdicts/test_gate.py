@@ -129,7 +129,9 @@ def test_a_ratio_on_the_limit_needs_more_than_a_hundred(tmp_path):
 def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
     gate = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5)))
     assert gate.cases[0].more_repeats in range(1, 20)
-    assert gate.summary.endswith(f"needs about {gate.cases[0].more_repeats} more repeats")
+    assert gate.summary.endswith(
+        f"needs about {gate.cases[0].more_repeats} more repeats, if the difference seen is true"
+    )
 
 
 OTHER_MACHINE = {"environment": {"machine": {"cpu_model": "Other"}}}
