@@ -69,12 +69,11 @@ async function picture(chart, { format, width, height, scale }) {
   const clean = drawn.replace(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "\ufffd");
   const nested = document.importNode(new DOMParser().parseFromString(clean, "image/svg+xml").documentElement, true);
   if (nested.nodeName !== "svg") throw new Error("its SVG is not well-formed");
-  nested.setAttribute("x", PAD);
-  nested.setAttribute("y", top);
 
   const svg = svgElement("svg", { width, height: whole, viewBox: `0 0 ${width} ${whole}`, role: "img", "font-family": family },
     svgElement("title", {}, chart.title), svgElement("desc", {}, chart.note),
-    svgElement("rect", { width: "100%", height: "100%", fill: style.getPropertyValue("--card").trim() }), nested);
+    svgElement("rect", { width: "100%", height: "100%", fill: style.getPropertyValue("--card").trim() }),
+    svgElement("g", { transform: `translate(${PAD} ${top})` }, nested));
   for (const [blocks, from] of [[above, PAD], [below, top + plot + 8]]) {
     let y = from;
     for (const { lines, size, weight, fill } of blocks) {
@@ -86,15 +85,11 @@ async function picture(chart, { format, width, height, scale }) {
     }
   }
   const text = new XMLSerializer().serializeToString(svg);
-  return format === "svg" ? text : painted(text, width * scale, whole * scale);
-}
-
-async function painted(svg, width, height) {
-  const image = new Image();
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
+  if (format === "svg") return text;
+  const image = made("img", { src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}` });
   await image.decode();
-  const canvas = made("canvas", { width, height });
-  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
+  const canvas = made("canvas", { width: width * scale, height: whole * scale });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   return canvas.toDataURL("image/png").split(",")[1];
 }
 
