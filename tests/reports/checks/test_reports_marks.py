@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import product
 
 import pytest
 from make_run import (
@@ -192,31 +191,3 @@ def test_a_mark_of_several_leads_to_all_and_one_of_none_is_nothing():
     assert 'href="#distrust"' in mark_html(two).text
     assert "First &lt;b&gt;; Second" in mark_html(two).text
     assert (mark_text(two), mark_text([]), mark_html([]).text) == ("▲ 2", "", "")
-
-
-def test_marks_are_those_that_looking_through_all_findings_gives(run, monkeypatch):
-    findings = [
-        Finding(f"c{k}", "", "", "", cells, metrics, marks)
-        for k, (cells, metrics, marks) in enumerate(
-            product([(0, 1), (2, 5, 7), (11,)], [(), ("ttft_s",)], [True, False])
-        )
-    ]
-    monkeypatch.setattr("reports.checks.examine.examine", lambda run: {f.check: f for f in findings})
-    asked = open_run(run.path)
-
-    def marking(cells, metric):
-        return [
-            each
-            for each in findings
-            if each.marks and cells & set(each.cells) and (not each.metrics or metric in each.metrics)
-        ]
-
-    for group, metric in product(asked.groups, ("ttft_s", "e2e_s")):
-        cells = {cell.number for cell in group.counted}
-        assert list(marks_of(asked, group, f"{metric}.p95")) == marking(cells, metric)
-        assert list(marks_of_answer(asked, cells, [metric])) == marking(cells, metric)
-    a, b, *_ = asked.groups
-    both = {cell.number for group in (a, b) for cell in group.counted}
-    assert list(marks_between(asked, a, b, "e2e_s")) == marking(both, "e2e_s")
-    assert marks_of_answer(asked, set(), ["ttft_s"]) == ()
-    assert [each.marks for each in findings_of(asked)] == [True] * 6 + [False] * 6
