@@ -235,12 +235,6 @@ def alike(found: Sequence[Anatomy]) -> tuple[list[Anatomy], list[Anatomy]]:
     return [a for a in found if a.measured == kept], [a for a in found if a.measured != kept]
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of values that are all known; None otherwise."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
 def mean_part(found: Sequence[Anatomy], name: str) -> Part | None:
     """Return a part's means over starts, so that they still add up; None where no start has it. A start
     without it has none of it."""

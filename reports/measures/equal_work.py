@@ -24,11 +24,6 @@ TURNS_NEEDED = 5
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Return the mean; None of none."""
-    return sum(values) / len(values) if values else None
-
-
 def differ(values: Iterable[float | None]) -> bool:
     """Return whether the least and the greatest are further apart than LENGTHS_DIFFER."""
     known = [value for value in values if value is not None]

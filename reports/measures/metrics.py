@@ -306,14 +306,14 @@ def counted(n: int, requests: int | None = None) -> str:
     return f"{n:,}" if requests is None else f"{n:,} of {requests:,} request{'' if requests == 1 else 's'}"
 
 
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of values that are all known; None otherwise, and of none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
 def value_of_start(windows: Sequence[Value]) -> Value:
     """Return a start's value from its windows at one load: their mean, None where one has none."""
-    if len(windows) == 1:
-        return windows[0]
-    known = [each.value for each in windows if each.value is not None]
     requests = [each.requests for each in windows if each.requests is not None]
-    return Value(
-        sum(known) / len(known) if known and len(known) == len(windows) else None,
-        sum(each.n for each in windows),
-        sum(requests) if requests else None,
-    )
+    n = sum(each.n for each in windows)
+    return Value(mean([each.value for each in windows]), n, sum(requests) if requests else None)

@@ -6,8 +6,8 @@ from functools import partial
 from harness.contracts import ApiPrice
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.anatomy import mean
 from reports.measures.energy import Power, api_cost_per_million, devices_of, power_in, price_of
+from reports.measures.metrics import mean
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count

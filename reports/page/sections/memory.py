@@ -14,12 +14,12 @@ from reports.measures.anatomy import (
     alike,
     anatomies,
     expectations,
-    mean,
     mean_part,
     mean_total,
     shared_reasons,
 )
 from reports.measures.kv_need import KvNeed
+from reports.measures.metrics import mean
 from reports.measures.over_starts import aggregate
 from reports.measures.written import NOTHING, number, plural, several, span_text
 from reports.page.drawing.bars import Bar, Fill, bar_chart

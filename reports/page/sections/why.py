@@ -21,7 +21,8 @@ from reports.data.samples import (
     read_roof,
     total,
 )
-from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean, mean_size
+from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
+from reports.measures.metrics import mean
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number, several
