@@ -135,12 +135,12 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 
 # --- by turn of the conversation, from 0 -----------------------------------------------------------
 
-_MEDIANS = ("ttft_s", "tpot_s", "e2e_s")
+_MEDIANS = ("ttft_s", "tpot_s")
 
 
 def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
     """Return a value by its name by the turn, and the repeat of each of the group's starts that count: the
-    median of a latency (`ttft_s.p50` ...), the mean of `input_tokens`, or `cached_share`."""
+    median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`."""
     by_repeat = {
         cells[0].planned.repeat: [_by_turn(run, cell.number) for cell in cells]
         for cells in group.counted_by_start
@@ -170,11 +170,6 @@ def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
             "input_tokens": mean_value(given),
             "cached_share": share_of_tokens(cached, given),
         }
-    gaps = gap_counts_of(run, number)
-    for turn in np.flatnonzero(gaps.requests).tolist():
-        n, requests = int(gaps.by_turn[turn].sum()), int(gaps.requests[turn])
-        median = quantile(gaps.by_turn[turn], 0.5) if is_supported(50, n, requests) else None
-        found.setdefault(turn, {})["itl_s.p50"] = Value(median, n, requests)
     return found
 
 
