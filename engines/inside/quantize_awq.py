@@ -26,9 +26,10 @@ from transformers import AutoTokenizer  # noqa: E402
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm  # noqa: E402
 
 BLOCK_TOKENS = 512
-GROUP_SIZE = 128
+# The first that divides every row; kernels of all engines know the first two.
+GROUP_SIZES = (128, 64, 32)
 ROWS_AT_ONCE = 1024  # bounds the memory of the search for where to clip
-SETTINGS = {"zero_point": True, "q_group_size": GROUP_SIZE, "w_bit": 4, "version": "GEMM"}
+SETTINGS = {"zero_point": True, "w_bit": 4, "version": "GEMM"}
 
 
 class Gemma3AWQ(Gemma2AWQForCausalLM):
@@ -99,6 +100,18 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
     return [block for block in blocks if len(block) == BLOCK_TOKENS]
 
 
+def group_size(config: dict[str, Any]) -> int:
+    """Return how many weights of a row share a scale. Exit where no size divides all rows of this shape."""
+    heads, width = config["num_attention_heads"], config["hidden_size"]
+    rows = {width, config["intermediate_size"], heads * (config.get("head_dim") or width // heads)}
+    fitting = [size for size in GROUP_SIZES if all(row % size == 0 for row in rows)]
+    if not fitting:
+        sys.exit(
+            f"rows of {', '.join(map(str, sorted(rows)))} weights are no whole groups of {GROUP_SIZES[-1]}"
+        )
+    return fitting[0]
+
+
 def main() -> None:
     source, output, calibration, seed = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -107,7 +120,8 @@ def main() -> None:
     TRANSFORMERS_AUTO_MAPPING_DICT["gemma3_text"] = "AutoModelForCausalLM"
     # Its norms multiply by 1 + weight, as Gemma 2's do; isinstance takes a tuple as well.
     scale.Gemma2RMSNorm = (scale.Gemma2RMSNorm, Gemma3RMSNorm)
-    kind = json.loads((source / "config.json").read_text(encoding="utf-8")).get("model_type")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
     if kind not in AWQ_CAUSAL_LM_MODEL_MAP:
         sys.exit(f"autoawq cannot quantize the architecture {kind}")
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -115,7 +129,7 @@ def main() -> None:
     model = AutoAWQForCausalLM.from_pretrained(str(source), trust_remote_code=False, safetensors=True)
     model.quantize(
         tokenizer,
-        quant_config=SETTINGS,
+        quant_config={**SETTINGS, "q_group_size": group_size(config)},
         calib_data=blocks,
         max_calib_samples=len(blocks),
         max_calib_seq_len=BLOCK_TOKENS,

@@ -31,7 +31,7 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
         Quantization("fp16", 16.0, None, "16-bit floating point"),
         Quantization("bf16", 16.0, None, "16-bit floating point with the range of 32 bits"),
         Quantization("fp8", 8.0, "safetensors", "8-bit floating point (E4M3)"),
-        Quantization("awq", 4.156, "safetensors", "4-bit, scaled by the activations (groups of 128)"),
+        Quantization("awq", 4.156, "safetensors", "4-bit, scaled by the activations (groups of 128, or 64)"),
         Quantization(
             "gptq", 4.156, "safetensors", "4-bit, errors corrected column by column (groups of 128)"
         ),
