@@ -16,7 +16,7 @@ DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "engine": ("llama_cpp",),
     "quantization": ("fp16", "gguf-q8_0", "gguf-q4_0"),
     "scenario": ("chat_multi_turn",),
-    "load.concurrency": (1, 4),
+    "load.concurrency": (4,),
     "device": ("auto",),
     "repeats": (5,),
     "seed": (1,),

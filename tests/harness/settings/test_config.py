@@ -21,7 +21,7 @@ def test_defaults_are_the_main_job() -> None:
     made = settings()
     assert list(made.engines) == ["llama_cpp"]
     assert made.quantizations == ("fp16", "gguf-q8_0", "gguf-q4_0")
-    assert [load.concurrency for load in made.loads] == [1, 4]
+    assert [load.concurrency for load in made.loads] == [4]
     assert made.repeats == 5
     assert made.given == {}
 
