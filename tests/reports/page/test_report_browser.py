@@ -188,7 +188,8 @@ def test_names_of_start_up_do_not_touch_their_bars(browser, page):
 @on("path")
 def test_names_of_facts_are_not_cut_inside_a_word(browser, page):
     cut = """
-      const cells = [...document.querySelectorAll('.words tbody th')].filter((cell) => cell.firstChild instanceof Text);
+      const cells = [...document.querySelectorAll('.words tbody th')]
+        .filter((cell) => cell.firstChild instanceof Text);
       return cells.flatMap((cell) =>
         [...cell.firstChild.textContent.matchAll(/\\w+/g)].filter((word) => {
           const range = document.createRange();
