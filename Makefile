@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
@@ -14,15 +15,14 @@ BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --
 
 install: $(READY)
 
-# uv comes first, by its hash, and installs the rest; pip does where there is no uv for this platform.
 $(READY): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	awk '/^[^ ]/ {is_uv = /^uv==/} {print > ("$(VENV)/" (is_uv ? "uv" : "rest") ".lock")}' requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=uv --require-hashes -r $(VENV)/uv.lock \
-	  || echo "no uv for this platform: pip installs the rest"
-	$(BIN)/python -m harness.install.packages --quiet --no-deps --require-hashes -r $(VENV)/rest.lock
-	$(BIN)/python -m harness.install.packages --quiet --no-deps -e .
+	.ci/environment $(PYTHON) $(VENV) requirements.lock
 	touch $(READY)
+
+# What tests and checks need beside it. Its lock has the same versions of all that bench needs.
+$(TOOLS): $(READY) requirements-dev.lock
+	.ci/environment $(PYTHON) $(VENV) requirements-dev.lock
+	touch $(TOOLS)
 
 run: install
 	$(BIN)/bench run scenario=chat_multi_turn
@@ -34,21 +34,21 @@ served: install
 
 # With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: served
+test: served $(TOOLS)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # What takes minutes: the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs
 # Chromium with its driver), then, one by one, verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
 test-long: export PYTHONDONTWRITEBYTECODE :=
-test-long: served
+test-long: served $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$pages
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
-test-engines: install
+test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
 
 # SGLang on a CPU without its kernels: a fixture for tests, no part of `bench install`. DIR=... elsewhere.
@@ -64,11 +64,11 @@ images:
 
 # Containers for real: as root on Debian with docker.io docker-cli docker-buildx docker-compose debootstrap. It starts a
 # Docker daemon of its own, and makes a base image without a registry: about 10 minutes and 20 GB, compiling llama.cpp extra.
-test-docker: install
+test-docker: $(TOOLS)
 	$(BIN)/bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q4_k_m --quiet
 	$(BIN)/python -m pytest -m docker tests/harness/servers/test_container_live.py
 
-check: install
+check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -85,7 +85,7 @@ report-example:
 
 # docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
 REPORT ?= docs/examples/llama-cpp-quantizations.html
-gallery: install
+gallery: $(TOOLS)
 	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
 
 clean:

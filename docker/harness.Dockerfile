@@ -5,10 +5,10 @@
 ARG BASE=python:3.11-slim-trixie
 
 FROM ${BASE} AS build
-COPY docker/requirements.lock /opt/serving-bench/docker/
+COPY requirements.lock /opt/serving-bench/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /opt/serving-bench/docker/requirements.lock
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /opt/serving-bench/requirements.lock
 COPY . /opt/serving-bench
 # In place, so that docker/ and engines/ are found beside each other as in a checkout.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \

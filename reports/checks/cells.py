@@ -47,7 +47,7 @@ _ENOUGH = timing.needed(95)
 @check(
     "Cells are missing, invalid or suspect",
     "{}.",
-    "See Trust; bench run --resume measures what is missing. Invalid ones are left out, suspect ones count.",
+    "See Trust. Invalid ones are left out, suspect ones count. --resume measures what is missing at the end.",
     (),
     marks=True,
 )

@@ -11,8 +11,7 @@ says beyond that is reserved and not yet touched):
     program      what was there when the weights began to be read: the programs and libraries, or the
                  device's context (measured step). Where that stage was not seen: at weights loaded, less the
                  weights (reckoned). Where the stage was seen so late that some of the weights were there,
-                 what the parts below leave of the memory after the first answers, and at least that at
-                 process up (reckoned)
+                 what the parts below leave of the memory after the first answers (reckoned)
     weights      as the server says (said), else from weights begin to weights loaded (measured step), else
                  by the model's shape, else the size of their files, a checkpoint's tokenizer included
                  (reckoned)

@@ -66,8 +66,8 @@ def test_an_image_is_labelled_with_the_version_of_its_tag(path: Path) -> None:
     assert labels == [tag[1].partition(":")[2]]
 
 
-def test_the_harness_image_has_the_versions_that_the_project_is_tested_with() -> None:
-    tested, shipped = _pins(DOCKER.parent / "requirements.lock"), _pins(DOCKER / "requirements.lock")
+def test_the_environment_has_the_versions_that_the_project_is_tested_with() -> None:
+    tested, shipped = (_pins(DOCKER.parent / f"requirements{end}.lock") for end in ("-dev", ""))
     assert "locust" in shipped
     assert "mypy" not in shipped
     assert {name: pins for name, pins in shipped.items() if tested.get(name) != pins} == {}
