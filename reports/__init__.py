@@ -5,11 +5,10 @@ Reads results through harness.store only; starts no server and measures nothing.
 
 from reports.data.run import Run, open_run
 from reports.measures.metrics import METRICS
-from reports.outputs.columns import TABLES
-from reports.outputs.tables import tables_of
+from reports.outputs.tables import TABLES, tables_of
 from reports.page.compare_page import write_comparison
 from reports.page.document import write_report
-from reports.two_runs.compare import Comparison, compare_runs, to_builtins
+from reports.two_runs.compare import Comparison, compare_runs
 from reports.two_runs.gate import Gate, gate_runs, gate_to_builtins
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "gate_to_builtins",
     "open_run",
     "tables_of",
-    "to_builtins",
     "write_comparison",
     "write_report",
 ]

@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.cli.terminal import out, print_lines, print_rows
-from reports.checks.examine import SIGN
+from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
-from reports.measures.written import NOTHING
-from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text, with_marks
+from reports.two_runs.compare import Comparison, Row
 from reports.two_runs.differences import KINDS
 from reports.two_runs.gate import NAMES, Gate
-from reports.words.verdict_words import ratio_text
 
 _PACKAGES = "engine_packages."
 # More packages of one engine are counted.
@@ -21,34 +19,22 @@ def print_comparison(comparison: Comparison) -> None:
     """Print the differences, then each case: its verdicts, and its other values."""
     _print_differences(comparison, ("A", "B"))
     for case in comparison.cases:
-        _print_case(comparison, case)
+        notes = [f"no verdicts: {case.why_none}", *case.notes] if case.why_none else case.notes
+        print_lines([f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)], fold=True)
+        asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
+        told = [{"B / A": row.marked_ratio, "verdict": comparison.verdict_text(case, row)} for row in asked]
+        print_rows([{**_cells(row), **each} for row, each in zip(asked, told, strict=True)])
+        if others:
+            print_lines(["without verdicts:"], fold=True)
+            print_rows([{**_cells(row), "": mark_text(row.marks)} for row in others])
+        out.print()
     _print_doubts(comparison, "Not compared")
-    print_lines([comparison.how, verdict_line(comparison)], fold=True)
+    print_lines([comparison.how, comparison.rule], fold=True)
 
 
-def _print_case(comparison: Comparison, case: ComparedCase) -> None:
-    whys = {row.verdict.why for row in case.rows if row.verdict}
-    why = whys.pop() if len(whys) == 1 else None
-    notes = [f"no verdicts: {why}", *case.notes] if why else case.notes
-    print_lines([f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)], fold=True)
-    rows = [_cells(row, comparison.margin_share, has_why=not why) for row in case.rows]
-    print_rows([row for row in rows if "verdict" in row])
-    if others := [row for row in rows if "verdict" not in row]:
-        print_lines(["without verdicts:"], fold=True)
-        print_rows(others)
-    out.print()
-
-
-def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
-    sides = (row.a, row.b)
-    a, b = (with_marks(side.text(row.metric, has_why=not row.verdict), side.marks) for side in sides)
-    cells = {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
-    if row.verdict:
-        is_said = has_why or row.verdict.kind != "none"
-        said = verdict_text(row.metric, row.verdict, margin_share) if is_said else NOTHING
-        cells["B / A"] = ratio_text(row.metric, row.verdict) or NOTHING
-        cells["verdict"] = with_marks(said, row.marks)
-    return cells
+def _cells(row: Row) -> dict[str, str]:
+    a, b = row.values
+    return {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
 
 
 def print_gate(gate: Gate) -> None:
@@ -61,8 +47,7 @@ def print_gate(gate: Gate) -> None:
     print_rows([dict(zip(heads, row, strict=True)) for row in rows])
     out.print()
     for each in gate.cases:
-        # Where all are inconclusive for one reason, the last line says it.
-        why = [each.why] if each.why and each.why not in gate.summary else []
+        why = [each.why] if each.why else []
         print_lines((f"{each.case.name}: {line}" for line in (*why, *each.case.notes)), fold=True)
     _print_doubts(gate.compared, "Not gated")
     print_lines([gate.compared.how], fold=True)
@@ -95,5 +80,5 @@ def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
 def _print_doubts(comparison: Comparison, title: str) -> None:
     print_lines((f"{title}: {each.what}: {each.why}" for each in comparison.left_out), fold=True)
     if comparison.distrust:
-        print_lines([f"Reasons to distrust ({SIGN} 2 behind a number: two of them):"], fold=True)
+        print_lines([f"Reasons to distrust ({SIGN} 2 behind a ratio: two of them):"], fold=True)
         print_lines((f"  {each.text}" for each in comparison.distrust), fold=True)

@@ -1,5 +1,6 @@
 """Commands that read results: `report`, `compare`, `gate`, `view`. `reports` is slow to import."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,7 @@ def report(
         if asked != Asked():
             raise UserError("--charts lists the charts and goes with no other option")
         listed = charts_of(open_run(directory)).items()
-        lines = [f"{name:<28} {section}: {chart.title}" for name, (chart, section) in listed]
+        lines = [f"{name:<28} {chart.title}" for name, chart in listed]
         print_lines(lines or [NO_CHARTS])
     else:
         print_lines(map(str, write_output(directory, asked)))
@@ -92,7 +93,7 @@ def compare(
 ) -> None:
     """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
     from harness.cli.compare_text import print_comparison
-    from reports import compare_runs, to_builtins, write_comparison
+    from reports import compare_runs, write_comparison
     from reports.measures.metrics import check_metric_name
 
     given = overrides.parse(changes or [])
@@ -105,7 +106,7 @@ def compare(
     if html is not None:
         write_comparison(comparison, html)
     if as_json:
-        print_json(to_builtins(comparison))
+        print_json(asdict(comparison))
     else:
         print_comparison(comparison)
 

@@ -60,6 +60,14 @@ def span_text(name: str, found: Aggregate) -> str:
     return f"[{low}, {high}]" if has_interval(found) else f"({low}–{high})"
 
 
+def value_text(name: str, found: Aggregate) -> str:
+    """Return a value without its unit: `104.9 [98.1, 112.2]`, `104.9 (98.1–112.2)` of two starts, or `–`.
+    A percentile that not all starts have is `104.9 (pooled over 3 starts)`."""
+    if found.mean is None and found.pooled:
+        return f"{shown(name, found.pooled.value)} ({found.pooled_over})"
+    return f"{supported(name, found.mean, shorter_half(found))} {span_text(name, found)}".rstrip()
+
+
 def _like(main: str, name: str, value: float, half: float) -> str:
     """Return it as `supported` does, with as many decimals as `main`, unless nothing of it would be left."""
     own, places = supported(name, value, half), len(main.partition(".")[2])

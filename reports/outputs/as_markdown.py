@@ -1,12 +1,13 @@
 """A run as GitHub-flavoured Markdown, for a pull request: answer, table, reasons to distrust, command."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate, shorter_half, unit_of
-from reports.measures.written import plural, shown, span_text, supported
+from reports.measures.over_starts import aggregate, unit_of
+from reports.measures.written import plural, value_text
 from reports.outputs import gfm
 from reports.page.answer_table import COLUMNS
 from reports.verdicts.decisions import Decision, decisions_of
@@ -19,80 +20,66 @@ from reports.words.verdict_words import heading_of, ratio_words, slo_words, titl
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
-_SHORT = "Left out, as a comment has no room for it: all tables but the first, what reasons and skips say."
 _CUT = "The rest is left out: a comment has no room for it."
-# Of several scenarios and models.
-_ANSWERS_AT_MOST = 8
 # More reasons than these are folded.
 _REASONS_OPEN = 5
 _STATES = {"kept": "keeps it", "unclear": "not clear", "broken": "does not", "unknown": "not measured"}
 
 
 def markdown_text(run: Run) -> str:
-    """Return heading, answer, the table at the load that decides, and reasons to distrust; fold the rest.
+    """Return question, answer, the table at the load that decides, and reasons to distrust; fold the rest.
 
-    What a comment has no room for is left out, and the end says so.
+    A table or list that a comment has no room for is left out, and the end says so.
     """
-    for is_short in (False, True):
-        text = "\n".join(_lines(run, is_short=is_short)) + "\n"
-        if len(text) <= _LENGTH_AT_MOST:
-            return text
-    # A table, a list and a block of code have no blank line in them.
-    kept = text[:_LENGTH_AT_MOST].rpartition("\n\n")[0]
-    is_open = kept.count("<details>") - kept.count("</details>")
-    return "\n\n".join([kept, *["</details>"] * is_open, _CUT]) + "\n"
+    blocks, kept, room = list(_blocks(run)), [], _LENGTH_AT_MOST
+    for block in blocks:
+        if len(block) + 2 <= room:
+            kept.append(block)
+            room -= len(block) + 2
+    return "\n\n".join([*kept, *([_CUT] if len(kept) < len(blocks) else [])]) + "\n"
 
 
-def _lines(run: Run, *, is_short: bool) -> Iterator[str]:
-    yield from _top(run)
-    open_tables, folded = _tables(run)
-    for lines in open_tables[:1] if is_short else [*open_tables, *folded]:
-        yield from lines
-    yield from ("", gfm.plain(_legend(run)))
-    yield from _distrust(run, is_short=is_short)
-    run_id = f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
-    yield from ("", f"{gfm.plain(environment_words(run))}. {run_id}")
-    if skips := run.record.plan.skips:
-        title = f"{plural(len(skips), 'combination')} not run"
-        told = [f"- {gfm.code(skip.what)}: {gfm.plain(skip.reason)}" for skip in skips]
-        yield from ["", f"{title}."] if is_short else gfm.folded(title, told)
-    yield from gfm.folded("How it was made", gfm.fenced(command(run), "sh"))
-    if is_short:
-        yield from ("", _SHORT)
-
-
-def _top(run: Run) -> Iterator[str]:
+def _blocks(run: Run) -> Iterator[str]:
     yield f"### {gfm.plain(question(run))}"
-    answers = answers_of(run)
-    for said in answers[:_ANSWERS_AT_MOST]:
+    decisions = decisions_of(run)
+    for said, made in zip_longest(answers_of(run), decisions):
         rest = " ".join(filter(None, (said.text, said.unless, said.note)))
-        yield from ("", f"**{gfm.plain(said.lead)}.** {gfm.plain(rest)}")
-    if len(answers) > _ANSWERS_AT_MOST:
-        yield from ("", f"And {len(answers) - _ANSWERS_AT_MOST} more answers.")
-    yield from ("", gfm.plain(what_was_run(run)))
+        yield f"**{gfm.plain(said.lead)}.** {gfm.plain(rest)}"
+        if made:
+            yield f"#### {gfm.plain(title_of_case(run, made.case))}\n\n{_table(run, made.case.groups, made)}"
+    yield gfm.plain(what_was_run(run))
     if run.is_going_on:
-        yield from ("", "**This run is still running**; this is what there is so far.")
+        yield "**This run is still running**; this is what there is so far."
     elif run.record.status != "completed":
-        yield from ("", f"**This run was cut short** ({gfm.plain(run.record.status)}).")
+        yield f"**This run was cut short** ({gfm.plain(run.record.status)})."
+    yield gfm.plain(_legend(run))
+    yield from _distrust(run)
+    run_id = f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
+    yield f"{gfm.plain(environment_words(run))}. {run_id}"
+    yield gfm.folded("How it was made", gfm.fenced(command(run), "sh"))
+    for case in load_cases_of(run, at_least=1) if run.record.search is None else ():
+        if case not in [made.case for made in decisions]:
+            yield gfm.folded(gfm.plain(title_of_case(run, case)), _table(run, case.groups, None))
+    if skips := run.record.plan.skips:
+        told = (f"- {gfm.code(skip.what)}: {gfm.plain(skip.reason)}" for skip in skips)
+        yield gfm.folded(f"{plural(len(skips), 'combination')} not run", "\n".join(told))
 
 
-def _distrust(run: Run, *, is_short: bool) -> Iterator[str]:
-    """Yield each reason with what would help, or their titles alone; the first open, the rest folded."""
-    found = findings_of(run)
-    if not found:
-        yield from ("", "No check found a reason to distrust these numbers. That proves nothing yet.")
+def _distrust(run: Run) -> Iterator[str]:
+    items = [
+        f"- **{gfm.plain(each.title)}**: {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*"
+        for each in findings_of(run)
+    ]
+    if not items:
+        yield "No check found a reason to distrust these numbers. That proves nothing yet."
         return
-    titles = [f"- **{gfm.plain(each.title)}**" for each in found]
-    texts = [f": {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*" for each in found]
-    items = titles if is_short else [title + text for title, text in zip(titles, texts, strict=True)]
-    yield from ("", f"#### {plural(len(items), 'reason')} to distrust these numbers", "")
-    yield from items[:_REASONS_OPEN]
+    yield f"#### {plural(len(items), 'reason')} to distrust these numbers"
+    yield "\n".join(items[:_REASONS_OPEN])
     if more := items[_REASONS_OPEN:]:
-        yield from gfm.folded(f"{len(more)} more", more)
+        yield gfm.folded(f"{len(more)} more", "\n".join(more))
 
 
 def _legend(run: Run) -> str:
-    """Return how to read the tables, and by which rule a winner is named."""
     said = ["Means over starts [95 % interval] (of two starts their range). Bold: decided."]
     made = next((each for each in decisions_of(run) if each.best), None)
     if made is not None:
@@ -105,40 +92,18 @@ def _legend(run: Run) -> str:
     return " ".join(filter(None, said))
 
 
-# --- tables ----------------------------------------------------------------------------------------
-
-
-def _tables(run: Run) -> tuple[list[list[str]], list[list[str]]]:
-    """Return the table of each answer, and the folded ones of other loads; of a search none of these."""
-    made = {(each.case.scenario, each.case.model, each.case.load): each for each in decisions_of(run)}
-    decided = [
-        ["", f"#### {gfm.plain(title_of_case(run, each.case))}", "", *_table(run, each.case.groups, each)]
-        for each in made.values()
-    ]
-    others = [
-        gfm.folded(gfm.plain(title_of_case(run, case)), _table(run, case.groups, None))
-        for case in load_cases_of(run, at_least=1)
-        if run.record.search is None and (case.scenario, case.model, case.load) not in made
-    ]
-    return decided, others
-
-
-def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str]:
-    """Return a row per deployment, with a decision best first, beside its ratio to the leader."""
+def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
     best_first = list(made.groups) if made else []
     ordered = [*best_first, *(group for group in groups if group not in best_first)]
     columns = {"deployment": [gfm.code(group.deployment) for group in ordered]}
     where = groups[0].scenario, groups[0].load
     rows = [row for row in slo_rows(run) if (row.scenario, row.load) == where]
-    kept = {each.deployment: each.words for each in capacities_of(run) if each.scenario == where[0]}
-    if kept:
+    if kept := {each.deployment: each.words for each in capacities_of(run) if each.scenario == where[0]}:
         columns["keeps the SLO up to"] = [gfm.plain(kept[group.deployment]) for group in ordered]
     elif rows:
         states = {each.label: _STATES[each.state] for row in rows for each in row.standings}
         columns["SLO"] = [states.get(group.deployment, gfm.NOTHING) for group in ordered]
-    leaders = dict(made.leaders) if made else {}
-    if made and made.kind in ("named", "slight"):
-        leaders[made.metric] = made.groups[0].deployment
+    leaders = made.leaders if made else {}
     for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
         if all(aggregate(run, group, name).mean is None for group in groups):
             continue
@@ -150,14 +115,9 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str
 
 
 def _value(run: Run, group: Group, name: str, leader: str | None) -> str:
-    """Return the mean with its interval and marks; that of the decided leader is bold."""
-    found = aggregate(run, group, name)
-    if found.mean is None:
-        pooled = found.pooled
-        return f"{shown(name, pooled.value)} ({found.pooled_over})" if pooled else gfm.NOTHING
-    main = gfm.plain(supported(name, found.mean, shorter_half(found)))
-    strong = f"**{main}**" if group.deployment == leader else main
-    return " ".join(filter(None, (strong, span_text(name, found), mark_text(marks_of(run, group, name)))))
+    said = gfm.plain(value_text(name, aggregate(run, group, name)))
+    strong = f"**{said}**" if group.deployment == leader else said
+    return f"{strong} {mark_text(marks_of(run, group, name))}".rstrip()
 
 
 def _ratio(made: Decision, group: Group) -> str:

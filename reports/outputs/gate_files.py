@@ -19,74 +19,65 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclus
 
 def junit_text(gate: Gate) -> str:
     """Return a document with one suite and a test case for each case."""
-    named = {"name": f"bench gate {gate.terms.metric}", "package": "bench", "id": "0"}
-    # The schema has no place for an offset.
-    made = {"timestamp": gate.created_at[:19], "hostname": "localhost", "tests": str(len(gate.cases))}
-    failed, unsure = str(gate.count("fail")), str(gate.count("inconclusive"))
-    counts = {"failures": failed, "errors": "0", "skipped": unsure, "time": "0"}
+    about = {
+        "name": f"bench gate {gate.terms.metric}",
+        "package": "bench",
+        "id": "0",
+        # The schema has no place for an offset.
+        "timestamp": gate.created_at[:19],
+        "hostname": "localhost",
+        "tests": str(len(gate.cases)),
+        "failures": str(gate.count("fail")),
+        "errors": "0",
+        "skipped": str(gate.count("inconclusive")),
+        "time": "0",
+    }
     root = Element("testsuites")
-    suite = SubElement(root, "testsuite", {**named, **made, **counts})
+    suite = SubElement(root, "testsuite", about)
     SubElement(suite, "properties")
     for case in gate.cases:
-        _test_case(suite, gate, case)
-    SubElement(suite, "system-out").text = _xml_text("\n".join(_told(gate)))
+        name = " ".join(_xml_text(case.case.name).split())
+        named = {"name": name, "classname": f"bench.gate.{gate.terms.metric}", "time": "0"}
+        element, said = SubElement(suite, "testcase", named), _xml_text(_said(gate, case))
+        if case.outcome == "fail":
+            SubElement(element, "failure", {"type": "regression", "message": said}).text = said
+        elif case.outcome == "inconclusive":
+            SubElement(element, "skipped", {"message": said}).text = said
+    # What a case that passes has no place for.
+    told = [f"{case.case.name}: {_said(gate, case)}" for case in gate.cases]
+    whole = [f"BASE {gate.compared.a}, NEW {gate.compared.b}", *told, *_notes(gate), gate.summary]
+    SubElement(suite, "system-out").text = _xml_text("\n".join(whole))
     SubElement(suite, "system-err")
     indent(root)
     return tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _test_case(suite: Element, gate: Gate, case: GatedCase) -> None:
-    name = " ".join(_xml_text(case.case.name).split())
-    classname = f"bench.gate.{gate.terms.metric}"
-    element = SubElement(suite, "testcase", {"name": name, "classname": classname, "time": "0"})
-    said = _xml_text(_said(gate, case))
-    if case.outcome == "fail":
-        SubElement(element, "failure", {"type": "regression", "message": said}).text = said
-    elif case.outcome == "inconclusive":
-        SubElement(element, "skipped", {"message": said}).text = said
-
-
-def _told(gate: Gate) -> Iterator[str]:
-    """Yield what a case that passes has no place for, then what the marks stand for, and the verdict."""
-    yield f"BASE {gate.compared.a}, NEW {gate.compared.b}"
-    yield from (f"{case.case.name}: {_said(gate, case)}" for case in gate.cases)
-    yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
-    yield from (f"Reason to distrust: {each.text}" for each in gate.compared.distrust)
-    yield gate.summary
-
-
 def _said(gate: Gate, case: GatedCase) -> str:
-    """Return the values, regression and outcome of a case in one line."""
     base, new, worse = case.cells
     values = f"{gate.terms.metric} in {metric_of(gate.terms.metric).shown_unit}: BASE {base}, NEW {new}"
     why = [f"{case.outcome}: {case.why}"] if case.why else []
-    return "; ".join([values, f"NEW worse by {worse}, limit {gate.limit_text}", *why, *case.case.notes])
+    return "; ".join([values, f"NEW worse by {worse}, limit {gate.limit_text}", *why])
 
 
 def _xml_text(value: str) -> str:
-    """Return text without what XML cannot hold, escaped or not."""
     return re.sub(gfm.NOT_XML, "\ufffd", value)
 
 
 def markdown_text(gate: Gate) -> str:
-    """Return a heading, one table and what a reviewer has to know; names stand in code spans."""
+    """Return a heading, one table and what a reviewer has to know; names in the table are code spans."""
     unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
     heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW worse by", "")
-    lines = [
+    rows = [[each.kind, *map(gfm.code, each.cells())] for each in compared.differences]
+    differences = gfm.table(("", "what", "BASE", "NEW"), rows)
+    blocks = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
-        "",
         f"{gfm.plain(gate.summary)}. Limit: {gate.limit_text}.",
-        "",
-        *gfm.table(heads, map(_cells, gate.cases)),
-        "",
+        gfm.table(heads, map(_cells, gate.cases)),
         f"BASE {gfm.code(compared.a)}, NEW {gfm.code(compared.b)}. {gfm.plain(compared.how)}",
-        "",
-        *(f"- {note}" for note in _notes(gate)),
+        "\n".join(f"- {gfm.plain(note)}" for note in _notes(gate)),
+        gfm.folded(f"What differs ({len(rows)})", differences) if rows else "",
     ]
-    if compared.differences:
-        rows = [[each.kind, *map(gfm.code, each.cells())] for each in compared.differences]
-        lines += gfm.folded(f"What differs ({len(rows)})", gfm.table(("", "what", "BASE", "NEW"), rows))
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def _cells(case: GatedCase) -> list[str]:
@@ -96,10 +87,8 @@ def _cells(case: GatedCase) -> list[str]:
 
 
 def _notes(gate: Gate) -> Iterator[str]:
-    for each in gate.cases:
-        yield from (f"{gfm.code(each.case.name)}: {gfm.plain(note)}" for note in each.case.notes)
-    for out in gate.compared.left_out:
-        yield f"Not gated: {gfm.code(out.what)}: {gfm.plain(out.why)}"
+    yield from (f"{each.case.name}: {note}" for each in gate.cases for note in each.case.notes)
+    yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
     if gate.compared.distrust:
-        yield f"{SIGN} 2 behind a number: two reasons to distrust it, of these:"
-    yield from (gfm.plain(each.text) for each in gate.compared.distrust)
+        yield f"{SIGN} 2 behind a ratio: for two of these reasons it may not be compared:"
+    yield from (each.text for each in gate.compared.distrust)

@@ -30,22 +30,22 @@ def code(value: str) -> str:
     return f"`{inside or NOTHING}`"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> list[str]:
-    """Return the lines of a table of Markdown; columns from `right_from` on are set to the right."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> str:
+    """Return a table of cells in Markdown; columns from `right_from` on are set to the right."""
     right = len(heads) if right_from is None else right_from
     rule = ["---" if at < right else "---:" for at in range(len(heads))]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
-def folded(title: str, lines: Iterable[str]) -> list[str]:
-    """Return lines that stand behind a title, Markdown without markup, until they are asked for."""
-    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+def folded(title: str, content: str) -> str:
+    """Return Markdown that stands behind a title, Markdown without markup, until it is asked for."""
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
 
 
-def fenced(value: str, language: str = "") -> list[str]:
+def fenced(value: str, language: str = "") -> str:
     """Return text on one line as a block of code, whatever is in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", value)), default=0))
-    return [f"{fence}{language}", one_line(value), fence]
+    return f"{fence}{language}\n{one_line(value)}\n{fence}"
 
 
 def one_line(value: str) -> str:

@@ -5,7 +5,6 @@ a frame around them. No port is opened and no address asked for.
 """
 
 import base64
-import difflib
 import html
 import json
 import os
@@ -24,7 +23,7 @@ from reports.data.run import Run
 from reports.page.document import REPORT, document
 from reports.page.drawing.charts import Chart, figure
 from reports.page.markup import join, packed_json, tag
-from reports.page.sections import SECTIONS, sections_of
+from reports.page.sections import sections_of
 from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
@@ -50,37 +49,29 @@ SCALE = 2
 _BEGIN_S, _EACH_S = 120.0, 5.0
 
 
-# A chart, and the name of its section.
-Placed = tuple[Chart, str]
-
-
-def charts_of(run: Run) -> dict[str, Placed]:
-    """Return all charts of the page by their ids, in its order, each with the name of its section."""
+def charts_of(run: Run) -> dict[str, Chart]:
+    """Return all charts of the page by their ids, in its order."""
     return {
-        chart.id: (chart, SECTIONS[name][0])
-        for name, parts in sections_of(run).items()
+        chart.id: chart
+        for parts in sections_of(run).values()
         for made in parts.values()
         for chart in made.charts
     }
 
 
-def chosen(run: Run, name: str) -> list[Placed]:
+def chosen(run: Run, name: str) -> list[Chart]:
     """Return the chart of that id, or all of them. Raises UserError where there is none."""
     charts = charts_of(run)
     if not charts:
         raise UserError(f"--chart {name}: {NO_CHARTS}")
-    if name == ALL:
-        return list(charts.values())
-    if name in charts:
-        return [charts[name]]
-    near = difflib.get_close_matches(name, charts, n=5, cutoff=0.6)
-    said = f"nearest: {', '.join(near)} (all of them: --charts)" if near else "--charts lists the ids"
-    raise UserError(f"--chart {name}: no such chart; {said}")
+    if name != ALL and name not in charts:
+        raise UserError(f"--chart {name}: no such chart; --charts lists the ids")
+    return list(charts.values()) if name == ALL else [charts[name]]
 
 
 def pictures(
     run: Run,
-    charts: Sequence[Placed],
+    charts: Sequence[Chart],
     format_: str,
     theme: Theme = "light",
     width_px: int = 900,
@@ -90,31 +81,29 @@ def pictures(
 
     Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
     """
-    drawn = [chart for chart, _ in charts]
     size = {"format": format_, "width": width_px, "height": height_px or 0, "scale": SCALE}
-    wanted = packed_json("pictures", {**size, "charts": [_words(run, *each) for each in charts]})
+    wanted = packed_json("pictures", {**size, "charts": [_words(run, chart) for chart in charts]})
     # Each chart is as wide as its picture, without the frame's margins.
-    body = join([tag("div", *map(figure, drawn), style=f"width:{width_px - 32}px"), wanted])
+    body = join([tag("div", *map(figure, charts), style=f"width:{width_px - 32}px"), wanted])
     styles, scripts = REPORT
-    page = document(question(run), body, drawn, (styles, (*scripts, "picture.js")))
+    page = document(question(run), body, charts, (styles, (*scripts, "picture.js")))
     more = (f"--window-size={width_px},900", f"--blink-settings=preferredColorScheme={_SCHEMES[theme]}")
     found = _drawn(page, more, _BEGIN_S + _EACH_S * len(charts))
     if isinstance(found, str):
         raise BenchError(f"the chart could not be drawn: {found}")
     files = [base64.b64decode(each) if format_ == "png" else each.encode() for each in found]
-    return dict(zip((chart.id for chart in drawn), files, strict=True))
+    return dict(zip((chart.id for chart in charts), files, strict=True))
 
 
-def _words(run: Run, chart: Chart, section: str) -> dict[str, str]:
+def _words(run: Run, chart: Chart) -> dict[str, str]:
     """Return what stands around a chart, also where it is from, since a picture goes its own way."""
     about = [each for each in (chart.of.deployment, chart.of.load) if each and each not in chart.title]
-    made = f"run {run.record.run_id}, {run.record.created_at[:10]}"
     return {
         "id": chart.id,
         "title": chart.title,
         "quantity": chart.what if chart.finding else "",
         "note": chart.note,
-        "foot": " · ".join([section, *about, question(run), made]),
+        "foot": " · ".join([*about, question(run), f"run {run.record.run_id}, {run.record.created_at[:10]}"]),
     }
 
 

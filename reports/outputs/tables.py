@@ -1,6 +1,6 @@
-"""A run's numbers as tidy frames and as JSON: what the page shows, in stored units. Columns: columns.TABLES.
+"""A run's numbers as tidy frames and as JSON: what the page shows, in stored units.
 
-Computes no statistic of its own.
+Computes no statistic of its own. What the columns mean: docs/python.md.
 """
 
 import json
@@ -15,16 +15,52 @@ from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.values import values_of
-from reports.outputs.columns import framed
-from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.searches import Capacity, capacities_of, slo_metrics
-from reports.verdicts.standings import Row, Standing, picks_of, slo_rows
+from reports.verdicts.searches import capacities_of, slo_metrics
+from reports.verdicts.standings import picks_of, slo_rows
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
 
-_Rows = Iterator[dict[str, Any]]
+_Rows = Iterable[dict[str, Any]]
+_DTYPES = {"text": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
+# Each table's columns, each after what its values are; `cells` has a further one for each metric. The names
+# are an interface: scripts of others read them.
+_DECLARED = {
+    "values": "text: deployment engine model quantization scenario load family float: level text: metric "
+    "unit better float: value low high least most int: starts n requests text: why float: pooled text: marks",
+    "verdicts": "text: scenario load metric a b kind verdict bool: is_ratio float: ratio low high confidence "
+    "int: family blocks text: why marks",
+    "standings": "text: scenario load model deployment state why marks",
+    "objectives": "text: scenario load deployment objective float: limit_s asked share low high int: met n "
+    "text: state",
+    "picks": "text: scenario load model respect metric deployment float: value low high bool: is_proven "
+    "text: ties next why",
+    "capacities": "text: deployment scenario model unit float: value bool: is_least int: starts "
+    "text: why marks",
+    "brackets": "text: deployment scenario start float: kept broken proven_kept proven_broken bool: is_whole "
+    "int: trials",
+    "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
+    "int: concurrency float: rate_per_s text: status validity reason float: window_s",
+    "starts": "text: name int: index text: deployment int: repeat text: status error float: launch_s "
+    "text: memory_kind float: memory_peak_bytes baseline_bytes after_bytes",
+    "findings": "text: check title text remedy cells metrics bool: marks",
+    "skips": "text: what reason",
+}
+
+
+def _kinds(declared: str) -> dict[str, str]:
+    found, kind = dict[str, str](), ""
+    for word in declared.split():
+        if word.endswith(":"):
+            kind = word[:-1]
+        else:
+            found[word] = kind
+    return found
+
+
+# By table and column what its values are: text, float, int or bool.
+TABLES: Mapping[str, Mapping[str, str]] = {name: _kinds(each) for name, each in _DECLARED.items()}
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
@@ -33,14 +69,13 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
     Seconds, bytes, shares and tokens as stored; a missing number is NaN or <NA>, with `why` beside it.
     Requests are not among them: run.requests has a row for each.
     """
-    standings = [(row, each) for row in slo_rows(run) for each in row.standings]
-    rows: Mapping[str, Iterable[dict[str, Any]] | pd.DataFrame] = {
+    rows: Mapping[str, _Rows | pd.DataFrame] = {
         "values": _values(run),
         "verdicts": _verdicts(run),
-        "standings": _standings(run, standings),
-        "objectives": _objectives(standings),
+        "standings": _standings(run),
+        "objectives": _objectives(run),
         "picks": picks_of(run),
-        "capacities": (_capacity(run, each) for each in capacities_of(run)),
+        "capacities": _capacities(run),
         "brackets": _brackets(run),
         "cells": cells_frame(run),
         "starts": starts_frame(run),
@@ -50,8 +85,15 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
     return {name: framed(name, each) for name, each in rows.items()}
 
 
+def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
+    """Return rows as the table of that name, its columns first, in their order and types, also without
+    rows; further columns are metrics."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
+    return frame.reindex(columns=list(kinds)).astype({each: _DTYPES[kind] for each, kind in kinds.items()})
+
+
 def _of(thing: Any, names: str) -> dict[str, Any]:
-    """Return attributes under their own names."""
     return {name: getattr(thing, name) for name in names.split()}
 
 
@@ -65,7 +107,7 @@ def _ids(found: Iterable[Any]) -> str | None:
     return " ".join(dict.fromkeys(each.check for each in found)) or None
 
 
-def _values(run: Run) -> _Rows:
+def _values(run: Run) -> Iterator[dict[str, Any]]:
     have = {name for values in values_of(run).values() for name in values}
     price = run.record.price.currency if run.record.price else None
     for group in run.groups:
@@ -91,77 +133,69 @@ def _values(run: Run) -> _Rows:
             }
 
 
-# --- verdicts --------------------------------------------------------------------------------------
-
-
-def _verdicts(run: Run) -> _Rows:
-    groups = {group.key: group for group in run.groups}
-    for row in comparisons_of(run).rows:
+def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
+    groups, told = {group.key: group for group in run.groups}, comparisons_of(run)
+    for row in told.rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
-        marks = marks_between(run, a, b, row.metric) if row.verdict.kind != "none" else ()
+        verdict, is_told = row.verdict, row.verdict.kind != "none"
         yield {
             **_of(row, "scenario load metric a b"),
-            **_said(run, row.metric, row.verdict),
-            "family": comparisons_of(run).family,
-            "marks": _ids(marks),
+            **_of(verdict, "kind why"),
+            "verdict": word_of(row.metric, verdict, run.record.compare.margin_share),
+            "is_ratio": verdict.is_log,
+            "blocks": verdict.k,
+            # Where nothing is said there is no ratio either.
+            **(_of(verdict, "ratio low high confidence") if is_told else {}),
+            "family": told.family,
+            "marks": _ids(marks_between(run, a, b, row.metric)) if is_told else None,
         }
-
-
-def _said(run: Run, metric: str, verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict's columns; where nothing is said there is no ratio either."""
-    told = _of(verdict, "ratio low high confidence") if verdict.kind != "none" else {}
-    word = word_of(metric, verdict, run.record.compare.margin_share)
-    return {
-        **_of(verdict, "kind why"),
-        "verdict": word,
-        "is_ratio": verdict.is_log,
-        "blocks": verdict.k,
-        **told,
-    }
 
 
 # --- the SLO, and a search -------------------------------------------------------------------------
 
 
-def _standings(run: Run, standings: list[tuple[Row, Standing]]) -> _Rows:
-    for row, each in standings:
-        cells = {cell.number for cell in each.group.counted} if each.group else set()
-        yield {
-            **_of(row, "scenario load model"),
-            "deployment": each.label,
-            "state": each.state,
-            "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
-            "marks": _ids(marks_of_answer(run, cells, slo_metrics(run))),
-        }
-
-
-def _objectives(standings: list[tuple[Row, Standing]]) -> _Rows:
-    for row, each in standings:
-        for found in each.judged.attained if each.judged else ():
+def _standings(run: Run) -> Iterator[dict[str, Any]]:
+    for row in slo_rows(run):
+        for each in row.standings:
+            cells = {cell.number for cell in each.group.counted} if each.group else set()
             yield {
-                **_of(row, "scenario load"),
+                **_of(row, "scenario load model"),
                 "deployment": each.label,
-                "objective": found.objective.name,
-                "limit_s": found.objective.limit_s,
-                "asked": found.objective.share,
-                **_of(found, "share met n"),
-                **_ends(found.interval),
-                "state": found.verdict,
+                "state": each.state,
+                "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
+                "marks": _ids(marks_of_answer(run, cells, slo_metrics(run))),
             }
 
 
-def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
-    return {
-        **_of(each, "deployment scenario is_least why"),
-        "model": each.group.model,
-        "unit": "users" if each.group.family == "closed loop" else "conversations/s",
-        "value": each.level,
-        "starts": len(each.answers),
-        "marks": _ids(marks_of_capacity(run, each)),
-    }
+def _objectives(run: Run) -> Iterator[dict[str, Any]]:
+    for row in slo_rows(run):
+        for each in row.standings:
+            for found in each.judged.attained if each.judged else ():
+                yield {
+                    **_of(row, "scenario load"),
+                    "deployment": each.label,
+                    "objective": found.objective.name,
+                    "limit_s": found.objective.limit_s,
+                    "asked": found.objective.share,
+                    **_of(found, "share met n"),
+                    **_ends(found.interval),
+                    "state": found.verdict,
+                }
 
 
-def _brackets(run: Run) -> _Rows:
+def _capacities(run: Run) -> Iterator[dict[str, Any]]:
+    for each in capacities_of(run):
+        yield {
+            **_of(each, "deployment scenario is_least why"),
+            "model": each.group.model,
+            "unit": "users" if each.group.family == "closed loop" else "conversations/s",
+            "value": each.level,
+            "starts": len(each.answers),
+            "marks": _ids(marks_of_capacity(run, each)),
+        }
+
+
+def _brackets(run: Run) -> Iterator[dict[str, Any]]:
     for each in capacities_of(run):
         for answer in each.answers:
             yield {
@@ -171,7 +205,7 @@ def _brackets(run: Run) -> _Rows:
             }
 
 
-def _findings(run: Run) -> _Rows:
+def _findings(run: Run) -> Iterator[dict[str, Any]]:
     for each in findings_of(run):
         yield {
             **_of(each, "check title text remedy marks"),
@@ -216,11 +250,11 @@ def to_builtins(run: Run) -> dict[str, Any]:
         "basis": basis(run) or None,
         "marks": [each.check for each in findings_of(run) if each.marks],
     }
-    tables = {name: _rows(frame) for name, frame in tables_of(run).items()}
+    tables = {name: _listed(frame) for name, frame in tables_of(run).items()}
     return {"format": FORMAT, "run": about, "answer": answer, "tables": tables}
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
     found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
     rows = found.where(found.notna(), None).to_numpy().tolist()
     return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]

@@ -1,6 +1,5 @@
 """What `bench report` was asked to write, and where: its flags, checked together, then the files."""
 
-import difflib
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,16 +13,13 @@ from harness.errors import UserError
 from harness.store.named_files import check_named, write_named
 from reports.data.run import Run, open_run
 from reports.outputs.as_markdown import markdown_text
-from reports.outputs.columns import TABLES
 from reports.outputs.pictures import ALL, Theme, chosen, pictures
-from reports.outputs.tables import json_text, tables_of
+from reports.outputs.tables import TABLES, json_text, tables_of
 from reports.page.document import page, write_report
 
 _TEXTS = {"html": page, "markdown": markdown_text, "json": json_text}
 _OF_TABLES, _OF_CHARTS = ("csv", "parquet"), ("png", "svg")
-FORMATS = (*_TEXTS, *_OF_TABLES, *_OF_CHARTS)
-_ENDINGS = {name: f".{'md' if name == 'markdown' else name}" for name in FORMATS}
-_BY_ENDING = {ending: name for name, ending in _ENDINGS.items()} | {".htm": "html", ".markdown": "markdown"}
+_ENDINGS = {"html": ".html", "markdown": ".md", **{n: f".{n}" for n in ("json", *_OF_TABLES, *_OF_CHARTS)}}
 REQUESTS = "requests"
 _STDOUT = "-"
 # What a spreadsheet takes for the beginning of a formula.
@@ -75,79 +71,70 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
     for name, contents in _contents(run, asked, made):
         path = folder / f"{name}{_ENDINGS[made]}" if folder else output
         if path is None or str(path) == _STDOUT:
-            _print(contents, made)
+            sys.stdout.flush()
+            sys.stdout.buffer.write(contents)
+            sys.stdout.buffer.flush()
         else:
             yield _put(path, contents)
 
 
 def _format(asked: Asked) -> str:
-    """Return the format that the flags say, else what --table or --chart want."""
     suffix = Path(asked.output or "").suffix.lower() if not asked.is_folder else ""
-    said = {f"--format {asked.format}": asked.format, "--json": "json" if asked.as_json else None}
-    said[f"--output {asked.output}"] = _BY_ENDING.get(suffix)
+    said = {
+        f"--format {asked.format}": asked.format,
+        "--json": "json" if asked.as_json else None,
+        f"--output {asked.output}": next((n for n, ending in _ENDINGS.items() if ending == suffix), None),
+    }
     known = {flag: name for flag, name in said.items() if name is not None}
     if len(set(known.values())) > 1:
         raise UserError(f"{' and '.join(known)} are of different formats; give one of them")
-    if known:
-        return next(iter(known.values()))
-    if suffix:
+    if not known and suffix:
         endings = ", ".join(_ENDINGS.values())
         raise UserError(f"--output {asked.output}: end it in one of {endings}, or give --format")
-    if asked.chart is not None:
+    if not known and asked.chart is not None:
         raise UserError("--chart needs --format png or svg, or an --output that ends so")
-    return "html" if asked.table is None else "csv"
+    return next(iter(known.values()), "html" if asked.table is None else "csv")
 
 
 def _check(asked: Asked, made: str) -> None:
-    """Raise UserError where the flags do not go together, or name a table that does not exist."""
     output, tables = asked.output, (*TABLES, REQUESTS)
     of_tables, of_charts = made in _OF_TABLES, made in _OF_CHARTS
-    near = difflib.get_close_matches(asked.table or "", tables, n=3, cutoff=0.5) or tables
     look = any((asked.chart, asked.theme, asked.width_px, asked.height_px))
     is_file = output is not None and not asked.is_folder
-    wrong = (
-        (output == "", "--output: its name is empty; give a file, a directory, or -"),
-        (asked.table and not of_tables, f"--table goes with --format csv or parquet, not {made}"),
-        (
-            asked.table not in (None, *tables),
-            f"--table {asked.table}: no such table; choose from {', '.join(near)}",
+    wrong = {
+        "--output: its name is empty; give a file, a directory, or -": output == "",
+        f"--table goes with --format csv or parquet, not {made}": asked.table and not of_tables,
+        f"--table {asked.table}: no such table; choose from {', '.join(tables)}": (
+            asked.table not in (None, *tables)
         ),
-        (
-            look and not of_charts,
-            f"--chart, --theme, --width and --height go with --format png or svg, not {made}",
+        f"--chart, --theme, --width and --height go with --format png or svg, not {made}": (
+            look and not of_charts
         ),
-        (of_charts and not asked.chart, f"{made} needs --chart ID or --chart all; --charts lists the ids"),
-        (
-            asked.chart == ALL and is_file,
-            f"--chart all writes a file for each chart, and {output} is one; give a directory",
+        f"{made} needs --chart ID or --chart all; --charts lists the ids": of_charts and not asked.chart,
+        f"--chart all writes a file for each chart, and {output} is one; give a directory": (
+            asked.chart == ALL and is_file
         ),
-        (
-            made == "parquet" and output is None,
-            "--format parquet needs --output: a file, or a directory for all tables",
+        "--format parquet needs --output: a file, or a directory for all tables": (
+            made == "parquet" and output is None
         ),
-        (
-            made in _TEXTS and asked.is_folder,
-            f"--output {output}: {made} is one file; give its name, or -",
-        ),
-    )
-    for is_wrong, why in wrong:
-        if is_wrong:
-            raise UserError(why)
+        f"--output {output}: {made} is one file; give its name, or -": made in _TEXTS and asked.is_folder,
+    }
+    if why := next((why for why, is_wrong in wrong.items() if is_wrong), None):
+        raise UserError(why)
 
 
 def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, bytes]]:
-    """Yield each file's contents under its name, should it go into a directory."""
-    if asked.chart is not None:
+    if made in _TEXTS:
+        yield "report", _TEXTS[made](run).encode()
+    elif asked.chart is not None:
         look = asked.theme or "light", asked.width_px or 900, asked.height_px
         yield from pictures(run, chosen(run, asked.chart), made, *look).items()
-    elif made in _OF_TABLES:
+    else:
         names = list(TABLES) if asked.is_folder and asked.table is None else [asked.table or "values"]
         frames = {REQUESTS: _requests(run)} if names == [REQUESTS] else tables_of(run)
         for name in names:
             frame = frames[name]
             yield name, csv_text(frame).encode() if made == "csv" else frame.to_parquet(index=False)
-    else:
-        yield "report", _TEXTS[made](run).encode()
 
 
 def _put(path: Path, contents: bytes) -> Path:
@@ -159,19 +146,10 @@ def _put(path: Path, contents: bytes) -> Path:
     return path
 
 
-def _print(contents: bytes, made: str) -> None:
-    if sys.stdout.isatty() and made not in (*_TEXTS, "csv", "svg"):
-        raise UserError("--output -: a terminal cannot show this; give a file, or a pipe")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(contents)
-    sys.stdout.buffer.flush()
-
-
 # --- tables as files -------------------------------------------------------------------------------
 
 
 def _requests(run: Run) -> pd.DataFrame:
-    """Return a row per request, without the secrets that a server's texts may have."""
     errors = run.requests["error"]
     return run.requests.assign(error=errors.map({text: masked(text) for text in errors.dropna().unique()}))
 

@@ -56,8 +56,7 @@ def answer_table(run: Run, made: Decision) -> Html:
         names.remove(_PER_CORE)
     winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
     loads = _loads(run, made, lines)
-    decided = {**made.leaders, made.metric: winner if made.best else ""}
-    first, *rest = _columns(run, lines, names, decided, "there" if loads else f"at {made.case.load}")
+    first, *rest = _columns(run, lines, names, made.leaders, "there" if loads else f"at {made.case.load}")
     columns = [*loads, first, *_ratios(made, lines), *rest]
     rows = []
     for line, *cells in zip(lines, *(cells for _, cells in columns), strict=True):

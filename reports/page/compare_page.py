@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reports.checks.examine import LEGEND, mark_text
+from reports.checks.examine import LEGEND
 from reports.measures.written import NOTHING
 from reports.page.cells import mark_html
 from reports.page.document import document, write_page
@@ -11,11 +11,11 @@ from reports.page.drawing import forest
 from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
 from reports.page.listed import Columns, filled
 from reports.page.looks import Look
-from reports.page.markup import Html, join, macro, paragraph, tag
+from reports.page.markup import join, macro, paragraph, tag
 from reports.stats.family import Kind
-from reports.two_runs.compare import ComparedCase, Comparison, Row, SideValue, verdict_line, verdict_text
+from reports.two_runs.compare import ComparedCase, Comparison, Row
 from reports.two_runs.differences import KINDS
-from reports.words.verdict_words import margin_text, ratio_text, title_of
+from reports.words.verdict_words import margin_text, title_of
 
 # Colour and marker of a row by its verdict; the word itself is in its name.
 _LOOKS: Mapping[Kind, Look] = {
@@ -45,7 +45,7 @@ def comparison_page(comparison: Comparison) -> str:
     parts: list[Part] = [
         tag("h1", title),
         paragraph(f"A: {comparison.a} · B: {comparison.b} · ratios are B over A", "sub"),
-        paragraph(verdict_line(comparison), "answer"),
+        paragraph(comparison.rule, "answer"),
         paragraph(comparison.how, "sub"),
         *([doubts] if reasons else []),
         tag("h2", "What differs"),
@@ -73,7 +73,7 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
     """Yield a chart of the ratios at each scenario and load; differences have a table only."""
     by_load: dict[str, list[tuple[ComparedCase, Row]]] = {}
     for case in comparison.cases:
-        ratios = [row for row in case.rows if row.verdict and row.verdict.is_log and _ratio(row)]
+        ratios = [row for row in case.rows if row.verdict and row.verdict.is_log and row.ratio != NOTHING]
         if ratios:
             by_load.setdefault(f"{case.scenario}, {case.load}", []).extend((case, row) for row in ratios)
     for number, (where, found) in enumerate(by_load.items()):
@@ -85,11 +85,11 @@ def _chart(comparison: Comparison, name: str, where: str, found: Sequence[tuple[
     has_several = len({case.deployment for case, _ in found}) > 1
     for case, row in found:
         assert row.verdict is not None
-        said, word = _ratio(row), f"{_verdict(comparison, row)} {mark_text(row.marks)}".rstrip()
+        word = comparison.verdict_text(case, row)
         whose = f" · {case.deployment}" if has_several else ""
-        words = f"{title_of(row.metric)}: {said}, {word}{whose}"
-        rows.append(forest.Row(_LOOKS[row.verdict.kind], words, row.verdict, said))
-        shown.append([case.deployment, row.metric, said, word])
+        words = f"{title_of(row.metric)}: {row.marked_ratio}, {word}{whose}"
+        rows.append(forest.Row(_LOOKS[row.verdict.kind], words, row.verdict, row.ratio))
+        shown.append([case.deployment, row.metric, row.ratio, word])
     return Chart(
         name,
         f"B over A at {where}, each with its interval",
@@ -103,13 +103,14 @@ def _chart(comparison: Comparison, name: str, where: str, found: Sequence[tuple[
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
+    reasons = {each.check: each for each in comparison.distrust}
     columns: Columns[Row] = {
         "metric": lambda row: row.metric,
         "unit": lambda row: row.shown_unit,
-        "A": lambda row: _value(row, row.a),
-        "B": lambda row: _value(row, row.b),
-        "B / A": lambda row: _ratio(row) or NOTHING,
-        "verdict": lambda row: join([_verdict(comparison, row), mark_html(row.marks)]) if row.verdict else "",
+        "A": lambda row: row.values[0],
+        "B": lambda row: row.values[1],
+        "B / A": lambda row: join([row.ratio, mark_html([reasons[check] for check in row.marks])]),
+        "verdict": lambda row: comparison.verdict_text(case, row),
     }
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
     said = [f"No verdicts: {case.why_none}."] if case.why_none else []
@@ -118,15 +119,3 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     parts.append(Table(case.name, *filled(columns, asked), "words"))
     more = Table(f"Other values, {case.name}", *filled(columns, others), "words")
     return [*parts, *([Block("Other values, without verdicts", [more], is_folded=True)] if others else [])]
-
-
-def _ratio(row: Row) -> str:
-    return ratio_text(row.metric, row.verdict) if row.verdict else ""
-
-
-def _verdict(comparison: Comparison, row: Row) -> str:
-    return verdict_text(row.metric, row.verdict, comparison.margin_share) if row.verdict else ""
-
-
-def _value(row: Row, side: SideValue) -> Html:
-    return join([side.text(row.metric, has_why=row.verdict is None), mark_html(side.marks)])

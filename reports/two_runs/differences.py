@@ -3,9 +3,9 @@
 Facts as they were recorded. What changes with every start (ports, directories, instants) is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,15 +17,12 @@ from reports.measures.written import NOTHING, flat, several
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
 # Of the machine; its other facts are of its software.
-_HARDWARE = (
-    "architecture", "cpu_model", "cores_physical", "cores_logical", "cores_usable", "memory_bytes",
-    "swap_bytes",
-)  # fmt: skip
+_HARDWARE = ("architecture", "cpu_model", "cores_physical", "cores_logical", "cores_usable", "memory_bytes")
 _SOFTWARE_OF_DEVICE = ("driver", "cuda")
 # Of the moment, and of no consequence by itself.
-_PASSING = ("clock", "selftest", "machine.load_1min", "machine.boot_id", "host")
+_PASSING = ("clock", "selftest", "machine.load_1min", "machine.boot_id", "machine.swap_bytes", "host")
 # Tells one device from another of the same kind.
-_SAME_KIND = ("swap_bytes", "uuid", "index", "notes")
+_SAME_KIND = ("uuid", "index", "notes")
 # The kernel reserves another part of the same memory after an update.
 _SAME_MEMORY = 0.02
 _ARGV = "argv "
@@ -56,22 +53,22 @@ class Difference:
 def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
     """Return what differs between two runs (which may be one) and between their compared deployments.
 
-    Sorted by kind. What was set and is said again by the server's flags stands once, as a setting.
+    Sorted by kind. What was set and is said again by a deployment's plan stands once, as a setting.
     """
+    whole = _unlike(_facts(a), _facts(b))
+    said = {each.cells() for each in whole}
     where: dict[Difference, list[str]] = {}
     for first, second in labels:
-        facts = [{**_facts(run), **_launch_facts(run, label)} for run, label in ((a, first), (b, second))]
         is_one_engine = a.deployments[first].engine == b.deployments[second].engine
-        for each in _unlike(*facts):
+        for each in _unlike(_launch_facts(a, first), _launch_facts(b, second)):
             # Of two engines all of the command line differs, and says nothing.
-            if is_one_engine or not each.what.startswith(_ARGV):
+            if each.cells() not in said and (is_one_engine or not each.what.startswith(_ARGV)):
                 where.setdefault(each, []).append(first)
-    once: dict[tuple[str, ...], Difference] = {}
-    for each in sorted(where, key=lambda each: KINDS.index(each.kind)):
-        of_some = several(where[each]) if len(where[each]) < len(labels) else ""
-        told = replace(each, where=of_some)
-        once.setdefault(told.cells(), told)
-    return tuple(once.values())
+    own = [
+        replace(each, where=several(found) if len(found) < len(labels) else "")
+        for each, found in where.items()
+    ]
+    return tuple(sorted([*whole, *own], key=lambda each: KINDS.index(each.kind)))
 
 
 def hardware_differs(a: Run, b: Run) -> str | None:
@@ -85,13 +82,11 @@ def hardware_differs(a: Run, b: Run) -> str | None:
 
 
 def _matters(difference: Difference) -> bool:
-    """Return False for another device of the same kind, a little more or less memory, and swap."""
-    if any(name in _SAME_KIND for name in difference.what.split(".")):
+    if not {*difference.what.split(".")}.isdisjoint(_SAME_KIND):
         return False
-    if not difference.what.endswith("memory_bytes") or difference.a is None or difference.b is None:
-        return True
-    least, most = sorted(float(each) if each.isdecimal() else 0.0 for each in (difference.a, difference.b))
-    return least < most * (1 - _SAME_MEMORY)
+    sizes = [float(each) for each in (difference.a, difference.b) if each and each.isdecimal()]
+    is_size = difference.what.endswith("memory_bytes") and len(sizes) == 2
+    return not is_size or min(sizes) < max(sizes) * (1 - _SAME_MEMORY)
 
 
 def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
@@ -99,7 +94,6 @@ def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
 
 
 def _facts(run: Run) -> _Facts:
-    """Return the facts of a run: its settings and its environment."""
     found: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
     for key, value in flat(run.record.environment):
         if not key.startswith(_PASSING):
@@ -115,8 +109,8 @@ def _kind(key: str) -> Kind:
 
 
 def _launch_facts(run: Run, label: str) -> _Facts:
-    """Return the facts of a deployment: as planned, then as its starts were made, each value once."""
-    deployment, records = run.deployments[label], run.starts_of(label)
+    """Return the facts of a deployment: as planned, then what was the same in all of its starts."""
+    deployment = run.deployments[label]
     planned = {
         "quantization": deployment.quantization,
         "engine": msgspec.to_builtins(deployment.terms),
@@ -124,34 +118,34 @@ def _launch_facts(run: Run, label: str) -> _Facts:
     }
     found: _Facts = {("flags", "engine"): deployment.engine}
     found |= {("flags", key): str(value) for key, value in flat(planned) if value is not None}
-    values: dict[tuple[Kind, str], list[str]] = {}
-    for record in records:
-        parts = {field: getattr(record, field) for field in ("resolved", "environment", "weights", "image")}
-        for field, facts in {**parts, "server": {"version": record.version or None}}.items():
-            kind: Kind = "versions" if field in ("image", "server") else "flags"
+    values: dict[tuple[Kind, str], set[str]] = {}
+    for record in run.starts_of(label):
+        for kind, topic, facts in _of_start(record):
             for key, value in facts.items():
                 if value is not None and not is_secret(key):
-                    values.setdefault((kind, f"{field} {key}"), []).append(str(value))
-    joined = {key: ", ".join(dict.fromkeys(each)) for key, each in values.items()}
-    return {**found, **_arguments(records), **joined}
+                    values.setdefault((kind, topic + key), set()).add(str(value))
+    return found | {key: min(each) for key, each in values.items() if len(each) == 1}
 
 
-def _arguments(records: Sequence[StartRecord]) -> _Facts:
-    """Return the server's flags with what follows each, but those that differ from start to start."""
-    values: dict[str, list[str]] = {}
-    started = [record for record in records if record.argv]
-    for record in started:
-        found, flag = {"program": ""}, "program"
-        for word in record.argv:
-            is_flag = word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()
-            name, _, value = word.partition("=")
-            flag = name if is_flag else flag
-            found[flag] = f"{found.get(flag, '')} {value if is_flag else word}".strip()
-        for flag, value in found.items():
-            if flag.strip("-") not in _OWN_OF_START and record.name not in value:
-                values.setdefault(flag, []).append(value)
+def _of_start(record: StartRecord) -> Iterator[tuple[Kind, str, Mapping[str, Any]]]:
+    yield "versions", "server ", {"version": record.version or None}
+    yield "versions", "image ", record.image
+    yield "flags", "resolved ", record.resolved
+    yield "flags", "environment ", record.environment
+    yield "flags", "weights ", record.weights
+    yield "flags", _ARGV, _arguments(record)
+
+
+def _arguments(record: StartRecord) -> dict[str, str]:
+    """Return the server's flags with what follows each, but for those that are this start's own."""
+    found, flag = dict[str, str](), "program"
+    for word in record.argv:
+        is_flag = word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()
+        name, _, value = word.partition("=")
+        flag = name if is_flag else flag
+        found[flag] = f"{found.get(flag, '')} {value if is_flag else word}".strip()
     return {
-        ("flags", f"{_ARGV}{flag}"): each[0] or "given"
-        for flag, each in values.items()
-        if len(each) == len(started) and len(set(each)) == 1
+        flag: value or "given"
+        for flag, value in found.items()
+        if flag.strip("-") not in _OWN_OF_START and record.name not in value
     }

@@ -18,10 +18,10 @@ from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.family import Question
 from reports.stats.intervals import Estimate
-from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs, with_marks
+from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
-from reports.verdicts.comparisons import Pair, estimate_of, why_not
-from reports.words.verdict_words import family_text, margin_text, ratio_text
+from reports.verdicts.comparisons import estimate_of, why_not
+from reports.words.verdict_words import family_text, margin_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 # The worst last.
@@ -52,16 +52,8 @@ class GatedCase:
 
     @property
     def cells(self) -> tuple[str, str, str]:
-        """Return BASE, NEW and how much NEW is worse, each with its marks.
-
-        For instance `101 [99, 104] ▲ 1`, `1.03x [1.01, 1.05]`, of a share `+0.50 [-0.10, +1.10] %`.
-        """
-        row = self.row
-        if row is None:
-            return NOTHING, NOTHING, NOTHING
-        base, new = (with_marks(side.text(row.metric), side.marks) for side in (row.a, row.b))
-        worse = ratio_text(row.metric, row.verdict) if row.verdict else ""
-        return base, new, with_marks(worse or NOTHING, row.marks)
+        """Return BASE, NEW and how much NEW is worse, for instance `1.03x [1.01, 1.05] ▲ 2`."""
+        return (*self.row.values, self.row.marked_ratio) if self.row else (NOTHING, NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)
@@ -83,12 +75,10 @@ class Gate:
         """The verdict in one line."""
         worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
         total, count = plural(len(self.cases), "case"), self.count(self.outcome)
-        whys = {each.why for each in self.cases if each.outcome == "inconclusive"}
-        why = whys.pop() if len(whys) == 1 else "each with its reason above"
         said = {
             "pass": f"is not {worse} in {total} ({family_text(self.compared.family)})",
             "fail": f"is {worse} in {count} of {total} ({family_text(self.compared.family)})",
-            "inconclusive": f"is not decided in {count} of {total}: {why}",
+            "inconclusive": f"is not decided in {count} of {total}",
         }
         return f"{self.outcome.upper()}: {self.terms.metric} {said[self.outcome]}"
 
@@ -98,8 +88,8 @@ class Gate:
         percent = margin_text(self.terms.max_regression_share)
         if metric_of(self.terms.metric).is_additive:
             return f"+{percent}"
-        less = f" ({percent} less)" if _is_of_less(self.terms.metric) else ""
-        return f"{limit_of(self.terms):.4g}x{less}"
+        limit = f"{limit_of(self.terms):.4g}x"
+        return f"{limit} ({percent} less)" if _is_of_less(self.terms.metric) else limit
 
     @property
     def exit_code(self) -> int:
@@ -120,11 +110,17 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     check_terms(terms)
     sides = open_sides(str(base), str(new))
     pairs, left_out = pairs_of(*sides, NAMES)
-    asked = [_question(pair, terms.metric) for pair in pairs]
+    # How much worse NEW is: NEW over BASE where less is better, else BASE over NEW.
+    is_inverse = metric_of(terms.metric).better == "higher"
+    estimates = [estimate_of(pair, terms.metric, is_inverse=is_inverse) for pair in pairs]
+    asked = [
+        [Question(estimate, "lower", 0.0, why_not(pair, terms.metric))]
+        for pair, estimate in zip(pairs, estimates, strict=True)
+    ]
     only_new = [each for each in left_out if each.side == NAMES[1]]
     compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked)
     limit = limit_of(terms)
-    cases = [_gated(case, each, limit) for case, each in zip(compared.cases, asked, strict=True)]
+    cases = [_gated(case, each, limit) for case, each in zip(compared.cases, estimates, strict=True)]
     cases += [_unseen(each) for each in left_out if each not in only_new]
     return Gate(
         compared,
@@ -135,18 +131,10 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     )
 
 
-def _question(pair: Pair, metric: str) -> Question:
-    """Ask how much worse NEW is: NEW over BASE where less is better, else BASE over NEW."""
-    estimate = estimate_of(pair, metric, is_inverse=metric_of(metric).better == "higher")
-    return Question(estimate, "lower", 0.0, why_not(pair, metric))
-
-
-def _gated(case: ComparedCase, asked: Question, limit: float) -> GatedCase:
-    """Decide a case by where its interval lies: all of it within the limit, all beyond, or on both sides."""
-    verdict, estimate = case.rows[0].verdict, asked.estimate
-    assert verdict is not None
-    if verdict.kind == "none" or estimate is None:
-        return GatedCase(case, "inconclusive", verdict.why)
+def _gated(case: ComparedCase, estimate: Estimate | None, limit: float) -> GatedCase:
+    verdict = case.rows[0].verdict
+    if verdict is None or verdict.kind == "none" or estimate is None:
+        return GatedCase(case, "inconclusive", verdict.why if verdict else None)
     low, high = estimate.interval(verdict.confidence)
     if high < limit or low > limit:
         return GatedCase(case, "pass" if high < limit else "fail")
@@ -156,11 +144,8 @@ def _gated(case: ComparedCase, asked: Question, limit: float) -> GatedCase:
 
 
 def _unseen(each: LeftOut) -> GatedCase:
-    """Return a case of BASE that has no partner."""
     why = f"NEW has no {each.what}" if each.side == NAMES[0] else each.why
-    label = each.deployment
-    case = ComparedCase(label, each.scenario, each.load, label, NOTHING, NOTHING, why, (), ())
-    return GatedCase(case, "inconclusive", why)
+    return GatedCase(ComparedCase(each.deployment, each.scenario, each.load), "inconclusive", why)
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
@@ -188,16 +173,16 @@ def gate_to_builtins(gate: Gate) -> dict[str, Any]:
 
 
 def check_terms(terms: GateTerms) -> None:
-    """Raise UserError for a metric of which nothing worse can be told by a share, and for a limit that lets
-    everything pass: nothing loses more than all it has."""
+    """Raise UserError for a metric that no share limits, and for a limit that lets everything pass: nothing
+    loses more than all it has."""
     name, share = terms.metric, terms.max_regression_share
     check_metric_name(name, "gate.metric")
     if not _is_gateable(name):
-        why = "more of it is neither better nor worse"
-        if metric_of(name).better != "-":
-            why = "is compared by its difference, which a share does not limit"
-        metrics = (f"{each.name}.p95" if each.is_distribution else each.name for each in METRICS)
-        raise UserError(f"gate.metric={name}: {why}; choose from {', '.join(filter(_is_gateable, metrics))}")
+        names = (f"{each.name}.p95" if each.is_distribution else each.name for each in METRICS)
+        raise UserError(
+            f"gate.metric={name}: it has no better and worse, or is compared by a difference, which no share "
+            f"limits; choose from {', '.join(filter(_is_gateable, names))}"
+        )
     if share >= 1 and _is_of_less(name):
         raise UserError(f"gate.max_regression={100 * share:g}%: {name} cannot fall by more than 100 %")
 

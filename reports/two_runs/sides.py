@@ -20,13 +20,8 @@ class Side:
     label: str | None = None
 
     @property
-    def labels(self) -> list[str]:
-        """The deployments that are meant, in the plan's order."""
-        return [self.label] if self.label is not None else list(self.run.deployments)
-
-    @property
     def groups(self) -> list[Group]:
-        return [group for group in self.run.groups if group.deployment in self.labels]
+        return [each for each in self.run.groups if self.label in (None, each.deployment)]
 
 
 @dataclass(frozen=True)
@@ -42,9 +37,6 @@ class LeftOut:
     @property
     def what(self) -> str:
         return ", ".join((self.deployment, self.scenario, self.load))
-
-
-# --- which runs ------------------------------------------------------------------------------------
 
 
 def open_sides(a: str, b: str) -> tuple[Side, Side]:
@@ -67,7 +59,7 @@ def _split(text: str) -> tuple[Path, str | None]:
     cuts = [n for n, character in enumerate(text) if character == ":" and n]
     for end in (len(text), *reversed(cuts)):
         if (Path(text[:end]) / "run.json").is_file():
-            return Path(text[:end]), text[end + 1 :] if end < len(text) else None
+            return Path(text[:end]), text[end + 1 :] or None
     return Path(text), None
 
 
@@ -88,29 +80,25 @@ def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     return Side(text, run, found[0])
 
 
-# --- what both have --------------------------------------------------------------------------------
-
-
 def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], list[LeftOut]]:
-    """Return what both sides have under the same load of a scenario, in a's order, and what is left out.
+    """Return what both sides have under a load of the same name, in a's order, and what is left out.
 
     Raises UserError where they have nothing in common, with the reasons.
     """
-    whole, rest = _why_none(a, b, names), b.groups
+    whole = _why_none(a, b, names)
+    # Two deployments that were named may have other labels.
+    first = 0 if a.label is None else 1
+    rest = {group.key[first:]: group for group in b.groups}
     pairs, left_out = [], []
     for group in a.groups:
-        fitting = [each for each in rest if _key(each, a) == _key(group, a)]
-        # The same load, else one that is called so and has other bounds.
-        other = min(fitting, key=lambda each: each.cells[0].load != group.cells[0].load, default=None)
+        other = rest.pop(group.key[first:], None)
         if other is None:
             left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
-            continue
-        rest.remove(other)
-        if why := _why_unlike(group, other):
+        elif why := _why_unlike(group, other):
             left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
-    left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest]
+    left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest.values()]
     if not pairs:
         whys = several([f"{each.what}: {each.why}" for each in left_out], "; ")
         raise UserError(
@@ -120,35 +108,18 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
     return pairs, left_out
 
 
-def _key(group: Group, side: Side) -> tuple[str | None, ...]:
-    """Return what two groups must share; their deployment too, unless one of each side was named."""
-    planned = group.cells[0].planned
-    label = group.deployment if side.label is None else None
-    return label, planned.scenario.name, group.scenario, group.cells[0].load.label
-
-
 def _why_unlike(a: Group, b: Group) -> str | None:
     if a.model != b.model:
         return f"other models: {a.model} and {b.model}"
-    first, second = (group.cells[0].planned.scenario.options for group in (a, b))
+    scenarios = (group.cells[0].planned.scenario for group in (a, b))
+    first, second = ({"scenario": each.name, **each.options} for each in scenarios)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     said = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
     return f"other scenario options: {said}" if said else None
 
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
-    """Return why nothing of the two sides gets a verdict."""
     for name, side in zip(names, (a, b), strict=True):
-        if not all(side.run.is_restarted(label) for label in side.labels):
+        if not all(side.run.is_restarted(group.deployment) for group in side.groups):
             return f"{name} was running already and was not restarted between repeats"
     return hardware_differs(a.run, b.run)
-
-
-def notes_of(pair: Pair) -> tuple[str, ...]:
-    """Return what a reader has to know of a pair that no check of either run can have found."""
-    first, second = (group.cells[0].load for group in pair.groups)
-    notes = {
-        "other seeds: not the same conversations on both sides": not pair.has_same_seeds,
-        "other bounds of the load; see what differs": first != second,
-    }
-    return tuple(note for note, is_so in notes.items() if is_so)

@@ -41,7 +41,7 @@ class Decision:
     `kind`: "named", a winner; "slight", a winner whose lead may lie within the margin; "same", all within the
     margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
-    deployment is none. `leaders`: the decided leader of each other metric, by its name. `repeats`: how many
+    deployment is none. `leaders`: the decided leader of each metric, by its name. `repeats`: how many
     repeats had a value of each contender, of `planned`; `disturbed` more are left out. `advised`: how many
     would tell; None if that is not known, or beyond what anyone would run. `capacities`: of a search, what
     each deployment whose loads may be compared keeps, the most first.
@@ -262,7 +262,8 @@ def _told(run: Run, made: Decision, level: float) -> Decision:
     made, margin = replace(made, best=best), run.record.compare.margin_share
     if best.is_named:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
-        return replace(made, kind="slight" if is_slight else "named")
+        leaders = {made.metric: best.leader, **made.leaders}
+        return replace(made, kind="slight" if is_slight else "named", leaders=leaders)
     ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     if is_within and len(ratios) == len(best.over):

@@ -9,7 +9,7 @@ from reports.measures.equal_work import stand_ins
 from reports.measures.metrics import metric_of
 from reports.stats.family import Kind
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import Decision, decisions_of
+from reports.verdicts.decisions import decisions_of
 from reports.verdicts.standings import Row, slo_rows
 from reports.words.verdict_words import capital, margin_text, objective_words, title_of
 
@@ -40,7 +40,7 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     cases = (made for made in decisions_of(run) if (made.case.scenario, made.case.model) == key)
     made = next((made for made in cases if made.case.load in loads), None)
     told = made.case.load if made else list(loads)[-1]
-    if made and (label := _decided(made, name)):
+    if made and (label := made.leaders.get(name)):
         if made.slo_row and made.left_out:
             return f"{label} {_superlative(name)} within the SLO at {told}"
         leaders[told] = label
@@ -59,12 +59,6 @@ def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str])
         verdicts = [told.of(scenario, load, name, label, other) for other in labels if other != label]
         found[label] = {verdict.kind if verdict else "none" for verdict in verdicts}
     return found
-
-
-def _decided(made: Decision, name: str) -> str | None:
-    """Return who is named for a metric."""
-    is_primary = made.metric == name and made.best is not None
-    return made.leader.deployment if is_primary and made.leader else made.leaders.get(name)
 
 
 def _superlative(name: str) -> str:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 from make_run import HOSTILE, deployment, empty_run, full_run
-from repeated_run import Made, repeated_run, three
+from repeated_run import LOADS, Made, repeated_run, three
 from test_searches import write_search
 
-from harness.contracts import Load, Objective, Skip
+from harness.contracts import Objective, Skip
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import examine
@@ -57,7 +57,9 @@ def test_the_deciding_load_is_open_and_the_others_are_folded(text):
 def test_a_row_has_the_value_and_its_ratio_to_the_leader_which_is_bold(text):
     table = tables_in(text)[0]
     assert table[0].startswith("| deployment | output tokens/s | against the leader | TTFT p50 ms |")
-    assert re.match(r"\| `llama_cpp gguf-q8_0` \| \*\*41\.5\*\* \[37\.\d, 45\.\d\]( ▲ \d)? \| – \|", table[2])
+    assert re.match(
+        r"\| `llama_cpp gguf-q8_0` \| \*\*41\.5 \\\[37\.\d, 45\.\d\\\]\*\*( ▲ \d)? \| – \|", table[2]
+    )
     row = next(line for line in table if line.startswith("| `llama_cpp fp16` |"))
     assert re.search(r"\| 0\.80x \\\[0\.\d\d, 0\.\d\d\\\] \|", row)
 
@@ -130,76 +132,43 @@ def test_hostile_text_leaves_tables_and_code_whole(hostile):
     assert len(fences) == 2
 
 
-def test_it_fits_into_a_comment_and_says_what_it_left_out(tmp_path):
-    loads = [Load(concurrency=n) for n in range(1, 21)]
-    made = [replace(each, deployment=replace(each.deployment, label="x" * 1000)) for each in three()[:1]]
-    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=12)))
-    assert "#### At 20 users" in text
-    assert "At 1 user<" in text
-    made = [replace(each, deployment=replace(each.deployment, label="x" * 4000)) for each in three()[:1]]
-    text = markdown_text(open_run(repeated_run(tmp_path / "long", made, loads=loads, repeats=1, requests=12)))
-    assert len(text) < 65_536
-    assert as_markdown._SHORT in text
-    assert "#### At 20 users" in text
-
-
-def doubtful(path, count: int, words: int):
-    """A run with so many reasons to distrust it, of so many words each."""
-    run = open_run(repeated_run(path, three()[:1], repeats=1, requests=12))
-    found = tuple(
-        Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
-    )
-    run.found_once[examine.__wrapped__,] = {each.check: each for each in found}
-    return run
-
-
-def test_long_reasons_are_told_by_their_titles_alone(tmp_path):
-    text = markdown_text(doubtful(tmp_path, 200, 60))
-    assert len(text) < 65_536
-    assert "#### 200 reasons to distrust these numbers" in text
-    assert "- **Reason 199**\n" in text
-    assert as_markdown._SHORT in text
-    assert text.count("<details>") == text.count("</details>")
-    assert "```sh" in text
-    record = store.read_run(tmp_path)
+def test_long_reasons_and_skips_leave_room_for_the_answer_its_table_and_the_command(tmp_path):
+    path = repeated_run(tmp_path, three()[:1], repeats=1, requests=12)
     skips = tuple(Skip(f"vllm awq {k}", "no such weights " * 20) for k in range(300))
-    store.write_record(tmp_path / "run.json", replace(record, plan=replace(record.plan, skips=skips)))
-    text = markdown_text(open_run(tmp_path))
-    assert "300 combinations not run.\n" in text
+    plan = replace(store.read_run(path).plan, skips=skips)
+    store.write_record(path / "run.json", replace(store.read_run(path), plan=plan))
+    run, words = open_run(path), "it is so " * 60
+    found = [Finding(f"check_{k}", f"Reason {k}", words, "measure again") for k in range(200)]
+    run.found_once[examine.__wrapped__,] = {each.check: each for each in found}
+    text = markdown_text(run)
+    assert "#### 200 reasons to distrust these numbers\n\n- **Reason 0**: it is so " in text
+    assert "#### At 4 users" in text
+    assert "```sh" in text
+    assert "At 1 user<" in text
     assert "such weights" not in text
+    assert text.endswith(f"\n\n{as_markdown._CUT}\n")
 
 
-def test_of_many_models_the_tables_that_have_no_room_are_left_out(tmp_path):
+@pytest.mark.parametrize(("models", "length"), [(60, 1_500), (1, 15_000)])
+def test_tables_that_have_no_room_are_left_out_whole(tmp_path, models, length):
     made = [
-        Made(replace(deployment("vllm", "fp16"), model=f"model {k}", label=f"vllm {k} {'x' * 1500}"))
-        for k in range(60)
+        Made(
+            replace(deployment("vllm", "fp16"), model=f"model {k % models}", label=f"vllm {k} {'x' * length}")
+        )
+        for k in range(max(models, 5))
     ]
-    loads = [Load(concurrency=1)]
-    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=4)))
+    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=LOADS[:1], repeats=1, requests=4)))
     assert len(text) < 65_536
-    assert len(tables_in(text)) == 1
-    assert as_markdown._SHORT in text
-
-
-def test_it_is_cut_where_nothing_else_makes_it_short(tmp_path):
-    label = f"vllm {'x' * 15_000}"
-    made = [Made(replace(deployment("vllm", "fp16"), label=f"{label} {k}")) for k in range(5)]
-    text = markdown_text(open_run(repeated_run(tmp_path, made, repeats=1, requests=4)))
-    assert len(text) < 65_536
-    assert text.endswith(f"{as_markdown._CUT}\n")
+    assert text.endswith(f"\n\n{as_markdown._CUT}\n")
     assert text.count("<details>") == text.count("</details>")
+    for table in tables_in(text):
+        assert len({cells(line) for line in table}) == 1
 
 
 @pytest.mark.parametrize(
     ("given", "plain"),
-    [
-        ("a_b c", "a_b c"),
-        ("_a_", r"\_a\_"),
-        ("5 % [1, 2]", r"5 % \[1, 2\]"),
-        ("a\nb\t c", "a b c"),
-        ("<b>&amp;", r"\<b\>\&amp;"),
-        ("x@y", "x@\u200by"),
-    ],
-)
+    [("a_b c", "a_b c"), ("_a_", r"\_a\_"), ("5 % [1, 2]", r"5 % \[1, 2\]"), ("a\nb\t c", "a b c"),
+     ("<b>&amp;", r"\<b\>\&amp;"), ("x@y", "x@\u200by")],
+)  # fmt: skip
 def test_plain_text(given, plain):
     assert gfm.plain(given) == plain

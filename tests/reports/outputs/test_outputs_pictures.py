@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 
 def drawn(run, *names: str, **look) -> list[bytes]:
-    charts = [placed for name in names for placed in chosen(run, name)]
+    charts = [chart for name in names for chart in chosen(run, name)]
     return list(pictures(run, charts, **look).values())
 
 
@@ -61,7 +61,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 @pytest.mark.long
 def test_an_svg_has_title_names_and_note_as_text_and_no_script(svgs, run):
     for svg, name in zip(svgs, (TTFT, RATIOS), strict=True):
-        root, chart = ElementTree.fromstring(svg), chosen(run, name)[0][0]
+        root, [chart] = ElementTree.fromstring(svg), chosen(run, name)
         said = " ".join(words_of(svg))
         assert chart.title in said
         assert "run r1, 2026-01-02" in said

@@ -20,7 +20,6 @@ from harness.errors import UserError
 from reports import gate_runs
 from reports.outputs.gate_files import junit_text, markdown_text
 from reports.stats.intervals import Estimate
-from reports.two_runs.compare import Mark
 from reports.two_runs.gate import check_terms, more_repeats
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
@@ -30,9 +29,9 @@ SLOWER = tuple(1.1 * value for value in STEADY)
 ON_THE_LIMIT = tuple(1.05 * value for value in (99.0, 100.5, 102.0))
 
 
-def gated(folder, base=STEADY, new=STEADY, terms=TTFT, base_has=None, new_has=None):
-    sides_run(folder / "base", {A: base}, **(base_has or {}))
-    sides_run(folder / "new", {A: new}, **(new_has or {}))
+def gated(folder, base=STEADY, new=STEADY, terms=TTFT, **new_has):
+    sides_run(folder / "base", {A: base})
+    sides_run(folder / "new", {A: new}, **new_has)
     return gate_runs(folder / "base", folder / "new", terms)
 
 
@@ -47,8 +46,8 @@ def test_the_whole_interval_decides(tmp_path, new, outcome, code):
 
 
 def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
-    [case] = gated(tmp_path, new=tuple(1.2 * value for value in (100 / 1.1, 100, 110)),
-                   base=(100 / 1.1, 100, 110)).cases  # fmt: skip
+    base = (100 / 1.1, 100, 110)
+    [case] = gated(tmp_path, base, [1.2 * value for value in base]).cases
     # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
     verdict = case.row.verdict
     assert verdict.ratio == pytest.approx(1.2, rel=1e-4)
@@ -56,18 +55,9 @@ def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
     assert case.cells[2] == "1.20x [0.97, 1.49]"
 
 
-def test_worse_is_above_one_whichever_way_the_metric_is_better(tmp_path):
-    """Half the requests with as many tokens each: half the tokens per second."""
-    halves = [rows_of(100, 16) for _ in range(3)]
-    wholes = [rows_of(100, 32) for _ in range(3)]
-    gate = gated(tmp_path, wholes, halves, GateTerms("output_tokens_per_s"))
-    assert gate.cases[0].row.verdict.ratio == pytest.approx(2.0, rel=1e-3)
-    assert gate.outcome == "fail"
-
-
-@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail")])
+@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail"), (0.5, "fail")])
 def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
-    """The same tokens in each start, so that the intervals are points: NEW has 95.1 % or 94.9 % of them."""
+    """The same tokens in each start, so that the intervals are points; worse is above one."""
     base, new = (
         [rows_of(100, 16, output_tokens=count) for _ in range(3)] for count in (1000, round(1000 * share))
     )
@@ -75,13 +65,6 @@ def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
     assert gate.cases[0].row.verdict.ratio == pytest.approx(1 / share, rel=1e-3)
     assert gate.outcome == outcome
     assert gate.limit_text == "1.053x (5 % less)"
-
-
-def test_a_limit_that_lets_everything_pass_is_refused(tmp_path):
-    with pytest.raises(
-        UserError, match=r"^gate.max_regression=100%: output_tokens_per_s cannot fall by more"
-    ):
-        gated(tmp_path, terms=GateTerms("output_tokens_per_s", 1.0))
 
 
 def with_failures(failed):
@@ -98,14 +81,15 @@ def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
-    [("send_lag_s.p50", "is compared by its difference"), ("energy_j_per_output_token", "by its difference"),
-     ("input_tokens", "neither better nor worse"), ("ttft_s", "ttft_s.p95"), ("nonesuch", "no such metric")],
+    ("terms", "why"),
+    [(GateTerms("send_lag_s.p50"), "gate.metric=send_lag_s.p50: it has no better and worse"),
+     (GateTerms("input_tokens"), "gate.metric=input_tokens: it has no better and worse"),
+     (GateTerms("ttft_s"), "ttft_s.p95"), (GateTerms("nonesuch"), "no such metric"),
+     (GateTerms("output_tokens_per_s", 1.0), "gate.max_regression=100%: output_tokens_per_s cannot fall by")],
 )  # fmt: skip
-def test_metrics_that_cannot_be_gated_are_refused(name, why):
-    with pytest.raises(UserError, match=re.escape(why)) as caught:
-        check_terms(GateTerms(name))
-    assert str(caught.value).startswith(f"gate.metric={name}: ")
+def test_what_cannot_be_gated_is_refused(terms, why):
+    with pytest.raises(UserError, match=re.escape(why)):
+        check_terms(terms)
 
 
 # --- inconclusive ----------------------------------------------------------------------------------
@@ -120,27 +104,17 @@ def test_needed_repeats_are_the_fewest_whose_expected_interval_separates():
     assert more_repeats(seen, math.exp(0.05), 0.99) > 5
 
 
-def test_a_ratio_on_the_limit_needs_more_than_a_hundred(tmp_path):
-    [case] = gated(tmp_path, new=ON_THE_LIMIT).cases
-    assert case.more_repeats is None
-    assert case.why == "needs more than 100 more repeats: what was seen is close to the limit"
-
-
 def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
-    gate = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5)))
-    assert gate.cases[0].more_repeats in range(1, 20)
-    assert gate.summary.endswith(
-        f"needs about {gate.cases[0].more_repeats} more repeats, if the difference seen is true"
-    )
-
-
-OTHER_MACHINE = {"environment": {"machine": {"cpu_model": "Other"}}}
+    [case] = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5))).cases
+    assert case.more_repeats in range(1, 20)
+    assert case.why == f"needs about {case.more_repeats} more repeats, if the difference seen is true"
 
 
 @pytest.mark.parametrize(
     ("sides", "given", "why"),
     [((STEADY[:2], SLOWER[:2]), {}, "a verdict needs 3 starts of each or more, here 2 and 2"),
-     ((STEADY, STEADY), {"new_has": OTHER_MACHINE}, "machine.cpu_model: Test CPU and Other"),
+     ((STEADY, STEADY), {"environment": {"machine": {"cpu_model": "Other"}}},
+      "machine.cpu_model: Test CPU and Other"),
      ((STEADY, STEADY), {"terms": GateTerms("ttft_s.p99")}, "BASE: p99 needs n of 662 or more, here n = 16")],
 )  # fmt: skip
 def test_what_gets_no_verdict_is_inconclusive(tmp_path, sides, given, why):
@@ -173,31 +147,22 @@ def unseen(tmp_path_factory):
 
 def test_what_new_does_not_have_is_inconclusive(unseen):
     seen, other = unseen.cases
-    assert (seen.outcome, other.outcome, other.why) == (
-        "pass", "inconclusive", "NEW has no vllm fp16, chat_multi_turn, 1 user",
-    )  # fmt: skip
-    assert (unseen.exit_code, unseen.compared.left_out) == (3, ())
-    assert other.cells == ("–", "–", "–")
-    assert unseen.summary == f"INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases: {other.why}"
+    assert (seen.outcome, other.outcome) == ("pass", "inconclusive")
+    assert other.why == "NEW has no vllm fp16, chat_multi_turn, 1 user"
+    assert (unseen.exit_code, unseen.compared.left_out, other.cells) == (3, (), ("–", "–", "–"))
+    assert unseen.summary == "INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases"
     [suite] = ElementTree.fromstring(junit_text(unseen))
     assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
     assert other.why in suite.findall("testcase")[1][0].get("message")
 
 
 def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
-    case = unseen.cases[0]
-    failed = Mark("requests_failed", "Requests failed")
-    assert failed not in case.row.a.marks
-    assert failed in case.row.b.marks
-    assert set(case.row.b.marks) <= set(case.row.marks)
-    said = printed(300, print_gate, unseen)
-    remedies = [reason.remedy for reason in unseen.compared.distrust if reason.check == failed.check]
-    assert remedies
-    told = " ".join(said.split())
+    assert "requests_failed" in unseen.cases[0].row.marks
+    [remedy] = [each.remedy for each in unseen.compared.distrust if each.check == "requests_failed"]
     [suite] = ElementTree.fromstring(junit_text(unseen))
-    for text in (told, suite.find("system-out").text):
+    for text in (" ".join(printed(300, print_gate, unseen).split()), suite.find("system-out").text):
         assert "▲" in text
-        assert remedies[0] in text
+        assert remedy in text
     markdown = markdown_text(unseen)
     assert re.search(r"▲ \d \| ", markdown)
     assert "\n- Requests failed (NEW). See Trust" in markdown
@@ -219,16 +184,17 @@ def hostile(tmp_path_factory):
 
 
 def test_junit_has_a_test_case_for_each_case(hostile):
-    root = ElementTree.fromstring(junit_text(hostile))
-    [suite] = root
+    [suite] = ElementTree.fromstring(junit_text(hostile))
     counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
     assert [child.tag for child in suite] == ["properties", *["testcase"] * 3, "system-out", "system-err"]
     passed, failed, unsure = suite.findall("testcase")
-    assert list(passed) == []
-    assert failed[0].tag == "failure"
+    assert [[child.tag for child in each] for each in (passed, failed, unsure)] == [
+        [],
+        ["failure"],
+        ["skipped"],
+    ]
     assert "NEW worse by 1.10x" in failed[0].get("message")
-    assert unsure[0].tag == "skipped"
     assert "needs more than 100 more repeats" in unsure[0].get("message")
     assert suite.find("system-out").text.splitlines()[-1] == hostile.summary
     # What the usual schema asks for; any name stands as it is but for what XML cannot hold.
@@ -247,14 +213,11 @@ def test_markdown_is_one_table_whatever_the_names(hostile):
     assert len(rows) == 3
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
     outside = re.sub(r"`[^`]*`", "", text)
-    assert "<script" not in outside
-    assert "<img" not in outside
-    assert "@team" not in outside
+    assert not [trap for trap in ("<script", "<img", "@team") if trap in outside]
 
 
 def test_the_terminal_ends_with_the_verdict_in_one_line(hostile):
-    said = printed(300, print_gate, hostile)
-    assert said.splitlines()[-1] == (
+    assert printed(300, print_gate, hostile).splitlines()[-1] == (
         "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases (95 %, corrected for 3 comparisons)"
     )
 
@@ -267,9 +230,6 @@ def test_more_cases_ask_more_of_each(hostile, tmp_path):
     assert among_three.low < alone.low < alone.high < among_three.high
 
 
-# --- the command -----------------------------------------------------------------------------------
-
-
 def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY, B: SLOWER})
     sides = [f"{tmp_path}/base:{name}" for name in (A, B)]
@@ -280,8 +240,3 @@ def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
     assert ElementTree.parse(tmp_path / "j.xml").getroot().tag == "testsuites"
     assert "❌ fail" in (tmp_path / "m.md").read_text(encoding="utf-8")
     assert CliRunner().invoke(app, ["gate", *reversed(sides), *keys]).exit_code == 0
-
-
-def test_help_has_an_example():
-    done = CliRunner().invoke(app, ["gate", "--help"])
-    assert "Example:  bench gate results/before results/after" in done.output
