@@ -28,7 +28,7 @@ from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.samples import growth, idle_cores, server_cores, usable_cores
 from reports.data.tables import floats
-from reports.measures.equal_work import too_few_at_once
+from reports.measures.equal_work import one_at_a_time
 from reports.measures.values import measured_of
 from reports.measures.written import number
 
@@ -167,10 +167,10 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
 
 def _slots(run: Run, label: str, record: StartRecord) -> float:
     """Return the requests that a server serves at once, by its own word, else as told; NaN if neither."""
-    said, known = record.resolved.get("concurrent_sequences"), too_few_at_once(run).get(label)
+    said = record.resolved.get("concurrent_sequences")
     if isinstance(said, int) and not isinstance(said, bool):
         return said
-    if known is not None and known.is_one:
+    if label in one_at_a_time(run):
         return 1
     is_told = "concurrent_sequences" not in record.unmatched and not record.attached
     return (record.deployment.terms.concurrent_sequences if is_told else None) or math.nan

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contracts import FOREIGN_SHARE, SelfTest, SelfTestStep
+from harness.contracts import FOREIGN_SHARE
 from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
@@ -18,7 +18,7 @@ from reports.checks.finding import (
 from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.data.samples import foreign_share
-from reports.measures import selftest
+from reports.measures.selftest import ms, tested
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
 
@@ -39,13 +39,11 @@ LATE_LOOP_S = 0.005
 @of_cells
 def error_not_small(run: Run, cell: Cell) -> str | None:
     """Look for a TTFT near bench's own error."""
-    ttft_s = values_of(run)[cell.number]["ttft_s.p50"].value
-    if ttft_s is None or not (tested := _tested(run, cell)):
+    ttft_s, found = values_of(run)[cell.number]["ttft_s.p50"].value, tested(run, cell)
+    if ttft_s is None or found is None or found.error_s[1] <= ERROR_SHARE * ttft_s:
         return None
-    step, error_s = tested[2], selftest.ttft_error_s(tested[2])[1]
-    at = f"{selftest.named(step)}, n = {step.requests:,} requests"
-    said = f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {selftest.ms(error_s)} ms ({at})"
-    return said if error_s > ERROR_SHARE * ttft_s else None
+    at = f"{found.at}, n = {found.step.requests:,} requests"
+    return f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(found.error_s[1])} ms ({at})"
 
 
 @check(
@@ -95,19 +93,13 @@ def conversations_never_began(run: Run, cell: Cell) -> str | None:
 @of_cells
 def beyond_selftest(run: Run, cell: Cell) -> str | None:
     """Look for loads beyond the self-test."""
-    tested = _tested(run, cell)
-    if not tested or not selftest.is_beyond(*tested[:2]):
+    found = tested(run, cell)
+    if found is None or not found.is_beyond:
         return None
-    _, load, step = tested
-    return f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s; {selftest.quoted(step)}"
-
-
-def _tested(run: Run, cell: Cell) -> tuple[SelfTest, selftest.Reached, SelfTestStep] | None:
-    """Return the self-test, what the cell played in its terms, and the nearest step of it."""
-    test, load = run.selftest, selftest.reached(run, cell)
-    if not test or not selftest.known_steps(test) or not load:
-        return None
-    return test, load, selftest.nearest_step(test, load)
+    median, p99 = map(ms, found.error_s)
+    error = f"bench's own TTFT error was p50 {median} ms, p99 {p99} ms"
+    played = f"{found.streams:,.0f} streams x {found.chunks_per_s:,.0f} chunks/s"
+    return f"{played}; at the nearest load tested ({found.at}) {error}"
 
 
 @check(

@@ -26,22 +26,15 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
 
 @check(
     "Prompts are not the same, and such pairs not comparable",
-    "{}. Only figures with equal letters compare.",
+    "{}.",
     "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
     (*SPEED, "input_tokens"),
     marks=True,
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
     """Look for unequal prompts."""
-    work = equal_work.work_of(run)
-    unlike = (
-        ((deployment.model, work.prompt_class(label)), label)
-        for label, deployment in run.deployments.items()
-        if label in work.unlike
-    )
-    for (_, letter), labels in sorted(gathered(unlike).items()):
-        why = "" if letter == "A" else f": {work.why_unlike(labels[0])}"
-        yield f"prompts {letter}, {', '.join(labels)}{why}", cells_of(run, labels)
+    for label, why in equal_work.work_of(run).odd.items():
+        yield f"{label}: {why}", cells_of(run, {label})
 
 
 @check(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart, timing
+from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
 from harness.store.store import CellRecord
 
 Item = TypeVar("Item")
@@ -34,11 +34,6 @@ class Cell:
     @property
     def load(self) -> Load:
         return self.planned.load
-
-    @property
-    def origin(self) -> timing.Origin:
-        """Return the column that its latencies count from."""
-        return timing.origin_of(self.load)
 
     @property
     def validity(self) -> str:
@@ -156,20 +151,10 @@ def arrival_cv(load: Load) -> float:
     return float(load.burstiness**-0.5) if load.arrival == "gamma" else 1.0
 
 
-def level_axis(family: str) -> str:
-    """Return the title of that axis."""
-    titles = {"closed loop": "users", "trace": "speed of the trace"}
-    return titles.get(family, "conversations begun per second")
-
-
-def level_text(family: str, level: float) -> str:
-    """Return a level as it stands on its axis."""
+def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
+    """Return the title of a family's axis, and levels as they stand on it."""
     if family == "closed loop":
-        return f"{level:,.0f}"
-    return f"x{level:g}" if family == "trace" else f"{level:g}"
-
-
-def short_load(load: Load) -> str:
-    """Return a load where there is little room: `4 u`, `2.5/s`, `x2`."""
-    text = level_text(load_family(load), load_level(load))
-    return {"closed": f"{text} u", "open": f"{text}/s"}.get(load.kind, text)
+        return "users", [f"{level:,.0f}" for level in levels]
+    if family == "trace":
+        return "speed of the trace", [f"x{level:g}" for level in levels]
+    return "conversations begun per second", [f"{level:g}" for level in levels]

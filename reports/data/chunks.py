@@ -1,12 +1,11 @@
 """What the content chunks of a cell come to, from one reading of their lists, a batch at a time. Pure.
 
-Gaps between chunks are counted in fixed bins, from which distributions and curves by turn are drawn; their
-percentiles are exact. In memory at once: one batch, 8 bytes per gap of the cell, and counts.
+Gaps between chunks are counted in fixed bins, from which distributions are drawn; their percentiles are
+exact. In memory at once: one batch, 8 bytes per gap of the cell, and counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -23,40 +22,28 @@ _edges_ns = (2.0**power * (1 + part / _PARTS) for power in range(_LEAST, _GREATE
 # Bin k is from EDGES_S[k] to EDGES_S[k + 1], in seconds. The first begins at 0, the last has what is longer.
 EDGES_S: np.ndarray = np.array([0.0, *_edges_ns, 2.0**_GREATEST]) / 1e9
 _BEFORE_FIRST = int(np.float64(2.0**_LEAST).view(np.int64) >> _SHIFT) - 1
-# Later turns are counted as the last.
-MOST_TURNS = 100
 
 
 @dataclass(frozen=True)
 class GapCounts:
-    """Gaps of ok requests that were sent in the window, of one cell or of several together: `by_turn`, turns
-    (from 0) x BINS, and `requests`, by turn how many requests have a gap."""
+    """Gaps of ok requests that were sent in the window, of one cell or of several together: how many are in
+    each bin, and of how many requests."""
 
-    by_turn: np.ndarray
-    requests: np.ndarray
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """Counts by bin, over all turns."""
-        return np.asarray(self.by_turn.sum(axis=0))
+    counts: np.ndarray
+    requests: int
 
     @property
     def n(self) -> int:
         return int(self.counts.sum())
 
 
-NO_GAPS = GapCounts(np.zeros((0, BINS), dtype=np.int64), np.zeros(0, dtype=np.int64))
+NO_GAPS = GapCounts(np.zeros(BINS, dtype=np.int64), 0)
 
 
 def together(found: Iterable[GapCounts]) -> GapCounts:
     """Return the counts of several cells added."""
-    each = list(found)
-    turns = max((len(counts.requests) for counts in each), default=0)
-    total = GapCounts(np.zeros((turns, BINS), dtype=np.int64), np.zeros(turns, dtype=np.int64))
-    for counts in each:
-        total.by_turn[: len(counts.requests)] += counts.by_turn
-        total.requests[: len(counts.requests)] += counts.requests
-    return total
+    each = [NO_GAPS, *found]
+    return GapCounts(np.sum([gaps.counts for gaps in each], axis=0), sum(gaps.requests for gaps in each))
 
 
 def bins_of(gaps_ns: np.ndarray) -> np.ndarray:
@@ -88,7 +75,7 @@ class ChunkTotals:
     tokens that arrived in each of PARTS parts of the window (None: not known); and of the window's ok
     requests with a token count those tokens, their chunks, and their number."""
 
-    counts: GapCounts
+    gaps: GapCounts
     gap_percentiles_s: Mapping[int, float]
     streamed_s: float
     arrived: np.ndarray | None
@@ -102,8 +89,7 @@ def chunk_totals(
 ) -> ChunkTotals:
     """Read all batches of a cell. `window_ns`: its begin and end; None without one. `levels`: of the gaps'
     percentiles."""
-    by_turn, requests = np.zeros(MOST_TURNS * BINS, dtype=np.int64), np.zeros(MOST_TURNS, dtype=np.int64)
-    gaps = [np.empty(0, dtype=np.int64)]
+    counts, requests, gaps = NO_GAPS.counts.copy(), 0, [np.empty(0, dtype=np.int64)]
     of_counted = np.zeros(3)  # tokens, chunks, requests
     arrived = np.zeros(PARTS + 2)  # before the window, in its parts, after it
     for batch in batches:
@@ -111,21 +97,15 @@ def chunk_totals(
         good = batch.is_ok & batch.in_window
         counted = good & ~np.isnan(batch.tokens) & (lengths > 0)
         of_counted += batch.tokens[counted].sum(), lengths[counted].sum(), counted.sum()
-        turn = np.clip(batch.turn, 0, MOST_TURNS - 1).astype(np.int64)
-        is_gap = _gaps(batch, np.repeat(good, lengths))
-        gaps_ns = np.maximum(np.diff(batch.at_ns)[is_gap], 0)
-        gaps.append(gaps_ns)
-        places = np.repeat(turn, lengths)[1:][is_gap] * BINS + bins_of(gaps_ns)
-        by_turn += np.bincount(places, minlength=len(by_turn))
-        requests += np.bincount(turn[good & (lengths > 1)], minlength=MOST_TURNS)
+        gaps.append(_gaps_ns(batch, np.repeat(good, lengths)))
+        counts += np.bincount(bins_of(gaps[-1]), minlength=BINS)
+        requests += int((good & (lengths > 1)).sum())
         if window_ns is not None:
             arrived += _arrived(batch, lengths, *window_ns)
     all_ns = np.concatenate(gaps)
-    turns = int(np.flatnonzero(requests).max(initial=-1)) + 1
     is_known = window_ns is not None and not np.isnan(arrived[1:-1]).any()
     return ChunkTotals(
-        # A copy, which does not keep the turns that there are not.
-        GapCounts(by_turn.reshape(MOST_TURNS, BINS)[:turns].copy(), requests[:turns]),
+        GapCounts(counts, requests),
         dict(zip(levels, (np.percentile(all_ns, levels) / 1e9).tolist(), strict=True)) if len(all_ns) else {},
         streamed_s=int(all_ns.sum()) / 1e9,
         arrived=arrived[1:-1] if is_known else None,
@@ -135,12 +115,12 @@ def chunk_totals(
     )
 
 
-def _gaps(batch: Chunks, is_kept: np.ndarray) -> np.ndarray:
-    """Return which steps from chunk to chunk are gaps of one kept request, not between two requests."""
+def _gaps_ns(batch: Chunks, is_kept: np.ndarray) -> np.ndarray:
+    """Return the steps from chunk to chunk of each kept request, and none between two requests."""
     is_gap = is_kept[1:].copy()
     first = batch.begins[1:-1]
     is_gap[first[(first > 0) & (first < len(batch.at_ns))] - 1] = False
-    return is_gap
+    return np.asarray(np.maximum(np.diff(batch.at_ns)[is_gap], 0))
 
 
 def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> np.ndarray:

@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Deployment, SelfTest, masked_values
+from harness.contracts import Deployment, SelfTest, masked_values, timing
 from harness.errors import StoreError
 from harness.store import store
 from harness.store.store import RunRecord, StartRecord
 from reports.data import tables
-from reports.data.cells import Cell, Group, grouped, groups_of, load_labels
+from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, taken
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ class Run:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        origins = {cell.number: cell.origin for cell in self.planned_cells if cell.record}
+        origins = {cell.number: timing.origin_of(cell.load) for cell in self.planned_cells if cell.record}
         return tables.requests_frame(self.path, origins)
 
     @cached_property
@@ -112,21 +112,16 @@ class Run:
 
     # --- starts ---
 
+    @once
     def starts_of(self, label: str) -> list[StartRecord]:
         """Return the records of a deployment's starts, in order."""
-        return self._starts_by_label.get(label, [])
+        return [record for record in self.start_records if record.deployment.label == label]
 
-    @cached_property
-    def _starts_by_label(self) -> dict[str, list[StartRecord]]:
-        return grouped(self.start_records, lambda record: record.deployment.label)
-
+    @once
     def start_of(self, cell: Cell) -> StartRecord | None:
         """Return the record of the start that the cell was or would be measured on."""
-        return self._starts_by_name.get(cell.record.start if cell.record else cell.start.name)
-
-    @cached_property
-    def _starts_by_name(self) -> dict[str, StartRecord]:
-        return {record.name: record for record in reversed(self.start_records)}
+        name = cell.record.start if cell.record else cell.start.name
+        return next((record for record in self.start_records if record.name == name), None)
 
     def is_restarted(self, label: str) -> bool:
         """Return whether each repeat of a deployment had a server of its own, none that was running

@@ -34,11 +34,6 @@ def server_cores(run: Run, cell: Cell) -> float | None:
     return _cores_between(run, cell.record.start, cell.summary.window_start_ns, cell.summary.window_end_ns, 2)
 
 
-def group_cores(run: Run, group: Group) -> list[float]:
-    """Return the same of each start of a group that counts, where it was sampled."""
-    return [cores for cell in group.counted if (cores := server_cores(run, cell)) is not None]
-
-
 def foreign_share(run: Run, cell: Cell) -> float | None:
     """Return the share of the machine's processor that neither server nor load process used in the window;
     None where one of the three, or the number of cores, is not known."""
@@ -122,11 +117,8 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
 
 @dataclass(frozen=True)
 class DeviceWindows:
-    """What devices did in some cells' windows; None is what no device told.
-
-    Means are over a window's samples, then over devices, then over starts. `throttled_share` of the samples,
-    for `throttled_by`.
-    """
+    """What devices did in some cells' windows, over all their samples; None is what no device told.
+    `throttled_share` of the samples, for `throttled_by`."""
 
     utilization_pct: float | None
     temperature_c: float | None
@@ -139,18 +131,15 @@ class DeviceWindows:
 def device_windows(run: Run, cells: Sequence[Cell]) -> DeviceWindows | None:
     """Return what devices did in the windows of these cells; None where no device was sampled."""
     found = [run.window_samples(run.device, cell) for cell in cells]
-    windows = [frame.assign(start=str(at)) for at, frame in enumerate(found) if len(frame)]
-    if not windows:
+    if not any(map(len, found)):
         return None
-    every = pd.concat(windows).astype({"start": int}).astype(float).sort_values("t_ns", kind="stable")
-    means = every.groupby(["start", "device"])[["utilization_pct", "sm_clock_mhz"]].mean()
-    shares = means.groupby(level="start").mean().mean()
+    every = pd.concat(each.drop(columns="start") for each in found if len(each)).astype(float)
     masks = every["throttle_reasons"].dropna().astype(int)
     names = {mask: throttle_names(mask) for mask in masks.unique().tolist()}
     return DeviceWindows(
-        utilization_pct=_known(shares["utilization_pct"]),
+        utilization_pct=_known(every["utilization_pct"].mean()),
         temperature_c=_known(every["temperature_c"].max()),
-        sm_clock_mhz=_known(shares["sm_clock_mhz"]),
+        sm_clock_mhz=_known(every["sm_clock_mhz"].mean()),
         throttled_share=_known(masks.map(lambda mask: bool(names[mask])).mean()),
         throttled_by=tuple(dict.fromkeys(name for each in names.values() for name in each)),
         samples=len(every),
@@ -216,21 +205,9 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     return _grown(counts[first : last + 1], float(counts[last] - counts[first]))
 
 
-def pooled(run: Run, group: Group, above: ServerTerm, below: ServerTerm | None) -> float | None:
-    """Return the growth of one counter per growth of another (None: per second) over the windows of a group's
-    starts that count and have both; None where there is nothing to divide by."""
-    pairs = [
-        (grown, per)
-        for cell in group.counted
-        if (grown := growth(run, cell, above)) is not None
-        if (per := growth(run, cell, below) if below else cell.window_s) is not None
-    ]
-    grown_all, per_all = np.sum(pairs, axis=0) if pairs else (0.0, 0.0)
-    return float(grown_all / per_all) if per_all else None
-
-
-def total(run: Run, group: Group, term: ServerTerm) -> float | None:
-    """Return a counter's growth over the windows of a group's starts; None where one is not known."""
-    found = [growth(run, cell, term) for cell in group.counted]
-    known = [each for each in found if each is not None]
-    return sum(known) if known and len(known) == len(found) else None
+def pooled(run: Run, group: Group, above: ServerTerm, below: ServerTerm) -> float | None:
+    """Return the growth of one counter per growth of another over the windows of a group's starts that count
+    and have both; None where there is nothing to divide by."""
+    both = [(growth(run, cell, above), growth(run, cell, below)) for cell in group.counted]
+    grown, per = pd.DataFrame(both, columns=["grown", "per"], dtype=float).dropna().sum()
+    return float(grown / per) if per else None

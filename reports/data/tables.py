@@ -81,12 +81,11 @@ def _seconds(begin_ns: Any, end_ns: Any) -> Any:
 @dataclass(frozen=True)
 class Chunks:
     """The content chunks of some of a cell's requests: `at_ns` of all, those of request k from begins[k] to
-    begins[k + 1]; and by request its turn (from 0), its output tokens (NaN where not known), whether it is
-    ok, and whether it was sent in the window."""
+    begins[k + 1]; and by request its output tokens (NaN where not known), whether it is ok, and whether it
+    was sent in the window."""
 
     at_ns: np.ndarray
     begins: np.ndarray
-    turn: np.ndarray
     tokens: np.ndarray
     is_ok: np.ndarray
     in_window: np.ndarray
@@ -95,7 +94,7 @@ class Chunks:
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
-    names = ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"]
+    names = ["chunk_ns", "outcome", "in_window", "output_tokens"]
     with _reading(path / "requests.parquet"):
         for table in store.request_batches(path, names):
             lists = table["chunk_ns"].combine_chunks()
@@ -103,7 +102,6 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
             yield Chunks(
                 at_ns=lists.flatten().to_numpy(zero_copy_only=False),
                 begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-                turn=table["turn"].to_numpy(),
                 tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
                 is_ok=pc.equal(table["outcome"], "ok").to_numpy(zero_copy_only=False).astype(bool),
                 in_window=pc.fill_null(table["in_window"], False).to_numpy(zero_copy_only=False).astype(bool),

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
+from harness.contracts import Price, counter_fell, mean_power_w
 from harness.store.store import StartRecord
 from reports.data.cells import Cell
 from reports.data.run import Run, once
-from reports.data.tables import of_start, taken
+from reports.data.tables import floats, of_start
 from reports.measures.metrics import Value
 
 
@@ -46,20 +46,19 @@ def power_in(run: Run, cell: Cell) -> Power | None:
 
 def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
     """Return a device's mean power and the samples it is from: by its counter, else by its power."""
-    own = taken(samples, samples["device"].to_numpy(dtype=int) == device) if len(samples) else samples
+    own = samples[samples["device"] == device] if len(samples) else samples
     if not len(own) or counter_fell(own["energy_j"].dropna().astype(float).tolist()):
         return None
-    if counted := _counted(own, "energy_j"):
-        return counted
-    return None if own["power_w"].isna().any() else (float(own["power_w"].astype(float).mean()), len(own))
+    mean_w = float(floats(own["power_w"]).mean())  # NaN where a sample has none
+    return _counted(own, "energy_j") or (None if pd.isna(mean_w) else (mean_w, len(own)))
 
 
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
     """Return the mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
     if column not in samples or samples[column].isna().any():
         return None
-    t_ns, joules = samples["t_ns"].to_numpy(dtype=int), samples[column].to_numpy(dtype=float)
-    mean_w = mean_power_w(list(zip(t_ns.tolist(), joules.tolist(), strict=True)))
+    readings = zip(samples["t_ns"].tolist(), samples[column].astype(float).tolist(), strict=True)
+    mean_w = mean_power_w(list(readings))
     return None if mean_w is None else (mean_w, len(samples))
 
 
@@ -95,8 +94,3 @@ def values_of(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     if price is not None and price.gpu_hour is not None and devices and speed:
         cost = Value(price.gpu_hour * devices / (speed * 3600) * 1e6, tokens_per_s.n)
     return {"energy_j_per_output_token": energy, "cost_per_million_output_tokens": cost}
-
-
-def api_cost_per_million(price: ApiPrice, input_tokens: float, output_tokens: float) -> float:
-    """Return what the same requests cost there, per million output tokens; means per request."""
-    return price.output_per_million + price.input_per_million * input_tokens / output_tokens

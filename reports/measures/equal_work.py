@@ -19,7 +19,7 @@ from reports.data.tables import floats
 LENGTHS_DIFFER = 0.02
 # A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
 DROPPED_TOKENS = 1
-# Turns that both of a pair answered, before a constant difference between them is called one.
+# Turns that both of a pair answered, before their lengths are compared turn by turn.
 TURNS_NEEDED = 5
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
@@ -74,28 +74,12 @@ def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, fl
 @dataclass(frozen=True)
 class Work:
     """Who did the same work. `differences`: why the prompts of two deployments of one model are not the same.
-    `prompts`: the class of each one's prompts by its label, from 0 (the most deployments) on; only those of
-    one model and one class are comparable. `per_token_only`: by a group's key, why only its figures per token
-    are offered."""
+    `odd`: the deployments whose prompts are not those of most others of their model, and why.
+    `per_token_only`: by a group's key, why only its figures per token are offered."""
 
-    differences: Mapping[tuple[str, str], str]
-    prompts: Mapping[str, int]
+    differences: Mapping[frozenset[str], str]
+    odd: Mapping[str, str]
     per_token_only: Mapping[tuple[str, str, str], str]
-
-    @property
-    def unlike(self) -> set[str]:
-        """Deployments that are not comparable with at least one other of their model."""
-        return set(itertools.chain(*self.differences))
-
-    def why_unlike(self, label: str) -> str | None:
-        """Return what sets a deployment's prompts apart, from the largest class that they differ from."""
-        found = [pair for pair in self.differences if label in pair]
-        nearest = min(found, key=lambda pair: min(self.prompts[each] for each in pair), default=None)
-        return self.differences[nearest] if nearest else None
-
-    def prompt_class(self, label: str) -> str:
-        """Return a letter for the class: `A`, `B` ..."""
-        return chr(ord("A") + self.prompts.get(label, 0) % 26)
 
 
 @once
@@ -108,28 +92,25 @@ def work_of(run: Run) -> Work:
     ]
     counts = {label: counted_prompts(run.starts_of(label)) for label in run.deployments}
     differences = {
-        pair: why
+        frozenset(pair): why
         for labels in by_model.values()
         for pair in itertools.combinations(labels, 2)
         if (why := why_unlike(pair, [counts[label] for label in pair], tables))
     }
-    prompts: dict[str, int] = {}
-    for labels in by_model.values():
-        prompts |= _classes(labels, differences)
-    return Work(differences, prompts, dict(_per_token_only(run)))
+    odd = {label: why for labels in by_model.values() for label, why in _odd(labels, differences)}
+    return Work(differences, odd, dict(_per_token_only(run)))
 
 
-def _classes(labels: Sequence[str], differences: Mapping[tuple[str, str], str]) -> dict[str, int]:
-    """Return classes such that no two of a class differ; a deployment joins the first that it fits."""
-    classes: list[list[str]] = []
-    for label in labels:
-        fits = (own for own in classes if not any((other, label) in differences for other in own))
-        if (members := next(fits, None)) is not None:
-            members.append(label)
+def _odd(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> Iterator[tuple[str, str]]:
+    """Yield the deployments that differ from one that differs from fewer others, and why. No two of the rest
+    differ."""
+    rest: list[str] = []
+    for label in sorted(labels, key=lambda name: sum(name in pair for pair in differences)):
+        rival = next((other for other in rest if frozenset((other, label)) in differences), None)
+        if rival is None:
+            rest.append(label)
         else:
-            classes.append([label])
-    ordered = sorted(classes, key=len, reverse=True)
-    return {label: number for number, members in enumerate(ordered) for label in members}
+            yield label, differences[frozenset((rival, label))]
 
 
 def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
@@ -152,11 +133,6 @@ def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
     return {name: count for record in reversed(records) for name, count in record.prompt_tokens.items()}
 
 
-def drops_system(counts: Mapping[str, int]) -> bool:
-    """Return whether a system message adds nothing to the same user message."""
-    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
-
-
 def why_unlike(
     names: tuple[str, str], counts: Sequence[Mapping[str, int]], tables: Iterable[tuple[str, pd.DataFrame]]
 ) -> str | None:
@@ -165,8 +141,12 @@ def why_unlike(
     if why := _by_probe(names, *counts):
         return why
     for load, table in tables:
-        if set(names) <= set(table) and (why := _by_turns(names, load, table[list(names)].dropna())):
-            return why
+        both = table[list(names)].dropna() if set(names) <= set(table) else pd.DataFrame()
+        for turn, a, b in both.groupby(level=0).mean().itertuples(name=None) if len(both) else ():
+            if differ([a, b]):
+                tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
+                history = ", or other answers in the history" if turn else ""
+                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
     return None
 
 
@@ -176,70 +156,45 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
         return None
     numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in gaps)
     causes = []
-    if drops_system(a) != drops_system(b) and {"user", "system"} <= gaps.keys():
-        causes.append(f"{names[0] if drops_system(a) else names[1]} drops the system prompt")
+    if _drops_system(a) != _drops_system(b) and {"user", "system"} <= gaps.keys():
+        causes.append(f"{names[0] if _drops_system(a) else names[1]} drops the system prompt")
         del gaps["system"]
-    if len(gaps) > 1 and (bos := _bos(names, set(gaps.values()))):
-        causes.append(bos)
+    if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
+        less, more = names if 1 in gaps.values() else names[::-1]
+        said = f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
+        causes.append(said)
     elif any(gaps.values()):
         causes.append(f"{names[0]} and {names[1]} use another chat template or tokenizer")
     return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"
 
 
-def _bos(names: tuple[str, str], gaps: set[float]) -> str | None:
-    """Return that one has exactly one token more everywhere; None where it has not."""
-    if gaps not in ({1}, {-1}):
-        return None
-    less, more = names if gaps == {1} else names[::-1]
-    return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
-
-
-def _by_turns(names: tuple[str, str], load: str, both: pd.DataFrame) -> str | None:
-    opening = both[both.index == 0]
-    bos = _bos(names, set(opening[names[1]] - opening[names[0]]))
-    if bos and len(opening) >= TURNS_NEEDED:
-        return f"{bos} (at {load}, all {len(opening):,} first turns)"
-    for turn, a, b in both.groupby(level=0).mean().itertuples(name=None):
-        if differ([a, b]):
-            tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
-            history = ", or other answers in the history" if turn else ""
-            return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
-    return None
+def _drops_system(counts: Mapping[str, int]) -> bool:
+    """Return whether a system message adds nothing to the same user message."""
+    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
 
 
 # --- what has to be known of a deployment wherever its name stands ---------------------------------
 
 
-@dataclass(frozen=True)
-class AtOnce:
-    """Requests that a server was to serve at once, and why it does not; `is_one`: it serves one at a time."""
-
-    asked: int
-    clause: str | None
-    is_one: bool
-
-
-def too_few_at_once(run: Run) -> dict[str, AtOnce]:
-    """Return the deployments that serve one request at a time though more are offered, or cannot be told how
-    many."""
-    found = {}
+def one_at_a_time(run: Run) -> dict[str, str]:
+    """Return the deployments that serve one request at a time though more are offered, and who says so."""
+    found, name = {}, "concurrent_sequences"
     offered = max((cell.load.concurrency or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
-        records, name = run.starts_of(label), "concurrent_sequences"
-        asked = deployment.terms.concurrent_sequences or offered
-        clause = next((clause for record in records if (clause := record.unmatched.get(name))), None)
-        counts = {record.resolved.get(name) for record in records} - {None}
-        is_one = 1 in counts or bool(_ONE.search(clause or ""))
-        if asked > 1 and (is_one or (clause is not None and not counts)):
-            found[label] = AtOnce(asked, clause, is_one)
+        records = run.starts_of(label)
+        clause = next((clause for record in records if (clause := record.unmatched.get(name))), "")
+        is_one = any(record.resolved.get(name) == 1 for record in records) or bool(_ONE.search(clause))
+        if is_one and (deployment.terms.concurrent_sequences or offered) > 1:
+            found[label] = clause or "as its server says"
     return found
 
 
 def stand_ins(run: Run) -> dict[str, str]:
     """Return the deployments whose kernels were replaced, and by what."""
-    found = {}
-    for label in run.deployments:
-        for record in run.starts_of(label):
-            if what := record.resolved.get("kernel_stand_in"):
-                found[label] = "its kernels are replaced" if what is True else str(what)
-    return found
+    said = {
+        label: what
+        for label in run.deployments
+        for record in run.starts_of(label)
+        if (what := record.resolved.get("kernel_stand_in"))
+    }
+    return {label: "its kernels are replaced" if what is True else str(what) for label, what in said.items()}

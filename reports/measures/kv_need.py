@@ -5,130 +5,70 @@ content chunk to the last, until its end. A prefix that requests share counts fo
 count only. Knows no sample of memory.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import Cell, grouped
-from reports.data.run import Run
-from reports.measures.metrics import is_supported
+from reports.data.cells import Cell
+from reports.data.run import Run, once
+from reports.data.tables import floats
 
 # A request's instants and tokens that have to be known.
 _COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
 
 
 @dataclass(frozen=True)
-class KvPool:
-    """A start's KV cache by its server's word. `reckoned_per_token_bytes`: from the model's shape, of one
-    more token where no layer has a full window. `is_reckoned`: the server said tokens only, and the bytes are
-    those times that."""
+class KvCache:
+    """A start's KV cache; None is what nothing tells. The pool by its server's word: its size, which is
+    reckoned where the server said only its tokens, and those. What requests needed of it: the most tokens in
+    flight together in any window, and the bytes that these take. `users`: how many of the run's long
+    conversations (95th percentile) the pool holds."""
 
-    size_bytes: int | None
+    size_bytes: float | None
     tokens: int | None
-    reckoned_per_token_bytes: int | None
     is_reckoned: bool = False
-
-    @property
-    def per_token_bytes(self) -> float | None:
-        """Bytes / tokens of the pool as it is."""
-        return self.size_bytes / self.tokens if self.size_bytes and self.tokens else None
-
-    def needed_bytes(self, tokens: float | None) -> float | None:
-        """Return tokens times what the model's shape gives, which is more than the pool's average where
-        layers have windows: they are not full yet. The pool is the most that can be needed."""
-        each = self.reckoned_per_token_bytes or self.per_token_bytes
-        if tokens is None or each is None or self.size_bytes is None:
-            return None
-        return min(tokens * each, self.size_bytes)
+    peak_tokens: float | None = None
+    needed_bytes: float | None = None
+    users: int | None = None
 
 
-@dataclass(frozen=True)
-class Conversations:
-    """Tokens of a scenario's conversations at their longest: the 95th percentile, or the largest where `n`
-    supports none. All deployments were given the same."""
+def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
+    """Return a start's pool, and what its requests needed.
 
-    tokens: float
-    n: int
-    is_largest: bool
-
-
-@dataclass(frozen=True)
-class KvNeed:
-    """What requests needed. `peak_tokens`: the most of the requests in flight together in any window, and
-    `peak_load` its load. `needed_bytes`: what these take, at most the pool. `used_share`: the most of the
-    pool in use in a window, by the server's metrics. `conversations`: of several scenarios the longest."""
-
-    pool: KvPool
-    peak_tokens: float | None
-    peak_load: str | None
-    needed_bytes: float | None
-    used_share: float | None
-    conversations: Conversations | None
-
-    @property
-    def users(self) -> int | None:
-        """How many such conversations the pool holds."""
-        if self.pool.tokens is None or self.conversations is None:
-            return None
-        return int(self.pool.tokens // self.conversations.tokens)
-
-
-def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> KvNeed:
-    """Return what a start's requests needed; fields are None where the server or the requests do not tell."""
-    pool = pool_of(record)
+    A token needs what the model's shape gives, which is more than the pool's average where layers have
+    windows: they are not full yet. The pool is the most that can be needed.
+    """
+    pool, long_tokens = pool_of(record), long_conversation(run)
     cells = [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
-    tokens, load = max(
-        ((peak, cell.load_label) for cell in cells if (peak := _peak_in_window(run, cell)) is not None),
-        key=lambda pair: pair[0],
-        default=(None, None),
-    )
-    windows = [run.window_samples(run.server, cell) for cell in cells]
-    shares = [each["kv_cache_usage_share"].astype(float).max() for each in windows if len(each)]
-    known = [found for cell in cells if (found := longest_of.get(cell.planned.scenario.label))]
-    return KvNeed(
-        pool=pool,
-        peak_tokens=tokens,
-        peak_load=load,
-        needed_bytes=pool.needed_bytes(tokens),
-        used_share=max((float(share) for share in shares if not np.isnan(share)), default=None),
-        conversations=max(known, key=lambda found: found.tokens, default=None),
-    )
+    peak = max((found for cell in cells if (found := _peak_in_window(run, cell)) is not None), default=None)
+    needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
+    if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
+        needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
+    users = int(pool.tokens // long_tokens) if pool.tokens and long_tokens else None
+    return replace(pool, peak_tokens=peak, needed_bytes=needed, users=users)
 
 
-def conversations_of(run: Run) -> dict[str, Conversations]:
-    """Return the longest conversations by the scenario's label, over the cells that count."""
-    counted = (cell for cell in run.planned_cells if cell.counts)
-    found = {
-        label: longest([run.cell_requests(cell.number) for cell in cells])
-        for label, cells in grouped(counted, lambda cell: cell.planned.scenario.label).items()
-    }
-    return {label: each for label, each in found.items() if each}
+@once
+def long_conversation(run: Run) -> float | None:
+    """Return the 95th percentile of conversations' tokens at their longest turn, over the cells that count:
+    all deployments were given the same."""
+    lengths = [np.empty(0)]
+    for own in (run.cell_requests(cell.number) for cell in run.planned_cells if cell.counts):
+        tokens = pd.Series(floats(own["input_tokens"]) + floats(own["output_tokens"]))
+        lengths.append(tokens.groupby(own["conversation"].to_numpy()).max().dropna().to_numpy())
+    every = np.concatenate(lengths)
+    return float(np.percentile(every, 95, method="higher")) if len(every) else None
 
 
-def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
-    """Return the tokens of the longest turn of each conversation in these cells' requests."""
-    lengths: list[float] = []
-    for frame in requests:
-        known = frame[["conversation", *_COLUMNS]].dropna()
-        tokens = (known["input_tokens"] + known["output_tokens"]).astype(float)
-        lengths += tokens.groupby(known["conversation"]).max().tolist()
-    if not lengths:
-        return None
-    is_largest = not is_supported(95, len(lengths))
-    return Conversations(float(np.percentile(lengths, 100 if is_largest else 95)), len(lengths), is_largest)
-
-
-def pool_of(record: StartRecord) -> KvPool:
+def pool_of(record: StartRecord) -> KvCache:
     """Return the pool as the server says: its bytes, else its tokens times the model's bytes per token."""
     said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
-    tokens = _whole(record.resolved.get("kv_cache_tokens"))
-    per_token = record.memory_expected.get("kv_bytes_per_token") or None
-    if said is None and tokens is not None and per_token is not None:
-        return KvPool(tokens * per_token, tokens, per_token, is_reckoned=True)
-    return KvPool(said, tokens, per_token)
+    tokens, per_token = _whole(record.resolved.get("kv_cache_tokens")), "kv_bytes_per_token"
+    if said is None and tokens is not None and record.memory_expected.get(per_token):
+        return KvCache(tokens * record.memory_expected[per_token], tokens, is_reckoned=True)
+    return KvCache(said, tokens)
 
 
 def _whole(value: object) -> int | None:

@@ -116,7 +116,7 @@ def pooled(run: Run, group: Group, name: str) -> Value:
     share, requests = int(level) / 100, None
     if base == "itl_s":
         gaps = together(gap_counts_of(run, cell.number) for cell in group.counted)
-        n, requests, value = gaps.n, int(gaps.requests.sum()), quantile(gaps.counts, share)
+        n, requests, value = gaps.n, gaps.requests, quantile(gaps.counts, share)
     else:
         found = [run.observations(cell.number, base) for cell in group.counted]
         seconds = np.concatenate([np.empty(0), *found])
@@ -160,22 +160,20 @@ def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
     """Return a cell's values by turn and name, over its ok requests in the window."""
     columns = [*_MEDIANS, "input_tokens", "cached_tokens"]
     ok = run.ok_requests(number, "turn", *columns).astype(dict.fromkeys(columns, float))
-    found: dict[int, dict[str, Value]] = {}
-    for turn in ok["turn"].unique().tolist():
-        own = ok[ok["turn"] == turn]
-        values = {f"{name}.p50": _median(own[name].to_numpy()) for name in _MEDIANS}
-        given, cached = own["input_tokens"].to_numpy(), own["cached_tokens"].to_numpy()
-        found[turn] = {
-            **values,
-            "input_tokens": mean_value(given),
-            "cached_share": share_of_tokens(cached, given),
+    return {
+        turn: {
+            **{f"{name}.p50": _median(own[name]) for name in _MEDIANS},
+            "input_tokens": mean_value(own["input_tokens"].to_numpy()),
+            "cached_share": share_of_tokens(own["cached_tokens"].to_numpy(), own["input_tokens"].to_numpy()),
         }
-    return found
+        for turn in ok["turn"].unique().tolist()
+        for own in [ok[ok["turn"] == turn]]
+    }
 
 
-def _median(values: np.ndarray) -> Value:
-    known = values[~np.isnan(values)]
-    return Value(float(np.median(known)) if is_supported(50, len(known)) else None, len(known))
+def _median(values: "pd.Series[float]") -> Value:
+    n = int(values.count())
+    return Value(float(values.median()) if is_supported(50, n) else None, n)
 
 
 # --- what is offered, in which unit ----------------------------------------------------------------

@@ -29,32 +29,17 @@ Verdict = Literal["kept", "broken", "unclear"]
 
 
 def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the score interval of a share, which holds also near 0 and 1 and for few observations.
+    """Return the score interval of a share of n > 0, which holds also near 0 and 1 and for few observations.
 
     It takes requests as independent, which those of one start are not quite, and those of several still less.
-    Raises ValueError for n = 0. Source: Wilson (1927), J. Am. Stat. Assoc. 22:209. (scipy.stats has it, and
-    takes half a second to import.)
+    Source: Wilson (1927), J. Am. Stat. Assoc. 22:209. (Importing scipy.stats, which has it, takes 0.5 s.)
     """
-    if n < 1:
-        raise ValueError("a share needs observations")
     z, share = float(ndtri(0.5 + confidence / 2)), met / n
-    middle = share + z**2 / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    whole = 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / whole
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / whole
     # Exact at the ends, where rounding would put them beyond.
-    return (0.0 if met == 0 else low), (1.0 if met == n else high)
-
-
-def requests_needed(asked: float, share: float = 1.0, confidence: float = CONFIDENCE) -> int | None:
-    """Return the requests of which `share` meet an objective until wilson() has all of its interval on one
-    side of what is asked: 35, 73 and 381 good ones for 90, 95 and 99 %. None where no number is enough.
-
-    The asked share p is in it as long as |share - p| <= z sqrt(p (1-p) / n).
-    """
-    if asked >= 1 or share == asked:
-        return None
-    z = float(ndtri(0.5 + confidence / 2))
-    return math.ceil(z**2 * asked * (1 - asked) / (share - asked) ** 2)
+    return (0.0 if met == 0 else middle - half), (1.0 if met == n else middle + half)
 
 
 @dataclass(frozen=True)
@@ -101,14 +86,22 @@ class Attainment:
         return self.share is not None and self.share >= self.objective.share
 
     @property
-    def wanting(self) -> str | None:
-        """Words on how it would become clear; None where it is."""
-        if self.share is None or self.verdict != "unclear":
-            return None
-        wanted = requests_needed(self.objective.share, self.share, self.confidence)
-        if wanted is not None and wanted > self.n:
-            return f"would be clear from about {wanted:,} requests on"
-        return "is never proven of 100 %" if self.objective.share >= 1 else "wants more repeats"
+    def wanting(self) -> str:
+        """Words on how it would become clear; empty where it is.
+
+        The asked share p is in wilson() as long as |share - p| <= z sqrt(p (1-p) / n): with all requests good
+        35, 73 and 381 of them prove 90, 95 and 99 %.
+        """
+        asked, share = self.objective.share, self.share
+        if share is None or self.verdict != "unclear":
+            return ""
+        if asked >= 1:
+            return "is never proven of 100 %"
+        z = float(ndtri(0.5 + self.confidence / 2))
+        needed = math.ceil(z**2 * asked * (1 - asked) / (share - asked) ** 2) if share != asked else 0
+        return (
+            f"would be clear from about {needed:,} requests on" if needed > self.n else "wants more repeats"
+        )
 
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
@@ -121,7 +114,7 @@ def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
 
 
 def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each request whether the objective applies to it, and whether it meets it."""
+    """Return for each request whether the objective applies to it, and whether it does and is met."""
     ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     if objective.limit_s is None:
         return np.ones(len(sent), dtype=bool), ok
@@ -170,9 +163,8 @@ class Judged:
     @property
     def words(self) -> str:
         """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
-        said = [_words(each) for each in self.attained]
-        said += [self.too_high] if self.too_high else []
-        return ", ".join([*said, *(["on a machine that was not fit"] if self.is_disturbed else [])])
+        disturbed = "on a machine that was not fit" if self.is_disturbed else ""
+        return ", ".join(filter(None, (*map(_words, self.attained), self.too_high, disturbed)))
 
 
 def _words(each: Attainment) -> str:
@@ -183,28 +175,12 @@ def _words(each: Attainment) -> str:
     return f"{said} ({each.wanting})" if each.wanting else said
 
 
-def attainments(
-    windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE
-) -> tuple[Attainment, ...]:
-    """Return each objective over the requests of these windows, by start and over all together."""
-    by_start: dict[str, np.ndarray] = {}
-    for window in windows:
-        flags = [_meets(window.sent, objective) for objective in slo]
-        counts = np.array([[(applies & meets).sum(), applies.sum()] for applies, meets in flags])
-        by_start[window.start] = by_start.get(window.start, 0) + counts
-    found = []
-    for at, objective in enumerate(slo):
-        each = [(int(counts[at, 0]), int(counts[at, 1])) for counts in by_start.values()]
-        met, n = (sum(pair[end] for pair in each) for end in (0, 1))
-        found.append(Attainment(objective, met, n, tuple(each) if len(each) > 1 else (), confidence))
-    return tuple(found)
-
-
 def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE) -> Judged:
-    """Judge the windows of one load, pooled: those that were not disturbed, if there are any."""
+    """Judge the windows of one load, pooled by start and over all: those that were not disturbed, if there
+    are any."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
-    attained = attainments(used, slo, confidence)
+    attained = tuple(_attained(used, objective, confidence) for objective in slo)
     too_high = next((window.too_high for window in used if window.too_high), None)
     without = next((each.objective.metric for each in attained if not each.n), None)
     problem = None
@@ -215,6 +191,17 @@ def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: floa
         elif without == "tpot_s":
             problem += " (no token counts, or one-token answers); give load.tokenizer, or no slo.tpot_s"
     return Judged(attained, too_high, problem, is_disturbed=bool(windows and not calm))
+
+
+def _attained(windows: Sequence[Window], objective: Objective, confidence: float) -> Attainment:
+    by_start: dict[str, tuple[int, int]] = {}
+    for window in windows:
+        applies, meets = _meets(window.sent, objective)
+        met, n = by_start.get(window.start, (0, 0))
+        by_start[window.start] = met + int(meets.sum()), n + int(applies.sum())
+    starts = tuple(by_start.values())
+    met, n = (sum(pair[end] for pair in starts) for end in (0, 1))
+    return Attainment(objective, met, n, starts if len(starts) > 1 else (), confidence)
 
 
 def _window(record: CellRecord | None, requests: pd.DataFrame, sent: pd.DataFrame) -> Window | None:

@@ -52,7 +52,7 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
 
 
 def gap_counts_of(run: Run, number: int) -> GapCounts:
-    """Return a cell's gaps between content chunks counted in bins by turn; none of a cell not completed."""
+    """Return a cell's gaps between content chunks counted in bins; none of a cell not completed."""
     found = measured_of(run)
     return found[number].gap_counts if number in found else NO_GAPS
 
@@ -65,8 +65,8 @@ def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
 
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
-    gaps = totals.counts.n
-    values = _percentiles("itl_s", totals.gap_percentiles_s, gaps, int(totals.counts.requests.sum()))
+    gaps = totals.gaps.n
+    values = _percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests)
     for name in (m.name for m in METRICS if m.is_distribution and m.name != "itl_s"):
         values |= percentile_values(name, run.observations(cell.number, name))
     values |= _means(run, cell) | _rates(steadiness)
@@ -74,7 +74,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     values["tokens_per_chunk"] = Value(per_chunk, totals.chunks, totals.counted_requests)
     values |= _of_server(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
     chunk_rate_per_s = gaps / totals.streamed_s if totals.streamed_s > 0 else None
-    return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
+    return Measured(values, chunk_rate_per_s, steadiness, totals.gaps)
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.data.run import Run, once
-from reports.measures.equal_work import stand_ins, too_few_at_once, work_of
+from reports.measures.equal_work import one_at_a_time, stand_ins, work_of
 from reports.page.markup import Html, macro
 
 _COLOURS = {
@@ -115,15 +115,10 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
     for label, what in stand_ins(run).items():
         why = f"{what}: no speed of {run.deployments[label].engine}"
         marks[label].append(Mark("✕ stand-in kernels", why, "bad"))
-    for label in (label for label in run.deployments if label in work.unlike):
-        letter = work.prompt_class(label)
-        why = f"comparable with prompts {letter} only: {work.why_unlike(label)}"
-        is_most = letter == "A"
-        words = f"prompts {letter}" if is_most else f"≠ prompts {letter}"
-        marks[label].append(Mark(words, why, "quiet" if is_most else "warn"))
-    for label, each in too_few_at_once(run).items():
-        words = "▲ one request at a time" if each.is_one else "▲ requests at once not as asked"
-        marks[label].append(Mark(words, each.clause or "as its server says"))
+    for label, why in work.odd.items():
+        marks[label].append(Mark("≠ other prompts", f"not comparable with the others: {why}"))
+    for label, why in one_at_a_time(run).items():
+        marks[label].append(Mark("▲ one request at a time", why))
     return marks
 
 

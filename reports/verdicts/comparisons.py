@@ -152,8 +152,8 @@ def _other_kind(pair: Pair, metric: str) -> str | None:
 def _other_prompts(pair: Pair) -> str | None:
     not_same = "their prompts are not the same"
     if pair.is_paired:
-        classes = {work_of(pair.runs[0]).prompt_class(group.deployment) for group in pair.groups}
-        return not_same if len(classes) > 1 else None
+        names = frozenset(group.deployment for group in pair.groups)
+        return not_same if names in work_of(pair.runs[0]).differences else None
     counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
     turns = _turns(pair, "input_tokens")
     tables = [] if turns is None else [(pair.groups[0].load, turns)]

@@ -170,8 +170,8 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
         return f"it failed: {next((c.reason for c in group.cells if c.reason), 'no cell was measured')}"
     if what := stand_ins(run).get(label):
         return f"its speed is not its own: {what}"
-    if work.prompt_class(label) != "A":
-        return f"its prompts are not those of the others: {work.why_unlike(label)}"
+    if why := work.odd.get(label):
+        return f"its prompts are not those of the others: {why}"
     # A load that is kept is a goodput.
     return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
 

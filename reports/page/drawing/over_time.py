@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from harness.store.store import StartRecord
-from reports.data.cells import short_load
 from reports.data.run import Run
 from reports.data.starts import Memory, start_title
 from reports.measures.written import NOTHING, number
@@ -43,7 +42,7 @@ def over_time(run: Run, id_: str, look: Look, starts: Sequence[_Start], top_byte
             box = {"type": "rect", "x0": x0, "x1": x1, "yref": "paper", "y0": 0, "y1": 1}
             shade = {"fillcolor": "--shade", "line": {"width": 0}, "of": of.to_builtins()}
             shapes.append({**box, **shade})
-            notes.append(_note(of, (x0 + x1) / 2, short_load(cell.load), yanchor="top", y=1))
+            notes.append(_note(of, (x0 + x1) / 2, cell.load_label, yanchor="top", y=1))
     # One stage stands left of its instant and the next one right of it, so that they stay apart.
     stages = [(words, first[0].stages[name]) for name, words in _MARKED.items() if name in first[0].stages]
     for side, (words, t_ns) in zip(("right", "left"), stages, strict=False):

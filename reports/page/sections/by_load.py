@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.data.cells import Group, level_axis, level_text
+from reports.data.cells import Group, level_axis
 from reports.data.run import Run
 from reports.measures.metrics import Value, counted, metric_of
 from reports.measures.over_starts import (
@@ -65,7 +65,7 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
             if len(absent) == len(found):
                 continue
             family, levels = groups[0].family, sorted({group.level for group in groups})
-            ticks = [level_text(family, each) for each in levels]
+            title, ticks = level_axis(family, levels)
             lacking = [
                 f"{each.of.deployment} at {each.at} ({each.value.why or 'no cell counts'})" for each in absent
             ]
@@ -73,7 +73,7 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
                 run,
                 name,
                 found,
-                kinds.place_axis(level_axis(family), levels, ticks),
+                kinds.place_axis(title, levels, ticks),
                 "load",
                 id=f"{name}-{number}".replace(".", "-"),
                 what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),

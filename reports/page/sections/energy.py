@@ -6,7 +6,7 @@ from functools import partial
 from harness.contracts import ApiPrice
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.energy import Power, api_cost_per_million, devices_of, power_in, price_of
+from reports.measures.energy import Power, devices_of, power_in, price_of
 from reports.measures.metrics import mean
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
@@ -82,7 +82,7 @@ def _api_cost(run: Run, provider: tuple[str, str], group: Group) -> str:
     asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
     if api is None or asked is None or not given:
         return NOTHING
-    return precise(api_cost_per_million(api, asked, given), 2)
+    return precise(api.output_per_million + api.input_per_million * asked / given, 2)
 
 
 def _cost_notes(run: Run, groups: Sequence[Group]) -> Iterator[str]:

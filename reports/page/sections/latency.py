@@ -139,7 +139,7 @@ def steps_of(run: Run, cells: Sequence[Cell], name: str) -> Steps:
         found = together(gap_counts_of(run, cell.number) for cell in cells)
         is_there = found.counts > 0
         # A bin's gaps are all at its upper edge.
-        return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], int(found.requests.sum()))
+        return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)
     values = np.concatenate([np.empty(0), *(run.observations(cell.number, name) for cell in cells)])
     return Steps(np.sort(values), np.arange(1, len(values) + 1))
 
@@ -221,11 +221,12 @@ def pair_charts(run: Run) -> list[Chart]:
 def _pairs(run: Run, case: LoadCase, chart_id: str) -> Chart | None:
     baseline = baseline_of(run, case)
     assert baseline is not None
-    whose, own = work_of(run).prompt_class(baseline.deployment), _requests(run, baseline)
+    own = _requests(run, baseline)
     pairs = {
         group.deployment: _requests(run, group).merge(own, on=_SAME, suffixes=("", "_of_baseline"))
         for group in case.groups
-        if group is not baseline and work_of(run).prompt_class(group.deployment) == whose
+        if group is not baseline
+        and frozenset((group.deployment, baseline.deployment)) not in work_of(run).differences
     }
     found = [(name, both) for name, both in pairs.items() if len(both)]
     if not found:

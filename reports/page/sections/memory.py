@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from reports.data.cells import grouped
 from reports.data.run import Run
 from reports.data.starts import memory_over_time
 from reports.measures.anatomy import (
@@ -14,11 +15,10 @@ from reports.measures.anatomy import (
     alike,
     anatomies,
     expectations,
-    mean_part,
+    mean_parts,
     mean_total,
-    shared_reasons,
 )
-from reports.measures.kv_need import KvNeed
+from reports.measures.kv_need import KvCache
 from reports.measures.metrics import mean
 from reports.measures.over_starts import aggregate
 from reports.measures.written import NOTHING, number, plural, several, span_text
@@ -37,17 +37,16 @@ _SOURCES = (
     "stages of the start. Reckoned: from the model's shape, else from the size of the weights' files. "
     "Program is what was there when the weights began to be read. Workspace is what the first answers took "
     "beyond all other parts. KV copies are conversations that the server saves beside its KV cache. The "
-    "rest is growth under load, which nothing explains. Before: in use before the start, in no other column."
+    "rest is growth under load, which nothing explains."
 )
 _KV_CACHE = (
     "Reserved: as the server says. Needed: prompts and answers so far of all requests at once, the most in "
-    "any window, of the start that had the most; in use: what its server said. Users that fit: reserved "
-    "tokens / the longest conversation of the scenario."
+    "any window, of the start that had the most. Users that fit: reserved tokens / the 95th percentile of "
+    "conversations at their longest."
 )
 _OVER_TIME = (
-    "Shaded: the windows of the first start, with their loads (u: users, /s: conversations per second, x: "
-    "speed of a trace). Lines are thinned; lows and highs are kept. The tables have each line at its stages, "
-    "its peak and its end."
+    "Shaded: the windows of the first start, with their loads. Lines are thinned; lows and highs are kept. "
+    "The tables have each line at its stages, its peak and its end."
 )
 _FILLS: dict[str, Fill] = {
     "weights": ("--s-1", ""),
@@ -68,9 +67,9 @@ _Held = tuple[Look, Sequence[Anatomy]]
 
 def held(run: Run) -> Section:
     """Return what servers held and needed at their highest; empty where no part of any memory is known."""
-    split = {name: alike(each) for name, each in anatomies(run).items()}
+    kept = {name: alike(each) for name, each in anatomies(run).items()}
     # What is marked is said of the work that was done, not of memory.
-    found = [(replace(looks(run)[name], marks=()), kept) for name, (kept, _) in split.items()]
+    found = [(replace(looks(run)[name], marks=()), each) for name, each in kept.items()]
     starts = [a for _, each in found for a in each]
     if all(set(a.parts) == {REST} for a in starts):
         return Section("")
@@ -78,7 +77,8 @@ def held(run: Run) -> Section:
         f"{capital(several([a.what for a in starts], '; '))}: means over {plural(len(starts), 'start')}. "
         "Needed: with the KV cache that requests held at once instead of the one reserved."
     )
-    if left_out := [a.record.name for _, others in split.values() for a in others]:
+    every = [(a, a in kept[name]) for name, each in anatomies(run).items() for a in each]
+    if left_out := [a.record.name for a, is_kept in every if not is_kept]:
         claim += f" Left out, as other cells were measured on them: {', '.join(left_out)}."
     parts = [_parts_chart(run, found), *_predicted(found), *_kv_cache(found)]
     return Section(_title(found), claim, parts, _SOURCES)
@@ -95,11 +95,17 @@ def course(run: Run) -> Section:
         for index, (name, starts) in enumerate(by_label.items())
         if starts
     ]
+    # What a server's page lacks stands in the section on what servers told.
+    notes = [
+        (f"{what.replace('_', ' ')}: {why}", record.name)
+        for record in run.start_records
+        for what, why in record.memory_notes.items()
+        if not what.startswith("server ")
+    ]
     unread = []
-    for what, why, records in shared_reasons(run.start_records):
-        is_all = len(records) == len(run.start_records)
-        whose = "all starts" if is_all else several([record.name for record in records])
-        unread.append(tag("li", f"{whose}: {', '.join(what).replace('_', ' ')}: {why}"))
+    for note, each in grouped(notes, lambda pair: pair[0]).items():
+        is_all = len(each) == len(run.start_records)
+        unread.append(tag("li", f"{'all starts' if is_all else several([name for _, name in each])}: {note}"))
     parts += [Block("What could not be read", [tag("ul", *unread, class_="note")])] if unread else []
     kinds = capital("; ".join(dict.fromkeys(memory.what for _, memory in seen)))
     claim = f"{kinds}. A line per start, the first bold; all charts have the same scale."
@@ -109,11 +115,11 @@ def course(run: Run) -> Section:
 def _title(found: Sequence[_Held]) -> str:
     """Return how much no request needed at most, where that is much. A deployment whose heavier load does not
     count needed less than it would."""
-    loads = [{(name, load) for name, load, counts in each[0].measured if counts} for _, each in found]
+    loads = frozenset[tuple[str, str]]().union(*(each[0].loads for _, each in found))
     spare = [
-        1.0 - needed / mean_total(each)
-        for (_, each), own in zip(found, loads, strict=True)
-        if own == set().union(*loads) and (needed := mean([a.needed_bytes for a in each])) is not None
+        size / mean_total(each)
+        for _, each in found
+        if each[0].loads == loads and (size := mean([a.spare_bytes for a in each])) is not None
     ]
     if max(spare, default=0.0) > _MUCH_SHARE:
         return f"Up to {100 * max(spare):.0f} % of a server's memory is KV cache that no request needed"
@@ -126,16 +132,16 @@ def _title(found: Sequence[_Held]) -> str:
 def _pieces(of: Anatomy) -> dict[str, float]:
     """Return the bytes of a bar's pieces, which add up to the total."""
     size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
-    needed = of.kv_needed_bytes
+    spare = of.spare_bytes
     return {
         "weights": size["weights"],
-        "KV cache that requests held": needed or 0.0,
-        "KV cache": size[KV_CACHE] if needed is None else 0.0,
+        "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
+        "KV cache": size[KV_CACHE] if spare is None else 0.0,
         "graphs and workspace": size["graphs"] + size["workspace"],
         "program": size["program"],
         "KV copies": size["kv_copies"],
         "the rest": size[REST],
-        "KV cache reserved, not needed": 0.0 if needed is None else size[KV_CACHE] - needed,
+        "KV cache reserved, not needed": spare or 0.0,
     }
 
 
@@ -144,7 +150,7 @@ def _parts_chart(run: Run, found: Sequence[_Held]) -> Chart:
     for look, starts in found:
         each = [_pieces(a) for a in starts]
         means = {name: sum(pieces[name] for pieces in each) / len(each) * _GIB for name in _FILLS}
-        needed, total = mean([a.needed_bytes for a in starts]), _gib(mean_total(starts), 2)
+        needed, total = _needed(starts), _gib(mean_total(starts), 2)
         said = f"held {total}" if needed is None else f"needs {_gib(needed, 2)} of {total}"
         ticks = [(a.total_bytes * _GIB, Of(look.label, start=a.record.repeat + 1)) for a in starts]
         pieces = {name: size for name, size in means.items() if size > 0}
@@ -153,12 +159,7 @@ def _parts_chart(run: Run, found: Sequence[_Held]) -> Chart:
         "deployment": lambda held: held[0].label,
         **{name.replace("kv_", "KV "): partial(_part, name) for name in PARTS},
         "total GiB": lambda held: below(_gib(mean_total(held[1])), _range(held[1])),
-        "needed GiB": lambda held: _gib(mean([a.needed_bytes for a in held[1]])),
-        "before GiB": lambda held: _gib(mean([a.before_bytes for a in held[1]])),
-        # On a host it would be what all other programs took or gave back meanwhile.
-        "left on the device GiB": lambda held: _gib(
-            mean([None if a.is_host else a.left_bytes for a in held[1]])
-        ),
+        "needed GiB": lambda held: _gib(_needed(held[1])),
     }
     return bar_chart(
         "memory-parts",
@@ -170,6 +171,12 @@ def _parts_chart(run: Run, found: Sequence[_Held]) -> Chart:
         filled(columns, found, lambda held: Of(held[0].label)),
         "A tick is one start; the table says where each part is known from.",
     )
+
+
+def _needed(starts: Sequence[Anatomy]) -> float | None:
+    """Return the mean total without the KV cache that no request needed."""
+    spare = mean([a.spare_bytes for a in starts])
+    return None if spare is None else mean_total(starts) - spare
 
 
 def _least(run: Run) -> str | None:
@@ -194,13 +201,9 @@ def _range(starts: Sequence[Anatomy]) -> str:
 
 
 def _part(name: str, held: _Held) -> Shown:
-    """Return a part's mean, its sources, and what the server says beyond what was measured."""
-    part = mean_part(held[1], name)
-    if part is None:
-        return NOTHING
-    beyond = "reserved, not yet touched" if held[1][0].is_host else "said, not measured"
-    is_cut = part.cut_bytes * _GIB >= 0.0005
-    return below(_gib(part.size_bytes), *part.sources, f"+ {_gib(part.cut_bytes)} {beyond}" if is_cut else "")
+    """Return a part's mean and its sources."""
+    part = mean_parts(held[1]).get(name)
+    return below(_gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
 def _predicted(found: Sequence[_Held]) -> list[Part]:
@@ -210,14 +213,14 @@ def _predicted(found: Sequence[_Held]) -> list[Part]:
         "GiB. Predicted from the model's shape alone, before anything is started; the total has what it "
         "assumes for all else. Error: predicted / measured - 1.",
         {
-            "deployment": lambda pair: named(pair[0]),
-            "part": lambda pair: pair[1].part,
-            "predicted": lambda pair: _gib(pair[1].expected_bytes),
-            "measured": lambda pair: below(_gib(pair[1].measured_bytes), pair[1].source),
-            "error": lambda pair: f"{round(100 * pair[1].error_share, 1) + 0.0:+.1f} %",  # no -0.0
+            "deployment": lambda row: named(row[0]),
+            "part": lambda row: row[1].replace("kv_", "KV "),
+            "predicted": lambda row: _gib(row[2]),
+            "measured": lambda row: _gib(row[3]),
+            "error": lambda row: f"{round(100 * (row[2] / row[3] - 1.0), 1) + 0.0:+.1f} %",  # no -0.0
         },
-        [(look, each) for look, starts in found for each in expectations(starts)],
-        lambda pair: Of(pair[0].label),
+        [(look, name, *ends) for look, starts in found for name, ends in expectations(starts).items()],
+        lambda row: Of(row[0].label),
         "plain expected",
     )
 
@@ -225,27 +228,16 @@ def _predicted(found: Sequence[_Held]) -> list[Part]:
 def _kv_cache(found: Sequence[_Held]) -> list[Part]:
     """Return the KV cache that each server reserved, what requests needed of it, and how far it goes."""
     needs = [(look, max(starts, key=lambda a: a.kv.peak_tokens or 0.0).kv) for look, starts in found]
-    columns: Columns[tuple[Look, KvNeed]] = {
+    columns: Columns[tuple[Look, KvCache]] = {
         "deployment": lambda pair: named(pair[0]),
-        "reserved GiB": lambda pair: below(_gib(pair[1].pool.size_bytes), _tokens(pair[1].pool.tokens)),
-        "KiB per token": lambda pair: number(pair[1].pool.per_token_bytes, scale=2.0**-10),
-        "needed GiB": lambda pair: below(
-            _gib(pair[1].needed_bytes), _tokens(pair[1].peak_tokens, f", {pair[1].peak_load}")
-        ),
-        "in use % (server)": lambda pair: number(pair[1].used_share, scale=100),
-        "users that fit": lambda pair: _users(pair[1]),
+        "reserved GiB": lambda pair: below(_gib(pair[1].size_bytes), _tokens(pair[1].tokens)),
+        "needed GiB": lambda pair: below(_gib(pair[1].needed_bytes), _tokens(pair[1].peak_tokens)),
+        "users that fit": lambda pair: number(pair[1].users, 0),
     }
-    pools = [(look, kv) for look, kv in needs if kv.pool.tokens is not None or kv.pool.size_bytes is not None]
+    pools = [(look, kv) for look, kv in needs if kv.tokens is not None or kv.size_bytes is not None]
     title = "KV cache: reserved and needed"
     return listed(title, _KV_CACHE, columns, pools, lambda pair: Of(pair[0].label), "plain anatomy")
 
 
-def _tokens(count: float | None, more: str = "") -> str:
-    return "" if count is None else f"{count:,.0f} tokens{more}"
-
-
-def _users(kv: KvNeed) -> Shown:
-    if kv.users is None or kv.conversations is None:
-        return NOTHING
-    which = "the largest" if kv.conversations.is_largest else "p95"
-    return below(f"{kv.users:,}", _tokens(kv.conversations.tokens, f", {which} of {kv.conversations.n:,}"))
+def _tokens(count: float | None) -> str:
+    return "" if count is None else f"{count:,.0f} tokens"

@@ -14,14 +14,14 @@ from reports.data.samples import (
     DeviceWindows,
     device_windows,
     foreign_share,
-    group_cores,
+    growth,
     mean_gauge,
     never_told,
     pooled,
     read_roof,
-    total,
+    server_cores,
 )
-from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
+from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 from reports.measures.metrics import mean
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
@@ -51,7 +51,7 @@ _TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "
 _LIMITS = {"client", "kv_cache", "slots", "compute"}
 _TOLD = (
     "Means in the windows over starts, and the highest sample. By each server's own page of metrics, asked "
-    "once a second: requests, KV cache, prompt tokens found in the cache, preemptions of all starts, time "
+    "once a second: requests, KV cache, prompt tokens found in the cache, preemptions, time "
     "from arrival to the start of work. By the system: cores that the server kept busy, the share of the "
     "processor that neither it nor the client used, samples in which a device's clocks were held down."
 )
@@ -149,7 +149,8 @@ def _decoded(run: Run) -> Iterator[_Decode]:
     A step gives a request one token at most, and reads all weights of a dense model once for the whole
     batch. Source: the roofline's slope, Williams, Waterman and Patterson 2009.
     """
-    sizes_gb = {name: mean_size(alike(each)[0], WEIGHTS) / 1e9 for name, each in anatomies(run).items()}
+    parts = {name: mean_parts(alike(each)) for name, each in anatomies(run).items()}
+    sizes_gb = {name: own[WEIGHTS].size_bytes / 1e9 for name, own in parts.items() if WEIGHTS in own}
     for group in run.groups:
         weights_gb, tpot_s = sizes_gb.get(group.deployment), aggregate(run, group, "tpot_s.p50").mean
         found = [measured_of(run)[cell.number].steadiness for cell in group.counted]
@@ -224,7 +225,7 @@ def told(run: Run) -> Section:
         "deployment": lambda row: row[0].deployment,
         "load": lambda row: row[0].load,
         **{title: partial(_term, run, term) for term, title in _TERMS.items()},
-        "cores used": lambda row: number(mean(group_cores(run, row[0]))),
+        "cores used": lambda row: number(mean([server_cores(run, c) for c in row[0].counted])),
         "others' CPU %": lambda row: number(mean([foreign_share(run, c) for c in row[0].counted]), 0, 100),
         **{title: partial(_of_device, name) for name, title in _OF_DEVICE.items()},
         "throttled %": lambda row: _throttled(row[1]),
@@ -244,7 +245,7 @@ def _term(run: Run, term: ServerTerm, row: _Told) -> Shown:
     """Return what grew, what grew per request or token, or a gauge's mean and peak."""
     scale = _SCALES.get(term, 1.0)
     if term == "preemptions":
-        return number(total(run, row[0], term), 0)
+        return number(mean([growth(run, cell, term) for cell in row[0].counted]), 0)
     if term in _PER:
         return number(pooled(run, row[0], term, _PER[term]), scale=scale)
     found = mean_gauge(run, row[0], term)

@@ -6,11 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from harness.contracts import LoadSummary, SelfTest, SelfTestStep
+from harness.contracts import LoadSummary, SelfTest
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.measures.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
-from reports.measures.selftest import named as step_name
+from reports.measures.selftest import Tested, ms, tested
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number, plural
 from reports.page.cells import mean_cell
@@ -55,24 +54,22 @@ def client_part(run: Run) -> Html:
     """Return how the client kept up at each load, and bench's own error as this machine's self-test found it
     at the nearest one."""
     groups = [group for group in run.groups if any(cell.summary for cell in group.counted)]
-    nearest = {group.key: step for group in groups if (step := _nearest(run, group))}
+    nearest = {group.key: found for group in groups if (found := _nearest(run, group))}
     claim = "at no load of this run"
     if run.selftest is None:
         claim = "not measured on this machine: run `bench selftest`, and later runs quote it here"
     elif nearest:
-        median_s, p99_s = max(map(ttft_error_s, nearest.values()), key=lambda error_s: error_s[1])
+        median_s, p99_s = max((found.error_s for found in nearest.values()), key=lambda error_s: error_s[1])
         claim = f"TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms at the worst of the nearest loads tested"
     columns = _columns(run, nearest)
     table = tabled("Client", columns, groups, lambda each: Of(each.deployment, each.load), "plain client")
     return fold("own-error", "bench's own error", claim, _origin(run.selftest), _HOW if groups else "", table)
 
 
-def _nearest(run: Run, group: Group) -> SelfTestStep | None:
-    """Return the step of the self-test that is nearest to the start that streamed most."""
-    loads = [load for cell in group.counted if (load := reached(run, cell))]
-    if not loads or run.selftest is None or not known_steps(run.selftest):
-        return None
-    return nearest_step(run.selftest, max(loads, key=lambda load: load.total_per_s))
+def _nearest(run: Run, group: Group) -> Tested | None:
+    """Return what the self-test says of the start that streamed most."""
+    found = [each for cell in group.counted if (each := tested(run, cell))]
+    return max(found, key=lambda each: each.streams * each.chunks_per_s, default=None)
 
 
 def _origin(selftest: SelfTest | None) -> str:
@@ -90,9 +87,9 @@ def _origin(selftest: SelfTest | None) -> str:
     )
 
 
-def _columns(run: Run, nearest: Mapping[tuple[str, str, str], SelfTestStep]) -> Columns[Group]:
-    names = {key: step_name(step) for key, step in nearest.items()}
-    errors = {key: " / ".join(map(ms, ttft_error_s(step))) for key, step in nearest.items()}
+def _columns(run: Run, nearest: Mapping[tuple[str, str, str], Tested]) -> Columns[Group]:
+    names = {key: each.at for key, each in nearest.items()}
+    errors = {key: " / ".join(map(ms, each.error_s)) for key, each in nearest.items()}
     has_scenarios = len({group.scenario for group in run.groups}) > 1
     return {
         "deployment": lambda group: named(looks(run)[group.deployment]),

@@ -14,7 +14,6 @@ from reports.data import tables
 from reports.data.chunks import (
     BINS,
     EDGES_S,
-    MOST_TURNS,
     NO_GAPS,
     bins_of,
     chunk_totals,
@@ -64,7 +63,7 @@ def test_gaps_beyond_the_edges_are_in_the_first_and_the_last_bin():
     assert bins_of(gaps_ns).tolist() == [0, 0, 0, 1, BINS - 1, BINS - 1]
 
 
-def test_counts_are_of_the_windows_ok_requests_by_turn(tmp_path):
+def test_counts_are_of_the_windows_ok_requests(tmp_path):
     rows = [
         chunked(0, 101 * S, [10, 10]),  # before the window
         chunked(1, 102 * S, [10, 20, 20]),
@@ -77,25 +76,9 @@ def test_counts_are_of_the_windows_ok_requests_by_turn(tmp_path):
     run = open_run(one_cell_run(tmp_path, rows, WINDOW).path)
     found = gap_counts_of(run, 0)
     at_10, at_20, at_40, at_2000 = bins_of(np.array([10, 20, 40, 2000]) * MS).tolist()
-    assert (found.n, len(found.requests), found.requests.tolist()) == (6, 2, [1, 2])
-    assert {int(k): int(found.by_turn[0][k]) for k in np.flatnonzero(found.by_turn[0])} == {
-        at_10: 1,
-        at_20: 2,
-    }
-    assert {int(k): int(found.by_turn[1][k]) for k in np.flatnonzero(found.by_turn[1])} == {
-        at_40: 2,
-        at_2000: 1,
-    }
-
-
-def test_late_turns_are_counted_as_the_last(tmp_path):
-    rows = [chunked(0, 103 * S, [10], turn=5000), chunked(1, 104 * S, [10], turn=MOST_TURNS - 1)]
-    found = gap_counts_of(open_run(one_cell_run(tmp_path, rows, WINDOW).path), 0)
-    assert (len(found.requests), int(found.requests[-1]), int(found.by_turn[MOST_TURNS - 1].sum())) == (
-        MOST_TURNS,
-        2,
-        2,
-    )
+    assert (found.n, found.requests) == (6, 3)
+    counted = {int(k): int(found.counts[k]) for k in np.flatnonzero(found.counts)}
+    assert counted == {at_10: 1, at_20: 2, at_40: 2, at_2000: 1}
 
 
 def test_a_cell_that_was_not_completed_has_no_counts(tmp_path):
@@ -107,13 +90,8 @@ def test_counts_of_several_cells_add_up(tmp_path):
     a = gap_counts_of(open_run(one_cell_run(tmp_path / "a", drawn(1, 60), WINDOW).path), 0)
     b = gap_counts_of(open_run(one_cell_run(tmp_path / "b", [chunked(0, 103 * S, [10, 9])], WINDOW).path), 0)
     both = together([a, b])
-    assert (both.n, len(both.requests), both.requests.sum()) == (
-        a.n + b.n,
-        len(a.requests),
-        a.requests.sum() + 1,
-    )
-    assert both.by_turn[0].tolist() == (a.by_turn[0] + b.by_turn[0]).tolist()
-    assert both.by_turn[1].tolist() == a.by_turn[1].tolist()
+    assert (both.n, both.requests) == (a.n + b.n, a.requests + 1)
+    assert both.counts.tolist() == (a.counts + b.counts).tolist()
     assert together([]).n == 0
 
 
@@ -140,22 +118,19 @@ def whole(batches):
     lengths = np.concatenate([np.diff(part.begins) for part in parts])
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("at_ns", "turn", "tokens", "is_ok", "in_window")
+        for name in ("at_ns", "tokens", "is_ok", "in_window")
     }
     return tables.Chunks(begins=np.concatenate([[0], np.cumsum(lengths)]), **joined)
 
 
 def split(chunks: tables.Chunks, size: int):
     """The same requests, so many at a time."""
-    for first in range(0, len(chunks.turn), size):
+    for first in range(0, len(chunks.tokens), size):
         begins = chunks.begins[first : first + size + 1]
         yield tables.Chunks(
             chunks.at_ns[begins[0] : begins[-1]],
             begins - begins[0],
-            *(
-                getattr(chunks, name)[first : first + size]
-                for name in ("turn", "tokens", "is_ok", "in_window")
-            ),
+            *(getattr(chunks, name)[first : first + size] for name in ("tokens", "is_ok", "in_window")),
         )
 
 
@@ -176,7 +151,7 @@ def test_batches_come_to_what_the_whole_comes_to(tmp_path, size):
     levels = (1, 50, 99, 100)
     found = chunk_totals(split(chunks, size), window, levels)
     same(found, chunk_totals([chunks], window, levels))
-    assert found.counts.n > 1000
+    assert found.gaps.n > 1000
 
 
 def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
@@ -185,7 +160,7 @@ def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
     made = one_cell_run(tmp_path, rows, WINDOW)
     assert len(list(tables.chunk_batches(made.path, 0))) == 3
     found = open_run(made.path)
-    assert gap_counts_of(found, 0).requests.tolist() == [count // 2, count // 2]
+    assert gap_counts_of(found, 0).requests == count
 
 
 def test_percentiles_are_those_of_all_gaps_exactly(tmp_path):
@@ -231,4 +206,4 @@ def test_an_absent_table_has_no_batches(tmp_path):
     made = one_cell_run(tmp_path, [], WINDOW)
     (store.cell_dir(made.path, 0) / "requests.parquet").unlink()
     assert list(tables.chunk_batches(made.path, 0)) == []
-    assert chunk_totals([], None).counts.n == 0
+    assert chunk_totals([], None).gaps.n == 0

@@ -7,18 +7,11 @@ from dataclasses import replace
 import pytest
 from make_run import selftest
 
-from reports.measures.selftest import (
-    Reached,
-    is_beyond,
-    known_steps,
-    ms,
-    nearest_step,
-    quoted,
-)
+from reports.measures.selftest import ms, nearest
 
 
 @pytest.mark.parametrize(
-    ("streams", "rate", "nearest"),
+    ("streams", "rate", "step"),
     [
         (0.2, 20, 1),
         (7, 100, 1),
@@ -29,16 +22,16 @@ from reports.measures.selftest import (
         (9000, 90, 256),
     ],
 )
-def test_the_nearest_load_is_by_ratio_in_both(streams, rate, nearest):
-    assert nearest_step(selftest(), Reached(streams, rate)).streams == nearest
+def test_the_nearest_load_is_by_ratio_in_both(streams, rate, step):
+    assert nearest(selftest(), streams, rate).step.streams == step
 
 
 def test_a_load_of_which_no_request_was_paired_is_not_known():
     whole = selftest()
     broken = replace(whole, steps=(*whole.steps[:2], replace(whole.steps[2], ttft_error_s=None)))
-    assert [step.streams for step in known_steps(broken)] == [1, 64]
-    assert nearest_step(broken, Reached(256, 400)).streams == 64
-    assert is_beyond(broken, Reached(65, 10))
+    assert nearest(broken, 256, 400).step.streams == 64
+    assert nearest(broken, 65, 10).is_beyond
+    assert nearest(replace(whole, steps=()), 1, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -53,16 +46,11 @@ def test_a_load_of_which_no_request_was_paired_is_not_known():
     ],
 )
 def test_beyond_is_more_streams_or_more_chunks_in_all(largest, streams, rate, beyond):
-    assert is_beyond(selftest(largest), Reached(streams, rate)) is beyond
+    assert nearest(selftest(largest), streams, rate).is_beyond is beyond
 
 
-def test_the_error_is_quoted_in_milliseconds():
-    said = "at the nearest load tested (64 streams x 100 chunks/s) bench's own TTFT error was p50 0.03 ms"
-    assert quoted(selftest().steps[1]) == f"{said}, p99 0.2 ms"
-    assert [ms(seconds) for seconds in (0.0, 1.234e-6, 3e-5, 0.0123, 0.25)] == [
-        "0",
-        "0.0012",
-        "0.03",
-        "12",
-        "250",
-    ]
+def test_the_error_is_that_of_the_step_and_in_milliseconds():
+    found = nearest(selftest(), 64, 100)
+    assert (found.at, found.error_s) == ("64 streams x 100 chunks/s", (3e-5, 2e-4))
+    said = [ms(seconds) for seconds in (0.0, 1.234e-6, 3e-5, 0.0123, 0.25)]
+    assert said == ["0", "0.0012", "0.03", "12", "250"]

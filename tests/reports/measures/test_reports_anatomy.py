@@ -31,8 +31,8 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
-from reports.measures.anatomy import alike, anatomies, expectations, mean_part, parts_of
-from reports.measures.kv_need import KvPool, longest, peak_tokens, pool_of
+from reports.measures.anatomy import alike, anatomies, expectations, mean_parts, parts_of
+from reports.measures.kv_need import KvCache, long_conversation, peak_tokens, pool_of
 from reports.page.sections import memory
 
 MIB = 2**20
@@ -147,8 +147,7 @@ PARTS = {
         (80, 80, None, 100, 20, {}),
     ),
     "saved states": ({**SAID, "kv_copies": 15 * MIB}, STAGES, {}, (50, 100, 64, 46, 5, {"kv_copies": 15})),
-    # 260 - 50 - 100 - 64 - 30 = 16 are left for the workspace of which 20 were said
-    "graphs": ({**SAID, "graphs": 30 * MIB}, STAGES, {}, (46, 100, 64, 20, 20, {"graphs": 30})),
+    "graphs": ({**SAID, "graphs": 30 * MIB}, STAGES, {}, (50, 100, 64, 20, 16, {"graphs": 30})),
 }  # fmt: skip
 
 
@@ -166,9 +165,6 @@ def test_each_part_says_how_it_is_known():
     assert (late["program"].sources, late["weights"].sources) == (("reckoned",), ("said",))
     silent = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
     assert silent["weights"].sources == ("measured step",)
-    assert (
-        parts_of(said_record(memory_said=UNTOUCHED), STAGES, 280.0 * MIB)["kv_cache"].cut_bytes == 270 * MIB
-    )
 
 
 def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
@@ -178,8 +174,7 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
     store.write_samples(path / "starts" / second.name / "host.parquet", marked_samples(SPAWNED_NS, more))
     [found] = anatomies(open_run(path)).values()
     assert [a.total_bytes / MIB for a in found] == [280, 320]
-    names = dict.fromkeys(name for a in found for name in a.parts)
-    sizes = {name: mean_part(found, name).size_bytes / MIB for name in names}
+    sizes = in_mib(mean_parts(found))
     assert sizes == {"program": 50, "weights": 100, "kv_cache": 64, "workspace": 66, "rest": 20}
     assert sum(sizes.values()) == 300
 
@@ -216,53 +211,19 @@ def two_loads(path, outcomes, resolved=None):
 def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     path = two_loads(tmp_path, [("completed", None), ("completed", "completed"), ("completed", "failed")])
     [found] = anatomies(open_run(path)).values()
-    kept, left_out = alike(found)
-    assert [a.record.repeat for a in kept] == [1]
-    assert [a.record.repeat for a in left_out] == [0, 2]
+    assert [a.record.repeat for a in alike(found)] == [1]
+    assert len(alike([found[0], found[2]])) == 2
     text = plain(memory.held(open_run(path)).body.text)
     assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
-def test_starts_of_the_same_cells_are_all_in_the_means(tmp_path):
-    [found] = anatomies(
-        open_run(two_loads(tmp_path, [("completed", "failed"), ("completed", "failed")]))
-    ).values()
-    kept, left_out = alike(found)
-    assert (len(kept), left_out) == (2, [])
-
-
 def test_what_a_failed_cell_held_is_no_need(tmp_path):
     found = only(two_loads(tmp_path, [("completed", "failed")]))
-    assert (found.kv.peak_tokens, found.kv.peak_load) == (pytest.approx(350), "1 user")
-    assert found.kv.conversations.tokens == 220
-
-
-def test_all_rows_divide_by_the_longest_conversation_of_the_scenario(tmp_path):
-    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
-    store.write_record(tmp_path / "run.json", run_record(plan))
-    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
-    for start, longest_tokens in zip(plan.starts, (100, 300), strict=True):
-        record = start_record(
-            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": 1024}
-        )
-        write_start(
-            tmp_path,
-            record,
-            marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]]),
-        )
-        rows = [replace(a, input_tokens=longest_tokens, output_tokens=20) for a in answers()]
-        write_cell(tmp_path, start.cells[0], start, rows, summary(SPAWNED_NS + 12 * S))
-    found = [a for each in anatomies(open_run(tmp_path)).values() for a in each]
-    # 1,024 tokens / 320, the longest of all four conversations
-    assert [(a.kv.users, a.kv.conversations.tokens, a.kv.conversations.n) for a in found] == [(3, 320, 4)] * 2
+    assert found.kv.peak_tokens == pytest.approx(350)
+    assert long_conversation(open_run(tmp_path)) == 220
 
 
 # --- what was measured -----------------------------------------------------------------------------
-
-
-def test_what_was_in_use_before_and_is_left_after_a_start_is_told(tmp_path):
-    found = only(marked_run(tmp_path, after_bytes=2 * GIB + 3 * MIB))
-    assert (found.before_bytes, found.left_bytes) == (2 * GIB, 3 * MIB)
 
 
 def test_a_mark_whose_pss_could_not_be_read_does_not_take_the_next_ones(tmp_path):
@@ -345,9 +306,8 @@ def test_what_is_needed_has_the_kv_cache_in_flight_instead_of_the_one_reserved(t
     found = only(marked_run(tmp_path, memory_said=SAID, resolved=resolved))
     # 64 MiB / 1024 tokens = 64 KiB each, of 350 tokens
     assert found.kv.peak_tokens == pytest.approx(350)
-    assert found.kv.peak_load == "4 users"
-    assert found.kv_needed_bytes == pytest.approx(350 * 64 * 1024)
-    assert found.needed_bytes == pytest.approx(280 * MIB - 64 * MIB + 350 * 64 * 1024)
+    assert found.kv.needed_bytes == pytest.approx(350 * 64 * 1024)
+    assert found.spare_bytes == pytest.approx(64 * MIB - 350 * 64 * 1024)
     assert found.kv.users == 4  # of 220 tokens, the longer of two
 
 
@@ -367,37 +327,21 @@ def test_a_pool_that_is_said_in_tokens_only_is_reckoned():
         memory_said={"weights": MIB}, resolved={"kv_cache_tokens": 512},
         memory_expected={"kv_bytes_per_token": 2048},
     )  # fmt: skip
-    assert pool_of(record) == KvPool(MIB, 512, 2048, is_reckoned=True)
+    assert pool_of(record) == KvCache(MIB, 512, is_reckoned=True)
     assert parts_of(record, STAGES, 280.0 * MIB)["kv_cache"].sources == ("reckoned",)
 
 
 def test_without_a_pool_nothing_is_called_needed(tmp_path):
     found = only(marked_run(tmp_path, memory_said={"weights": MIB}))
-    assert found.needed_bytes is None
-    assert found.kv.users is None
+    assert found.spare_bytes is found.kv.users is None
 
 
-def test_the_servers_own_word_of_its_cache_in_use_is_the_most_in_a_window(tmp_path):
-    path = marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})
-    [start] = open_run(path).start_records
-    at_s = (13, 15, 20, 23)  # the window is from 14 to 22 s
-    table = pd.DataFrame(
-        {"t_ns": [SPAWNED_NS + at * S for at in at_s], "kv_cache_usage_share": [0.9, 0.25, None, 0.8]}
-    )
-    table.to_parquet(path / "starts" / start.name / "server.parquet")
-    assert only(path).kv.used_share == 0.25
-
-
-@pytest.mark.parametrize(("count", "tokens", "is_largest"), [(99, 99, True), (200, 190.05, False)])
-def test_the_longest_conversation_is_a_percentile_where_there_are_enough(count, tokens, is_largest):
-    rows = [
-        row(k, S, conversation=k // 2, input_tokens=k // 2, output_tokens=1 - k % 2) for k in range(2 * count)
-    ]
-    found = longest([frame(rows)])
-    # Lengths 1 to count: the first of two turns is the longer one.
-    assert found is not None
-    assert (found.n, found.is_largest) == (count, is_largest)
-    assert found.tokens == pytest.approx(tokens)
+def test_users_that_fit_are_of_the_95th_percentile_of_conversations(tmp_path):
+    # Of 1 to 200 tokens: the first of two turns is the longer one.
+    rows = [row(k, S, conversation=k // 2, input_tokens=k // 2, output_tokens=1 - k % 2) for k in range(400)]
+    path = marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}, rows=rows)
+    assert long_conversation(open_run(path)) == 191
+    assert only(path).kv.users == 5
 
 
 # --- what was expected -----------------------------------------------------------------------------
@@ -407,12 +351,11 @@ def test_the_error_of_what_was_expected_is_told(tmp_path):
     expected = {"weights": 105 * MIB, "kv_cache": 60 * MIB, "overhead": 115 * MIB, "kv_bytes_per_token": 1}
     path = marked_run(tmp_path, memory_said=SAID, memory_expected=expected)
     [found] = anatomies(open_run(path)).values()
-    made = {each.part: (each.measured_bytes / MIB, each.source) for each in expectations(found)}
-    assert made == {
-        "weights": (100, "said"), "KV cache": (64, "said"), "total": (280, "PSS at marks")
-    }  # fmt: skip
-    errors = {each.part: each.error_share for each in expectations(found)}
-    assert errors == pytest.approx({"weights": 0.05, "KV cache": -0.0625, "total": 0.0})
+    made = {name: (asked / MIB, size / MIB) for name, (asked, size) in expectations(found).items()}
+    assert made == {"weights": (105, 100), "kv_cache": (60, 64), "total": (280, 280)}
+    untouched = marked_run(tmp_path / "untouched", memory_said=UNTOUCHED, memory_expected=expected)
+    [found] = anatomies(open_run(untouched)).values()
+    assert expectations(found)["kv_cache"] == (60 * MIB, 400 * MIB)
 
 
 def test_a_reckoned_part_is_no_measurement_of_what_was_expected(tmp_path):
@@ -421,7 +364,7 @@ def test_a_reckoned_part_is_no_measurement_of_what_was_expected(tmp_path):
     path = marked_run(tmp_path, marks, weights=weights, memory_expected={"weights": 90 * MIB})
     [found] = anatomies(open_run(path)).values()
     assert found[0].parts["weights"].sources == ("reckoned",)
-    assert expectations(found) == []
+    assert expectations(found) == {}
 
 
 # --- the page --------------------------------------------------------------------------------------
@@ -452,14 +395,6 @@ def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
     assert made.title == "What the servers' memory is made of"
 
 
-def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
-    # On a host it is all that the machine had in use, whoever had it.
-    host = memory.held(open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB)))
-    device = memory.held(open_run(device_run(tmp_path / "d", is_attributed=True)))
-    assert "left on the device" in plain(device.body.text)
-    assert "left on the device" not in plain(host.body.text)
-
-
 def test_title_and_bars_say_what_was_not_needed(tmp_path):
     made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
     # 64 - 21.875 of 280 MiB
@@ -476,7 +411,8 @@ def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
     assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "back"]
     text = plain(made.body.text)
-    assert "0.098 said 0.127 said + 0.264 reserved, not yet touched" in text
+    assert "0.098 said 0.127 said" in text
+    assert "0.391" in text  # as it was reserved
     assert "0.049 measured step" in text
 
 

@@ -24,7 +24,7 @@ from harness.contracts import Load
 from harness.store import store
 from reports import compare_runs, open_run, write_report
 from reports.checks.examine import findings_of
-from reports.measures.equal_work import drops_system, work_of
+from reports.measures.equal_work import work_of
 from reports.measures.over_starts import aggregate
 
 T0 = 102 * S
@@ -61,10 +61,9 @@ def prompts(**changes):
     return {"prompt_tokens": {**PROMPTS, **changes}}
 
 
-def test_equal_prompts_are_all_of_one_class(tmp_path):
+def test_equal_prompts_do_not_differ(tmp_path):
     work = work_of(run_of(tmp_path, [prompts()] * 3))
-    assert work.differences == {}
-    assert set(work.prompts.values()) == {0}
+    assert work.differences == work.odd == {}
 
 
 @pytest.mark.parametrize(("user", "system", "turns"), [(19, 35, 42), (17, 33, 40)])
@@ -78,9 +77,10 @@ def test_one_token_more_or_less_in_each_prompt_is_a_bos(tmp_path, user, system, 
     )
 
 
-def test_a_dropped_system_prompt_is_named(tmp_path):
-    run = run_of(tmp_path, [prompts(), prompts(system=18)])
-    assert why_of(run).startswith("vllm fp16 drops the system prompt (tokens of")
+@pytest.mark.parametrize(("system", "drops"), [(18, True), (19, True), (20, False), (17, True)])
+def test_a_system_prompt_that_adds_no_token_or_one_is_called_dropped(tmp_path, system, drops):
+    why = why_of(run_of(tmp_path, [prompts(), prompts(system=system)]))
+    assert why.startswith("vllm fp16 drops the system prompt (tokens of") is drops
 
 
 def test_a_dropped_system_prompt_and_a_doubled_bos_are_both_named(tmp_path):
@@ -101,14 +101,6 @@ def test_prompts_of_different_models_are_not_compared(tmp_path):
     assert work_of(run).differences == {}
 
 
-def test_one_token_more_in_all_first_turns_is_a_bos_where_nothing_was_probed(tmp_path):
-    run = run_of(tmp_path, [{}, {}], [requests(), requests(input_tokens=51)])
-    assert why_of(run) == (
-        "vllm fp16 has exactly one token more in each prompt: a doubled BOS, or one that llama_cpp fp16 "
-        "lacks (at 1 user, all 6 first turns)"
-    )
-
-
 def test_turns_that_differ_are_told_with_the_first_of_them(tmp_path):
     later = [replace(each, input_tokens=60) if each.turn else each for each in requests()]
     run = run_of(tmp_path, [prompts(), prompts()], [requests(), later])
@@ -118,28 +110,19 @@ def test_turns_that_differ_are_told_with_the_first_of_them(tmp_path):
     )
 
 
-def test_the_largest_class_is_a_and_only_unlike_ones_are_marked(tmp_path):
+def test_only_who_differs_from_most_others_is_marked_and_a_finding(tmp_path):
     run = run_of(tmp_path, [prompts(user=19, system=35, turns=42), prompts(), prompts()])
-    assert [work_of(run).prompt_class(name) for name in NAMES] == ["B", "A", "A"]
-    assert work_of(run).unlike == set(NAMES)
+    assert list(work_of(run).odd) == ["llama_cpp fp16"]
+    assert len(work_of(run).differences) == 2
+    (finding,) = (found for found in findings_of(run) if found.check == "prompts_differ")
+    assert finding.text.startswith("llama_cpp fp16: llama_cpp fp16 has exactly one token more")
     page = plain(write_report(run.path))
-    row_of = {name: re.search(rf"{name}\s+(≠ )?prompts (\w) ", page) for name in NAMES}
-    assert [found[2] for found in row_of.values()] == ["B", "A", "A"]
-    assert [bool(found[1]) for found in row_of.values()] == [True, False, False]
+    assert [bool(re.search(rf"{name}\s+≠ other prompts ", page)) for name in NAMES] == [True, False, False]
 
 
-def test_the_finding_lists_who_is_comparable_with_whom(tmp_path):
-    run = run_of(tmp_path, [prompts(), prompts(), prompts(system=18)])
-    found = {finding.check: finding for finding in findings_of(run)}
-    text = found["prompts_differ"].text
-    assert (
-        "prompts A, llama_cpp fp16, vllm fp16; prompts B, sglang fp16: sglang fp16 drops the system" in text
-    )
-
-
-@pytest.mark.parametrize(("system", "drops"), [(18, True), (19, True), (20, False), (17, True)])
-def test_a_system_prompt_is_dropped_where_it_adds_no_token_or_one(system, drops):
-    assert drops_system({"user": 18, "system": system}) is drops
+def test_of_three_that_all_differ_the_first_is_what_the_others_are_unlike(tmp_path):
+    run = run_of(tmp_path, [prompts(), prompts(user=25), prompts(user=31)])
+    assert list(work_of(run).odd) == list(NAMES[1:])
 
 
 def test_templates_by_other_names_are_no_finding_where_all_prompts_count_alike(tmp_path):
