@@ -146,7 +146,6 @@ class Run:
 
     @cached_property
     def _cell_numbers(self) -> np.ndarray:
-        """The cell of each request, rising."""
         return self.requests["cell"].to_numpy(dtype=np.int64)
 
     @once
@@ -171,7 +170,7 @@ class Run:
     @once
     def observations(self, number: int, name: str) -> np.ndarray:
         """Return a cell's observations of a latency (`ttft_s` ...): its ok requests in the window. Not to be
-        written to. Gaps between chunks are counted instead (gap_counts_of)."""
+        written to. Gaps between chunks are counted instead (Measured.gaps)."""
         values = self.ok_values(number, name)
         known: np.ndarray = values[~np.isnan(values)]
         known.flags.writeable = False
@@ -199,16 +198,14 @@ def open_run(run_dir: Path) -> Run:
     is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
-        own = records.get(cell.number)
+        own, status, reason = records.get(cell.number), "not measured", errors.get(start.name)
         if own is not None:
             status, reason = own.status, own.error or "; ".join(own.reasons) or None
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
-        elif start.name in errors:
-            ended = "not yet" if is_going_on else "the run ended before it"
-            status, reason = "not measured", errors[start.name] or ended
-        else:
-            status, reason = "not measured", "not yet" if is_going_on else "its server was not started"
+        elif not reason:
+            ended = "the run ended before it" if start.name in errors else "its server was not started"
+            reason = "not yet" if is_going_on else ended
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
 

@@ -4,7 +4,6 @@ Servers' own pages are Run.server, whose columns are the terms of harness.contra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -115,39 +114,19 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
     return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
 
 
-@dataclass(frozen=True)
-class DeviceWindows:
-    """What devices did in some cells' windows, over all their samples; None is what no device told.
-    `throttled_share` of the samples, for `throttled_by`."""
-
-    utilization_pct: float | None
-    temperature_c: float | None
-    sm_clock_mhz: float | None
-    throttled_share: float | None
-    throttled_by: tuple[str, ...]
-    samples: int
-
-
-def device_windows(run: Run, cells: Sequence[Cell]) -> DeviceWindows | None:
-    """Return what devices did in the windows of these cells; None where no device was sampled."""
+def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return the samples of devices in the windows of these cells; empty where none was sampled."""
     found = [run.window_samples(run.device, cell) for cell in cells]
-    if not any(map(len, found)):
-        return None
-    every = pd.concat(each.drop(columns="start") for each in found if len(each)).astype(float)
-    masks = every["throttle_reasons"].dropna().astype(int)
-    names = {mask: throttle_names(mask) for mask in masks.unique().tolist()}
-    return DeviceWindows(
-        utilization_pct=_known(every["utilization_pct"].mean()),
-        temperature_c=_known(every["temperature_c"].max()),
-        sm_clock_mhz=_known(every["sm_clock_mhz"].mean()),
-        throttled_share=_known(masks.map(lambda mask: bool(names[mask])).mean()),
-        throttled_by=tuple(dict.fromkeys(name for each in names.values() for name in each)),
-        samples=len(every),
-    )
+    known = [each.drop(columns="start").astype(float) for each in found if len(each)]
+    return pd.concat(known) if known else pd.DataFrame()
 
 
-def _known(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+def throttled(samples: pd.DataFrame) -> tuple[float, list[str]] | None:
+    """Return the share of devices' samples in which clocks were held down, and by what; None if not told."""
+    masks = samples.get("throttle_reasons", pd.Series(dtype=float)).dropna().astype(int)
+    names = masks.map(throttle_names)
+    reasons = dict.fromkeys(name for each in names.drop_duplicates() for name in each)
+    return (float(names.map(bool).mean()), list(reasons)) if len(names) else None
 
 
 # --- what servers told -----------------------------------------------------------------------------

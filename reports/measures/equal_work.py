@@ -169,7 +169,6 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
 
 
 def _drops_system(counts: Mapping[str, int]) -> bool:
-    """Return whether a system message adds nothing to the same user message."""
     return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
 
 

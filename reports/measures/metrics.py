@@ -259,9 +259,6 @@ def check_metric_name(name: str, key: str) -> None:
     names = value_names()
     if name in names:
         return
-    if name in BY_NAME:
-        levels = ", ".join(each for each in names if each.startswith(f"{name}."))
-        raise UserError(f"{key}={name}: is a distribution; choose from {levels}")
     near = sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.5), key=names.index)
     would_do = f"did you mean {' or '.join(near)}?" if near else "see `bench list metrics`"
     raise UserError(f"{key}={name}: no such metric; {would_do}")
@@ -278,11 +275,6 @@ class Value:
     value: float | None
     n: int
     requests: int | None = None
-
-
-def is_percentile(name: str) -> bool:
-    """Return whether a value's name is that of a percentile (`ttft_s.p95`)."""
-    return ".p" in name
 
 
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:

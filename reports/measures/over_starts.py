@@ -18,13 +18,12 @@ from reports.data.starts import memory_over_time
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import (
     Value,
-    is_percentile,
     is_supported,
     metric_of,
     value_of_start,
     why_missing,
 )
-from reports.measures.values import gap_counts_of, mean_value, share_of_tokens, values_of
+from reports.measures.values import mean_value, measured_of, share_of_tokens, values_of
 from reports.stats import intervals
 from reports.stats.family import STARTS_NEEDED
 
@@ -71,7 +70,7 @@ def aggregate(run: Run, group: Group, name: str) -> Aggregate:
     if why := withheld(run, group.key, name):
         return Aggregate(None, None, None, 0, 0, (), why=why)
     found = aggregate_of(run, group, name, list(by_start(run, group, name).values()))
-    if found.mean is None and len(found.values) > 1 and is_percentile(name):
+    if found.mean is None and len(found.values) > 1 and metric_of(name).is_distribution:
         whole = pooled(run, group, name)
         return found if whole.value is None else replace(found, pooled=whole)
     return found
@@ -82,7 +81,7 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
     values = tuple(value.value for value in found)
     used = [value for value in found if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
-    if not used or (is_percentile(name) and len(used) < len(found)):
+    if not used or (metric_of(name).is_distribution and len(used) < len(found)):
         why = _why_no_mean(name, found, len(used)) if found else None
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
@@ -115,7 +114,7 @@ def pooled(run: Run, group: Group, name: str) -> Value:
     base, _, level = name.partition(".p")
     share, requests = int(level) / 100, None
     if base == "itl_s":
-        gaps = together(gap_counts_of(run, cell.number) for cell in group.counted)
+        gaps = together(measured_of(run)[cell.number].gaps for cell in group.counted)
         n, requests, value = gaps.n, gaps.requests, quantile(gaps.counts, share)
     else:
         found = [run.observations(cell.number, base) for cell in group.counted]

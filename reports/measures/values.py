@@ -1,21 +1,26 @@
-"""A cell's values of all metrics, and how steady its window was, from one reading of its chunks."""
+"""A cell's values of all metrics, and how steady its window was, from one reading of its chunks.
+
+Energy is what the devices drew beyond idle, per output token; cost is the price of their hours.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from harness.contracts import Price, counter_fell, mean_power_w
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
-from reports.data.chunks import NO_GAPS, ChunkTotals, GapCounts, chunk_totals
+from reports.data.chunks import ChunkTotals, GapCounts, chunk_totals
 from reports.data.run import Run, once
 from reports.data.samples import server_cores
 from reports.data.starts import memory_over_time
-from reports.data.tables import floats
-from reports.measures import energy, slo
+from reports.data.tables import floats, of_start
+from reports.measures import slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
 from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
 
@@ -31,7 +36,7 @@ class Measured:
     values: dict[str, Value]
     chunk_rate_per_s: float | None
     steadiness: Steadiness | None
-    gap_counts: GapCounts
+    gaps: GapCounts
 
 
 @once
@@ -49,12 +54,6 @@ def measured_of(run: Run) -> dict[int, Measured]:
 def values_of(run: Run) -> dict[int, dict[str, Value]]:
     """Return each completed cell's values, by its number and their names."""
     return {number: found.values for number, found in measured_of(run).items()}
-
-
-def gap_counts_of(run: Run, number: int) -> GapCounts:
-    """Return a cell's gaps between content chunks counted in bins; none of a cell not completed."""
-    found = measured_of(run)
-    return found[number].gap_counts if number in found else NO_GAPS
 
 
 def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
@@ -144,7 +143,6 @@ def _rates(found: Steadiness | None) -> dict[str, Value]:
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
-    """Return what the server took for it: start-up, memory, cores, energy and money."""
     start, speed = run.start_of(cell), tokens_per_s.value
     launch_s = start.launch_s if start else None
     cores = server_cores(run, cell)
@@ -155,7 +153,7 @@ def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
         "memory_peak_bytes": _peak(run, cell),
         "cores_used": Value(cores, len(run.window_samples(run.host, cell)) if cores is not None else 0),
         "output_tokens_per_s_per_core": Value(per_core, tokens_per_s.n if per_core is not None else 0),
-        **energy.values_of(run, cell, tokens_per_s),
+        **_energy_and_cost(run, cell, tokens_per_s),
     }
 
 
@@ -166,3 +164,83 @@ def _peak(run: Run, cell: Cell) -> Value:
     memory = memory_over_time(run, start)
     inside = memory.size_bytes[(memory.t_ns >= summary.started_ns) & (memory.t_ns <= summary.ended_ns)]
     return Value(float(inside.max()) if len(inside) else None, len(inside))
+
+
+# --- energy and money ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Power:
+    """Mean power in a window, of all devices together, over n samples of each; `idle_w` was drawn before the
+    server was there (None: not known)."""
+
+    mean_w: float
+    idle_w: float | None
+    n: int
+
+
+@once
+def power_in(run: Run, cell: Cell) -> Power | None:
+    """Return the power in a cell's window; None where nothing tells it, as of a server that ran already.
+
+    On a device: of all the server's devices, by NVML's energy counters, else by their mean power. On a
+    host: of the CPU's packages, where the system shows their counter, with all that runs there.
+    """
+    start, devices = run.start_of(cell), devices_of(run, cell)
+    if start is None or not devices:
+        return None
+    if start.memory_kind == "host":
+        each = [_counted(run.window_samples(run.host, cell), "package_energy_j")]
+    else:
+        samples = run.window_samples(run.device, cell)
+        each = [_of_device(samples, device) for device in devices]
+    known = [found for found in each if found is not None]
+    if len(known) < len(each):
+        return None
+    return Power(sum(watts for watts, _ in known), start.idle_power_w, min(n for _, n in known))
+
+
+def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
+    own = samples[samples["device"] == device] if len(samples) else samples
+    if not len(own) or counter_fell(own["energy_j"].dropna().astype(float).tolist()):
+        return None
+    mean_w = float(floats(own["power_w"]).mean())  # NaN where a sample has none
+    return _counted(own, "energy_j") or (None if pd.isna(mean_w) else (mean_w, len(own)))
+
+
+def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
+    """Return the mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
+    if column not in samples or samples[column].isna().any():
+        return None
+    readings = zip(samples["t_ns"].tolist(), samples[column].astype(float).tolist(), strict=True)
+    mean_w = mean_power_w(list(readings))
+    return None if mean_w is None else (mean_w, len(samples))
+
+
+def price_of(run: Run) -> Price | None:
+    """Return what the user said that a device's hour costs."""
+    price = run.record.price
+    return price if price is not None and price.gpu_hour is not None else None
+
+
+def devices_of(run: Run, cell: Cell) -> Sequence[int]:
+    """Return the devices that a cell's server was given, else those that were sampled; 0 for a host. Empty
+    for a server that ran already."""
+    start = run.start_of(cell)
+    if start is None or start.attached:
+        return ()
+    if start.memory_kind == "host":
+        return (0,)
+    if start.devices or run.device is None:
+        return start.devices
+    return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
+
+
+def _energy_and_cost(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+    power, price, devices = power_in(run, cell), price_of(run), devices_of(run, cell)
+    energy, cost, speed = Value(None, 0), Value(None, 0), tokens_per_s.value
+    if power is not None and power.idle_w is not None and speed:
+        energy = Value((power.mean_w - power.idle_w) / speed, power.n)
+    if price is not None and price.gpu_hour is not None and devices and speed:
+        cost = Value(price.gpu_hour * len(devices) / (speed * 3600) * 1e6, tokens_per_s.n)
+    return {"energy_j_per_output_token": energy, "cost_per_million_output_tokens": cost}

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
-from reports.measures import energy
 from reports.measures.equal_work import stand_ins
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, has_interval
 from reports.measures.slo import Judged, judged_cells
+from reports.measures.values import devices_of
 from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
 from reports.verdicts.comparisons import comparisons_of
@@ -126,7 +126,7 @@ def _pick(run: Run, row: Row, respect: str) -> dict[str, Any] | None:
     keys = [(row.scenario, row.load, decided_by, best, label) for label in others]
     told = [comparisons_of(run).of(*key) or Verdict("none", why="they were not compared") for key in keys]
     why = told[0].why if told and all(each.kind == "none" for each in told) else None
-    if told and metric == _COST and len({energy.devices_of(run, c) for g in groups for c in g.counted}) > 1:
+    if told and metric == _COST and len({len(devices_of(run, c)) for g in groups for c in g.counted}) > 1:
         why = _OTHER_DEVICES
     ties = [label for label, each in zip(others, told, strict=True) if each.kind != "better" and not why]
     low, high = (has_interval(values[best]) and values[best].interval) or (None, None)

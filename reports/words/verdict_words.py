@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from harness.contracts import Objective
-from reports.measures.metrics import is_percentile, metric_of
+from reports.measures.metrics import metric_of
 from reports.stats.family import Verdict
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
@@ -22,7 +22,7 @@ def title_of(name: str) -> str:
     """Return a value's name as a sentence has it, without its unit: `TTFT p95`, `output tokens/s`."""
     metric, _, level = name.partition(".")
     title = _SHORT.get(metric) or _TITLES.get(metric) or metric_of(name).title
-    return f"{title} {level}" if is_percentile(name) else title
+    return f"{title} {level}" if level else title
 
 
 def heading_of(name: str, unit: str | None = None) -> str:

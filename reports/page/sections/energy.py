@@ -6,9 +6,9 @@ from functools import partial
 from harness.contracts import ApiPrice
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.energy import Power, devices_of, power_in, price_of
 from reports.measures.metrics import mean
 from reports.measures.over_starts import BARS, aggregate
+from reports.measures.values import Power, devices_of, power_in, price_of
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
 from reports.page.drawing.charts import Section
@@ -68,7 +68,7 @@ def _power(powers: Sequence[Power]) -> Shown:
 
 
 def _is_costed(run: Run, group: Group) -> bool:
-    return price_of(run) is not None and any(devices_of(run, cell) is not None for cell in group.counted)
+    return price_of(run) is not None and any(devices_of(run, cell) for cell in group.counted)
 
 
 def _prices(run: Run, group: Group) -> Mapping[tuple[str, str], ApiPrice]:

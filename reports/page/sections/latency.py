@@ -13,7 +13,7 @@ from reports.data.run import Run
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import LATENCIES, SEVERAL_TOKENS, counted, is_supported, metric_of
 from reports.measures.over_starts import BARS, aggregate, pooled, withheld
-from reports.measures.values import gap_counts_of
+from reports.measures.values import measured_of
 from reports.measures.written import number, several, shown
 from reports.page.cells import value_cell
 from reports.page.drawing import kinds
@@ -136,7 +136,7 @@ class Steps:
 def steps_of(run: Run, cells: Sequence[Cell], name: str) -> Steps:
     """Return those of a latency (`ttft_s`, `itl_s` ...) of the cells' ok requests in their windows."""
     if name == "itl_s":
-        found = together(gap_counts_of(run, cell.number) for cell in cells)
+        found = together(measured_of(run)[cell.number].gaps for cell in cells)
         is_there = found.counts > 0
         # A bin's gaps are all at its upper edge.
         return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from harness.contracts import ServerTerm
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.samples import (
-    DeviceWindows,
-    device_windows,
+    device_samples,
     foreign_share,
     growth,
     mean_gauge,
@@ -20,6 +21,7 @@ from reports.data.samples import (
     pooled,
     read_roof,
     server_cores,
+    throttled,
 )
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 from reports.measures.metrics import mean
@@ -68,9 +70,14 @@ _PER: dict[ServerTerm, ServerTerm] = {
     "prefix_hit_tokens": "prefix_query_tokens",
     "queue_s": "queued_requests",
 }
-_OF_DEVICE = {"utilization_pct": "device %", "temperature_c": "hottest °C", "sm_clock_mhz": "SM clock MHz"}
+_OF_DEVICE = {
+    "device %": ("utilization_pct", "mean"),
+    "hottest °C": ("temperature_c", "max"),
+    "SM clock MHz": ("sm_clock_mhz", "mean"),
+}
 _Found = Sequence[tuple[Group, Bound]]
-_Told = tuple[Group, DeviceWindows | None]
+# A group, and its devices' samples.
+_Told = tuple[Group, pd.DataFrame]
 
 
 def bounds(run: Run) -> Section:
@@ -220,18 +227,18 @@ def _trace(look: Look, found: Sequence[_Decode]) -> dict[str, Any]:
 
 def told(run: Run) -> Section:
     """Return what servers and their machine told in the windows, by load, and what servers did not tell."""
-    rows = [(group, device_windows(run, group.counted)) for group in run.groups if group.counted]
+    rows = [(group, device_samples(run, group.counted)) for group in run.groups if group.counted]
     columns: Columns[_Told] = {
         "deployment": lambda row: row[0].deployment,
         "load": lambda row: row[0].load,
         **{title: partial(_term, run, term) for term, title in _TERMS.items()},
         "cores used": lambda row: number(mean([server_cores(run, c) for c in row[0].counted])),
         "others' CPU %": lambda row: number(mean([foreign_share(run, c) for c in row[0].counted]), 0, 100),
-        **{title: partial(_of_device, name) for name, title in _OF_DEVICE.items()},
+        **{title: partial(_of_device, *of) for title, of in _OF_DEVICE.items()},
         "throttled %": lambda row: _throttled(row[1]),
         "samples": lambda row: below(
             f"{sum(len(run.window_samples(run.server, cell)) for cell in row[0].counted):,}",
-            f"of devices {row[1].samples:,}" if row[1] else "",
+            f"of devices {len(row[1]):,}" if len(row[1]) else "",
         ),
         "starts": lambda row: str(len(row[0].counted)),
     }
@@ -252,14 +259,14 @@ def _term(run: Run, term: ServerTerm, row: _Told) -> Shown:
     return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
 
 
-def _of_device(name: str, row: _Told) -> str:
-    return number(getattr(row[1], name, None), 0)
+def _of_device(column: str, how: str, row: _Told) -> str:
+    known = row[1].get(column, pd.Series(dtype=float)).dropna()
+    return number(float(known.agg(how)), 0) if len(known) else NOTHING
 
 
-def _throttled(seen: DeviceWindows | None) -> Shown:
-    if seen is None or seen.throttled_share is None:
-        return NOTHING
-    return below(number(seen.throttled_share, 0, 100), *seen.throttled_by)
+def _throttled(samples: pd.DataFrame) -> Shown:
+    found = throttled(samples)
+    return below(number(found[0], 0, 100), *found[1]) if found else NOTHING
 
 
 def _untold(run: Run, name: str) -> str:

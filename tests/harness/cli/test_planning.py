@@ -41,8 +41,8 @@ def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
     [
         (
             ("until=ci:5%", "until.metric=ttft_s"),
-            "until.metric=ttft_s: is a distribution; choose from ttft_s.p50, ttft_s.p90, ttft_s.p95, "
-            "ttft_s.p99",
+            "until.metric=ttft_s: no such metric; did you mean ttft_s.p50 or ttft_s.p90 or ttft_s.p95 or "
+            "ttft_s.p99?",
         ),
         (
             ("compare.metric=ttft_s.p50,goodput",),

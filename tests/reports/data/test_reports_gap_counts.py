@@ -14,13 +14,12 @@ from reports.data import tables
 from reports.data.chunks import (
     BINS,
     EDGES_S,
-    NO_GAPS,
     bins_of,
     chunk_totals,
     quantile,
     together,
 )
-from reports.measures.values import gap_counts_of, values_of
+from reports.measures.values import measured_of, values_of
 
 WINDOW = summary(100 * S)  # from 102 to 110 s
 
@@ -74,21 +73,18 @@ def test_counts_are_of_the_windows_ok_requests(tmp_path):
         failed_row(6, 106 * S),
     ]
     run = open_run(one_cell_run(tmp_path, rows, WINDOW).path)
-    found = gap_counts_of(run, 0)
+    found = measured_of(run)[0].gaps
     at_10, at_20, at_40, at_2000 = bins_of(np.array([10, 20, 40, 2000]) * MS).tolist()
     assert (found.n, found.requests) == (6, 3)
     counted = {int(k): int(found.counts[k]) for k in np.flatnonzero(found.counts)}
     assert counted == {at_10: 1, at_20: 2, at_40: 2, at_2000: 1}
 
 
-def test_a_cell_that_was_not_completed_has_no_counts(tmp_path):
-    made = one_cell_run(tmp_path, [chunked(0, 103 * S, [10])], WINDOW, status="failed", error="died")
-    assert gap_counts_of(open_run(made.path), 0) is NO_GAPS
-
-
 def test_counts_of_several_cells_add_up(tmp_path):
-    a = gap_counts_of(open_run(one_cell_run(tmp_path / "a", drawn(1, 60), WINDOW).path), 0)
-    b = gap_counts_of(open_run(one_cell_run(tmp_path / "b", [chunked(0, 103 * S, [10, 9])], WINDOW).path), 0)
+    a = measured_of(open_run(one_cell_run(tmp_path / "a", drawn(1, 60), WINDOW).path))[0].gaps
+    b = measured_of(open_run(one_cell_run(tmp_path / "b", [chunked(0, 103 * S, [10, 9])], WINDOW).path))[
+        0
+    ].gaps
     both = together([a, b])
     assert (both.n, both.requests) == (a.n + b.n, a.requests + 1)
     assert both.counts.tolist() == (a.counts + b.counts).tolist()
@@ -160,7 +156,7 @@ def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
     made = one_cell_run(tmp_path, rows, WINDOW)
     assert len(list(tables.chunk_batches(made.path, 0))) == 3
     found = open_run(made.path)
-    assert gap_counts_of(found, 0).requests == count
+    assert measured_of(found)[0].gaps.requests == count
 
 
 def test_percentiles_are_those_of_all_gaps_exactly(tmp_path):

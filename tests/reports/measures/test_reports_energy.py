@@ -31,8 +31,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.settings import config, overrides
 from harness.store import store
 from reports import open_run
-from reports.measures.energy import devices_of, power_in, price_of
-from reports.measures.values import values_of
+from reports.measures.values import devices_of, power_in, price_of, values_of
 from reports.measures.written import precise
 from reports.page.sections import energy
 
@@ -258,7 +257,7 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     run = written(tmp_path / "sampled", early, price=price)  # of a bench that did not keep them
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(50.0)
     run = written(tmp_path / "neither", price=price, memory_kind="device")
-    assert devices_of(run, run.planned_cells[0]) is None
+    assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
     assert "Cost is not known: the server&#x27;s devices are not on record." in energy.section(run).body.text
 

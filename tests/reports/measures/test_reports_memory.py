@@ -25,7 +25,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
 from reports.data.run import Run
-from reports.data.samples import device_windows
+from reports.data.samples import device_samples, throttled
 from reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S
@@ -110,12 +110,10 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
         throttle_reasons=lambda at_s, device: 0x04 if at_s < 14 else 0x01,
     )
     run = run_of(tmp_path, ({}, {}), samples)
-    seen = device_windows(run, run.groups[0].counted)
-    assert seen is not None
-    assert (seen.utilization_pct, seen.sm_clock_mhz) == (80.0, 1550.0)
-    assert seen.temperature_c == 80.0  # at 19 s; what was before the window does not count
-    assert (seen.throttled_share, seen.throttled_by) == (0.25, ("power cap",))
-    assert seen.samples == 2 * len(WINDOW_S)
+    seen = device_samples(run, run.groups[0].counted)
+    assert len(seen) == 2 * len(WINDOW_S)
+    assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
+    assert throttled(seen) == (0.25, ["power cap"])
     text = served_text(run)
     assert "llama_cpp bf16 1 user 80 80 1,550 25 power cap 0 of devices 16 1" in text
 

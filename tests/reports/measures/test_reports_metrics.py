@@ -33,7 +33,7 @@ from reports import METRICS, open_run, tables_of
 from reports.data.chunks import bins_of
 from reports.measures.metrics import why_missing
 from reports.measures.over_starts import aggregate, starts_frame
-from reports.measures.values import gap_counts_of, percentile_values, values_of
+from reports.measures.values import measured_of, percentile_values, values_of
 from reports.measures.written import number
 from reports.page.cells import mean_cell
 from reports.page.drawing.axes import log_ticks
@@ -104,7 +104,7 @@ def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
         row(5, T0 - S, chunk_ns=(T0 + S, T0 + 2 * S)),  # sent in the warm-up
     ]
     made = one_cell_run(tmp_path, rows)
-    found = gap_counts_of(open_run(made.path), 0)
+    found = measured_of(open_run(made.path))[0].gaps
     assert found.requests == 2
     assert np.flatnonzero(found.counts).tolist() == sorted(bins_of(np.array([5, 7, 20]) * MS).tolist())
 
