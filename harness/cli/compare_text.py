@@ -80,5 +80,5 @@ def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
 def _print_doubts(comparison: Comparison, title: str) -> None:
     print_lines((f"{title}: {each.what}: {each.why}" for each in comparison.left_out), fold=True)
     if comparison.distrust:
-        print_lines([f"Reasons to distrust ({SIGN} 2 behind a ratio: two of them):"], fold=True)
+        print_lines([f"Reasons to distrust ({SIGN} 2 beside numbers: two of them):"], fold=True)
         print_lines((f"  {each.text}" for each in comparison.distrust), fold=True)

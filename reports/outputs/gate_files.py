@@ -90,5 +90,5 @@ def _notes(gate: Gate) -> Iterator[str]:
     yield from (f"{each.case.name}: {note}" for each in gate.cases for note in each.case.notes)
     yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
     if gate.compared.distrust:
-        yield f"{SIGN} 2 behind a ratio: for two of these reasons it may not be compared:"
+        yield f"{SIGN} 2 beside a ratio: two of these reasons not to compare it:"
     yield from (each.text for each in gate.compared.distrust)

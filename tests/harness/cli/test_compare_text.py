@@ -20,8 +20,7 @@ STEADY = (100.0, 101.0, 102.0)
 
 def two_runs(folder: Path, packages: dict[str, str], prices: tuple[Price | None, Price | None]) -> None:
     for name, price in zip(("a", "b"), prices, strict=True):
-        sides_run(folder / name, {A: STEADY})
-        record = store.read_run(folder / name)
+        record = store.read_run(sides_run(folder / name, {A: STEADY}))
         own = {"engine_packages": {"vllm": packages}} if name == "a" else {}
         changed = replace(record, price=price, environment={**record.environment, **own})
         store.write_record(folder / name / "run.json", changed)

@@ -88,12 +88,15 @@ def test_the_verdict_is_on_b_within_the_margin(tmp_path, b, margin, kind):
     assert row_of(two_runs(tmp_path, STEADY, b, terms=terms)).verdict.kind == kind
 
 
-def test_all_verdicts_shown_are_one_family(tmp_path):
-    has = {"loads": [Load(concurrency=1), Load(concurrency=4)]}
-    found = two_runs(tmp_path, a_has=has, b_has=has, terms=CompareTerms())
+def test_all_verdicts_shown_are_one_family_and_loads_of_one_side_are_left_out(tmp_path):
+    loads = ([Load(concurrency=n) for n in own] for own in ((1, 4, 2), (1, 4, 9)))
+    a_has, b_has = ({"loads": each} for each in loads)
+    found = two_runs(tmp_path, a_has=a_has, b_has=b_has, terms=CompareTerms())
     assert [case.load for case in found.cases] == ["1 user", "4 users"]
     assert found.family == 8
     assert {row.metric for row in found.cases[0].rows if row.verdict} == set(CompareTerms().metrics)
+    left_out = [("A", f"{A}, chat_multi_turn, 2 users"), ("B", f"{A}, chat_multi_turn, 9 users")]
+    assert [(each.side, each.what) for each in found.left_out] == left_out
 
 
 # --- what belongs together -------------------------------------------------------------------------
@@ -118,17 +121,6 @@ def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path
         open_sides(str(run), f"{third}:tgi fp16")
 
 
-def test_loads_of_one_side_are_left_out(tmp_path):
-    for name, users in (("a", 2), ("b", 9)):
-        sides_run(tmp_path / name, {A: STEADY}, loads=[Load(concurrency=1), Load(concurrency=users)])
-    found, left_out = cases(tmp_path / "a", tmp_path / "b")
-    assert [pair.groups[0].load for pair in found] == ["1 user"]
-    assert [(each.side, each.what) for each in left_out] == [
-        ("A", f"{A}, chat_multi_turn, 2 users"),
-        ("B", f"{A}, chat_multi_turn, 9 users"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("b_has", "note"),
     [({"loads": [Load(concurrency=1, duration_s=20.0)]}, "other bounds of the load; see what differs"),
@@ -139,17 +131,15 @@ def test_other_bounds_and_seeds_are_compared_and_told(tmp_path, b_has, note):
     assert (case.notes, case.why_none) == ((note,), None)
 
 
-OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
-
-
 @pytest.mark.parametrize(
     ("b_has", "why"),
-    [({"loads": [Load(concurrency=9)]}, f"{A}, chat_multi_turn, 1 user: only A has it; "),
-     ({"scenario": {"turns": 5}}, f"{A}, chat_multi_turn, 1 user: other scenario options: turns 2 and 5"),
-     (OTHER_MODEL, f"{A}, chat_multi_turn, 1 user: other models: tiny-lm and other-lm")],
+    [({"loads": [Load(concurrency=9)]}, "only A has it; "),
+     ({"scenario": {"turns": 5}}, "other scenario options: turns 2 and 5"),
+     ({"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}, "other models: tiny-lm and other-lm")],
 )  # fmt: skip
 def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
-    with pytest.raises(UserError, match=re.escape(f"cannot be compared: {why}")) as caught:
+    said = f"cannot be compared: {A}, chat_multi_turn, 1 user: {why}"
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
         two_runs(tmp_path, b_has=b_has)
     assert "\n" not in str(caught.value)
 
@@ -170,7 +160,6 @@ def test_what_is_no_side_is_refused_in_a_line(tmp_path):
 
 # --- no verdict ------------------------------------------------------------------------------------
 
-OTHER_CPU = {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}
 GPU = {"name": "H100", "uuid": "u1", "memory_bytes": 80 * GIB, "driver": "580.1"}
 
 
@@ -180,7 +169,8 @@ def machine(**device):
 
 @pytest.mark.parametrize(
     ("b_has", "why"),
-    [({"environment": OTHER_CPU}, "machine.cpu_model: Test CPU and Other CPU"),
+    [({"environment": {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}},
+      "machine.cpu_model: Test CPU and Other CPU"),
      ({"environment": {}}, "the hardware of one of them is not recorded"),
      ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
      ({"start": {"prompt_tokens": {"user": 15}}},
@@ -223,11 +213,10 @@ def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
     assert found.why_none == (why and f"their prompts are not the same: {why}")
     both = sides_run(tmp_path / "r", {A: prompts_of(200), B: prompts_of(tokens)})
     assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].why_none is None) is (why is None)
-
-
-def test_prompts_of_other_conversations_are_compared_on_average(tmp_path):
-    found = case_of(tmp_path, prompts_of(200), prompts_of(205), b_has={"seed": 70})
-    assert found.why_none == "their prompts have other lengths: 200.0 and 205.0 tokens"
+    # Of other conversations on average.
+    other = case_of(tmp_path / "seed", prompts_of(200), prompts_of(tokens), b_has={"seed": 70})
+    differ = "their prompts have other lengths: 200.0 and 205.0 tokens"
+    assert other.why_none == (differ if tokens == 205 else None)
 
 
 LENGTHS = CompareTerms(metrics=("ttft_s.p50", "output_tokens_per_s", "e2e_s.p50", "requests_per_s"))
@@ -271,22 +260,16 @@ def test_two_starts_show_values_and_no_verdict(tmp_path):
     assert row_of(found).values[0] == "100.5 (100.0–101.0)"
     alone = row_of(two_runs(tmp_path / "one", (100,), (200,)))
     assert (alone.verdict.ratio, alone.a.interval) == (None, None)
+    found = compare_runs(tmp_path / "a", empty_run(tmp_path / "empty"), TTFT)
+    assert row_of(found).verdict.why == "B: its server was not started"
 
 
 def test_blocks_on_a_server_that_was_not_restarted_have_a_range_and_no_ratio(tmp_path):
     has = {"start": {"attached": True}}
     found = two_runs(tmp_path, (80, 100, 120, 90, 110), (200,) * 5, a_has=has, b_has=has)
     assert found.cases[0].starts_text == "5 blocks of A, 5 of B"
-    row = row_of(found)
-    assert row.values[0].endswith(" (80.0–120.0)")
-    assert row.verdict.ratio is None
-
-
-def test_a_side_without_values_says_so(tmp_path):
-    sides_run(tmp_path / "a", {A: STEADY})
-    empty_run(tmp_path / "b")
-    verdict = row_of(compare_runs(tmp_path / "a", tmp_path / "b", TTFT)).verdict
-    assert verdict.why == "B: its server was not started"
+    assert row_of(found).values[0].endswith(" (80.0–120.0)")
+    assert row_of(found).verdict.ratio is None
 
 
 # --- doubts ----------------------------------------------------------------------------------------
@@ -354,15 +337,13 @@ def test_what_was_set_and_is_told_again_by_the_plan_stands_once(tmp_path):
 
 
 def test_flags_are_compared_without_what_each_start_has_of_its_own(tmp_path):
-    argv = {name: ("server", "--port", str(port), "--ctx=4096", "-ngl", layers, "--no-mmap")
-            for name, port, layers in (("a", 4001, "10"), ("b", 4002, "-1"))}  # fmt: skip
-    found = two_runs(tmp_path, a_has={"start": {"argv": argv["a"]}}, b_has={"start": {"argv": argv["b"]}})
+    for name, port, layers in (("a", 4001, "10"), ("b", 4002, "-1")):
+        argv = ("server", "--port", str(port), "--ctx=4096", "-ngl", layers, "--no-mmap")
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, start={"argv": argv})
+    found = compare_runs(f"{tmp_path}/a:{A}", f"{tmp_path}/b:{A}", TTFT)
     assert differing(found) == {("flags", "argv -ngl"): ("10", "-1")}
-
-
-def test_command_lines_of_two_engines_are_not_set_against_each_other(tmp_path):
-    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}, start={"argv": ("server", "--x=1")})
-    found = compare_runs(f"{run}:{A}", f"{run}:{B}", TTFT)
+    # Those of two engines are not set against each other.
+    found = compare_runs(f"{tmp_path}/a:{A}", f"{tmp_path}/b:{B}", TTFT)
     assert differing(found) == {("flags", "engine"): ("llama_cpp", "vllm")}
 
 
