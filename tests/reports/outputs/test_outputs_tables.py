@@ -95,23 +95,19 @@ def test_a_verdict_has_its_ratio_and_the_familys_confidence(tables, run):
     assert found["blocks"] == 5
 
 
-def test_objectives_have_the_share_that_met_them(tables):
+def test_objectives_have_the_share_that_met_them_and_picks_the_best_of_those(tables):
     asked = {"deployment": "vllm fp16", "load": "1 user", "objective": "ttft_s.p90"}
     found = one(tables["objectives"], **asked)
     assert (found["limit_s"], found["asked"], found["share"]) == (0.15, 0.9, 1.0)
     assert found["met"] == found["n"] > 0
     assert (found["state"], found["low"] < 1.0 == found["high"]) == ("kept", True)
     assert set(tables["standings"]["state"]) == {"kept"}
-
-
-def test_picks_are_the_best_of_those_that_keep_the_slo(tables):
     found = one(tables["picks"], load="4 users", respect="fastest")
     assert (found["deployment"], found["is_proven"]) == ("llama_cpp gguf-q8_0", True)
 
 
 def test_cells_and_starts_are_the_plans(tables):
-    assert len(tables["cells"]) == 3 * len(LOADS) * 5
-    assert len(tables["starts"]) == 15
+    assert (len(tables["cells"]), len(tables["starts"])) == (3 * len(LOADS) * 5, 15)
     assert tables["cells"]["ttft_s.p50"].between(0.07, 0.13).all()
 
 
