@@ -156,12 +156,12 @@ def view(
 
     Each row leads to the run's report. Open the page in a browser; it needs no server.
     """
-    from reports.page.index_page import as_plain, find_runs, index_row, newest_first, write_index
+    from reports.page.index_page import index_rows, write_index
 
-    rows = [index_row(each) for each in find_runs(directory)]
+    rows = index_rows(directory)
     if output is not None or not as_json:
         path = write_index(directory, rows, output)
     if as_json:
-        print_json([as_plain(row) for row in newest_first(rows)])
+        print_json([row.to_builtins() for row in rows])
     else:
         print_lines([str(path)])

@@ -1,6 +1,5 @@
 // The index of runs: a filter above the table, and sorting by its heads. Without it the table is whole.
-{
-  const table = document.querySelector("table.runs");
+for (const table of all("table.runs")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
@@ -18,25 +17,19 @@
   }
   field.addEventListener("input", filter);
 
-  function value(row, at) {
-    const marked = row.cells[at].querySelector("[data-value]");
-    return marked ? Number(marked.dataset.value) : row.cells[at].textContent.trim().toLowerCase();
-  }
-  function compare(a, b) {
-    if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
-    return typeof a === "number" ? -1 : 1;
-  }
+  // Numbers in a text count as such: "2 of 16" stands before "15 of 16".
+  const { compare } = new Intl.Collator("en", { numeric: true });
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, at) => {
     const button = made("button", { type: "button" }, ...head.childNodes);
     head.append(button);
     if (at === 0) head.setAttribute("aria-sort", "descending");
     button.addEventListener("click", () => {
-      const way = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      const isUp = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", way);
-      const sign = way === "ascending" ? 1 : -1;
-      body.append(...rows.sort((a, b) => sign * compare(value(a, at), value(b, at))));
+      head.setAttribute("aria-sort", isUp ? "ascending" : "descending");
+      const text = (row) => row.cells[at].textContent.trim();
+      body.append(...rows.sort((a, b) => (isUp ? 1 : -1) * compare(text(a), text(b))));
     });
   });
   startTables();

@@ -13,10 +13,10 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from harness.errors import BenchError, UserError
-from harness.store.store import is_going_on
+from harness.store import store
 from reports.measures.written import NOTHING, plural
 from reports.page.document import INDEX, document, write_page
-from reports.page.markup import Html, join, paragraph, table, tag
+from reports.page.markup import Html, join, paragraph, table, tag, unbroken
 from reports.words.digest import Digest, digest
 
 # How far below the directory runs are looked for.
@@ -41,19 +41,23 @@ class IndexRow:
         path = self.directory / REPORT
         return path if path.is_file() else None
 
+    def to_builtins(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        where = {"directory": _shown(self.directory), "report": _shown(self.report) if self.report else None}
+        return {**where, **(asdict(self.digest) if self.digest else {"problem": self.problem})}
 
-def find_runs(root: Path) -> list[Path]:
-    """Return the results directories below a directory, itself included. Raises UserError where there is no
-    such directory, and where it has no run."""
+
+def index_rows(root: Path) -> list[IndexRow]:
+    """Return the runs below a directory, itself included, newest first; those that cannot be read stand last.
+    Raises UserError where there is no such directory, and where it has no run."""
     if not root.is_dir():
         what = "is a file" if root.exists() else "no such directory"
         raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
-    found = sorted(_runs(root))
+    found = [_index_row(each) for each in sorted(_runs(root))]
     if not found:
-        raise UserError(
-            f"{_shown(root)}: no run is here or up to {DEPTH} directories below; `bench run` makes one"
-        )
-    return found
+        here = f"no run is here or up to {DEPTH} directories below"
+        raise UserError(f"{_shown(root)}: {here}; `bench run` makes one")
+    return sorted(found, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
 
 
 def _runs(root: Path) -> Iterator[Path]:
@@ -68,8 +72,7 @@ def _runs(root: Path) -> Iterator[Path]:
         seen.add(place)
 
 
-def index_row(directory: Path) -> IndexRow:
-    """Return a run's row; one that cannot be read has the reason."""
+def _index_row(directory: Path) -> IndexRow:
     try:
         return IndexRow(directory, digest(directory))
     except (BenchError, OSError, UnicodeError, pa.ArrowException) as error:
@@ -77,24 +80,13 @@ def index_row(directory: Path) -> IndexRow:
         return IndexRow(directory, problem=" ".join(said.split()) or type(error).__name__)
 
 
-def newest_first(rows: Sequence[IndexRow]) -> list[IndexRow]:
-    """Return rows in their order; those that cannot be read stand last."""
-    return sorted(rows, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
-
-
-def as_plain(row: IndexRow) -> dict[str, Any]:
-    """Return a row for JSON."""
-    where = {"directory": _shown(row.directory), "report": _shown(row.report) if row.report else None}
-    return {**where, **(asdict(row.digest) if row.digest else {"problem": row.problem})}
-
-
 def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
     """Write the page, DIR/index.html unless told otherwise, and return its path. Raises UserError where it
     cannot be written, where DIR is a run itself, and where it has an index.html of somebody else's."""
+    path = out or root / "index.html"
     if out is None and (root / "run.json").is_file():
         above = _shown(Path(os.path.abspath(root)).parent)
         raise UserError(f"{_shown(root)}: that is one run; give the directory above: bench view {above}")
-    path = out or root / "index.html"
     if out is None and path.is_file() and _OURS not in path.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{_shown(path)}: was not written by `bench view`; give --output FILE")
     return write_page(path, lambda: index_page(root, rows, path.parent))
@@ -102,47 +94,45 @@ def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     """Return the whole page as text, with links that work from the directory `beside`."""
-    bad = sum(row.digest is None for row in rows)
-    said = f"{plural(len(rows), 'run')} below {_shown(root)}, newest first"
-    said += f"; {bad} cannot be read" if bad else ""
-    whole = table(_COLUMNS, [_row(root, row, beside) for row in newest_first(rows)], "runs", "Runs")
+    found = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
+    bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
-    body = tag("main", tag("h1", title), paragraph(said, "sub"), whole, class_="wide")
-    return document(title, join([Html(_OURS), body]), (), INDEX)
+    parts = [
+        tag("h1", title),
+        paragraph(f"{plural(len(rows), 'run')} below {_shown(root)}, newest first", "sub"),
+        *([table(_COLUMNS, found, "runs", "Runs")] if found else []),
+        *([tag("h2", "Cannot be read"), tag("ul", *(tag("li", each) for each in bad))] if bad else []),
+    ]
+    return document(title, join([Html(_OURS), tag("main", *parts, class_="wide")]), (), INDEX)
 
 
-def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
-    name = tag("span", _shown(os.path.relpath(row.directory, root)), class_="range")
-    found = row.digest
-    if found is None:
-        said = tag("span", row.problem, class_="bad")
-        return [NOTHING, join(["cannot be read", name]), said, *[NOTHING] * (len(_COLUMNS) - 3)]
-    how = tag("span", "no report: ", tag("code", f"bench report {_shown(row.directory)}"), class_="range")
-    link: list[Html | str] = [found.question, how]
+def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
+    """Return what stands in each column of a run that could be read."""
+    no_report = tag(
+        "span", "no report: ", tag("code", f"bench report {_shown(row.directory)}"), class_="range"
+    )
+    run: list[Html | str] = [found.question, no_report]
     if row.report:
-        href = quote(os.fsencode(os.path.relpath(row.report, beside)))
-        link = [tag("a", found.question, href=href)]
+        run = [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
+    is_going_on = store.is_going_on(row.directory, found.status)
+    ended = "" if found.status == "completed" else ", still running" if is_going_on else ", cut short"
+    is_whole = not ended and found.measured == found.cells
+    measured = f"{found.measured} of {found.cells}{ended}"
     names = (found.engines, found.models, found.quantizations, found.scenarios)
     return [
-        join([tag("span", found.created_at[:10], class_="unbroken"), f" {found.created_at[11:16]}"]),
-        join([*link, name]),
+        unbroken(found.created_at[:16].replace("T", " ")),
+        join([*run, tag("span", _name(root, row), class_="range")]),
         found.headline,
         *(", ".join(each) or NOTHING for each in names),
         found.loads or NOTHING,
         found.device,
-        tag("span", f"{found.starts:,}", data_value=str(found.starts)),
-        _cells(row.directory, found),
+        str(found.starts),
+        measured if is_whole else tag("span", measured, class_="bad"),
     ]
 
 
-def _cells(directory: Path, found: Digest) -> Html:
-    """Return how many cells were measured, and what became of a run that has not completed."""
-    said = {"completed": "", "running": ", no end on record"}.get(found.status, f", {found.status}")
-    if is_going_on(directory, found.status):
-        said = ", still running"
-    is_whole = not said and found.measured == found.cells
-    words = f"{found.measured:,} of {found.cells:,}{said}"
-    return tag("span", words, data_value=str(found.measured), class_="" if is_whole else "bad")
+def _name(root: Path, row: IndexRow) -> str:
+    return _shown(os.path.relpath(row.directory, root))
 
 
 def _shown(path: Path | str) -> str:

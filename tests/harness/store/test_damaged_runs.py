@@ -18,7 +18,7 @@ from reports import open_run, write_report
 from reports.measures.over_starts import cells_frame
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
-from reports.page.index_page import index_page, index_row
+from reports.page.index_page import index_page, index_rows
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_completed_cell_without_its_requests_is_damaged(run):
     (run / "cells" / "000" / "requests.parquet").unlink()
     with pytest.raises(StoreError, match=r"cells/000: damaged: no requests\.parquet$"):
         open_run(run)
-    assert index_row(run).problem == "cells/000: damaged: no requests.parquet"
+    assert index_rows(run)[0].problem == "cells/000: damaged: no requests.parquet"
 
 
 def test_a_failed_cell_may_have_no_requests(tmp_path):
@@ -53,7 +53,7 @@ def test_json_that_is_no_runs_record_is_said_so(run, text):
     (run / "run.json").write_text(text)
     with pytest.raises(StoreError, match=r"run\.json: damaged \("):
         open_run(run)
-    assert index_row(run).problem.startswith("run.json: damaged (")
+    assert index_rows(run)[0].problem.startswith("run.json: damaged (")
 
 
 def test_a_newer_bench_is_told_apart_from_that(run):
@@ -79,7 +79,7 @@ def begun(tmp_path: Path) -> Path:
 
 def said(path: Path) -> str:
     page = write_report(path).read_text(encoding="utf-8")
-    index = index_page(path.parent, [index_row(path)], path.parent)
+    index = index_page(path.parent, index_rows(path), path.parent)
     return re.sub("<[^>]+>", "", page + index) + markdown_text(open_run(path))
 
 

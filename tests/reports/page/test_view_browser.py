@@ -12,7 +12,7 @@ from test_view import T0
 
 from harness.store import store
 from reports import write_report
-from reports.page.index_page import find_runs, index_row, write_index
+from reports.page.index_page import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -30,7 +30,7 @@ def index(tmp_path_factory) -> Path:
         created_at = f"2026-0{month}-01T00:00:00+00:00"
         store.write_record(path / "run.json", replace(store.read_run(path), created_at=created_at))
     write_report(root / "run 2")
-    return write_index(root, [index_row(each) for each in find_runs(root)])
+    return write_index(root, index_rows(root))
 
 
 def one_cell(path: Path) -> None:
