@@ -46,18 +46,15 @@ function redraw() {
   pump();
 }
 
-// All that are not folded away, at once.
-function drawVisible() {
-  if (isReady) places.filter(isDue).forEach(draw);
+// Those of some that are not folded away, at once.
+function drawNow(some) {
+  if (isReady) some.filter(isDue).forEach(draw);
 }
 
 const isOnScreen = (place) => {
   const { top, bottom } = place.getBoundingClientRect();
   return isVisible(place) && bottom > 0 && top < window.innerHeight;
 };
-function drawOnScreen() {
-  for (const place of places) if (isOnScreen(place) && isDue(place)) draw(place);
-}
 
 function watch() {
   const seen = (entries) => {

@@ -20,10 +20,9 @@ const escaped = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&
 function lines(chart) {
   const found = new Map();
   for (const trace of chart.traces) {
-    const name = unescaped(((trace.meta || {}).of || {}).deployment !== undefined
-      ? escaped(trace.meta.of.deployment) : trace.name || "");
+    const name = trace.meta?.of?.deployment ?? unescaped(trace.name ?? "");
     const isLine = (trace.mode || "").includes("lines") && (trace.fill || "none") === "none" && trace.line && trace.line.width !== 0;
-    if (name && isLine && (trace.y || []).some((y) => y !== null)) found.set(name, trace);
+    if (name && isLine && trace.y?.some((y) => y !== null)) found.set(name, trace);
   }
   return found;
 }

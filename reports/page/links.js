@@ -1,9 +1,5 @@
 // Links to the page's parts: one at each heading and figure, and where the reader is.
-function anchor(id, name) {
-  const link = made("a", { className: "anchor", href: `#${id}` }, "#");
-  link.setAttribute("aria-label", `Link to ${name}`);
-  return link;
-}
+const anchor = (id, name) => made("a", { className: "anchor", href: `#${id}`, ariaLabel: `Link to ${name}` }, "#");
 
 function addAnchors() {
   for (const heading of all("main section[id] > h2, main .part > h3.part"))
@@ -87,8 +83,5 @@ function markCurrent() {
   const edge = bar.getBoundingClientRect().bottom + 90;
   const tops = links.map(({ target }) => target.getBoundingClientRect().top);
   const here = tops.reduce((best, top, at) => (top <= edge && !(top < tops[best]) ? at : best), -1);
-  links.forEach(({ link }, at) => {
-    if (at === here) link.setAttribute("aria-current", "location");
-    else link.removeAttribute("aria-current");
-  });
+  links.forEach(({ link }, at) => { link.ariaCurrent = at === here ? "location" : null; });
 }

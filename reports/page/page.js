@@ -24,7 +24,7 @@ function startCharts() {
   unpackCharts();
   document.head.append(made("script", { textContent: unpacked("plotly") }));
   isReady = true;
-  drawOnScreen();
+  drawNow(places.filter(isOnScreen));
   watch();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
@@ -44,15 +44,10 @@ async function start() {
   if (places.some(isOnScreen)) beginCharts();
   else if (places.length && window.DecompressionStream)
     await Promise.all(["charts", "plotly"].map(unpackSoon)).catch(() => {});
-  try {
-    unpackCharts();
-  } catch (error) {
-    failed(error.message);
-  }
-  attempt(startFilters);
+  [unpackCharts, startFilters].forEach(attempt);
   beginCharts();
 }
 
 const ready = start();
 // For tests and tools: `drawAll` resolves when all that is not folded away is drawn, `charts` is what is drawn.
-window.bench = { ready, drawAll: () => ready.then(drawVisible), choose, charts };
+window.bench = { ready, drawAll: () => ready.then(() => drawNow(places)), choose, charts };

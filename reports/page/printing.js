@@ -6,7 +6,7 @@ function beginPrint() {
   const said = document.getElementById("shown")?.textContent;
   if (said) document.getElementById("main").prepend(made("p", { className: "of-all printed" }, said));
   version += 1;
-  drawVisible();
+  drawNow(places);
   fitTables();
 }
 
