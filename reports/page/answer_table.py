@@ -1,13 +1,12 @@
 """The table of the first screen: a row per deployment, best first, with its ratio to the leader drawn."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from reports.checks.examine import marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.over_starts import Aggregate, aggregate, unit_of
+from reports.measures.over_starts import aggregate, unit_of
 from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, table, tag
@@ -29,93 +28,80 @@ COLUMNS = (
 _PER_CORE = "output_tokens_per_s_per_core"
 # The drawing of a ratio, in px.
 _WIDTH, _HEIGHT = 150, 16
-# A head, and the cell of each row.
-Column = tuple[Html | str, Sequence[Html | str]]
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A row: a deployment with its values by metric. `note` stands under its name."""
-
-    group: Group
-    look: Look
-    values: Mapping[str, Aggregate]
-    note: str
+# The cells of the table's rows by the column's head.
+Columns = dict[Html | str, list[Html | str]]
 
 
 def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
-    names = list(dict.fromkeys((made.metric, *COLUMNS, _PER_CORE)))
-    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
-    found, lines = looks(run), []
-    for group in (*made.groups, *(each for each in made.case.groups if each.deployment in made.left_out)):
-        values = {name: aggregate(run, group, name) for name in names}
-        lines.append(_Line(group, found[group.deployment], values, notes.get(group.deployment, "")))
-    used = [mean for line in lines if (mean := line.values["cores_used"].mean)]
-    if not used or max(used) <= OTHER_CORES * min(used):
-        names.remove(_PER_CORE)
+    groups = [*made.groups, *(each for each in made.case.groups if each.deployment in made.left_out)]
     winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
-    loads = _loads(run, made, lines)
-    first, *rest = _columns(run, lines, names, made.leaders, "there" if loads else f"at {made.case.load}")
-    columns = [*loads, first, *_ratios(made, lines), *rest]
+    kept = _kept_loads(run, made, groups)
+    first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
+    columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
+    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
     rows = []
-    for line, *cells in zip(lines, *(cells for _, cells in columns), strict=True):
-        name = join([named(line.look), tag("span", line.note, class_="said") if line.note else ""])
-        head = tag("span", name, class_="winner") if line.look.label == winner else name
-        rows.append(Row([head, *cells], Of(deployment=line.look.label)))
-    return table(["deployment", *(head for head, _ in columns)], rows, "standing", "Standing")
+    for at, group in enumerate(groups):
+        name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
+        name = join([name, tag("span", note, class_="said")]) if note else name
+        head = tag("span", name, class_="winner") if group.deployment == winner else name
+        rows.append(Row([head, *(cells[at] for cells in columns.values())], Of(group.deployment)))
+    return table(["deployment", *columns], rows, "standing", "Standing")
 
 
-def _loads(run: Run, made: Decision, lines: Sequence[_Line]) -> list[Column]:
+def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
     """Return the column of the highest loads of a search, at which its values stand; nothing of a run."""
     found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
     cells: list[Html | str] = []
-    for each in (found[line.look.label] for line in lines if found):
+    for each in (found[group.deployment] for group in groups if found):
         beside = "" if each.level is not None else tag("span", f"values at {each.group.load}", class_="range")
         cells.append(join([each.words, beside]))
-    return [("keeps the SLO up to", cells)] if found else []
+    return {"keeps the SLO up to": cells} if found else {}
 
 
-def _columns(
-    run: Run, lines: Sequence[_Line], names: Sequence[str], decided: Mapping[str, str], where: str
-) -> list[Column]:
+def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
     """Return a column of each metric that a deployment has a value of; the first one says at which load."""
-    columns: list[Column] = []
-    for name in names:
-        values = [line.values[name] for line in lines]
-        if columns and all(value.mean is None and value.pooled is None for value in values):
+    names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
+    values = {name: [aggregate(run, group, name) for group in groups] for name in names}
+    used = [each.mean for each in values["cores_used"] if each.mean]
+    if not used or max(used) <= OTHER_CORES * min(used):
+        del values[_PER_CORE]
+    columns: Columns = {}
+    for name, own in values.items():
+        if columns and all(each.mean is None and each.pooled is None for each in own):
             continue
-        cells = []
-        for line in lines:
-            cell = aggregate_cell(name, line.values[name], mark_html(marks_of(run, line.group, name)))
-            cells.append(tag("b", cell, class_="lead") if decided.get(name) == line.look.label else cell)
         head = heading_of(name, unit_of(run, name))
-        columns.append((head if columns else f"{head} {where}", cells))
+        cells = columns.setdefault(head if columns else f"{head} {where}", [])
+        for group, each in zip(groups, own, strict=True):
+            cell = aggregate_cell(name, each, mark_html(marks_of(run, group, name)))
+            cells.append(
+                tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
+            )
     return columns
 
 
 # --- against the leader ----------------------------------------------------------------------------
 
 
-def _ratios(made: Decision, lines: Sequence[_Line]) -> list[Column]:
+def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
     """Return the column of ratios to the leader, drawn on one log axis for all; nothing without a test."""
-    ratios = [made.ratio_to_leader(line.look.label) for line in lines]
-    known = [ratio for ratio in ratios if ratio]
+    ratios = {group.deployment: made.ratio_to_leader(group.deployment) for group in groups}
+    known = [ratio for ratio in ratios.values() if ratio]
     if not known:
-        return []
+        return {}
     frame = max(0.02, min(0.9, *(low for _, low, _ in known))), min(50.0, max(1.1, *(r[2] for r in known)))
     cells: list[Html | str] = []
-    for line, ratio in zip(lines, ratios, strict=True):
+    for label, ratio in ratios.items():
         figures: Html | str = ""
         if ratio:
-            head, _, ends = ratio_words(*ratio).partition(" ")
-            figures = tag("span", head, tag("span", ends, class_="range"), class_="figures")
-        is_drawn = ratio or line.group == made.groups[0]
-        drawn = _picture(line.look, ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
+            said, _, ends = ratio_words(*ratio).partition(" ")
+            figures = tag("span", said, tag("span", ends, class_="range"), class_="figures")
+        is_drawn = ratio or label == groups[0].deployment
+        drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
         cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
     head = "against the leader, 95 %" + (" together" if len(known) > 1 else "")
-    return [(tag("span", head, title=title), cells)]
+    return {tag("span", head, title=title): cells}
 
 
 def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from reports.checks.examine import Marking, mark_text
-from reports.data.cells import Group
+from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
-from reports.data.starts import start_title
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, counted, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half
@@ -59,8 +58,8 @@ def none_cell(why: str) -> Html:
 
 def starts_that_count(group: Group) -> str:
     """Return `1 of 2`: the starts whose cells are in a row's values."""
-    counted_starts = {cell.planned.repeat for cell in group.counted}
-    return f"{len(counted_starts)} of {len({cell.planned.repeat for cell in group.cells})}"
+    counted_of, all_of = ({cell.planned.repeat for cell in cells} for cells in (group.counted, group.cells))
+    return f"{len(counted_of)} of {len(all_of)}"
 
 
 # --- marks -----------------------------------------------------------------------------------------
@@ -76,21 +75,23 @@ def mark_html(found: Sequence[Marking]) -> Html:
     return join([" ", tag("a", mark_text(found), href=href, class_="doubt", title=titles, aria_label=label)])
 
 
+def became(cell: Cell) -> str:
+    """Return a completed cell's validity, the status of any other."""
+    return cell.validity if cell.status == "completed" else cell.status
+
+
 def cell_marks(run: Run, group: Group) -> Html:
     """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
     said = []
     if why := work_of(run).per_token_only.get(group.key):
         said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    found: dict[str, dict[str, str | None]] = {}
-    for cell in group.cells:
-        word = cell.validity if cell.status == "completed" else cell.status
-        record = run.start_of(cell)
-        start = start_title(run, record) if record else str(cell.planned.repeat + 1)
-        found.setdefault(word, {})[start] = cell.reason
-    found.pop("valid", None)
-    for word, starts in found.items():
+    for word, cells in grouped(group.cells, became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
+        starts = [str(cell.planned.repeat + 1) for cell in cells]
         text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(starts)} {word}"
-        title = "; ".join(f"start {start}: {why}" for start, why in starts.items() if why)
-        said.append(tag("span", text, title=title or word, class_=f"said {kind}"))
+        reasons = "; ".join(
+            f"start {start}: {cell.reason}" for start, cell in zip(starts, cells, strict=True) if cell.reason
+        )
+        if word != "valid":
+            said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))
     return join(said)

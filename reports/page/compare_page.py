@@ -1,9 +1,10 @@
 """The page of a comparison: what differs, the ratios as a forest plot, then both sides' values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reports.checks.examine import LEGEND
+from reports.data.cells import grouped
 from reports.measures.written import NOTHING
 from reports.page.cells import mark_html
 from reports.page.document import document, write_page
@@ -14,16 +15,15 @@ from reports.page.looks import Look
 from reports.page.markup import join, macro, paragraph, tag
 from reports.stats.family import Kind
 from reports.two_runs.compare import ComparedCase, Comparison, Row
-from reports.two_runs.differences import KINDS
 from reports.words.verdict_words import margin_text, title_of
 
 # Colour and marker of a row by its verdict; the word itself is in its name.
 _LOOKS: Mapping[Kind, Look] = {
-    "better": Look("better", "", "--c-green", marker="triangle-up"),
-    "worse": Look("worse", "", "--c-vermilion", marker="triangle-down"),
-    "same": Look("same", "", "--c-blue"),
-    "unknown": Look("cannot tell", "", "--c-grey", fill="open"),
-    "none": Look("no verdict", "", "--c-other", marker="cross", fill="open"),
+    "better": Look("better", "--c-green", marker="triangle-up"),
+    "worse": Look("worse", "--c-vermilion", marker="triangle-down"),
+    "same": Look("same", "--c-blue"),
+    "unknown": Look("cannot tell", "--c-grey", fill="open"),
+    "none": Look("no verdict", "--c-other", marker="cross", fill="open"),
 }
 _VALUES = "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
 
@@ -60,46 +60,42 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _differences(comparison: Comparison) -> list[Part]:
-    by_kind = {kind: [each.cells() for each in comparison.differences if each.kind == kind] for kind in KINDS}
-    found = [
-        Block(kind, [Table(kind, ["what", "A", "B"], rows, "words facts")], is_folded=kind == "versions")
-        for kind, rows in by_kind.items()
-        if rows
+    by_kind = grouped(comparison.differences, lambda each: each.kind)  # which are sorted by it
+    found: list[Part] = [
+        Block(
+            kind,
+            [Table(kind, ["what", "A", "B"], [each.cells() for each in own], "words facts")],
+            is_folded=kind == "versions",
+        )
+        for kind, own in by_kind.items()
     ]
-    return [*found] or [paragraph("Nothing that was recorded.")]
+    return found or [paragraph("Nothing that was recorded.")]
 
 
 def _charts(comparison: Comparison) -> Iterator[Chart]:
     """Yield a chart of the ratios at each scenario and load; differences have a table only."""
-    by_load: dict[str, list[tuple[ComparedCase, Row]]] = {}
-    for case in comparison.cases:
-        ratios = [row for row in case.rows if row.verdict and row.verdict.is_log and row.ratio != NOTHING]
-        if ratios:
-            by_load.setdefault(f"{case.scenario}, {case.load}", []).extend((case, row) for row in ratios)
+    asked = ((case, row, row.verdict) for case in comparison.cases for row in case.rows if row.verdict)
+    ratios = [each for each in asked if each[2].is_log and each[1].ratio != NOTHING]
+    by_load = grouped(ratios, lambda each: f"{each[0].scenario}, {each[0].load}")
     for number, (where, found) in enumerate(by_load.items()):
-        yield _chart(comparison, f"ratios-{number}", where, found)
-
-
-def _chart(comparison: Comparison, name: str, where: str, found: Sequence[tuple[ComparedCase, Row]]) -> Chart:
-    rows, shown = [], []
-    has_several = len({case.deployment for case, _ in found}) > 1
-    for case, row in found:
-        assert row.verdict is not None
-        word = comparison.verdict_text(case, row)
-        whose = f" · {case.deployment}" if has_several else ""
-        words = f"{title_of(row.metric)}: {row.marked_ratio}, {word}{whose}"
-        rows.append(forest.Row(_LOOKS[row.verdict.kind], words, row.verdict, row.ratio))
-        shown.append([case.deployment, row.metric, row.ratio, word])
-    return Chart(
-        name,
-        f"B over A at {where}, each with its interval",
-        *forest.draw(rows, "B / A", comparison.margin_share),
-        ["deployment", "metric", "B / A", "verdict"],
-        shown,
-        f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
-        "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
-        forest.height_px(rows),
-    )
+        has_several = len({case.deployment for case, *_ in found}) > 1
+        drawn, rows = [], []
+        for case, row, verdict in found:
+            word = comparison.verdict_text(case, row)
+            whose = f" · {case.deployment}" if has_several else ""
+            words = f"{title_of(row.metric)}: {row.marked_ratio}, {word}{whose}"
+            drawn.append(forest.Row(_LOOKS[verdict.kind], words, verdict, row.ratio))
+            rows.append([case.deployment, row.metric, row.ratio, word])
+        yield Chart(
+            f"ratios-{number}",
+            f"B over A at {where}, each with its interval",
+            *forest.draw(drawn, "B / A", comparison.margin_share),
+            ["deployment", "metric", "B / A", "verdict"],
+            rows,
+            f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
+            "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
+            forest.height_px(drawn),
+        )
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
@@ -113,9 +109,11 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         "verdict": lambda row: comparison.verdict_text(case, row),
     }
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
-    said = [f"No verdicts: {case.why_none}."] if case.why_none else []
-    said += [f"Note: {note}." for note in case.notes]
-    parts: list[Part] = [paragraph(each) for each in (case.starts_text, *said)]
-    parts.append(Table(case.name, *filled(columns, asked), "words"))
+    said = [case.starts_text, *(f"Note: {note}." for note in case.notes)]
+    said += [f"No verdicts: {case.why_none}."] if case.why_none else []
     more = Table(f"Other values, {case.name}", *filled(columns, others), "words")
-    return [*parts, *([Block("Other values, without verdicts", [more], is_folded=True)] if others else [])]
+    return [
+        *map(paragraph, said),
+        Table(case.name, *filled(columns, asked), "words"),
+        *([Block("Other values, without verdicts", [more], is_folded=True)] if others else []),
+    ]

@@ -1,7 +1,6 @@
 """Tables as data: what each column is called, and what stands in it for one thing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from reports.data.cells import Cell
@@ -24,9 +23,11 @@ def listed(
     of: Callable[[T], Of] = lambda _: Of(),
     look: str = "plain loads",
 ) -> list[Part]:
-    """Return a block with a row for each thing, or nothing without any. `of`: what a row is about."""
+    """Return a block with a row for each thing, folded if they are many; nothing without any. `of`: what a
+    row is about."""
     said = [paragraph(note)] if note else []
-    return [Block(title, [*said, tabled(title, columns, things, of, look)])] if things else []
+    table = Table(title, *filled(columns, things, of), look, may_fold=True)
+    return [Block(title, [*said, table])] if things else []
 
 
 def tabled(
@@ -36,8 +37,8 @@ def tabled(
     of: Callable[[T], Of] = lambda _: Of(),
     look: str = "plain loads",
 ) -> Table:
-    """Return the table alone, folded if it is long; `name` is heard by who cannot see it."""
-    return Table(name, *filled(columns, things, of), look, may_fold=True)
+    """Return the table alone; `name` is heard by who cannot see it."""
+    return Table(name, *filled(columns, things, of), look)
 
 
 def filled(
@@ -49,21 +50,19 @@ def filled(
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
 
 
-def of_cells(
-    name: str, found: Sequence[tuple[Cell, T]], columns: Columns[tuple[Cell, T]], look: str = "words"
-) -> Table:
-    """Return a table of what was found of cells, a row each, which begins with the cell's names."""
-    names: Columns[tuple[Cell, T]] = {
-        "cell": lambda pair: f"{pair[0].number:03d}",
-        "deployment": lambda pair: pair[0].label,
-        "load": lambda pair: pair[0].load_label,
-        "start": lambda pair: str(pair[0].planned.repeat + 1),
+def of_cells(name: str, cells: Sequence[Cell], columns: Columns[Cell], look: str) -> Table:
+    """Return a table with a row for each cell, which begins with the cell's names."""
+    names: Columns[Cell] = {
+        "cell": lambda cell: f"{cell.number:03d}",
+        "deployment": lambda cell: cell.label,
+        "load": lambda cell: cell.load_label,
+        "start": lambda cell: str(cell.planned.repeat + 1),
     }
     return tabled(
         name,
         {**names, **columns},
-        found,
-        lambda pair: Of(pair[0].label, pair[0].load_label, pair[0].planned.repeat + 1),
+        cells,
+        lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
         look,
     )
 
@@ -71,11 +70,10 @@ def of_cells(
 def fold(id_: str, title: str, claim: str, *parts: Part | str) -> Html:
     """Return parts that show their title and what they come to until they are opened. Text is a note; empty
     text and tables without a row are left out."""
-    left = [part for part in parts if part and not (isinstance(part, Table) and not part.rows)]
-    # A table is not folded twice.
-    open_ = (replace(part, may_fold=False) if isinstance(part, Table) else part for part in left)
-    body = rendered(paragraph(part) if isinstance(part, str) else part for part in open_)
-    return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
+    left = (part for part in parts if part and not (isinstance(part, Table) and not part.rows))
+    body = rendered(paragraph(part) if isinstance(part, str) else part for part in left)
+    head = tag("summary", tag("b", title), f": {claim}")
+    return tag("details", head, body, id=id_, class_="ground")
 
 
 def below(main: Shown, *said: str) -> Html:

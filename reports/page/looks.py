@@ -5,10 +5,12 @@ A run of one engine has a hue per quantization instead.
 Colours are names of the style sheet's variables, so that a chart follows the page's theme.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reports.data.cells import grouped
 from reports.data.run import Run, once
 from reports.measures.equal_work import one_at_a_time, stand_ins, work_of
 from reports.page.markup import Html, macro
@@ -23,7 +25,7 @@ _COLOURS = {
     "reference": "--c-grey",
 }
 # Hues after the Okabe-Ito palette, for the quantizations of a run's only engine.
-_HUES = ("--c-blue", "--c-vermilion", "--c-green", "--c-purple", "--c-orange", "--c-sky", "--c-grey")
+_HUES = tuple(_COLOURS.values())
 # Endings of a hue's variables: an engine's own, then its further shades.
 _SHADES = ("", "-2", "-3")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -60,7 +62,6 @@ class Look:
     deployment of an engine and quantization (another program or option), dotted for further ones."""
 
     label: str
-    engine: str
     colour: str
     dash: str = "solid"
     marker: str = "circle"
@@ -76,38 +77,28 @@ class Look:
 @once
 def looks(run: Run) -> dict[str, Look]:
     """Return the look of each deployment by its label, in the plan's order."""
-    planned = [(label, each.engine, each.quantization) for label, each in run.deployments.items()]
-    unknown = sorted({quantization for *_, quantization in planned} - _SHAPES.keys())
+    by_engine = grouped(run.deployments.items(), lambda pair: pair[1].engine)
+    unknown = sorted({each.quantization for each in run.deployments.values()} - _SHAPES.keys())
     shapes = _SHAPES | {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(unknown)}
-    pairs = [(engine, quantization) for _, engine, quantization in planned]
-    found: dict[str, Look] = {}
-    colours, marks = _colours(planned), _marks(run)
-    for place, (label, engine, quantization) in enumerate(planned):
-        dash, marker = shapes[quantization]
-        taken = [look.dash for look in found.values() if look.engine == engine]
-        if dash in taken:
-            kept = [shapes[q][0] for _, other, q in planned if other == engine]
-            dash = min(_DASHES, key=lambda each: (taken.count(each), each in kept))
-        earlier = sum(other == (engine, quantization) for other in pairs[:place])
-        fill = _FILLS[min(earlier, len(_FILLS) - 1)]
-        colour = colours[engine, quantization]
-        found[label] = Look(label, engine, colour, dash, marker, fill, tuple(marks[label]))
-    return found
-
-
-def _colours(planned: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
-    """Return colours by engine and quantization."""
-    by_engine: dict[str, dict[str, None]] = {}
-    for _, engine, quantization in planned:
-        by_engine.setdefault(engine, {})[quantization] = None
-    is_only = len(by_engine) == 1 and len(next(iter(by_engine.values()))) > 1
-    return {
-        (engine, quantization): _HUES[at % len(_HUES)]
-        if is_only
-        else _COLOURS.get(engine, "--c-other") + _SHADES[at % len(_SHADES)]
-        for engine, quantizations in by_engine.items()
-        for at, quantization in enumerate(quantizations)
-    }
+    found, marks = dict[str, Look](), _marks(run)
+    for engine, own in by_engine.items():
+        quantizations = list(dict.fromkeys(each.quantization for _, each in own))
+        has_hues = len(by_engine) == 1 and len(quantizations) > 1
+        # Lent to a deployment whose quantization's dash another one of the engine has.
+        free = [dash for dash in _DASHES if dash not in {shapes[name][0] for name in quantizations}]
+        taken, earlier = set[str](), Counter[str]()
+        for label, each in own:
+            dash, marker = shapes[each.quantization]
+            if dash in taken and free:
+                dash = free.pop(0)
+            at, fill = quantizations.index(each.quantization), _FILLS[min(earlier[each.quantization], 2)]
+            colour = (
+                _HUES[at % len(_HUES)] if has_hues else _COLOURS.get(engine, "--c-other") + _SHADES[at % 3]
+            )
+            found[label] = Look(label, colour, dash, marker, fill, tuple(marks[label]))
+            taken.add(dash)
+            earlier[each.quantization] += 1
+    return {label: found[label] for label in run.deployments}
 
 
 def _marks(run: Run) -> dict[str, list[Mark]]:

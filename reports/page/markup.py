@@ -44,8 +44,7 @@ class Of:
 
     def to_builtins(self) -> dict[str, str]:
         """Return what is given, as text."""
-        given = {"deployment": self.deployment, "load": self.load, "start": self.start}
-        return {name: str(value) for name, value in given.items() if value is not None}
+        return {name: str(value) for name, value in vars(self).items() if value is not None}
 
 
 ALL = Of()
@@ -76,9 +75,11 @@ def escaped(value: str) -> str:
 
 
 def _visible(value: Any) -> Any:
-    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
-        return value
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+    if isinstance(value, str) and not hasattr(value, "__html__") and not value.isprintable():
+        return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+    if isinstance(value, dict):
+        return {_visible(key): _visible(each) for key, each in value.items()}
+    return [_visible(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
@@ -159,10 +160,4 @@ def packed(name: str, content: str) -> Html:
 def packed_json(name: str, data: Any) -> Html:
     """Return data for the page's script. What cannot be seen is written as in `escaped`, so that the script
     finds the same text in both."""
-    return packed(name, json.dumps(_all_visible(data), allow_nan=False, separators=(",", ":")))
-
-
-def _all_visible(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {_visible(key): _all_visible(value) for key, value in data.items()}
-    return [_all_visible(value) for value in data] if isinstance(data, list | tuple) else _visible(data)
+    return packed(name, json.dumps(_visible(data), allow_nan=False, separators=(",", ":")))

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from reports.data.run import Run
+from reports.page import trust
 from reports.page.drawing.charts import Section
 from reports.page.markup import paragraph
 from reports.page.sections import energy, latency, memory, side_by_side, throughput, why
-from reports.page.trust import trust
 
 Maker = Callable[[Run], Section]
 

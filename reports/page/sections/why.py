@@ -31,7 +31,7 @@ from reports.measures.written import NOTHING, number, several
 from reports.page.drawing.axes import significant
 from reports.page.drawing.charts import Block, Chart, Part, Section, Table, about, axis, label, line
 from reports.page.drawing.kinds import Limit, across
-from reports.page.listed import Columns, Shown, below, filled, tabled
+from reports.page.listed import Columns, Shown, below, filled, listed
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Head, Of, paragraph, tag
 from reports.words.verdict_words import capital
@@ -242,10 +242,10 @@ def told(run: Run) -> Section:
         ),
         "starts": lambda row: str(len(row[0].counted)),
     }
-    table = tabled("By load", columns, rows, lambda row: Of(row[0].deployment, row[0].load))
+    table = listed("By load", "", columns, rows, lambda row: Of(row[0].deployment, row[0].load))
     said = [*filter(None, (_untold(run, name) for name in run.deployments))] if run.server is not None else []
     note = [paragraph(f"Not told: {'; '.join(said)}.")] if said else []
-    return Section("What servers and their machine told", _TOLD, [table, *note] if rows else [])
+    return Section("What servers and their machine told", _TOLD, [*table, *note] if rows else [])
 
 
 def _term(run: Run, term: ServerTerm, row: _Told) -> Shown:

@@ -7,7 +7,7 @@ from make_run import S, one_cell_run, row
 from harness.contracts import GuardFinding
 from reports import open_run
 from reports.checks.examine import findings_of
-from reports.page.trust import trust
+from reports.page import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")
@@ -43,7 +43,7 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
 def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
     html = str(trust.grounds(open_run(made.path)).body)
-    assert "guard=mark. A cell on an unfit machine is measured, and suspect." in html
+    assert "Guard: mark." in html
     assert "1 of 1 failed or in doubt" in html
     assert "other programs used 40 % of the processor (during); device 0 was throttled" in html
 

@@ -30,8 +30,8 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
+from reports.page import trust
 from reports.page.sections import memory, side_by_side
-from reports.page.trust import trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
@@ -156,10 +156,6 @@ def test_cells_whose_cache_may_not_have_been_empty_are_told_with_the_reason(tmp_
     run = run_with(tmp_path, CacheReset("reset", 400, 0), failed, unchecked)
     made = trust.grounds(run).body.text.partition('id="cells"')[2].partition("</details>")[0]
     text = " ".join(re.sub("<[^>]+>", " ", made).split())
-    caches = (
-        "emptied, and checked before 1 cell, not emptied before 1 cell, emptied, not checked before 1 cell"
-    )
-    assert f"Prefix cache: {caches}." in text
     assert "001 vllm fp16 2 users 1 valid not emptied: the prompt was still cached after the reset" in text
     assert "002 vllm fp16 3 users 1 valid emptied, not checked: its counts do not show it" in text
     assert "000 vllm" not in text

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from importlib import resources
 
 import pytest
 from make_run import HOSTILE, deployment
 from page_data import charts_of
 from repeated_run import LOADS, Made, repeated_run, three
-from test_reports_page import contrast, luminance
 
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
@@ -204,14 +201,6 @@ def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
     low, high = forest.draw(rows, "ratio", 0.05)[1]["xaxis"]["range"]
     assert 0.2 < 10**low < 0.9
     assert 1.3 < 10**high < 5
-
-
-def test_words_of_verdicts_are_readable_in_both_themes():
-    style = resources.files("reports.page").joinpath("style.css").read_text()
-    for theme in style.partition("@media (prefers-color-scheme: dark)")[::2]:
-        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", theme))
-        for word, ground in itertools.product(("good", "bad", "mut", "fg"), ("card", "bg")):
-            assert contrast(luminance(colours[word]), luminance(colours[ground])) >= 4.5
 
 
 # --- the same requests -----------------------------------------------------------------------------

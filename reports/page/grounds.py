@@ -1,22 +1,23 @@
-"""What was asked of servers and what they use, how each was started, the traffic, the machine, the method."""
+"""What the numbers rest on: what was asked of servers and what they use, traffic, machine, method."""
 
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values, timing
 from harness.store.store import StartRecord
+from reports.checks.finding import gathered
 from reports.checks.ledger import COMMON, MORE_SHARE, TOLD, ledger_of
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.data.starts import start_title
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, plural, several
-from reports.page.drawing.charts import Block, Part, Table
-from reports.page.listed import below, fold, tabled
+from reports.page.drawing.charts import Block, Table
+from reports.page.listed import fold, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, join, macro, paragraph, tag
 from reports.words.described import device, window_bound
@@ -31,9 +32,8 @@ _LEDGER = (
     f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
     "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
 )
-_OPEN_TOPICS = ("traffic", "machine", "devices")
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
-_NOT_SHOWN = ("clock", "boot_id", "selftest")
+_NOT_SHOWN = ("clock", "machine.boot_id", "selftest")
 # A load's terms that no name of it says, where they are not 0 or none.
 _TERMS = {
     "ramp_up_s": "ramp-up",
@@ -57,9 +57,7 @@ _RULES = (
     + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
     "“–” is a number that is not known, never a zero.",
 )
-
-
-# --- equal terms -----------------------------------------------------------------------------------
+Fact = tuple[str, Html | str]
 
 
 def fairness_part(run: Run) -> Html | None:
@@ -69,20 +67,20 @@ def fairness_part(run: Run) -> Html | None:
     entries = [entry for row in ledger for entry in row.entries.values()]
     notes = list(dict.fromkeys(entry.clause for entry in entries if entry.clause))
     uneven = tag("span", "not the same everywhere", class_="said warn")
-    terms = [
+    rows = [
         [
-            join([row.title, *([uneven] if row.is_uneven else [])]),
-            *(macro("entry", entry, notes) for entry in row.entries.values()),
+            join([row.title, uneven if row.is_uneven else ""]),
+            *(macro("entry", e, notes) for e in row.entries.values()),
         ]
         for row in ledger
     ]
-    columns = [Head("term"), *(Head(named(look), Of(name)) for name, look in looks(run).items())]
+    columns: list[Head | str] = ["term", *(Head(named(look), Of(name)) for name, look in looks(run).items())]
     modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
     said = [f"engine.fairness={mode}: {_MODES.get(mode, mode)}." for mode in modes]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
     off = sum(entry.is_off for entry in entries)
     claim = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
-    table = Table("Fairness", columns, terms, "ledger")
+    table = Table("Fairness", columns, rows, "ledger")
     return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered) if ledger else None
 
 
@@ -90,123 +88,93 @@ def fairness_part(run: Run) -> Html | None:
 
 
 def servers_part(run: Run) -> Html | None:
-    """Return how each server was started and what it says that it uses. None without a start."""
+    """Return what each deployment's server is and says of itself, and its command lines. None without a
+    start."""
     found = {label: records for label in run.deployments if (records := run.starts_of(label))}
-    title = "How each server was started"
-    started = tabled(
-        title,
-        {
-            "deployment": lambda pair: named(looks(run)[pair[0]]),
-            "version": lambda pair: several([r.version for r in pair[1] if r.version]) or NOTHING,
-            "launcher": lambda pair: _launcher(pair[1]),
-            "image": lambda pair: _image(pair[1]),
-            "options": lambda pair: _options(pair[1]),
-        },
-        list(found.items()),
-        lambda pair: Of(pair[0]),
-        "words started",
-    )
-    parts: list[Part] = [Block(title, [started])]
-    parts += [
-        Block(f"Command of {label}", [_commands(run, each)], Of(label), True)
-        for label, each in found.items()
-        if any(record.argv for record in each)
+    facts = [_facts_of(records) for records in found.values()]
+    rows = [
+        [_name(key), *(_fact(key, own.get(key)) for own in facts)]
+        for key in dict.fromkeys(itertools.chain(*facts))
     ]
-    in_ledger = {*COMMON, *TOLD}
-    for title, name in (("What else each server says that it uses", "resolved"), ("Weights", "weights")):
-        facts = {
-            label: {
-                key: value for r in each for key, value in getattr(r, name).items() if key not in in_ledger
-            }
-            for label, each in found.items()
-        }
-        parts += [Block(title, [_side_by_side(title, facts)])] if any(facts.values()) else []
+    columns: list[Head | str] = ["fact", *(Head(named(looks(run)[label]), Of(label)) for label in found)]
+    table = Table("What each server is, and says that it uses", columns, rows, "ledger")
+    commands = (
+        Block(f"Command of {label}", list(_commands(run, records)), Of(label), is_folded=True)
+        for label, records in found.items()
+        if any(record.argv for record in records)
+    )
     versions = [" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records]
-    return fold("servers", "Servers", several(versions), *parts) if found else None
+    return fold("servers", "Servers", several(versions), table, *commands) if found else None
 
 
-def _launcher(records: Sequence[StartRecord]) -> str:
-    terms = records[0].deployment.terms
-    if terms.base_url:
-        return "attached"
+def _facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
+    """Return what is known of a deployment's server, but for what the ledger has."""
+    deployment = records[0].deployment
     programs = [record.argv[0].rpartition("/")[2] for record in records if record.argv]
-    return terms.launcher or ("docker" if "docker" in programs[:1] else "native")
-
-
-def _image(records: Sequence[StartRecord]) -> Html | str:
-    """Return the container's image with its digest (its id where it was built here), as Docker shows it."""
+    launcher = deployment.terms.launcher or ("docker" if "docker" in programs[:1] else "native")
     image = next((record.image for record in records if record.image), {})
-    known = image.get("image_digest") or image.get("image_id") or ""
-    return below(image["image"] or NOTHING, known.rpartition(":")[2][:12]) if image else NOTHING
-
-
-def _options(records: Sequence[StartRecord]) -> str:
-    options = msgspec.to_builtins(records[0].deployment.options)
-    return ", ".join(f"{key}={value}" for key, value in options.items() if value is not None) or NOTHING
-
-
-def _commands(run: Run, records: Sequence[StartRecord]) -> Html:
-    """Return each different command line with its environment and the starts that it was of."""
-    found: dict[str, list[str]] = {}
+    # Of one that was built here its id; as Docker shows it.
+    digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
+    options = msgspec.to_builtins(deployment.options)
+    found: dict[str, Any] = {
+        "version": several([record.version for record in records if record.version]),
+        "launcher": "attached" if deployment.terms.base_url else launcher,
+        "image": " ".join(filter(None, (image.get("image"), digest))),
+        **{f"option.{key}": value for key, value in options.items()},
+    }
     for record in records:
-        lines = [f"{name}={shlex.quote(value)}" for name, value in masked_values(record.environment).items()]
-        whole = "\n".join([*lines, shlex.join(masked_argv(record.argv))])
-        found.setdefault(whole, []).append(start_title(run, record))
-    return join(
-        part
-        for whole, starts in found.items()
-        for part in (
-            paragraph(f"Start {', '.join(starts)}"),
-            tag("pre", tag("code", whole), class_="command", tabindex="0"),
+        found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
+        found |= {f"weights.{key}": value for key, value in record.weights.items()}
+    return {key: value for key, value in found.items() if value not in (None, "")}
+
+
+def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
+    """Yield each different command line with its environment, below the starts that it was of."""
+    lines = (
+        "\n".join(
+            [f"{name}={shlex.quote(value)}" for name, value in masked_values(record.environment).items()]
+            + [shlex.join(masked_argv(record.argv))]
         )
+        for record in records
     )
-
-
-def _side_by_side(title: str, by_label: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = dict.fromkeys(itertools.chain(*by_label.values()))
-    rows: list[list[Html | str]] = [
-        [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
-    ]
-    return Table(title, ["fact", *(Head(label, Of(label)) for label in by_label)], rows, "ledger")
+    for whole, of in gathered(zip(lines, records, strict=True)).items():
+        yield paragraph(f"Start {', '.join(start_title(run, record) for record in of)}")
+        yield tag("pre", tag("code", whole), class_="command", tabindex="0")
 
 
 # --- traffic, machine and method -------------------------------------------------------------------
 
 
 def machine_part(run: Run) -> Html:
-    """Return the traffic as planned, and the machine's facts as recorded; the long ones are folded."""
-    by_topic: dict[str, list[list[Html | str]]] = {"traffic": list(_traffic(run))}
+    """Return the traffic as planned, and the machine's facts as recorded; packages are folded."""
+    machine, packages = list[Fact](), list[Fact]()
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
-        if topic not in _NOT_SHOWN and name not in _NOT_SHOWN:
-            title = (name or topic) if topic.endswith("packages") else _name(name or topic)
-            by_topic.setdefault(topic, []).append([title, _fact(key, value)])
-    titles = {topic: topic.replace("_", " ") for topic in by_topic} | {"packages": "bench's packages"}
-    parts = [
-        Block(
-            titles[topic],
-            [Table(titles[topic], ["fact", "value"], rows, "words facts")],
-            Of(),
-            topic not in _OPEN_TOPICS,
-        )
-        for topic, rows in by_topic.items()
+        if topic.endswith("packages"):
+            packages.append((name if topic.startswith("engine") else f"bench.{name}", _fact(key, value)))
+        elif not key.startswith(_NOT_SHOWN):
+            machine.append((_name(key.removeprefix("machine.")), _fact(key, value)))
+    tables = {"Traffic": list(_traffic(run)), "Machine": machine, "Packages": packages}
+    blocks = [
+        Block(title, [Table(title, ["fact", "value"], rows, "words facts")], is_folded=rows is packages)
+        for title, rows in tables.items()
         if rows
     ]
-    return fold("environment", "Traffic and machine", device(run), *parts)
+    return fold("environment", "Traffic and machine", device(run), *blocks)
 
 
-def _traffic(run: Run) -> Iterator[list[Html | str]]:
+def _traffic(run: Run) -> Iterator[Fact]:
     """Yield options of each scenario, terms of each load, and why terms nobody gave are what they are."""
     for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
         options = flat(cell.planned.scenario.options)
-        yield [label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)]
+        yield label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)
     by_label = {cell.load_label: cell.load for cell in run.planned_cells}
     for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
-        given = {words: (key, getattr(load, key)) for key, words in _TERMS.items()}
-        terms = [f"{words} {_value(key, value)}" for words, (key, value) in given.items() if value]
-        yield [label, ", ".join([f"window {window_bound(load)}", *terms])]
+        given = {key: value for key in _TERMS if (value := getattr(load, key))}
+        terms = [f"{_TERMS[key]} {_value(key, value)}" for key, value in given.items()]
+        yield label, ", ".join([f"window {window_bound(load)}", *terms])
     for key, why in run.record.plan.filled.items():
-        yield [_name(key), why]
+        yield _name(key), why
 
 
 def method_part() -> Html:
