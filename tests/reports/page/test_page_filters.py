@@ -87,18 +87,19 @@ def page(browser, path):
     return browser
 
 
-def choose(browser, name: str, value: str) -> None:
-    """As a reader does: by the select, then all is drawn anew."""
-    done = browser.execute_script(
-        """
-        const select = document.querySelector(`select[data-filter=${arguments[0]}]`);
-        select.value = arguments[1];
-        select.dispatchEvent(new Event("change"));
-        return select.value;""",
-        name,
-        value,
-    )
-    assert done == value
+def choose(browser, **wanted: str) -> None:
+    """As a reader does: by the selects, then all is drawn anew."""
+    for name, value in wanted.items():
+        done = browser.execute_script(
+            """
+            const select = document.querySelector(`select[data-filter=${arguments[0]}]`);
+            select.value = arguments[1];
+            select.dispatchEvent(new Event("change"));
+            return select.value;""",
+            name,
+            value,
+        )
+        assert done == value
     draw_all(browser)
 
 
@@ -115,178 +116,17 @@ def visible(browser, selector: str) -> list[str]:
     )
 
 
-def test_a_load_leaves_its_points_its_rows_and_what_is_about_all(page):
-    choose(page, "load", "4 users")
-    assert [(name, x, y) for name, x, y, _ in shown(page, "lines") if name] == [
-        (A, [4], [11]),
-        (B, [4], [21]),
-    ]
-    assert visible(page, "#second > .scroll tbody tr") == [f"{A}4 users7", f"{B}4 users7", "note" * 3]
-    assert visible(page, "#chart-turns") == []  # all of it is about the other load
-    assert visible(page, "#shown") == ["Showing at 4 users: 2 of 3 charts"]
+def settled(browser, script: str = "", *given: str, wait_ms: int = 0) -> None:
+    """Run a script, and wait until what it began is done."""
+    browser.execute_script(script, *given)
+    browser.execute_async_script(f"setTimeout(arguments[0], {wait_ms})")
 
 
-def test_what_is_of_the_whole_goes_with_a_part_of_it(page):
-    assert [name for name, *_ in shown(page, "lines")] == ["", A, B]
-    choose(page, "load", "4 users")
-    assert [name for name, *_ in shown(page, "lines")] == [A, B]
-
-
-def test_one_start_replaces_the_means_and_has_no_intervals(page):
-    assert all(has for name, _, _, has in shown(page, "lines") if name)
-    choose(page, "start", "1")
-    assert shown(page, "lines") == [[A, [1, 4], [9, 10], False], [B, [1, 4], [19, 20], False]]
-    assert visible(page, "#chart-lines .of-all") == []
-
-
-def test_a_hover_has_the_n_of_the_start_that_is_drawn(page):
-    said = "return document.querySelector('[data-chart=lines]').data.at(-1).text"
-    assert page.execute_script(said) == ["n = 61", "n = 60"]
-    choose(page, "start", "1")
-    assert page.execute_script(said) == ["start 1, n = 30", "start 1, n = 60"]
-    choose(page, "load", "4 users")
-    assert page.execute_script(said) == ["start 1, n = 60"]
-
-
-def test_what_cannot_follow_a_start_says_so(page):
-    choose(page, "start", "2")
-    assert visible(page, "#chart-turns .of-all") == ["of all starts"]
-    assert "of all starts" in visible(page, "#second > .of-all")
-    choose(page, "start", "")
-    assert visible(page, ".of-all") == []
-
-
-def test_load_and_start_go_together(page):
-    choose(page, "load", "1 user")
-    choose(page, "start", "2")
-    assert shown(page, "lines") == [[A, [1], [11], False], [B, [1], [21], False]]
-
-
-@pytest.mark.parametrize(("name", "value"), [("start", "1"), ("load", "4 users"), ("deployment", B)])
-def test_a_finding_is_the_title_of_the_whole_alone(page, name, value):
-    title = "#chart-lines :is(figcaption, .quantity)"
-    said = "return document.querySelector('[data-chart=lines]').ariaLabel"
-    assert visible(page, title) == [f"{FINDING}#", "ms by load"]
-    choose(page, name, value)
-    assert visible(page, title) == ["ms by load#"]
-    assert page.execute_script(said) == "ms by load; data in the table below"
-    choose(page, name, "")
-    assert visible(page, title) == [f"{FINDING}#", "ms by load"]
-    assert page.execute_script(said) == f"{FINDING}; data in the table below"
-
-
-def test_a_column_goes_with_what_it_is_about(page):
-    assert visible(page, "#fourth tr") == [
-        "deployment1 user4 users",
-        f"{A}lowhigh",
-        f"{B}lowhigh",
-        f"fact{A}",
-        "size2",
-    ]
-    choose(page, "load", "4 users")
-    assert visible(page, "#fourth :is(th, td)")[:6] == ["deployment", "4 users", A, "high", B, "high"]
-    choose(page, "load", "")
-    choose(page, "deployment", B)
-    assert visible(page, "#fourth tr") == [
-        "deployment1 user4 users",
-        f"{B}lowhigh",
-    ]  # of the other no column is left
-
-
-def test_reset_shows_everything_again(page):
-    before = visible(page, "main *")
-    for name, value in (("load", "1 user"), ("start", "1"), ("deployment", B)):
-        choose(page, name, value)
-    assert visible(page, "main *") != before
-    page.execute_script("document.getElementById('reset').click()")
-    draw_all(page)
-    assert visible(page, "main *") == before
-    assert len(shown(page, "lines")) == 3
-
-
-def test_a_part_of_which_nothing_is_left_goes_with_its_heading(page):
-    assert visible(page, "#second h3") == ["Part", "Facts"]
-    choose(page, "load", "1 user")
-    assert visible(page, "#second h3") == ["Facts"]
-    assert visible(page, "#second details") == []
-
-
-def test_a_legend_entry_isolates_its_deployment_everywhere_and_again_shows_all(page):
-    press = f"document.querySelector('.legend [data-isolate=\"{B}\"]').click()"
-    page.execute_script(press)
-    draw_all(page)
-    assert [name for name, *_ in shown(page, "lines")] == [B]
-    assert visible(page, "#second > .scroll tbody tr")[:-1] == [f"{B}1 user7", f"{B}4 users7"]
-    pressed = "return [...document.querySelectorAll('[aria-pressed=true]')].map((e) => e.dataset.isolate)"
-    assert page.execute_script(pressed) == [B]
-    assert page.execute_script("return document.getElementById('filter-deployment').value") == B
-    page.execute_script(press)
-    draw_all(page)
-    assert len(shown(page, "lines")) == 3
-    assert page.execute_script(pressed) == []
-
-
-def test_against_a_baseline_the_others_are_dimmed(page):
-    choose(page, "deployment", B)
-    opacity = "return document.querySelector('[data-chart=ratios]').data.map((t) => [t.name, t.opacity ?? 1])"
-    assert page.execute_script(opacity) == [[A, 0.25], [B, 1]]
-    assert visible(page, "[data-chart=ratios] .annotation-text") == [A, B]
-    assert visible(page, "#chart-ratios :is(figcaption, .quantity)") == [f"{B} above {A}#", "ratios"]
-
-
-def test_legends_take_the_keyboard(page):
-    from selenium.webdriver.common.keys import Keys
-
-    entry = page.find_element("css selector", f'.legend [data-isolate="{A}"]')
-    entry.send_keys(Keys.ENTER)
-    assert entry.get_attribute("aria-pressed") == "true"
-    assert visible(page, "#shown")[0].startswith(f"Showing {A}")
-
-
-def test_lines_are_named_where_they_end_and_names_follow_the_filters(page):
-    texts = "[...document.querySelectorAll('[data-chart=lines] .annotation-text')]"
-    names = f"return {texts}.map((each) => each.textContent)"
-    assert page.execute_script(names) == [A, B]
-    outside = """
-      const frame = document.querySelector('[data-chart=lines]').getBoundingClientRect();
-      return [...document.querySelectorAll('[data-chart=lines] .annotation-text')]
-        .filter((e) => e.getBoundingClientRect().right > frame.right).length"""
-    assert page.execute_script(outside) == 0
-    choose(page, "deployment", B)
-    assert page.execute_script(names) == [B]
-
-
-def test_a_narrow_chart_has_no_names_in_it(browser, path):
-    show(browser, path, 390)
+def opened(browser, path, address: str):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + address)
     draw_all(browser)
-    texts = "return document.querySelectorAll('[data-chart=lines] .annotation-text').length"
-    assert browser.execute_script(texts) == 0
-
-
-def test_a_link_opens_what_its_target_is_folded_into(browser, path):
-    browser.get("about:blank")
-    show(browser, path)
-    assert visible(browser, "#deep") == []
-    browser.execute_script("location.hash = 'deep'")
-    browser.set_script_timeout(10)
-    browser.execute_async_script("setTimeout(arguments[0], 0)")
-    assert visible(browser, "#deep") == ["found"]
-    top = browser.execute_script("return document.getElementById('deep').getBoundingClientRect().top")
-    edge = browser.execute_script("return document.querySelector('.bar').getBoundingClientRect().bottom")
-    assert edge <= top < edge + 100
-
-
-def test_a_page_that_is_opened_at_a_link_shows_it(browser, path):
-    browser.get("about:blank")
-    browser.get(path.as_uri() + "#deep")
-    assert visible(browser, "#deep") == ["found"]
-
-
-def test_a_link_to_what_is_filtered_out_shows_it(page):
-    choose(page, "load", "4 users")
-    follow(page, "#chart-turns")
-    assert len(visible(page, "#chart-turns")) == 1
-    assert visible(page, "#shown") == []
+    return browser
 
 
 def address(browser) -> str:
@@ -295,78 +135,195 @@ def address(browser) -> str:
 
 def follow(browser, href: str) -> None:
     """A click on a link of the page, in the bar or at a heading."""
-    browser.execute_script("document.querySelector(`a[href='${arguments[0]}']`).click()", href)
-    browser.execute_async_script("setTimeout(arguments[0], 0)")
+    settled(browser, "document.querySelector(`a[href='${arguments[0]}']`).click()", href)
 
 
-def back(browser) -> None:
-    browser.execute_async_script(
-        "window.addEventListener('hashchange', () => setTimeout(arguments[0], 0), { once: true });"
-        "history.back()"
-    )
+# --- what is left ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        # What is of the whole, as a front, goes with a part of it; a start has no intervals.
+        ({}, [["", [1, 4], [10, 11], False], [A, [1, 4], [10, 11], True], [B, [1, 4], [20, 21], True]]),
+        ({"load": "4 users"}, [[A, [4], [11], True], [B, [4], [21], True]]),
+        ({"start": "1"}, [[A, [1, 4], [9, 10], False], [B, [1, 4], [19, 20], False]]),
+        ({"load": "1 user", "start": "2"}, [[A, [1], [11], False], [B, [1], [21], False]]),
+        ({"deployment": B}, [[B, [1, 4], [20, 21], True]]),
+    ],
+)
+def test_a_chart_has_what_was_chosen_and_all_again_after_a_reset(page, wanted, left):
+    before = visible(page, "main *")
+    choose(page, **wanted)
+    assert shown(page, "lines") == left
+    assert (visible(page, "main *") != before) is bool(wanted)
+    settled(page, "document.getElementById('reset').click()")
+    draw_all(page)
+    assert visible(page, "main *") == before
+    assert len(shown(page, "lines")) == 3
+
+
+def test_a_load_leaves_its_rows_and_what_is_about_all(page):
+    choose(page, load="4 users")
+    assert visible(page, "#second > .scroll tbody tr") == [f"{A}4 users7", f"{B}4 users7", "note" * 3]
+    assert visible(page, "#chart-turns") == []  # all of it is about the other load
+    assert visible(page, "#shown") == ["Showing at 4 users: 2 of 3 charts"]
+
+
+def test_a_hover_has_the_n_of_the_start_that_is_drawn(page):
+    said = "return document.querySelector('[data-chart=lines]').data.at(-1).text"
+    assert page.execute_script(said) == ["n = 61", "n = 60"]
+    choose(page, start="1")
+    assert page.execute_script(said) == ["start 1, n = 30", "start 1, n = 60"]
+    choose(page, load="4 users")
+    assert page.execute_script(said) == ["start 1, n = 60"]
+
+
+def test_what_cannot_follow_a_start_says_so(page):
+    choose(page, start="2")
+    assert visible(page, "#chart-lines .of-all") == []
+    assert visible(page, "#chart-turns .of-all") == ["of all starts"]
+    assert "of all starts" in visible(page, "#second > .of-all")
+    choose(page, start="")
+    assert visible(page, ".of-all") == []
+
+
+@pytest.mark.parametrize("wanted", [{"start": "1"}, {"load": "4 users"}, {"deployment": B}])
+def test_a_finding_is_the_title_of_the_whole_alone(page, wanted):
+    title = "#chart-lines :is(figcaption, .quantity)"
+    said = "return document.querySelector('[data-chart=lines]').ariaLabel"
+    for is_part in (False, True, False):
+        choose(page, **(wanted if is_part else dict.fromkeys(wanted, "")))
+        assert visible(page, title) == (["ms by load#"] if is_part else [f"{FINDING}#", "ms by load"])
+        name = "ms by load" if is_part else FINDING
+        assert page.execute_script(said) == f"{name}; data in the table below"
+
+
+def test_a_column_goes_with_what_it_is_about(page):
+    loads, facts = "deployment1 user4 users", [f"fact{A}", "size2"]
+    assert visible(page, "#fourth tr") == [loads, f"{A}lowhigh", f"{B}lowhigh", *facts]
+    choose(page, load="4 users")
+    assert visible(page, "#fourth :is(th, td)")[:6] == ["deployment", "4 users", A, "high", B, "high"]
+    choose(page, load="", deployment=B)
+    assert visible(page, "#fourth tr") == [loads, f"{B}lowhigh"]  # of the other no column is left
+
+
+def test_a_part_of_which_nothing_is_left_goes_with_its_heading(page):
+    assert visible(page, "#second h3") == ["Part", "Facts"]
+    choose(page, load="1 user")
+    assert visible(page, "#second h3") == ["Facts"]
+    assert visible(page, "#second details") == []
+
+
+def test_a_legend_entry_isolates_its_deployment_everywhere_and_again_shows_all(page):
+    from selenium.webdriver.common.keys import Keys
+
+    pressed = "return [...document.querySelectorAll('[aria-pressed=true]')].map((e) => e.dataset.isolate)"
+    entry = page.find_element("css selector", f'.legend [data-isolate="{B}"]')
+    for is_chosen in (True, False):
+        entry.send_keys(Keys.ENTER)
+        draw_all(page)
+        assert len(shown(page, "lines")) == (1 if is_chosen else 3)
+        assert page.execute_script(pressed) == ([B] if is_chosen else [])
+        assert page.find_element("id", "filter-deployment").get_attribute("value") == (B if is_chosen else "")
+        assert len(visible(page, "#second > .scroll tbody tr")) == (3 if is_chosen else 5)
+
+
+def test_against_a_baseline_the_others_are_dimmed(page):
+    choose(page, deployment=B)
+    opacity = "return document.querySelector('[data-chart=ratios]').data.map((t) => [t.name, t.opacity ?? 1])"
+    assert page.execute_script(opacity) == [[A, 0.25], [B, 1]]
+    assert visible(page, "[data-chart=ratios] .annotation-text") == [A, B]
+    assert visible(page, "#chart-ratios :is(figcaption, .quantity)") == [f"{B} above {A}#", "ratios"]
+
+
+def test_lines_are_named_where_they_end_and_names_follow_the_filters(page, path):
+    names = "[data-chart=lines] .annotation-text"
+    assert visible(page, names) == [A, B]
+    outside = """
+      const frame = document.querySelector('[data-chart=lines]').getBoundingClientRect();
+      return [...document.querySelectorAll('[data-chart=lines] .annotation-text')]
+        .filter((e) => e.getBoundingClientRect().right > frame.right).length"""
+    assert page.execute_script(outside) == 0
+    choose(page, deployment=B)
+    assert visible(page, names) == [B]
+    show(page, path, 390)  # too narrow for names
+    draw_all(page)
+    assert visible(page, names) == []
+
+
+# --- links -----------------------------------------------------------------------------------------
+
+
+def test_a_link_opens_what_its_target_is_folded_into(browser, path):
+    opened(browser, path, "")
+    assert visible(browser, "#deep") == []
+    settled(browser, "location.hash = 'deep'")
+    assert visible(browser, "#deep") == ["found"]
+    top = browser.execute_script("return document.getElementById('deep').getBoundingClientRect().top")
+    edge = browser.execute_script("return document.querySelector('.bar').getBoundingClientRect().bottom")
+    assert edge <= top < edge + 100
+    assert visible(opened(browser, path, "#deep"), "#deep") == ["found"]
+
+
+def test_a_link_to_what_is_filtered_out_shows_it(page):
+    choose(page, load="4 users")
+    follow(page, "#chart-turns")
+    assert len(visible(page, "#chart-turns")) == 1
+    assert visible(page, "#shown") == []
 
 
 def test_what_is_shown_is_in_the_address_and_a_page_opened_there_shows_it(page, path):
-    choose(page, "load", "4 users")
-    choose(page, "deployment", B)
+    choose(page, load="4 users", deployment=B)
     assert address(page) == "#?deployment=vllm+fp16&load=4+users"
     follow(page, "#second")
     there, said = address(page), visible(page, "#shown")
     assert there == "#second?deployment=vllm+fp16&load=4+users"
-    page.get("about:blank")
-    page.get(path.as_uri() + there)
-    draw_all(page)
+    opened(page, path, there)
     assert said == visible(page, "#shown") != []
     assert [name for name, *_ in shown(page, "lines")] == [B]
     page.find_element("id", "reset").click()
     assert address(page) == "#second"
 
 
-def test_a_link_with_filters_of_its_own_replaces_those_that_were_chosen(page):
-    choose(page, "start", "1")
-    page.execute_script("location.hash = 'second?load=1+user'")
-    page.execute_async_script("setTimeout(arguments[0], 0)")
-    assert address(page) == "#second?load=1+user"
-    assert [said.partition(":")[0] for said in visible(page, "#shown")] == ["Showing at 1 user"]
-
-
-def test_filters_of_an_address_outlast_that_they_leave_nothing_of_its_figure(browser, path):
-    browser.get("about:blank")
-    browser.get(path.as_uri() + "#chart-turns?load=4+users")
-    draw_all(browser)
-    assert address(browser) == "#chart-turns?load=4+users"
-    assert visible(browser, "#chart-turns") == []
-    assert [said.partition(":")[0] for said in visible(browser, "#shown")] == ["Showing at 4 users"]
+@pytest.mark.parametrize(
+    ("asked", "left", "said"),
+    [
+        ("#second?load=1+user", "#second?load=1+user", ["Showing at 1 user"]),
+        # They outlast that they leave nothing of the figure.
+        ("#chart-turns?load=4+users", "#chart-turns?load=4+users", ["Showing at 4 users"]),
+        ("#second?load=9+users&start=&other=1", "#second", []),  # which the page has not
+    ],
+)
+def test_an_address_replaces_what_was_chosen_as_far_as_the_page_has_it(page, path, asked, left, said):
+    for is_new in (False, True):
+        if is_new:
+            opened(page, path, asked)
+        else:
+            choose(page, start="1")
+            settled(page, "location.hash = arguments[0]", asked)
+        assert address(page) == left
+        assert [each.partition(":")[0] for each in visible(page, "#shown")] == said
+        assert bool(visible(page, "#chart-turns")) is (left != "#chart-turns?load=4+users")
 
 
 def test_back_returns_to_what_was_shown(page):
     follow(page, "#first")
-    choose(page, "load", "4 users")
-    follow(page, "#second")
-    page.find_element("id", "reset").click()
-    back(page)
-    assert address(page) == "#first?load=4+users"
-    assert len(visible(page, "#shown")) == 1
-    page.execute_script("history.forward()")
-    page.execute_async_script("setTimeout(arguments[0], 100)")
-    assert address(page) == "#second"
-    assert visible(page, "#shown") == []
-
-
-def test_a_link_to_where_the_reader_is_adds_nothing_to_the_history(page):
-    choose(page, "load", "4 users")
+    choose(page, load="4 users")
     follow(page, "#second")
     long = page.execute_script("return history.length")
-    follow(page, "#second")
+    follow(page, "#second")  # where the reader is already
     assert page.execute_script("return history.length") == long
-
-
-def test_an_address_that_asks_for_what_the_page_has_not_filters_nothing(browser, path):
-    browser.get("about:blank")
-    browser.get(path.as_uri() + "#second?load=9+users&start=&other=1")
-    draw_all(browser)
-    assert visible(browser, "#shown") == []
-    assert address(browser) == "#second"
+    page.find_element("id", "reset").click()
+    page.execute_async_script(
+        "window.addEventListener('hashchange', () => setTimeout(arguments[0], 0), { once: true });"
+        "history.back()"
+    )
+    assert address(page) == "#first?load=4+users"
+    assert len(visible(page, "#shown")) == 1
+    settled(page, "history.forward()", wait_ms=100)
+    assert address(page) == "#second"
+    assert visible(page, "#shown") == []
 
 
 def test_headings_and_figures_have_links_with_names(page):
@@ -375,6 +332,9 @@ def test_headings_and_figures_have_links_with_names(page):
     )
     assert ["#first", "Link to First"] in links
     assert ["#chart-lines", f"Link to {FINDING}"] in links
+
+
+# --- where there is less ---------------------------------------------------------------------------
 
 
 def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):

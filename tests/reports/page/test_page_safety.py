@@ -12,7 +12,7 @@ from browser import draw_all, show
 from make_run import full_run
 
 from reports import write_report
-from reports.page.index_page import find_runs, index_row, write_index
+from reports.page.index_page import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -37,7 +37,7 @@ def report(root) -> Path:
 
 @pytest.fixture(scope="module")
 def index(root, report) -> Path:
-    return write_index(root, [index_row(each) for each in find_runs(root)])
+    return write_index(root, index_rows(root))
 
 
 def with_injected(page: Path, policy: str = "") -> Path:

@@ -19,7 +19,7 @@ from make_sweep import SIX, sweep_run
 
 from reports import write_report
 from reports.page.compare_page import write_comparison
-from reports.page.index_page import find_runs, index_row, write_index
+from reports.page.index_page import index_rows, write_index
 from reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -72,7 +72,7 @@ def comparison(path):
 def index(path):
     write_report(full_run(path / "one"))
     all_failed_run(path / "two")
-    return write_index(path, [index_row(each) for each in find_runs(path)])
+    return write_index(path, index_rows(path))
 
 
 MAKE = {

@@ -18,7 +18,7 @@ from make_hostile import NAME, NASTY, hostile_run
 from reports import open_run, write_report
 from reports.outputs.as_markdown import markdown_text
 from reports.page.compare_page import write_comparison
-from reports.page.index_page import find_runs, index_row, write_index
+from reports.page.index_page import index_rows, write_index
 from reports.page.markup import escaped, packed_json
 from reports.two_runs.compare import compare_runs
 
@@ -46,7 +46,7 @@ def pages(root, run_dir) -> dict[str, Path]:
     write_report(run_dir)
     other = hostile_run(root / f"{NAME} 2")
     made["comparison"] = write_comparison(compare_runs(run_dir, other), root / "compare.html")
-    made["index"] = write_index(root, [index_row(each) for each in find_runs(root)])
+    made["index"] = write_index(root, index_rows(root))
     return made
 
 

@@ -8,7 +8,16 @@ from functools import cache
 import pytest
 from browser import browser as browser
 from browser import open_all, problems, requested, show
-from make_run import all_failed_run, deployment, empty_run, full_run, one_cell_run, row
+from make_run import (
+    all_failed_run,
+    deployment,
+    empty_run,
+    engines_run,
+    every_load_run,
+    full_run,
+    one_cell_run,
+    row,
+)
 from make_sweep import SIX, sweep_run
 from repeated_run import Made, repeated_run
 from test_searches import write_search
@@ -69,6 +78,9 @@ def _other(cell):
 
 # What writes each, what its page says at its top, and how many charts it has at least.
 KINDS = {
+    "full": (full_run, "No winner", 16),
+    "engines": (engines_run, "No winner", 16),
+    "every_load": (every_load_run, "trace x2", 16),
     "empty": (empty_run, "cut short", 0),
     "all_failed": (all_failed_run, "No cell has a value that counts", 0),
     "one_request": (one_request, "How does llama_cpp fp16 serve", 1),
@@ -111,10 +123,10 @@ def test_a_run_of_this_kind_has_a_sensible_page(browser, pages, kind):
     assert asked == [pages(kind).as_uri()]
 
 
-@pytest.mark.parametrize("width", [390, 3840])
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (3840, "light")])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_fits_its_screen(browser, pages, kind, width):
+def test_it_fits_its_screen(browser, pages, kind, width, theme):
     browser.get_log("browser")
-    show(browser, pages(kind), width)
+    show(browser, pages(kind), width, theme)
     open_all(browser)
     assert problems(browser) == []

@@ -81,7 +81,7 @@ def test_the_legend_draws_the_marker_that_the_chart_has(tmp_path):
 
 def test_eight_deployments_are_told_apart_without_colour(tmp_path):
     found = looks(open_run(engines_run(tmp_path))).values()
-    shapes = [(look.engine, look.dash) for look in found]
+    shapes = [(look.label.split()[0], look.dash) for look in found]
     assert len(set(shapes)) == len(shapes) == 8
 
 
@@ -90,7 +90,7 @@ def test_eight_deployments_are_told_apart_without_colour(tmp_path):
 def test_engines_are_told_apart_by_everyone(tmp_path, theme, vision):
     found = looks_of(tmp_path, *(deployment(engine, "bf16") for engine in ENGINES)).values()
     names = style(theme)
-    seen = {look.engine: lab(names[look.colour], VISION[vision]) for look in found}
+    seen = {look.label: lab(names[look.colour], VISION[vision]) for look in found}
     distances = {pair: distance(seen[pair[0]], seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     assert min(distances.values()) > APART, min(distances, key=distances.__getitem__)
 
@@ -122,8 +122,8 @@ def test_every_colour_and_its_shades_stand_out(theme):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_marks_can_be_read_on_what_they_stand_on(theme):
     names = style(theme)
-    pairs = [("--bad", "--card"), ("--warn", "--card"), ("--mut", "--card"), ("--warn", "--bg"),
-             ("--bad", "--badbg"), ("--fg", "--badbg"), ("--mut", "--badbg")]  # fmt: skip
+    words = itertools.product(("--good", "--bad", "--warn", "--mut", "--fg"), ("--card", "--bg"))
+    pairs = [*words, ("--bad", "--badbg"), ("--fg", "--badbg"), ("--mut", "--badbg")]
     low = {pair: contrast(names[pair[0]], names[pair[1]]) for pair in pairs}
     assert min(low.values()) >= 4.5, low
 
