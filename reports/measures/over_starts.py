@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from reports.data.cells import Group
-from reports.data.chunks import quantile, together
 from reports.data.run import Run, once
 from reports.data.starts import memory_over_time
+from reports.data.tables import quantile, together
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import (
     Value,

@@ -15,11 +15,10 @@ import pandas as pd
 from harness.contracts import Price, counter_fell, mean_power_w
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
-from reports.data.chunks import ChunkTotals, GapCounts, chunk_totals
 from reports.data.run import Run, once
 from reports.data.samples import server_cores
 from reports.data.starts import memory_over_time
-from reports.data.tables import floats, of_start
+from reports.data.tables import ChunkTotals, GapCounts, chunk_totals, floats, of_start
 from reports.measures import slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
 from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from reports.data.cells import Cell, Group
-from reports.data.chunks import EDGES_S, together
 from reports.data.run import Run
+from reports.data.tables import EDGES_S, together
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import LATENCIES, SEVERAL_TOKENS, counted, is_supported, metric_of
 from reports.measures.over_starts import BARS, aggregate, pooled, withheld

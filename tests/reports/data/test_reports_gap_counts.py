@@ -11,7 +11,7 @@ from make_run import MS, S, failed_row, gaps_of, one_cell_run, row, summary
 from harness.store import store
 from reports import open_run
 from reports.data import tables
-from reports.data.chunks import (
+from reports.data.tables import (
     BINS,
     EDGES_S,
     bins_of,

@@ -30,7 +30,7 @@ from harness.contracts.timing import needed
 from harness.sampling.host import HostSample
 from harness.store import store
 from reports import METRICS, open_run, tables_of
-from reports.data.chunks import bins_of
+from reports.data.tables import bins_of
 from reports.measures.metrics import why_missing
 from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import measured_of, percentile_values, values_of
