@@ -260,7 +260,6 @@ def chunk_totals(
 
 
 def _gaps_ns(batch: Chunks, is_kept: np.ndarray) -> np.ndarray:
-    """Return the steps from chunk to chunk of each kept request, and none between two requests."""
     is_gap = is_kept[1:].copy()
     first = batch.begins[1:-1]
     is_gap[first[(first > 0) & (first < len(batch.at_ns))] - 1] = False

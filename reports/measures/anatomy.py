@@ -33,7 +33,7 @@ import pandas as pd
 
 from harness.store.store import StartRecord
 from reports.data.run import Run, once
-from reports.data.starts import Memory, memory_over_time
+from reports.data.samples import Memory, memory_over_time
 from reports.data.tables import floats, of_start
 from reports.measures.kv_need import KvCache, kv_cache_of, pool_of
 
@@ -104,7 +104,6 @@ def _anatomy(run: Run, record: StartRecord) -> Anatomy | None:
 
 
 def _levels(run: Run, record: StartRecord) -> Memory:
-    """Return samples of the server's own memory, on a host those at marks."""
     memory = memory_over_time(run, record)
     if record.memory_kind != "host":
         if memory.is_attributed or record.baseline_bytes is None:

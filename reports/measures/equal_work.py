@@ -114,7 +114,6 @@ def _odd(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> It
 
 
 def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """Yield groups whose answers have not the length asked for, beside others."""
     for groups in (found for found in by_case(run) if len(found) > 1):
         means, wanted = (mean_lengths(run, groups, column) for column in ("output_tokens", "max_tokens"))
         for group in groups:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from reports.data.cells import Group
 from reports.data.run import Run, once
-from reports.data.starts import memory_over_time
+from reports.data.samples import memory_over_time
 from reports.data.tables import quantile, together
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import (
@@ -156,7 +156,6 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
 
 @once
 def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
-    """Return a cell's values by turn and name, over its ok requests in the window."""
     columns = [*_MEDIANS, "input_tokens", "cached_tokens"]
     ok = run.ok_requests(number, "turn", *columns).astype(dict.fromkeys(columns, float))
     return {

@@ -16,8 +16,7 @@ from harness.contracts import Price, counter_fell, mean_power_w
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
 from reports.data.run import Run, once
-from reports.data.samples import server_cores
-from reports.data.starts import memory_over_time
+from reports.data.samples import memory_over_time, server_cores
 from reports.data.tables import ChunkTotals, GapCounts, chunk_totals, floats, of_start
 from reports.measures import slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
@@ -208,7 +207,6 @@ def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
 
 
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    """Return the mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
     if column not in samples or samples[column].isna().any():
         return None
     readings = zip(samples["t_ns"].tolist(), samples[column].astype(float).tolist(), strict=True)

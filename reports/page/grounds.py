@@ -13,7 +13,7 @@ from reports.checks.finding import gathered
 from reports.checks.ledger import COMMON, MORE_SHARE, TOLD, ledger_of
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
-from reports.data.starts import start_title
+from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.page.drawing.charts import Block, Table

@@ -16,7 +16,7 @@ from harness.contracts import LoadSummary, masked, masked_argv
 from reports.checks.examine import SIGN, examine, findings_of
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.starts import start_title
+from reports.data.samples import start_title
 from reports.measures.selftest import Tested, ms, tested
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number, plural, several

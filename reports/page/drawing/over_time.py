@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.store.store import StartRecord
 from reports.data.run import Run
-from reports.data.starts import Memory, start_title
+from reports.data.samples import Memory, start_title
 from reports.measures.written import NOTHING, number
 from reports.page.drawing.axes import downsample, significant
 from reports.page.drawing.charts import Chart, about, axis, label, line

@@ -6,7 +6,7 @@ from functools import partial
 
 from reports.data.cells import grouped
 from reports.data.run import Run
-from reports.data.starts import memory_over_time
+from reports.data.samples import memory_over_time
 from reports.measures.anatomy import (
     KV_CACHE,
     PARTS,

@@ -7,7 +7,7 @@ from harness.store.store import StartRecord
 from reports.checks.examine import marks_between
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.starts import FIRST, STAGES, Launch, instants_s, launches_of, start_title
+from reports.data.samples import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of

@@ -33,7 +33,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
 from reports.data.cells import load_family, load_labels, load_level
-from reports.data.starts import memory_over_time
+from reports.data.samples import memory_over_time
 from reports.measures.over_starts import aggregate, cells_frame, starts_frame
 from reports.measures.values import values_of
 

@@ -25,7 +25,7 @@ from page_data import charts_of
 from harness.contracts import Load
 from harness.store import store
 from reports import open_run, write_report
-from reports.data.starts import instants_s, launches_of, start_title
+from reports.data.samples import instants_s, launches_of, start_title
 from reports.words.described import what_was_run
 
 STAGES = {
