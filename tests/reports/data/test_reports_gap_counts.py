@@ -172,32 +172,6 @@ def test_percentiles_are_those_of_all_gaps_exactly(tmp_path):
         assert (value.n, value.requests) == (len(gaps), len(each))
 
 
-def test_percentiles_between_short_and_long_gaps(tmp_path):
-    gaps = [4200, 4400] * 200
-    rows = [chunked(k, 103 * S, gaps[2 * k : 2 * k + 2]) for k in range(200)]
-    batches = tables.chunk_batches(one_cell_run(tmp_path, rows, WINDOW).path, 0)
-    totals = chunk_totals(batches, None, (0, 50, 100))
-    assert totals.gap_percentiles_s == pytest.approx({0: 4.2, 50: 4.3, 100: 4.4})
-    assert totals.streamed_s == pytest.approx(200 * 4.2 + 200 * 4.4)
-
-
-def test_tokens_arrive_with_their_chunks_in_the_window_only(tmp_path):
-    # Ten tokens over five chunks 1 s apart, from 0.9 s before the window on: four chunks in it, of 2 tokens.
-    rows = [chunked(0, 101 * S, [1000] * 4, output_tokens=10)]
-    made = one_cell_run(tmp_path, rows, WINDOW)
-    totals = chunk_totals(tables.chunk_batches(made.path, 0), (WINDOW.window_start_ns, WINDOW.window_end_ns))
-    assert totals.arrived.sum() == pytest.approx(8)
-    assert np.flatnonzero(totals.arrived).tolist() == [0, 1, 3, 4]  # 0.1, 1.1, 2.1, 3.1 s of 8 s in twelfths
-
-
-def test_tokens_are_not_known_where_an_ok_request_in_the_window_has_no_count(tmp_path):
-    made = one_cell_run(tmp_path, [chunked(0, 103 * S, [10], output_tokens=None)], WINDOW)
-    window = (WINDOW.window_start_ns, WINDOW.window_end_ns)
-    assert chunk_totals(tables.chunk_batches(made.path, 0), window).arrived is None
-    later = (WINDOW.window_end_ns, WINDOW.window_end_ns + S)
-    assert chunk_totals(tables.chunk_batches(made.path, 0), later).arrived.sum() == 0
-
-
 def test_an_absent_table_has_no_batches(tmp_path):
     made = one_cell_run(tmp_path, [], WINDOW)
     (store.cell_dir(made.path, 0) / "requests.parquet").unlink()

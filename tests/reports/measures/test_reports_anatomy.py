@@ -441,14 +441,6 @@ def chart_of(run, id_):
     return next(chart for chart in memory.course(run).charts if chart.id == id_)
 
 
-def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
-    path = marked_run(tmp_path, starts=2)
-    again = replace(open_run(path).start_records[1], repeat=0)
-    store.write_record(path / "starts" / again.name / "start.json", again)
-    chart = chart_of(open_run(path), "memory-0")
-    assert list(dict.fromkeys(row.cells[1] for row in chart.rows)) == ["1 (00)", "1 (01)"]
-
-
 def test_stages_stand_on_their_own_sides_and_in_the_table(tmp_path):
     stages = {"weights_loaded": SPAWNED_NS + 10 * S, "engine_ready": SPAWNED_NS + 11 * S}
     record = said_record(stages={**stages, "weights_begin": SPAWNED_NS + 5 * S})

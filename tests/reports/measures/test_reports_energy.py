@@ -162,19 +162,6 @@ def test_what_is_missing_is_said(tmp_path):
     assert value(run, "cost_per_million_output_tokens") is None
 
 
-def test_where_energy_is_not_known_is_said_by_load(tmp_path):
-    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1), Load(concurrency=4)])
-    store.write_record(tmp_path / "run.json", run_record(plan))
-    start = plan.starts[0]
-    write_measured(
-        tmp_path, start, samples_of(0, 320.0, counter=True), idle_power_w=20.0, memory_kind="device"
-    )
-    later = [row(k, 202 * S + k * 490 * MS) for k in range(16)]  # when nothing was sampled any more
-    write_cell(tmp_path, start.cells[1], start, later, summary(T0 + 100 * S))
-    html = str(energy.section(open_run(tmp_path)).body)
-    assert "Energy is not known of vllm awq at 4 users: nothing that was sampled tells it." in html
-
-
 def test_a_price_is_on_record_as_it_was_understood(tmp_path):
     words = ("price.gpu_hour='2.5'", 'price.currency="US $"')
     plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1)])

@@ -14,7 +14,6 @@ from reports import open_run, write_report
 from reports.measures.metrics import Value
 from reports.measures.over_starts import turn_values
 from reports.measures.values import values_of
-from reports.verdicts.load_cases import load_points
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S
@@ -59,13 +58,6 @@ def test_a_median_by_turn_needs_eleven_requests_of_that_turn(tmp_path) -> None:
 
 
 # --- the load that decides -------------------------------------------------------------------------
-
-
-def test_the_load_that_decides_is_the_highest_that_all_have(tmp_path) -> None:
-    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], LOADS, repeats=1))
-    (points,) = load_points(run).values()
-    assert [point.load for point in points] == ["4 users", "1 user"]
-    assert [group.deployment for group in points[0].groups] == ["llama_cpp fp16", "llama_cpp gguf-q8_0"]
 
 
 # --- the page --------------------------------------------------------------------------------------
