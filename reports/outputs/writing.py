@@ -75,7 +75,12 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
             sys.stdout.buffer.write(contents)
             sys.stdout.buffer.flush()
         else:
-            yield _put(path, contents)
+            check_named(path)
+            # A directory that is not there is made, but not its parents.
+            with suppress(OSError):
+                path.parent.mkdir(exist_ok=True)
+            write_named(path, contents)
+            yield path
 
 
 def _format(asked: Asked) -> str:
@@ -137,15 +142,6 @@ def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, bytes]]:
             yield name, csv_text(frame).encode() if made == "csv" else frame.to_parquet(index=False)
 
 
-def _put(path: Path, contents: bytes) -> Path:
-    """Write it whole or not at all. A directory that is not there is made, but not its parents."""
-    check_named(path)
-    with suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-    write_named(path, contents)
-    return path
-
-
 # --- tables as files -------------------------------------------------------------------------------
 
 
@@ -163,8 +159,7 @@ def csv_text(frame: pd.DataFrame) -> str:
     safe = frame.copy()
     for name in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
         safe[name] = frame[name].map(_inert, na_action="ignore")
-    text: str = safe.to_csv(index=False, lineterminator="\n")
-    return text
+    return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def _inert(value: object) -> object:

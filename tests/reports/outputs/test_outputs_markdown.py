@@ -40,35 +40,25 @@ def outside_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
-def test_it_begins_with_the_question_and_the_answer_with_its_interval(text):
+def test_it_has_question_answer_reasons_and_command(text):
     lines = text.splitlines()
     assert lines[0] == "### Which engine, at which quantization, for tiny-lm on Test CPU?"
     said = "**Serve llama_cpp gguf-q8_0.** 1.25x the output tokens/s of the next best, "
     assert lines[2].startswith(said)
+    items = re.findall(r"^- \*\*.+\*\*: .+ \*.+\*$", text, re.MULTILINE)
+    assert f"#### {len(items)} reasons to distrust" in text
+    assert "```sh\nbench run engine=llama_cpp,vllm load.concurrency=1,4 'model=tiny lm'\n```" in text
 
 
-def test_the_deciding_load_is_open_and_the_others_are_folded(text):
+def test_the_table_of_the_deciding_load_is_open_and_its_leader_bold(text):
     before, _, after = text.partition("<details><summary>At 1 user</summary>")
     assert "#### At 4 users" in before
-    assert len(tables_in(before)) == 1
-    assert len(tables_in(after.partition("</details>")[0])) == 1
-
-
-def test_a_row_has_the_value_and_its_ratio_to_the_leader_which_is_bold(text):
-    table = tables_in(text)[0]
+    [table], [_] = tables_in(before), tables_in(after.partition("</details>")[0])
     assert table[0].startswith("| deployment | output tokens/s | against the leader | TTFT p50 ms |")
-    assert re.match(
-        r"\| `llama_cpp gguf-q8_0` \| \*\*41\.5 \\\[37\.\d, 45\.\d\\\]\*\*( ▲ \d)? \| – \|", table[2]
-    )
+    value = r"\*\*41\.5 \\\[37\.\d, 45\.\d\\\]\*\*( ▲ \d)?"
+    assert re.match(rf"\| `llama_cpp gguf-q8_0` \| {value} \| – \|", table[2])
     row = next(line for line in table if line.startswith("| `llama_cpp fp16` |"))
     assert re.search(r"\| 0\.80x \\\[0\.\d\d, 0\.\d\d\\\] \|", row)
-
-
-def test_reasons_to_distrust_and_the_command_are_there(text):
-    run_findings = re.search(r"#### (\d) reasons to distrust", text)
-    items = re.findall(r"^- \*\*.+\*\*: .+ \*.+\*$", text, re.MULTILINE)
-    assert len(items) == int(run_findings.group(1))
-    assert "```sh\nbench run engine=llama_cpp,vllm load.concurrency=1,4 'model=tiny lm'\n```" in text
 
 
 def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(tmp_path):
@@ -100,13 +90,10 @@ def test_a_run_that_was_cut_short_says_so(tmp_path):
 def hostile(tmp_path_factory):
     """A run whose labels, settings, answers and errors are traps."""
     label = f"vllm {TRAPS}"
-    made = [
-        Made(deployment("llama_cpp", "fp16")),
-        Made(replace(deployment("vllm", "fp16"), label=label), 0.8),
-    ]
+    other = replace(deployment("vllm", "fp16"), label=label)
     path = repeated_run(
         tmp_path_factory.mktemp("hostile"),
-        made,
+        [Made(deployment("llama_cpp", "fp16")), Made(other, 0.8)],
         settings={"scenario.path": (f"```{TRAPS}",)},
         environment={"machine": {"cpu_model": f"CPU {TRAPS}"}},
         start_changes=lambda start: {"weights": {"note": f"converted {TRAPS}"}},

@@ -190,7 +190,7 @@ def test_a_comparison_of_runs_withholds_them_too(tmp_path):
         (tmp_path / name).mkdir()
         run_of(tmp_path / name, [{}, {"forces_length": False}])
     sides = str(tmp_path / "a"), str(tmp_path / "b")
-    rows = [(case.a, row) for case in compare_runs(*sides).cases for row in case.rows]
+    rows = [(case.deployment, row) for case in compare_runs(*sides).cases for row in case.rows]
     assert {label for label, row in rows if row.metric == "e2e_s.p50"} == {"llama_cpp fp16"}
     assert {label for label, row in rows if row.metric == "tpot_s.p50"} == {"llama_cpp fp16", "vllm fp16"}
 
