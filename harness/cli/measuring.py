@@ -257,20 +257,19 @@ def report_whatever_happened(directory: Path, show: Show) -> bool:
 
 def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     from reports import open_run
-    from reports.checks.examine import SIGN, marks_of_capacity
+    from reports.outputs.tables import to_builtins
     from reports.verdicts.searches import capacities_of
-    from reports.words.search_text import as_plain, words
+    from reports.words.answer import search_words
 
     run = open_run(directory)
     capacities = capacities_of(run)
     has_scenarios = len({each.scenario for each in capacities}) > 1
     if as_json:
-        terminal.print_json({"answers": [as_plain(run, each) for each in capacities], "report": report})
+        tables = to_builtins(run)["tables"]
+        terminal.print_json({name: tables[name] for name in ("capacities", "brackets")} | {"report": report})
     else:
-        for each in capacities:
-            scenario = f", {each.scenario}" if has_scenarios else ""
-            terminal.print_lines([f"{each.deployment}{scenario}: {words(run, each)}"])
-        if any(marks_of_capacity(run, each) for each in capacities):
-            terminal.print_lines([f"{SIGN} n: n reasons to distrust it; the report says which"])
-        terminal.print_lines([report])
+        names = [f"{c.deployment}{f', {c.scenario}' if has_scenarios else ''}" for c in capacities]
+        lines = [f"{name}: {search_words(run, c)}" for name, c in zip(names, capacities, strict=True)]
+        legend = ["▲ n: n reasons to distrust it; the report says which"] if "▲" in "".join(lines) else []
+        terminal.print_lines([*lines, *legend, report])
     return sum(not answer.is_whole for each in capacities for answer in each.answers)

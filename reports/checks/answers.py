@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from harness.contracts import ServerTerm
 from reports.checks.finding import (
     BY_OBJECTIVES,
@@ -86,27 +84,18 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def cache_not_reset(run: Run, cell: Cell) -> str | None:
-    """Look for a prefix cache that was not reset. By a cell's first request; where that does not say, by
-    whether the cache could be emptied."""
-    reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
+    """Look for a prefix cache that was not reset. By a cell's first request, warm-up and all; where that does
+    not say, by whether the cache could be emptied."""
+    reset = cell.record.cache_reset if cell.record else None
     why = f" ({reset.note})" if reset and reset.note else ""
-    if first is None:
+    names = ["sent_ns", "cached_tokens", "input_tokens"]
+    sent = run.cell_requests(cell.number)[names].dropna(subset="sent_ns")
+    first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
+    if first.empty:
         return f"it could not be emptied{why}" if reset and reset.how == "failed" else None
-    cached, tokens = first
+    cached, tokens = float(first["cached_tokens"].iloc[0]), float(first["input_tokens"].iloc[0])
     is_warm = cached > max(WARM_SHARE * tokens, SHARED_TOKENS)
     return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
-
-
-def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
-    """Return the cached and all input tokens of a cell's first request, warm-up and all; None where the
-    server does not say."""
-    requests = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
-    sent_ns, cached, tokens = (floats(requests[name]) for name in requests)
-    if np.isnan(sent_ns).all():
-        return None
-    first = int(np.nanargmin(sent_ns))
-    found = float(cached[first]), float(tokens[first])
-    return None if np.isnan(found).any() else found
 
 
 @check(

@@ -37,7 +37,14 @@ LOST_SHARE = 0.01
 STARTS_DIFFER = 0.2
 SHORT_WINDOW_S = 30.0
 WINDOW_DRIFT_SHARE = 0.1
-_NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+# What is looked at for starts that disagree or drift, and the titles of these and of latencies.
+_STEADY = ("output_tokens_per_s", "ttft_s.p50")
+_NAMES = {
+    "output_tokens_per_s": "output tokens/s",
+    "ttft_s.p50": "TTFT p50",
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+}
 _ENOUGH = timing.needed(95)
 
 
@@ -89,8 +96,7 @@ def answers_cut(run: Run) -> Iterator[Seen]:
 
     def is_cut(cell: Cell) -> np.ndarray:
         ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
-        ok = ok[ok["token_source"] == "server"]
-        start = run.start_of(cell)
+        ok, start = ok[ok["token_source"] == "server"], run.start_of(cell)
         # A server that leaves the end-of-sequence token out counts one fewer.
         is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
@@ -104,10 +110,9 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
     for group in run.groups:
         found = [(cell, is_lost(cell)) for cell in group.counted]
         count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
-        cells = [cell for cell, each in found if each.any()]
         if count:
-            said = f"{group_name(group)}: {count:,} of {total:,}"
-            yield said, cells if count >= LOST_SHARE * total else ()
+            cells = [cell for cell, each in found if each.any()] if count >= LOST_SHARE * total else []
+            yield f"{group_name(group)}: {count:,} of {total:,}", cells
 
 
 # --- starts ----------------------------------------------------------------------------------------
@@ -121,27 +126,12 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
     """Look for too few starts. In a search each tries other loads, so there of all loads."""
-    is_search = run.record.search is not None
-    named = (
-        (cell.label if is_search else f"{cell.label} at {cell.load_label}", cell)
-        for cell in measured_cells(run)
-    )
+    at = "" if run.record.search is not None else " at {}"
+    named = ((cell.label + at.format(cell.load_label), cell) for cell in measured_cells(run))
     for name, cells in gathered(named).items():
         starts = len({cell.planned.repeat for cell in cells})
         if starts < STARTS_NEEDED:
             yield f"{name}: {plural(starts, 'start')}", cells
-
-
-@check(
-    "The server was not started by bench",
-    "Repeats are blocks on one start, and its settings, load and memory are not known.",
-    "Let bench start the engine: engine=NAME without engine.base_url.",
-    (),
-)
-def attached(run: Run) -> Iterator[Seen]:
-    """Look for a server that ran already."""
-    if any(record.attached for record in run.start_records):
-        yield "", ()
 
 
 @check(
@@ -153,12 +143,12 @@ def attached(run: Run) -> Iterator[Seen]:
 def repeats_disagree(run: Run, group: Group) -> str | None:
     """Look for starts that disagree."""
     said = []
-    for name, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50 ms")):
+    for name in _STEADY:
         value = aggregate(run, group, name)
         low, high, mean = value.low, value.high, value.mean
         if low is not None and high is not None and mean and high - low > STARTS_DIFFER * mean:
-            share = f"{100 * (high - low) / mean:.0f} % of the mean"
-            said.append(f"{title} {shown(name, low)} to {shown(name, high)} ({share})")
+            ends = f"{shown(name, low)} to {shown(name, high)}{' ms' if name.endswith('.p50') else ''}"
+            said.append(f"{_NAMES[name]} {ends} ({100 * (high - low) / mean:.0f} % of the mean)")
     return ", ".join(said)
 
 
@@ -172,11 +162,11 @@ def drift_over_run(run: Run) -> Iterator[Seen]:
     does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
     if run.record.search is not None or any(record.attached for record in run.start_records):
         return
-    for metric, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50")):
+    for metric in _STEADY:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
-        # Two metrics are tested, so each at half of the level.
-        for label, drift in start_drifts(logs, run.record.compare.margin_share, tests=2).items():
-            yield f"{label}: {title} {drift_text(drift)}", cells_of(run, {label})
+        drifts = start_drifts(logs, run.record.compare.margin_share, tests=len(_STEADY))
+        for label, drift in drifts.items():
+            yield f"{label}: {_NAMES[metric]} {drift_text(drift)}", cells_of(run, {label})
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
@@ -234,7 +224,12 @@ def window_drifted(run: Run) -> Iterator[Seen]:
     """Look for windows over which speed drifts. Of all starts of a deployment; a trace has the drift that it
     has, and is left out, as are queues that only grew."""
     groups = {group.key: group for group in run.groups}
-    changes: dict[tuple[tuple[str, str, str], str], list[float]] = {}
+    for (key, metric), drift in window_drifts(gathered(_changes(run)), WINDOW_DRIFT_SHARE).items():
+        yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_text(drift)}", groups[key].counted
+
+
+def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
+    """Yield the key of a group, a metric, and how its logarithm changed over one window."""
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
         if not steady or cell.load.kind == "trace" or steady.is_growing:
@@ -242,12 +237,10 @@ def window_drifted(run: Run) -> Iterator[Seen]:
         for metric in ("ttft_s", "tpot_s"):
             at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
             if (change := window_change(at, seconds, turn)) is not None:
-                changes.setdefault((cell.key, metric), []).append(change)
+                yield (cell.key, metric), change
         first, _, last = steady.throughput.thirds
         if steady.is_judged and first > 0 and last > 0:
-            changes.setdefault((cell.key, "output_tokens_per_s"), []).append(math.log(last / first))
-    for (key, metric), drift in window_drifts(changes, WINDOW_DRIFT_SHARE).items():
-        yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_text(drift)}", groups[key].counted
+            yield (cell.key, "output_tokens_per_s"), math.log(last / first)
 
 
 @check(
@@ -270,8 +263,9 @@ def _humps(run: Run, cell: Cell, metric: str) -> str | None:
     """Return the two humps of the first turn that has two, in words."""
     values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
     for turn in np.unique(turns):
-        if two := humps(values[(turns == turn) & ~np.isnan(values)]):
-            low, high = (f"{number(1e3 * each)} ms" for each in (two.low_s, two.high_s))
-            share = f"{100 * two.upper_share:.0f} % (n = {two.n:,} requests of a start)"
+        own = values[(turns == turn) & ~np.isnan(values)]
+        if two := humps(own):
+            low, high = (f"{number(1e3 * each)} ms" for each in two[:2])
+            share = f"{100 * two[2]:.0f} % (n = {len(own):,} requests of a start)"
             return f"turn {turn + 1:.0f}: {low}, and {high} in {share}"
     return None

@@ -1,6 +1,5 @@
 """Reasons to doubt that deployments did the same work: kernels, prompts, lengths of answers, terms, cores."""
 
-import re
 from collections.abc import Iterator
 
 from reports.checks.finding import OF_LENGTHS, SPEED, Seen, cells_of, check, gathered
@@ -8,8 +7,6 @@ from reports.checks.ledger import Entry, ledger_of
 from reports.data.run import Run
 from reports.measures import equal_work
 from reports.measures.written import number
-
-_FEATURE = re.compile(r"(\w+) = 1\b")  # as llama.cpp says it: `AVX2 = 1 | AVX512 = 0`
 
 
 @check(
@@ -78,19 +75,3 @@ def terms_not_matched(run: Run) -> Iterator[Seen]:
 def _asked_and_got(entry: Entry) -> str:
     got = f"got {entry.got_text}" if entry.got else "could not be told"
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
-
-
-@check(
-    "Programs of an engine are built differently",
-    "{}, which its other programs use: a difference between them may be the build's.",
-    "Compare programs that are built for the same instructions.",
-)
-def builds_differ(run: Run) -> Iterator[Seen]:
-    """Look for other builds of one engine."""
-    said = ((r.deployment, r.resolved.get("cpu_features")) for r in run.start_records)
-    built = ((each.engine, (each.label, set(_FEATURE.findall(str(text))))) for each, text in said if text)
-    for own in gathered(built).values():
-        every = set().union(*(features for _, features in own))
-        for label, features in dict(own).items():
-            if every - features:
-                yield f"{label}: without {', '.join(sorted(every - features))}", cells_of(run, {label})

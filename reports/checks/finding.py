@@ -6,6 +6,7 @@ without a mark.
 """
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.measures.written import several
-from reports.stats.drift import Drift
+from reports.stats.intervals import Estimate
 
 # What the client sees of a server's speed; energy and cost are computed from tokens/s.
 TOKENS = (
@@ -128,6 +129,6 @@ def gathered(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Sequence[Value]]:
     return dict(found)
 
 
-def drift_text(drift: Drift) -> str:
-    """Return a drift in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
-    return f"{100 * drift.share:+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
+def drift_text(drift: Estimate) -> str:
+    """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
+    return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"

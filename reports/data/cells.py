@@ -143,14 +143,6 @@ def load_level(load: Load) -> float:
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
 
 
-def arrival_cv(load: Load) -> float:
-    """Return the coefficient of variation of gaps between random arrivals; 0 where they are not random. That
-    of a gamma distribution of shape k is 1 / sqrt(k)."""
-    if load.kind != "open" or load.arrival == "constant":
-        return 0.0
-    return float(load.burstiness**-0.5) if load.arrival == "gamma" else 1.0
-
-
 def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
     """Return the title of a family's axis, and levels as they stand on it."""
     if family == "closed loop":

@@ -103,6 +103,11 @@ class Run:
         return self.record.plan.deployments
 
     @cached_property
+    def repeats(self) -> int:
+        """How many repeats were planned."""
+        return len({cell.planned.repeat for cell in self.planned_cells})
+
+    @cached_property
     def selftest(self) -> SelfTest | None:
         """The error that bench had measured of itself on this machine; None where it had not."""
         try:

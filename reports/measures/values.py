@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.contracts import Price, counter_fell, mean_power_w
 from reports.data import tables
-from reports.data.cells import Cell, arrival_cv
+from reports.data.cells import Cell
 from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, server_cores
 from reports.data.tables import ChunkTotals, GapCounts, chunk_totals, floats, of_start
@@ -129,7 +129,7 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     requests = round(ended.mean * cell.window_s)
     arrived = None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9))
     grew = only_grew(frame, cell.load, summary)
-    return Steadiness(in_flight, arrived, ended, requests, arrival_cv(cell.load), grew)
+    return Steadiness(in_flight, arrived, ended, requests, grew)
 
 
 def _rates(found: Steadiness | None) -> dict[str, Value]:

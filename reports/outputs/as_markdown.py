@@ -57,7 +57,7 @@ def _blocks(run: Run) -> Iterator[str]:
     run_id = f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
     yield f"{gfm.plain(environment_words(run))}. {run_id}"
     yield gfm.folded("How it was made", gfm.fenced(command(run), "sh"))
-    for case in load_cases_of(run, at_least=1) if run.record.search is None else ():
+    for case in load_cases_of(run) if run.record.search is None else ():
         if case not in [made.case for made in decisions]:
             yield gfm.folded(gfm.plain(title_of_case(run, case)), _table(run, case.groups, None))
     if skips := run.record.plan.skips:
@@ -117,7 +117,7 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
 def _value(run: Run, group: Group, name: str, leader: str | None) -> str:
     said = gfm.plain(value_text(name, aggregate(run, group, name)))
     strong = f"**{said}**" if group.deployment == leader else said
-    return f"{strong} {mark_text(marks_of(run, group, name))}".rstrip()
+    return f"{strong} {mark_text(marks_of(run, group.counted, name))}".rstrip()
 
 
 def _ratio(made: Decision, group: Group) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.checks.examine import findings_of, marks_between, marks_of, marks_of_answer, marks_of_capacity
+from reports.checks.examine import findings_of, marks_of
 from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
@@ -129,7 +129,7 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
                 **_of(found, "n requests"),
                 "why": None if is_there else found.why or "no cell was measured",
                 "pooled": found.pooled.value if found.pooled else None,
-                "marks": _ids(marks_of(run, group, name)) if is_there else None,
+                "marks": _ids(marks_of(run, group.counted, name)) if is_there else None,
             }
 
 
@@ -147,7 +147,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
             # Where nothing is said there is no ratio either.
             **(_of(verdict, "ratio low high confidence") if is_told else {}),
             "family": told.family,
-            "marks": _ids(marks_between(run, a, b, row.metric)) if is_told else None,
+            "marks": _ids(marks_of(run, [*a.counted, *b.counted], row.metric)) if is_told else None,
         }
 
 
@@ -157,13 +157,13 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
 def _standings(run: Run) -> Iterator[dict[str, Any]]:
     for row in slo_rows(run):
         for each in row.standings:
-            cells = {cell.number for cell in each.group.counted} if each.group else set()
+            cells = each.group.counted if each.group else ()
             yield {
                 **_of(row, "scenario load model"),
                 "deployment": each.label,
                 "state": each.state,
                 "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
-                "marks": _ids(marks_of_answer(run, cells, slo_metrics(run))),
+                "marks": _ids(marks_of(run, cells, *slo_metrics(run))),
             }
 
 
@@ -191,7 +191,7 @@ def _capacities(run: Run) -> Iterator[dict[str, Any]]:
             "unit": "users" if each.group.family == "closed loop" else "conversations/s",
             "value": each.level,
             "starts": len(each.answers),
-            "marks": _ids(marks_of_capacity(run, each)),
+            "marks": _ids(marks_of(run, each.cells_at_highest, *slo_metrics(run))),
         }
 
 

@@ -73,7 +73,7 @@ def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Co
         head = heading_of(name, unit_of(run, name))
         cells = columns.setdefault(head if columns else f"{head} {where}", [])
         for group, each in zip(groups, own, strict=True):
-            cell = aggregate_cell(name, each, mark_html(marks_of(run, group, name)))
+            cell = aggregate_cell(name, each, mark_html(marks_of(run, group.counted, name)))
             cells.append(
                 tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
             )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from reports.checks.examine import Marking, mark_text
+from reports.checks.examine import mark_text
+from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
 from reports.measures.equal_work import work_of
@@ -10,6 +11,7 @@ from reports.measures.metrics import Value, counted, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half
 from reports.measures.written import NOTHING, plural, shown, span_text, supported
 from reports.page.markup import Html, join, tag
+from reports.two_runs.compare import Reason
 
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
 
@@ -65,7 +67,7 @@ def starts_that_count(group: Group) -> str:
 # --- marks -----------------------------------------------------------------------------------------
 
 
-def mark_html(found: Sequence[Marking]) -> Html:
+def mark_html(found: Sequence[Finding | Reason]) -> Html:
     """Return ` ▲ 2`, a link to the reasons, or to the only one; nothing for none."""
     if not found:
         return Html("")

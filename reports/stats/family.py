@@ -71,10 +71,8 @@ def _decided(question: Question, confidence: float) -> Verdict:
 
 
 def _kind(question: Question, low: float, high: float, is_log: bool) -> Kind:
-    nearest, none, farthest = (
-        math.exp(side) if is_log else side for side in (-question.margin, 0.0, question.margin)
-    )
-    if nearest < low and high < farthest:
+    margin, none = (math.exp(question.margin), 1.0) if is_log else (question.margin, 0.0)
+    if (1 / margin if is_log else -margin) < low and high < margin:
         return "same"
     if low <= none <= high:
         return "unknown"

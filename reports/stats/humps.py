@@ -7,8 +7,6 @@ turns, so of samples with one hump, lognormal, exponential or heavier in the tai
 is called two-humped. That width smooths two humps that are close: it misses some rather than see too many.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 # Fewer requests have valleys by chance: of 50 from a heavy tail 3 %.
@@ -21,20 +19,10 @@ APART = 1.25
 _GRID = 256  # points of the density
 
 
-@dataclass(frozen=True)
-class Humps:
-    """Two humps of n requests: the medians of both, and the share of the requests in the upper one."""
+def humps(seconds: np.ndarray) -> tuple[float, float, float] | None:
+    """Return the medians of the two humps with the deepest valley between them, and the upper one's share.
 
-    low_s: float
-    high_s: float
-    upper_share: float
-    n: int
-
-
-def humps(seconds: np.ndarray) -> Humps | None:
-    """Return the two humps with the deepest valley between them; None where there are no two.
-
-    Values of 0 or less are left out.
+    None where there are no two. Values of 0 or less are left out.
     """
     values = np.sort(seconds[seconds > 0])
     if len(values) < REQUESTS_NEEDED:
@@ -56,4 +44,4 @@ def humps(seconds: np.ndarray) -> Humps | None:
     low_s, high_s = (float(np.median(own)) for own in np.split(values, [np.searchsorted(logs, grid[valley])]))
     if depth[valley] > VALLEY_SHARE or high_s < APART * low_s:
         return None
-    return Humps(low_s, high_s, float(upper[valley]), len(values))
+    return low_s, high_s, float(upper[valley])

@@ -1,4 +1,4 @@
-"""Requests in flight and throughput over a window, and how far they drifted. Pure.
+"""Requests in flight and throughput over a window, and whether its queue only grew. Pure.
 
 This checks a window that was fixed before the run; it never chooses one.
 """
@@ -12,10 +12,6 @@ import pandas as pd
 from harness.contracts import Load, LoadSummary
 
 PARTS = 12
-# Drift from the first third to the last: the size of a difference that people act on, and clearly more than
-# the parts vary within their thirds (3 standard errors; with 9 degrees of freedom 1.5 % of steady windows).
-DRIFT_SHARE = 0.1
-DRIFT_ERRORS = 3.0
 # A third holds ten of them: with fewer, one request more or less is already 10 %.
 REQUESTS_NEEDED = 30
 # A queue that only grew: by half or more, nearly always upwards, and by more than an occupancy varies where
@@ -44,6 +40,11 @@ class Series:
         return first, middle, last
 
     @property
+    def drift(self) -> float:
+        """Last third minus first, as a share of the mean."""
+        return (self.thirds[2] - self.thirds[0]) / self.mean if self.mean else 0.0
+
+    @property
     def only_rises(self) -> bool:
         first, _, last = self.thirds
         # Spearman's correlation with the order (importing scipy.stats takes half a second).
@@ -51,34 +52,18 @@ class Series:
         is_upwards = float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= GROWTH_RANK
         return is_upwards and last > GROWTH * first and last - first > GROWTH_ERRORS * (first + last) ** 0.5
 
-    @property
-    def drift(self) -> float:
-        """Last third minus first, as a share of the mean."""
-        return (self.thirds[2] - self.thirds[0]) / self.mean if self.mean else 0.0
-
-    def is_drifting(self, noise: float = 0.0) -> bool:
-        """Return whether it drifts clearly; `noise`: the standard deviation by chance, if known.
-
-        The standard error of the drift is that of how much the parts vary within their thirds.
-        """
-        within = float(self.parts.reshape(3, -1).var(axis=1, ddof=1).mean())
-        error = float(np.sqrt(2 * within / (PARTS / 3))) / self.mean if self.mean else 0.0
-        return abs(self.drift) > max(DRIFT_SHARE, DRIFT_ERRORS * max(error, noise))
-
 
 @dataclass(frozen=True)
 class Steadiness:
     """A cell's window: requests in flight, output tokens/s (None: not known), and ok requests/s that ended.
 
-    `requests`: how many ended. `arrival_cv`: the coefficient of variation of the gaps between arrivals that
-    are drawn at random (Poisson: 1), 0 where they are not.
+    `requests`: how many ended. `is_growing`: see only_grew.
     """
 
     in_flight: Series
     tokens: Series | None
     ended: Series
     requests: int
-    arrival_cv: float = 0.0
     is_growing: bool = False
 
     @property
@@ -91,21 +76,8 @@ class Steadiness:
 
     @property
     def is_judged(self) -> bool:
+        """Whether enough requests ended for its thirds to be compared."""
         return self.requests >= REQUESTS_NEEDED
-
-    @property
-    def is_drifting(self) -> bool:
-        """Whether throughput or requests in flight drifted.
-
-        Random arrivals make a third's count vary by its square root, and with requests longer than a part the
-        parts do not show it: the thirds of n requests then differ by sqrt(6 / n) of their mean, and requests
-        in flight, a Poisson number, by sqrt(2 / mean) at most.
-        """
-        if not self.is_judged:
-            return False
-        flight_noise = self.arrival_cv * (2 / max(self.in_flight.mean, 1e-9)) ** 0.5
-        count_noise = self.arrival_cv * (6 / self.requests) ** 0.5
-        return self.in_flight.is_drifting(flight_noise) or self.throughput.is_drifting(count_noise)
 
 
 def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:

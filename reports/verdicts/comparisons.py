@@ -5,7 +5,7 @@ A run's page, `bench compare` and `bench gate` all ask here, so that they say th
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_sa
 
 Names = tuple[str, str]
 # Compared whatever was asked for: answers and picks go by them.
-_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
+_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes", "cost_per_million_output_tokens")
 # What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
 _OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
@@ -69,44 +69,22 @@ class Pair:
         return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
 
 
-# --- values ----------------------------------------------------------------------------------------
+# --- one metric of a pair --------------------------------------------------------------------------
 
 
 def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimate | None:
     """Return the second over the first (`is_inverse`: the other way), a difference for an additive metric.
 
-    None where a side has no value, fewer than two, or one without a logarithm; where the two are not of one
-    kind (places, currencies); and for servers that were not restarted, whose blocks say nothing of starts.
+    None where the values allow none, a side has fewer than two, or its server was not restarted between them:
+    blocks on one server say nothing of starts.
     """
-    is_log = not metric_of(metric).is_additive
     values = _values(pair, metric)
-    if (
-        any(aggregate(run, group, metric).mean is None for _, run, group in pair.sides)
-        or _other_kind(pair, metric)
-        or not all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
-        or min(map(len, values)) < 2
-        or (is_log and not may_be_logged([*values[0], *values[1]]))
-    ):
+    is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
+    if _why_no_ratio(pair, metric) or not is_restarted or min(map(len, values)) < 2:
         return None
     first, second = reversed(values) if is_inverse else values
-    return (of_pairs if pair.is_paired else of_two_samples)(second, first, is_log=is_log)
-
-
-def _values(pair: Pair, metric: str) -> list[list[float]]:
-    """Return values by start; of one run those of the blocks that have both."""
-    found = [
-        {
-            repeat: each.value
-            for repeat, each in by_start(run, group, metric).items()
-            if each.value is not None
-        }
-        for _, run, group in pair.sides
-    ]
-    used = [[r for r in found[0] if r in found[1]]] * 2 if pair.is_paired else [list(each) for each in found]
-    return [[each[repeat] for repeat in repeats] for each, repeats in zip(found, used, strict=True)]
-
-
-# --- questions -------------------------------------------------------------------------------------
+    estimate = of_pairs if pair.is_paired else of_two_samples
+    return estimate(second, first, is_log=not metric_of(metric).is_additive)
 
 
 def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
@@ -123,30 +101,46 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
 def why_not(pair: Pair, metric: str) -> str | None:
     """Return why a metric of the two gets no verdict; None where it may."""
     lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
-    if why := pair.why_none or lengths or _other_kind(pair, metric):
+    if why := pair.why_none or lengths or _why_no_ratio(pair, metric):
         return why
-    for name, run, group in pair.sides:
-        found = aggregate(run, group, metric)
-        if found.mean is None:
-            reasons = [cell.reason for cell in group.cells if cell.reason and not group.counted]
-            return f"{name}: {found.why or next(iter(reasons), 'no cell was measured')}"
     values = _values(pair, metric)
-    if min(map(len, values)) < STARTS_NEEDED:
-        counts = " and ".join(str(len(each)) for each in values[: 1 if pair.is_paired else 2])
-        return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts}"
-    if not metric_of(metric).is_additive and not may_be_logged([*values[0], *values[1]]):
-        return "a value is 0, which has no ratio"
-    return None
+    if min(map(len, values)) >= STARTS_NEEDED:
+        return None
+    counts = " and ".join(str(len(each)) for each in values[: 1 if pair.is_paired else 2])
+    return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts}"
 
 
-def _other_kind(pair: Pair, metric: str) -> str | None:
+def _values(pair: Pair, metric: str) -> list[list[float]]:
+    """Return values by start; of one run those of the blocks that have both."""
+    a, b = (
+        {repeat: v.value for repeat, v in by_start(run, group, metric).items() if v.value is not None}
+        for _, run, group in pair.sides
+    )
+    if not pair.is_paired:
+        return [list(a.values()), list(b.values())]
+    return [[each[repeat] for repeat in a if repeat in b] for each in (a, b)]
+
+
+def _why_no_ratio(pair: Pair, metric: str) -> str | None:
+    """Return why the values of the two have no ratio, however many there are."""
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
     if metric in _OF_A_PLACE and len(places) > 1:
         return "one is measured on a device, the other on the host"
     currencies = {run.record.price.currency for run in pair.runs if run.record.price}
     if metric_of(metric).unit == "price.currency" and len(currencies) > 1:
         return "their prices are in other currencies"
+    for name, run, group in pair.sides:
+        found = aggregate(run, group, metric)
+        if found.mean is None:
+            reasons = [cell.reason for cell in group.cells if cell.reason and not group.counted]
+            return f"{name}: {found.why or next(iter(reasons), 'no cell was measured')}"
+    a, b = _values(pair, metric)
+    if not metric_of(metric).is_additive and not may_be_logged([*a, *b]):
+        return "a value is 0, which has no ratio"
     return None
+
+
+# --- equal work ------------------------------------------------------------------------------------
 
 
 def _other_prompts(pair: Pair) -> str | None:
@@ -243,32 +237,31 @@ def comparisons_of(run: Run) -> Comparisons:
                 found[*case, metric, second, first] = verdict
                 found[*case, metric, first, second] = _mirrored(verdict)
             if metric in compare.metrics:
-                reference = baseline or _leader(run, groups, metric)
+                reference = baseline or (best_first(run, groups, metric) or groups)[0].deployment
                 keys = [(*case, metric, label, reference) for label in labels]
                 rows += [Compared(*key, found[key]) for key in keys if key in found]
-    baselines: dict[str, str] = {}
-    for label, deployment in run.deployments.items():
-        if label == compare.baseline or deployment.model not in baselines:
-            baselines[deployment.model] = label
+    baselines = {each.model: label for label, each in reversed(run.deployments.items())}
+    if compare.baseline in run.deployments:
+        baselines[run.deployments[compare.baseline].model] = compare.baseline
     return Comparisons(tuple(rows), baselines, family, why, found)
+
+
+def best_first(run: Run, groups: list[Group], metric: str) -> list[Group]:
+    """Return the groups that have a mean of a metric, the best first."""
+    sign = -1 if metric_of(metric).better == "higher" else 1
+    means = [(group, aggregate(run, group, metric).mean) for group in groups]
+    known = [(sign * mean, place) for place, (_, mean) in enumerate(means) if mean is not None]
+    return [groups[place] for _, place in sorted(known)]
 
 
 def _mirrored(verdict: Verdict) -> Verdict:
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (
-        -value if not verdict.is_log else 1 / value if value else float("inf")
+        -value if not verdict.is_log else 1 / value if value else math.inf
         for value in (verdict.ratio, verdict.high, verdict.low)
     )
     return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
-
-
-def _leader(run: Run, groups: Sequence[Group], metric: str) -> str:
-    """Return the label with the best mean; the first one where none has a value."""
-    sign = 1 if metric_of(metric).better == "lower" else -1
-    means = {group.deployment: aggregate(run, group, metric).mean for group in groups}
-    known = {label: sign * mean for label, mean in means.items() if mean is not None}
-    return min(known, key=lambda label: known[label], default=groups[0].deployment)
 
 
 def _why_none(run: Run) -> str | None:
@@ -276,7 +269,6 @@ def _why_none(run: Run) -> str | None:
         return "the server was running already and was not restarted between repeats"
     if run.record.search is not None:
         return "a search tries other loads on each start; the highest that each keeps decides"
-    repeats = len({cell.planned.repeat for cell in run.planned_cells})
-    if repeats < STARTS_NEEDED:
-        return f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {repeats}"
+    if run.repeats < STARTS_NEEDED:
+        return f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
     return None

@@ -42,7 +42,7 @@ class Decision:
     margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
     deployment is none. `leaders`: the decided leader of each metric, by its name. `repeats`: how many
-    repeats had a value of each contender, of `planned`; `disturbed` more are left out. `advised`: how many
+    repeats had a value of each contender; `disturbed` more are left out. `advised`: how many
     would tell; None if that is not known, or beyond what anyone would run. `capacities`: of a search, what
     each deployment whose loads may be compared keeps, the most first.
     """
@@ -56,7 +56,6 @@ class Decision:
     best: Best | None = None
     leaders: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 0
-    planned: int = 0
     disturbed: int = 0
     advised: int | None = None
     slo_row: Row | None = None
@@ -110,13 +109,9 @@ def primary_metric(run: Run, case: LoadCase) -> str:
     return "goodput_per_s" if run.record.slo else "ttft_s.p50"
 
 
-def _planned_repeats(run: Run) -> int:
-    return len({cell.planned.repeat for cell in run.planned_cells})
-
-
 def _alpha(run: Run, later: int = 0) -> float:
     """Return the level of this look at a run, by how often it was looked at with fewer repeats."""
-    return level_of_look(later + sum(looked < _planned_repeats(run) for looked in run.record.looks))
+    return level_of_look(later + sum(looked < run.repeats for looked in run.record.looks))
 
 
 def _decision(run: Run, case: LoadCase) -> Decision:
@@ -146,7 +141,6 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         tuple(sorted(named, key=lambda group: -means[group.deployment])),
         left_out,
         repeats=len(used),
-        planned=_planned_repeats(run),
         disturbed=len(shared) - len(used),
         slo_row=row,
         capacities=tuple(sorted(capacities, key=lambda c: (-(c.level or 0.0), c.deployment not in values))),
@@ -270,5 +264,5 @@ def _told(run: Run, made: Decision, level: float) -> Decision:
         return replace(made, kind="same")
     if advised := repeats_to_tell(best, _alpha(run, later=1)):
         # Repeats that do not count are there as well.
-        advised += made.planned - made.repeats
+        advised += run.repeats - made.repeats
     return replace(made, advised=advised)

@@ -14,10 +14,9 @@ from reports.verdicts.standings import Row, slo_rows
 
 @dataclass(frozen=True)
 class LoadCase:
-    """A load of a scenario and the groups there, one or more, in the plan's order.
+    """A load of a scenario and the groups of one model there, one or more, in the plan's order.
 
-    `model`: theirs; empty where those of all models stand together. Of a search the case that is told first
-    has each deployment at the highest load that it keeps.
+    Of a search the case that is told first has each deployment at the highest load that it keeps.
     """
 
     scenario: str
@@ -25,9 +24,13 @@ class LoadCase:
     model: str
     groups: tuple[Group, ...]
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.scenario, self.load, self.model
+
 
 def baseline_of(run: Run, case: LoadCase) -> Group | None:
-    """Return the group that the others of a model's case are compared to; None where it was not measured."""
+    """Return the group that the others of a case are compared to; None where it was not measured."""
     baseline = comparisons_of(run).baselines[case.model]
     return next((group for group in case.groups if group.deployment == baseline), None)
 
@@ -64,41 +67,29 @@ def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
 
 
 def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
-    groups = (group for group in run.groups if (group.scenario, group.load) == (scenario, load))
-    return LoadCase(scenario, load, model, tuple(group for group in groups if model in ("", group.model)))
+    key = (scenario, load, model)
+    groups = (group for group in run.groups if (group.scenario, group.load, group.model) == key)
+    return LoadCase(*key, tuple(groups))
 
 
 def opened(run: Run, found: Sequence[LoadCase]) -> list[LoadCase]:
     """Return those that a page shows open: of each scenario and model the load told first, else the first."""
-    told = {(each.scenario, model, each.load) for each in told_first(run) for model in (each.model, "")}
-    topics = grouped(found, lambda case: (case.scenario, case.model))
-    of_each = (
-        [e for e in own if (e.scenario, e.model, e.load) in told] or own[:1] for own in topics.values()
-    )
-    return [each for own in of_each for each in own]
+    told = {each.key for each in told_first(run)}
+    topics = grouped(found, lambda case: (case.scenario, case.model)).values()
+    return [each for own in topics for each in ([e for e in own if e.key in told] or own[:1])]
 
 
-def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
-    """Return the cases of one model with at least so many deployments, by scenario and model.
-
-    The load told first comes first, then the others of each family from the highest down.
-    """
+@once
+def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
+    """Return all cases, by scenario and model; the load told first comes first, then the others of each
+    family from the highest down."""
     keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
-    found = [case for case in (_case(run, *key) for key in keys) if len(case.groups) >= at_least]
-    return _in_order(run, found)
-
-
-def load_points(run: Run) -> dict[str, list[LoadCase]]:
-    """Return the loads of each scenario with the deployments of all models, in the same order."""
-    keys = dict.fromkeys((group.scenario, group.load, "") for group in run.groups)
-    return grouped(_in_order(run, [_case(run, *key) for key in keys]), lambda case: case.scenario)
-
-
-def _in_order(run: Run, cases: Sequence[LoadCase]) -> list[LoadCase]:
-    models = list(dict.fromkeys(["", *(deployment.model for deployment in run.deployments.values())]))
-    found = sorted(cases, key=lambda case: (case.groups[0].family, -case.groups[0].level))
-    first = opened(run, found)
-    return sorted(found, key=lambda case: (case.scenario, models.index(case.model), case not in first))
+    models = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
+    cases = [_case(run, *key) for key in keys]
+    cases.sort(key=lambda case: (case.groups[0].family, -case.groups[0].level))
+    first = {case.key for case in opened(run, cases)}
+    cases.sort(key=lambda case: (case.scenario, models.index(case.model), case.key not in first))
+    return tuple(cases)
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:

@@ -51,12 +51,6 @@ class Answer:
     is_at_limit: bool
 
     @property
-    def uncertain(self) -> list[Tried]:
-        """The ends of the bracket that shares decided, since their intervals do not."""
-        ends = (self.kept, self.broken)
-        return [t for t in self.tried if t.level in ends and t.judged and t.judged.verdict == "unclear"]
-
-    @property
     def words(self) -> str:
         """`12 users`, `12/s`, `64 users or more`, `none`, `not known`."""
         if not self.is_whole:
@@ -98,10 +92,10 @@ class Capacity:
         return f"{self.group.load} or more" if self.is_least else self.group.load
 
     @property
-    def cells_at_highest(self) -> set[int]:
-        """The numbers of the cells that count at the highest load that each start kept."""
+    def cells_at_highest(self) -> list[Cell]:
+        """The cells that count at the highest load that each start kept."""
         kept = [tried for a in self.answers for tried in a.tried if tried.level == a.kept]
-        return {cell.number for tried in kept for cell in tried.cells if cell.counts}
+        return [cell for tried in kept for cell in tried.cells if cell.counts]
 
 
 @once

@@ -4,31 +4,26 @@ Of a run its windows say so, of a search its answers.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins
-from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, has_interval
 from reports.measures.slo import Judged, judged_cells
-from reports.measures.values import devices_of
 from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
-from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.comparisons import best_first, comparisons_of
 from reports.verdicts.searches import Capacity, capacities_of
 
 State = Literal["kept", "unclear", "broken", "unknown"]
-_COST, _SPEED, _PEAK = "cost_per_million_output_tokens", "output_tokens_per_s", "memory_peak_bytes"
-# What is compared, and by whose verdicts: on as many devices each, cost is a price over the speed.
-_RESPECTS: Mapping[str, tuple[str, str]] = {
-    "fastest": (_SPEED, _SPEED),
-    "cheapest": (_COST, _SPEED),
-    "smallest": (_PEAK, _PEAK),
+_RESPECTS: Mapping[str, str] = {
+    "fastest": "output_tokens_per_s",
+    "cheapest": "cost_per_million_output_tokens",
+    "smallest": "memory_peak_bytes",
 }
-_OTHER_DEVICES = "they use different numbers of devices, and a verdict is on their speed alone"
 
 
 @dataclass(frozen=True)
@@ -110,26 +105,21 @@ def picks_of(run: Run) -> Iterator[dict[str, Any]]:
     `ties`: those that are not proven worse; `why`: why there is no verdict at all.
     """
     for row in slo_rows(run):
-        yield from (pick for respect in _RESPECTS if (pick := _pick(run, row, respect)))
+        kept = [each.group for each in row.standings if each.state == "kept" and each.group]
+        own = [group for group in kept if group.deployment not in stand_ins(run)]
+        for respect, metric in _RESPECTS.items():
+            if ordered := best_first(run, own, metric):
+                yield _pick(run, row, respect, metric, ordered)
 
 
-def _pick(run: Run, row: Row, respect: str) -> dict[str, Any] | None:
-    metric, decided_by = _RESPECTS[respect]
-    kept = [each.group for each in row.standings if each.state == "kept" and each.group]
-    groups = [group for group in kept if group.deployment not in stand_ins(run)]
-    values = {group.deployment: aggregate(run, group, metric) for group in groups}
-    sign = -1 if metric_of(metric).better == "higher" else 1
-    means = {label: sign * value.mean for label, value in values.items() if value.mean is not None}
-    if not means:
-        return None
-    best, *others = sorted(means, key=lambda label: means[label])
-    keys = [(row.scenario, row.load, decided_by, best, label) for label in others]
-    told = [comparisons_of(run).of(*key) or Verdict("none", why="they were not compared") for key in keys]
+def _pick(run: Run, row: Row, respect: str, metric: str, ordered: Sequence[Group]) -> dict[str, Any]:
+    best, *others = (group.deployment for group in ordered)
+    found = [comparisons_of(run).of(row.scenario, row.load, metric, best, label) for label in others]
+    told = [each or Verdict("none", why="they were not compared") for each in found]
     why = told[0].why if told and all(each.kind == "none" for each in told) else None
-    if told and metric == _COST and len({len(devices_of(run, c)) for g in groups for c in g.counted}) > 1:
-        why = _OTHER_DEVICES
     ties = [label for label, each in zip(others, told, strict=True) if each.kind != "better" and not why]
-    low, high = (has_interval(values[best]) and values[best].interval) or (None, None)
+    value = aggregate(run, ordered[0], metric)
+    low, high = (has_interval(value) and value.interval) or (None, None)
     return {
         "scenario": row.scenario,
         "load": row.load,
@@ -137,7 +127,7 @@ def _pick(run: Run, row: Row, respect: str) -> dict[str, Any] | None:
         "respect": respect,
         "metric": metric,
         "deployment": best,
-        "value": values[best].mean,
+        "value": value.mean,
         "low": low,
         "high": high,
         "is_proven": not (why or ties),

@@ -7,7 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from reports.checks.examine import SIGN, findings_of
+from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.measures.metrics import metric_of
@@ -17,6 +17,8 @@ from reports.stats.best import Best
 from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
+from reports.verdicts.load_cases import title_of_case
+from reports.verdicts.searches import Capacity, slo_metrics
 from reports.words.verdict_words import capital, clipped, margin_text, ratio_words, slo_words, title_of
 
 MEMORY = "memory_peak_bytes"
@@ -56,8 +58,9 @@ def answers_of(run: Run) -> tuple[Said, ...]:
 
 
 def _said(run: Run, made: Decision) -> Said:
-    where = _where(run, made)
+    where = title_of_case(run, made.case).replace("At", "at", 1)
     if made.best:
+        where += " within the SLO" if made.slo_row else ""
         return {"same": _same, "open": _open}.get(made.kind, _named)(run, made, made.best, where)
     return {"values": _values, "only": _only}.get(made.kind, _none)(run, made, where)
 
@@ -87,29 +90,17 @@ def basis(run: Run) -> str:
     return f"A winner beats each other one in {test}."
 
 
-def _where(run: Run, made: Decision) -> str:
-    """Return `at 4 users within the SLO`, with what tells it from the run's other answers."""
-    parts = [f"at {made.case.load}"]
-    if len({group.scenario for group in run.groups}) > 1:
-        parts.append(f"of {made.case.scenario}")
-    if len({group.model for group in run.groups}) > 1:
-        parts.append(f"with {made.case.model}")
-    if made.slo_row and made.best:
-        parts.append("within the SLO")
-    return " ".join(parts)
-
-
 # --- a winner --------------------------------------------------------------------------------------
 
 
 def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
-    rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
-    said = f"Ahead of {rival} in {title_of(made.metric)} {where} ({_sure(best)})"
+    rival, title = best.next if len(best.over) == 1 else f"the next best, {best.next},", title_of(made.metric)
+    said = f"Ahead of {rival} in {title} {where} ({_sure(best)})"
     if best.over[best.next].is_log:
-        ratio = _lead(made, best, best.next)[0]
-        _, least, most = _lead(made, best, best.nearest)
+        least, most = _lead(made, best, best.nearest)[1:]
         bound = f"at least {least:.2f}x" if least > 1 else f"at most {most:.2f}x"
-        said = f"{ratio:.2f}x the {title_of(made.metric)} of {rival} {where} ({bound}, {_sure(best)})"
+        ratio = _lead(made, best, best.next)[0]
+        said = f"{ratio:.2f}x the {title} of {rival} {where} ({bound}, {_sure(best)})"
     said += f"{_price(run, made, best)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
@@ -198,7 +189,7 @@ def _advice(run: Run, made: Decision) -> str:
         for record in run.start_records
         if record.spawned_ns is not None and record.stopped_ns is not None
     ]
-    minutes = sum(lives) / 6e10 / made.planned * (made.advised - made.planned)
+    minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
     takes = f"{made.advised} repeats would tell, in {max(1, round(minutes))} more minutes"
     return f"If the lead seen is the true one, about {takes}: {_resumed(run, made.advised)}"
 
@@ -211,7 +202,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "Where bench can start the servers, leave out engine.base_url."
-    elif made.planned < STARTS_NEEDED and not run.is_going_on:
+    elif run.repeats < STARTS_NEEDED and not run.is_going_on:
         note = f"More repeats may tell: {'repeats=5' if made.capacities else _resumed(run, 5)}"
     return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
 
@@ -250,11 +241,24 @@ def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
     is_alone = len(made.case.groups) == 1
-    unit = "start" if run.is_restarted(best.deployment) else "block"
-    starts = f" on each of {plural(len(best.answers), unit)}" if len(best.answers) > 1 else ""
     beside = f", next best {several(known)}" if known else "" if is_alone else ", the only one known to"
-    text = f"It keeps the SLO up to {best.words}{starts}{beside} ({slo_words(run.record.slo)})."
+    kept = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
+    text = f"{kept}{beside} ({slo_words(run.record.slo)})."
     return Said(best.deployment if is_alone else f"Serve {best.deployment}", text + _left_out(made))
+
+
+def search_words(run: Run, found: Capacity) -> str:
+    """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
+    by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
+    if found.level is None:
+        return f"not known{by_start}: {found.why}"
+    marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
+    return " ".join(filter(None, (found.words, marks, _on_each(run, found)))) + by_start
+
+
+def _on_each(run: Run, found: Capacity) -> str:
+    unit, count = "start" if run.is_restarted(found.deployment) else "block", len(found.answers)
+    return f"on each of {plural(count, unit)}" if count > 1 else f"on one {unit}"
 
 
 def _none(run: Run, made: Decision, where: str) -> Said:

@@ -52,9 +52,8 @@ def what_was_run(run: Run) -> str:
     parts = ["; ".join(map(_scenario, choices.values())) or "nothing planned"]
     if cells:
         is_attached = any(record.attached for record in run.start_records)
-        repeats = len({cell.planned.repeat for cell in cells})
-        blocks = plural(repeats, "block") + " on a server that was running already"
-        starts = plural(repeats, "start") + " of each"
+        blocks = plural(run.repeats, "block") + " on a server that was running already"
+        starts = plural(run.repeats, "start") + " of each"
         windows = dict.fromkeys(window_bound(load) for load in _ordered(run))
         parts += [loads_words(run), blocks if is_attached else starts, f"windows of {', '.join(windows)}"]
     if len(run.start_records) > len(run.record.plan.starts):

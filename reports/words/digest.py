@@ -65,7 +65,7 @@ def digest_of(run: Run) -> Digest:
         scenarios=tuple(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
         loads=loads_words(run),
         device=device(run),
-        starts=len({cell.planned.repeat for cell in cells}),
+        starts=run.repeats,
         cells=len(cells),
         measured=sum(cell.status == "completed" for cell in cells),
         status=run.record.status,

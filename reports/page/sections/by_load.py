@@ -25,7 +25,7 @@ from reports.page.listed import Columns, filled
 from reports.page.looks import looks
 from reports.page.markup import Of
 from reports.verdicts.load_cases import LoadCase
-from reports.words.titles import title_by_load
+from reports.words.titles import title_at
 from reports.words.verdict_words import capital, title_of
 
 # Conversations of more turns are drawn at so many of them.
@@ -77,7 +77,7 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
                 "load",
                 id=f"{name}-{number}".replace(".", "-"),
                 what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
-                finding=title_by_load(run, name, groups),
+                finding=title_at(run, name, groups),
                 note=f"No value: {several(lacking, '; ')}." if lacking else "",
             )
             charts.append(chart)

@@ -23,15 +23,8 @@ from reports.page.listed import Columns, filled
 from reports.page.looks import looks
 from reports.page.markup import Html, Of
 from reports.page.sections.by_load import by_load_charts, of_group, turn_charts
-from reports.verdicts.load_cases import (
-    LoadCase,
-    baseline_of,
-    load_cases_of,
-    load_points,
-    opened,
-    title_of_case,
-)
-from reports.words.titles import title_at, title_by_load
+from reports.verdicts.load_cases import LoadCase, baseline_of, load_cases_of, opened, title_of_case
+from reports.words.titles import title_at
 from reports.words.verdict_words import title_of
 
 # What a reader of a stream waits for is shown.
@@ -53,8 +46,7 @@ _SAME = ["repeat", "conversation", "turn"]
 
 def section(run: Run) -> Section:
     """Return the section; at the load told first distributions and turns stand open."""
-    by_scenario = load_points(run)
-    points = [point for each in by_scenario.values() for point in each]
+    points = load_cases_of(run)
     first = opened(run, points)
     parts = [
         *by_load_charts(run, *_SHOWN),
@@ -66,8 +58,7 @@ def section(run: Run) -> Section:
             *distributions(run, point, index, is_split=is_first),
             *turn_charts(run, point, index, *_BY_TURN),
         ]
-        title = f"At {point.load}{f', {point.scenario}' if len(by_scenario) > 1 else ''}"
-        parts += block(title, charts, Of(load=point.load), is_folded=not is_first)
+        parts += block(title_of_case(run, point), charts, Of(load=point.load), is_folded=not is_first)
     parts += block("Prefix cache by load", by_load_charts(run, "cached_share"))
     parts += block("The same requests", pair_charts(run))
     return Section(
@@ -172,7 +163,6 @@ def _distribution(run: Run, point: LoadCase, name: str, chart_id: str, *, is_spl
         "n": partial(_n, run, f"{name}.p50"),
         **{f"p{level} {unit}": partial(_pooled, run, f"{name}.p{level}") for level in _LEVELS},
     }
-    told = (title_by_load(run, each.name, point.groups) for each in slo)
     absent = [group.deployment for group, whole in found if not whole.is_enough]
     return Chart(
         chart_id,
@@ -180,7 +170,7 @@ def _distribution(run: Run, point: LoadCase, name: str, chart_id: str, *, is_spl
         *kinds.distribution(curves, metric.shown_unit, limits, of),
         *filled(columns, groups, of_group),
         f"Too few requests: {several(absent)}." if absent else "",
-        finding=next(filter(None, told), None) or title_at(run, f"{name}.p50", point.groups),
+        finding=title_at(run, f"{name}.p50", point.groups),
         of=of,
     )
 
@@ -213,7 +203,7 @@ def _pooled(run: Run, name: str, group: Group) -> Html:
 def pair_charts(run: Run) -> list[Chart]:
     """Return a scatter of TTFT, each deployment against the baseline, at the load that is told first. It
     describes and decides nothing."""
-    cases = opened(run, [case for case in load_cases_of(run) if baseline_of(run, case)])
+    cases = opened(run, [c for c in load_cases_of(run) if len(c.groups) > 1 and baseline_of(run, c)])
     made = (_pairs(run, case, f"pairs-{at}") for at, case in enumerate(cases))
     return [chart for chart in made if chart]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from harness.store.store import StartRecord
-from reports.checks.examine import marks_between
+from reports.checks.examine import marks_of
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.samples import FIRST, STAGES, Launch, instants_s, launches_of, start_title
@@ -77,7 +77,7 @@ _Start = tuple[Launch, StartRecord]
 def section(run: Run) -> Section:
     """Return all values and verdicts; those of the load told first stand open."""
     word = "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
-    cases = load_cases_of(run, at_least=1)
+    cases = load_cases_of(run)
     first = opened(run, cases)
     parts: list[Part] = []
     for place, case in enumerate(cases):
@@ -135,7 +135,7 @@ def _value(run: Run, case: LoadCase, name: str, group: Group) -> Shown:
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     other = next(each for each in case.groups if each.deployment == found.b)
-    marks = mark_html(marks_between(run, group, other, name))
+    marks = mark_html(marks_of(run, [*group.counted, *other.counted], name))
     said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
     return join([value, said, tag("span", interval, class_="range")])
 

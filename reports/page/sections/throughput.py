@@ -23,7 +23,7 @@ from reports.page.markup import Head, Of, tag
 from reports.page.sections.by_load import at_load, by_load_charts, families, of_group
 from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of
 from reports.verdicts.standings import State, slo_rows
-from reports.words.titles import title_by_load
+from reports.words.titles import title_at
 from reports.words.verdict_words import objective_words, slo_words, title_of
 
 _SPEED = "output_tokens_per_s"
@@ -128,7 +128,7 @@ def _chart(run: Run, metric: str, groups: Sequence[Group], suffix: str, number: 
         ),
         note.rstrip(),
         _HEIGHTS_PX[metric],
-        finding=title_by_load(run, _SPEED if metric == "ttft_s" else name, groups),
+        finding=title_at(run, _SPEED if metric == "ttft_s" else name, groups),
         names_ends=True,
         is_wide=number == 0,
     )

@@ -23,14 +23,7 @@ from make_run import (
 from harness.contracts import Load, Objective, SearchTerms
 from harness.store import store
 from reports import open_run
-from reports.checks.examine import (
-    CHECKS,
-    findings_of,
-    mark_text,
-    marks_between,
-    marks_of,
-    marks_of_answer,
-)
+from reports.checks.examine import CHECKS, findings_of, mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.page.cells import mark_html
 from reports.page.document import page
@@ -112,24 +105,16 @@ def group_of(run, engine, load):
 
 def test_only_the_cells_and_metrics_of_a_finding_are_marked(run):
     doubted, other = group_of(run, "vllm", "4 users"), group_of(run, "vllm", "1 user")
-    assert [each.check for each in marks_of(run, doubted, "ttft_s.p95")] == ["requests_failed"]
-    assert marks_of(run, doubted, "memory_peak_bytes") == ()
-    assert marks_of(run, other, "ttft_s.p95") == ()
-    [first, second, _] = doubted.cells
-    assert [each.check for each in marks_of_answer(run, {first.number}, ["e2e_s.p50"])] == ["requests_failed"]
-    assert marks_of_answer(run, {second.number}, ["e2e_s.p50"]) == ()
-
-
-def test_a_comparison_bears_the_marks_of_both_sides(run):
-    a, b = group_of(run, "llama_cpp", "4 users"), group_of(run, "vllm", "4 users")
-    assert [each.check for each in marks_between(run, a, b, "ttft_s.p50")] == ["requests_failed"]
-    assert marks_between(run, b, a, "memory_peak_bytes") == ()
+    assert [each.check for each in marks_of(run, doubted.cells, "ttft_s.p95")] == ["requests_failed"]
+    both = marks_of(run, [*other.cells, *doubted.cells], "memory_peak_bytes", "e2e_s.p50")
+    assert [each.check for each in both] == ["requests_failed"]
+    assert marks_of(run, doubted.cells, "memory_peak_bytes") == ()
+    assert marks_of(run, other.cells, "ttft_s.p95") == marks_of(run, doubted.cells[1:2], "e2e_s.p50") == ()
 
 
 def test_one_quantization_is_compared_without_a_word_on_quality(tmp_path):
     run = written(tmp_path, ("fp16", "fp16"), failing=0)
     assert findings_of(run) == ()
-    assert marks_between(run, *(group for group in run.groups if group.load == "1 user"), "ttft_s.p50") == ()
 
 
 def test_a_comparison_that_may_mislead_is_marked_beside_its_verdict(html):

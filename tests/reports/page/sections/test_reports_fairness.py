@@ -269,20 +269,6 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
     assert "sglang bf16 1 user 1.9" in page.partition("their machine told")[2]
 
 
-def test_programs_built_for_other_instructions_are_a_finding(tmp_path):
-    plain_build, wide = "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0", "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 1"
-    programs = [served("llama_cpp", "bf16", "xllamacpp"), served("llama_cpp", "bf16", "llama-server")]
-    plan = plan_of([*programs, served("vllm", "bf16")], [Load()])
-    store.write_record(tmp_path / "run.json", run_record(plan))
-    for start, said in zip(plan.starts, (plain_build, wide, None), strict=True):
-        resolved = {"cpu_features": said} if said else {}
-        write_start(tmp_path, start_record(start, 90 * S, resolved=resolved))
-    found = {finding.check: finding.text for finding in findings_of(open_run(tmp_path))}
-    assert found["builds_differ"].startswith("llama_cpp (xllamacpp) bf16: without AVX512, which")
-    write_start(tmp_path, start_record(plan.starts[0], 90 * S, resolved={"cpu_features": wide}))
-    assert "builds_differ" not in {finding.check for finding in findings_of(open_run(tmp_path))}
-
-
 def test_stand_ins_and_single_requests_are_marked_wherever_a_deployment_is_named(engines):
     text = plain(engines.read_text(encoding="utf-8"))
     assert len(re.findall("sglang bf16 ✕ stand-in kernels", text)) > 5

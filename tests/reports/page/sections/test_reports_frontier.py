@@ -21,7 +21,7 @@ from reports.page.markup import Row
 from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.throughput import frontier_charts
-from reports.verdicts.load_cases import load_cases_of, load_points, opened
+from reports.verdicts.load_cases import load_cases_of, opened
 
 SPEED = "output_tokens_per_s"
 
@@ -204,8 +204,6 @@ def test_goodput_follows_throughput_where_there_is_an_slo(sweep: Run, tmp_path: 
 
 def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> None:
     assert [case.load for case in load_cases_of(sweep)] == ["32 users", "64 users", "4 users"]
-    (points,) = load_points(sweep).values()
-    assert [point.load for point in points] == ["32 users", "64 users", "4 users"]
     assert [case.load for case in opened(sweep, load_cases_of(sweep))] == ["32 users"]
     # Where the load told first has nothing to show, the first that has.
     assert [case.load for case in opened(sweep, load_cases_of(sweep)[1:])] == ["64 users"]

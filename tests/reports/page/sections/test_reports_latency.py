@@ -85,10 +85,6 @@ def test_an_objective_is_a_corner_in_the_distribution_it_is_on(tmp_path) -> None
     assert corner["y"][:3] == [0.9, 0.9, 0.0]
     assert corner["text"][3].strip() == "SLO: 90 % within 150 ms"
     assert "meta" not in corner
-    # TTFT is 200 ms on vllm and 100 on llama_cpp; 81 requests that are all kept, or broken.
-    assert "<figcaption>llama_cpp fp16 holds p90 TTFT within 150 ms at 4 users</figcaption>" in section_of(
-        page
-    )
     # 10 s lie far beyond 40 ms.
     assert len(charts_of(page)["ecdf-tpot_s-0"]["traces"]) == 2
     assert len(charts_of(page)["ecdf-e2e_s-0"]["traces"]) == 2
