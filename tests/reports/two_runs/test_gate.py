@@ -219,14 +219,6 @@ def test_the_terminal_ends_with_the_verdict_in_one_line(hostile):
     )
 
 
-def test_more_cases_ask_more_of_each(hostile, tmp_path):
-    alone = gated(tmp_path, new=ON_THE_LIMIT).cases[0].row.verdict
-    among_three = hostile.cases[2].row.verdict
-    assert among_three.ratio == pytest.approx(alone.ratio)
-    assert among_three.confidence > alone.confidence == pytest.approx(0.95)
-    assert among_three.low < alone.low < alone.high < among_three.high
-
-
 def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY, B: SLOWER})
     sides = [f"{tmp_path}/base:{name}" for name in (A, B)]

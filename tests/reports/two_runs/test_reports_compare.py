@@ -78,14 +78,10 @@ def test_two_deployments_of_one_run_are_compared_in_pairs_of_a_block(tmp_path):
     assert [case.deployment for case in found.cases] == [f"{B} against {A}"]
 
 
-@pytest.mark.parametrize(
-    ("b", "margin", "kind"),
-    [((100, 101, 102), 0.05, "same"), ((50, 50.5, 51), 0.05, "better"), ((104, 105, 106), 0.1, "same"),
-     ((104, 105, 106), 0.01, "worse"), ((80, 100, 125), 0.05, "unknown")],
-)  # fmt: skip
-def test_the_verdict_is_on_b_within_the_margin(tmp_path, b, margin, kind):
-    terms = CompareTerms(margin_share=margin, metrics=("ttft_s.p50",))
-    assert row_of(two_runs(tmp_path, STEADY, b, terms=terms)).verdict.kind == kind
+def test_the_verdict_is_on_b_within_the_margin(tmp_path):
+    for margin, kind in ((0.1, "same"), (0.01, "worse")):
+        terms = CompareTerms(margin_share=margin, metrics=("ttft_s.p50",))
+        assert row_of(two_runs(tmp_path / kind, STEADY, (104, 105, 106), terms=terms)).verdict.kind == kind
 
 
 def test_all_verdicts_shown_are_one_family_and_loads_of_one_side_are_left_out(tmp_path):
