@@ -177,7 +177,6 @@ def _slots(run: Run, label: str, record: StartRecord) -> float:
 
 
 def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
-    """Return how the client did not keep up; empty if it did."""
     takes, lags = (run.observations(cell.number, name) for name in ("e2e_s", "send_lag_s"))
     takes_s = float(np.median(takes)) if len(takes) else math.inf
     lag_s = float(np.median(lags)) if cell.load.kind != "closed" and len(lags) else 0.0

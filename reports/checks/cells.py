@@ -229,7 +229,6 @@ def window_drifted(run: Run) -> Iterator[Seen]:
 
 
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
-    """Yield the key of a group, a metric, and how its logarithm changed over one window."""
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
         if not steady or cell.load.kind == "trace" or steady.is_growing:
@@ -260,7 +259,6 @@ def bimodal(run: Run, group: Group) -> str | None:
 
 
 def _humps(run: Run, cell: Cell, metric: str) -> str | None:
-    """Return the two humps of the first turn that has two, in words."""
     values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
     for turn in np.unique(turns):
         own = values[(turns == turn) & ~np.isnan(values)]

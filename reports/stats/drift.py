@@ -71,5 +71,4 @@ def start_drifts(
 
 
 def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Estimate]:
-    """Return those whose change of logarithms is `least` or more, and no chance."""
     return {name: each for name, each in found.items() if each.p <= ALPHA / tests and abs(each.mean) >= least}

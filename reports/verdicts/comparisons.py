@@ -122,7 +122,6 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
 
 
 def _why_no_ratio(pair: Pair, metric: str) -> str | None:
-    """Return why the values of the two have no ratio, however many there are."""
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
     if metric in _OF_A_PLACE and len(places) > 1:
         return "one is measured on a device, the other on the host"
@@ -157,7 +156,6 @@ def _other_prompts(pair: Pair) -> str | None:
 
 
 def _other_lengths(pair: Pair, name: str, title: str) -> str | None:
-    """Compare lengths of turns that both answered, else their means."""
     turns = _turns(pair, name)
     own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
     means = own if turns is None else turns.mean().tolist()

@@ -171,19 +171,15 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
 
 
 def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, str]:
-    """Return who is not known to keep the SLO at a load; of a search with what it keeps."""
     said = {e.deployment: e.why or f"it keeps the SLO up to {e.words}" for e in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
 
 
 def _values(run: Run, groups: Sequence[Group], metric: str) -> pd.DataFrame:
-    """Return values by repeat, with a column for each deployment that has any."""
-    known = {
-        group.deployment: {r: v.value for r, v in by_start(run, group, metric).items() if v.value is not None}
-        for group in groups
-    }
-    return pd.DataFrame({label: found for label, found in known.items() if found}, dtype=float).sort_index()
+    # By repeat, with a column for each deployment that has any.
+    found = {g.deployment: {r: v.value for r, v in by_start(run, g, metric).items()} for g in groups}
+    return pd.DataFrame(found, dtype=float).dropna(axis="columns", how="all").sort_index()
 
 
 def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:

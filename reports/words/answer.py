@@ -131,7 +131,6 @@ def _price(run: Run, made: Decision, best: Best) -> str:
 
 
 def _unless(run: Run, made: Decision) -> str:
-    """Return who should be served where another metric decides: the first that has another leader."""
     named = made.leader.deployment if made.leader else None
     for metric, does in _UNLESS.items():
         label = made.leaders.get(metric)
@@ -179,7 +178,6 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
 
 
 def _advice(run: Run, made: Decision) -> str:
-    """Return how many repeats would tell, how long they take, and the command."""
     if made.capacities:
         return "A search with more repeats may tell."
     if made.advised is None:
@@ -208,7 +206,6 @@ def _values(run: Run, made: Decision, where: str) -> Said:
 
 
 def _only(run: Run, made: Decision, where: str) -> Said:
-    """Say what the only contender does: the run's only deployment, or the one that is left."""
     if made.capacities:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
@@ -227,7 +224,6 @@ def _only(run: Run, made: Decision, where: str) -> Said:
 
 
 def _with_span(run: Run, group: Group, name: str) -> str:
-    """Return `TTFT p50 167 [162, 172] ms`; nothing where there is no value."""
     found = aggregate(run, group, name)
     if found.mean is None:
         return ""

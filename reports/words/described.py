@@ -67,7 +67,6 @@ def what_was_run(run: Run) -> str:
 
 
 def _scenario(choice: ScenarioChoice) -> str:
-    """Return `chat_multi_turn, 4 turns`; of a file its name."""
     options = msgspec.to_builtins(choice.options)
     turns, path = options.get("turns"), options.get("path")
     said = [choice.label, PurePath(str(path)).name if path else "", plural(turns, "turn") if turns else ""]

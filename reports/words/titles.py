@@ -43,7 +43,6 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
 
 
 def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str]) -> dict[str, set[Kind]]:
-    """Return by deployment the kinds of its verdicts against each other one."""
     told, found = comparisons_of(run), {}
     for label in labels:
         verdicts = [told.of(scenario, load, name, label, other) for other in labels if other != label]

@@ -314,15 +314,6 @@ def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
     assert write_pair(tmp_path, **changes) == {}
 
 
-def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_path):
-    sent = [T0 + k * 500 * MS for k in range(120)]
-    long = [
-        row(180 + k, at, chunk_ns=chunks_of(at, 90), output_tokens=90, input_tokens=900)
-        for k, at in enumerate(sent)
-    ]
-    assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
-
-
 def test_one_failed_request_of_hundreds_is_told_and_marks_nothing(tmp_path):
     one, two = ([failed_row(200 + k, T0 + S) for k in range(count)] for count in (1, 2))
     alone = write_pair(tmp_path / "alone", first=[*good_rows(), *one])["requests_failed"]
@@ -352,14 +343,6 @@ def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
     assert found["repeats_disagree"].text == text
     # 30 and 36: 19 %.
     assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12), good_rows()]) == {}
-
-
-def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
-    late = [replace(row, chunk_ns=chunks_of(row.sent_ns, first_ms=150)) for row in good_rows()]
-    late = [replace(row, first_content_ns=row.chunk_ns[0], last_content_ns=row.chunk_ns[-1]) for row in late]
-    found = write_starts(tmp_path, [good_rows(), late, good_rows()])
-    text = "llama_cpp fp16 at 1 user: TTFT p50 100.0 to 150.0 ms (44 % of the mean)."
-    assert found["repeats_disagree"].text == text
 
 
 @pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
@@ -405,16 +388,6 @@ def test_remedies_name_keys_that_there_are():
                 named |= set(re.findall(rf"\b(?:{sections})\.(?!py\b)[a-z_]+", node.value))
     assert {"load.warmup", "engine.prefix_cache", "repeats", "quantization"} <= named
     assert named <= set(keys.known_keys())
-
-
-def test_filling_up_with_long_answers_is_no_queue(tmp_path):
-    """Three a second, each of which takes 30 s: there are more of them for half of the window."""
-    sent = [T0 + k * S // 3 for k in range(180)]
-    slow = [
-        row(k, at, chunk_ns=chunks_of(at, first_ms=30_000), end_ns=at + 30_300 * MS)
-        for k, at in enumerate(sent)
-    ]
-    assert "queue_only_grew" not in write_pair(tmp_path, first=slow, second=slow, load=OPEN)
 
 
 @pytest.mark.parametrize(("repeats", "said"), [(1, "1 user: 1 start."), (2, "1 user: 2 starts."), (3, None)])

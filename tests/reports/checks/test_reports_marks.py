@@ -112,21 +112,10 @@ def test_only_the_cells_and_metrics_of_a_finding_are_marked(run):
     assert marks_of(run, other.cells, "ttft_s.p95") == marks_of(run, doubted.cells[1:2], "e2e_s.p50") == ()
 
 
-def test_one_quantization_is_compared_without_a_word_on_quality(tmp_path):
-    run = written(tmp_path, ("fp16", "fp16"), failing=0)
-    assert findings_of(run) == ()
-
-
 def test_a_comparison_that_may_mislead_is_marked_beside_its_verdict(html):
     found = Page(html)
     assert any(links for _, links in found.row("side", "vllm"))
     assert not any(links for _, links in found.row("side", "llama_cpp"))
-
-
-def test_a_value_alone_bears_no_mark(html):
-    where = ("frontier", "latency", "cost")
-    rows = Page(html).rows
-    assert not [links for section, cells in rows if section in where for _, links in cells if links]
 
 
 def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):

@@ -186,11 +186,6 @@ def test_a_pick_is_proven_better_than_every_other_or_says_why_not(
     assert pick["is_proven"] is (ties is None and why is None)
 
 
-def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
-    run = run_of(tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, slo=())
-    assert slo_rows(run) == ()
-
-
 def searched(path: Path, does: Mapping[str, Does], users: Sequence[int] = (2, 4, 8), **changes: Any) -> Run:
     loads = [Load(concurrency=count) for count in users]
     return run_of(path, does, loads, search=SearchTerms(lowest=2, highest=64), **changes)
@@ -201,21 +196,6 @@ def up_to(users: int, does: Does) -> Does:
     most = {"late": does.counts[0] // 2}
     late = {Load(concurrency=count): most for count in (1, 2, 3, 4, 8, 16, 17) if count > users}
     return replace(does, at=late)
-
-
-def test_a_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
-    """4, 2 and no users on every start."""
-    does = {"vllm awq": up_to(4, FAST), "vllm fp16": up_to(2, MIDDLE), "tgi fp16": up_to(0, SLOW)}
-    run = searched(tmp_path, does)
-    low, high = slo_rows(run)
-    assert (low.load, low.labels("kept"), low.labels("broken")) == (
-        "2 users", ["vllm awq", "vllm fp16"], ["tgi fp16"],
-    )  # fmt: skip
-    assert (high.load, high.labels("kept")) == ("4 users", ["vllm awq"])
-    assert answer(run) == (
-        "Serve vllm awq. It keeps the SLO up to 4 users on each of 3 starts, next best vllm fp16 up to "
-        "2 users (p95 TTFT 300 ms, 98 % success). Not compared: tgi fp16."
-    )
 
 
 def test_a_search_with_several_at_the_highest_load_goes_by_tokens_there(tmp_path: Path) -> None:

@@ -164,11 +164,6 @@ def test_where_nothing_is_kept_nothing_is_named_and_each_has_its_reason(tmp_path
     assert list(decisions_of(run)[0].left_out.values()) == [why.format(3), why.format(2)]
 
 
-def test_blocks_on_a_server_that_ran_already_are_no_starts(tmp_path):
-    run, [found] = searched(tmp_path, [4, 5, 4], attached=True)
-    assert search_words(run, found).endswith("on each of 3 blocks (4 users, 5 users, 4 users)")
-
-
 def test_an_invalid_window_is_not_in_the_curve(tmp_path):
     path = write_search(tmp_path / "run", [[6]])
     record = next(cell for cell in store.read_cells(path) if cell.load.concurrency == 6)

@@ -114,11 +114,6 @@ def two_errors(share: float) -> float:
     return 2 * math.sqrt(share * (1 - share) / DRAWS)
 
 
-def test_small_noise_shows_what_is_the_same() -> None:
-    kinds = verdicts(pairs([0.0] * 5, 0.01, 5))
-    assert (kinds == "same").mean() > 0.9
-
-
 # --- repeats that are added until an interval is narrow --------------------------------------------
 
 
@@ -177,9 +172,3 @@ def additive(k: int) -> list[Estimate]:
 def test_intervals_cover_the_truth(made: Callable[..., list[Estimate]], given: tuple[float, ...]) -> None:
     ends = [each.interval() for each in made(*given)]
     assert 0.93 <= sum(low <= 1.1 <= high for low, high in ends) / DRAWS <= 0.97
-
-
-def test_normal_quantiles_would_not_cover() -> None:
-    found = [of_values(each, is_log=False) for each in drawn(0.0, 1.0, 5)]
-    by_normal = [abs(each.mean) <= 1.96 * each.error for each in found]
-    assert sum(by_normal) / DRAWS < 0.90
