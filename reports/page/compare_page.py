@@ -83,8 +83,8 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
         for case, row, verdict in found:
             word = comparison.verdict_text(case, row)
             whose = f" · {case.deployment}" if has_several else ""
-            words = f"{title_of(row.metric)}: {row.marked_ratio}, {word}{whose}"
-            drawn.append(forest.Row(_LOOKS[verdict.kind], words, verdict, row.ratio))
+            said = f"{row.marked_ratio}, {word}"
+            drawn.append(forest.Row(_LOOKS[verdict.kind], f"{title_of(row.metric)}{whose}", said, verdict))
             rows.append([case.deployment, row.metric, row.ratio, word])
         yield Chart(
             f"ratios-{number}",

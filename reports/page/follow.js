@@ -3,8 +3,6 @@
 // Whether something is about something else than what was chosen. `of`: a trace's or an element's data.
 const isOut = (of) => KEYS.some((key) => state[key] && of && of[key] !== undefined && of[key] !== state[key]);
 const isChosen = () => KEYS.some((key) => state[key]);
-// Of another deployment than the one that was isolated, and else about what was chosen.
-const isOther = (of) => isOut(of) && !isOut({ ...of, deployment: undefined });
 
 // Only the points of `keep`, in every list that has one entry per point.
 function picked(value, keep, length) {
@@ -22,9 +20,8 @@ function swapped(trace, keep) {
   return { ...rest, y: keep.map((at) => values[at] ?? null), text };
 }
 
-function followed(trace, hasBaseline) {
+function followed(trace) {
   const { meta = {} } = trace;
-  if (hasBaseline && isOther(meta.of)) return { ...trace, opacity: 0.25, hoverinfo: "skip", hovertemplate: null };
   if (isOut(meta.of)) return null;
   const count = (meta.points || []).length;
   const keep = count ? meta.points.map((of, at) => (isOut(of) ? -1 : at)).filter((at) => at >= 0)
@@ -43,16 +40,15 @@ const tellsStarts = ({ meta = {} }) => (meta.of || {}).start !== undefined || "b
 // The traces to draw, the layout, whether nothing or only a part is left, and whether it is of all starts though one was chosen.
 function view(chart, ownOf = {}) {
   if (!isChosen()) return { ...chart, isEmpty: false, isPart: false, isOfAllStarts: false };
-  const isGone = ({ meta = {} }) => isOut(meta.of) && !(chart.has_baseline && isOther(meta.of));
+  const isGone = ({ meta = {} }) => isOut(meta.of);
   const isChanged = chart.traces.some(({ meta = {} }) =>
     !isOut(meta.of) && ((state.start && "by_start" in meta) || (meta.points || []).some(isOut)));
   const isPart = isChanged || chart.traces.some(isGone);
-  const traces = chart.traces.map((trace) => followed(trace, chart.has_baseline))
+  const traces = chart.traces.map(followed)
     // What is about no deployment, as a front, is of the whole.
     .filter((trace) => trace && !(isPart && !trace.meta && trace.name === ""));
   const isEmpty = chart.traces.some((trace) => trace.meta) && !traces.some((trace) => trace.meta);
-  const bare = (items) => (items || []).filter((item) => !isGone({ meta: item })).map(({ of, ...rest }) =>
-    (isOther(of) ? { ...rest, font: { ...rest.font, color: "--mut" } } : rest));
+  const bare = (items) => (items || []).filter((item) => !isGone({ meta: item })).map(({ of, ...rest }) => rest);
   const { annotations, shapes, yaxis } = chart.layout;
   const layout = { ...chart.layout, annotations: bare(annotations), shapes: bare(shapes) };
   // A frame that was cut to all starts' values need not hold those of one start.

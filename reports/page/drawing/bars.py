@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.drawing.axes import significant
-from reports.page.drawing.charts import Chart, about, axis, label
-from reports.page.markup import Of, Row
+from reports.page.drawing.charts import Chart, about, axis, significant
+from reports.page.markup import Of, Row, escaped
 
 _BAR_PX = 48
 # A piece's colour, and its pattern as plotly names it.
@@ -23,7 +22,7 @@ class Bar:
     of: Of
     said: str
     pieces: Mapping[str, float]
-    ticks: Sequence[tuple[float, Of]] = ()
+    ticks: Sequence[tuple[float, Of]]
 
 
 def bar_chart(
@@ -32,32 +31,31 @@ def bar_chart(
     finding: str | None,
     bars: Sequence[Bar],
     fills: Mapping[str, Fill],
-    axis_of: tuple[str, str],
+    x_title: str,
+    unit: str,
     table: tuple[Sequence[Any], Sequence[Row]],
     note: str,
 ) -> Chart:
     """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be, in
-    their order; `axis_of`: the axis' title and its unit."""
-    x_title, unit = axis_of
+    their order."""
     known = {name: fill for name, fill in fills.items() if any(name in bar.pieces for bar in bars)}
-    places = [(str(number), bar) for number, bar in enumerate(bars)]
-    ticks = [(y, at, of) for y, bar in places for at, of in bar.ticks]
+    ticks = [(str(place), at, of) for place, bar in enumerate(bars) for at, of in bar.ticks]
     marks = {
         "type": "scatter", "mode": "markers", "hovertemplate": f"a start: %{{x:.2f}} {unit}<extra></extra>",
         "y": [y for y, _, _ in ticks], "x": [significant(at) for _, at, _ in ticks], "cliponaxis": False,
         "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
     }  # fmt: skip
-    traces = [_pieces(name, fill, places, unit) for name, fill in known.items()]
-    ends = [sum(bar.pieces.values()) for bar in bars] + [at for _, at, _ in ticks]
+    traces = [_pieces(name, fill, bars, unit) for name, fill in known.items()]
+    longest = max([sum(bar.pieces.values()) for bar in bars] + [at for _, at, _ in ticks])
     layout = {
-        "xaxis": axis(x_title, range=[0, 1.02 * max(ends)]),
+        "xaxis": axis(x_title, range=[0, 1.02 * longest]),
         "yaxis": {"autorange": "reversed", "type": "category", "title": {"text": ""}, "showticklabels": False,
                   "showgrid": False, "automargin": False},
         "margin": {"l": 4, "r": 4, "t": 10, "b": 8},
         "annotations": [
-            {"xref": "paper", "x": 0, "xanchor": "left", "y": y, "yshift": 20, "showarrow": False,
-             "text": label(bar.said), "font": {"size": 11.5}, "of": bar.of.to_builtins()}
-            for y, bar in places
+            {"xref": "paper", "x": 0, "xanchor": "left", "y": str(place), "yshift": 20, "showarrow": False,
+             "text": escaped(bar.said), "font": {"size": 11.5}, "of": bar.of.to_builtins()}
+            for place, bar in enumerate(bars)
         ],
         "barmode": "stack",
     }  # fmt: skip
@@ -68,11 +66,11 @@ def bar_chart(
     )  # fmt: skip
 
 
-def _pieces(name: str, fill: Fill, places: Sequence[tuple[str, Bar]], unit: str) -> dict[str, Any]:
-    own = [(y, bar) for y, bar in places if name in bar.pieces]
+def _pieces(name: str, fill: Fill, bars: Sequence[Bar], unit: str) -> dict[str, Any]:
+    own = [(str(place), bar) for place, bar in enumerate(bars) if name in bar.pieces]
     colour, pattern = fill
     made = {
-        "type": "bar", "orientation": "h", "name": label(name), "y": [y for y, _ in own],
+        "type": "bar", "orientation": "h", "name": escaped(name), "y": [y for y, _ in own],
         "x": [round(bar.pieces[name], 4) for _, bar in own], "width": 0.34,
         "marker": {"color": colour, "line": {"color": "--card", "width": 1},
                    "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "--card", "size": 7,

@@ -5,9 +5,12 @@ plotly reads labels as HTML. Knows no run.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from reports.page.looks import Look
 from reports.page.markup import (
@@ -26,6 +29,11 @@ from reports.page.markup import (
     tag,
 )
 
+# Fewer ticks do not show how far apart values are.
+_FEWEST_TICKS = 3
+# Ticks within a decade, from few to many.
+_STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -33,9 +41,8 @@ class Chart:
 
     `what` is drawn; `finding` is what it shows, where the intervals support that. While filters leave only a
     part, or one start, `what` alone is the title: a finding is of all. `key` has the swatches of bars: name,
-    colour, pattern. `names_ends`: each line's deployment stands where it ends. `has_baseline`: where one
-    deployment is chosen the others stay, dimmed. An annotation or shape of the layout may say what it is
-    about as `of`, for the filters.
+    colour, pattern. `names_ends`: each line's deployment stands where it ends. An annotation or shape of the
+    layout may say what it is about as `of`, for the filters.
     """
 
     id: str
@@ -50,7 +57,6 @@ class Chart:
     of: Of = ALL
     key: Sequence[tuple[str, str, str]] = ()
     names_ends: bool = False
-    has_baseline: bool = False
     is_wide: bool = False
 
     @property
@@ -64,7 +70,6 @@ class Chart:
             "traces": list(self.traces),
             "layout": {"height": self.height_px, **self.layout},
             "names_ends": self.names_ends,
-            "has_baseline": self.has_baseline,
             **({"title": self.title, "quantity": self.what} if self.finding else {}),
         }
 
@@ -162,21 +167,12 @@ def figure(chart: Chart) -> Html:
 # --- traces ----------------------------------------------------------------------------------------
 
 
-def label(value: str) -> str:
-    """Return text for plotly, which reads labels as HTML."""
-    return escaped(value)
-
-
-def axis(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": title}, **more}
-
-
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
     """Return a line with markers in the deployment's look."""
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": label(look.label),
+        "name": escaped(look.label),
         "x": list(x),
         "y": list(y),
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
@@ -206,3 +202,50 @@ def about(
         meta["by_start"] = {str(start): list(y) for start, (y, _) in by_start.items()}
         meta["n_by_start"] = {str(start): list(n) for start, (_, n) in by_start.items()}
     return {**trace, "meta": meta}
+
+
+def downsample(x: np.ndarray, y: np.ndarray, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most `at_most` points in which each stretch keeps its lowest and highest y."""
+    if len(x) <= at_most:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), at_most // 2 - 1)
+    lows_and_highs = [part[[y[part].argmin(), y[part].argmax()]] for part in parts]
+    kept = np.unique(np.concatenate([[0, len(x) - 1], *lows_and_highs]))
+    return x[kept], y[kept]
+
+
+def significant(value: float, digits: int = 5) -> float:
+    """Return a number rounded to `digits` significant digits, for a page without digits nobody sees."""
+    return float(f"{value:.{digits}g}")
+
+
+# --- axes ------------------------------------------------------------------------------------------
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, **more}
+
+
+def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
+    """Return an axis from a little below `low` to a little above `high`, both above 0, so that no line
+    lies on the frame."""
+    edge = max(math.pow(high / low, 0.03), 1.02)
+    ends = low / edge, high * edge
+    return axis(
+        f"{title} (log scale)", type="log", range=[math.log10(end) for end in ends], **log_ticks(*ends)
+    )
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Return round ticks within two different ends, three or more, so few that labels do not touch."""
+    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in _STEPS:
+        ticks = [value for value in np.outer(decades, steps).flatten().tolist() if low <= value <= high]
+        if len(ticks) >= _FEWEST_TICKS:
+            break
+    else:
+        widest = (high - low) / _FEWEST_TICKS
+        decade = 10.0 ** math.floor(math.log10(widest))
+        step = max(factor * decade for factor in (1, 2, 5) if factor * decade <= widest)
+        ticks = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:,.8g}" for tick in ticks]}

@@ -1,7 +1,7 @@
 """The kinds of chart: each function returns traces and layout for plotly from plain data.
 
-Lines over loads or turns, a frontier, distributions, and a scatter of pairs are here; forest.py, bars.py and
-over_time.py have the others. Knows no run.
+Lines over loads or turns, a frontier, distributions, and a scatter of pairs are here; forest.py and bars.py
+have the others. Knows no run.
 """
 
 import math
@@ -14,10 +14,9 @@ import numpy as np
 from reports.measures.metrics import Value, counted, metric_of
 from reports.measures.over_starts import Aggregate, has_interval, span
 from reports.measures.written import plural, span_text
-from reports.page.drawing.axes import log_axis, log_ticks, significant
-from reports.page.drawing.charts import about, axis, label, line
+from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
 from reports.page.looks import Look
-from reports.page.markup import Of
+from reports.page.markup import Of, escaped
 
 # What `Chart` takes: traces and layout.
 Drawn = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -27,7 +26,10 @@ Looks = Mapping[str, Look]
 _LOG_FROM = 10.0
 # Plotly takes null for 0 and draws its ends, as if the value were certain; what is no number it leaves out.
 _NO_BAR = "none"
+# A limit further from the values than this factor would press them together.
+_NEAR = 1.5
 _QUIET = {"color": "--mut", "size": 11}
+_DOTTED = {"color": "--mut", "width": 1, "dash": "dot"}
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,6 @@ class Point:
     @property
     def ends(self) -> Span | None:
         return ends_of(self.name, self.value)
-
-    @property
-    def said(self) -> str:
-        """Return what stands below the value in its hover."""
-        what = "95 % interval" if has_interval(self.value) else "range"
-        said = f"{what} {span_text(self.name, self.value)}, " if self.ends else ""
-        starts = plural(self.value.k, "start" if self.value.is_of_starts else "block")
-        return f"{said}{starts}, n = {counted(self.value.n, self.value.requests)}"
 
 
 def ends_of(name: str, value: Aggregate) -> Span | None:
@@ -94,25 +88,20 @@ def lines(
     traces = []
     for number, (look, own) in enumerate(series):
         places = aside(levels, len(series), number - (len(series) - 1) / 2, x_axis.get("type") == "log")
-        traces.append(_line(look, own, [places[point.x] for point in own], f" {label(unit)}"))
-    values = [point.y for point in points]
-    least, most = min(values), max(values)
+        traces.append(_line(look, own, [places[point.x] for point in own], f" {escaped(unit)}"))
+    least, most = (pick(point.y for point in points) for pick in (min, max))
     is_log = may_be_log and least > 0 and most > _LOG_FROM * least
+    # Wide intervals are cut.
     if is_log:
-        # Wide intervals are cut.
         frame = [math.log10(least / 2), math.log10(2 * most)]
         ticks = log_ticks(least / 2, 2 * most)
-        y_axis = axis(f"{label(unit)} (log scale)", type="log", range=frame, **ticks)
+        y_axis = axis(f"{escaped(unit)} (log scale)", type="log", range=frame, **ticks)
     else:
-        y_axis = axis(label(unit), rangemode="tozero")
+        y_axis = axis(escaped(unit), rangemode="tozero")
         if least >= 0 and any(end > 2 * most > 0 for point in points for end in point.ends or ()):
             y_axis["range"] = [0.0, 2 * most]
-    is_near = limit is not None and limit.at <= 1.5 * most
-    return traces, {
-        "xaxis": dict(x_axis),
-        "yaxis": y_axis,
-        **(across([limit], is_log=is_log) if limit and is_near else {}),
-    }
+    limits = [limit] if limit and limit.at <= _NEAR * most else []
+    return traces, {"xaxis": dict(x_axis), "yaxis": y_axis, **across(limits, is_log=is_log)}
 
 
 def _by_deployment(looks: Looks, points: Sequence[Point]) -> list[tuple[Look, list[Point]]]:
@@ -126,8 +115,8 @@ def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) ->
         [significant(each, 6) for each in x],
         [significant(point.y, 6) for point in points],
         error_y=error_bars((point.y, point.ends) for point in points),
-        customdata=[label(point.at) for point in points],
-        text=[label(point.said) for point in points],
+        customdata=[escaped(point.at) for point in points],
+        text=[escaped(_said(point)) for point in points],
         hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}}{unit}"
         "<br>%{text}<extra></extra>",
     )
@@ -137,8 +126,15 @@ def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) ->
         scale = metric_of(points[0].name).shown_scale
         values = [None if value.value is None else significant(value.value * scale) for value in each]
         by_start[repeat + 1] = values, [counted(value.n, value.requests) for value in each]
-    own = [Of(load=point.of.load, start=point.of.start) for point in points]
+    own = [Of(load=point.of.load) for point in points]
     return about(made, Of(look.label), points=own, by_start=by_start if len(by_start) > 1 else None)
+
+
+def _said(point: Point) -> str:
+    found, what = point.value, "95 % interval" if has_interval(point.value) else "range"
+    said = f"{what} {span_text(point.name, found)}, " if point.ends else ""
+    starts = plural(found.k, "start" if found.is_of_starts else "block")
+    return f"{said}{starts}, n = {counted(found.n, found.requests)}"
 
 
 def error_bars(means: Iterable[tuple[float, Span | None]]) -> dict[str, Any]:
@@ -192,37 +188,32 @@ def aside(levels: Sequence[float], count: int, shift: float, is_log: bool) -> di
 
 def frontier(looks: Looks, points: Sequence[Point], x_title: str, y_title: str, limit: Limit | None) -> Drawn:
     """Draw a line per deployment through its loads in the plane of latency (x, ms) and speed (y), with both
-    intervals, the front that no point beats in both, and the region beyond the SLO."""
+    intervals, the front that no point beats in both, and the region beyond the SLO where it is near."""
     ends = [end for point in points for end in (point.x, *(point.x_ends or ()))]
-    is_near = limit is not None and max(ends) < limit.at < 1.5 * max(ends)
-    x_axis = log_axis(x_title, min(ends), limit.at if limit and is_near else max(ends))
-    left, right = (10**end for end in x_axis["range"])
+    near = limit if limit and limit.at < _NEAR * max(ends) else None
+    x_axis = log_axis(x_title, min(ends), max(ends + ([near.at] if near else [])))
+    layout: dict[str, Any] = {"xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
+    if near:
+        right = 10 ** x_axis["range"][1]
+        region = {"type": "rect", "x0": near.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1}
+        region |= {"fillcolor": "--shade", "line": {"width": 0}, "layer": "below"}
+        said = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
+        said |= {"showarrow": False, "font": _QUIET, "text": f"beyond the {near.words}"}
+        layout |= {"shapes": [region], "annotations": [said], "margin": {"l": 8, "r": 12, "t": 22, "b": 8}}
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
     for look, own in series:
         made = _line(look, own, [point.x for point in own], " tokens/s at %{x:,.4~g} ms")
         traces.append({**made, "error_x": error_bars((point.x, point.x_ends) for point in own)})
-    layout: dict[str, Any] = {"xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
-    if limit and left < limit.at < right:
-        region = {"type": "rect", "x0": limit.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1}
-        region |= {"fillcolor": "--shade", "line": {"width": 0}, "layer": "below"}
-        said = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
-        said |= {"showarrow": False, "font": _QUIET, "text": f"beyond the {limit.words}"}
-        layout |= {"shapes": [region], "annotations": [said], "margin": {"l": 8, "r": 12, "t": 22, "b": 8}}
     return traces, layout
 
 
-def on_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in both x (less is better) and y (more is better), by x."""
+def _front(points: Sequence[Point]) -> dict[str, Any]:
+    """Return a line through the points that no other beats in both x (less is better) and y (more is)."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
         if not kept or point.y > kept[-1].y:
             kept.append(point)
-    return kept
-
-
-def _front(points: Sequence[Point]) -> dict[str, Any]:
-    kept = on_front(points)
     return {
         "type": "scatter", "mode": "lines", "name": "", "hoverinfo": "skip",
         "x": [significant(point.x, 6) for point in kept], "y": [significant(point.y, 6) for point in kept],
@@ -230,75 +221,61 @@ def _front(points: Sequence[Point]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# --- distributions ---------------------------------------------------------------------------------
+# --- distributions and pairs -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A deployment's distribution: the shares of observations at or below each x, the last of them 1, with n
-    in words. `by_start` has each start's (from 1)."""
-
-    look: Look
-    x: Sequence[float]
-    shares: Sequence[float | None]
-    n: str
-    by_start: Mapping[int, tuple[Sequence[float | None], str]]
-
-
-def distribution(curves: Sequence[Curve], unit: str, limits: Sequence[tuple[float, Limit]], of: Of) -> Drawn:
-    """Draw a rising line per deployment on a log axis. `limits`: a share of requests and its limit; a line
-    that passes above the corner keeps the objective."""
-    ends = [x for curve in curves for x in (curve.x[0], curve.x[-1])] + [limit.at for _, limit in limits]
+def distribution(curves: Sequence[dict[str, Any]], unit: str, limits: Sequence[tuple[float, Limit]]) -> Drawn:
+    """Draw rising lines (`step_line`) on a log axis, each from its left end on, where its first point goes.
+    `limits`: a share of requests and its limit; a line above the corner keeps the objective."""
+    ends = [x for curve in curves for x in (curve["x"][0], curve["x"][-1])] + [each.at for _, each in limits]
     x_axis = log_axis(unit, min(ends), max(ends))
     left, right = (significant(10**end) for end in x_axis["range"])
-    traces = []
-    for curve in curves:
-        made = line(
-            curve.look,
-            # From the left end of the axis on, so that each line begins at 0.
-            [left, *(significant(x, 4) for x in curve.x)],
-            [0.0, *curve.shares],
-            mode="lines",
-            line={"color": curve.look.colour, "dash": curve.look.dash, "width": 2, "shape": "hv"},
-            text=f"n = {curve.n}",
-            hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
-        )
-        starts = {start: ([0.0, *shares], [n]) for start, (shares, n) in curve.by_start.items()}
-        traces.append(about(made, Of(curve.look.label, of.load), by_start=starts))
-    for share, limit in limits:
-        # The words stand above all lines, on the side where there is room.
-        side = "right" if limit.at**2 < left * right else "left"
-        corner = {
+    corners = [
+        {
             "type": "scatter", "mode": "lines+text", "x": [left, limit.at, limit.at, limit.at],
-            "y": [share, share, 0.0, 1.08], "line": {"color": "--mut", "dash": "dot", "width": 1},
-            "text": ["", "", "", label(f" {limit.words} ")], "textfont": _QUIET,
-            "textposition": f"middle {side}", "hovertemplate": f"{label(limit.words)}<extra></extra>",
-        }  # fmt: skip
-        traces.append(corner)
+            "y": [share, share, 0.0, 1.08], "line": _DOTTED, "textfont": _QUIET,
+            # The words stand above all lines, on the side where there is room.
+            "text": ["", "", "", escaped(f" {limit.words} ")],
+            "textposition": f"middle {'right' if limit.at**2 < left * right else 'left'}",
+            "hovertemplate": f"{escaped(limit.words)}<extra></extra>",
+        }
+        for share, limit in limits
+    ]  # fmt: skip
     y_axis = axis("share at or below", range=[-0.02, 1.14 if limits else 1.04], tickformat=".0%")
-    return traces, {"xaxis": x_axis, "yaxis": y_axis}
+    # Each line begins at 0, at the left end of the axis.
+    whole = [{**curve, "x": [left, *curve["x"][1:]]} for curve in curves]
+    return [*whole, *corners], {"xaxis": x_axis, "yaxis": y_axis}
 
 
-# --- pairs -----------------------------------------------------------------------------------------
+def step_line(look: Look, x: Sequence[float], shares: Sequence[float | None], n: str) -> dict[str, Any]:
+    """Return a distribution: the shares of `n` (in words) observations at or below each x, the first 0 and
+    the last 1."""
+    return line(
+        look,
+        [significant(each, 4) for each in x],
+        shares,
+        mode="lines",
+        line={"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"},
+        text=f"n = {n}",
+        hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
+    )
 
 
 def pairs(
     series: Sequence[tuple[Look, Sequence[float], Sequence[float]]], x_title: str, y_title: str
 ) -> Drawn:
     """Draw a dot per pair on two log axes; on the dotted line both took the same."""
-    ranges = [np.concatenate([each[at] for each in series]) for at in (1, 2)]
-    (left, right), (bottom, top) = ((float(each.min()), float(each.max())) for each in ranges)
+    (left, right), (bottom, top) = (
+        (min(map(min, values)), max(map(max, values))) for values in list(zip(*series, strict=True))[1:]
+    )
     traces = []
-    for look, x, y in series:
+    for look, *values in series:
+        x, y = ([significant(each, 4) for each in own] for own in values)
         marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
         hover = "%{fullData.name}<br>%{y:.4~g} against %{x:.4~g} ms<extra></extra>"
-        shown = ([significant(value, 4) for value in values] for values in (x, y))
-        made = line(look, *shown, mode="markers", marker=marker, hovertemplate=hover)
+        made = line(look, x, y, mode="markers", marker=marker, hovertemplate=hover)
         traces.append(about(made, Of(look.label)))
-    ends = [max(left, bottom), min(right, top)]
-    same = {
-        "type": "scatter", "mode": "lines", "x": ends, "y": ends,
-        "line": {"color": "--mut", "width": 1, "dash": "dot"}, "hoverinfo": "skip",
-    }  # fmt: skip
+    low, high = min(left, bottom), max(right, top)
+    same = {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": _DOTTED, "layer": "below"}
     axes = {"xaxis": log_axis(x_title, left, right), "yaxis": log_axis(y_title, bottom, top)}
-    return [*traces, *([same] if ends[0] < ends[1] else [])], axes
+    return traces, {**axes, "shapes": [same]}

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from reports.data.cells import Group, level_axis
 from reports.data.run import Run
-from reports.measures.metrics import Value, counted, metric_of
+from reports.measures.metrics import counted, metric_of
 from reports.measures.over_starts import (
     aggregate,
     aggregate_of,
@@ -19,11 +17,11 @@ from reports.measures.over_starts import (
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell
 from reports.page.drawing import kinds
-from reports.page.drawing.charts import Chart
+from reports.page.drawing.charts import Chart, Table
 from reports.page.drawing.kinds import Limit, Point
-from reports.page.listed import Columns, filled
-from reports.page.looks import looks
-from reports.page.markup import Of
+from reports.page.listed import Columns, Shown, filled
+from reports.page.looks import looks, named
+from reports.page.markup import Head, Of, Row
 from reports.verdicts.load_cases import LoadCase
 from reports.words.titles import title_at
 from reports.words.verdict_words import capital, title_of
@@ -41,6 +39,19 @@ def at_load(run: Run, group: Group, name: str) -> Point:
     """Return a group's value by its name (`ttft_s.p50`) at its load."""
     value, starts = aggregate(run, group, name), by_start(run, group, name)
     return Point(name, of_group(group), group.load, group.level, value, starts)
+
+
+def load_table(run: Run, title: str, cells: Mapping[tuple[str, str], Shown]) -> Table:
+    """Return a table of cells by deployment and load: a row for each of the one, a column for each of the
+    other."""
+    loads = dict.fromkeys(load for _, load in cells)
+    heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
+    rows = [
+        Row([named(look), *(cells.get((name, load), NOTHING) for load in loads)], Of(name))
+        for name, look in looks(run).items()
+        if any(name == deployment for deployment, _ in cells)
+    ]
+    return Table(title, heads, rows, "words loads")
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
@@ -64,11 +75,9 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
             absent = [each for each in found if each.value.mean is None]
             if len(absent) == len(found):
                 continue
-            family, levels = groups[0].family, sorted({group.level for group in groups})
-            title, ticks = level_axis(family, levels)
-            lacking = [
-                f"{each.of.deployment} at {each.at} ({each.value.why or 'no cell counts'})" for each in absent
-            ]
+            levels = sorted({group.level for group in groups})
+            title, ticks = level_axis(groups[0].family, levels)
+            why = [f"{e.of.deployment} at {e.at} ({e.value.why or 'no cell counts'})" for e in absent]
             chart = _chart(
                 run,
                 name,
@@ -78,7 +87,7 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
                 id=f"{name}-{number}".replace(".", "-"),
                 what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
                 finding=title_at(run, name, groups),
-                note=f"No value: {several(lacking, '; ')}." if lacking else "",
+                note=f"No value: {several(why, '; ')}." if why else "",
             )
             charts.append(chart)
     return charts
@@ -90,17 +99,16 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
     charts = []
     for name in names:
         found = [
-            _at_turn(run, group, name, turn, starts)
+            Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
             for group in at.groups
             if not withheld(run, group.key, name)
             for turn, starts in turn_values(run, group, name).items()
+            if (value := aggregate_of(run, group, name, list(starts.values()))).mean is not None
         ]
-        found = [each for each in found if each.value.mean is not None]
         turns = sorted({each.x for each in found})
         if len(turns) < 2:
             continue
-        places = np.linspace(0, len(turns) - 1, min(len(turns), TURNS_AT_MOST)).round().astype(int)
-        drawn = [turns[place] for place in places]
+        drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
         absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
         said = [f"{len(drawn)} of {len(turns):,} turns."] if len(drawn) < len(turns) else []
         said += [f"No value: {several(absent)}."] if absent else []
@@ -119,28 +127,21 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
     return charts
 
 
-def _at_turn(run: Run, group: Group, name: str, turn: int, starts: Mapping[int, Value]) -> Point:
-    value = aggregate_of(run, group, name, list(starts.values()))
-    return Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
-
-
 def _chart(
-    run: Run, name: str, found: Sequence[Point], x_axis: Mapping[str, Any], place: str, **said: Any
+    run: Run, name: str, found: Sequence[Point], x_axis: dict[str, Any], place: str, **said: Any
 ) -> Chart:
-    """Return the chart of values by their `place`; `said` is the rest of it."""
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
     asked = next((each.limit_s for each in run.record.slo if each.name == name and place == "load"), None)
     limit = Limit(1e3 * asked, f"SLO: {1e3 * asked:g} ms") if asked else None
     may_be_log = metric.better == "lower" and not metric.is_additive
     drawn = kinds.lines(looks(run), points, x_axis, unit, may_be_log=may_be_log, limit=limit)
-    word = "starts" if all(each.value.is_of_starts for each in found) else "blocks"
     columns: Columns[Point] = {
         "deployment": lambda each: each.of.deployment or "",
         place: lambda each: each.at,
         unit: lambda each: aggregate_cell(name, each.value),
         "n": lambda each: counted(each.value.n, each.value.requests) if each.value.k else NOTHING,
-        word: lambda each: str(each.value.k),
+        "starts" if points[0].value.is_of_starts else "blocks": lambda each: str(each.value.k),
     }
     heads, rows = filled(columns, found, lambda each: each.of)
     return Chart(traces=drawn[0], layout=drawn[1], columns=heads, rows=rows, names_ends=True, **said)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from harness.contracts import ApiPrice
-from reports.data.cells import Group
+from reports.data.cells import Group, grouped
 from reports.data.run import Run
 from reports.measures.metrics import mean
 from reports.measures.over_starts import BARS, aggregate
@@ -14,8 +14,8 @@ from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
 from reports.page.drawing.charts import Section
 from reports.page.listed import Columns, Shown, below, listed
 from reports.page.looks import looks, named
-from reports.page.markup import Of, join, paragraph
-from reports.page.sections.by_load import by_load_charts
+from reports.page.markup import join, paragraph
+from reports.page.sections.by_load import by_load_charts, of_group
 
 _ENERGY = "energy_j_per_output_token"
 _COST = "cost_per_million_output_tokens"
@@ -29,11 +29,11 @@ _POWER = (
 def section(run: Run) -> Section:
     """Return energy and cost by load, with what is not known of them and why; empty where no cell counts."""
     groups = [group for group in run.groups if group.counted]
-    charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
+    charts = by_load_charts(run, _ENERGY, _COST)
     shown = [group for group in groups if _powers(run, group) or _is_costed(run, group)]
     power = [_POWER] if any(_powers(run, group) for group in shown) else []
     note = " ".join([*power, *_cost_notes(run, shown), LEGEND])
-    table = listed("By load", note, _columns(run), shown, lambda group: Of(group.deployment, group.load))
+    table = listed("By load", note, _columns(run), shown, of_group)
     claim = f"Lower is better. Points are means over starts. {BARS}" if charts else ""
     return Section("Cost and energy", claim, [*charts, *table, *map(paragraph, _unknown(run, groups))])
 
@@ -61,7 +61,6 @@ def _powers(run: Run, group: Group) -> list[Power]:
 
 
 def _power(powers: Sequence[Power]) -> Shown:
-    """Return the mean over starts, and that of the idle power."""
     idle = f"idle {number(mean([power.idle_w for power in powers]), 0)}"
     samples = f"{sum(power.n for power in powers):,} samples"
     return below(number(mean([power.mean_w for power in powers]), 0), idle, samples) if powers else NOTHING
@@ -72,7 +71,6 @@ def _is_costed(run: Run, group: Group) -> bool:
 
 
 def _prices(run: Run, group: Group) -> Mapping[tuple[str, str], ApiPrice]:
-    """Return what providers ask for the group's model, by provider and currency."""
     records = run.starts_of(group.deployment)
     return {(api.provider, api.currency): api for record in records for api in record.api_prices}
 
@@ -96,23 +94,26 @@ def _cost_notes(run: Run, groups: Sequence[Group]) -> Iterator[str]:
             yield f"Providers: the same requests at their prices for the model ({sources})."
 
 
-def _unknown(run: Run, groups: Sequence[Group]) -> Iterator[str]:
-    """Say where energy and cost are not known, and why: each reason once."""
+def _unknown(run: Run, groups: Sequence[Group]) -> list[str]:
+    found = [(what, why, group) for group in groups for what, why in _reasons(run, group).items()]
+    said = []
+    for (what, why), own in grouped(found, lambda each: each[:2]).items():
+        of = f" of {several([f'{group.deployment} at {group.load}' for *_, group in own])}"
+        said.append(f"{what} is not known{'' if len(own) == len(groups) else of}: {why}.")
+    return said
+
+
+def _reasons(run: Run, group: Group) -> dict[str, str]:
+    """Return why a group's energy and cost are not known, of those that are not."""
+    starts = run.starts_of(group.deployment)
+    is_elsewhere = "the server ran already, perhaps on another machine" * any(s.attached for s in starts)
     no_price = "give price.gpu_hour, what an hour of the device costs (and price.currency)"
-    no_cost = "the server's devices are not on record" if price_of(run) else no_price
-    where: dict[tuple[str, str], list[Group]] = {}
-    for group in groups:
-        starts = run.starts_of(group.deployment)
+    why = {}
+    if not any(power.idle_w is not None for power in _powers(run, group)):
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
-        whys = {"Energy": "; ".join(notes) or "nothing that was sampled tells it", "Cost": no_cost}
-        known = {
-            "Energy": any(power.idle_w is not None for power in _powers(run, group)),
-            "Cost": _is_costed(run, group),
-        }
-        if any(record.attached for record in starts):
-            whys = dict.fromkeys(whys, "the server ran already, perhaps on another machine")
-        for what in (each for each in whys if not known[each]):
-            where.setdefault((what, whys[what]), []).append(group)
-    for (what, why), unknown in where.items():
-        of = f" of {several([f'{group.deployment} at {group.load}' for group in unknown])}"
-        yield f"{what} is not known{'' if len(unknown) == len(groups) else of}: {why}."
+        why["Energy"] = is_elsewhere or "; ".join(notes) or "nothing that was sampled tells it"
+    if not _is_costed(run, group):
+        why["Cost"] = is_elsewhere or (
+            "the server's devices are not on record" if price_of(run) else no_price
+        )
+    return why

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,13 @@ from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.tables import EDGES_S, together
 from reports.measures.equal_work import work_of
-from reports.measures.metrics import LATENCIES, SEVERAL_TOKENS, counted, is_supported, metric_of
-from reports.measures.over_starts import BARS, aggregate, pooled, withheld
+from reports.measures.metrics import LATENCIES, counted, is_supported, metric_of
+from reports.measures.over_starts import BARS, pooled, withheld
 from reports.measures.values import measured_of
-from reports.measures.written import number, several, shown
+from reports.measures.written import number, several
 from reports.page.cells import value_cell
 from reports.page.drawing import kinds
-from reports.page.drawing.charts import Chart, Section, block
+from reports.page.drawing.charts import Chart, Section, about, block
 from reports.page.drawing.kinds import Limit
 from reports.page.listed import Columns, filled
 from reports.page.looks import looks
@@ -31,8 +32,8 @@ from reports.words.verdict_words import title_of
 _SHOWN = ("ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "tpot_s.p95")
 _FOLDED = ("itl_s.p50", "itl_s.p95", "e2e_s.p50", "e2e_s.p95", *(f"{name}.p99" for name in LATENCIES))
 _BY_TURN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
-# Of a line where each start has one of its own, and elsewhere: a page of many loads stays small.
-STEPS_AT_MOST, _STEPS_FOLDED = 300, 80
+# Of a line: a page of many loads stays small.
+_STEPS_AT_MOST = 150
 _LEVELS = (50, 90, 95, 99)
 # A limit further from the values than this factor would press their curves together.
 _REACH = 4.0
@@ -40,8 +41,6 @@ _REACH = 4.0
 _LEAST_S = 1e-6
 # Dots of a deployment.
 _DOTS_AT_MOST = 400
-# What makes two requests the same: a cell's seed is the same for every deployment.
-_SAME = ["repeat", "conversation", "turn"]
 
 
 def section(run: Run) -> Section:
@@ -54,40 +53,19 @@ def section(run: Run) -> Section:
     ]
     for index, point in enumerate(points):
         is_first = point in first
-        charts = [
-            *distributions(run, point, index, is_split=is_first),
-            *turn_charts(run, point, index, *_BY_TURN),
-        ]
+        drawn = (_distribution(run, point, index, name, is_split=is_first) for name in LATENCIES)
+        charts = [*filter(None, drawn), *turn_charts(run, point, index, *_BY_TURN)]
         parts += block(title_of_case(run, point), charts, Of(load=point.load), is_folded=not is_first)
     parts += block("Prefix cache by load", by_load_charts(run, "cached_share"))
     parts += block("The same requests", pair_charts(run))
     return Section(
         "Latency",
-        f"Lower is better. {_several_tokens(run)}".rstrip(),
+        "Lower is better. ITL is the gap between chunks; how many tokens these have stands in Trust.",
         parts,
         f"Points are means over starts of each start's percentile. {BARS} A point is missing where a start "
-        f"had too few requests for that percentile. {_origins(run)}",
+        "had too few requests for that percentile. TTFT and E2E count from the moment a request was sent "
+        "(users), or was due (rates and traces).",
     )
-
-
-def _several_tokens(run: Run) -> str:
-    """Say whose chunks have clearly more than one token, so that its gaps are not between tokens."""
-    most: dict[str, float] = {}
-    for group in run.groups:
-        tokens = aggregate(run, group, "tokens_per_chunk").mean or 0.0
-        if tokens > SEVERAL_TOKENS:
-            most[group.deployment] = max(tokens, most.get(group.deployment, 0.0))
-    said = [f"{deployment}: {shown('tokens_per_chunk', tokens)}" for deployment, tokens in most.items()]
-    return f"ITL is the gap between chunks of several tokens ({several(said)})." if said else ""
-
-
-def _origins(run: Run) -> str:
-    """Say where TTFT and E2E count from, for the loads that this run has."""
-    kinds = {cell.load.kind for cell in run.planned_cells}
-    said = "TTFT and E2E count from the moment a request was {}."
-    if "closed" not in kinds:
-        return said.format("due: a late sending is part of them (see Method)")
-    return said.format("sent" if kinds == {"closed"} else "sent (users), or was due (rates and traces)")
 
 
 # --- distributions ---------------------------------------------------------------------------------
@@ -124,8 +102,7 @@ class Steps:
         return (np.concatenate([[0], self.upto])[before] / self.n).round(4).tolist()  # type: ignore[no-any-return]
 
 
-def steps_of(run: Run, cells: Sequence[Cell], name: str) -> Steps:
-    """Return those of a latency (`ttft_s`, `itl_s` ...) of the cells' ok requests in their windows."""
+def _steps(run: Run, cells: Sequence[Cell], name: str) -> Steps:
     if name == "itl_s":
         found = together(measured_of(run)[cell.number].gaps for cell in cells)
         is_there = found.counts > 0
@@ -135,39 +112,37 @@ def steps_of(run: Run, cells: Sequence[Cell], name: str) -> Steps:
     return Steps(np.sort(values), np.arange(1, len(values) + 1))
 
 
-def distributions(run: Run, point: LoadCase, index: int, *, is_split: bool) -> list[Chart]:
-    """Return a chart for each latency of which a deployment has a median. `is_split`: with each start's
-    curve for the page's filters."""
-    made = (_distribution(run, point, name, f"ecdf-{name}-{index}", is_split=is_split) for name in LATENCIES)
-    return [chart for chart in made if chart]
-
-
-def _distribution(run: Run, point: LoadCase, name: str, chart_id: str, *, is_split: bool) -> Chart | None:
+def _distribution(run: Run, point: LoadCase, index: int, name: str, *, is_split: bool) -> Chart | None:
+    """Return the chart of a latency of which a deployment has a median. `is_split`: with each start's curve
+    for the page's filters."""
     metric, of = metric_of(name), Of(load=point.load)
     groups = [group for group in point.groups if not withheld(run, group.key, name)]
-    found = [(group, steps_of(run, group.counted, name)) for group in groups]
+    found = [(group, _steps(run, group.counted, name)) for group in groups]
+    counts = {group.deployment: counted(whole.n, whole.requests) for group, whole in found}
     curves = [_curve(run, group, name, whole, is_split=is_split) for group, whole in found if whole.is_enough]
     if not curves:
         return None
     slo = [each for each in run.record.slo if each.metric == name and each.limit_s]
-    low, high = min(curve.x[0] for curve in curves), max(curve.x[-1] for curve in curves)
+    low, high = min(curve["x"][0] for curve in curves), max(curve["x"][-1] for curve in curves)
     limits = [
         (each.share, Limit(ms, f"SLO: {100 * each.share:g} % within {ms:,.6g} ms"))
         for each in slo
         if low / _REACH <= (ms := 1e3 * (each.limit_s or 0.0)) <= high * _REACH
     ]
     together_ = ", starts together" if any(len(group.counted_by_start) > 1 for group in groups) else ""
-    unit = f"{metric.shown_unit}{together_}"
     columns: Columns[Group] = {
         "deployment": lambda group: group.deployment,
-        "n": partial(_n, run, f"{name}.p50"),
-        **{f"p{level} {unit}": partial(_pooled, run, f"{name}.p{level}") for level in _LEVELS},
+        "n": lambda group: counts[group.deployment],
+        **{
+            f"p{level} {metric.shown_unit}{together_}": partial(_pooled, run, f"{name}.p{level}")
+            for level in _LEVELS
+        },
     }
     absent = [group.deployment for group, whole in found if not whole.is_enough]
     return Chart(
-        chart_id,
+        f"ecdf-{name}-{index}",
         f"{title_of(name)} at {point.load}",
-        *kinds.distribution(curves, metric.shown_unit, limits, of),
+        *kinds.distribution(curves, metric.shown_unit, limits),
         *filled(columns, groups, of_group),
         f"Too few requests: {several(absent)}." if absent else "",
         finding=title_at(run, f"{name}.p50", point.groups),
@@ -175,22 +150,23 @@ def _distribution(run: Run, point: LoadCase, name: str, chart_id: str, *, is_spl
     )
 
 
-def _curve(run: Run, group: Group, name: str, whole: Steps, *, is_split: bool) -> kinds.Curve:
-    at_s = whole.drawn(STEPS_AT_MOST if is_split else _STEPS_FOLDED)
+def _curve(run: Run, group: Group, name: str, whole: Steps, *, is_split: bool) -> dict[str, Any]:
+    at_s = whole.drawn(_STEPS_AT_MOST)
     starts = group.counted_by_start if is_split and len(group.counted_by_start) > 1 else []
-    by_start = {cells[0].planned.repeat + 1: steps_of(run, cells, name) for cells in starts}
-    return kinds.Curve(
+    by_start = {cells[0].planned.repeat + 1: _steps(run, cells, name) for cells in starts}
+    x = (np.maximum(at_s, _LEAST_S) * metric_of(name).shown_scale).tolist()
+    # From where it rises first, so that each line begins at 0.
+    made = kinds.step_line(
         looks(run)[group.deployment],
-        (np.maximum(at_s, _LEAST_S) * metric_of(name).shown_scale).tolist(),
-        whole.shares(at_s),
+        [x[0], *x],
+        [0.0, *whole.shares(at_s)],
         counted(whole.n, whole.requests),
-        {start: (each.shares(at_s), counted(each.n, each.requests)) for start, each in by_start.items()},
     )
-
-
-def _n(run: Run, name: str, group: Group) -> str:
-    whole = pooled(run, group, name)
-    return counted(whole.n, whole.requests)
+    shares = {
+        start: ([0.0, *each.shares(at_s)], [counted(each.n, each.requests)])
+        for start, each in by_start.items()
+    }
+    return about(made, of_group(group), by_start=shares)
 
 
 def _pooled(run: Run, name: str, group: Group) -> Html:
@@ -209,20 +185,21 @@ def pair_charts(run: Run) -> list[Chart]:
 
 
 def _pairs(run: Run, case: LoadCase, chart_id: str) -> Chart | None:
-    baseline = baseline_of(run, case)
-    assert baseline is not None
-    own = _requests(run, baseline)
-    pairs = {
-        group.deployment: _requests(run, group).merge(own, on=_SAME, suffixes=("", "_of_baseline"))
+    baseline, differences = baseline_of(run, case), work_of(run).differences
+    alike = [
+        group
         for group in case.groups
-        if group is not baseline
-        and frozenset((group.deployment, baseline.deployment)) not in work_of(run).differences
-    }
-    found = [(name, both) for name, both in pairs.items() if len(both)]
+        if baseline and frozenset((group.deployment, baseline.deployment)) not in differences
+    ]
+    ttft_ms = _same_requests(run, alike)
+    if baseline is None or baseline.deployment not in ttft_ms:
+        return None
+    of_baseline = ttft_ms.pop(baseline.deployment)
+    pairs = {name: pd.DataFrame({"x": of_baseline, "y": own}).dropna() for name, own in ttft_ms.items()}
+    found = {str(name): both for name, both in pairs.items() if len(both)}
     if not found:
         return None
-    dots = {name: both.iloc[:: -(-len(both) // _DOTS_AT_MOST)] for name, both in found}
-    gaps = {name: both["ms"] - both["ms_of_baseline"] for name, both in found}
+    gaps = {name: both["y"] - both["x"] for name, both in found.items()}
     columns: Columns[str] = {
         "deployment": lambda name: name,
         "pairs": lambda name: f"{len(gaps[name]):,}",
@@ -231,10 +208,8 @@ def _pairs(run: Run, case: LoadCase, chart_id: str) -> Chart | None:
         "p50 ms": lambda name: number(float(gaps[name].quantile(0.5))),
         "p75 ms": lambda name: number(float(gaps[name].quantile(0.75))),
     }
-    series = [
-        (looks(run)[name], each["ms_of_baseline"].tolist(), each["ms"].tolist())
-        for name, each in dots.items()
-    ]
+    dots = {name: both.iloc[:: -(-len(both) // _DOTS_AT_MOST)] for name, both in found.items()}
+    series = [(looks(run)[name], each["x"].tolist(), each["y"].tolist()) for name, each in dots.items()]
     return Chart(
         chart_id,
         f"TTFT of the same requests, {title_of_case(run, case).lower()}",
@@ -247,12 +222,18 @@ def _pairs(run: Run, case: LoadCase, chart_id: str) -> Chart | None:
     )
 
 
-def _requests(run: Run, group: Group) -> pd.DataFrame:
-    """Return the TTFT of each ok request in ms (`ms`), with what makes it the same on another deployment."""
+def _same_requests(run: Run, groups: Sequence[Group]) -> pd.DataFrame:
+    """Return the TTFT of ok requests in ms: a row per request, a column per deployment."""
     frames = [
-        run.ok_requests(cell.number, "conversation", "turn", "ttft_s").assign(repeat=cell.planned.repeat)
+        run.ok_requests(cell.number, "conversation", "turn", "ttft_s").assign(
+            repeat=cell.planned.repeat, deployment=group.deployment
+        )
+        for group in groups
         for cell in group.counted
     ]
-    found = pd.concat(frames).dropna() if frames else pd.DataFrame(columns=[*_SAME, "ttft_s"])
-    # A log axis has no zero.
-    return found.assign(ms=(1e3 * found["ttft_s"]).clip(lower=1e3 * _LEAST_S)).drop(columns="ttft_s")
+    if not frames:
+        return pd.DataFrame()
+    # What makes requests the same: a cell's seed is the same for every deployment.
+    key = ["repeat", "conversation", "turn"]
+    wide = pd.concat(frames).pivot_table(index=key, columns="deployment", values="ttft_s", sort=False)
+    return 1e3 * wide.clip(lower=_LEAST_S)

@@ -1,37 +1,25 @@
 """Side by side: every value, every verdict, and how long servers took to start."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from harness.store.store import StartRecord
 from reports.checks.examine import marks_of
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.samples import FIRST, STAGES, Launch, instants_s, launches_of, start_title
-from reports.measures.metrics import metric_of
+from reports.data.samples import STAGES, instants_s, launches_of, start_title
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
 from reports.page.cells import LEGEND, cell_marks, mark_html, mean_cell, starts_that_count, value_cell
-from reports.page.drawing import forest
 from reports.page.drawing.bars import Bar, bar_chart
 from reports.page.drawing.charts import Block, Chart, Part, Section, Table, block
 from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import looks, named
 from reports.page.markup import Of, join, paragraph, tag
 from reports.page.sections.by_load import of_group
-from reports.stats.family import Verdict
 from reports.verdicts.comparisons import Compared, comparisons_of
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
-from reports.words.verdict_words import (
-    capital,
-    family_text,
-    heading_of,
-    margin_text,
-    ratio_text,
-    title_of,
-    word_of,
-)
+from reports.words.verdict_words import family_text, heading_of, margin_text, ratio_text, word_of
 
 _COLUMNS = (
     "output_tokens_per_s",
@@ -50,9 +38,9 @@ _BESIDE = {
 }
 _HOW = (
     "A dash is no value; its tooltip says why, that of a value has its n. Where not all starts have a "
-    "value, how many have stands below it; a percentile has a mean only if each start has requests enough "
-    "for it. E2E and requests/s need answers of the length asked for. A ratio is the mean of the blocks' "
-    "ratios; a block is one repeat, in which every deployment was started once."
+    "value, how many have stands below it; a percentile has a mean only if each start has requests enough. "
+    "E2E and requests/s need answers of the length asked for. A ratio is the mean of the blocks' ratios; a "
+    "block is one repeat, in which every deployment was started once."
 )
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
 _FILLS = {
@@ -65,13 +53,10 @@ _FILLS = {
     "ready": ("--s-5", "x"),
     "steady_token": ("--s-6", "."),
 }
-_NOTE = (
+_START_UP = (
     "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; one "
-    "that was not seen is part of the next. A first start may compile, and may read its files for the first "
-    "time."
+    "that was not seen is part of the next. A first start may compile, and read its files for the first time."
 )
-# A bar and one of its starts.
-_Start = tuple[Launch, StartRecord]
 
 
 def section(run: Run) -> Section:
@@ -80,12 +65,11 @@ def section(run: Run) -> Section:
     cases = load_cases_of(run)
     first = opened(run, cases)
     parts: list[Part] = []
-    for place, case in enumerate(cases):
-        title, is_open = title_of_case(run, case), case in first
+    for case in cases:
+        title = title_of_case(run, case)
         values = filled(_values(run, case, word), case.groups, of_group)
-        charts = _charts(run, case, place) if is_open else []
         table = Table(f"Values, {title}", *values, "summary verdicts")
-        parts.append(Block(title, [table, *charts], Of(load=case.load), is_folded=not is_open))
+        parts.append(Block(title, [table], Of(load=case.load), is_folded=case not in first))
     parts += block("Start-up, step by step", startup_chart(run), is_folded=True)
     if cells := run.planned_cells:
         table = Table("Every cell", *filled(_every(run), cells, _of_cell))
@@ -94,7 +78,6 @@ def section(run: Run) -> Section:
 
 
 def _rule(run: Run) -> str:
-    """Say by which rule verdicts are given, or why there are none."""
     found = comparisons_of(run)
     if not found.rows:
         return "No verdicts on values: no two deployments are of one model."
@@ -111,7 +94,6 @@ def _rule(run: Run) -> str:
 
 
 def _values(run: Run, case: LoadCase, word: str) -> Columns[Group]:
-    """Return the columns of a load's table: each value with its verdict below it."""
     names = dict.fromkeys([*_COLUMNS, *run.record.compare.metrics])
     return {
         "deployment": lambda group: join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
@@ -121,7 +103,6 @@ def _values(run: Run, case: LoadCase, word: str) -> Columns[Group]:
 
 
 def _value(run: Run, case: LoadCase, name: str, group: Group) -> Shown:
-    """Return a value, and the verdict on it against its column's reference."""
     value, told = mean_cell(run, group, name), _compared(run, case, name)
     if not told or comparisons_of(run).why_none:
         return value
@@ -141,10 +122,10 @@ def _value(run: Run, case: LoadCase, name: str, group: Group) -> Shown:
 
 
 def _requests(run: Run, word: str, group: Group) -> Shown:
-    sent = [run.window_requests(cell.number)["outcome"] for cell in group.cells if cell.record]
-    ok = sum(int((outcomes == "ok").sum()) for outcomes in sent)
-    failed = sum(map(len, sent)) - ok
-    main = tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else "")
+    ok = [run.window_requests(cell.number)["outcome"] == "ok" for cell in group.cells if cell.record]
+    good = sum(int(each.sum()) for each in ok)
+    failed = sum(map(len, ok)) - good
+    main = tag("span", f"{good:,} / {failed:,}", class_="bad" if failed else "")
     return below(main, f"{starts_that_count(group)} {word}")
 
 
@@ -175,9 +156,6 @@ def _of_cell(cell: Cell) -> Of:
     return Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
-# --- verdicts --------------------------------------------------------------------------------------
-
-
 def _compared(run: Run, case: LoadCase, name: str) -> dict[str, Compared]:
     """Return what is compared with a metric's reference at a load, by deployment."""
     labels = {group.deployment for group in case.groups}
@@ -188,66 +166,6 @@ def _compared(run: Run, case: LoadCase, name: str) -> dict[str, Compared]:
     }
 
 
-def _charts(run: Run, case: LoadCase, number: int) -> list[Chart]:
-    """Return a chart per metric of the ratios with their intervals; differences stand in the table alone."""
-    charts = []
-    for name in run.record.compare.metrics:
-        found = [row for row in _compared(run, case, name).values() if row.verdict.is_log]
-        drawn = [row for row in found if row.verdict.kind != "none" and row.verdict.ratio is not None]
-        if drawn:
-            charts.append(_chart(run, case, name, drawn, f"verdicts-{name}-{number}".replace(".", "-")))
-    return charts
-
-
-def _chart(run: Run, case: LoadCase, name: str, drawn: Sequence[Compared], chart_id: str) -> Chart:
-    margin, subject, reference = run.record.compare.margin_share, capital(title_of(name)), drawn[0].b
-    words = {row.a: word_of(name, row.verdict, margin) for row in drawn}
-    ratios = {row.a: ratio_text(name, row.verdict) for row in drawn}
-    of = {row.a: Of(row.a, case.load) for row in drawn}
-    rows = [
-        forest.Row(looks(run)[row.a], f"{row.a}: {words[row.a]}", row.verdict, ratios[row.a], of[row.a])
-        for row in drawn
-    ]
-    columns: Columns[Compared] = {
-        "deployment": lambda row: row.a,
-        "ratio": lambda row: ratios[row.a],
-        "verdict": lambda row: tag("span", words[row.a], class_=f"verdict {row.verdict.kind}"),
-        "blocks": lambda row: str(row.verdict.k),
-    }
-    side = {"higher": "; better to the right", "lower": "; better to the left"}
-    said = _finding(name, [(row.a, row.verdict) for row in drawn], margin)
-    return Chart(
-        chart_id,
-        f"{subject} at {case.load}",
-        *forest.draw(rows, "ratio", margin),
-        *filled(columns, drawn, lambda row: of[row.a]),
-        f"Ratio to {reference}{side.get(metric_of(name).better, '')}. Band: within {margin_text(margin)}.",
-        forest.height_px(rows),
-        finding=f"{subject} against {reference}: {said}" if said else None,
-        of=Of(load=case.load),
-        has_baseline=True,
-    )
-
-
-def _finding(name: str, drawn: Sequence[tuple[str, Verdict]], margin: float) -> str:
-    """Return `sglang awq faster; 3 slower`; empty if nothing is decided."""
-    better, worse = metric_of(name).words
-    words = {
-        "better": better,
-        "worse": worse,
-        "same": f"the same within {margin_text(margin)}",
-        "unknown": "too close to call",
-    }
-    by_kind = {kind: [label for label, verdict in drawn if verdict.kind == kind] for kind in words}
-    if len(by_kind["unknown"]) == len(drawn):
-        return ""
-    return "; ".join(
-        f"{' and '.join(labels) if len(labels) <= 2 else len(labels)} {words[kind]}"
-        for kind, labels in by_kind.items()
-        if labels
-    )
-
-
 # --- start-up --------------------------------------------------------------------------------------
 
 
@@ -256,55 +174,43 @@ def startup_chart(run: Run) -> list[Chart]:
     found = [launch for launch in launches_of(run) if launch.steps_s]
     if not found:
         return []
-    starts = [(launch, record) for launch in found for record in launch.records]
-    seen = {stage for launch in found for stage in launch.steps_s}
-    seen |= {stage for _, record in starts for stage in instants_s(record)}
-    titles = {
-        stage: STAGES.get(stage, stage.replace("_", " "))
-        for stage in [*STAGES, *sorted(seen - STAGES.keys())]
-    }
+    starts = [record for launch in found for record in launch.records]
+    seen = {stage for record in starts for stage in instants_s(record)}
+    titles = STAGES | {stage: stage.replace("_", " ") for stage in sorted(seen - STAGES.keys())}
     bars = [
         Bar(
             Of(launch.label),
-            f"{_name(launch, found)}: {number(sum(launch.steps_s.values()), 2)} s",
+            f"{launch.label}, {launch.which}: {number(sum(launch.steps_s.values()), 2)} s, "
+            f"n = {len(launch.records)}",
             {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
-            [(max(instants_s(record).values()), _of((launch, record))) for record in launch.records],
+            [(max(instants_s(record).values()), _of_start(record)) for record in launch.records],
         )
         for launch in found
     ]
-    columns: Columns[_Start] = {
-        "deployment": lambda start: start[0].label,
-        "start": lambda start: start_title(run, start[1]),
-        "which": lambda start: start[0].which,
+    columns: Columns[StartRecord] = {
+        "deployment": lambda start: start.deployment.label,
+        "start": lambda start: start_title(run, start),
         **{f"{title} s": partial(_instant, stage) for stage, title in titles.items()},
-        "launch s": lambda start: number(start[1].launch_s, 2),
-        "status": lambda start: start[1].status,
+        "launch s": lambda start: number(start.launch_s, 2),
+        "status": lambda start: start.status,
     }
-    is_whole = all([*launch.steps_s][-1] == "steady_token" for launch in found)
     chart = bar_chart(
         "startup",
-        f"From the spawn to the first {'steady token' if is_whole else 'good generation'}",
+        "From the spawn until the server answers",
         None,
         bars,
         {title: _FILLS.get(stage, ("--mut", "-")) for stage, title in titles.items()},
-        ("seconds since the spawn", "s"),
-        filled(columns, starts, _of),
-        _NOTE,
+        "seconds since the spawn",
+        "s",
+        filled(columns, starts, _of_start),
+        _START_UP,
     )
     return [chart]
 
 
-def _instant(stage: str, start: _Start) -> str:
-    return number(instants_s(start[1]).get(stage), 2)
+def _instant(stage: str, start: StartRecord) -> str:
+    return number(instants_s(start).get(stage), 2)
 
 
-def _of(start: _Start) -> Of:
-    return Of(start[0].label, start=start[1].repeat + 1)
-
-
-def _name(launch: Launch, found: list[Launch]) -> str:
-    """Return what a bar is called: with its kind of start where its deployment has both."""
-    has_both = sum(other.label == launch.label for other in found) > 1
-    count = len(launch.records)
-    later = "later" if count == 1 else f"{count} later"
-    return f"{launch.label}, {'first' if launch.which == FIRST else later}" if has_both else launch.label
+def _of_start(start: StartRecord) -> Of:
+    return Of(start.deployment.label, start=start.repeat + 1)

@@ -36,7 +36,7 @@ from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import measured_of, percentile_values, values_of
 from reports.measures.written import number
 from reports.page.cells import mean_cell
-from reports.page.drawing.axes import log_ticks
+from reports.page.drawing.charts import log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

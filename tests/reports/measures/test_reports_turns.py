@@ -129,9 +129,9 @@ def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
     rows = [row(k, at, turn=k % 50, chunk_ns=chunks(at)) for k, at in enumerate(sent)]
     page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
     (trace,) = charts_of(page)["turns-ttft_s-0"]["traces"]
-    assert len(trace["x"]) == 20
-    assert [trace["customdata"][at] for at in (0, -1)] == ["turn 1", "turn 50"]
-    assert "20 of 50 turns." in plain(page)
+    assert len(trace["x"]) == 17
+    assert [trace["customdata"][at] for at in (0, -1)] == ["turn 1", "turn 49"]
+    assert "17 of 50 turns." in plain(page)
 
 
 def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:

@@ -19,7 +19,7 @@ from reports import open_run
 from reports.outputs.pictures import VARIABLE, chosen, pictures, program
 
 SVG = "{http://www.w3.org/2000/svg}"
-TTFT, RATIOS = "ttft_s-p50-0", "verdicts-output_tokens_per_s-0"
+TTFT, FRONT = "ttft_s-p50-0", "frontier-ttft-s-0"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def drawn(run, *names: str, **look) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def svgs(chromium, run) -> list[bytes]:
-    return drawn(run, TTFT, RATIOS, format_="svg")
+    return drawn(run, TTFT, FRONT, format_="svg")
 
 
 def words_of(svg: bytes) -> list[str]:
@@ -60,7 +60,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 @pytest.mark.browser
 @pytest.mark.long
 def test_an_svg_has_title_names_and_note_as_text_and_no_script(svgs, run):
-    for svg, name in zip(svgs, (TTFT, RATIOS), strict=True):
+    for svg, name in zip(svgs, (TTFT, FRONT), strict=True):
         root, [chart] = ElementTree.fromstring(svg), chosen(run, name)
         said = " ".join(words_of(svg))
         assert chart.title in said

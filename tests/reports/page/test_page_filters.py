@@ -46,13 +46,13 @@ def by_turn(run) -> Chart:
 
 
 def against(run) -> Chart:
-    """Deployments against a baseline."""
+    """A chart whose title is a finding."""
     traces = [about(line(looks(run)[label], [1], [at]), Of(label)) for at, label in ((1.0, A), (1.2, B))]
     layout = {
         "annotations": [{"x": 1, "y": 1, "text": label, "of": Of(label).to_builtins()} for label in (A, B)]
     }
-    more = {"finding": f"{B} above {A}", "has_baseline": True}
-    return Chart("ratios", "ratios", traces, layout, ["deployment"], [[A], [B]], **more)
+    finding = f"{B} above {A}"
+    return Chart("ratios", "ratios", traces, layout, ["deployment"], [[A], [B]], finding=finding)
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +229,10 @@ def test_a_legend_entry_isolates_its_deployment_everywhere_and_again_shows_all(p
         assert len(visible(page, "#second > .scroll tbody tr")) == (3 if is_chosen else 5)
 
 
-def test_against_a_baseline_the_others_are_dimmed(page):
+def test_what_is_said_of_others_in_a_chart_goes_with_them(page):
     choose(page, deployment=B)
-    opacity = "return document.querySelector('[data-chart=ratios]').data.map((t) => [t.name, t.opacity ?? 1])"
-    assert page.execute_script(opacity) == [[A, 0.25], [B, 1]]
-    assert visible(page, "[data-chart=ratios] .annotation-text") == [A, B]
-    assert visible(page, "#chart-ratios :is(figcaption, .quantity)") == [f"{B} above {A}#", "ratios"]
+    assert visible(page, "[data-chart=ratios] .annotation-text") == [B]
+    assert visible(page, "#chart-ratios :is(figcaption, .quantity)") == ["ratios#"]
 
 
 def test_lines_are_named_where_they_end_and_names_follow_the_filters(page, path):

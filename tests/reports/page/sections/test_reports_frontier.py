@@ -71,9 +71,6 @@ def test_the_front_goes_through_the_points_that_no_other_beats(sweep: Run) -> No
     [front] = [trace for trace in ttft.traces if not trace["name"]]
     best = next(trace for trace in lines(ttft) if trace["name"] == "sglang awq")
     assert (front["x"], front["y"]) == (best["x"], best["y"])
-    said = {tuple(row.cells[:2]): row.cells[-1] for row in ttft.rows if isinstance(row, Row)}
-    assert said["sglang awq", "4 users"] == "on it"
-    assert said["vllm fp16", "4 users"] == ""
 
 
 def test_latencies_that_span_much_stand_on_a_log_axis_and_say_so(sweep: Run) -> None:
@@ -181,7 +178,7 @@ def test_the_slos_limit_is_a_line_on_its_own_percentile_only(sweep: Run) -> None
     assert asked.layout["shapes"][0]["y0"] == pytest.approx(300.0)
     assert asked.layout["annotations"][0]["text"] == "SLO: 300 ms"
     [other] = by_load_charts(sweep, "ttft_s.p50")
-    assert "shapes" not in other.layout
+    assert not other.layout["shapes"]
 
 
 def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
