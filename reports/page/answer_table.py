@@ -9,7 +9,7 @@ from reports.data.run import Run
 from reports.measures.over_starts import aggregate, unit_of
 from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Html, Of, Row, join, table, tag
+from reports.page.markup import Html, Of, Row, join, macro, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import OTHER_CORES
@@ -111,12 +111,5 @@ def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, 
     """
     low, high = map(math.log, frame)
     shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
-    at, least, most, one = (5 + (_WIDTH - 10) * min(1.0, max(0.0, share)) for share in shares)
-    middle = _HEIGHT / 2
-    return Html(
-        f'<svg class="ratio" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'aria-hidden="true" style="stroke:var({look.colour});fill:var({look.colour})">'
-        f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="0" y2="{_HEIGHT}"/>'
-        f'<line x1="{least:.1f}" x2="{most:.1f}" y1="{middle:g}" y2="{middle:g}" stroke-width="2"/>'
-        f'<circle cx="{at:.1f}" cy="{middle:g}" r="4"/></svg>'
-    )
+    places = [round(5 + (_WIDTH - 10) * min(1.0, max(0.0, share)), 1) for share in shares]
+    return macro("ratio", _WIDTH, _HEIGHT, places, look.colour)

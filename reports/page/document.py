@@ -69,14 +69,13 @@ def page(run: Run) -> str:
     sections = sections_of(run)
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
     names = {"answer": "Answer", **{name: SECTIONS[name][0] for name in sections}}
-    titles = {**names, **TITLES}
     parts = [
         tag("a", "Skip to the answer", class_="skip", href="#main"),
         bar(run, names),
         tag(
             "main",
             tag("div", opening(run), id="answer"),
-            *(macro("section", name, titles[name], made) for name, made in sections.items()),
+            *(macro("section", name, TITLES.get(name, names[name]), made) for name, made in sections.items()),
             id="main",
             tabindex="-1",
         ),

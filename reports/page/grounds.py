@@ -75,12 +75,12 @@ def fairness_part(run: Run) -> Html | None:
         for row in ledger
     ]
     columns: list[Head | str] = ["term", *(Head(named(look), Of(name)) for name, look in looks(run).items())]
-    modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
-    said = [f"engine.fairness={mode}: {_MODES.get(mode, mode)}." for mode in modes]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
     off = sum(entry.is_off for entry in entries)
     claim = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
     table = Table("Fairness", columns, rows, "ledger")
+    modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
+    said = [f"engine.fairness={mode}: {_MODES[mode]}." for mode in modes]
     return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered) if ledger else None
 
 
@@ -110,9 +110,8 @@ def servers_part(run: Run) -> Html | None:
 def _facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     """Return what is known of a deployment's server, but for what the ledger has."""
     deployment = records[0].deployment
-    programs = [record.argv[0].rpartition("/")[2] for record in records if record.argv]
-    launcher = deployment.terms.launcher or ("docker" if "docker" in programs[:1] else "native")
     image = next((record.image for record in records if record.image), {})
+    launcher = deployment.terms.launcher or ("docker" if image else "native")
     # Of one that was built here its id; as Docker shows it.
     digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
     options = msgspec.to_builtins(deployment.options)
@@ -147,16 +146,16 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
 
 def machine_part(run: Run) -> Html:
     """Return the traffic as planned, and the machine's facts as recorded; packages are folded."""
-    machine, packages = list[Fact](), list[Fact]()
+    tables: dict[str, list[Fact]] = {"Traffic": list(_traffic(run)), "Machine": [], "Packages": []}
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
         if topic.endswith("packages"):
-            packages.append((name if topic.startswith("engine") else f"bench.{name}", _fact(key, value)))
+            whole = name if topic.startswith("engine") else f"bench.{name}"
+            tables["Packages"].append((whole, _fact(key, value)))
         elif not key.startswith(_NOT_SHOWN):
-            machine.append((_name(key.removeprefix("machine.")), _fact(key, value)))
-    tables = {"Traffic": list(_traffic(run)), "Machine": machine, "Packages": packages}
+            tables["Machine"].append((_name(key.removeprefix("machine.")), _fact(key, value)))
     blocks = [
-        Block(title, [Table(title, ["fact", "value"], rows, "words facts")], is_folded=rows is packages)
+        Block(title, [Table(title, ["fact", "value"], rows, "words facts")], is_folded=title == "Packages")
         for title, rows in tables.items()
         if rows
     ]
@@ -164,7 +163,6 @@ def machine_part(run: Run) -> Html:
 
 
 def _traffic(run: Run) -> Iterator[Fact]:
-    """Yield options of each scenario, terms of each load, and why terms nobody gave are what they are."""
     for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
         options = flat(cell.planned.scenario.options)
         yield label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)

@@ -107,27 +107,27 @@ def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
 
 
 def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
-    """Return what stands in each column of a run that could be read."""
     no_report = tag(
         "span", "no report: ", tag("code", f"bench report {_shown(row.directory)}"), class_="range"
     )
     run: list[Html | str] = [found.question, no_report]
     if row.report:
         run = [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
-    is_going_on = store.is_going_on(row.directory, found.status)
-    ended = "" if found.status == "completed" else ", still running" if is_going_on else ", cut short"
-    is_whole = not ended and found.measured == found.cells
-    measured = f"{found.measured} of {found.cells}{ended}"
-    names = (found.engines, found.models, found.quantizations, found.scenarios)
+    measured = f"{found.measured} of {found.cells}"
+    if found.status != "completed":
+        measured += ", still running" if store.is_going_on(row.directory, found.status) else ", cut short"
     return [
         unbroken(found.created_at[:16].replace("T", " ")),
         join([*run, tag("span", _name(root, row), class_="range")]),
         found.headline,
-        *(", ".join(each) or NOTHING for each in names),
+        ", ".join(found.engines),
+        ", ".join(found.models) or NOTHING,
+        ", ".join(found.quantizations) or NOTHING,
+        ", ".join(found.scenarios) or NOTHING,
         found.loads or NOTHING,
         found.device,
         str(found.starts),
-        measured if is_whole else tag("span", measured, class_="bad"),
+        measured if measured == f"{found.cells} of {found.cells}" else tag("span", measured, class_="bad"),
     ]
 
 

@@ -72,8 +72,7 @@ def fold(id_: str, title: str, claim: str, *parts: Part | str) -> Html:
     text and tables without a row are left out."""
     left = (part for part in parts if part and not (isinstance(part, Table) and not part.rows))
     body = rendered(paragraph(part) if isinstance(part, str) else part for part in left)
-    head = tag("summary", tag("b", title), f": {claim}")
-    return tag("details", head, body, id=id_, class_="ground")
+    return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
 
 
 def below(main: Shown, *said: str) -> Html:

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from reports.checks.examine import examine, findings_of
+from reports.checks.examine import findings_of
 from reports.checks.finding import Finding
 from reports.data.run import Run
 from reports.measures.written import plural, several
@@ -13,10 +13,9 @@ from reports.page.markup import Html, details, join, paragraph, tag, unbroken
 from reports.verdicts.decisions import decisions_of
 from reports.words.answer import Said, answers_of, basis
 from reports.words.described import question, what_was_run
-from reports.words.verdict_words import clipped
 
-# Reasons to distrust that fit on a screen, and of each so much; the others are folded.
-_TOLD, _REASON_AT_MOST = 5, 120
+# Reasons to distrust that fit on a screen; the others are folded.
+_TOLD = 5
 
 
 def opening(run: Run) -> Html:
@@ -70,18 +69,12 @@ def doubts(run: Run) -> Html:
     if not found:
         return Html("")
     items = [
-        tag(
-            "li",
-            _link(each),
-            f": {clipped(re.split(r'[.;] ', each.text)[0].rstrip('.') + '.', _REASON_AT_MOST)}",
-        )
-        for each in found[:_TOLD]
+        tag("li", _link(each), f": {re.split('[.;] ', each.text)[0].rstrip('.')}.") for each in found[:_TOLD]
     ]
     rest = [tag("li", _link(each)) for each in found[_TOLD:]]
-    clean = plural(sum(not seen for seen in examine(run).values()), "check")
-    more = [details(f"{len(rest)} more, and {clean} that found nothing", tag("ul", *rest))] if rest else []
-    title = f"{plural(len(found), 'reason')} to distrust this"
-    return tag("div", tag("h2", title), tag("ul", *items), *more, class_="why-box doubts")
+    more = [details(f"{len(rest)} more", tag("ul", *rest))] if rest else []
+    title = tag("h2", f"{plural(len(found), 'reason')} to distrust this")
+    return tag("div", title, tag("ul", *items), *more, class_="why-box doubts")
 
 
 def _link(finding: Finding) -> Html:

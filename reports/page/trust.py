@@ -24,7 +24,7 @@ from reports.page.drawing.charts import Section
 from reports.page.grounds import fairness_part, machine_part, method_part, servers_part
 from reports.page.listed import Columns, fold, of_cells, tabled
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, details, macro, paragraph, tag
+from reports.page.markup import Html, Of, details, join, macro, paragraph, tag
 from reports.stats.steadiness import GROWTH, PARTS, Series
 from reports.words.described import command
 
@@ -93,9 +93,8 @@ def grounds(run: Run) -> Section:
 def rerun(run: Run) -> Section:
     """Return the command that asks for the same settings, quoted for a shell."""
     given = tag("code", shlex.join(masked_argv(run.record.argv))) if run.record.argv else "not recorded"
-    note = paragraph("The same settings and seed give the same conversations to every deployment.")
-    asked = tag("p", "Given as: ", given, class_="note")
-    return Section("Run it again", parts=[tag("pre", tag("code", command(run))), asked, note])
+    note = "Given as: ", given, ". The same settings and seed give each deployment the same conversations."
+    return Section("Run it again", parts=[tag("pre", tag("code", command(run))), paragraph(join(note))])
 
 
 # --- the client ------------------------------------------------------------------------------------
@@ -119,15 +118,15 @@ def _client_part(run: Run) -> Html:
             f"machine ({known.created_at[:10]}, bench {known.bench_version}): {reach}. "
             f"{known.stopped or ''}"
         )
-    at = {key: each.at for key, each in nearest.items()}
-    errors = {key: " / ".join(map(ms, each.error_s)) for key, each in nearest.items()}
     has_scenarios = len({group.scenario for group in run.groups}) > 1
     columns: Columns[Group] = {
         "deployment": lambda group: named(looks(run)[group.deployment]),
         "scenario": lambda group: group.scenario if has_scenarios else "",
         "load": lambda group: group.load,
-        "nearest load tested": lambda group: at.get(group.key, NOTHING),
-        "own TTFT error p50 / p99 ms": lambda group: errors.get(group.key, NOTHING),
+        "nearest load tested": lambda group: nearest[group.key].at if group.key in nearest else NOTHING,
+        "own TTFT error p50 / p99 ms": lambda group: (
+            " / ".join(map(ms, nearest[group.key].error_s)) if group.key in nearest else NOTHING
+        ),
         "input tokens": partial(mean_cell, run, name="input_tokens"),
         "output tokens": partial(mean_cell, run, name="output_tokens"),
         "cached tokens": partial(mean_cell, run, name="cached_tokens"),
@@ -161,7 +160,6 @@ def _resent_and_lost(run: Run, group: Group) -> str:
 
 
 def _steadiness_part(run: Run) -> Html | None:
-    """Return requests in flight and throughput over each window."""
     found = {number: seen for number, each in measured_of(run).items() if (seen := each.steadiness)}
     windows = [cell for group in run.groups for cell in group.cells if cell.number in found]
     columns: Columns[Cell] = {
@@ -217,8 +215,6 @@ def _most_frequent(messages: pd.Series) -> Html | str:
 
 
 def _cells_part(run: Run) -> Html | None:
-    """Return the cells that failed or are in doubt, with what the guard saw and what was left in the prefix
-    cache before them."""
     records = [cell.record for cell in run.planned_cells if cell.record]
     modes = dict.fromkeys(record.guard_mode for record in records if record.guard_mode)
     told = [cell for cell in run.planned_cells if became(cell) != "valid" or _guard_saw(cell) or _left(cell)]
@@ -246,7 +242,6 @@ def _left(cell: Cell) -> str:
 
 
 def _starts_part(run: Run) -> Html | None:
-    """Return the starts in the order in which they ran, and the end of the log of those that failed."""
     ordered = sorted(run.start_records, key=lambda record: record.spawned_ns or 0)
     if not ordered:
         return None
@@ -272,8 +267,7 @@ def _starts_part(run: Run) -> Html | None:
     ]
     how = "interleaved" if len({record.repeat for record in ordered}) > 1 else "one after the other"
     claim = f"{plural(len(ordered), 'start')}, {how}"
-    note = "Each repeat is a new start; whether values depend on their turn is a check."
-    return fold("order", "Starts in their order", claim, note, table, *logs)
+    return fold("order", "Starts in their order", claim, table, *logs)
 
 
 def _skipped_part(run: Run) -> Html | None:
