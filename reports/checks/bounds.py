@@ -166,7 +166,6 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
 
 
 def _slots(run: Run, label: str, record: StartRecord) -> float:
-    """Return the requests that a server serves at once, by its own word, else as told; NaN if neither."""
     said = record.resolved.get("concurrent_sequences")
     if isinstance(said, int) and not isinstance(said, bool):
         return said
@@ -214,7 +213,6 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
 
 
 def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
-    """Return the parts of a sentence from the means over the starts that say so; empty ones are left out."""
     pct = {name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work")}
     wait = f"{number(e['waiting'])} requests waited on average (some in {pct['waited']} of the samples)"
     wait = wait if e["waited"] > 0 else "none waited" if e["waited"] == 0 else ""

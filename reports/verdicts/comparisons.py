@@ -111,7 +111,6 @@ def why_not(pair: Pair, metric: str) -> str | None:
 
 
 def _values(pair: Pair, metric: str) -> list[list[float]]:
-    """Return values by start; of one run those of the blocks that have both."""
     a, b = (
         {repeat: v.value for repeat, v in by_start(run, group, metric).items() if v.value is not None}
         for _, run, group in pair.sides

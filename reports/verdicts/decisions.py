@@ -183,7 +183,6 @@ def _values(run: Run, groups: Sequence[Group], metric: str) -> pd.DataFrame:
 
 
 def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
-    """Leave out, with the reason, one that has so few values that without it the others have enough."""
     if len(values.columns) > 2 and len(values.dropna()) < STARTS_NEEDED:
         fewest = str(values.count().idxmin())
         others = values.drop(columns=fewest)
@@ -194,7 +193,6 @@ def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame
 
 
 def _disturbed(groups: Sequence[Group]) -> set[int]:
-    """Return the repeats in which the guard found the machine unfit during a window of one of these."""
     records = (cell.record for group in groups for cell in group.counted if cell.record)
     return {r.repeat for r in records if any(finding.when == "during" for finding in r.guard)}
 
@@ -226,7 +224,6 @@ def _best(run: Run, values: pd.DataFrame, metric: str) -> Best:
 
 
 def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -> dict[str, str]:
-    """Return the decided leader of each other metric, by Holm's procedure over these metrics."""
     found = {}
     for metric in SECONDARY:
         values = _values(run, groups, metric).dropna()

@@ -118,7 +118,6 @@ def _lead(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
 
 
 def _price(run: Run, made: Decision, best: Best) -> str:
-    """Return in how much of the next best's memory the leader is ahead, and on which cores if they differ."""
     verdict = comparisons_of(run).of(made.case.scenario, made.case.load, MEMORY, best.leader, best.next)
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
@@ -233,7 +232,6 @@ def _with_span(run: Run, group: Group, name: str) -> str:
 
 
 def _most_load(run: Run, made: Decision) -> Said:
-    """Say which deployment of a search keeps the SLO at the highest load, and which is next, untested."""
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
     is_alone = len(made.case.groups) == 1

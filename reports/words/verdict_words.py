@@ -103,7 +103,6 @@ def _factor(value: float, places: int) -> str:
 
 
 def _places_to_see(value: float) -> int:
-    """Return the decimal places with which a value is not rounded to 0, six at most; 0 for what is none."""
     return 0 if value < 1e-9 else min(6, max(0, math.ceil(-math.log10(2 * value))))
 
 
