@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 _ROWS = """return [...document.querySelectorAll('.runs tbody tr')].filter((row) => row.offsetParent)
   .map((row) => row.cells[0].innerText)"""
-_WIDER = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +72,3 @@ def test_a_row_leads_to_its_report(page):
     page.find_element("css selector", ".runs tbody a").click()
     assert "run%202/report.html" in page.current_url
     assert page.title.startswith("How does llama_cpp fp16 serve")
-
-
-@pytest.mark.parametrize("width", [390, 1280, 3840])
-def test_the_page_does_not_scroll_sideways_and_says_nothing_on_the_console(page, width):
-    page.get_log("browser")
-    page.set_window_size(width, 900)
-    page.refresh()
-    assert page.execute_script(_WIDER) == 0
-    assert page.get_log("browser") == []
