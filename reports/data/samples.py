@@ -235,13 +235,6 @@ def throttled(samples: pd.DataFrame) -> tuple[float, list[str]] | None:
 # --- what servers told -----------------------------------------------------------------------------
 
 
-def never_told(run: Run, starts: Sequence[str]) -> list[ServerTerm]:
-    """Return the terms that no sample of these starts has."""
-    return [
-        term for term in TERMS if not any(len(_course(run, "server", start, term)[0]) for start in starts)
-    ]
-
-
 def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] | None:
     """Return a gauge's mean in a window, over the group's starts that have the term, and its highest peak;
     None where none has it."""

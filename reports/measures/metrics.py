@@ -11,8 +11,6 @@ from harness.errors import UserError
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.
 REQUESTS_NEEDED = 5
-# A server that sends a chunk per token gives 1 (or a little less: an empty token has none).
-SEVERAL_TOKENS = 1.05
 
 
 @dataclass(frozen=True)
