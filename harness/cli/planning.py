@@ -76,9 +76,13 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
         asked.append(("until.metric", settings.until.metric))
     for key, name in asked:
         if key in settings.given:
-            from reports.measures.metrics import check_metric_name
+            from reports.measures.metrics import check_metric_name, metric_of
 
             check_metric_name(name, key)
+            if key == "compare.metric" and metric_of(name).better == "-":
+                raise UserError(
+                    f"{key}={name}: neither more nor less of it is better; see `bench list metrics`"
+                )
     baseline = settings.compare.baseline
     if baseline is not None and whole.starts and baseline not in whole.deployments:
         skipped = {skip.what: f"is skipped, {skip.reason}" for skip in whole.skips}

@@ -117,17 +117,26 @@ def measure(
     try:
         records = run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
     except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
-        run.update(status="interrupted", ended_at=_now())
+        run.update(status="interrupted", ended_at=_now(), looks=_looks(run.path.parent, run.record))
         raise
-    looks = dict.fromkeys((*run.record.looks, run.record.plan.blocks))
-    run.update(status="completed", ended_at=_now(), looks=tuple(looks))
+    run.update(status="completed", ended_at=_now(), looks=_looks(run.path.parent, run.record))
     return records
 
 
 def end(directory: Path, record: store.RunRecord) -> None:
     """Write the end of a run that has nothing left: bench may have been killed after its last cell."""
     if record.status != "completed":
-        store.Kept(directory / "run.json", replace(record, status="completed", ended_at=_now()))
+        ended = replace(record, status="completed", ended_at=_now(), looks=_looks(directory, record))
+        store.Kept(directory / "run.json", ended)
+
+
+def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
+    """Return the looks at a run with this one: its report tells of the repeats that are whole by now."""
+    planned = {cell.number: cell.repeat for start in record.plan.starts for cell in start.cells}
+    measured = {cell.number for cell in store.read_cells(directory)}
+    missing = {repeat for number, repeat in planned.items() if number not in measured}
+    whole = len(set(planned.values()) - missing)
+    return tuple(dict.fromkeys((*record.looks, *([whole] if whole else ()))))
 
 
 def _now() -> str:

@@ -121,7 +121,7 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
 @check(
     "Few starts",
     f"Fewer than {STARTS_NEEDED} do not tell luck and drift from the engine, and no verdict is given: {{}}.",
-    "repeats=5 or more, which can tell a difference of 10 %.",
+    "repeats=5 or more, on servers that bench starts, can tell a difference of 10 %.",
     (),
 )
 def single_repeat(run: Run) -> Iterator[Seen]:

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from harness.contracts import GateTerms
 from harness.errors import UserError
+from reports.data.cells import Group
 from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.family import Question
@@ -120,7 +121,10 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     only_new = [each for each in left_out if each.side == NAMES[1]]
     compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked)
     limit = limit_of(terms)
-    cases = [_gated(case, each, limit) for case, each in zip(compared.cases, estimates, strict=True)]
+    cases = [
+        _gated(case, each, limit, _unmeasured(pair.groups[1]))
+        for case, each, pair in zip(compared.cases, estimates, pairs, strict=True)
+    ]
     cases += [_unseen(each) for each in left_out if each not in only_new]
     return Gate(
         compared,
@@ -131,16 +135,25 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     )
 
 
-def _gated(case: ComparedCase, estimate: Estimate | None, limit: float) -> GatedCase:
+def _gated(case: ComparedCase, estimate: Estimate | None, limit: float, missing: str) -> GatedCase:
     verdict = case.rows[0].verdict
     if verdict is None or verdict.kind == "none" or estimate is None:
         return GatedCase(case, "inconclusive", verdict.why if verdict else None)
     low, high = estimate.interval(verdict.confidence)
-    if high < limit or low > limit:
-        return GatedCase(case, "pass" if high < limit else "fail")
+    if low > limit:
+        return GatedCase(case, "fail")
+    if high < limit:
+        return GatedCase(case, "inconclusive", missing) if missing else GatedCase(case, "pass")
     more = more_repeats(estimate, limit, verdict.confidence)
     why = f"needs about {plural(more, 'more repeat')}, if the difference seen is true" if more else _TOO_CLOSE
     return GatedCase(case, "inconclusive", why, more)
+
+
+def _unmeasured(group: Group) -> str:
+    """Return how many of NEW's starts have no value, and why: starts that die do not make it faster."""
+    lost = [cell for cell in group.cells if not cell.counts]
+    why = next((cell.reason for cell in lost if cell.reason), "not measured")
+    return f"{len(lost)} of {len(group.cells)} starts of NEW have no value ({why})" if lost else ""
 
 
 def _unseen(each: LeftOut) -> GatedCase:

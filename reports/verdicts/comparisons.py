@@ -24,7 +24,8 @@ Names = tuple[str, str]
 # Compared whatever was asked for: answers and picks go by them.
 _DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes", "cost_per_million_output_tokens")
 # What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
-_OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
+OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
+_OF_AN_SLO = ("slo_share", "goodput")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
 
@@ -122,8 +123,10 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
 
 def _why_no_ratio(pair: Pair, metric: str) -> str | None:
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
-    if metric in _OF_A_PLACE and len(places) > 1:
+    if metric in OF_A_PLACE and len(places) > 1:
         return "one is measured on a device, the other on the host"
+    if metric.startswith(_OF_AN_SLO) and pair.runs[0].record.slo != pair.runs[1].record.slo:
+        return "their objectives (slo.*) are others"
     currencies = {run.record.price.currency for run in pair.runs if run.record.price}
     if metric_of(metric).unit == "price.currency" and len(currencies) > 1:
         return "their prices are in other currencies"

@@ -19,6 +19,7 @@ from reports.measures.over_starts import aggregate, by_start, withheld
 from reports.stats.best import Best, best_of, level_of_look, repeats_to_tell
 from reports.stats.family import STARTS_NEEDED
 from reports.stats.intervals import may_be_logged
+from reports.verdicts.comparisons import OF_A_PLACE
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, capacities_of
 from reports.verdicts.standings import Row, slo_rows
@@ -130,10 +131,10 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
     values = _with_enough(values, left_out)
-    shared, unfit_repeats = values.dropna(), _disturbed(groups)
+    named = [group for group in groups if group.deployment in values]
+    shared, unfit_repeats = values.dropna(), _disturbed(named)
     used = shared[~shared.index.isin(unfit_repeats)]
     means = (used if len(used) else values).mean() * _sign(metric)
-    named = [group for group in groups if group.deployment in values]
     made = Decision(
         case,
         metric,
@@ -146,7 +147,8 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         capacities=tuple(sorted(capacities, key=lambda c: (-(c.level or 0.0), c.deployment not in values))),
     )
     if len(named) < 2:
-        return made
+        why = _why_no_test(run, made) if named and len(case.groups) > 1 and not capacities else None
+        return replace(made, kind="values", why=why) if why else made
     if why := _why_no_test(run, made):
         return replace(made, kind="values", why=why)
     best = _best(run, used, metric)
@@ -177,18 +179,20 @@ def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, 
 
 
 def _values(run: Run, groups: Sequence[Group], metric: str) -> pd.DataFrame:
-    # By repeat, with a column for each deployment that has any.
-    found = {g.deployment: {r: v.value for r, v in by_start(run, g, metric).items()} for g in groups}
+    # By repeat, with a column for each deployment that has any. One of whose starts some lack requests for a
+    # percentile has none: it is the slow starts that have few.
+    known = [g for g in groups if aggregate(run, g, metric).mean is not None]
+    found = {g.deployment: {r: v.value for r, v in by_start(run, g, metric).items()} for g in known}
     return pd.DataFrame(found, dtype=float).dropna(axis="columns", how="all").sort_index()
 
 
 def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
-    if len(values.columns) > 2 and len(values.dropna()) < STARTS_NEEDED:
-        fewest = str(values.count().idxmin())
-        others = values.drop(columns=fewest)
-        if len(others.dropna()) >= STARTS_NEEDED:
-            left_out[fewest] = f"only {values[fewest].count()} of its starts have a value"
-            return others
+    # Without those that have too few values, where the others then have enough.
+    most = values.columns[values.count() >= STARTS_NEEDED]
+    if len(values.dropna()) < STARTS_NEEDED <= len(values[most].dropna()) and len(most) > 1:
+        for few in values.columns.difference(most):
+            left_out[few] = f"only {values[few].count()} of its starts have a value"
+        return values[most]
     return values
 
 
@@ -225,7 +229,10 @@ def _best(run: Run, values: pd.DataFrame, metric: str) -> Best:
 
 def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -> dict[str, str]:
     found = {}
+    places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     for metric in SECONDARY:
+        if metric in OF_A_PLACE and len(places) > 1:
+            continue
         values = _values(run, groups, metric).dropna()
         used = values[~values.index.isin(unfit)]
         if metric != primary and len(used.columns) == len(groups) and len(used) >= STARTS_NEEDED:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
-from reports.measures.equal_work import stand_ins
+from reports.measures.equal_work import stand_ins, work_of
+from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import Row, slo_rows
@@ -50,8 +51,8 @@ def told_first(run: Run) -> tuple[LoadCase, ...]:
 
 
 def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
-    fakes = stand_ins(run).keys()
-    row = ([row for row in rows if set(row.labels("kept")) - fakes] or rows[:1])[-1]
+    unfit = stand_ins(run).keys() | work_of(run).odd.keys()
+    row = ([row for row in rows if set(row.labels("kept")) - unfit] or rows[:1])[-1]
     if run.record.search is None:
         return _case(run, row.scenario, row.load, row.model)
     own = (each.group for each in capacities_of(run) if each.scenario == row.scenario)
@@ -62,7 +63,9 @@ def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
     family = min(group.family for group in groups)
     own = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
     # Of those that as many have the highest, which is counted first.
-    (load, _), *_ = Counter(group.load for group in own if group.counted).most_common(1) or [(own[0].load, 0)]
+    whole = [group for group in own if len(group.counted) >= min(STARTS_NEEDED, len(group.cells))]
+    measured = whole or [group for group in own if group.counted]
+    (load, _), *_ = Counter(group.load for group in measured).most_common(1) or [(own[0].load, 0)]
     return _case(run, own[0].scenario, load, own[0].model)
 
 

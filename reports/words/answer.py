@@ -126,6 +126,9 @@ def _price(run: Run, made: Decision, best: Best) -> str:
     used = [aggregate(run, group, "cores_used").mean for group in groups]
     if used[0] and used[1] and not 1 / OTHER_CORES <= used[0] / used[1] <= OTHER_CORES:
         said += f", on {used[0]:.1f} cores against {used[1]:.1f}"
+    devices = [max((len(start.devices) for start in run.starts_of(g.deployment)), default=0) for g in groups]
+    if len(set(devices)) > 1:
+        said += f", on {plural(devices[0], 'device')} against {devices[1]}"
     return said
 
 
@@ -133,8 +136,9 @@ def _unless(run: Run, made: Decision) -> str:
     named = made.leader.deployment if made.leader else None
     for metric, does in _UNLESS.items():
         label = made.leaders.get(metric)
-        if label and label != named:
-            groups = sorted(made.groups, key=lambda group: group.deployment != label)[:2]
+        groups = sorted(made.groups, key=lambda group: group.deployment != label)[:2]
+        means = [aggregate(run, group, metric).mean or 0.0 for group in groups]
+        if label and label != named and max(means) > (1 + run.record.compare.margin_share) * min(means):
             values = " against ".join(_amount(run, group, metric) for group in groups)
             unit = metric_of(metric).shown_unit
             word = "Unless" if named else "If"
@@ -216,7 +220,10 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         (True, False): "The only one that can be judged",
         (True, True): "The only one known to keep the SLO",
     }[is_one_of_several, is_kept]
-    lead = f"Serve {group.deployment}" if is_one_of_several and is_kept else group.deployment
+    others = {each.state for each in row.standings if each.label != group.deployment} if row else set()
+    # "The only one" that keeps it is one beside which all others are known not to.
+    is_sure = is_one_of_several and is_kept and others <= {"broken"}
+    lead = f"Serve {group.deployment}" if is_sure else group.deployment
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
     values = ", ".join(text for name in names if (text := _with_span(run, group, name)))
     return Said(lead, f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
