@@ -198,7 +198,8 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 if report_whatever_happened(directory, show) and is_interrupt and not as_json:
                     terminal.print_lines([report])
                 raise
-            report_whatever_happened(directory, show)
+            if not report_whatever_happened(directory, show):
+                raise typer.Exit(1)
     if task.search:
         failed = _print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"

@@ -36,7 +36,8 @@ Study = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print the answer, the report's path and errors only.")
+    bool,
+    typer.Option("--quiet", "-q", help="Print the report's path (of a search its answers) and errors only."),
 ]
 Row = dict[str, str]
 
@@ -57,8 +58,14 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
     is_short = whole[first] <= out.width // 2
     if is_short:
         words[first] = whole[first]
-    keeps_words = sum(words.values()) + len(others) <= out.width
     is_narrow = sum(whole.values()) + 2 * len(others) > out.width
+    spare = out.width - sum(words.values()) - len(others)
+    widths = {}
+    if is_narrow and spare >= 0:
+        # rich shrinks columns below their words, or lets a row run over the edge, where it is cut.
+        for name in sorted(others, key=lambda name: whole[name] - words[name]):
+            more = min(spare, whole[name] - words[name])
+            widths[name], spare = words[name] + more, spare - more
     table = Table(
         box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1)
     )
@@ -68,7 +75,7 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
             name,
             justify="right" if name in right else "left",
             overflow="fold",
-            min_width=words[name] if keeps_words else None,
+            width=widths.get(name),
         )
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))

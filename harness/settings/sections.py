@@ -214,7 +214,8 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             not is_trace and "load.speedup" in given,
-            f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE",
+            f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE, "
+            "and neither load.concurrency nor load.rate",
         ),
         (
             is_trace and untimed,

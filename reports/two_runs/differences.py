@@ -20,7 +20,9 @@ KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
 _HARDWARE = ("architecture", "cpu_model", "cores_physical", "cores_logical", "cores_usable", "memory_bytes")
 _SOFTWARE_OF_DEVICE = ("driver", "cuda")
 # Of the moment, and of no consequence by itself.
-_PASSING = ("clock", "selftest", "machine.load_1min", "machine.boot_id", "machine.swap_bytes", "host")
+_PASSING = (
+    "clock", "selftest", "memory", "machine.load_1min", "machine.boot_id", "machine.swap_bytes", "host",
+)  # fmt: skip
 # Tells one device from another of the same kind.
 _SAME_KIND = ("uuid", "index", "notes")
 # The kernel reserves another part of the same memory after an update.
