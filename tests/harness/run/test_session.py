@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from begun_run import WORDS, begin, settings_of
+from make_run import write_cell
 
 from harness.errors import UserError
 from harness.plan import plan
@@ -71,3 +72,12 @@ def test_output_must_be_new_or_empty(tmp_path):
         with pytest.raises(UserError, match="--output"):
             session.check_output(wrong)
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_report_of_a_run_that_was_cut_short_is_a_look_at_its_whole_repeats(begun):
+    directory, record, planned = begun
+    for start in planned.starts:
+        for cell in start.cells if start.repeat == 0 else start.cells[:1]:
+            write_cell(directory, cell, start, [], None)
+    session.end(directory, record)
+    assert store.read_run(directory).looks == (1,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.cli.compare_text import print_gate
-from harness.contracts import GateTerms
+from harness.contracts import GateTerms, Objective
 from harness.errors import UserError
 from reports import gate_runs
 from reports.outputs.gate_files import junit_text, markdown_text
@@ -229,3 +230,20 @@ def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
     assert ElementTree.parse(tmp_path / "j.xml").getroot().tag == "testsuites"
     assert "❌ fail" in (tmp_path / "m.md").read_text(encoding="utf-8")
     assert CliRunner().invoke(app, ["gate", *reversed(sides), *keys]).exit_code == 0
+
+
+def test_starts_of_new_that_died_do_not_pass(tmp_path):
+    sides_run(tmp_path / "base", {A: (*STEADY, 100.2)})
+    sides_run(tmp_path / "new", {A: (*STEADY, 100.2)})
+    shutil.rmtree(tmp_path / "new" / "cells" / "003")
+    gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
+    assert gate.outcome == "inconclusive"
+    assert "1 of 4 starts of NEW have no value" in gate.cases[0].why
+
+
+def test_goodput_by_other_objectives_is_not_gated(tmp_path):
+    base, new = (Objective("ttft_s", 0.9, limit) for limit in (0.09, 0.5))
+    sides_run(tmp_path / "base", {A: STEADY}, slo=(base,))
+    sides_run(tmp_path / "new", {A: STEADY}, slo=(new,))
+    gate = gate_runs(tmp_path / "base", tmp_path / "new", GateTerms("slo_share", 0.05))
+    assert (gate.outcome, gate.cases[0].why) == ("inconclusive", "their objectives (slo.*) are others")

@@ -197,3 +197,61 @@ def test_an_open_loop_is_decided_by_the_time_to_first_token(tmp_path):
     run = open_run(repeated_run(tmp_path, [FAST, SLOW], (Load(rate_per_s=2.0),)))
     [made] = decisions_of(run)
     assert primary_metric(run, made.case) == "ttft_s.p50"
+
+
+def test_a_deployment_whose_slow_starts_lack_requests_for_a_percentile_is_no_contender(tmp_path):
+    given = {
+        "compare": CompareTerms(metrics=("ttft_s.p50",)),
+        "settings": {"compare.metric": ["ttft_s.p50"]},
+    }
+    # Three times as slow on two starts, on which fewer than eleven requests fit into the window.
+    now_and_then = Made(Q8, 0.5, per_repeat=(1.0, 1.0, 1.0, 8.0, 8.0))
+    made = decided(tmp_path, [now_and_then, SLOW], **given)
+    assert labels(made) == ["vllm bf16"]
+    assert made.left_out.keys() == {"llama_cpp gguf-q8_0"}
+
+
+def test_the_only_one_that_is_left_needs_repeats_as_well(tmp_path):
+    made = decided(tmp_path, [FAST, SLOW], repeats=1, slo=(Objective("ttft_s", 0.5, 0.089),))
+    assert (made.kind, made.leader) == ("values", None)
+
+
+def test_several_that_lost_their_starts_keep_nobody_from_being_named(tmp_path):
+    lost = {**died(Q4, range(1, 5))}
+    both = {
+        "cell_changes": lambda cell, start: (
+            {"status": "failed", "error": "it died"}
+            if start.deployment in (Q4, VLLM) and start.repeat
+            else {}
+        )
+    }
+    other = Made(deployment("vllm", "awq"), 1.2)
+    assert decided(tmp_path / "a", [FAST, MIDDLE, SLOW], **lost).kind == "named"
+    made = decided(tmp_path / "b", [FAST, MIDDLE, SLOW, other], **both)
+    assert (made.kind, labels(made)) == ("named", ["llama_cpp gguf-q8_0", "vllm awq"])
+
+
+def test_a_load_at_which_one_start_survived_does_not_decide(tmp_path):
+    def changes(cell, start):
+        is_lost = start.deployment == VLLM and start.repeat and cell.load.concurrency == 4
+        return {"status": "failed", "error": "it died"} if is_lost else {}
+
+    loads = (Load(concurrency=1), *FOUR)
+    [made] = decisions_of(open_run(repeated_run(tmp_path, [FAST, SLOW], loads, cell_changes=changes)))
+    assert (made.case.load, made.kind) == ("1 user", "named")
+
+
+def test_disturbances_of_who_is_no_contender_count_for_nothing(tmp_path):
+    given = {
+        **STAND_IN,
+        "cell_changes": lambda cell, start: {"guard": (SEEN,)} if start.deployment == Q4 else {},
+    }
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], **given)
+    assert (made.kind, made.disturbed) == ("named", 0)
+
+
+def test_memory_of_a_card_and_of_a_host_have_no_leader(tmp_path):
+    def changes(start):
+        return {"memory_kind": "device", "devices": (0,)} if start.deployment == VLLM else {}
+
+    assert "memory_peak_bytes" not in decided(tmp_path, [FAST, SLOW], start_changes=changes).leaders

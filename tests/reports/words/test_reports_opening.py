@@ -141,7 +141,7 @@ def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) ->
         ),
         (
             {"vllm awq": FAST, "tgi fp16": UNCLEAR},
-            "Serve vllm awq. The only one known to keep the SLO at 4 users: output tokens/s 166.7",
+            "vllm awq. The only one known to keep the SLO at 4 users: output tokens/s 166.7",
         ),
         (
             {"vllm awq": BROKEN, "tgi fp16": UNCLEAR},
@@ -295,7 +295,7 @@ def test_what_was_not_run_is_said_below(tmp_path: Path) -> None:
     [
         (empty_run, "No answer. No cell has a value that counts: llama_cpp fp16: its"),
         (all_failed_run, "No answer. No cell has a value that counts: llama_cpp fp16: exited"),
-        (full_run, "No winner. At 4 users: a verdict needs 3 repeats"),
+        (full_run, "No winner. At 1 user: a verdict needs 3 repeats"),
     ],
 )
 def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) -> None:
