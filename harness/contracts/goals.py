@@ -39,7 +39,7 @@ COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_p
 class CompareTerms:
     """How deployments are compared. Ratios within `margin_share` of 1 are the same.
 
-    `baseline` is the label that the others are compared to (None: the plan's first).
+    `baseline` is the label that the others are compared to (None: to the leader).
     """
 
     margin_share: float = 0.05

@@ -42,7 +42,7 @@ LISTED: dict[str, tuple[str, str]] = {
     "until.metric": (Until.metric, "a name of `bench list metrics`"),
     "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
     "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
-    "compare.baseline": ("the first deployment", "a deployment's label, as `bench plan` prints it"),
+    "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
     "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
     "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
     "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
