@@ -77,11 +77,12 @@ check: $(TOOLS)
 size: install
 	$(BIN)/python benchmarks/size.py
 
-# The screenshot that the README shows, of the example report (needs Chromium).
+# The screenshots that the README shows, of the example reports (needs Chromium).
+SHOT = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,760 --virtual-time-budget=9000
 report-example:
-	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
-	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,900 \
-	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/llama-cpp-quantizations.html
+	$(SHOT) --screenshot=docs/report.png file://$(CURDIR)/docs/examples/llama-cpp-quantizations.html
+	$(SHOT) --screenshot=docs/engines.png file://$(CURDIR)/docs/examples/three-engines.html
 
 # docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
 REPORT ?= docs/examples/llama-cpp-quantizations.html

@@ -41,7 +41,7 @@ COMMANDS = {
     "fit": Command(
         "making:fit_command",
         "Say which engines at which quantizations fit the device's memory, from the model's shape alone.",
-        "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
+        "bench fit model=llama-3.3-70b-instruct fit.device_memory=79GiB load.concurrency=32 "
         "engine.context_length=8192",
     ),
     "report": Command(

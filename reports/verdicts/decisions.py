@@ -98,7 +98,9 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
         return ()
     made = [_decision(run, case) for case in told_first(run)]
     level = _holm([each.best.p for each in made if each.best], _alpha(run))
-    return tuple(_told(run, each, level) for each in made)
+    # What serves no model, bench's own test server, comes last.
+    made.sort(key=lambda each: each.case.model == "-")
+    return tuple(_told(run, each, level, sum(each.best is not None for each in made)) for each in made)
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:
@@ -249,7 +251,7 @@ def _holm(p: Sequence[float], alpha: float) -> float:
     return alpha
 
 
-def _told(run: Run, made: Decision, level: float) -> Decision:
+def _told(run: Run, made: Decision, level: float, answers: int) -> Decision:
     if made.best is None:
         return made
     best = replace(made.best, alpha=level)
@@ -260,9 +262,11 @@ def _told(run: Run, made: Decision, level: float) -> Decision:
         return replace(made, kind="slight" if is_slight else "named", leaders=leaders)
     ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
-    if is_within and len(ratios) == len(best.over):
+    is_tie = all(each.mean == each.error == 0 for each in best.over.values())
+    if is_tie or (is_within and len(ratios) == len(best.over)):
         return replace(made, kind="same")
-    if advised := repeats_to_tell(best, _alpha(run, later=1)):
+    # Of several answers the first that Holm looks at has the least level.
+    if advised := repeats_to_tell(best, _alpha(run, later=1) / answers):
         # Repeats that do not count are there as well.
         advised += run.repeats - made.repeats
     return replace(made, advised=advised)

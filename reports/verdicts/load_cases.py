@@ -99,5 +99,5 @@ def title_of_case(run: Run, case: LoadCase) -> str:
     """Return `At 4 users`, with what tells it from the run's other cases."""
     said = [f"At {case.load}"]
     said += [case.scenario] if len({group.scenario for group in run.groups}) > 1 else []
-    said += [case.model] if len({group.model for group in run.groups}) > 1 else []
+    said += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
     return ", ".join(said)

@@ -85,7 +85,8 @@ def basis(run: Run) -> str:
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     made, best = tested[0]
     level = _sure(best) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
-    left = f"; {plural(made.disturbed, 'disturbed repeat')} left out" if made.disturbed else ""
+    repeats = plural(made.disturbed, "disturbed repeat")
+    left = f"; {repeats} left out, which the table's means have" if made.disturbed else ""
     test = f"its own paired t test over {plural(made.repeats, 'repeat')} ({level}){left}"
     return f"A winner beats each other one in {test}."
 
@@ -171,7 +172,7 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
     even, title = 1 if best.over[best.nearest].is_log else 0, title_of(made.metric)
     lows = {label: best.lead_over(label)[0] for label in best.over}
     unbeaten = [label for label in sorted(lows, key=lambda each: lows[each]) if lows[label] <= even]
-    said = f"They are not told apart in {title} {where}"
+    said = f"No test tells them apart in {title} {where}"
     if even:
         over = ratio_words(*_lead(made, best, best.nearest))
         said = f"The first has {over} the {title} of the second {where}"

@@ -7,7 +7,7 @@ from pathlib import PurePath
 import msgspec
 
 from harness.contracts import Load, ScenarioChoice
-from reports.data.cells import load_family, load_level
+from reports.data.cells import Cell, load_family, load_level
 from reports.data.run import Run
 from reports.measures.written import flat, plural
 from reports.words.verdict_words import slo_words
@@ -45,6 +45,12 @@ def environment_words(run: Run) -> str:
     return "; ".join(filter(None, (device(run), ", ".join(served), version and f"bench {version}")))
 
 
+def _is_prolonged(cell: Cell) -> bool:
+    planned_s, summary = cell.planned.load.duration_s, cell.summary
+    lasted_s = (summary.window_end_ns - summary.window_start_ns) / 1e9 if summary else 0.0
+    return planned_s is not None and lasted_s > 1.05 * planned_s
+
+
 def what_was_run(run: Run) -> str:
     """Return scenario, loads, starts, windows, SLO and date in one line."""
     cells = run.planned_cells
@@ -55,7 +61,9 @@ def what_was_run(run: Run) -> str:
         blocks = plural(run.repeats, "block") + " on a server that was running already"
         starts = plural(run.repeats, "start") + " of each"
         windows = dict.fromkeys(window_bound(load) for load in _ordered(run))
-        parts += [loads_words(run), blocks if is_attached else starts, f"windows of {', '.join(windows)}"]
+        longer = " or longer, for requests enough" if any(map(_is_prolonged, cells)) else ""
+        said = f"windows of {', '.join(windows)}{longer}"
+        parts += [loads_words(run), blocks if is_attached else starts, said]
     if len(run.start_records) > len(run.record.plan.starts):
         parts.append(f"{len(run.start_records)} starts in all, with those measured again")
     if run.record.slo:

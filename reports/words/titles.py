@@ -8,7 +8,7 @@ from reports.data.run import Run
 from reports.measures.metrics import metric_of
 from reports.stats.family import Kind
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import decisions_of
+from reports.verdicts.decisions import SECONDARY, decisions_of
 from reports.words.verdict_words import capital, margin_text, title_of
 
 
@@ -34,6 +34,8 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         if made.slo_row and made.left_out:
             return f"{label} {_superlative(name)} within the SLO at {told}"
         leaders[told] = label
+    elif made and made.best and name in (made.metric, *SECONDARY):
+        leaders[told] = None  # the verdicts are of each pair, at another level than the decision
     if leaders[told]:
         return f"{leaders[told]} {_superlative(name)} {where_it_leads(leaders, told)}"
     if set.union(*kinds[told].values()) == {"same"}:
