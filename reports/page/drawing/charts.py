@@ -32,6 +32,8 @@ from reports.page.markup import (
 # Fewer ticks do not show how far apart values are.
 _FEWEST_TICKS = 3
 # Ticks within a decade, from few to many.
+# The least that a log axis shows, as a share of the greatest.
+_LEAST = 1e-6
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
@@ -227,8 +229,10 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
-    """Return an axis from a little below `low` to a little above `high`, both above 0, so that no line
-    lies on the frame."""
+    """Return an axis from a little below `low` to a little above `high`, so that no line lies on the frame.
+    What is 0 has no place on it."""
+    high = max(high, _LEAST)
+    low = max(low, _LEAST * high)
     edge = max(math.pow(high / low, 0.03), 1.02)
     ends = low / edge, high * edge
     return axis(

@@ -48,7 +48,7 @@ def test_a_format_that_the_model_cannot_be_had_in_is_not_missed(lacks: str, othe
 def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """fp16 is refused for this architecture by all that read checkpoints."""
+    """Of a Llama every engine takes fp16 too."""
 
     def formats(quantization: str) -> list[str]:
         settings = config.settings(overrides.parse([f"quantization={quantization}"]))
@@ -56,7 +56,7 @@ def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(
 
     monkeypatch.delitem(ENGINES, "toy")
     assert formats("bf16") == ["gguf", "safetensors"]
-    assert formats("fp16") == ["gguf"]
+    assert formats("fp16") == ["gguf", "safetensors"]
 
 
 def test_named_engines_get_the_formats_that_they_take() -> None:

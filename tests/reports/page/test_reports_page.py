@@ -238,7 +238,7 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
 
 
 def test_the_page_names_no_winner_first(page):
-    said = "No winner. At 4 users: a verdict needs 3 repeats in which all have a value, here 1."
+    said = "No winner. At 1 user: a verdict needs 3 repeats in which all have a value, here 2."
     assert said in plain(page).partition("Side by side Means")[0]
 
 
