@@ -6,7 +6,7 @@ from harness.store.store import StartRecord
 from reports.checks.examine import marks_of
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.samples import STAGES, instants_s, launches_of, start_title
+from reports.data.samples import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
@@ -180,8 +180,7 @@ def startup_chart(run: Run) -> list[Chart]:
     bars = [
         Bar(
             Of(launch.label),
-            f"{launch.label}, {launch.which}: {number(sum(launch.steps_s.values()), 2)} s, "
-            f"n = {len(launch.records)}",
+            f"{launch.label}, {_which(launch)}: {number(sum(launch.steps_s.values()), 2)} s",
             {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
             [(max(instants_s(record).values()), _of_start(record)) for record in launch.records],
         )
@@ -206,6 +205,10 @@ def startup_chart(run: Run) -> list[Chart]:
         _START_UP,
     )
     return [chart]
+
+
+def _which(launch: Launch) -> str:
+    return launch.which if launch.which == FIRST else f"{len(launch.records)} later"
 
 
 def _instant(stage: str, start: StartRecord) -> str:
