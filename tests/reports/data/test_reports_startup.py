@@ -114,7 +114,7 @@ def test_bars_stand_one_after_the_other(tmp_path):
         ("first token", 0.5),
     ]  # fmt: skip
     said = [note["text"].partition(":")[0] for note in chart["layout"]["annotations"]]
-    assert said == ["vllm bf16, first start", "vllm bf16, 2 later"]
+    assert said == ["vllm bf16, first start", "vllm bf16, 1 later"]
 
 
 def test_each_start_is_in_the_table(tmp_path):
