@@ -97,10 +97,11 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     if not any(cell.counts for cell in run.planned_cells):
         return ()
     made = [_decision(run, case) for case in told_first(run)]
-    level = _holm([each.best.p for each in made if each.best], _alpha(run))
+    tested = [each.best.p for each in made if each.best]
+    level = _holm(tested, _alpha(run))
     # What serves no model, bench's own test server, comes last.
     made.sort(key=lambda each: each.case.model == "-")
-    return tuple(_told(run, each, level, sum(each.best is not None for each in made)) for each in made)
+    return tuple(_told(run, each, level, len(tested)) for each in made)
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:
