@@ -28,7 +28,7 @@ from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
 from engines.places import INSIDE
 from harness.contracts import KnownFacts, ModelFacts, Reason
-from harness.errors import MissingError, UserError
+from harness.errors import MissingError, UserError, choose_from
 from harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -65,7 +65,7 @@ def known_facts(model: str) -> KnownFacts:
     row = MODELS.get(model)
     if row is None:
         raise UserError(
-            f"model={model}: no such model; choose from {', '.join(MODELS)}, or give a path (a config.json, "
+            f"model={model}: no such model; {choose_from(model, MODELS)}, or give a path (a config.json, "
             "a checkpoint's directory, a .gguf file) or hf:organisation/name"
         )
     return KnownFacts(row.facts, "bench's table of models", origin="table")

@@ -8,7 +8,7 @@ import typer
 from engines import QUANTIZATIONS
 from harness.cli.terminal import Json, Row, out, print_json, print_rows
 from harness.contracts import Reason, Weights
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.install import builds, install
 from harness.sampling import gpu
 from harness.settings.units import parameters_text, size_text
@@ -35,7 +35,7 @@ def list_command(
 def facts_of(what: str) -> list[Any]:
     """Return one list as `--json` prints it. Raises UserError for an unknown one."""
     if what not in _LISTS:
-        raise UserError(f"list {what}: no such list; choose from {', '.join(_LISTS)}")
+        raise UserError(f"list {what}: no such list; {choose_from(what, _LISTS)}")
     return _LISTS[what][0]()
 
 

@@ -174,9 +174,9 @@ def search_line(terms: SearchTerms, whole: Plan) -> str:
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with terminal.signals_interrupt():
+        check_any(task.whole, verb)
         for line in skip_lines(task.whole.skips):
             show.line(line)
-        check_any(task.whole, verb)
         cache = install.cache_dir()
         # A block that is added starts every deployment again.
         needed = task.whole.starts if task.may_grow else task.starts

@@ -11,7 +11,7 @@ from engines.model import weights
 from engines.model.facts import known_facts, most_context
 from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
 from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
-from harness.errors import BenchError, UserError
+from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
 from harness.install.provision import device_of
@@ -32,15 +32,15 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     limits.check_files(whole.starts)
     if as_json:
         print_json({**msgspec.to_builtins(whole), "unmatched": _unmatched(whole)})
-    else:
-        print_plan(whole, settings.until)
     check_any(whole, "run")
+    if not as_json:
+        print_plan(whole, settings.until)
 
 
 def check_any(whole: Plan, verb: str) -> None:
-    """Raise UserError if every combination of a plan is skipped."""
+    """Raise UserError with the reasons if every combination of a plan is skipped."""
     if not whole.starts:
-        raise UserError(f"nothing to {verb}: every combination was skipped")
+        raise UserError(f"nothing to {verb}: {'; '.join(skip_lines(whole.skips))}")
 
 
 def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
@@ -87,7 +87,7 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
     if baseline is not None and whole.starts and baseline not in whole.deployments:
         skipped = {skip.what: f"is skipped, {skip.reason}" for skip in whole.skips}
         why = skipped.get(baseline, "is no deployment of this plan")
-        raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
+        raise UserError(f"compare.baseline={baseline}: {why}; {choose_from(baseline, whole.deployments)}")
 
 
 def print_plan(whole: Plan, until: Until | None = None) -> None:

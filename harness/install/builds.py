@@ -19,7 +19,7 @@ from harness.contracts import (
     Reason,
     Weights,
 )
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.install import install
 from harness.sampling import gpu
 
@@ -233,8 +233,8 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     if name in ENGINES:
         programs = ENGINES[name].programs
         if program is not None and program not in programs:
-            choices = ", ".join(filter(None, programs))
-            hint = f"choose from {choices}" if choices else "it is one program; leave --program out"
+            choices = list(filter(None, programs))
+            hint = choose_from(program, choices) if choices else "it is one program; leave --program out"
             raise UserError(f"--program {program}: {name} has no such program; {hint}")
         wanted = programs if program is None else (program,)
         specs = (Build(name, each).spec(has_device=has_device) for each in wanted)
@@ -242,8 +242,8 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
     found = next((tools[each] for each in names if each in tools), None)
     if found is None:
-        choices = ", ".join([*sorted(ENGINES), *sorted(tools)])
-        raise UserError(f"{name}: no such engine or tool; choose from {choices}")
+        known = choose_from(name, [*sorted(ENGINES), *sorted(tools)])
+        raise UserError(f"{name}: no such engine or tool; {known}")
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
     return found

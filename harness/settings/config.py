@@ -22,17 +22,19 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.settings import sections
 from harness.settings.decoding import (
     Choices,
     Varied,
     as_text,
     decode,
+    decode_all,
     fields_by_key,
     only_value,
     points,
     refuse_first,
+    refuse_repeated,
     shown,
     single,
 )
@@ -93,9 +95,10 @@ def settings(given: Choices) -> Settings:
     )
     short = aliases(str(choices["model"][0]))
     quantizations = [short.get(str(value), str(value)) for value in choices["quantization"]]
+    refuse_repeated("quantization", choices["quantization"], quantizations)
     scenarios = _scenarios(choices)
     made = Settings(
-        models=tuple(dict.fromkeys(decode("model", str, value) for value in choices["model"])),
+        models=decode_all("model", str, choices["model"]),
         engines={
             name: points(name, ENGINES[name].options, choices)
             for name in _names("engine", choices["engine"], ENGINES)
@@ -190,8 +193,11 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:
     for value in values:
         if value not in known:
-            raise UserError(f"{key}={shown(value)}: no such {key}; choose from {', '.join(sorted(known))}")
-    return tuple(dict.fromkeys(str(value) for value in values))
+            raise UserError(
+                f"{key}={shown(value)}: no such {key}; {choose_from(shown(value), sorted(known))}"
+            )
+    refuse_repeated(key, values, values)
+    return tuple(map(str, values))
 
 
 def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:

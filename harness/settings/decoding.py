@@ -125,12 +125,12 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
     """Return the product of a section's values, each decoded into `kind`; `fixed` fields are no keys."""
     by_key = {key: field for key, field in fields_by_key(prefix, kind).items() if key in choices}
     found = []
-    for values in itertools.product(*(dict.fromkeys(choices[key]) for key in by_key)):
+    typed = [decode_all(key, field.kind, choices[key], field.suffix) for key, field in by_key.items()]
+    axes = [zip(choices[key], own, strict=True) for key, own in zip(by_key, typed, strict=True)]
+    for values in itertools.product(*axes):
         chosen = dict(zip(by_key, values, strict=True))
-        decoded = {
-            field.name: decode(key, field.kind, chosen[key], field.suffix) for key, field in by_key.items()
-        }
-        differs = {key: shown(value) for key, value in chosen.items() if len(set(choices[key])) > 1}
+        decoded = {field.name: chosen[key][1] for key, field in by_key.items()}
+        differs = {key: shown(value) for key, (value, _) in chosen.items() if len(choices[key]) > 1}
         found.append(Varied(kind(**decoded, **fixed), differs))
     return tuple(found)
 
@@ -149,6 +149,23 @@ def refuse_first(*problems: tuple[object, str]) -> None:
             raise UserError(text)
 
 
+def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:
+    """Return every value of a key as its type. Raises UserError as `decode`, and for a value given twice."""
+    decoded = tuple(decode(key, kind, value, suffix) for value in values)
+    refuse_repeated(key, values, decoded)
+    return decoded
+
+
+def refuse_repeated(key: str, values: Sequence[Scalar], decoded: Sequence[Any]) -> None:
+    """Raise UserError if two values of a key mean the same: `decoded` holds what each of them means."""
+    for position, value in enumerate(decoded):
+        first = decoded.index(value)
+        if first < position:
+            listed, one, other = ",".join(map(shown, values)), shown(values[first]), shown(values[position])
+            what = f"{one} and {other} are the same" if one != other else f"{one} is given twice"
+            raise UserError(f"{key}={listed}: {what}; give it once")
+
+
 def only_value(key: str, choices: Choices) -> Scalar:
     """Return the value of a key that is no axis of a run; None without one. Raises UserError for several."""
     values = choices.get(key, (None,))
@@ -159,11 +176,12 @@ def only_value(key: str, choices: Choices) -> Scalar:
     return values[0]
 
 
-def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
+def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before: str = "") -> Any:
     """Return one value as its type: with a unit suffix in seconds, bytes, per second or as a share.
 
-    Raises UserError: the key, the value, and what would work.
+    Raises UserError: the key, the value with what stood `before` it, and what would work.
     """
+    given = f"{key}={before}{shown(value)}"
     parts = _parts(kind)
     if value is None:
         if type(None) in parts:
@@ -175,17 +193,17 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any
         plain = _UNITS[suffix][0](str(value)) if suffix else text
         decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
     except msgspec.ValidationError as error:
-        raise UserError(f"{key}={shown(value)}: {_wanted(parts)}") from error
+        raise UserError(f"{given}: {_wanted(parts)}") from error
     except ValueError as error:
-        raise UserError(f"{key}={shown(value)}: {error}") from error
+        raise UserError(f"{given}: {error}") from error
     if isinstance(decoded, float) and not math.isfinite(decoded):
-        raise UserError(f"{key}={shown(value)}: must be a finite number")
+        raise UserError(f"{given}: must be a finite number")
     if key in _RANGES:
         least, most = _RANGES[key]
         low, high = (f"{100 * end:g}%" if suffix == "_share" else end for end in (least, most))
         refuse_first(
-            (decoded < least, f"{key}={shown(value)}: must be {low} or more"),
-            (decoded > most, f"{key}={shown(value)}: must be {high} or less"),
+            (decoded < least, f"{given}: must be {low} or more"),
+            (decoded > most, f"{given}: must be {high} or less"),
         )
     return decoded
 

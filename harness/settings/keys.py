@@ -1,11 +1,11 @@
 """Which keys there are, what each takes and its default, and what is near a key that does not exist."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engines import ENGINES
 from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
+from harness.errors import nearest
 from harness.settings import sections
 from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
 from scenarios import SCENARIOS
@@ -89,14 +89,13 @@ def check_keys(given: Choices) -> None:
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what = f"{key}={shown(values[0])}"
-        nearest = "" if key in known else _nearest(key, known)
         section = key.partition(".")[0]
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),
                 f"{what}: is of `bench {section}` alone; leave it out",
             ),
-            (key not in known and not sections.is_slo(key), f"{what}: no such key; {nearest}"),
+            (key not in known and not sections.is_slo(key), f"{what}: no such key; {_advice(key, known)}"),
             (
                 section in ENGINES and section not in engines,
                 f"{what}: engine {section} is not in this run; add it with engine={section}",
@@ -109,7 +108,6 @@ def check_keys(given: Choices) -> None:
         )
 
 
-def _nearest(key: str, known: list[str]) -> str:
-    near = ", ".join(difflib.get_close_matches(key, known, n=3, cutoff=0.5))
-    rest = "`bench list keys` has all"
-    return f"nearest keys: {near}; {rest}" if near else rest
+def _advice(key: str, known: list[str]) -> str:
+    near = None if key in known else nearest(key, known)
+    return (f"did you mean {near}? " if near else "") + "`bench list keys` has all"

