@@ -42,6 +42,17 @@ _SHAPES = {
     "-": ("solid", "circle"),
 }
 _OTHER_SHAPES = (("longdashdot", "triangle-down"), ("longdash", "hexagon"), ("dashdot", "star"))
+# The colours and patterns of a bar's pieces: memory by what it is for.
+MEMORY = {
+    "weights": ("--s-1", ""),
+    "KV cache that requests held": ("--s-2", "/"),
+    "KV cache": ("--s-2", "/"),
+    "graphs and workspace": ("--s-3", ""),
+    "program": ("--s-4", "\\"),
+    "KV copies": ("--s-5", "."),
+    "the rest": ("--s-6", ""),
+    "KV cache reserved, not needed": ("--line", "/"),
+}
 Fill = Literal["full", "open", "dotted"]
 _FILLS: Sequence[Fill] = ("full", "open", "dotted")
 
@@ -116,3 +127,8 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
 def named(look: Look) -> Html:
     """Return a deployment's picture, name and marks."""
     return macro("named", look)
+
+
+def unmarked(run: Run, label: str) -> Html:
+    """Return a deployment's picture and name alone: marks are said of the work that was done."""
+    return macro("dep", looks(run)[label])

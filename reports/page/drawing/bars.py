@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.drawing.charts import Chart, about, axis, significant
-from reports.page.markup import Of, Row, escaped
+from reports.page.drawing.charts import about, axis, significant
+from reports.page.drawing.kinds import Drawn
+from reports.page.markup import Of, escaped
 
-_BAR_PX = 48
+_BAR_PX, _AROUND_PX = 48, 80
 # A piece's colour, and its pattern as plotly names it.
 Fill = tuple[str, str]
-# The style sheet's class of each pattern.
-_CLASSES = {"": "", "/": "slash", "\\": "back", ".": "dots", "-": "dashes", "x": "crosses"}
 
 
 @dataclass(frozen=True)
@@ -25,29 +24,20 @@ class Bar:
     ticks: Sequence[tuple[float, Of]]
 
 
-def bar_chart(
-    id_: str,
-    what: str,
-    finding: str | None,
-    bars: Sequence[Bar],
-    fills: Mapping[str, Fill],
-    x_title: str,
-    unit: str,
-    table: tuple[Sequence[Any], Sequence[Row]],
-    note: str,
-) -> Chart:
+def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: str) -> Drawn:
     """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be, in
     their order."""
-    known = {name: fill for name, fill in fills.items() if any(name in bar.pieces for bar in bars)}
     ticks = [(str(place), at, of) for place, bar in enumerate(bars) for at, of in bar.ticks]
     marks = {
         "type": "scatter", "mode": "markers", "hovertemplate": f"a start: %{{x:.2f}} {unit}<extra></extra>",
         "y": [y for y, _, _ in ticks], "x": [significant(at) for _, at, _ in ticks], "cliponaxis": False,
         "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
     }  # fmt: skip
-    traces = [_pieces(name, fill, bars, unit) for name, fill in known.items()]
+    known = [name for name in fills if any(name in bar.pieces for bar in bars)]
+    traces = [_pieces(name, fills[name], bars, unit) for name in known]
     longest = max([sum(bar.pieces.values()) for bar in bars] + [at for _, at, _ in ticks])
     layout = {
+        "height": _AROUND_PX + _BAR_PX * len(bars),
         "xaxis": axis(x_title, range=[0, 1.02 * longest]),
         "yaxis": {"autorange": "reversed", "type": "category", "title": {"text": ""}, "showticklabels": False,
                   "showgrid": False, "automargin": False},
@@ -59,11 +49,7 @@ def bar_chart(
         ],
         "barmode": "stack",
     }  # fmt: skip
-    return Chart(
-        id_, what, [*traces, about(marks, points=[of for _, _, of in ticks])], layout, *table,
-        note, height_px=80 + _BAR_PX * len(bars), finding=finding, is_wide=True,
-        key=[(name, colour, _CLASSES[pattern]) for name, (colour, pattern) in known.items()],
-    )  # fmt: skip
+    return [*traces, about(marks, points=[of for _, _, of in ticks])], layout
 
 
 def _pieces(name: str, fill: Fill, bars: Sequence[Bar], unit: str) -> dict[str, Any]:

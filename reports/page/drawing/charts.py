@@ -31,9 +31,11 @@ from reports.page.markup import (
 
 # Fewer ticks do not show how far apart values are.
 _FEWEST_TICKS = 3
-# Ticks within a decade, from few to many.
 # The least that a log axis shows, as a share of the greatest.
 _LEAST = 1e-6
+# The style sheet's class of each pattern of a bar.
+_PATTERNS = {"": "", "/": "slash", "\\": "back", ".": "dots", "-": "dashes", "x": "crosses"}
+# Ticks within a decade, from few to many.
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
@@ -42,9 +44,9 @@ class Chart:
     """One drawing with its title, its note and its table.
 
     `what` is drawn; `finding` is what it shows, where the intervals support that. While filters leave only a
-    part, or one start, `what` alone is the title: a finding is of all. `key` has the swatches of bars: name,
-    colour, pattern. `names_ends`: each line's deployment stands where it ends. An annotation or shape of the
-    layout may say what it is about as `of`, for the filters.
+    part, or one start, `what` alone is the title: a finding is of all. `names_ends`: each line's deployment
+    stands where it ends. The layout may have a height of its own, and an annotation or shape of it may say
+    what it is about as `of`, for the filters.
     """
 
     id: str
@@ -57,7 +59,6 @@ class Chart:
     height_px: int = 300
     finding: str | None = None
     of: Of = ALL
-    key: Sequence[tuple[str, str, str]] = ()
     names_ends: bool = False
     is_wide: bool = False
 
@@ -65,6 +66,12 @@ class Chart:
     def title(self) -> str:
         """Return the finding; without one what is drawn."""
         return self.finding or self.what
+
+    @property
+    def key(self) -> list[tuple[Html, str, str]]:
+        """Return the swatches of the bars: name, colour and the style sheet's class of the pattern."""
+        bars = [(trace["name"], trace["marker"]) for trace in self.traces if trace["type"] == "bar"]
+        return [(Html(name), fill["color"], _PATTERNS[fill["pattern"]["shape"]]) for name, fill in bars]
 
     def to_builtins(self) -> dict[str, Any]:
         """Return what the page's script draws."""

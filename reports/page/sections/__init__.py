@@ -1,9 +1,10 @@
-"""The page's sections in their order, each with the parts that it is made of."""
+"""The page's sections in their order. Before them all stands the answer (reports/page/opening.py)."""
 
 from collections.abc import Callable, Mapping
 
 from reports.data.run import Run
 from reports.page import trust
+from reports.page.declared import Section as Declared
 from reports.page.drawing.charts import Section
 from reports.page.markup import paragraph
 from reports.page.sections import energy, latency, memory, side_by_side, throughput, why
@@ -15,13 +16,16 @@ def _quality(run: Run) -> Section:
     return Section("Quality", parts=[paragraph("Not measured: a smaller quantization may answer worse.")])
 
 
-# A section's id: its name in the bar, and what makes its parts, each with an id of its own. Before them all
-# stands the answer (reports/page/opening.py).
+def _declared(section: Declared) -> tuple[str, Mapping[str, Maker]]:
+    return section.name, {topic.id: topic for topic in section.topics}
+
+
+# A section's id: its name in the bar, and what makes its parts, each with an id of its own.
 SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
     "side": ("Side by side", {"values": side_by_side.section}),
     "frontier": ("Throughput", {"throughput": throughput.section}),
     "latency": ("Latency", {"latencies": latency.section}),
-    "memory": ("Memory", {"memory-held": memory.held, "memory-over-time": memory.course}),
+    "memory": _declared(memory.SECTION),
     "quality": ("Quality", {"kept": _quality}),
     "cost": ("Cost", {"energy": energy.section}),
     "why": ("Why", {"bounds": why.bounds, "decode": why.decode, "told": why.told}),

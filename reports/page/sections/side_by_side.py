@@ -11,7 +11,7 @@ from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
 from reports.page.cells import LEGEND, cell_marks, mark_html, mean_cell, starts_that_count, value_cell
-from reports.page.drawing.bars import Bar, bar_chart
+from reports.page.drawing.bars import Bar, stacked
 from reports.page.drawing.charts import Block, Chart, Part, Section, Table, block
 from reports.page.listed import Columns, Shown, below, filled
 from reports.page.looks import looks, named
@@ -193,16 +193,14 @@ def startup_chart(run: Run) -> list[Chart]:
         "launch s": lambda start: number(start.launch_s, 2),
         "status": lambda start: start.status,
     }
-    chart = bar_chart(
+    fills = {title: _FILLS.get(stage, ("--mut", "-")) for stage, title in titles.items()}
+    chart = Chart(
         "startup",
         "From the spawn until the server answers",
-        None,
-        bars,
-        {title: _FILLS.get(stage, ("--mut", "-")) for stage, title in titles.items()},
-        "seconds since the spawn",
-        "s",
-        filled(columns, starts, _of_start),
+        *stacked(bars, fills, "seconds since the spawn", "s"),
+        *filled(columns, starts, _of_start),
         _START_UP,
+        is_wide=True,
     )
     return [chart]
 

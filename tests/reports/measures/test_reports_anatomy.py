@@ -213,7 +213,7 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     [found] = anatomies(open_run(path)).values()
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
-    text = plain(memory.held(open_run(path)).body.text)
+    text = plain(memory.HELD(open_run(path)).body.text)
     assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
@@ -390,13 +390,13 @@ def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
         write_start(tmp_path, record, taken)
         for cell, how in zip(start.cells, ("completed", status), strict=True):
             write_cell(tmp_path, cell, start, answers(), summary(SPAWNED_NS + 12 * S), status=how)
-    made = memory.held(open_run(tmp_path))
+    made = memory.HELD(open_run(tmp_path))
     # vllm: 32 MiB of which 350 of 1,024 tokens were needed, of 260 MiB: 8 %, which is not much
     assert made.title == "What the servers' memory is made of"
 
 
 def test_title_and_bars_say_what_was_not_needed(tmp_path):
-    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
+    made = memory.HELD(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
     # 64 - 21.875 of 280 MiB
     assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
     bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
@@ -407,7 +407,7 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
 
 def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
-    made = memory.held(open_run(marked_run(tmp_path, memory_said=said)))
+    made = memory.HELD(open_run(marked_run(tmp_path, memory_said=said)))
     key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
     assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "back"]
     text = plain(made.body.text)
@@ -438,7 +438,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def chart_of(run, id_):
-    return next(chart for chart in memory.course(run).charts if chart.id == id_)
+    return next(chart for chart in memory.OVER_TIME(run).charts if chart.id == id_)
 
 
 def test_stages_stand_on_their_own_sides(tmp_path):

@@ -65,7 +65,7 @@ def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
 
 
 def text_of(run: Run) -> str:
-    return plain(memory.course(run).body.text)
+    return plain(memory.OVER_TIME(run).body.text)
 
 
 def served_text(run: Run) -> str:

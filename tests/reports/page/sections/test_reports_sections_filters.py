@@ -78,7 +78,7 @@ def test_workers_are_about_their_start(tmp_path: Path) -> None:
 
 
 def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run) -> None:
-    made = memory.course(full)
+    made = memory.OVER_TIME(full)
     chart = next(chart for chart in made.charts if chart.id == "memory-3")
     assert chart.of.to_builtins() == {"deployment": "vllm gguf-q4_k_m"}
     assert [trace["meta"]["of"]["start"] for trace in chart.traces] == ["1", "2"]
@@ -101,7 +101,7 @@ def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
 
 
 def test_the_overview_splits_what_was_held_into_needed_and_not(sweep: Run) -> None:
-    made = memory.held(sweep)
+    made = memory.HELD(sweep)
     chart = made.charts[0]
     bars = {trace["name"]: trace["x"] for trace in chart.traces if trace["type"] == "bar"}
     assert bars["weights"] == [15.0, 5.4, 4.7]
@@ -120,7 +120,7 @@ def test_the_overview_splits_what_was_held_into_needed_and_not(sweep: Run) -> No
 def test_who_holds_the_least_is_said_where_it_is_decided(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=3, window_s=5.0, slo=())
-    made = memory.held(open_run(tmp_path))
+    made = memory.HELD(open_run(tmp_path))
     title = made.charts[0].title
     assert title == "llama_cpp gguf-q4_k_m has the lowest peak memory at 1 user"
 
@@ -128,12 +128,12 @@ def test_who_holds_the_least_is_said_where_it_is_decided(tmp_path: Path) -> None
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=1, window_s=5.0)
-    made = memory.held(open_run(tmp_path))
+    made = memory.HELD(open_run(tmp_path))
     assert made.charts[0].title == "Memory at its highest, by what it is for, GiB"
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:
-    assert not memory.held(full).parts
+    assert not memory.HELD(full).parts
 
 
 # --- resets ----------------------------------------------------------------------------------------

@@ -1,0 +1,156 @@
+"""What a run's memory comes to: what each deployment held at its highest, and the course of each start."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.store.store import StartRecord
+from reports.data.cells import grouped
+from reports.data.run import Run, once
+from reports.data.samples import memory_over_time, start_title
+from reports.measures.anatomy import (
+    GRAPHS,
+    KV_CACHE,
+    KV_COPIES,
+    PARTS,
+    PROGRAM,
+    REST,
+    WEIGHTS,
+    WORKSPACE,
+    Anatomy,
+    alike,
+    anatomies,
+    expectations,
+    mean_total,
+)
+from reports.measures.kv_need import KvCache
+from reports.measures.metrics import mean
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a deployment's server held at its highest: its starts on which the same cells count."""
+
+    label: str
+    starts: Sequence[Anatomy]
+
+    @property
+    def total_bytes(self) -> float:
+        """Return the mean over starts."""
+        return mean_total(self.starts)
+
+    @property
+    def needed_bytes(self) -> float | None:
+        """Return the mean without the KV cache that no request needed."""
+        spare = mean([each.spare_bytes for each in self.starts])
+        return None if spare is None else self.total_bytes - spare
+
+    @property
+    def pieces(self) -> dict[str, float]:
+        """Return the mean bytes of a bar's pieces, which add up to the total; those that are there."""
+        means = pd.DataFrame(map(_pieces, self.starts)).mean()
+        return {str(name): float(size) for name, size in means.items() if size > 0}
+
+    @property
+    def kv(self) -> KvCache:
+        """Return the KV cache of the start whose requests needed most of it."""
+        return max((each.kv for each in self.starts), key=lambda kv: kv.peak_tokens or 0.0)
+
+
+@once
+def held_of(run: Run) -> list[Held]:
+    """Return what each deployment held; nothing where no part of any memory is known."""
+    found = [Held(label, alike(each)) for label, each in anatomies(run).items()]
+    is_known = any(set(start.parts) != {REST} for each in found for start in each.starts)
+    return found if is_known else []
+
+
+def pools_of(run: Run) -> list[Held]:
+    """Return the deployments whose server told its KV cache, or the run's requests."""
+    return [each for each in held_of(run) if (each.kv.tokens, each.kv.size_bytes) != (None, None)]
+
+
+def _pieces(of: Anatomy) -> dict[str, float]:
+    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
+    spare = of.spare_bytes
+    return {
+        "weights": size[WEIGHTS],
+        "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
+        "KV cache": size[KV_CACHE] if spare is None else 0.0,
+        "graphs and workspace": size[GRAPHS] + size[WORKSPACE],
+        "program": size[PROGRAM],
+        "KV copies": size[KV_COPIES],
+        "the rest": size[REST],
+        "KV cache reserved, not needed": spare or 0.0,
+    }
+
+
+def expected_of(run: Run) -> list[tuple[str, str, float, float]]:
+    """Return each deployment and part with the bytes that `bench fit` expected, and those that were
+    measured."""
+    found = ((each.label, expectations(each.starts)) for each in held_of(run))
+    return [(label, part, *ends) for label, parts in found for part, ends in parts.items()]
+
+
+# --- over time -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Course:
+    """The memory of a start. Seconds count from the server's spawn, without one from the first sample."""
+
+    record: StartRecord
+    title: str  # the start's number among its deployment's
+    what: str
+    t_s: np.ndarray
+    size_bytes: np.ndarray
+    windows: Sequence[tuple[str, float, float]]  # each with its load
+    stages_s: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        """Return the deployment's label."""
+        return self.record.deployment.label
+
+    @property
+    def peak_bytes(self) -> float:
+        """Return the highest sample."""
+        return float(self.size_bytes.max())
+
+
+@once
+def courses_of(run: Run) -> list[Course]:
+    """Return the course of each start whose memory was sampled, in the order of the deployments."""
+    every = (_course(run, record) for label in run.deployments for record in run.starts_of(label))
+    return [each for each in every if len(each.t_s)]
+
+
+def _course(run: Run, record: StartRecord) -> Course:
+    memory = memory_over_time(run, record)
+    zero_ns = record.spawned_ns or next(iter(memory.t_ns), 0.0)
+    windows = [
+        (
+            cell.load_label,
+            (cell.summary.window_start_ns - zero_ns) / 1e9,
+            (cell.summary.window_end_ns - zero_ns) / 1e9,
+        )
+        for cell in run.planned_cells
+        if cell.summary and run.start_of(cell) is record
+    ]
+    stages_s = {name: (t_ns - zero_ns) / 1e9 for name, t_ns in record.stages.items()}
+    t_s = (memory.t_ns - zero_ns) / 1e9
+    return Course(record, start_title(run, record), memory.what, t_s, memory.size_bytes, windows, stages_s)
+
+
+def unread_of(run: Run) -> list[tuple[str, list[str]]]:
+    """Return why parts of the memory could not be read, each with the starts it is said of. What a server's
+    page lacks is left out: it belongs to what servers told."""
+    notes = [
+        (f"{what.replace('_', ' ')}: {why}", record.name)
+        for record in run.start_records
+        for what, why in record.memory_notes.items()
+        if not what.startswith("server ")
+    ]
+    return [(note, [name for _, name in own]) for note, own in grouped(notes, lambda pair: pair[0]).items()]

@@ -1,0 +1,121 @@
+"""What a section of the page is declared with: topics, charts and tables as data.
+
+A declaration names the rows that are shown, the columns that they have and how they are drawn; nothing of it
+knows a run. Called with a run it returns the parts of the page, none where there is no row. Where words
+depend on the run, a function of the run stands in their place.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from reports.data.cells import grouped
+from reports.data.run import Run
+from reports.page.drawing import charts
+from reports.page.drawing.kinds import Drawn
+from reports.page.listed import Columns, filled, listed
+from reports.page.markup import ALL, Of
+
+T = TypeVar("T")
+Words = str | Callable[[Run], str]
+# A declared chart or table, or a function that returns such parts.
+Shows = Callable[[Run], Sequence[charts.Part]]
+
+
+def said(words: Words, run: Run) -> str:
+    """Return words as they are, or what the function of the run returns."""
+    return words if isinstance(words, str) else words(run)
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """A table below a heading and a note. `of`: what a row is about; `look`: its classes in the style
+    sheet."""
+
+    title: Words
+    rows: Callable[[Run], Sequence[T]]
+    columns: Callable[[Run], Columns[T]]
+    of: Callable[[T], Of] = lambda _: ALL
+    look: str = "plain loads"
+    note: Words = ""
+
+    def __call__(self, run: Run) -> list[charts.Part]:
+        """Return the block of the table."""
+        note, columns, rows = said(self.note, run), self.columns(run), self.rows(run)
+        return listed(said(self.title, run), note, columns, rows, self.of, self.look)
+
+
+@dataclass(frozen=True)
+class Chart(Generic[T]):
+    """A chart of rows, with the table of the same rows. `draw` makes traces and layout with a function of
+    reports/page/drawing. `each`: a chart for every value that it has, which is then its title; else `what` is
+    drawn, and `finding` what it shows."""
+
+    id: str
+    what: Words
+    rows: Callable[[Run], Sequence[T]]
+    draw: Callable[[Run, Sequence[T]], Drawn]
+    columns: Callable[[Run], Columns[T]]
+    of: Callable[[T], Of] = lambda _: ALL
+    each: Callable[[T], str] | None = None
+    finding: Callable[[Run], str | None] = lambda _: None
+    note: Words = ""
+    names_ends: bool = False
+    is_wide: bool = False
+
+    def __call__(self, run: Run) -> list[charts.Chart]:
+        """Return the charts."""
+        rows = self.rows(run)
+        if self.each:
+            by_title = grouped(rows, self.each).items()
+            return [self._chart(run, f"{self.id}-{at}", *own) for at, own in enumerate(by_title)]
+        return [self._chart(run, self.id, said(self.what, run), rows)] if rows else []
+
+    def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> charts.Chart:
+        return charts.Chart(
+            id_,
+            what,
+            *self.draw(run, rows),
+            *filled(self.columns(run), rows, self.of),
+            said(self.note, run),
+            finding=self.finding(run),
+            of=shared(list(map(self.of, rows))) if self.each else ALL,
+            names_ends=self.names_ends,
+            is_wide=self.is_wide,
+        )
+
+
+def shared(ofs: Sequence[Of]) -> Of:
+    """Return what all of them are about."""
+    same = (set(values) for values in zip(*(vars(of).values() for of in ofs), strict=True))
+    return Of(*(values.pop() if len(values) == 1 else None for values in same))
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A part of a section with a heading, what it says first, what it shows, and how to read that. It is not
+    on the page where it shows nothing."""
+
+    id: str
+    title: Words
+    shows: Sequence[Shows]
+    claim: Words = ""
+    how: Words = ""
+
+    def __call__(self, run: Run) -> charts.Section:
+        """Return the topic's words and parts."""
+        parts = [part for show in self.shows for part in show(run)]
+        if not parts:
+            return charts.Section("")
+        return charts.Section(said(self.title, run), said(self.claim, run), parts, said(self.how, run))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its id, its name in the bar, its topics, and its heading where that says more
+    than the bar has room for."""
+
+    id: str
+    name: str
+    topics: Sequence[Topic]
+    title: str = ""

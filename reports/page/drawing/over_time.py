@@ -1,0 +1,75 @@
+"""One kind of chart: a size over time, a line per start, with the windows shaded and the stages named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.measures.held import Course
+from reports.measures.written import number
+from reports.page.drawing.charts import about, axis, downsample, line, significant
+from reports.page.drawing.kinds import Drawn
+from reports.page.looks import Look
+from reports.page.markup import Of, escaped
+
+# A chart is some 500 pixels wide; above its highest value is room for labels.
+_POINTS, _HEADROOM, _HEIGHT_PX = 400, 1.18, 240
+# One stage stands left of its instant and the next one right of it, so that they stay apart.
+_NAMED = (("weights_loaded", "right"), ("engine_ready", "left"))
+
+
+def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, top: float) -> Drawn:
+    """Draw a line per start on an axis up to `top`, with the highest value; the first, whose windows and
+    stages are shown, is bold, the others are faint. `scale` makes bytes the unit."""
+    first, highest = courses[0], max(courses, key=lambda each: each.peak_bytes)
+    peak = highest.peak_bytes * scale
+    over = {"y": peak, "yref": "y", "yanchor": "bottom", "font": {"color": "--fg", "size": 12}}
+    notes = [
+        _note(of_start(highest), highest.t_s[highest.size_bytes.argmax()], f"peak {number(peak)}", **over)
+    ]
+    shaded = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "fillcolor": "--shade", "line": {"width": 0}}
+    windows = []
+    for load, x0, x1 in first.windows:
+        of = Of(first.label, load, first.record.repeat + 1)
+        windows.append({**shaded, "x0": x0, "x1": x1, "of": of.to_builtins()})
+        notes.append(_note(of, (x0 + x1) / 2, load, yanchor="top", y=1))
+    upright = {"y": 0.02, "yanchor": "bottom", "textangle": -90}
+    notes += [
+        _note(of_start(first), first.stages_s[name], name.replace("_", " "), xanchor=side, **upright)
+        for name, side in _NAMED
+        if name in first.stages_s
+    ]
+    layout = {
+        "height": _HEIGHT_PX,
+        "xaxis": axis(
+            f"seconds {'since spawn' if first.record.spawned_ns else 'sampled'}", rangemode="tozero"
+        ),
+        "yaxis": axis(unit, range=[0, top * scale * _HEADROOM]),
+        "shapes": windows,
+        "annotations": notes,
+    }
+    return [_line(look, each, scale, is_faint=each is not first) for each in courses], layout
+
+
+def of_start(course: Course) -> Of:
+    """Return what a start's line and row are about."""
+    return Of(course.label, start=course.record.repeat + 1)
+
+
+def _note(of: Of, x: float, text: str, **place: Any) -> dict[str, Any]:
+    small = {"yref": "paper", "showarrow": False, "font": {"color": "--mut", "size": 10.5}}
+    return {**small, "x": float(x), "text": text, "of": of.to_builtins(), **place}
+
+
+def _line(look: Look, course: Course, scale: float, *, is_faint: bool) -> dict[str, Any]:
+    t_s, sizes = downsample(course.t_s, course.size_bytes, _POINTS)
+    name = escaped(f"start {course.title}")
+    drawn = line(
+        look,
+        t_s.round(2).tolist(),
+        [significant(float(size) * scale) for size in sizes],
+        mode="lines",
+        name=name,
+        line={"color": look.colour, "dash": "solid", "width": 1 if is_faint else 2},
+        opacity=0.55 if is_faint else 1,
+        hovertemplate=f"{name}, %{{x:.1f}} s: %{{y:.4~g}}<extra></extra>",
+    )
+    return about(drawn, of_start(course))
