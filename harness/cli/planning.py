@@ -14,7 +14,7 @@ from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
-from harness.install.provision import device_of
+from harness.install.provision import device_of, lacking
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.terms import context_lines
@@ -30,11 +30,15 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
+    has_device = bool(select_devices(device_of(settings)))
+    lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
     if as_json:
-        print_json({**msgspec.to_builtins(whole), "unmatched": _unmatched(whole)})
+        facts = {"unmatched": _unmatched(whole), "lacking": lacks}
+        print_json({**msgspec.to_builtins(whole), **facts})
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until)
+        print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
 
 def check_any(whole: Plan, verb: str) -> None:

@@ -116,6 +116,27 @@ def provide(
     return Provisions(environments, weights)
 
 
+def lacking(
+    deployments: Iterable[Deployment], store: WeightsStore, cache: Path, *, has_device: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield what is not on this machine yet with its size and who makes it, then the deployment's label."""
+    for each in deployments:
+        build = build_of(each)
+        spec = build.spec(has_device=has_device) if is_process(each) and not build.is_own else None
+        if isinstance(spec, InstallSpec) and not installed(cache, spec):
+            is_small = not (spec.is_built or spec.sources) and spec.size_bytes <= SMALL_BYTES
+            by = "done by `bench run`" if is_small else f"run `{build.install_line}`"
+            yield f"{build.label} is not installed yet: about {size_text(spec.size_bytes)}, {by}", each.label
+        needed = None if each.terms.base_url else ENGINES[each.engine].weights(each)
+        if isinstance(needed, Weights) and store.find(needed, cache) is None:
+            size = store.missing_bytes(needed, cache)
+            about = "" if size is None else f"about {size_text(size)} to download and write, "
+            keys = f"model={as_text(needed.model)} engine={each.engine} quantization={needed.quantization}"
+            is_small = _may_fetch(needed, size, store, cache)
+            by = "done by `bench run`" if is_small else f"run `bench prepare {keys}`"
+            yield f"weights are not prepared yet: {about}{by}", each.label
+
+
 def _environment(
     spec: InstallSpec, what: str, line: str, cache: Path, on_line: OnLine, limit_bytes: int | None
 ) -> Environment:
@@ -223,14 +244,14 @@ def provide_weights(
     return store.prepare(needed, cache, tool, on_line, run_supervised)
 
 
+def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Path) -> bool:
+    return size is not None and size <= SMALL_BYTES and not store.calls_hub(needed, cache)
+
+
 def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
     """Raise MissingError for weights that a run does not fetch by itself. `asked`: who needs each."""
     sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
-    refused = {
-        each: size
-        for each, size in sizes.items()
-        if size is None or size > SMALL_BYTES or store.calls_hub(each, cache)
-    }
+    refused = {each: size for each, size in sizes.items() if not _may_fetch(each, size, store, cache)}
     if not refused:
         return
     words = {

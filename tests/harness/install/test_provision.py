@@ -30,10 +30,12 @@ from harness.install.provision import (
     Run,
     Tool,
     device_of,
+    lacking,
     provide,
     provide_weights,
 )
 from harness.settings import config, overrides
+from harness.settings.units import size_text
 
 
 def ignore(line: str) -> None:
@@ -334,6 +336,28 @@ def test_all_weights_that_a_run_does_not_fetch_are_one_command(
     with pytest.raises(MissingError) as caught:
         provide([here, *absent], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
     assert str(caught.value) == said
+
+
+def test_what_is_not_here_yet_is_told_with_its_size_and_who_makes_it(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec
+) -> None:
+    def told(shelf: Shelf, *deployments: Deployment) -> list[tuple[str, str]]:
+        return list(lacking(deployments, shelf, tmp_path, has_device=False))
+
+    absent = dataclasses.replace(toy_of("docker"), quantization="awq")
+    of_hub = "about 1,024 MiB to download and write, run `bench prepare model=m engine=toy quantization=awq`"
+    assert told(HubShelf(tmp_path), absent) == [(f"weights are not prepared yet: {of_hub}", "toy fp16")]
+    size = size_text(tiny.size_bytes)
+    by_run = (f"toy is not installed yet: about {size}, done by `bench run`", "toy fp16")
+    assert told(Shelf(tmp_path), toy_of()) == [by_run]
+    toy.installs = {("second", "cpu"): dataclasses.replace(tiny, is_built=True)}
+    [(by_hand, _)] = told(Shelf(tmp_path), toy_of(program="second"))
+    assert by_hand.endswith("run `bench install toy --program second`")
+    toy.installs = {("first", "cpu"): tiny}
+    provided_toys(tmp_path, toy_of())
+    assert told(Shelf(tmp_path), toy_of()) == []
+    making = "weights are not prepared yet: about 0.0 MiB to download and write, done by `bench run`"
+    assert told(Shelf(tmp_path, tiny), toy_of()) == [(making, "toy fp16")]
 
 
 def test_a_small_environment_is_installed_by_the_run_itself(
