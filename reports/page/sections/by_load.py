@@ -66,16 +66,16 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
 
 def by_load_charts(run: Run, *names: str) -> list[Chart]:
     """Return a chart of each value by its name (`ttft_s.p50`) per scenario and family of loads (users, rates
-    of one arrival process, a trace) in which a start has it."""
+    of one arrival process) of several loads in which a start has it."""
     charts = []
     for name in names:
         metric, level = metric_of(name), name.partition(".")[2]
         for number, (suffix, groups) in enumerate(families(run)):
             found = [at_load(run, group, name) for group in groups]
             absent = [each for each in found if each.value.mean is None]
-            if len(absent) == len(found):
-                continue
             levels = sorted({group.level for group in groups})
+            if len(levels) < 2 or len(absent) == len(found):
+                continue
             title, ticks = level_axis(groups[0].family, levels)
             why = [f"{e.of.deployment} at {e.at} ({e.value.why or 'no cell counts'})" for e in absent]
             chart = _chart(

@@ -61,9 +61,9 @@ def settings_of(*words):
     return config.settings(overrides.parse(["engine=reference", *words]))
 
 
-def written(path, samples=(), host=None, price=(), **start):
-    """A run of one cell, at the price that these words of a command line set."""
-    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1)])
+def written(path, samples=(), host=None, price=(), users=(1,), **start):
+    """A run of a cell per load, at the price that these words of a command line set."""
+    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=each) for each in users])
     store.write_record(path / "run.json", run_record(plan, price=settings_of(*price).price))
     kind = "device" if samples else "host"
     write_measured(path, plan.starts[0], samples, host, **{"memory_kind": kind, **start})
@@ -74,7 +74,8 @@ def write_measured(path, planned, samples=(), host=None, **start):
     made = start_record(planned, 90 * S, **start)
     write_start(path, made, host or host_samples(90 * S, GIB))
     store.write_samples(path / "starts" / made.name / "device.parquet", samples)
-    write_cell(path, planned.cells[0], planned, ROWS, summary(T0))
+    for cell in planned.cells:
+        write_cell(path, cell, planned, ROWS, summary(T0))
 
 
 def value(run, name):
@@ -145,12 +146,13 @@ def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
 
 def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
     price = ("price.gpu_hour=1.80", "price.currency='<b>'")
-    run = written(tmp_path, samples_of(0, 320.0, counter=True), idle_power_w=20.0, price=price)
+    samples = samples_of(0, 320.0, counter=True)
+    run = written(tmp_path, samples, price=price, users=(1, 2), idle_power_w=20.0)
     # (320 - 20) W / 20 tokens/s; 1.80 / 72,000 tokens x 1,000,000.
     drawn = energy.section(run).charts
     assert [chart.title for chart in drawn] == ["Energy per output token", "Cost per million output tokens"]
     assert [chart.layout["yaxis"]["title"]["text"] for chart in drawn] == ["J", "&lt;b&gt;"]
-    assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)], [pytest.approx(25.0)]]
+    assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)] * 2, [pytest.approx(25.0)] * 2]
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -121,14 +121,16 @@ def test_a_tables_cell_is_the_mean_and_what_stands_beside_it(
 
 
 def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
-    """A run of one deployment, a start for each TTFT."""
-    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(first_ms))
+    """A run of one deployment at two loads, a start for each TTFT."""
+    loads = [Load(concurrency=1), Load(concurrency=2)]
+    plan = plan_of([deployment("vllm", "awq")], loads, repeats=len(first_ms))
     store.write_record(path / "run.json", run_record(plan))
     for start, ms in zip(plan.starts, first_ms, strict=True):
         write_start(path, start_record(start, 90 * S, attached=attached))
         begun = [T0 + k * S // 2 for k in range(11)]
         rows = [row(k, at, chunk_ns=(at + round(ms * MS),)) for k, at in enumerate(begun)]
-        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+        for cell in start.cells:
+            write_cell(path, cell, start, rows, summary(100 * S))
     return open_run(path)
 
 
@@ -162,6 +164,6 @@ def test_an_interval_that_would_squash_the_chart_is_cut_at_twice_the_greatest_me
     # 4.303 x ln 2 / sqrt(3): a factor of 5.6 from 20 ms.
     assert "[4, 112]" in plain(wide.rows[0].cells[2].text)  # type: ignore[union-attr]
     # Whoever points at it reads them.
-    assert wide.traces[0]["text"] == ["95 % interval [4, 112], 3 starts, n = 33"]
+    assert wide.traces[0]["text"] == ["95 % interval [4, 112], 3 starts, n = 33"] * 2
     near = by_load_charts(run_with(tmp_path / "near", 90, 100, 110), "ttft_s.p50")[0]
     assert "range" not in near.layout["yaxis"]
