@@ -1,8 +1,9 @@
 """The command line: commands, exit codes, mistakes. A command's module is imported when it is called."""
 
+import platform
 import sys
-from importlib import import_module
-from typing import Any, NamedTuple
+from importlib import import_module, metadata
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -125,7 +126,15 @@ app = typer.Typer(
 
 
 @app.callback()
-def _without_command(context: typer.Context) -> None:
+def _without_command(
+    context: typer.Context,
+    is_version: Annotated[
+        bool, typer.Option("--version", help="Print the versions of bench and Python.")
+    ] = False,
+) -> None:
+    if is_version:
+        print(f"bench {metadata.version('serving-bench')}, Python {platform.python_version()}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -199,6 +199,8 @@ class _Version(msgspec.Struct):
 def read_run(run_dir: Path) -> RunRecord:
     """Read run.json. Raises StoreError if there is no run, if it is damaged, or of another schema."""
     path = run_dir / "run.json"
+    if run_dir.is_file() and run_dir.with_name("run.json").is_file():
+        raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
     if not path.is_file():
         raise StoreError(
             f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"

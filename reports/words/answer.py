@@ -5,7 +5,7 @@ Puts the decisions of reports/verdicts/decisions.py into words, those of a searc
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
@@ -32,6 +32,8 @@ _UNLESS = {
     "tpot_s.p50": "streams fastest",
     "energy_j_per_output_token": "needs the least",
 }
+# Of the reference server, the only one without a model.
+_NOT_SERVED = "It measures bench itself: there is nothing to serve."
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,13 @@ class Said:
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return the answer of each scenario and model; with an SLO of each family of loads too."""
-    return tuple(_said(run, made) for made in decisions_of(run)) or (_nothing_measured(run),)
+    said = [(made, _said(run, made)) for made in decisions_of(run)]
+    return tuple(
+        replace(each, lead=each.lead.removeprefix("Serve "), note=f"{_NOT_SERVED} {each.note}".strip())
+        if made.case.model == "-"
+        else each
+        for made, each in said
+    ) or (_nothing_measured(run),)
 
 
 def _said(run: Run, made: Decision) -> Said:

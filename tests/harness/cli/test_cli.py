@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from subprocess import CompletedProcess
+from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
 from bench_command import Place, begun, bench, ended, made, quick, side_by_side, told
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from waiting import wait_until
 
 from harness.cli.app import COMMANDS, app
+from harness.selftest import known_error
 from harness.store import store
 
 # --- interrupts -----------------------------------------------------------------------------------
@@ -265,3 +267,28 @@ def test_a_study_gives_the_keys_and_the_command_line_wins(here):
     (here.path / "study.yaml").unlink()
     [start] = json.loads(done.stdout)["starts"]
     assert sorted(cell["load"]["concurrency"] for cell in start["cells"]) == [1, 2]
+
+
+def test_the_version_is_told_with_pythons_and_nothing_else(tmp_path):
+    done = told(made(tmp_path / "here"), "--version", "list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"bench {known_error.version()}, Python {platform.python_version()}\n"
+
+
+def test_ctrl_c_while_bench_is_still_imported_is_told():
+    """Its import waits here, which stands for a slow one."""
+    slow = (
+        "import harness.__main__, sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'harness.cli.app':\n"
+        "            print('importing', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "harness.__main__.main()\n"
+    )
+    with Popen([sys.executable, "-c", slow], stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate()[1], process.returncode) == ("interrupted\n", 130)

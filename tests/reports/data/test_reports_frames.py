@@ -50,6 +50,14 @@ def test_a_directory_without_a_run_is_one_line(tmp_path):
         open_run(tmp_path)
 
 
+def test_a_runs_own_page_is_answered_with_the_directory_to_give(full):
+    page = full.path / "report.html"
+    page.write_text("a page")
+    with pytest.raises(StoreError, match=f"report.html: is a file of a run; give .* directory, {full.path}"):
+        open_run(page)
+    page.unlink()
+
+
 def test_every_planned_cell_has_a_row(full):
     assert len(cells_frame(full)) == 16
     assert cells_frame(full)["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}

@@ -253,6 +253,14 @@ def test_one_deployment_is_told_and_not_compared(tmp_path: Path) -> None:
     assert re.fullmatch(begins, found.text), found.text
 
 
+def test_the_reference_server_is_told_ahead_and_never_to_be_served(tmp_path: Path) -> None:
+    fast, slow = (replace(deployment("reference", "-", "-"), label=f"reference {name}") for name in "ab")
+    [said] = answers_of(made_run(tmp_path, [Made(fast), Made(slow, 2.0)]))
+    assert said.lead == "reference a"
+    assert "x the output tokens/s of reference b at 4 users" in said.text
+    assert said.note.startswith("It measures bench itself: there is nothing to serve.")
+
+
 def test_the_headline_is_the_answer_with_the_reasons_to_distrust_it(decided: Run) -> None:
     assert re.fullmatch(
         r"Serve llama_cpp gguf-q8_0. 1\.2\dx the output tokens/s of the next best, \w+ fp16, at 4 users "
