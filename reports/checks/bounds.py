@@ -26,9 +26,12 @@ from harness.contracts import LoadSummary
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.samples import growth, idle_cores, server_cores, usable_cores
+from reports.data.samples import growth, idle_cores, read_roof, server_cores, usable_cores
 from reports.data.tables import floats
+from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 from reports.measures.equal_work import one_at_a_time
+from reports.measures.metrics import mean
+from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
 from reports.measures.written import number
 
@@ -107,6 +110,11 @@ def bound_of(run: Run, group: Group) -> Bound | None:
     late = "; ".join(dict.fromkeys(client[kinds == kind]))
     sentence = "; ".join(filter(None, _said(kind, found[kinds == kind].mean(), late)))
     return Bound(kind, sentence, starts, len(found))
+
+
+def bounds_of(run: Run) -> list[tuple[Group, Bound]]:
+    """Return what bounded each group of which that can be told."""
+    return [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
 
 
 def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
@@ -244,3 +252,46 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         "users": [users, flight, wait, "each request's own time counts"],
     }[kind]
     return [*said, "" if np.isnan(e["work"]) else busy]
+
+
+# --- decode ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decode:
+    """A load's decode: requests in flight on average, TPOT p50, the size of the weights, and what the memory
+    of the device gives at most (None: not known)."""
+
+    group: Group
+    in_flight: float
+    tpot_s: float
+    weights_gb: float
+    roof_gb_per_s: float | None
+
+    @property
+    def read_gb_per_s(self) -> float:
+        """Return what is read of the weights each second: the least bandwidth that the device gave.
+
+        A step gives a request one token at most, and reads all weights of a dense model once for the whole
+        batch. Source: the roofline's slope, Williams, Waterman and Patterson 2009.
+        """
+        return self.weights_gb / self.tpot_s
+
+
+def decodes_of(run: Run) -> list[Decode]:
+    """Return the decode of each load whose weights, TPOT and requests in flight are known, fewest in flight
+    first."""
+    known = [each for group in run.groups if (each := _decode(run, group))]
+    return sorted(known, key=lambda each: each.in_flight)
+
+
+def _decode(run: Run, group: Group) -> Decode | None:
+    starts = anatomies(run).get(group.deployment, [])
+    weights = mean_parts(alike(starts)).get(WEIGHTS) if starts else None
+    tpot_s = aggregate(run, group, "tpot_s.p50").mean
+    steady = [measured_of(run)[cell.number].steadiness for cell in group.counted]
+    in_flight = mean([each.in_flight.mean for each in steady if each])
+    if not weights or not tpot_s or in_flight is None:
+        return None
+    roof = read_roof(run, run.starts_of(group.deployment)[0])
+    return Decode(group, in_flight, tpot_s, weights.size_bytes / 1e9, roof and roof / 1e9)

@@ -27,8 +27,8 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
     "latency": ("Latency", {"latencies": latency.section}),
     "memory": _declared(memory.SECTION),
     "quality": ("Quality", {"kept": _quality}),
-    "cost": ("Cost", {"energy": energy.section}),
-    "why": ("Why", {"bounds": why.bounds, "decode": why.decode, "told": why.told}),
+    "cost": _declared(energy.SECTION),
+    "why": _declared(why.SECTION),
     "trust": ("Trust", {"distrust": trust.checks, "grounds": trust.grounds, "rerun": trust.rerun}),
 }
 # Where the heading says more than the bar has room for.

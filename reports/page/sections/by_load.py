@@ -41,7 +41,9 @@ def at_load(run: Run, group: Group, name: str) -> Point:
     return Point(name, of_group(group), group.load, group.level, value, starts)
 
 
-def load_table(run: Run, title: str, cells: Mapping[tuple[str, str], Shown]) -> Table:
+def load_table(
+    run: Run, title: str, cells: Mapping[tuple[str, str], Shown], look: str = "words loads"
+) -> Table:
     """Return a table of cells by deployment and load: a row for each of the one, a column for each of the
     other."""
     loads = dict.fromkeys(load for _, load in cells)
@@ -51,7 +53,7 @@ def load_table(run: Run, title: str, cells: Mapping[tuple[str, str], Shown]) -> 
         for name, look in looks(run).items()
         if any(name == deployment for deployment, _ in cells)
     ]
-    return Table(title, heads, rows, "words loads")
+    return Table(title, heads, rows, look)
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:

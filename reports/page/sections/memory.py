@@ -11,8 +11,8 @@ from reports.page.drawing.over_time import of_start, over_time
 from reports.page.listed import Shown, below
 from reports.page.looks import MEMORY, looks, unmarked
 from reports.page.markup import Of
-from reports.words import memory as words
-from reports.words.memory import GIB, gib, part_name, tokens
+from reports.words import claims as words
+from reports.words.claims import GIB, gib, part_name, tokens
 
 
 def _bar(held: Held) -> Bar:

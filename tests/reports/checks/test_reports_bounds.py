@@ -268,13 +268,15 @@ def test_starts_that_halve_are_not_clear(tmp_path: Path) -> None:
 
 
 def plain(run: Run) -> str:
-    made = why.bounds(run)
+    made = why.BOUNDS(run)
     return " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
 
 
 def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> None:
     text = plain(run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS))
-    assert "deployment 4 users vllm fp16 slots full 2 of 3 starts The server serves 2 at once; " in text
+    assert (
+        "deployment 4 users vllm fp16 4 users: slots full 2 of 3 starts The server serves 2 at once; " in text
+    )
 
 
 # --- real servers ----------------------------------------------------------------------------------

@@ -116,13 +116,13 @@ def test_cost_counts_every_device(tmp_path):
     run = written(tmp_path, devices, price=("price.gpu_hour=1.80", "price.currency=EUR"))
     # Two devices at 1.80 an hour make 20 x 3600 = 72,000 tokens of it: 3.60 / 72,000 x 1,000,000.
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(50.0)
-    assert "EUR per million output tokens" in str(energy.section(run).body)
+    assert "EUR per million output tokens" in str(energy.ENERGY_AND_COST(run).body)
 
 
 def test_the_page_puts_the_same_requests_at_providers_prices_beside_it(tmp_path):
     api = ApiPrice("Some API", 0.10, 0.40, "USD", "2026-01-02", "its page")
     run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(api,))
-    html = str(energy.section(run).body)
+    html = str(energy.ENERGY_AND_COST(run).body)
     # 50 input and 10 output tokens per request: 0.40 + 0.10 x 5.
     assert "Some API, USD" in html
     assert ">0.90<" in html
@@ -137,11 +137,11 @@ def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
     path = tmp_path / "cells" / "000" / "cell.json"
     record = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
-    html = energy.section(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
     assert html.count("▲ start 1 suspect") == 1
     assert html.count('title="start 1: others&#x27; work"') == 1
     assert html.count("<td>1 of 1</td>") == 1
-    assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
+    assert "suspect" not in energy.ENERGY_AND_COST(run).body.text.replace("▲ suspect", "")
 
 
 def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
@@ -149,7 +149,7 @@ def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_p
     samples = samples_of(0, 320.0, counter=True)
     run = written(tmp_path, samples, price=price, users=(1, 2), idle_power_w=20.0)
     # (320 - 20) W / 20 tokens/s; 1.80 / 72,000 tokens x 1,000,000.
-    drawn = energy.section(run).charts
+    drawn = energy.ENERGY_AND_COST(run).charts
     assert [chart.title for chart in drawn] == ["Energy per output token", "Cost per million output tokens"]
     assert [chart.layout["yaxis"]["title"]["text"] for chart in drawn] == ["J", "&lt;b&gt;"]
     assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)] * 2, [pytest.approx(25.0)] * 2]
@@ -157,7 +157,7 @@ def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_p
 
 def test_what_is_missing_is_said(tmp_path):
     run = written(tmp_path, idle_power_note="the counter may be read by root alone")
-    html = str(energy.section(run).body)
+    html = str(energy.ENERGY_AND_COST(run).body)
     assert "what the load process and bench itself draw" not in html
     assert "Energy is not known: the counter may be read by root alone." in html
     assert "give price.gpu_hour" in html
@@ -172,7 +172,7 @@ def test_a_price_is_on_record_as_it_was_understood(tmp_path):
     run = open_run(tmp_path)
     assert price_of(run) == Price(2.5, "US $")
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(2.5 / 0.072)
-    assert '<th scope="col">US $ per million output tokens</th>' in energy.section(run).body.text
+    assert '<th scope="col">US $ per million output tokens</th>' in energy.ENERGY_AND_COST(run).body.text
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
     store.write_record(tmp_path / "run.json", run_record(plan, price=Price(0.72)))
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
-    html = energy.section(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
     rows = [row.split("<td>")[-3:-1] for row in html.partition("One, USD")[2].split("</tr>")[1:3]]
     shown = [[cell.partition("<")[0] for cell in row] for row in rows]
     # Output, and five times as much input: 0.40 + 5 x 0.10 of one model, 0.80 + 5 x 0.20 of the other.
@@ -220,7 +220,7 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert power_in(run, run.planned_cells[0]) is None
     assert value(run, "energy_j_per_output_token") is None
     assert value(run, "cost_per_million_output_tokens") is None
-    html = energy.section(run).body.text
+    html = energy.ENERGY_AND_COST(run).body.text
     assert "Energy is not known: the server ran already, perhaps on another machine." in html
     assert "Cost is not known: the server ran already, perhaps on another machine." in html
     assert "this machine, used for nothing else" not in html
@@ -232,7 +232,7 @@ def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
-    html = energy.section(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
     assert "Energy is not known of openai at 1 user: the server ran already" in html
     assert "Cost is not known of openai at 1 user: the server ran already" in html
     assert ">1.00<" in html  # (60 W - 40 W) / 20 tokens/s of the other
@@ -248,7 +248,10 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     run = written(tmp_path / "neither", price=price, memory_kind="device")
     assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
-    assert "Cost is not known: the server&#x27;s devices are not on record." in energy.section(run).body.text
+    assert (
+        "Cost is not known: the server&#x27;s devices are not on record."
+        in energy.ENERGY_AND_COST(run).body.text
+    )
 
 
 def with_counter(samples, readings):
@@ -287,7 +290,7 @@ def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
 def test_small_joules_and_costs_keep_their_digits(tmp_path):
     host = of_host(lambda k: 0.108 * k)
     run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
-    html = energy.section(run).body.text
+    html = energy.ENERGY_AND_COST(run).body.text
     assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
     assert ">0.0042<" in html  # 0.0003 / 72,000 x 1,000,000
     assert "At 0.00030 USD" in html

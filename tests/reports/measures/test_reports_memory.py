@@ -69,7 +69,7 @@ def text_of(run: Run) -> str:
 
 
 def served_text(run: Run) -> str:
-    return plain(why.told(run).body.text)
+    return plain(why.TOLD(run).body.text)
 
 
 def plain(markup: str) -> str:
