@@ -18,6 +18,7 @@ from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
 from harness.run import next_starts, session
+from harness.run.budget import Budget
 from harness.run.search import Search, Trial, prepared, starts_left
 from harness.run.watch import Site
 from harness.selftest import known_error
@@ -128,9 +129,9 @@ def _recorded(
     if len(given["repeats"]) > 1:
         raise UserError(f"repeats={','.join(map(str, given['repeats']))}: a run has one number of them")
     repeats = decode("repeats", int, given["repeats"][0])
-    if repeats <= record.plan.blocks:
+    if repeats < record.plan.blocks:
         raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
-    return record, repeats
+    return record, repeats if repeats > record.plan.blocks else None
 
 
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
@@ -223,13 +224,17 @@ def _measure(
     if task.search:
         trials = Search(run, task.search, task.settings.seed, _trial, show)
         return session.measure(run, task.starts, site, trials.next_cell)
-    starts: Iterable[PlannedStart] = task.starts
+    starts: Iterable[PlannedStart]
+    until = task.settings.until
+    budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
     if task.may_grow:
         from reports.verdicts.precision import precisions
 
         starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
-    share = 0.0 if task.settings.guard == "off" else task.settings.guard_terms.again_share
-    return session.measure(run, next_starts.and_again(run, starts, share, show), site)
+    else:
+        starts = next_starts.fitting(run, task.starts, budget, show)
+    site = site if until else replace(site, budget=budget)
+    return session.measure(run, next_starts.and_again(run, starts, budget, show), site)
 
 
 def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:

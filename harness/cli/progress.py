@@ -94,6 +94,14 @@ class Show:
         self._change(total=(self._view.total or 0) + sum(len(start.cells) for start in block))
         self.line(why)
 
+    def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
+        """Show that these starts are not going to be made after all."""
+        with self._lock:
+            for start in starts:
+                self._outlook.fails(start, time.monotonic())
+        self._change(total=(self._view.total or 0) - sum(len(start.cells) for start in starts))
+        self.line(why)
+
     def _ends(self, key: str | int, cells: int) -> None:
         now_s = time.monotonic()
         with self._lock:

@@ -31,12 +31,9 @@ GuardMode = Literal["strict", "mark", "off"]
 
 @dataclass(frozen=True)
 class GuardTerms:
-    """How much time an unfit machine may cost. `wait_s`: before a start and before a cell. `again_share`: of
-    a run's time, what may go into measuring again what was disturbed.
-    """
+    """`wait_s`: how long a run waits for a fit machine, in all its waits together."""
 
-    wait_s: float = 30.0
-    again_share: float = 0.25
+    wait_s: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,10 @@ Arrival = Literal["constant", "poisson", "gamma", "trace"]
 LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
 
 
+# How many times load.duration a window may last where nothing else bounds it, and while all requests fail.
+STEPS = 4
+
+
 @dataclass(frozen=True)
 class Load:
     """How conversations arrive; the field's unit is no part of its key (`load.rate=2/s`).
@@ -96,10 +100,11 @@ class Load:
 
     A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
     The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
-    and ended, it goes on for `duration_s` more, up to `steps` times that. It also ends when `conversations`
-    have begun and no more are to begin: in an open loop at the instant of the next one, in a closed loop once
-    `min_requests` have ended, or nobody is talking. Those that began are finished, for up to `grace_s` (None:
-    the window's length again, `timeout_s` at least).
+    and ended, it goes on for `duration_s` more, up to `steps` times that (None: as long as the run's budget
+    allows, without one STEPS times). It also ends when `conversations` have begun and no more are to begin:
+    in an open loop at the instant of the next one, in a closed loop once `min_requests` have ended, or nobody
+    is talking. Those that began are finished, for up to `grace_s` (None: the window's length again,
+    `timeout_s` at least).
 
     A request longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of the last
     requests failed, the cell is ended. `workers` load processes share the load. `tokenizer`: a tokenizer.json
@@ -118,8 +123,8 @@ class Load:
     ramp_steps: int = 4
     warmup_s: float = 2.0
     duration_s: float | None = 8.0
-    steps: int = 4
-    min_requests: int = 11  # what a p50 needs
+    steps: int | None = None
+    min_requests: int = 13  # 11 are what a start's p50 needs, and five times 13 what a pooled p90 needs
     conversations: int | None = None
     grace_s: float | None = None
     timeout_s: float = 120.0

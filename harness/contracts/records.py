@@ -43,6 +43,7 @@ class LoadJob:
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
     `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. Workers but the first write
     to files beside these. `api_key_env` is empty for a server that bench started, which gets no key.
+    `steps_to_first`: up to how many steps the window goes on while none of its requests has ended.
     """
 
     cell: str
@@ -59,6 +60,7 @@ class LoadJob:
     rows_path: str
     summary_path: str
     begun_path: str
+    steps_to_first: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Load, LoadJob, LoadSummary
+from harness.contracts import LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.load import records
 from harness.load.play.arrivals import longest_s
@@ -50,7 +50,7 @@ def run_load(
             board = shared_board(board_path)
             stack.callback(board_path.unlink)
             workers = _started(job, directory, state_dir, log_path, stack)
-            _follow(workers, job.load, board, on_progress, check)
+            _follow(workers, job, board, on_progress, check)
         records.gather(job, log_path)
         summary = records.read_summary(job)
         assert summary is not None
@@ -137,12 +137,12 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 def _follow(
     workers: Sequence[_Worker],
-    load: Load,
+    job: LoadJob,
     board: Board,
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
 ) -> None:
-    limit_s = longest_s(load) + load.timeout_s + _SLACK_S
+    limit_s = longest_s(job.load, job.steps_to_first) + job.load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:
         for worker in running:
@@ -154,7 +154,7 @@ def _follow(
             if board.start_ns:
                 on_progress(_progress(workers))
             else:
-                users = (load.concurrency or 0) / len(workers)
+                users = (job.load.concurrency or 0) / len(workers)
                 board.start_ns = time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9)
             for worker in workers:
                 worker.has_news = False

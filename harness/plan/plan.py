@@ -32,7 +32,7 @@ WhyNotHere = Callable[[Deployment], Reason | None]
 MostContext = Callable[[str], int | None]
 
 # What a start takes beside the engine's own start-up (1 s to minutes), and a cell beside its load: a guess.
-_START_S, _ATTACHED_S, _CELL_S = 6.0, 1.0, 2.5
+_START_S, _ATTACHED_S, _CELL_S = 4.0, 1.0, 2.0
 # With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
 LEAST_BLOCKS = 3
 # What a window without a duration or a known rate is guessed to take.
@@ -113,9 +113,12 @@ def check_most_context(
 
 def estimated(whole: Plan) -> Plan:
     """Return the plan with its expected duration, which lacks the start-up of the engines."""
-    cells = (cell for start in whole.starts for cell in start.cells)
-    starts_s = sum(start_s(start.deployment) for start in whole.starts)
-    return replace(whole, estimate_s=starts_s + sum(map(cell_s, cells)))
+    return replace(whole, estimate_s=estimated_s(whole.starts))
+
+
+def estimated_s(starts: Sequence[PlannedStart]) -> float:
+    cells = (cell for start in starts for cell in start.cells)
+    return sum(start_s(start.deployment) for start in starts) + sum(map(cell_s, cells))
 
 
 def start_s(deployment: Deployment) -> float:

@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 import msgspec
 
-from harness.contracts import Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
+from harness.contracts import STEPS, Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
@@ -32,7 +32,8 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     tell = partial(site.tell_wait, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.
-    job = _job(up, cell, store.begin_cell(site.run_dir, cell.number))
+    steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
+    job = _job(up, cell, store.begin_cell(site.run_dir, cell.number), *steps)
     record = replace(
         _new_record(up.start, cell),
         guard=unfit,
@@ -78,7 +79,9 @@ def _play(
         raise
 
 
-def _job(up: Serving, cell: PlannedCell, directory: Path) -> LoadJob:
+def _job(
+    up: Serving, cell: PlannedCell, directory: Path, steps: int = STEPS, steps_to_first: int = 0
+) -> LoadJob:
     deployment = up.start.deployment
     return LoadJob(
         cell=f"{cell.number:03d}",
@@ -90,11 +93,12 @@ def _job(up: Serving, cell: PlannedCell, directory: Path) -> LoadJob:
         fairness=deployment.terms.fairness,
         scenario=cell.scenario.name,
         scenario_options=msgspec.to_builtins(cell.scenario.options),
-        load=cell.load,
+        load=replace(cell.load, steps=steps),
         seed=cell.seed,
         rows_path=str(directory / "rows.jsonl"),
         summary_path=str(directory / "summary.json"),
         begun_path=str(directory / "begun.jsonl"),
+        steps_to_first=steps_to_first,
     )
 
 

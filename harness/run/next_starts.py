@@ -11,6 +11,7 @@ import msgspec
 from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Until
 from harness.errors import StoreError
 from harness.plan import plan
+from harness.run.budget import LATEST, Budget
 from harness.run.watch import Observer
 from harness.sampling import environment
 from harness.settings import overrides
@@ -167,31 +168,73 @@ def _widest(until: Until, found: Precision) -> str:
     return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"
 
 
+def fitting(
+    run: store.Kept[store.RunRecord], starts: Sequence[PlannedStart], budget: Budget, observer: Observer
+) -> Iterator[PlannedStart]:
+    """Yield the starts, without the last repeats for which the budget has no time.
+
+    The first one is always measured. run.json then lacks those of which nothing is, and says how many fit.
+    """
+    for place, start in enumerate(starts):
+        repeat = [each for each in starts[place:] if each.repeat == start.repeat]
+        is_begun = place > 0 and starts[place - 1].repeat == start.repeat
+        is_first = start.repeat == starts[0].repeat
+        has_time = budget.has_time_for([start], LATEST) if is_begun else budget.has_time_for(repeat)
+        if not is_first and not has_time:
+            _leave_out(run, starts[place:], budget, observer)
+            return
+        yield start
+
+
+def _leave_out(
+    run: store.Kept[store.RunRecord],
+    cut: Sequence[PlannedStart],
+    budget: Budget,
+    observer: Observer,
+) -> None:
+    recorded, whole = run.record.plan, cut[0].repeat
+    # A repeat of which something is measured stays in the plan, so that --resume can end it.
+    measured = {cell.repeat for cell in store.read_cells(run.path.parent)}
+    kept = tuple(each for each in recorded.starts if each.repeat < whole or each.repeat in measured)
+    said, all_of_them = (
+        f"{whole} of {recorded.blocks} repeats fit in {budget.text}",
+        f"repeats={recorded.blocks}",
+    )
+    later = f"--resume with {all_of_them} measures the others"
+    budget.cut(cut)
+    run.update(plan=replace(recorded, starts=kept), stopped_because=f"{said}; {later}")
+    observer.cut(cut, f"{said}; `bench run --resume {run.path.parent} {all_of_them}` measures the others")
+
+
 def and_again(
-    run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], share: float, observer: Observer
+    run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], budget: Budget, observer: Observer
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then once more those with disturbed cells, each with these cells alone.
 
-    A start is begun only if it is likely to end within this `share` of the time that the starts took.
+    A start is begun only if it is likely to end within the budget, and none after two that were disturbed
+    again: what disturbs them lasts.
     """
-    began_s, measured = time.monotonic(), list[PlannedStart]()
+    directory, measured = run.path.parent, list[PlannedStart]()
     for start in starts:
         measured.append(start)
         yield start
-    took_s = time.monotonic() - began_s
-    ends_s = time.monotonic() + share * took_s
-    hit = {
-        cell.number
-        for cell in store.read_cells(run.path.parent)
-        if any(finding.when == "during" for finding in cell.guard)
-    }
+    hit = _disturbed(directory)
     cells = [tuple(cell for cell in start.cells if cell.number in hit) for start in measured]
     left = [replace(start, cells=own) for start, own in zip(measured, cells, strict=True) if own]
     for place, start in enumerate(left):
-        if time.monotonic() + took_s / len(measured) > ends_s:
-            observer.line(f"{counted(len(left) - place, 'disturbed start')} not measured again: no time left")
+        in_vain = {cell.number for each in left[max(0, place - 2) : place] for cell in each.cells}
+        is_vain = place >= 2 and in_vain <= _disturbed(directory)
+        if is_vain or not budget.has_time_for([start]):
+            why = "the machine is still busy" if is_vain else f"no time left of {budget.text}"
+            observer.line(f"{counted(len(left) - place, 'disturbed start')} not measured again: {why}")
             return
-        again = replace(start, index=last_index(run.path.parent, run.record) + 1)
+        again = replace(start, index=last_index(directory, run.record) + 1)
         name = f"{start.deployment.label}, repeat {start.repeat + 1}"
         observer.grow([again], f"{name}, was disturbed and is measured again")
         yield again
+
+
+def _disturbed(directory: Path) -> set[int]:
+    """Return the cells in whose window the guard found the machine unfit."""
+    found = store.read_cells(directory)
+    return {cell.number for cell in found if any(finding.when == "during" for finding in cell.guard)}

@@ -36,6 +36,8 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[Cel
     site.observer.start_begins(start)
     record = new_record(start, site)
     done: list[CellRecord] = []
+    if site.budget:
+        site.budget.begins(start)
     try:
         with bring_up(start, site, record) as up:
             wait_ready(up, site)
@@ -53,4 +55,6 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[Cel
         record.update(status="interrupted")
         raise
     wait_for_memory(record)
+    if site.budget:
+        site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done])
     return done

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm
 from harness.install.provision import Provisions
 from harness.load.pulse import Progress
+from harness.run.budget import Budget
 from harness.sampling import guard, host
 from harness.sampling.device_sample import sample_devices
 from harness.sampling.process_tree import ProcessTree
@@ -29,6 +30,7 @@ class Observer(Protocol):
 
     def line(self, text: str) -> None: ...
     def grow(self, block: Sequence[PlannedStart], why: str) -> None: ...
+    def cut(self, starts: Sequence[PlannedStart], why: str) -> None: ...
     def start_begins(self, start: PlannedStart) -> None: ...
     def start_stage(self, start: PlannedStart, stage: str) -> None: ...
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
@@ -47,6 +49,7 @@ class Site:
     guard: guard.Guard
     observer: Observer
     provisions: Provisions = field(default_factory=Provisions)
+    budget: Budget | None = None  # without one a window may go on STEPS times
 
     @property
     def state_dir(self) -> Path:

@@ -29,8 +29,10 @@ from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.sampling.sampling import Memory, Use, tolerance_bytes
 
-# The longest wait after one that was in vain. What lasts is not waited for each time.
-WAIT_AGAIN_S = 3.0
+# The longest wait, as a share of all that a run may wait, and after one that was in vain: what lasts is not
+# waited for each time.
+WAIT_SHARE = 0.25
+WAIT_AGAIN_S = 2.0
 STEAL_PCT = 5.0
 SWAPPED_BYTES = 16 << 20
 LOW_DISK_BYTES = 1 << 30
@@ -63,7 +65,8 @@ class Guard:
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
-        self._wait_s = wait_s
+        self._longest_s = WAIT_SHARE * wait_s
+        self._left_s = wait_s  # of all waits of the run
         self._was_in_vain = {"machine": False, "memory": False}  # the last wait for it
         self._first_bytes: dict[str, int] = {}
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
@@ -74,7 +77,7 @@ class Guard:
     def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Use:
         """Return what is in use before a server is started.
 
-        If that is more than before the first start, block for up to wait_s until it is not. If it still is,
+        If that is more than before the first start, block for a while until it is not. If it still is,
         that marks all cells of the start; with guard=strict, raise UnfitError.
         """
         self._of_start, self._devices, self._told = (), tuple(devices), set()
@@ -86,10 +89,10 @@ class Guard:
             return idle
         above_gib = (idle.used_bytes - first) / 2**30
         text = f"{above_gib:.2f} GiB more {memory.kind} memory was in use than before the first start"
-        wait_s = self._next_wait_s("memory")
+        wait_s, began_s = self._next_wait_s("memory"), time.monotonic()
         tell(f"up to {wait_s:.0f} s: {text}")
         is_back, _ = memory.wait(first, wait_s)
-        self._was_in_vain["memory"] = not is_back
+        self._has_waited("memory", began_s, in_vain=not is_back)
         if is_back:
             return memory.measure()
         self._of_start = self._findings([("memory_not_back", text)], "before")
@@ -107,7 +110,7 @@ class Guard:
     ) -> tuple[GuardFinding, ...]:
         """Return what is unfit before a cell. `tell` gets what is waited for, once; `check` may raise.
 
-        Blocks for one look, and for up to wait_s while what may pass has not.
+        Blocks for one look, and for a while if what may pass has not.
         """
         if self.mode == "off":
             return ()
@@ -141,25 +144,32 @@ class Guard:
         return self._findings(causes, "during")
 
     def _next_wait_s(self, what: str) -> float:
-        return min(WAIT_AGAIN_S, self._wait_s) if self._was_in_vain[what] else self._wait_s
+        longest_s = WAIT_AGAIN_S if self._was_in_vain[what] else self._longest_s
+        return min(longest_s, self._left_s)
+
+    def _has_waited(self, what: str, began_s: float, *, in_vain: bool) -> None:
+        self._was_in_vain[what] = in_vain
+        self._left_s = max(0.0, self._left_s - (time.monotonic() - began_s))
 
     def _wait_for(
         self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
     ) -> list[Cause]:
-        wait_s, told = self._next_wait_s("machine"), False
-        deadline = time.monotonic() + wait_s
+        wait_s = self._next_wait_s("machine")
+        began_s: float | None = None  # of the wait, which follows the first look
         while True:
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
             check()
             seen = samples(since_ns, time.monotonic_ns())
             causes = [*host_causes(seen, 0.0), *self._device_causes(seen)]
-            if not causes or time.monotonic() >= deadline:
-                self._was_in_vain["machine"] = bool(causes)
+            now_s = time.monotonic()
+            if not causes or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
+                if began_s is not None:
+                    self._has_waited("machine", began_s, in_vain=bool(causes))
                 return causes
-            if not told:
+            if began_s is None:
                 tell(f"up to {wait_s:.0f} s: {'; '.join(text for _, text in causes)}")
-                told = True
+                began_s = now_s
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:

@@ -73,6 +73,7 @@ class Settings:
     price: Price
     slo: tuple[Objective, ...]
     until: Until | None
+    budget_s: float | None
     compare: CompareTerms
     given: Mapping[str, tuple[str, ...]]
 
@@ -116,6 +117,7 @@ def settings(given: Choices) -> Settings:
         price=single("price", Price, choices),
         slo=tuple(sections.objectives(given)),
         until=sections.until(given),
+        budget_s=sections.budget_s(given),
         compare=sections.compare_terms(given),
         given=_as_given(given),
     )
@@ -148,6 +150,9 @@ def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
         if key in given:
             what = f"{key}={shown(given[key][0])}"
             raise UserError(f"{what}: bench search looks for the load itself; give {instead}")
+    if "run.budget" in given:
+        what = f"run.budget={shown(given['run.budget'][0])}"
+        raise UserError(f"{what}: bench search ends when it has found the load; leave it out")
     own = fields_by_key("search", SearchTerms)
     lowest = terms.lowest or 1.0
     start: Scalar = int(lowest) if terms.over == "concurrency" else lowest

@@ -62,7 +62,6 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "engine.memory_limit": (1 << 20, math.inf),
     "engine.start_timeout": (0.1, _DAY_S),
     "guard.wait": (0, _DAY_S),
-    "guard.again": (0, 1),
     "price.gpu_hour": (0, math.inf),
     "fit.device_memory": (1 << 20, math.inf),
     "search.trials": (1, math.inf),
@@ -72,6 +71,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "slo.success": (1e-6, 1),
     "until": _PART,
     "until.budget": (0.1, math.inf),
+    "run.budget": (1, math.inf),
 }
 
 

@@ -42,6 +42,7 @@ LISTED: dict[str, tuple[str, str]] = {
     "until": ("-", "ci:5%, the half-width that an interval is to have"),
     "until.metric": (Until.metric, "a name of `bench list metrics`"),
     "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
+    "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, but 8 minutes at least"),
     "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
     "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
     "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
@@ -89,6 +90,15 @@ def until(given: Choices) -> Until | None:
     share = decode("until", float, text.removeprefix("ci:"), "_share", before="ci:")
     rule: Until = single("until", Until, given, half_width_share=share)
     return rule
+
+
+def budget_s(given: Choices) -> float | None:
+    """Return the wall time in which a run is to end, None if bench decides (auto). Raises UserError."""
+    if "run.budget" not in given or (value := only_value("run.budget", given)) == "auto":
+        return None
+    what = f"run.budget={shown(value)}"
+    refuse_first(("until" in given, f"{what}: with until its own bound counts; give until.budget instead"))
+    return float(decode("run.budget", float, value, "_s"))
 
 
 def compare_terms(given: Choices) -> CompareTerms:

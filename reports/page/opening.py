@@ -52,7 +52,7 @@ def _note(text: str) -> Html:
 
 def _warnings(run: Run) -> Iterator[Html]:
     if run.record.stopped_because:
-        yield paragraph(f"until ended: {run.record.stopped_because}.", "sub")
+        yield paragraph(f"{'until ended: ' * bool(run.record.until)}{run.record.stopped_because}.", "sub")
     if run.is_going_on:
         said = "This run is still running. ", "bench writes the report again at its end."
     elif run.record.status != "completed":

@@ -6,7 +6,7 @@ from math import inf, sqrt
 from random import Random
 from typing import NamedTuple
 
-from harness.contracts import Conversation, Load
+from harness.contracts import STEPS, Conversation, Load
 from harness.errors import UserError
 
 # Users that begin together are spread over at most this long, so that they do not run in step.
@@ -34,11 +34,11 @@ def phases(load: Load) -> Phases:
     return Phases(load.ramp_up_s, window_start_s, window_end_s, window_end_s + load.ramp_down_s)
 
 
-def longest_s(load: Load) -> float:
+def longest_s(load: Load, steps_to_first: int = 0) -> float:
     """Return the most seconds from a cell's start to the last send. Infinity: nothing bounds it."""
     if load.duration_s is None:
         return inf
-    window_s = load.steps * load.duration_s
+    window_s = max(load.steps or STEPS, steps_to_first) * load.duration_s
     return load.ramp_up_s + load.warmup_s + window_s + max(load.ramp_down_s, grace_s(load, window_s))
 
 

@@ -48,7 +48,7 @@ class Traffic:
         self.job = job
         self.worker = worker
         self.board = board or Board()
-        self.window = Window(job.load, worker, self.board)
+        self.window = Window(job.load, worker, self.board, job.steps_to_first)
         self.alarm = Alarm()
         self._write_begun, self._write_row = write_begun, write_row
         self.engine = engine

@@ -5,7 +5,7 @@ import mmap
 from math import inf
 from pathlib import Path
 
-from harness.contracts import EndedBy, Load, RequestRow
+from harness.contracts import STEPS, EndedBy, Load, RequestRow
 from harness.load.play import arrivals
 
 # An instant for what will not come, as seconds from the start.
@@ -22,6 +22,7 @@ class Board(ctypes.Structure):
         ("steps", ctypes.c_int64),  # after how many steps the first worker has let the window go on
         ("is_window_over", ctypes.c_int64),  # the first worker's window has ended
         ("counts", ctypes.c_int64 * MOST_WORKERS),  # requests that each worker has counted
+        ("failures", ctypes.c_int64 * MOST_WORKERS),  # those of them that failed
     )
 
 
@@ -35,12 +36,14 @@ def shared_board(path: Path) -> Board:
 class Window:
     """One cell's window. `end_ns` and `ended_by` are None while it lasts."""
 
-    def __init__(self, load: Load, worker: int, board: Board) -> None:
+    def __init__(self, load: Load, worker: int, board: Board, steps_to_first: int = 0) -> None:
         self.cell_start_ns: int | None = None  # None: Locust's own command line decides
         self.start_ns = 0  # conversations count from here on
         self.end_ns: int | None = None
         self.ended_by: EndedBy | None = None
         self._load = load
+        self._steps = load.steps or STEPS
+        self._steps_to_first = max(self._steps, steps_to_first)
         self._worker = worker
         self._board = board
 
@@ -67,6 +70,7 @@ class Window:
         at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
         if self.end_ns is None and at_ns >= self.start_ns and row.outcome != "cancelled":
             self._board.counts[self._worker] += 1
+            self._board.failures[self._worker] += row.outcome != "ok"
 
     @property
     def has_enough(self) -> bool:
@@ -81,12 +85,19 @@ class Window:
             if self._worker == 0:
                 self._board.is_window_over = 1
 
+    def _most_steps(self) -> int:
+        """Return how long it may last: longer before the first request has ended, less while all fail."""
+        ended, failed = sum(self._board.counts), sum(self._board.failures)
+        if not ended:
+            return self._steps_to_first
+        return min(self._steps, STEPS) if failed == ended else self._steps
+
     def goes_on_after(self, step: int) -> bool | None:
         """Return whether it goes on after `step` times load.duration; None until the first worker decides."""
-        if self.end_ns is not None or step >= self._load.steps:
+        if self.end_ns is not None or step >= self._steps_to_first:
             return False
         if self._worker == 0:
-            goes_on = not self.has_enough
+            goes_on = step < self._most_steps() and not self.has_enough
             if goes_on:
                 self._board.steps = step
             return goes_on

@@ -11,13 +11,13 @@ from harness.contracts import Deployment, EngineTerms, Load
 LOADS = [Load(concurrency=1, warmup_s=2.0, duration_s=8.0), Load(concurrency=4, warmup_s=2.0, duration_s=8.0)]
 PLAN = plan_of([deployment("llama_cpp", "fp16")], LOADS, repeats=2)
 FIRST, SECOND = PLAN.starts
-CELL_S, START_S = 10 + 2.5, 6
+CELL_S, START_S = 10 + 2, 4
 
 
 def test_at_first_it_is_the_planned_loads_and_a_guess_for_each_start_and_cell() -> None:
     outlook, whole_s = Outlook(PLAN.starts, 100.0), 2 * (START_S + 2 * CELL_S)
     assert outlook.left(100.0) == (whole_s, True), "no engine was started yet"
-    assert outlook.left(105.0) == (whole_s - 5, True)
+    assert outlook.left(103.0) == (whole_s - 3, True)
     assert outlook.left(500.0) == (whole_s - START_S, True), "what takes too long is about to end"
 
 

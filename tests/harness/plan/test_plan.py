@@ -97,7 +97,7 @@ def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
     words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
     settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
     whole = plan.make(settings, weights.can_prepare)
-    assert whole.estimate_s == pytest.approx(2 * (6 + 2 * (10 + 2.5)))
+    assert whole.estimate_s == pytest.approx(2 * (4 + 2 * (10 + 2)))
 
 
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:

@@ -1,6 +1,5 @@
-"""What the guard found disturbed is measured again, within a share of the time that the run took."""
+"""What the guard found disturbed is measured again, as far as the run's budget has time for it."""
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from begun_run import Told, begin
 from make_run import S
 
 from harness.contracts import GuardFinding, PlannedStart
+from harness.run.budget import Budget
 from harness.run.next_starts import and_again
 from harness.store.store import Kept
 
@@ -17,11 +17,12 @@ DURING = GuardFinding("foreign_load", "other programs used 60 % of the cores", "
 BEFORE = GuardFinding("foreign_load", "other programs used 60 % of the cores", "before", "suspect")
 
 
-def measured(directory: Path, starts: Sequence[PlannedStart], found: dict[int, GuardFinding], took_s: float):
+def measured(
+    directory: Path, starts: Sequence[PlannedStart], found: dict[int, GuardFinding]
+) -> Iterator[PlannedStart]:
     """Yield the starts, each measured when the next one is asked for."""
     for start in starts:
         yield start
-        time.sleep(took_s / len(starts))
         make_run.write_start(directory, make_run.start_record(start, S))
         for cell in start.cells:
             guard = (found[cell.number],) if cell.number in found else ()
@@ -29,16 +30,16 @@ def measured(directory: Path, starts: Sequence[PlannedStart], found: dict[int, G
 
 
 def again(
-    tmp_path: Path, found: dict[int, GuardFinding], share: float
+    tmp_path: Path, found: dict[int, GuardFinding], budget_s: float | None = None
 ) -> tuple[Iterator[PlannedStart], Told, int]:
     directory, record, planned = begin(tmp_path / "run")
-    run, told = Kept(directory / "run.json", record), Told()
-    starts = and_again(run, measured(directory, planned.starts, found, 0.4), share, told)  # type: ignore[arg-type]
+    run, told, budget = Kept(directory / "run.json", record), Told(), Budget(budget_s, planned.starts)
+    starts = and_again(run, measured(directory, planned.starts, found), budget, told)
     return starts, told, len(planned.starts)
 
 
 def test_a_start_is_measured_again_with_its_disturbed_cells_under_a_new_number(tmp_path):
-    starts, told, planned = again(tmp_path, {2: DURING, 3: BEFORE}, 1.0)
+    starts, told, planned = again(tmp_path, {2: DURING, 3: BEFORE})
     [*first, more] = starts
     assert len(first) == planned
     assert (more.index, more.repeat, [cell.number for cell in more.cells]) == (planned + 1, 0, [2])
@@ -47,12 +48,28 @@ def test_a_start_is_measured_again_with_its_disturbed_cells_under_a_new_number(t
 
 @pytest.mark.parametrize("found", [{}, {1: BEFORE}])
 def test_what_was_not_disturbed_in_its_window_is_not(tmp_path, found):
-    starts, told, planned = again(tmp_path, found, 1.0)
+    starts, told, planned = again(tmp_path, found)
     assert len(list(starts)) == planned
     assert told.lines == []
 
 
 def test_what_the_budget_has_no_time_for_is_counted(tmp_path):
-    starts, told, planned = again(tmp_path, {1: DURING, 7: DURING}, 0.1)
+    starts, told, planned = again(tmp_path, {1: DURING, 7: DURING}, 1.0)
     assert len(list(starts)) == planned
-    assert told.lines == ["2 disturbed starts not measured again: no time left"]
+    assert told.lines == ["2 disturbed starts not measured again: no time left of run.budget (1 s)"]
+
+
+def test_what_lasts_is_measured_again_twice_at_most(tmp_path):
+    starts, told, planned = again(tmp_path, dict.fromkeys((1, 3, 5, 7), DURING))
+    assert len(list(starts)) == planned + 2
+    assert told.lines[2:] == ["2 disturbed starts not measured again: the machine is still busy"]
+
+
+def test_what_does_not_last_is_measured_again_to_the_end(tmp_path):
+    starts, told, planned = again(tmp_path, dict.fromkeys((1, 3, 5, 7), DURING))
+    for number, start in enumerate(starts):
+        if number >= planned:  # this time it is quiet
+            [cell] = start.cells
+            make_run.write_cell(tmp_path / "run", cell, start, [], make_run.summary(S))
+    assert number == planned + 3
+    assert len(told.lines) == 4

@@ -204,7 +204,7 @@ def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(
 ) -> None:
     monkeypatch.setattr(guard, "WAIT_AGAIN_S", 0.0)
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
-    watching, told, took_s = started(wait_s=1.0), [], []
+    watching, told, took_s = started(wait_s=4.0), [], []
     for _ in range(2):
         began_s = time.monotonic()
         found = watching.before_cell(now(device(0, foreign_processes=1)), LOAD, tmp_path, told.append)
@@ -214,6 +214,16 @@ def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(
     # Once in vain, it is looked at once the next time.
     assert told == ["up to 1 s: another process was on device 0"]
     assert took_s[0] >= 1.0 > took_s[1]
+
+
+def test_the_waits_of_a_run_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "WAIT_AGAIN_S", 100.0)
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+    watching, busy = started(wait_s=0.8), now(device(0, foreign_processes=1))
+    told: list[str] = []
+    for _ in range(8):  # each of them would wait for as long as the run may
+        assert kinds(watching.before_cell(busy, LOAD, tmp_path, told.append)) == ["foreign_process"]
+    assert 2 <= len(told) < 8, "a wait that nothing is left for is none"
 
 
 def test_what_passes_while_it_is_waited_for_is_no_finding(
@@ -253,7 +263,7 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     [found] = watching.before_cell(given(), LOAD, tmp_path, quiet)
     assert found.text == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
-    assert [text.partition(":")[0] for text in told] == ["up to 30 s", "up to 3 s"]
+    assert [text.partition(":")[0] for text in told] == ["up to 8 s", "up to 2 s"]
     watching.before_start(memory(2 * GIB), (), quiet)
     assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
 

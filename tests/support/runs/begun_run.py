@@ -38,3 +38,6 @@ class Told:
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         self.lines.append(f"{len(block)} starts: {why}")
+
+    def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
+        self.lines.append(f"{len(starts)} starts less: {why}")

@@ -32,8 +32,9 @@ def traffic(
     begun: Write = lambda line: None,
     row: Write = lambda line: None,
     on: Board | None = None,
+    **of_job: object,
 ) -> Traffic:
-    job = job_of(Server(1), Path(), load)
+    job = job_of(Server(1), Path(), load, **of_job)
     made = Traffic(
         job,
         TinyScenario(),
@@ -114,7 +115,7 @@ def test_a_window_whose_conversations_run_out_at_once_goes_on_until_enough_is_me
     made = talking(Load(concurrency=3, warmup_s=0.0, duration_s=None, conversations=2), 2)
     assert made.next_conversation() is None
     assert (made.window.ended_by, made.closed.is_set()) == (None, False)
-    sent(made, 10)
+    sent(made, 12)
     assert made.window.ended_by is None
     sent(made, 1)
     assert (made.window.ended_by, made.closed.is_set()) == ("conversations", False)
@@ -166,6 +167,21 @@ def test_a_window_with_too_few_requests_goes_on_by_whole_steps() -> None:
     assert [made.goes_on_after(step) for step in (1, 2, 3)] == [True, True, False]
     sent(made, 1)
     assert not made.goes_on_after(1)
+
+
+def test_a_window_in_which_no_request_has_ended_goes_on_for_longer() -> None:
+    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=2, min_requests=2), steps_to_first=9)
+    assert [made.goes_on_after(step) for step in (2, 8, 9)] == [True, True, False]
+    sent(made, 1)
+    assert [made.goes_on_after(step) for step in (1, 2, 8)] == [True, False, False]
+
+
+def test_a_window_whose_requests_all_fail_goes_on_no_longer_than_without_a_budget() -> None:
+    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=9, min_requests=3))
+    made.record(replace(ROW, sent_ns=time.monotonic_ns(), outcome="timeout"))
+    assert [made.goes_on_after(step) for step in (3, 4)] == [True, False]
+    sent(made, 1)
+    assert [made.goes_on_after(step) for step in (4, 8, 9)] == [True, True, False]
 
 
 def test_the_first_worker_decides_for_all_whether_the_window_goes_on(tmp_path: Path) -> None:

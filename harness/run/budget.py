@@ -1,0 +1,114 @@
+"""The time of a run: how long its windows may go on, and which starts are likely to end within run.budget.
+
+Windows go on as far as two more repeats with windows as long still fit. Takes seconds of a clock that is
+given, and what starts and loads took. Must not know servers, files or statistics.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from harness.contracts import STEPS, LoadSummary, PlannedCell, PlannedStart
+from harness.plan import plan
+from harness.settings.units import duration_text
+
+# What run.budget=auto is: a multiple of the planned time, and the least.
+PLANNED_TIMES, LEAST_S = 2.0, 480.0
+# A start-up that takes longer counts as planned, once it was seen.
+_LONG_START_UP_S = 10.0
+# A repeat that has begun is given up when it would end this much later than the run should.
+LATEST = 1.15
+
+
+class Budget:
+    """The time of one `bench run`, from now on. `asked_s` is None for auto; `starts` are those to measure."""
+
+    def __init__(
+        self,
+        asked_s: float | None,
+        starts: Sequence[PlannedStart],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._asked_s, self._clock = asked_s, clock
+        self._began_s = self._start_began_s = clock()
+        self._planned_s = plan.estimated_s(starts)
+        self._left = list(starts)
+        self._took_s: defaultdict[str, list[float]] = defaultdict(list)  # starts, by deployment
+        self._beside_s: defaultdict[str, list[float]] = defaultdict(list)  # what of it was no window
+        self._start_ups_s: dict[int, float] = {}  # the long ones, by start
+
+    @property
+    def limit_s(self) -> float:
+        """Return the seconds that the run may take. With auto it grows as slow start-ups are seen."""
+        if self._asked_s is not None:
+            return self._asked_s
+        return max(LEAST_S, PLANNED_TIMES * (self._planned_s + sum(self._start_ups_s.values())))
+
+    @property
+    def text(self) -> str:
+        return f"run.budget ({duration_text(self.limit_s)})"
+
+    def has_time_for(self, starts: Sequence[PlannedStart], latest: float = 1.0) -> bool:
+        """Return whether these are likely to end within `latest` times the budget."""
+        end_s = self._clock() + sum(map(self._expected_s, starts))
+        return end_s <= self._began_s + latest * self.limit_s
+
+    def _expected_s(self, start: PlannedStart) -> float:
+        label = start.deployment.label
+        if took := self._took_s[label]:
+            return median(took)
+        # A deployment that was not seen yet may be as slow as the slowest one.
+        seen = [median(each) for each in self._took_s.values() if each]
+        return max([plan.estimated_s([start]), *seen])
+
+    def begins(self, start: PlannedStart) -> None:
+        """Note that a start begins. It is no longer left."""
+        self._start_began_s = self._clock()
+        self._left = [each for each in self._left if each is not start]
+
+    def ends(self, start: PlannedStart, launch_s: float | None, loads: Iterable[LoadSummary | None]) -> None:
+        """Note that a start has ended, well or not: how long its server took to start, and its loads."""
+        label, took_s = start.deployment.label, self._clock() - self._start_began_s
+        windows_s = sum((load.window_end_ns - load.window_start_ns) / 1e9 for load in loads if load)
+        self._took_s[label].append(took_s)
+        self._beside_s[label].append(max(0.0, took_s - windows_s))
+        if launch_s is not None and launch_s > _LONG_START_UP_S:
+            # All starts of the deployment will take as long.
+            alike = (each.index for each in (start, *self._left) if each.deployment.label == label)
+            self._start_ups_s |= dict.fromkeys(alike, launch_s)
+
+    def cut(self, starts: Sequence[PlannedStart]) -> None:
+        """Note that these are not going to be measured."""
+        self._left = [each for each in self._left if each not in starts]
+
+    def steps(self, start: PlannedStart, cell: PlannedCell) -> tuple[int, int]:
+        """Return how many times load.duration a window may last, and how many while no request has ended.
+
+        The first leaves time for two more repeats with windows as long, the second for the rest of this one.
+        """
+        longest_s = cell.load.duration_s
+        if cell.load.steps is not None or longest_s is None:
+            return cell.load.steps or STEPS, 0
+        repeats = sorted({each.repeat for each in self._left if each.repeat > start.repeat})
+        few, one = ({start.repeat, *repeats[:more]} for more in (2, 0))
+        return self._share(start, cell, few), self._share(start, cell, one)
+
+    def _share(self, start: PlannedStart, cell: PlannedCell, repeats: set[int]) -> int:
+        others = [each for each in self._left if each.repeat in repeats]
+        rest = start.cells[start.cells.index(cell) :]
+        windows = [*rest, *(each for other in others for each in other.cells)]
+        beside_s = sum(map(self._expected_beside_s, others)) + sum(map(_beside_s, rest))
+        left_s = self._began_s + self.limit_s - self._clock() - beside_s
+        # Each window gets time by its planned length.
+        return max(1, int(left_s / sum(each.load.duration_s or 0.0 for each in windows)))
+
+    def _expected_beside_s(self, start: PlannedStart) -> float:
+        if seen := self._beside_s[start.deployment.label]:
+            return median(seen)
+        planned_s = plan.start_s(start.deployment) + sum(map(_beside_s, start.cells))
+        return max([planned_s, *(median(each) for each in self._beside_s.values() if each)])
+
+
+def _beside_s(cell: PlannedCell) -> float:
+    return plan.cell_s(cell) - (cell.load.duration_s or 0.0)
