@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "compare": Command(
         "reading:compare",
-        "Compare two runs, or two deployments: what differs in how they were made, then B over A.",
+        "Compare two runs, or two deployments: what differs in how they were made, then B against A.",
         'bench compare results/before "results/after:vllm awq" compare.margin=10%',
     ),
     "gate": Command(

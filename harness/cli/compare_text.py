@@ -22,7 +22,9 @@ def print_comparison(comparison: Comparison) -> None:
         notes = [f"no verdicts: {case.why_none}", *case.notes] if case.why_none else case.notes
         print_lines([f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)], fold=True)
         asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
-        told = [{"B / A": row.marked_ratio, "verdict": comparison.verdict_text(case, row)} for row in asked]
+        told = [
+            {"B against A": row.marked_change, "verdict": comparison.verdict_text(case, row)} for row in asked
+        ]
         print_rows([{**_cells(row), **each} for row, each in zip(asked, told, strict=True)])
         if others:
             print_lines(["without verdicts:"], fold=True)
@@ -41,8 +43,10 @@ def print_gate(gate: Gate) -> None:
     """Print the gate; the last line is the verdict."""
     _print_differences(gate.compared, NAMES)
     unit = metric_of(gate.terms.metric).shown_unit
-    print_lines([f"{gate.terms.metric} in {unit}; NEW may be worse by {gate.limit_text}:"], fold=True)
-    heads = ("case", *NAMES, "NEW worse by", "")
+    print_lines(
+        [f"{gate.terms.metric} in {unit}; NEW may have up to {gate.limit_text} than BASE:"], fold=True
+    )
+    heads = ("case", *NAMES, "NEW against BASE", "")
     rows = [(each.case.name, *each.cells, each.outcome) for each in gate.cases]
     print_rows([dict(zip(heads, row, strict=True)) for row in rows])
     out.print()

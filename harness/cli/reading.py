@@ -1,5 +1,7 @@
 """Commands that read results: `report`, `compare`, `gate`, `view`. `reports` is slow to import."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,12 +14,8 @@ from harness.settings import overrides, sections
 from harness.store.named_files import write_named
 
 Format = Literal["html", "markdown", "json", "csv", "parquet", "png", "svg"]
-Side = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIR[:DEPLOYMENT]", help="A run's directory, or one deployment of it by its label."
-    ),
-]
+_KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
+_SIDES_HELP = "Each side is a run's directory, or one deployment of it by its label; keys such as"
 
 
 def report(
@@ -77,26 +75,36 @@ def report(
         print_lines(map(str, write_output(directory, asked)))
 
 
+def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[str]]:
+    """Return the two sides and the keys, which may stand in any order. Raises UserError for other sides."""
+    keys = [word for word in words if _KEY.match(word) and not Path(word).exists()]
+    sides = [word for word in words if word not in keys]
+    if len(sides) != 2:
+        given = " ".join(sides) or "none"
+        raise UserError(f"sides given: {given}; give two, {' and '.join(names)}, each DIR or DIR:DEPLOYMENT")
+    return sides[0], sides[1], keys
+
+
 def compare(
-    a: Side,
-    b: Side,
-    changes: Annotated[
-        list[str] | None,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="[compare.KEY=VALUE]...", help="compare.margin=10%, compare.metric=ttft_s.p95,..."
+            metavar="A[:DEPLOYMENT] B[:DEPLOYMENT] [compare.KEY=VALUE]...",
+            help=f"{_SIDES_HELP} compare.margin=10% or compare.metric=ttft_s.p95,...",
         ),
-    ] = None,
+    ],
     as_json: Json = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
     ] = None,
 ) -> None:
-    """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
+    """Compare two runs, or two deployments: what differs in how they were made, then B against A."""
     from harness.cli.compare_text import print_comparison
     from reports import compare_runs, write_comparison
     from reports.measures.metrics import check_metric_name
 
-    given = overrides.parse(changes or [])
+    a, b, changes = _sides_and_keys(words, "A", "B")
+    given = overrides.parse(changes)
     if "compare.baseline" in given:
         raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
     terms = sections.only_compare_terms(given)
@@ -112,12 +120,13 @@ def compare(
 
 
 def gate(
-    base: Side,
-    new: Side,
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
-    ] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BASE[:DEPLOYMENT] NEW[:DEPLOYMENT] [gate.KEY=VALUE]...",
+            help=f"{_SIDES_HELP} gate.metric=ttft_s.p95 or gate.max_regression=5%",
+        ),
+    ],
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML for a CI system.")
     ] = None,
@@ -132,7 +141,8 @@ def gate(
     from reports import gate_runs, gate_to_builtins
     from reports.outputs.gate_files import junit_text, markdown_text
 
-    gate = gate_runs(base, new, sections.gate_terms(overrides.parse(changes or [])))
+    base, new, changes = _sides_and_keys(words, "BASE", "NEW")
+    gate = gate_runs(base, new, sections.gate_terms(overrides.parse(changes)))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):
         if path is not None:
             write_named(path, write(gate).encode())

@@ -53,10 +53,10 @@ def junit_text(gate: Gate) -> str:
 
 
 def _said(gate: Gate, case: GatedCase) -> str:
-    base, new, worse = case.cells
+    base, new, change = case.cells
     values = f"{gate.terms.metric} in {metric_of(gate.terms.metric).shown_unit}: BASE {base}, NEW {new}"
     why = [f"{case.outcome}: {case.why}"] if case.why else []
-    return "; ".join([values, f"NEW worse by {worse}, limit {gate.limit_text}", *why])
+    return "; ".join([values, f"NEW against BASE: {change}", f"limit: {gate.limit_text}", *why])
 
 
 def _xml_text(value: str) -> str:
@@ -66,7 +66,7 @@ def _xml_text(value: str) -> str:
 def markdown_text(gate: Gate) -> str:
     """Return a heading, one table and what a reviewer has to know; names in the table are code spans."""
     unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
-    heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW worse by", "")
+    heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW against BASE", "")
     rows = [[each.kind, *map(gfm.code, each.cells())] for each in compared.differences]
     differences = gfm.table(("", "what", "BASE", "NEW"), rows)
     blocks = [
@@ -90,5 +90,5 @@ def _notes(gate: Gate) -> Iterator[str]:
     yield from (f"{each.case.name}: {note}" for each in gate.cases for note in each.case.notes)
     yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
     if gate.compared.distrust:
-        yield f"{SIGN} 2 beside a ratio: two of these reasons not to compare it:"
+        yield f"{SIGN} 2 beside a change: two of these reasons not to compare it:"
     yield from (each.text for each in gate.compared.distrust)

@@ -44,13 +44,13 @@ def comparison_page(comparison: Comparison) -> str:
     left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]
     parts: list[Part] = [
         tag("h1", title),
-        paragraph(f"A: {comparison.a} · B: {comparison.b} · ratios are B over A", "sub"),
+        paragraph(f"A: {comparison.a} · B: {comparison.b} · B is set against A", "sub"),
         paragraph(comparison.rule, "answer"),
         paragraph(comparison.how, "sub"),
         *([doubts] if reasons else []),
         tag("h2", "What differs"),
         *_differences(comparison),
-        tag("h2", "B over A"),
+        tag("h2", "B against A"),
         paragraph(_VALUES + LEGEND),
         *charts,
         *(Block(case.name, _case(comparison, case)) for case in comparison.cases),
@@ -75,7 +75,7 @@ def _differences(comparison: Comparison) -> list[Part]:
 def _charts(comparison: Comparison) -> Iterator[Chart]:
     """Yield a chart of the ratios at each scenario and load; differences have a table only."""
     asked = ((case, row, row.verdict) for case in comparison.cases for row in case.rows if row.verdict)
-    ratios = [each for each in asked if each[2].is_log and each[1].ratio != NOTHING]
+    ratios = [each for each in asked if each[2].is_log and each[1].change != NOTHING]
     by_load = grouped(ratios, lambda each: f"{each[0].scenario}, {each[0].load}")
     for number, (where, found) in enumerate(by_load.items()):
         has_several = len({case.deployment for case, *_ in found}) > 1
@@ -83,14 +83,14 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
         for case, row, verdict in found:
             word = comparison.verdict_text(case, row)
             whose = f" · {case.deployment}" if has_several else ""
-            said = f"{row.marked_ratio}, {word}"
+            said = f"{row.marked_change}, {word}"
             drawn.append(forest.Row(_LOOKS[verdict.kind], f"{title_of(row.metric)}{whose}", said, verdict))
-            rows.append([case.deployment, row.metric, row.ratio, word])
+            rows.append([case.deployment, row.metric, row.change, word])
         yield Chart(
             f"ratios-{number}",
             f"B over A at {where}, each with its interval",
             *forest.draw(drawn, "B / A", comparison.margin_share),
-            ["deployment", "metric", "B / A", "verdict"],
+            ["deployment", "metric", "B against A", "verdict"],
             rows,
             f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
             "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
@@ -105,7 +105,7 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         "unit": lambda row: row.shown_unit,
         "A": lambda row: row.values[0],
         "B": lambda row: row.values[1],
-        "B / A": lambda row: join([row.ratio, mark_html([reasons[check] for check in row.marks])]),
+        "B against A": lambda row: join([row.change, mark_html([reasons[check] for check in row.marks])]),
         "verdict": lambda row: comparison.verdict_text(case, row),
     }
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))

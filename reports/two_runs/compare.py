@@ -15,12 +15,12 @@ from reports.stats.family import Question, Verdict, decide
 from reports.two_runs.differences import Difference, differences
 from reports.two_runs.sides import LeftOut, Side, open_sides, pairs_of
 from reports.verdicts.comparisons import Pair, question_of
-from reports.words.verdict_words import family_text, margin_text, ratio_text, word_of
+from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
 _PAIRED = "Paired by block: each block of the run started both."
 _NOT_INTERLEAVED = (
     "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
-    "temperature, is in the ratios."
+    "temperature, is in what differs."
 )
 # As metrics name the unit of a cost, which each run says for itself.
 _CURRENCY = "price.currency"
@@ -57,23 +57,23 @@ class Row:
 
     @property
     def shown_unit(self) -> str:
-        """The unit that a person reads."""
+        """Return the unit that a person reads."""
         return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
 
     @property
     def values(self) -> tuple[str, str]:
-        """A and B with what stands beside a mean, without their unit."""
+        """Return A and B with what stands beside a mean, without their unit."""
         return value_text(self.metric, self.a), value_text(self.metric, self.b)
 
     @property
-    def ratio(self) -> str:
-        """`1.31x [1.24, 1.38]`, or `–`."""
-        return (self.verdict and ratio_text(self.metric, self.verdict)) or NOTHING
+    def change(self) -> str:
+        """Return what B has against A: `3 % less [5 % less, 1 % less]`, or `–`."""
+        return (self.verdict and change_text(self.metric, self.verdict)) or NOTHING
 
     @property
-    def marked_ratio(self) -> str:
-        """The same with how many marks it bears: `1.31x [1.24, 1.38] ▲ 2`."""
-        return f"{self.ratio} {mark_text(self.marks)}".rstrip()
+    def marked_change(self) -> str:
+        """Return the same with how many marks it bears: `3 % less [5 % less, 1 % less] ▲ 2`."""
+        return f"{self.change} {mark_text(self.marks)}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Comparison:
 
     @property
     def rule(self) -> str:
-        """By which rule the verdicts were given."""
+        """Return the rule by which the verdicts were given."""
         if not self.family:
-            return "Ratios are B over A, with 95 % intervals; no verdicts."
+            return "What B has against A, with 95 % intervals; no verdicts."
         return (
-            f"Ratios are B over A; verdicts on B, {family_text(self.family)}; same: within "
-            f"{margin_text(self.margin_share)}. A ratio's interval is at the level that decides it."
+            f"What B has against A; verdicts on B, {family_text(self.family)}; same: within "
+            f"{margin_text(self.margin_share)}. Each interval is at the level that decides."
         )
 
     def verdict_text(self, case: ComparedCase, row: Row) -> str:

@@ -5,7 +5,7 @@ interval does not decide is inconclusive, as is one that NEW does not have: what
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from reports.stats.family import Question
 from reports.stats.intervals import Estimate
 from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
-from reports.verdicts.comparisons import estimate_of, why_not
+from reports.verdicts.comparisons import estimate_of, mirrored, why_not
 from reports.words.verdict_words import family_text, margin_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -53,8 +53,11 @@ class GatedCase:
 
     @property
     def cells(self) -> tuple[str, str, str]:
-        """Return BASE, NEW and how much NEW is worse, for instance `1.03x [1.01, 1.05] ▲ 2`."""
-        return (*self.row.values, self.row.marked_ratio) if self.row else (NOTHING, NOTHING, NOTHING)
+        """Return BASE, NEW and what NEW has against it, for instance `3 % less [5 % less, 1 % less] ▲ 2`."""
+        row = self.row
+        if row and row.verdict and metric_of(row.metric).better == "higher":
+            row = replace(row, verdict=mirrored(row.verdict))
+        return (*row.values, row.marked_change) if row else (NOTHING, NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Gate:
 
     @property
     def summary(self) -> str:
-        """The verdict in one line."""
+        """Return the verdict in one line."""
         worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
         total, count = plural(len(self.cases), "case"), self.count(self.outcome)
         said = {
@@ -85,16 +88,14 @@ class Gate:
 
     @property
     def limit_text(self) -> str:
-        """Return `1.05x`; `1.053x (5 % less)` where worse is less; of a share `+5 %`."""
-        percent = margin_text(self.terms.max_regression_share)
-        if metric_of(self.terms.metric).is_additive:
-            return f"+{percent}"
-        limit = f"{limit_of(self.terms):.4g}x"
-        return f"{limit} ({percent} less)" if _is_of_less(self.terms.metric) else limit
+        """Return `5 % more`, or `5 % less` if less is worse; for a share `5 percentage points less`."""
+        metric, percent = metric_of(self.terms.metric), margin_text(self.terms.max_regression_share)
+        much = percent.replace("%", "percentage points") if metric.is_additive else percent
+        return f"{much} {'less' if metric.better == 'higher' else 'more'}"
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 fail, 3 inconclusive."""
+        """Return 0 for pass, 1 for fail, 3 for inconclusive."""
         return EXIT_CODES[self.outcome]
 
     def count(self, outcome: Outcome) -> int:

@@ -235,7 +235,7 @@ def comparisons_of(run: Run) -> Comparisons:
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
                 found[*case, metric, second, first] = verdict
-                found[*case, metric, first, second] = _mirrored(verdict)
+                found[*case, metric, first, second] = mirrored(verdict)
             if metric in compare.metrics:
                 reference = baseline or (best_first(run, groups, metric) or groups)[0].deployment
                 keys = [(*case, metric, label, reference) for label in labels]
@@ -254,7 +254,8 @@ def best_first(run: Run, groups: list[Group], metric: str) -> list[Group]:
     return [groups[place] for _, place in sorted(known)]
 
 
-def _mirrored(verdict: Verdict) -> Verdict:
+def mirrored(verdict: Verdict) -> Verdict:
+    """Return the same verdict with both sides exchanged."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (

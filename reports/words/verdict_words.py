@@ -88,11 +88,33 @@ def ratio_text(name: str, verdict: Verdict) -> str:
     return f"{mean} [{low}, {high}] {metric.shown_unit}"
 
 
+def change_text(name: str, verdict: Verdict) -> str:
+    """Return `3 % less [5 % less, 1 % less]`, from twice as much on `2.10x [1.90x, 2.30x]`.
+
+    A difference, or nothing, is told as by `ratio_text`.
+    """
+    if verdict.ratio is None or verdict.low is None or verdict.high is None or not verdict.is_log:
+        return ratio_text(name, verdict)
+    values = (verdict.ratio, verdict.low, verdict.high)
+    changes = (_change(value, _places(*values)) for value in values)
+    return "{} [{}, {}]".format(*changes) if verdict.k > 1 else ""
+
+
+def _change(factor: float, places: int) -> str:
+    if round(factor, places) >= 2:
+        return f"{_factor(factor, places)}x"
+    return f"{100 * abs(factor - 1):.{places - 2}f} % {'less' if factor < 1 else 'more'}"
+
+
 def ratio_words(mean: float, low: float, high: float) -> str:
     """Return `1.31x [1.24, 1.38]`: two places, and up to four where an end is as near to 1 or to the mean."""
-    gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
-    places = max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
+    places = _places(mean, low, high)
     return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
+
+
+def _places(mean: float, low: float, high: float) -> int:
+    gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
+    return max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
 
 
 def _factor(value: float, places: int) -> str:

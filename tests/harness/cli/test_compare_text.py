@@ -45,7 +45,7 @@ def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
     assert "\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
-    rule = "Ratios are B over A; verdicts on B, 95 %, one comparison; same: within 5 %"
+    rule = "What B has against A; verdicts on B, 95 %, one comparison; same: within 5 %"
     assert rule in " ".join(said.split())
 
 
@@ -55,7 +55,7 @@ def test_each_metric_has_its_ratio_and_verdict_or_a_reason(one_run: Path) -> Non
         return {line.split()[0]: line.rstrip() for line in said.splitlines() if line}
 
     told = lines(f"r:{B}")["ttft_s.p50"]
-    assert "2.00x [2.00, 2.00]" in told
+    assert "2.00x [2.00x, 2.00x]" in told
     assert told.endswith("B slower")
     assert lines("r:tgi fp16")["ttft_s.p50"].endswith("cannot tell")
     assert "none: A: p99 needs n of " in lines("r:tgi fp16")["ttft_s.p99"]
@@ -67,7 +67,7 @@ def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
     said = compared(tmp_path, "x", "y")
     assert said.count("no verdicts: B was running already and was not restarted") == 2
     assert "none:" not in said
-    assert "Ratios are B over A, with 95 % intervals; no verdicts." in said
+    assert "What B has against A, with 95 % intervals; no verdicts." in said
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
     verdict = case.row.verdict
     assert verdict.ratio == pytest.approx(1.2, rel=1e-4)
     assert (verdict.low, verdict.high) == pytest.approx((1.2 / 1.2412, 1.2 * 1.2412), rel=1e-3)
-    assert case.cells[2] == "1.20x [0.97, 1.49]"
+    assert case.cells[2] == "20 % more [3 % less, 49 % more]"
 
 
 @pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail"), (0.5, "fail")])
@@ -62,7 +62,10 @@ def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
     base, new = ([rows_of(100, output_tokens=count)] * 3 for count in (1000, round(1000 * share)))
     gate = gated(tmp_path, base, new, GateTerms("output_tokens_per_s", 0.05))
     assert gate.cases[0].row.verdict.ratio == pytest.approx(1 / share, rel=1e-3)
-    assert (gate.outcome, gate.limit_text) == (outcome, "1.053x (5 % less)")
+    assert (gate.outcome, gate.limit_text) == (outcome, "5 % less")
+    percent, _, words = gate.cases[0].cells[2].partition(" % less [")
+    assert float(percent) == pytest.approx(100 * (1 - share), abs=0.51)
+    assert "more" not in words
 
 
 def with_failures(failed):
@@ -74,7 +77,8 @@ def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
     """From 100 % to 92 % is worse by 8 percentage points."""
     gate = gated(tmp_path, [with_failures(0)] * 3, [with_failures(4)] * 3, GateTerms("success_share", limit))
     assert gate.cases[0].row.verdict.ratio == pytest.approx(0.08)
-    assert gate.cases[0].cells[2].startswith("+8.0 [+8.0, +8.0] %")
+    assert gate.cases[0].cells[2].startswith("−8.0 [−8.0, −8.0] %")
+    assert gate.limit_text == f"{100 * limit:g} percentage points less"
     assert gate.outcome == outcome
 
 
@@ -192,7 +196,7 @@ def test_junit_has_a_test_case_for_each_case(hostile):
         ["failure"],
         ["skipped"],
     ]
-    assert "NEW worse by 1.10x" in failed[0].get("message")
+    assert "NEW against BASE: 10 % more [8 % more, 12 % more]; limit: 5 % more" in failed[0].get("message")
     assert "needs more than 100 more repeats" in unsure[0].get("message")
     assert suite.find("system-out").text.splitlines()[-1] == hostile.summary
     # What the usual schema asks for; any name stands as it is but for what XML cannot hold.
@@ -229,7 +233,14 @@ def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
     assert (done.exit_code, "FAIL: " in done.output) == (1, True)
     assert ElementTree.parse(tmp_path / "j.xml").getroot().tag == "testsuites"
     assert "❌ fail" in (tmp_path / "m.md").read_text(encoding="utf-8")
-    assert CliRunner().invoke(app, ["gate", *reversed(sides), *keys]).exit_code == 0
+    assert CliRunner().invoke(app, ["gate", *keys, *reversed(sides)]).exit_code == 0, "in any order"
+
+
+@pytest.mark.parametrize("words", [("base",), ("gate.metric=ttft_s.p50",), ("a", "b", "c")])
+def test_other_than_two_sides_are_refused_with_what_would_work(words):
+    done = CliRunner().invoke(app, ["gate", *words])
+    assert isinstance(done.exception, UserError)
+    assert "give two, BASE and NEW, each DIR or DIR:DEPLOYMENT" in str(done.exception)
 
 
 def test_starts_of_new_that_died_do_not_pass(tmp_path):
