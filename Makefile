@@ -16,13 +16,11 @@ BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --
 install: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	.ci/environment $(PYTHON) $(VENV) requirements.lock
-	touch $(READY)
+	@.ci/environment $(PYTHON) $(VENV) requirements.lock $(READY)
 
 # What tests and checks need beside it. Its lock has the same versions of all that bench needs.
 $(TOOLS): $(READY) requirements-dev.lock
-	.ci/environment $(PYTHON) $(VENV) requirements-dev.lock
-	touch $(TOOLS)
+	@.ci/environment $(PYTHON) $(VENV) requirements-dev.lock $(TOOLS)
 
 run: install
 	$(BIN)/bench run scenario=chat_multi_turn
@@ -42,7 +40,7 @@ test: served $(TOOLS)
 # Chromium with its driver), then, one by one, verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
 test-long: export PYTHONDONTWRITEBYTECODE :=
 test-long: served $(TOOLS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
+	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$pages
 

@@ -1,5 +1,4 @@
-"""Asks the Hugging Face hub about a model, or downloads files of it. Runs with bench's own Python (`python
--P`).
+"""Asks the Hugging Face hub about a model, or downloads files of it (`python -P`, which has huggingface_hub).
 
 `ask REPOSITORY REVISION` prints the fields of HubPage in engines/model/facts.py as JSON; `download REPOSITORY
 COMMIT FOLDER BYTES NAME...` fetches the files that are not there. Where the hub refuses, the last line is

@@ -1,6 +1,6 @@
 """A model's shape, without its weights: from bench's table, a config.json, a GGUF file's header or the hub.
 
-A program of engines/inside asks the hub, so that huggingface_hub's environment holds for it alone.
+A program of engines/inside asks the hub, so that only it imports huggingface_hub and reads its variables.
 """
 
 import json
@@ -8,9 +8,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +27,8 @@ from engines.model.files import (
 )
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
-from engines.places import INSIDE
-from harness.contracts import KnownFacts, ModelFacts, Reason
+from engines.places import INSIDE, LOCKS
+from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason
 from harness.errors import MissingError, UserError, choose_from
 from harness.whole_files import write_whole
 
@@ -38,6 +39,12 @@ _UNTOLD = (
     "hidden_size, max_position_embeddings)"
 )
 HUB_PROGRAM = INSIDE / "hub.py"
+HUB = InstallSpec(
+    environment="tool-hub",
+    lock=LOCKS / "tool-hub.txt",
+    check="import huggingface_hub",
+    size_bytes=40_000_000,
+)
 # How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
 REFUSED, REFUSAL = 4, "refused: "
 INSTEAD = "a copy of it on this machine is model=/path"
@@ -53,13 +60,23 @@ def hub_repo(model: str) -> HubRepo:
     return HubRepo(match["repo"], revision=match["revision"] or "main")
 
 
-def known_facts(model: str) -> KnownFacts:
+def hub_python(tool: Callable[[InstallSpec], Path]) -> str:
+    """Return the Python that has huggingface_hub: bench's own (`serving-bench[hub]`), else the tool's."""
+    return sys.executable if find_spec("huggingface_hub") else str(tool(HUB) / "bin" / "python")
+
+
+def _no_tool(spec: InstallSpec) -> Path:
+    raise MissingError(f"{spec.environment} is not installed; run `bench install hub`")
+
+
+def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> KnownFacts:
     """Return the shape of what `model=` names: a row of `bench list models`, a path or hf:organisation/name.
 
-    Only hf: asks the hub, and blocks. Raise UserError where the shape is not told, MissingError by the hub.
+    Only hf: asks the hub, with a `tool` if need be, and blocks. Raise UserError where the shape is not told,
+    MissingError by the hub.
     """
     if model.startswith("hf:"):
-        return _of_hub(model)
+        return _of_hub(model, tool)
     if "/" in model or model.endswith((".gguf", ".json")):
         return _of_path(model, Path(model).expanduser().absolute())
     row = MODELS.get(model)
@@ -105,9 +122,9 @@ def _of_path(model: str, path: Path) -> KnownFacts:
     return _of_gguf(model, path)
 
 
-def _of_hub(model: str) -> KnownFacts:
+def _of_hub(model: str, tool: Callable[[InstallSpec], Path]) -> KnownFacts:
     repo = hub_repo(model)
-    page = ask_hub(repo)
+    page = ask_hub(repo, tool)
     if isinstance(page, Reason):
         raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
     if page.config is None:
@@ -187,11 +204,11 @@ class HubPage:
     seen: str
 
 
-def ask_hub(repo: HubRepo) -> HubPage | Reason:
+def ask_hub(repo: HubRepo, tool: Callable[[InstallSpec], Path]) -> HubPage | Reason:
     """Return the page, or a clause on why it is not had. Blocks; a few kilobytes are fetched."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Reason("HF_HUB_OFFLINE forbids to ask the hub")
-    argv = [sys.executable, "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
+    argv = [hub_python(tool), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
@@ -209,9 +226,9 @@ def _page(said: Mapping[str, Any]) -> HubPage:
     return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
 
 
-def refresh(repo: HubRepo, cache: Path) -> None:
+def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> None:
     """Ask the hub and keep its page. Raise MissingError where it gives none."""
-    page = ask_hub(repo)
+    page = ask_hub(repo, tool)
     if isinstance(page, Reason):
         raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
     path = _page_path(repo, cache)

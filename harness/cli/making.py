@@ -113,7 +113,8 @@ def fit_command(
     """
     settings, terms = config.fit_settings(overrides.parse(changes or [], study))
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
-    known = {model: known_facts(model) for model in settings.models}
+    tool = provision.tools(install.cache_dir(), Show(quiet=as_json).line)
+    known = {model: known_facts(model, tool) for model in settings.models}
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     tables = fit.fit(settings, known, memory, builds.why_not_on, can_prepare)
     if as_json:

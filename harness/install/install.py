@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from platformdirs import user_cache_path
 
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
-from harness.install.packages import installer
+from harness.install.packages import InstallError, cause, installer
+from harness.install.packages import cache_dir as cache_dir
 from harness.processes.supervise import supervised
 from harness.whole_files import write_whole
 
@@ -58,12 +58,6 @@ class Environment:
     versions: Mapping[str, str]
     name: str | None = None
     size_bytes: int = 0
-
-
-def cache_dir() -> Path:
-    """Return where environments and weights are kept: BENCH_CACHE_DIR, else the user's cache directory."""
-    given = os.environ.get("BENCH_CACHE_DIR")
-    return Path(given).expanduser().absolute() if given else user_cache_path("serving-bench")
 
 
 def environment_dir(cache: Path, spec: InstallSpec, suffix: str = "") -> Path:
@@ -185,7 +179,10 @@ def _make_venv(
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != LOCK_PYTHON:
         advice.append(f"The lock was made for Python {LOCK_PYTHON}, bench runs on {here}.")
-    command, settings = installer(python)
+    try:
+        command, settings = installer(python)
+    except InstallError as error:
+        raise MissingError(f"{name} could not be installed: {error}") from error
     # The lock is the whole of it: no dependencies are looked for.
     step(
         [*command, "--no-deps", "--require-hashes", "-r", str(lock)],
@@ -284,6 +281,8 @@ def run_step(
         code = run_supervised(argv, environment or {}, read, say_alive)
     if code != 0:
         where = "" if log == Path(os.devnull) else f"; all of it: {log}"
+        if (why := cause("\n".join(tail))) and not advice:
+            raise MissingError(f"{failure}: {why}{where}")
         head = f"{failure} (exit code {code}); the end of its output{where}:"
         raise MissingError("\n".join([head, *tail, *advice]))
 

@@ -5,13 +5,18 @@ Imports the standard library only, since `make install` runs it first of all.
 """
 
 import ast
+import fcntl
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+# uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
+LOCK = Path(__file__).with_name("uv.txt")
 # pip's setting -> uv's variable, and what separates values there. Constraints have no hashes, which uv wants.
 _UV_VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
@@ -30,23 +35,128 @@ _SECTIONS = ("global", "install", ":env:")
 _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
 
 
+# What installers print -> why they failed, and what would work. The first that is found counts.
+_INDEX = "name another one with PIP_INDEX_URL or in pip's own settings"
+_CAUSES = (
+    (
+        r"hash mismatch|do not match the hashes",
+        "a file that was fetched has another hash than the pinned one: the index, or something on the way, "
+        f"changed it; {_INDEX}",
+    ),
+    (
+        r"no space left|os error 28",
+        "the disk is full; free some of it, or name another place: BENCH_CACHE_DIR",
+    ),
+    (
+        r"dns error|connect error|connection ?(refused|error|reset)|establish a new connection|time[d -]*out"
+        r"|failed to (fetch|connect|resolve|download)|error sending request|network",
+        f"the package index does not answer; check the network and the proxy (HTTPS_PROXY), or {_INDEX}",
+    ),
+    (
+        r"text/html|from versions: none|not found in the package registry|no version of|not a (valid )?zip",
+        f"the package index answers, but not with this package (a proxy's own page, perhaps); {_INDEX}",
+    ),
+)
+
+
+def cause(output: str) -> str | None:
+    """Return why an installer failed, by what it printed, and what would work; None if that is not known."""
+    found = (words for pattern, words in _CAUSES if re.search(pattern, output, re.IGNORECASE))
+    return next(found, None)
+
+
+def cache_dir() -> Path:
+    """Return where environments and weights are kept: BENCH_CACHE_DIR, else the user's cache directory."""
+    if given := os.environ.get("BENCH_CACHE_DIR"):
+        return Path(given).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/serving-bench").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "serving-bench"
+
+
 def uv_program() -> str | None:
-    """Return the path of the uv that bench was installed with; None where there is none for this platform."""
+    """Return the path of uv: of bench's own environment, or fetched; None where this platform has none."""
     try:
         from uv import find_uv_bin
 
         return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
-        return None
+        uv = _with_uv() / "bin" / "uv"
+        return str(uv) if uv.exists() else None
+
+
+def _with_uv() -> Path:
+    """Return the environment with pip and, if this platform has one, uv. Make it where it is not whole."""
+    folder = cache_dir() / "installer"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    marker, digest = folder / "installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if marker.exists() and marker.read_text() == digest and _has_pip(folder / "bin" / "python"):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        print("fetching uv, which installs packages (60 MB, once per machine)", file=sys.stderr, flush=True)
+        _checked([sys.executable, "-I", "-m", "venv", str(folder)], "no environment for uv")
+        pip = [*_pip(folder / "bin" / "python"), "--only-binary=:all:", "--require-hashes", "-r", str(LOCK)]
+        try:
+            _checked(pip, "uv could not be fetched")
+        except InstallError as error:
+            # So says pip where this platform has no wheel: pip itself then installs the rest.
+            if "from versions: none" not in error.output or "WARNING" in error.output:
+                raise
+        else:
+            marker.write_text(digest)
+    return folder
+
+
+class InstallError(Exception):
+    """A command that installs failed: what, and all that it printed."""
+
+    def __init__(self, what: str, output: str) -> None:
+        super().__init__(what)
+        self.output = output
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {cause(self.output) or self.output.strip()}"
+
+
+def _checked(argv: list[str], failure: str, environment: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+    )
+    if done.returncode != 0:
+        raise InstallError(failure, done.stdout + done.stderr)
+
+
+def _has_pip(python: str | Path) -> bool:
+    try:
+        return subprocess.run([python, "-I", "-c", "import pip"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def _pip(python: str | Path, *, target: str | None = None) -> list[str]:
+    into = [] if target is None else ["--python", target]
+    quiet = ["--no-input", "--progress-bar=off", "--quiet", "--disable-pip-version-check"]
+    return [str(python), "-I", "-m", "pip", *into, "install", *quiet]
 
 
 def installer(python: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command that installs packages for this Python, and what to add to its environment."""
+    """Return the command that installs packages for this Python, and what to add to its environment.
+
+    Fetches uv where it is not here yet. Raises InstallError where that fails.
+    """
     uv = uv_program()
+    has_pip = _has_pip(python)
+    pip = python if has_pip else str(_with_uv() / "bin" / "python")
     if uv is None:
-        pip = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--quiet"]
-        return [*pip, "--disable-pip-version-check"], {}
-    settings = pip_settings(python)
+        return _pip(pip, target=None if has_pip else python), {}
+    settings = pip_settings(pip)
     no_index = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
     return [uv, "pip", "install", "--no-config", *no_index, "--python", python], uv_environment(settings)
 
@@ -75,6 +185,10 @@ def pip_settings(python: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    # Install for this Python. The arguments are those of `uv pip install` and pip alike.
-    command, environment = installer(sys.executable)
-    os.execve(command[0], [*command, *sys.argv[1:]], {**os.environ, **environment})
+    # packages PYTHON ARGUMENTS: install for it. The arguments are those of `uv pip install` and pip alike.
+    try:
+        command, added = installer(sys.argv[1])
+        _checked([*command, *sys.argv[2:]], "packages could not be installed", added)
+    except InstallError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -6,6 +6,7 @@
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,12 @@ def provide(
         if isinstance(needed, Weights):
             asked.setdefault(needed, []).append(deployment.engine)
     _refuse_weights(asked, store, cache)
+    made = [each for each in asked if store.find(each, cache) is None]
+    began_s = time.monotonic()
     weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
+    if made:
+        size = size_text(sum(weights[each].size_bytes for each in made))
+        on_line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
     return Provisions(environments, weights)
 
 
@@ -148,7 +154,10 @@ def _environment(
     if limit_bytes is not None and spec.size_bytes > limit_bytes:
         raise MissingError(f"{what}: not installed; run `{line}` ({size})")
     on_line(f"{what} is not installed; installing it ({size})")
-    return install(cache, spec, on_line, limit_bytes=limit_bytes)
+    began_s = time.monotonic()
+    made = install(cache, spec, on_line, limit_bytes=limit_bytes)
+    on_line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(made.size_bytes)}")
+    return made
 
 
 def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
@@ -222,6 +231,16 @@ def failures(
     ]
 
 
+def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> Tool:
+    """Return what makes a tool's environment, or finds it. Raises MissingError for more than limit_bytes."""
+
+    def tool(spec: InstallSpec) -> Path:
+        made = _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes)
+        return made.folder
+
+    return tool
+
+
 def provide_weights(
     needed: Weights,
     store: WeightsStore,
@@ -233,15 +252,10 @@ def provide_weights(
     """Find or make weights. Raises MissingError for a tool of more than limit_bytes (None: no limit)."""
     if found := store.find(needed, cache):
         return found
-
-    def tool(spec: InstallSpec) -> Path:
-        made = _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes)
-        return made.folder
-
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    return store.prepare(needed, cache, tool, on_line, run_supervised)
+    return store.prepare(needed, cache, tools(cache, on_line, limit_bytes), on_line, run_supervised)
 
 
 def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Path) -> bool:

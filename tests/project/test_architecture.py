@@ -28,7 +28,6 @@ HOMES = {
     "rich": ("harness/cli/",),
     "huggingface_hub": ("engines/inside/",),
     "prometheus_client": ("harness/servers/scrape.py",),
-    "platformdirs": ("harness/install/install.py",),
     "uv": ("harness/install/packages.py",),
 }
 # Only in engines/inside, where an engine's own environment has them.

@@ -89,7 +89,7 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
-                refresh(each.repo, cache)
+                refresh(each.repo, cache, tool)
         # What is there by now may show another way: what a repository has, what a checkpoint is stored in.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):
             _check_disk(weights, way, cache)

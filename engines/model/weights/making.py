@@ -3,14 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.model.facts import HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED
+from engines.model.facts import HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED, hub_python
 from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
@@ -178,7 +177,7 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
         means.on_line(f"{way.name}: its use is under the {way.model.licence}")
     names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
     means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
-    argv = [sys.executable, "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
+    argv = [hub_python(means.tool), "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # of a download that was cut short, before the repository changed

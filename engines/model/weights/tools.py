@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from engines.model.facts import HUB
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec
 
@@ -101,5 +102,6 @@ QUANTIZE = environment(LLAMA_SERVER, "cpu")
 TOOLS: Mapping[str, InstallSpec] = {
     "checkpoint": CHECKPOINT,
     "convert": CONVERT,
+    "hub": HUB,
     **{spec.environment: spec for specs in (AUTOAWQ, LLMCOMPRESSOR) for spec in specs.values()},
 }

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,11 +75,94 @@ def test_a_python_without_pip_has_no_settings_of_pips(tmp_path: Path) -> None:
     assert pip_settings(str(tmp_path / "bare" / "bin" / "python")) == {}
 
 
-def test_it_runs_before_anything_is_installed(tmp_path: Path, quick_python: Path) -> None:
-    """As `make install` runs it: with the standard library alone, by pip where uv is not there."""
-    subprocess.run([quick_python, "-I", "-m", "venv", tmp_path / "new"], check=True)
-    python = tmp_path / "new" / "bin" / "python"
+def test_it_runs_before_anything_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make install` runs it: with the standard library alone, for an environment without pip."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    python = bare_python(tmp_path)
     lock = make_lock(tmp_path, "tinything", make_wheel(tmp_path, "tinything", {"tinything.py": ""}))
-    argv = [python, "-m", "harness.install.packages", "--require-hashes", "--no-deps", "-r", lock]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
+    done = installed_by(Path(sys.executable), python, lock)
+    assert done.returncode == 0, done.stderr
     subprocess.run([python, "-I", "-c", "import tinything"], check=True)
+
+
+# What answers in place of a package index, and what is said of it.
+ANSWERS = {
+    "page": "the package index answers, but not with this package",
+    "nobody": "the package index does not answer; check the network",
+    "silence": "the package index does not answer; check the network",
+    "other": "another hash than the pinned one",
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_an_index_that_gives_no_package_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text(f"tinything==1.0 --hash=sha256:{'0' * 64}\n")
+    with answering(tmp_path, what) as url:
+        said = refused_by(Path(sys.executable), bare_python(tmp_path), lock, url, monkeypatch)
+    assert said.startswith("bench: packages could not be installed: ")
+    assert ANSWERS[what] in said
+    assert "PIP_INDEX_URL" in said
+
+
+def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bench's Python has no uv here, as after `make install`."""
+    python = bare_python(tmp_path)
+    with answering(tmp_path, "nobody") as url:
+        said = refused_by(python, python, tmp_path / "lock.txt", url, monkeypatch)
+    assert said.startswith("bench: uv could not be fetched: the package index does not answer")
+    assert not (tmp_path / "cache" / "installer" / "installed").exists()
+
+
+def bare_python(folder: Path) -> Path:
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", folder / "bare"], check=True)
+    return folder / "bare" / "bin" / "python"
+
+
+def installed_by(runs: Path, python: Path, lock: Path) -> subprocess.CompletedProcess[str]:
+    argv = [runs, "-m", "harness.install.packages", python, "--require-hashes", "--no-deps", "-r", lock]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+
+
+def refused_by(runs: Path, python: Path, lock: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install from this index, which fails with exit code 2, and return the last line."""
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(lock.parent / "cache"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL")
+    for name, value in {"PIP_INDEX_URL": url, "PIP_DEFAULT_TIMEOUT": "1", "PIP_RETRIES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    done = installed_by(runs, python, lock)
+    assert (done.returncode, done.stdout) == (2, "")
+    *before, last = done.stderr.splitlines()
+    assert len(before) <= 1, done.stderr
+    return last
+
+
+@contextmanager
+def answering(folder: Path, what: str) -> Iterator[str]:
+    """An index at this URL: a page of something else, none at all, one that never answers, another file."""
+    if what == "silence":
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            yield f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        return
+    page = folder / "simple" / "tinything" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!doctype html><html><body><h1>Sign in to this network</h1></body></html>")
+    if what == "other":
+        wheel = make_wheel(page.parent, "tinything", {"tinything.py": ""})
+        page.write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/simple"
+        if what != "nobody":
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield url
+            server.shutdown()
+    if what == "nobody":
+        yield url
