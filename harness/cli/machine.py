@@ -131,8 +131,12 @@ def selftest_command(
             show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
         show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
         result = selftest.run(reference, ladder, cache / "running", lambda step: show.line(_in_short(step)))
-        kept = known_error.keep(cache, result)
-        show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
+        kept, why_not = known_error.keep(cache, result), "no request could be judged"
+        if result.is_of_busy_machine:
+            used = f"other programs used {100 * (result.foreign_share or 0):.0f} % of the processor"
+            show.line(f"the machine was busy, {used}: end them and measure again")
+            why_not = "an earlier result of a machine that was not busy stays, if any request could be judged"
+        show.line(f"kept in {kept}" if kept else f"not kept: {why_not}")
     if as_json:
         print_json(result)
     else:

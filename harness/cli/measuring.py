@@ -181,7 +181,11 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         cache = install.cache_dir()
         # A block that is added starts every deployment again.
         needed = task.whole.starts if task.may_grow else task.starts
-        site = session.provide_site(task.settings, needed, weights, cache, show)
+        try:
+            site = session.provide_site(task.settings, needed, weights, cache, show)
+        except Interrupted:
+            show.line("nothing was measured yet; what is installed stays: give the same command again")
+            raise
         for line in task.lines:
             show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
@@ -194,6 +198,10 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 cells = _measure(task, directory, record, site, show)
             except BaseException as error:
                 is_interrupt = isinstance(error, Interrupted)
+                if is_interrupt and not any(cell.counts for cell in store.read_cells(directory)):
+                    show.close_panel()
+                    show.line(f"nothing was measured yet; {again} goes on with it")
+                    raise
                 if is_interrupt:
                     show.line(f"{again} goes on with it")
                 if report_whatever_happened(directory, show) and is_interrupt and not as_json:

@@ -77,7 +77,8 @@ class SelfTest:
 
     `steps` has each load as it was measured last. `largest`: (streams, chunks per second of each) of the
     largest load at which, as at all smaller ones, the p99 error of TTFT stays under 1 ms. `stopped`: why no
-    larger load was tried. `machine`: facts that must be the same for the result to hold.
+    larger load was tried. `machine`: facts that must be the same for the result to hold. `foreign_share`: of
+    the processor, what other programs used meanwhile.
     """
 
     created_at: str  # ISO 8601 with offset
@@ -88,6 +89,11 @@ class SelfTest:
     steps: tuple[SelfTestStep, ...]
     largest: tuple[int, float] | None
     stopped: str | None = None
+    foreign_share: float | None = None
+
+    @property
+    def is_of_busy_machine(self) -> bool:
+        return self.foreign_share is not None and self.foreign_share > FOREIGN_SHARE
 
 
 # Bits of NVML's clocks event reasons (nvml.h) that mean that the clocks were held below what was asked for.

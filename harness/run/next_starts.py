@@ -196,14 +196,12 @@ def _leave_out(
     # A repeat of which something is measured stays in the plan, so that --resume can end it.
     measured = {cell.repeat for cell in store.read_cells(run.path.parent)}
     kept = tuple(each for each in recorded.starts if each.repeat < whole or each.repeat in measured)
-    said, all_of_them = (
-        f"{whole} of {recorded.blocks} repeats fit in {budget.text}",
-        f"repeats={recorded.blocks}",
-    )
-    later = f"--resume with {all_of_them} measures the others"
+    said, planned = f"{whole} of {recorded.blocks} repeats fit in {budget.text}", recorded.blocks
+    later = f"--resume with repeats={planned} measures the others"
     budget.cut(cut)
     run.update(plan=replace(recorded, starts=kept), stopped_because=f"{said}; {later}")
-    observer.cut(cut, f"{said}; `bench run --resume {run.path.parent} {all_of_them}` measures the others")
+    command = f"`bench run --resume {run.path.parent} repeats={planned}`"
+    observer.cut(cut, f"{said}; {command} measures the others")
 
 
 def and_again(

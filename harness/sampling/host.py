@@ -1,7 +1,9 @@
 """Memory, CPU and energy of the machine and of a server's process tree over time."""
 
+import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,10 +115,7 @@ class HostReader:
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
         # cpu_times_percent takes a tenth of a second for a whole one: an idle machine would be 80 % busy.
-        times = psutil.cpu_times()
-        idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None)
-        # Linux counts a guest's time in `user` as well.
-        total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        idle_s, stolen_s, total_s = _times_s()
         before, self._times = self._times, (idle_s, stolen_s or 0.0, total_s)
         if before is None or (passed_s := total_s - before[2]) <= 0:
             return None, None
@@ -140,3 +139,29 @@ def memory() -> Memory:
         return [Use(int(now.total - now.available), None, energy.reason, energy_j)]
 
     return Memory("host", read)
+
+
+def _times_s() -> tuple[float, float | None, float]:
+    """Return the seconds of all processors since boot: idle, stolen by other guests, all."""
+    times = psutil.cpu_times()
+    # Linux counts a guest's time in `user` as well.
+    total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None), total_s
+
+
+def foreign_use() -> Callable[[], float | None]:
+    """Return a function that tells the share of the processor which others have used since now.
+
+    Ours is what this process has used, and its children that have ended by then.
+    """
+    idle_s, _, total_s = _times_s()
+    own_s = sum(os.times()[:4])
+
+    def share() -> float | None:
+        now_idle_s, _, now_total_s = _times_s()
+        if now_total_s <= total_s:
+            return None
+        busy_s = (now_total_s - total_s) - (now_idle_s - idle_s)
+        return max(0.0, busy_s - (sum(os.times()[:4]) - own_s)) / (now_total_s - total_s)
+
+    return share

@@ -20,6 +20,7 @@ Number = TypeVar("Number", int, float)
 ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
 # At this rate the step of an energy counter is seen within 1 % of a second.
 _IDLE_HZ = 100.0
+_IDLE_S = {"host": 0.3, "device": 1.0}
 
 
 class Sampling(Generic[Row]):
@@ -169,11 +170,13 @@ class Memory:
     kind: Literal["host", "device"]
     read: Callable[[], Sequence[Use]]
 
-    def measure(self, duration_s: float = 1.0) -> Use:
+    def measure(self, duration_s: float | None = None) -> Use:
         """Return the median memory and the mean power in use over duration_s. Blocks.
 
-        A card takes some seconds to lower its clocks after work, and that counts as idle here.
+        A card is looked at for longer than a CPU: it takes some seconds to lower its clocks after work, which
+        counts as idle here.
         """
+        duration_s = _IDLE_S[self.kind] if duration_s is None else duration_s
         seen = []
         for _ in range(max(1, round(_IDLE_HZ * duration_s))):
             uses = self.read()

@@ -108,7 +108,8 @@ def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
 def keep(cache: Path, result: SelfTest) -> Path | None:
     """Write a result to the cache's selftest.json, and return the file; None if no request could be judged.
 
-    Other loads that the same version and program measured on the same machine stay.
+    Other loads that the same version and program measured on the same machine stay. Of a busy machine nothing
+    is mixed with that of a quiet one: None too if there is one of that.
     """
     if all(step.ttft_error_s is None for step in result.steps):
         return None
@@ -118,7 +119,10 @@ def keep(cache: Path, result: SelfTest) -> Path | None:
         if (before.machine, before.program) != (result.machine, result.program):
             kept.append(before)
         elif before.bench_version == result.bench_version:
-            result = _merged(before, result)
+            if result.is_of_busy_machine and not before.is_of_busy_machine:
+                return None
+            if before.is_of_busy_machine == result.is_of_busy_machine:
+                result = _merged(before, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, msgspec.json.format(msgspec.json.encode([*kept, result]), indent=1) + b"\n")
     return path

@@ -27,6 +27,7 @@ from harness.errors import CellError, UserError
 from harness.install import install
 from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.processes import run_load
+from harness.sampling import host
 from harness.selftest import known_error
 from harness.servers import server
 from harness.store import request_table
@@ -118,7 +119,7 @@ def run(
     """
     steps: list[SelfTestStep] = []
     stamp_sources = set()
-    stopped = None
+    stopped, foreign_share = None, host.foreign_use()
     for rung in ladder.rungs:
         if stopped := _obstacle(rung, steps[-1] if steps else None):
             break
@@ -143,6 +144,7 @@ def run(
         steps=tuple(steps),
         largest=known_error.largest(steps),
         stopped=stopped,
+        foreign_share=foreign_share(),
     )
 
 

@@ -19,7 +19,7 @@ LIMIT_S = 60.0
 TRIES = 3
 RETRY_S = 0.3
 # More than two of the largest blocks that are common, vLLM's on a CPU of 128 tokens.
-PROMPT_WORDS = 320
+PROMPT_WORDS = 256
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contracts import FOREIGN_SHARE
 from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
@@ -17,7 +16,6 @@ from reports.checks.finding import (
 )
 from reports.data.cells import Cell
 from reports.data.run import Run
-from reports.data.samples import foreign_share
 from reports.measures.selftest import ms, tested
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
@@ -115,19 +113,16 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
 
 
 @check(
-    "The machine was disturbed",
+    "The machine was busy or not fit",
     "{}.",
     "Stop other programs, cool the device, free memory; guard=strict refuses a machine that is not fit.",
     (*SPEED, "memory_peak_bytes"),
 )
 def machine_unfit(run: Run) -> Iterator[Seen]:
-    """Look for a disturbed machine. By the guard's own measure; where none looked, by the processor's use."""
+    """Look for a disturbed machine, by the guard's own measure."""
     for cell in run.planned_cells:
         record = cell.record
         said = [f"{each.text} ({each.when})" for each in (record.guard if record else ())]
-        share = foreign_share(run, cell) if record and cell.counts and record.guard_mode is None else None
-        if share is not None and share > FOREIGN_SHARE:
-            said = [f"other programs used {100 * share:.0f} % of the processor"]
         if said:
             yield f"{cell_name(cell)}: {', '.join(said)}", [cell]
 

@@ -116,7 +116,7 @@ def _client_part(run: Run) -> Html:
         origin = (
             "What bench reports minus what a server with known send times did, paired per request, on this "
             f"machine ({known.created_at[:10]}, bench {known.bench_version}): {reach}. "
-            f"{known.stopped or ''}"
+            f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}"
         )
     has_scenarios = len({group.scenario for group in run.groups}) > 1
     columns: Columns[Group] = {

@@ -213,7 +213,7 @@ def _why_no_test(run: Run, made: Decision) -> str | None:
         return None
     if made.disturbed:
         of = f"{made.disturbed} of {made.disturbed + made.repeats} repeats"
-        return f"the machine was disturbed in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+        return f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
     return f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
 
 

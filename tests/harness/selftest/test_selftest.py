@@ -284,6 +284,19 @@ def test_what_is_found_worse_at_a_small_load_counts_for_the_larger_ones_of_befor
     assert (found.largest, found.stamp_source, found.stopped) == (None, "read", "no larger one")
 
 
+def test_a_busy_machines_result_replaces_none_of_a_quiet_one_and_is_replaced_by_it(tmp_path):
+    quiet, busy = (of_steps(at(64, 100), foreign_share=share) for share in (0.05, 0.6))
+    other = of_steps(at(1, 100), foreign_share=0.05)
+    assert known_error.keep(tmp_path, busy) is not None, "better than none"
+    assert known_error.find(tmp_path).is_of_busy_machine
+    known_error.keep(tmp_path, other)
+    assert known_error.find(tmp_path) == other, "nothing of the busy one is left in it"
+    assert known_error.keep(tmp_path, busy) is None
+    assert known_error.find(tmp_path) == other
+    known_error.keep(tmp_path, quiet)
+    assert [step.streams for step in known_error.find(tmp_path).steps] == [1, 64]
+
+
 def test_loads_of_another_version_are_not_mixed_in(tmp_path):
     known_error.keep(tmp_path, replace(of_steps(at(1, 100), at(64, 100)), bench_version="0.0.0"))
     ours = of_steps(at(2, 100))

@@ -345,21 +345,12 @@ def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
     assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12), good_rows()]) == {}
 
 
-@pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
-def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, machine_pct, share):
-    # The server uses one of two cores; the client 1 s of 62.5 s, 0.8 % of the machine.
+def test_a_machine_that_nobody_looked_at_is_not_said_to_be_busy(tmp_path):
+    """With guard=off. The server uses one of two cores, the client next to nothing, other programs 44 %."""
     samples = [
-        HostSample(90 * S + k * S // 10, GIB, k / 10, 4, 1, 0, None, 4 * GIB, machine_pct) for k in range(750)
+        HostSample(90 * S + k * S // 10, GIB, k / 10, 4, 1, 0, None, 4 * GIB, 95.0) for k in range(750)
     ]
-    rows = [good_rows()] * 3
-    found = write_starts(tmp_path, rows, samples, {"machine": {"cores_logical": 2}})
-    if share is None:
-        assert found == {}
-    else:
-        assert list(found) == ["machine_unfit"]
-        assert (
-            f"llama_cpp fp16 at 1 user (start 1): other programs used {share}" in found["machine_unfit"].text
-        )
+    assert write_starts(tmp_path, [good_rows()] * 3, samples, {"machine": {"cores_logical": 2}}) == {}
 
 
 def test_missing_cells_are_a_finding(tmp_path):

@@ -121,7 +121,9 @@ def test_a_repeat_that_was_disturbed_is_left_out(tmp_path, disturbed, kind):
     made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
     assert (made.kind, made.repeats, made.disturbed) == (kind, 5 - len(disturbed), len(disturbed))
     if kind == "values":
-        assert made.why == "the machine was disturbed in 3 of 5 repeats, and a verdict needs 3 that were not"
+        assert made.why == (
+            "the machine was busy or not fit in 3 of 5 repeats, and a verdict needs 3 that were not"
+        )
 
 
 def test_a_server_that_ran_already_gives_values_only(tmp_path):
