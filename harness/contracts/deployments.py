@@ -1,4 +1,4 @@
-"""What is served and how: a deployment, its weights, what is started and installed, what a server says."""
+"""Types for what is served: a deployment, its weights, how it is installed and started, what it reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,19 +14,20 @@ Fairness = Literal["matched", "stock", "tuned"]
 
 @dataclass(frozen=True)
 class EngineTerms:
-    """Terms common to all engines (`engine.*`); each engine's file maps them to its own flags. None leaves it
-    to the engine.
+    """Settings that all engines share (`engine.*`). Each engine's file maps them to its own flags; None lets
+    the engine decide.
 
     With fairness `matched` and `tuned` the plan fills `context_length` (tokens of one conversation),
-    `concurrent_sequences` (requests served at once), `kv_cache_tokens` (in all) and `prefix_cache`; see
-    plan/terms.py.
+    `concurrent_sequences` (requests served at once), `kv_cache_tokens` (for all of them together) and
+    `prefix_cache`; see plan/terms.py.
 
-    `launcher`: None is the engine's first. `chunked_prefill`: long prompts are read in parts, between the
-    tokens of others. `dtype`: of activations and unquantized weights. `tensor_parallel`: devices that share
-    the model. `graphs`: captured or compiled ones; false: eager. `speculative_tokens`: proposed at once from
-    n-grams of the text so far. `chat_template`: a Jinja file instead of the model's. `memory_limit_bytes`: of
-    a container. `trust_remote_code`: run Python code that comes with the model. `base_url`: attach to this
-    running server. `api_key_env`: the environment variable that holds its key.
+    `launcher`: None takes the engine's first. `chunked_prefill`: whether long prompts are read in parts,
+    between the tokens of other requests. `dtype`: the type of activations and unquantized weights.
+    `tensor_parallel`: how many devices share the model. `graphs`: whether graphs are captured or compiled;
+    false runs eagerly. `speculative_tokens`: how many tokens to propose at once, from n-grams of the text so
+    far. `chat_template`: a Jinja file to use instead of the model's own. `memory_limit_bytes`: the limit of a
+    container. `trust_remote_code`: whether to run Python code that comes with the model. `base_url`: the
+    running server to attach to. `api_key_env`: the environment variable that holds its key.
     """
 
     fairness: Fairness = "matched"
@@ -105,8 +106,10 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class KnownFacts:
-    """A shape with its parameters. `source` is a clause: where it is from. `origin`: bench's table, the hub,
-    weights on this machine, or a config.json. `is_stretched`: the context length need not be the most.
+    """A model's shape and how bench knows it. `source` says where it comes from, as a clause.
+
+    `origin`: bench's table, the hub, weights on this machine, or a config.json. `is_stretched`: the context
+    length may be stretched beyond the one given.
     """
 
     facts: ModelFacts
@@ -135,9 +138,9 @@ class WeightsFile:
 @dataclass(frozen=True)
 class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
-    `scratch`: the start's own directory. `program`: what the environment was compiled to, or the user's own.
-    `devices`: none on the CPU. `cache`: what one program keeps between starts (a container:
-    ContainerSpec.cache).
+    `scratch`: the start's own directory. `program`: the environment's compiled program, or the user's own.
+    `devices`: empty on the CPU. `cache`: the directory of what one program keeps between starts (for a
+    container see ContainerSpec.cache).
     """
 
     python: Path | None
@@ -161,7 +164,7 @@ class NativeSpec:
     """A server process. `base_url` ends in /v1; `served_model` goes into each request's `model`.
 
     `ready_path` (from the root) answers 200 once the server listens. `environment` is added to a copy of
-    ours.
+    bench's own environment.
     """
 
     argv: tuple[str, ...]
@@ -177,8 +180,9 @@ class ContainerSpec:
     """A server in a container on the host's network; it must listen on 127.0.0.1 and the place's port.
 
     `arguments` follow the image's entrypoint (or `entrypoint`). `mounts`: a path here and one inside,
-    read-only. `cache`: a directory of the image that a Docker volume keeps between starts. `devices`: of
-    `docker run --gpus device=`. Nothing of our environment is passed on. Else as NativeSpec.
+    read-only. `cache`: a directory of the image that a Docker volume keeps between starts. `devices`: what
+    `docker run --gpus device=` is given. The container gets nothing of bench's environment. The other fields
+    are those of NativeSpec.
     """
 
     image: str
@@ -215,7 +219,7 @@ class InstallSpec:
     lock: Path | None  # all packages, with hashes; None: no venv
     check: str  # Python source that must run in the venv
     size_bytes: int  # roughly what lands on disk
-    # C files, and the headers beside them, of which the system's compiler makes `bin/program`. When one
+    # C files that the system's compiler turns into `bin/program`, with the headers beside them. When one
     # changes, the environment is made again.
     sources: tuple[Path, ...] = ()
     # Scripts of engines/inside that the venv's Python runs before `check`. They add files, and change none:
@@ -254,8 +258,9 @@ class CacheReset:
 # `kv_copies`: states of conversations that are saved beside the KV cache, under load.
 MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace", "kv_copies"]
 
-# What engines' metrics pages have in common. Gauges: running, waiting (requests), kv_cache_usage_share (0 to
-# 1). All others only grow: prefix_hit_tokens of prefix_query_tokens, queue_s of queued_requests (in all).
+# What engines' metrics pages have in common. Three are gauges: running and waiting (requests),
+# kv_cache_usage_share (0 to 1). The others are counters: prefix_hit_tokens is a part of prefix_query_tokens,
+# queue_s is the sum over queued_requests.
 ServerTerm = Literal[
     "running", "waiting", "kv_cache_usage_share", "prefix_query_tokens", "prefix_hit_tokens", "preemptions",
     "prompt_tokens", "generated_tokens", "queue_s", "queued_requests",
@@ -266,11 +271,11 @@ METRICS_PATH = "/metrics"  # of a server's Prometheus page, from its root
 
 @dataclass(frozen=True)
 class ServerMetric:
-    """Where a server's Prometheus page has a term: `sample`, plus those of `also`, times `scale`.
+    """How to read a term from a server's Prometheus page: `sample` plus the samples `also`, times `scale`.
 
-    The values of all label sets that have `labels` are added, or their `mean` is taken (data-parallel
-    engines' equal caches). `absent`: the term's value while the page has no `sample`: some counters appear
-    with what they count.
+    The values of all label sets that have `labels` are added, or their `mean` is taken (for the equal caches
+    of data-parallel engines). `absent`: the term's value while the page has no `sample`, since some counters
+    appear only once they have counted something.
     """
 
     sample: str
@@ -283,10 +288,11 @@ class ServerMetric:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a deployment takes on all its devices together. The plan adds `weights_bytes`.
+    """The memory that a deployment needs on all its devices together. The plan adds `weights_bytes`.
 
-    `kv_bytes_per_token`: one more token, if no layer has a full window. `overhead_bytes`: all else.
-    `overhead_source`: where that was measured. `is_assumed`: never on such a device, or with such a shape.
+    `kv_bytes_per_token`: what one more token needs while no layer's window is full. `overhead_bytes`: what is
+    neither weights nor KV cache; `overhead_source` says where it was measured. `is_assumed`: whether it was
+    never measured on such a device, or with such a shape.
     """
 
     kv_cache_bytes: int

@@ -25,7 +25,7 @@ from harness.contracts.records import Reason, Scalar
 
 @dataclass(frozen=True)
 class Hint:
-    """A remedy (a sentence) for a failed start whose log has `pattern` (a regular expression)."""
+    """A remedy (a sentence) for a failed start whose log matches `pattern` (a regular expression)."""
 
     pattern: str
     remedy: str
@@ -33,9 +33,10 @@ class Hint:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a start, reached at the first line of the log that has `pattern` (a regular expression).
+    """A step of a start, reached at the first line of the log that matches `pattern` (a regular expression).
 
-    Names, in order: `weights_begin` (before it the program loads), `weights_loaded`, `engine_ready`.
+    The names are, in order: `weights_begin` (until then the program itself loads), `weights_loaded`,
+    `engine_ready`.
     """
 
     name: str
@@ -53,11 +54,11 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Said:
-    """What a server says that it uses. What it does not say is left out.
+    """What a server reports that it uses. What it does not report is left out.
 
-    `terms`: fields of EngineTerms where there is one, else engine_version, weights_type, kv_cache_bytes,
+    `terms`: by the names of EngineTerms, and besides engine_version, weights_type, kv_cache_bytes,
     kv_cache_type, quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
-    part, on all devices.
+    part, summed over all devices.
     """
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All of it is pure."""
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All its functions are pure."""
 
     name: str
     description: str
@@ -74,8 +75,8 @@ class Engine:
     # Three fields mean the same everywhere: `program` (one of `programs`, or the path of the user's own),
     # `environment` (a directory, instead of the one that bench installs), `image` (of a container).
     options: type
-    # Return what to start. A plan asks as well, with a place that stands for one. It is never asked about a
-    # deployment with engine.base_url. Raise UserError where options cannot work together.
+    # Return what to start. The plan calls it too, with a made-up place. It is never called for a deployment
+    # with engine.base_url. Raise UserError if options cannot work together.
     launch: Callable[[Deployment, Place], LaunchSpec]
     # Return the files it needs. None: it needs none. Reason: why it does not serve this quantization.
     weights: Callable[[Deployment], Weights | Reason | None] = lambda deployment: None
@@ -92,7 +93,8 @@ class Engine:
     request_fields: Callable[[Turn, Any, Fairness], Mapping[str, Any]] = lambda turn, options, fairness: {}
     # Return whether each answer has as many tokens as were asked for.
     forces_length: Callable[[Deployment], bool] = lambda deployment: False
-    # Return the common terms that were asked for and that it cannot be told, each with a clause on why.
+    # Return the common terms that were asked for but that the engine has no flag for, each with the reason as
+    # a clause.
     unmatched: Callable[[Deployment], Mapping[str, str]] = lambda deployment: {}
     # Return the calls that empty the prefix cache of an idle server, in their order. Reason: why none does.
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
@@ -100,15 +102,15 @@ class Engine:
     )
     # The server's JSON pages that `said` wants to see, as paths from its root.
     pages: Sequence[str] = ()
-    # Read its log and those pages that answered, by path. A page may have any shape.
+    # Read the server's log and the pages that answered, by path. A page may have any shape.
     said: Callable[[str, Mapping[str, Any]], Said] = lambda log, pages: Said()
-    # Where its Prometheus page (METRICS_PATH) has the common terms; empty where it has no page.
+    # How to read the common terms from its Prometheus page (METRICS_PATH); empty if it has no such page.
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
     stages: Sequence[Stage] = ()
     hints: Sequence[Hint] = ()
     tuned: Tuned | None = None
-    # Return what a deployment whose common terms are filled takes on a `cpu` or `cuda` device. Reason: it is
-    # not known, or this engine does not serve it.
+    # Return the memory that a deployment needs on a `cpu` or `cuda` device; its common terms are filled.
+    # Reason: nobody knows, or this engine does not serve it.
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (
         lambda deployment, facts, device: Reason("what it takes was never measured")
     )

@@ -1,4 +1,4 @@
-"""Whether machine and client are fit to measure, why a device lowers its clocks, and its mean power."""
+"""Types that say whether machine and client are fit to measure; a device's throttling and mean power."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 from harness.contracts.records import Scalar, Validity
 
-# Share of all cores that other programs may use: beyond it, they change a result by as much.
+# Share of all cores that other programs may use. With more, they can change a result by that share.
 FOREIGN_SHARE = 0.15
 # Seconds that a look before a cell takes, with server and load idle.
 LOOK_S = 0.5
@@ -24,14 +24,15 @@ Unfit = Literal[
     "disk_low",
     "few_files",
 ]
-# An unfit machine is waited for. mark: then it is measured, and the cell is suspect. strict: the cell is
-# refused, or invalid where it became unfit in the window; --resume measures it again. off: nobody looks.
+# bench waits for an unfit machine. If that did not help, mark measures and calls the cell suspect; strict
+# refuses the cell, or calls it invalid if the machine became unfit in the window, and --resume measures it
+# again. off does not look.
 GuardMode = Literal["strict", "mark", "off"]
 
 
 @dataclass(frozen=True)
 class GuardTerms:
-    """`wait_s`: how long a run waits for a fit machine, in all its waits together."""
+    """What the guard may do. `wait_s`: how long a run waits for a fit machine, summed over all its waits."""
 
     wait_s: float = 60.0
 
@@ -52,9 +53,9 @@ class SelfTestStep:
 
     Errors are what the client reported minus what the server did, paired per request (ITL: per gap): (median,
     p99) of the absolute value. TTFT and E2E count from each side's own start. `failed`: requests that went
-    wrong or that the server knows otherwise. `server_late_s`: lateness of the server's sends (median, p99).
-    `server_kept_up`: it sent the median chunk before the next was due. `cpu_s_per_chunk`: of the load
-    process, decoding and writing included.
+    wrong or that the server recorded differently. `server_late_s`: how late the server sent (median, p99).
+    `server_kept_up`: whether it sent the median chunk before the next was due. `cpu_s_per_chunk`: processor
+    time of the load process, with decoding and writing.
     """
 
     streams: int
@@ -75,10 +76,10 @@ class SelfTestStep:
 class SelfTest:
     """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
 
-    `steps` has each load as it was measured last. `largest`: (streams, chunks per second of each) of the
-    largest load at which, as at all smaller ones, the p99 error of TTFT stays under 1 ms. `stopped`: why no
-    larger load was tried. `machine`: facts that must be the same for the result to hold. `foreign_share`: of
-    the processor, what other programs used meanwhile.
+    `steps` has each load as it was measured last. `largest`: streams and chunks per second of each, for the
+    largest load up to which the p99 error of TTFT stays under 1 ms. `stopped`: why no larger load was tried.
+    `machine`: facts that must be the same for the result to hold. `foreign_share`: the share of the processor
+    that other programs used meanwhile.
     """
 
     created_at: str  # ISO 8601 with offset
@@ -96,7 +97,7 @@ class SelfTest:
         return self.foreign_share is not None and self.foreign_share > FOREIGN_SHARE
 
 
-# Bits of NVML's clocks event reasons (nvml.h) that mean that the clocks were held below what was asked for.
+# Bits of NVML's clocks event reasons (nvml.h) that say that clocks were held below what was asked for.
 _THROTTLING = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -106,7 +107,7 @@ _THROTTLING = {
     0x200: "board limit",
     0x400: "reliability limit",
 }
-# Those that do not: idle, clocks that somebody set (application, display), a sync boost group.
+# Bits that do not say so: idle, clocks that somebody set (application, display), a sync boost group.
 _NOT_THROTTLING = 0x01 | 0x02 | 0x10 | 0x100
 
 

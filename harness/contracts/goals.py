@@ -1,4 +1,4 @@
-"""What a run is for: objectives, how sure it is to become, how deployments are compared, what they cost."""
+"""Types for what a run should find out: objectives, precision, how deployments are compared, prices."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ SUCCESS = "success"
 
 @dataclass(frozen=True)
 class Objective:
-    """One SLO: at least `share` of the requests are ok (`success`), or have a `metric` up to `limit_s`."""
+    """One SLO: at least `share` of the requests succeed (`success`), or have `metric` within `limit_s`."""
 
     metric: str
     share: float
@@ -31,7 +31,7 @@ class Until:
     budget_s: float = 7200.0
 
 
-# What verdicts are given on, unless asked otherwise: each further one makes every verdict harder.
+# The metrics that get verdicts by default. Each further one makes every verdict harder to reach.
 COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes")
 
 
@@ -59,8 +59,8 @@ class GateTerms:
 class SearchTerms:
     """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO.
 
-    `over`: users (closed loop) or conversations begun per second (open loop), to within `precision_share`.
-    `trials`: windows at most at one load while it is not clear whether it keeps the SLO.
+    `over`: users (closed loop) or conversations begun per second (open loop). The answer is exact to within
+    `precision_share`. `trials`: the most windows at one load while it is not clear whether it keeps the SLO.
     """
 
     over: Literal["concurrency", "rate"] = "concurrency"
@@ -72,7 +72,7 @@ class SearchTerms:
 
 @dataclass(frozen=True)
 class Price:
-    """What an hour of one device (or the machine) costs. None: nobody said, and no cost is shown."""
+    """What an hour of one device (or of the machine) costs. None: no price was given, so no cost is shown."""
 
     gpu_hour: float | None = None
     currency: str = "USD"

@@ -1,4 +1,4 @@
-"""What users say, how they arrive, and in which order what is started: scenarios, loads and the plan."""
+"""Types for scenarios, loads and the plan: what users say, how they arrive, and what is started when."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """`arrival_s`: when it begins, in seconds from the start of the trace it comes from; None: whenever."""
+    """The turns of one user. `arrival_s`: seconds from the start of its trace to its beginning; None: any."""
 
     turns: tuple[Turn, ...]
     arrival_s: float | None = None
@@ -38,7 +38,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options of every scenario. `history`: the model's own answers go back, or `scripted` ones."""
+    """Options that every scenario has. `history`: whose answers go back into it."""
 
     history: Literal["model", "scripted"] = "model"
 
@@ -56,21 +56,21 @@ class Scenario(Protocol):
     def conversations(self, options: Any, rng: Random) -> Iterator[Conversation]:
         """Yield conversations, without end unless the source ends; the same for the same rng state.
 
-        Pure but for reading a file that an option names. Raises UserError for a value that cannot work.
+        Reads nothing but a file that an option names. Raises UserError for a value that cannot work.
         """
         ...
 
     def arrivals(self, options: Any) -> Iterator[tuple[float, int]] | None:
-        """Return each conversation's `arrival_s` and output tokens, in order; None if they have no instants.
+        """Return each conversation's `arrival_s` and output tokens, in order; None if none has an instant.
 
-        Makes no text. Raises UserError, when read, where the source cannot be played to its end.
+        Makes no text. The iterator raises UserError if the source cannot be played to its end.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ScenarioChoice:
-    """A scenario with its options decoded (a mapping when read back). `span_s`: a trace's length."""
+    """A scenario with its decoded options (a mapping when read back). `span_s`: how long its trace lasts."""
 
     name: str
     options: Any
@@ -80,7 +80,7 @@ class ScenarioChoice:
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]
 
-# load.max_failed looks at the last LAST_REQUESTS of a load process, cancelled ones left out, once
+# load.max_failed looks at the last LAST_REQUESTS of a load process without the cancelled ones, once
 # FEWEST_REQUESTS have ended.
 LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
 
@@ -152,7 +152,10 @@ class Load:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """The unit that is measured. `number` counts over the run; `seed` is the same for every deployment."""
+    """What is measured at once: one scenario and load on one start.
+
+    `number` counts over the run; `seed` is the same for every deployment.
+    """
 
     number: int
     scenario: ScenarioChoice
@@ -183,9 +186,9 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered starts with their cells, and what is left out. `labels` are in the order asked for.
+    """The starts in order with their cells, and what is skipped. `labels` are in the order asked for.
 
-    `filled`: by a common term's name, why the plan gave it its value.
+    `filled`: why the plan gave a common term its value, by the term's name.
     """
 
     starts: tuple[PlannedStart, ...]
@@ -206,10 +209,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Precision:
-    """How sure a run is of one mean over starts. `case`: of which deployment and load, in words.
+    """How precisely a run knows one mean over starts. `case` names the deployment and load.
 
-    `half_width_share`: of its 95 % interval, over the mean; infinite for a single start. None: there is no
-    such mean, nor will there be after further blocks, and `why` says why.
+    `half_width_share`: half the width of its 95 % interval over the mean; infinite for a single start. None:
+    there is no such mean, further blocks will not give one, and `why` says why.
     """
 
     case: str

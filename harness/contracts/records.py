@@ -1,4 +1,4 @@
-"""What values and states are called; and between a run and its load processes: the job, what comes back."""
+"""Names of values and states, and what a run and its load processes tell each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class LoadJob:
-    """All that a load process is told; written to a JSON file.
+    """Everything that a load process is told, written to a JSON file.
 
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
-    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. Workers but the first write
-    to files beside these. `api_key_env` is empty for a server that bench started, which gets no key.
-    `steps_to_first`: up to how many steps the window goes on while none of its requests has ended.
+    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. All workers but the first
+    write to files beside these. `api_key_env` is empty for a server that bench started: it gets no key.
+    `steps_to_first`: how many steps the window may last while none of its requests has ended.
     """
 
     cell: str
@@ -81,11 +81,11 @@ class RequestRow:
     """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds.
 
     `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
-    byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content.
-    `end_ns`: end of the response body, or of the attempt. `token_source` says whose count `output_tokens` is;
-    other counts are the server's. `tokenizer_tokens`: of `reasoning_text` and `output_text`. `is_resent`:
-    sent a second time on a new connection. `raw_response`: the first 64 KiB of a failed response, or all with
-    load.keep_bytes.
+    byte was handed to the kernel (None: never sent). `chunk_ns`: when each chunk with content arrived.
+    `end_ns`: when the response body, or the attempt, ended. `token_source` says who counted `output_tokens`;
+    the server counted the others. `tokenizer_tokens`: the tokens of `reasoning_text` and `output_text`.
+    `is_resent`: whether it was sent a second time on a new connection. `raw_response`: the first 64 KiB of a
+    failed response, or every response whole with load.keep_bytes.
     """
 
     request_id: str
@@ -117,7 +117,7 @@ class RequestRow:
 
 @dataclass(frozen=True)
 class WorkerSummary:
-    """What one load process says of itself, for one cell. Its fields: see LoadSummary."""
+    """What one load process reports of itself for one cell. LoadSummary explains the fields."""
 
     number: int
     pid: int
@@ -132,14 +132,15 @@ class WorkerSummary:
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What the load processes say of one cell, themselves included.
+    """What the load processes report of one cell and of themselves.
 
     A request is in the window if window_start_ns <= sent_ns < window_end_ns. `users`: in open loop the most
-    needed at once. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
+    that were needed at once. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
     `clock_uncertainty_ns`) or `read`. `stamp_lag_s` (from the kernel's stamp to our reading of it) and
-    `loop_lag_s` (lateness of a 10 ms timer): median, p99, maximum, of the worst worker; `cpu_s` and
+    `loop_lag_s` (how late a 10 ms timer rings) are median, p99 and maximum of the worst worker; `cpu_s` and
     `gc_pause_s` are sums. `left_out`: conversations that were due before the window's end and never began.
-    `cut_conversations`: those not finished within load.grace; `cut_turns`: what they still had to say.
+    `cut_conversations`: conversations that were not finished within load.grace; `cut_turns`: their turns that
+    were never sent.
     """
 
     started_ns: int

@@ -1,4 +1,4 @@
-"""What a secret is, by names of variables and flags and by well-known tokens, and texts without it."""
+"""Find secrets by the names of variables and flags and by well-known tokens, and mask them in texts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
 # Up to the last @ before the path: a password may have one.
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>`]+(?=@)")
 _ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
-# In prose a `key` or a `token` is mostly none, so there only names that say more. A server prints its
+# In prose a `key` or a `token` is rarely a secret, so only longer names count there. A server prints its
 # arguments as `--api-key X`, `api_key='X'` or `'api_key': ['X']`.
 _SAID = re.compile(
     r"(?P<name>(?:api[_-]?keys?|passw(?:or)?d|secret|(?:access|auth|hf|hub|hub_access)[_-]?token)"
@@ -34,13 +34,13 @@ def is_secret(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text without well-known tokens, what follows `Bearer` or `api_key=`, and users of URLs."""
+    """Return a text without well-known tokens, values after `Bearer` or `api_key=`, and users of URLs."""
     found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
     return _SAID.sub(rf"\g<name>{MASK}", found)
 
 
 def masked_values(value: Any, name: str = "") -> Any:
-    """Return mappings and lists with each text in them masked; under a secret's name nothing else is kept."""
+    """Mask every text in mappings and lists. A text under a secret's name is masked whole."""
     if isinstance(value, str):
         return MASK if is_secret(name) else masked(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The one place that says what a latency and a token rate count, and how many requests a percentile needs."""
+"""Define what latencies and token rates count, and how many requests a percentile needs, for all others."""
 
 import functools
 import itertools
@@ -11,17 +11,17 @@ from harness.contracts.records import RequestRow
 
 # The field of a RequestRow, and the column of its table, that latencies count from.
 Origin = Literal["sent_ns", "scheduled_ns"]
-# For a p95 that is shown while a load runs, where one request in twenty stands for it. It is no result.
+# For the p95 that is shown while a load runs: one request in twenty lies above it. It is not a result.
 LEAST_FOR_LIVE_P95 = 20
 
 
 def origin_of(load: Load) -> Origin:
-    """Return what latencies count from. With a schedule, late sending is waiting (coordinated omission)."""
+    """Return what latencies count from. With a schedule, a late send counts as waiting (coordinated omission)."""
     return "sent_ns" if load.kind == "closed" else "scheduled_ns"
 
 
 def ttft_ns(row: RequestRow, origin: Origin) -> int | None:
-    """Return the time from a request's origin to its first chunk with content. None if it has not both."""
+    """Return the time from a request's origin to its first chunk with content. None if one is missing."""
     begin_ns = row.sent_ns if origin == "sent_ns" else row.scheduled_ns
     if begin_ns is None or row.first_content_ns is None:
         return None
@@ -50,8 +50,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def needed(level: int) -> int:
     """Return the observations that a percentile needs: 11 (p50), 64 (p90), 130 (p95), 662 (p99).
 
-    From there the second greatest lies above it in 99 % of samples. This is MLPerf's early-stopping estimate
-    with one observation beyond: mlcommons/inference, loadgen/early_stopping.cc (confidence 0.99, tolerance 0,
+    With that many, the second greatest lies above the percentile in 99 % of samples. This is MLPerf's
+    early-stopping estimate with one observation beyond it: mlcommons/inference, loadgen/early_stopping.cc (confidence 0.99, tolerance 0,
     t = 1).
     """
     below, beyond = level / 100, 1 - level / 100
