@@ -16,7 +16,7 @@ LEAST_FOR_LIVE_P95 = 20
 
 
 def origin_of(load: Load) -> Origin:
-    """Return what latencies count from. With a schedule, a late send counts as waiting (coordinated omission)."""
+    """Return what latencies count from. With a schedule, a late send is waiting (coordinated omission)."""
     return "sent_ns" if load.kind == "closed" else "scheduled_ns"
 
 
@@ -51,8 +51,8 @@ def needed(level: int) -> int:
     """Return the observations that a percentile needs: 11 (p50), 64 (p90), 130 (p95), 662 (p99).
 
     With that many, the second greatest lies above the percentile in 99 % of samples. This is MLPerf's
-    early-stopping estimate with one observation beyond it: mlcommons/inference, loadgen/early_stopping.cc (confidence 0.99, tolerance 0,
-    t = 1).
+    early-stopping estimate with one observation beyond it: mlcommons/inference, loadgen/early_stopping.cc
+    (confidence 0.99, tolerance 0, t = 1).
     """
     below, beyond = level / 100, 1 - level / 100
     at_most_one = (below**n + n * beyond * below ** (n - 1) for n in itertools.count(2))

@@ -1,1 +1,1 @@
-"""From settings to the ordered starts and cells of a run, and what is skipped and why. Starts nothing."""
+"""Turn settings into the ordered starts and cells of a run, and say why others are skipped. Starts nothing."""

@@ -1,4 +1,4 @@
-"""Settings -> every deployment that was asked for, with terms and label. Pure. Knows no engine."""
+"""Turn settings into every deployment that was asked for, with terms and label. Pure. Knows no engine."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from harness.settings.config import Settings
 from harness.settings.decoding import Varied
 
 NO_QUANTIZATION = "-"
-# Tokens of one conversation, where neither the user nor fairness=stock says otherwise.
+# Tokens of one conversation, unless the user or fairness=stock says otherwise.
 CONTEXT_LENGTH = 4096
-# Options of engines that mean the same everywhere, and the launcher that heeds them.
+# Options that mean the same for every engine, with the launcher that uses them.
 _HEEDED_BY: Mapping[str, Launcher] = {"environment": "native", "program": "native", "image": "docker"}
 _HOW: Mapping[Launcher | None, str] = {
     "native": "started as a process",
@@ -25,7 +25,7 @@ _HOW: Mapping[Launcher | None, str] = {
 
 
 def candidates(settings: Settings) -> list[Deployment]:
-    """Return every combination asked for, once; an engine without weights has no quantization to sweep."""
+    """Return every combination that was asked for, once. An engine without weights has no quantization."""
     slots = at_once(settings.loads, settings.scenarios).count
     asked = itertools.product(settings.engines, settings.models, settings.quantizations, settings.terms)
     return list(
@@ -55,7 +55,7 @@ def _candidate(
 
 
 def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple[Launcher | None, Varied]:
-    """Leave out what only another launcher heeds: such deployments would be equal under different names."""
+    """Leave out options that only another launcher uses: they would make equal deployments of two names."""
     default = engine.options()
     named = {name: getattr(default, name) for name in _HEEDED_BY if hasattr(default, name)}
     given = {_HEEDED_BY[name] for name, usual in named.items() if getattr(options.value, name) != usual}
@@ -87,7 +87,7 @@ def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
 
 
 def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]) -> str:
-    """Tell a deployment from the others of this run and, where it is unusual, of other runs."""
+    """Return a label with what distinguishes a deployment in this run, and what is unusual among runs."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     names = [Path(model).name for model in settings.models]
     model = Path(deployment.model).name if deployment.model != NO_QUANTIZATION and len(names) > 1 else ""
@@ -108,7 +108,7 @@ def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]
 
 
 def check_heeded(settings: Settings, candidates: Sequence[Deployment]) -> None:
-    """Raise UserError where a key was given that only another way of starting would heed."""
+    """Raise UserError if a key was given that only another launcher uses."""
     given = {key: values[0] for key, values in settings.given.items()}
     launchers: dict[str, set[Launcher | None]] = {}
     for each in candidates:

@@ -1,4 +1,4 @@
-"""Settings -> the ordered starts and cells of a run, and what is left out, and why. Pure."""
+"""Turn settings into the ordered starts and cells of a run, and say what is left out and why. Pure."""
 
 import hashlib
 import itertools
@@ -31,11 +31,12 @@ CanPrepare = Callable[[Weights], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
 MostContext = Callable[[str], int | None]
 
-# What a start takes beside the engine's own start-up (1 s to minutes), and a cell beside its load: a guess.
+# A guess of the seconds that a start takes beside the engine's own start-up (1 s to minutes), and a cell
+# beside its load.
 _START_S, _ATTACHED_S, _CELL_S = 4.0, 1.0, 2.0
-# With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
+# With `until`. Fewer repeats give no useful interval (see METHODOLOGY.md).
 LEAST_BLOCKS = 3
-# What a window without a duration or a known rate is guessed to take.
+# A guess of the seconds of a window that has neither a duration nor a known rate.
 _WINDOW_S = 60.0
 
 
@@ -52,9 +53,9 @@ def make(
 ) -> Plan:
     """Return blocks in which every deployment is started once, in a balanced order drawn from the run's seed.
 
-    `repeats`: how many blocks, where the plan has grown. Raises UserError for options that none of the
-    deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than the
-    model can: a run that was begun with one may still be resumed.
+    `repeats`: how many blocks, if the plan has grown. Raises UserError for options that none of the
+    deployments could use; if `is_new`, also for a context that holds no conversation or is longer than the
+    model can. A run that was begun with such a context may still be resumed.
     """
     asked = candidates(settings)
     check_heeded(settings, asked)
@@ -63,7 +64,7 @@ def make(
     deployments = [each for each, reason in reasons.items() if reason is None]
     terms = [point.value for point in settings.terms if deployments]
     told = [each for each in terms if each.fairness != "stock" and not each.base_url]
-    filled = {}  # why terms that nobody gave are what they are
+    filled = {}  # why each term that nobody gave has its value
     if any(each.concurrent_sequences is None for each in told):
         filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
     if any(each.kv_cache_tokens is None for each in told):
@@ -102,7 +103,7 @@ def _grown(whole: Plan, settings: Settings, deployments: Sequence[Deployment], f
 def check_most_context(
     settings: Settings, model: str, context_length: int | None, most_tokens: int | None
 ) -> None:
-    """Raise UserError for a context that is longer than the model can, as far as both are known."""
+    """Raise UserError for a context that is longer than the model can, if both are known."""
     if context_length is not None and most_tokens is not None and context_length > most_tokens:
         given = "" if "engine.context_length" in settings.given else ", the default,"
         raise UserError(
@@ -112,7 +113,7 @@ def check_most_context(
 
 
 def estimated(whole: Plan) -> Plan:
-    """Return the plan with its expected duration, which lacks the start-up of the engines."""
+    """Return the plan with its expected duration, without the start-up of the engines."""
     return replace(whole, estimate_s=estimated_s(whole.starts))
 
 
@@ -130,7 +131,7 @@ def cell_s(cell: PlannedCell) -> float:
 
 
 def load_s(load: Load, scenario: ScenarioChoice) -> float:
-    """Return the expected seconds of a load's ramps, warm-up and window, whose length may be a guess."""
+    """Return the expected seconds of a load's ramps, warm-up and window. The window's may be a guess."""
     bounds_s = [] if load.duration_s is None else [load.duration_s]
     if load.kind == "trace" and scenario.span_s is not None:
         bounds_s.append(max(0.0, scenario.span_s / load.speedup - load.warmup_s))
@@ -146,7 +147,7 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
         for scenario in settings.scenarios
         for at, (load, kind) in enumerate(zip(settings.loads, traffic, strict=True))
     ]
-    # The same order for every deployment of a block, so that those which are compared were measured alike.
+    # Every deployment of a block gets the same order, so that they are measured alike.
     order = _shuffled(asked, Random(f"{settings.seed}|cells|{repeat}"))
     return [PlannedCell(next(numbers), *each) for each in order]
 
@@ -154,8 +155,8 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
     """Return a cell's seed. All deployments see the same conversations, whatever the load's bounds and ramps.
 
-    Each load of one traffic has its own (`place`), since those of the cell before would be in the server's
-    cache.
+    Each load of the same traffic has its own `place` and so its own conversations: those of the cell before
+    would be in the server's cache.
     """
     text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}" + (f"|{place}" if place else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
@@ -171,9 +172,9 @@ def _traffic(load: Load) -> str:
 
 
 def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
-    """Return why a deployment is left out. Raises UserError where options without weights cannot work."""
+    """Return why a deployment is left out. Raises UserError if options cannot work, whatever the weights."""
     if deployment.terms.base_url:
-        return None  # the server runs already; what it serves is the user's word
+        return None  # the server runs already; the user says what it serves
     engine, launcher = ENGINES[deployment.engine], deployment.terms.launcher
     if launcher is not None and engine.launchers and launcher not in engine.launchers:
         lack = {"native": "program that bench can start", "docker": "container image"}[launcher]
@@ -184,7 +185,7 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
     if isinstance(needed, Reason):
         return needed
     if needed is None:
-        # Pure, and raises UserError where the options cannot work; better now than after other starts.
+        # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
         return why_not_here(deployment)
     return why_not_here(deployment) or can_prepare(needed)
@@ -198,11 +199,11 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
 def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
     """Return the order in which a block (from 0) starts its deployments, as places in the order asked for.
 
-    A plan that grows keeps its beginning. Blocks come in pairs, the second with the first's order turned
-    round: over a pair a linear drift falls on all alike. After `count` blocks (odd: twice as many) it is
-    balanced.
+    A plan that grows keeps its beginning. Blocks come in pairs, and the second reverses the order of the
+    first, so that over a pair a linear drift falls on all alike. The order is balanced after `count` blocks
+    if that is even, else after twice `count`.
     """
-    # No two neighbours are equally far apart, which balances the rows that come of it by adding.
+    # No two neighbours are equally far apart, which balances the rows that adding makes of it.
     steps = ((step, count - step) for step in range(1, count // 2 + 1))
     first = (0, *itertools.chain.from_iterable(steps))[:count]
     rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
@@ -216,5 +217,5 @@ def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
 
 
 def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
-    # By random() alone: its numbers for a seed are those of every Python.
+    # Uses random() alone, since every version of Python gives the same numbers for a seed.
     return sorted(items, key=lambda _: rng.random())

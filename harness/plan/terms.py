@@ -1,6 +1,6 @@
-"""The common terms that a plan fills: requests at once, from the traffic, and a KV cache that all can hold.
+"""Fill the common terms of a plan: requests at once, from the traffic, and a KV cache that all can hold.
 
-Pure but for a scenario's file: what a device has and what a model's shape is are handed in.
+Reads nothing but a scenario's file. The device's memory and the model's shape are passed in.
 """
 
 from bisect import bisect_left
@@ -32,9 +32,9 @@ DeviceBytes = Callable[[Deployment], int | None]
 Shape = Callable[[str], ModelFacts | None]
 
 
-# The slowest answer that is thought of, about as fast as a person reads.
+# The slowest answer that is planned for, about as fast as a person reads.
 ANSWER_TOKENS_PER_S = 10.0
-# Of an open loop. Some engines reserve a whole engine.context_length for each: llama.cpp 2.2 GiB at 64 x
+# For an open loop. Some engines reserve a whole engine.context_length for each: llama.cpp 2.2 GiB at 64 x
 # 4,096.
 FEWEST, MOST = 8, 256
 _LOOKED_AT = 100
@@ -42,7 +42,7 @@ _LOOKED_AT = 100
 
 @dataclass(frozen=True)
 class AtOnce:
-    """A number of requests that are served at once. `why` is a clause for people."""
+    """How many requests are served at once. `why` is a clause for people."""
 
     count: int
     why: str
@@ -56,8 +56,8 @@ def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnc
 def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
 
-    These are the rate times a conversation's seconds at ANSWER_TOKENS_PER_S and think times; of a trace, the
-    most.
+    For a rate that is the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S with its
+    think times; for a trace it is the most at any instant.
     """
     if load.concurrency is not None:
         return AtOnce(load.concurrency, "the largest load.concurrency")
@@ -97,9 +97,9 @@ _MEASURED = 8
 
 
 def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
-    """Return the tokens of a conversation's largest request with its answer: at least, and likely.
+    """Return the least and the likely number of tokens of a conversation's largest request with its answer.
 
-    At least: without the answers before it, unless they are scripted; likely: these as long as they may be.
+    The least leaves out the answers before it unless they are scripted; the likely one has them in full.
     """
     least = likely = least_before = likely_before = 0
     for turn in conversation.turns:
@@ -113,7 +113,7 @@ def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int
 
 
 def check_context(starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError where none of a scenario's first conversations can be held by a server."""
+    """Raise UserError if a server can hold none of a scenario's first conversations."""
     for line, is_hopeless in _too_short(starts):
         if is_hopeless:
             raise UserError(line)
@@ -131,7 +131,7 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
     for label, cell in cells.items():
         is_scripted = cell.scenario.options.history == "scripted"
-        # As the cell's load will make them.
+        # Made as the cell's load will make them.
         first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
         least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
         would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
@@ -148,7 +148,7 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
                 yield f"{line}{would_hold} would hold them", False
 
 
-# The estimate is meant to be right to a tenth; beyond this share its error decides whether a server starts.
+# The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.
 FITS_SHARE = 0.9
 # An engine's option that says how much of a device it may take.
 SHARES: Mapping[str, str] = {
@@ -161,7 +161,7 @@ _BLOCK_TOKENS = 256
 
 
 def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
-    """Return what a deployment takes whose common terms are filled, or why that is not known."""
+    """Return the memory that a deployment with filled terms needs, or why that is not known."""
     engine = ENGINES[deployment.engine]
     needed = engine.weights(deployment)
     if not isinstance(needed, Weights):
@@ -174,14 +174,14 @@ def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Memory
 
 
 def needed_bytes(deployment: Deployment, facts: ModelFacts, device: Device, **terms: int) -> float:
-    """Return what a deployment takes with these common terms, infinity where that is not known."""
+    """Return the bytes that a deployment needs with these common terms; infinity if that is not known."""
     changed = replace(deployment, terms=replace(deployment.terms, **terms))  # type: ignore[arg-type]
     need = need_of(changed, facts, device)
     return inf if isinstance(need, Reason) else need.total_bytes
 
 
 def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
-    """Return StartRecord.memory_expected; empty where nothing can be said."""
+    """Return StartRecord.memory_expected; empty if nothing is known."""
     terms = deployment.terms
     if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
         return {}
@@ -203,7 +203,7 @@ def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
 
 
 def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
-    """Return the largest number that `holds`, which it does up to some number; None if not for `least`."""
+    """Return the largest number that `holds`, which is true up to some number. None if `least` does not."""
     count = bisect_left(range(least, most + 1), True, key=lambda number: not holds(number))
     return least + count - 1 if count else None
 
@@ -213,7 +213,7 @@ def bounded(
 ) -> tuple[list[Deployment], str]:
     """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
 
-    It stays as it is if each of them holds it, or that is not known. The clause says which.
+    The cache stays as it is if each of them can hold it, or if that is not known. The clause says which.
     """
     groups: dict[object, list[Deployment]] = {}
     for each in deployments:
@@ -228,9 +228,9 @@ def bounded(
 
 
 def _comparable(deployment: Deployment) -> object:
-    """Return what deployments share that are to have the same KV cache.
+    """Return a key that deployments share if they should have the same KV cache.
 
-    None for one without a cache of ours, or whose size was given: that is not changed.
+    None for one whose cache bench does not size, or whose size was given and so is kept.
     """
     terms = deployment.terms
     if terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
@@ -242,9 +242,9 @@ def _comparable(deployment: Deployment) -> object:
 
 
 def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
-    """Return the tokens that all of a group can hold, and why it is that many.
+    """Return the tokens that every deployment of a group can hold, and why.
 
-    One that does not hold a single conversation does not count: it will not start, whatever the others have.
+    One that cannot hold a single conversation does not count: it will not start, whatever the others have.
     """
     wanted = group[0].terms.kv_cache_tokens or 0
     found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
@@ -264,7 +264,7 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
 
 
 def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
-    """Return the most KV cache that one deployment can have, in tokens, up to what its terms ask for."""
+    """Return the tokens of the largest KV cache that a deployment can have, up to what its terms ask for."""
     if device_bytes is None:
         return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
     if facts is None or facts.parameters is None:

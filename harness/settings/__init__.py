@@ -1,1 +1,1 @@
-"""What the user asks for: the grammar of overrides, units, study files, and typed settings. Knows no plan."""
+"""Read what the user asks for: overrides, units, study files, and typed settings. Knows no plan."""

@@ -1,4 +1,4 @@
-"""Choices of each key -> typed, frozen Settings: their defaults, and which of them go together."""
+"""Turn the chosen values of each key into typed, frozen Settings, with defaults; check which go together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,22 +41,22 @@ from harness.settings.decoding import (
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
 from scenarios import SCENARIOS
 
-# Of `bench fit`, which asks what could be served, not what is to be measured; its engines are all.
+# For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
 FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "quantization": ("bf16", "fp8", "awq", "gguf-q8_0", "gguf-q4_k_m"),
     "load.concurrency": (4,),
 }
-# Kept absolute, so that --resume finds them from anywhere. Of an engine's program only what is a path.
+# Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
 _PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
 _PATHS_OF_ENGINES = ("environment", "program")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run as asked for; each tuple is an axis that the plan multiplies.
+    """One run as it was asked for. Each tuple is an axis, and the plan multiplies them.
 
-    `engines`: by name, with the points of its own options. `given`: what the user set, as text that parses
-    again.
+    `engines`: the points of each engine's own options, by its name. `given`: what the user set, as text that
+    parses again.
     """
 
     models: tuple[str, ...]
@@ -83,7 +83,7 @@ class Settings:
 
 
 def settings(given: Choices) -> Settings:
-    """Check and type all choices. Raises UserError: the key, the value, and what would work."""
+    """Check and type all choices. Raises UserError with the key, the value, and what would work."""
     check_keys(given)
     if "fairness" in given and "engine.fairness" in given:
         raise UserError("fairness and engine.fairness are one key; give one of them")
@@ -130,7 +130,7 @@ def settings(given: Choices) -> Settings:
 
 
 def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
-    """Return the settings of `bench fit`, and its own keys. Raises UserError as `settings` does."""
+    """Return the settings of `bench fit` and the values of its own keys. Raises UserError like `settings`."""
     if any(given.get("engine.base_url", ())):
         url = shown(given["engine.base_url"][0])
         raise UserError(f"engine.base_url={url}: a running server has its memory already; leave it out")
@@ -143,7 +143,7 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
 
 
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
-    """Return the settings of `bench search`, whose one load is the lowest, and its own keys."""
+    """Return the settings of `bench search` with its lowest load, and the values of its own keys."""
     terms = sections.search_terms(given)
     ends = "search.lowest and search.highest"
     for key, instead in {"load.concurrency": ends, "load.rate": ends, "until": "repeats=N"}.items():
@@ -171,7 +171,7 @@ def _with_defaults(given: Choices, defaults: Choices) -> Settings:
 
 
 def engines_with_weights() -> tuple[str, ...]:
-    """Return the engines that load any: not a server of others, nor one without a model."""
+    """Return the engines that load weights: none that is only attached to, and none without a model."""
     return tuple(
         name
         for name, engine in ENGINES.items()
@@ -210,7 +210,7 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     for name in _names("scenario", choices["scenario"], SCENARIOS):
         scenario = SCENARIOS[name]
         for point in points("scenario", scenario.options, choices):
-            # Its first conversation tells whether its options can work, before anything is started.
+            # Making the first conversation shows whether the options can work, before anything is started.
             next(iter(scenario.conversations(point.value, Random(0))))
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
             arrivals = scenario.arrivals(point.value)

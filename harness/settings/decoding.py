@@ -1,6 +1,6 @@
-"""The text of a key -> a typed value with its unit and its range, and back; of a section -> its dataclass.
+"""Turn the text of a key into a typed value within its range, and back; and a section into its dataclass.
 
-A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s.
+A field's suffix is its unit and not part of its key: `load.duration=20s` sets Load.duration_s.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one wher
 # Strings that the grammar of overrides reads back as the same string without quotes.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
 _WORDS = ("null", "true", "false", "nan", "inf")
-# By suffix of a field: how its value is read, and what it takes, in words.
+# How the value of a field is read and what it takes in words, by the field's suffix.
 _UNITS = {
     "_per_s": (units.rate_per_s, "a rate, such as 2/s or 90/min"),
     "_s": (units.duration_s, "a duration, such as 500ms or 20s"),
@@ -32,8 +32,8 @@ _UNITS = {
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _DAY_S = 86400
-_PART = (1e-6, 1 - 1e-6)  # of a share that can be neither nothing nor all
-# What the fields' types cannot say: the smallest and the largest value that make sense.
+_PART = (1e-6, 1 - 1e-6)  # a share that can be neither nothing nor all
+# The smallest and the largest value that make sense, which the fields' types cannot say.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "repeats": (1, 1000),
     "seed": (0, 2**63 - 1),
@@ -100,21 +100,21 @@ class Field:
 
 @dataclass(frozen=True)
 class Varied:
-    """A decoded section of keys: its dataclass, and those of its keys that are swept, with their values."""
+    """A decoded section of keys: its dataclass, and the values here of the keys that are swept."""
 
     value: Any
     differs: Mapping[str, str]
 
 
 def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
-    """Return the field of each dotted key of a dataclass. Fields without a default and tuples are no keys."""
+    """Return each dotted key of a dataclass with its field, without tuples and fields that lack a default."""
     hints = typing.get_type_hints(kind)
     found = {}
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if field.default is dataclasses.MISSING or typing.get_origin(hint) is tuple:
             continue
-        # A choice has no unit: load.keep_bytes=true.
+        # A field that is true or false has no unit: load.keep_bytes=true.
         suffix = next((s for s in _UNITS if hint is not bool and field.name.endswith(s)), None)
         key = f"{prefix}.{field.name.removesuffix(suffix or '')}"
         found[key] = Field(field.name, hint, suffix, field.default)
@@ -122,7 +122,7 @@ def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
 
 
 def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:
-    """Return the product of a section's values, each decoded into `kind`; `fixed` fields are no keys."""
+    """Return the product of a section's values, decoded into `kind`. `fixed` sets fields without a key."""
     by_key = {key: field for key, field in fields_by_key(prefix, kind).items() if key in choices}
     found = []
     typed = [decode_all(key, field.kind, choices[key], field.suffix) for key, field in by_key.items()]
@@ -136,14 +136,14 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
 
 
 def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
-    """Return the value of a section that is no axis of a run. Raises UserError for a key that is swept."""
+    """Return the value of a section that cannot be swept. Raises UserError for a key with several values."""
     for key in fields_by_key(prefix, kind):
         only_value(key, choices)
     return points(prefix, kind, choices, **fixed)[0].value
 
 
 def refuse_first(*problems: tuple[object, str]) -> None:
-    """Raise UserError with the text of the first of (is it so, text) that is so."""
+    """Raise UserError with the text of the first pair (is wrong, text) that is wrong."""
     for is_wrong, text in problems:
         if is_wrong:
             raise UserError(text)
@@ -167,7 +167,7 @@ def refuse_repeated(key: str, values: Sequence[Scalar], decoded: Sequence[Any]) 
 
 
 def only_value(key: str, choices: Choices) -> Scalar:
-    """Return the value of a key that is no axis of a run; None without one. Raises UserError for several."""
+    """Return the value of a key that cannot be swept; None if it has none. Raises UserError for several."""
     values = choices.get(key, (None,))
     if len(values) > 1:
         listed = ",".join(shown(value) for value in values)
@@ -177,9 +177,9 @@ def only_value(key: str, choices: Choices) -> Scalar:
 
 
 def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before: str = "") -> Any:
-    """Return one value as its type: with a unit suffix in seconds, bytes, per second or as a share.
+    """Return one value as its type. A unit suffix makes it seconds, bytes, per second or a share.
 
-    Raises UserError: the key, the value with what stood `before` it, and what would work.
+    Raises UserError with the key, the value after what stood `before` it, and what would work.
     """
     given = f"{key}={before}{shown(value)}"
     parts = _parts(kind)
@@ -188,7 +188,7 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before
             return None
         raise UserError(f"{key}=null: needs a value")
     try:
-        # Text stays text though it looks like a number.
+        # Text stays text even if it looks like a number.
         text = value if isinstance(value, str) or str not in parts else shown(value)
         plain = _UNITS[suffix][0](str(value)) if suffix else text
         decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
@@ -200,12 +200,19 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before
         raise UserError(f"{given}: must be a finite number")
     if key in _RANGES:
         least, most = _RANGES[key]
-        low, high = (f"{100 * end:g}%" if suffix == "_share" else end for end in (least, most))
+        low, high = (_with_unit(end, suffix) for end in (least, most))
         refuse_first(
             (decoded < least, f"{given}: must be {low} or more"),
             (decoded > most, f"{given}: must be {high} or less"),
         )
     return decoded
+
+
+def _with_unit(number: float, suffix: str | None) -> str:
+    if suffix == "_bytes":
+        return units.size_text(round(number)) if math.isfinite(number) else str(number)
+    scale, unit = {"_share": (100, "%"), "_s": (1, " s"), "_per_s": (1, "/s")}.get(suffix or "", (1, ""))
+    return f"{scale * number:.12g}{unit}"
 
 
 def _wanted(parts: Sequence[Any]) -> str:
@@ -221,7 +228,7 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 
 
 def as_text(value: Scalar) -> str:
-    """Return the value as it can be given on a command line again, with the same meaning."""
+    """Return the value as text that means the same when given on a command line again."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):

@@ -1,4 +1,4 @@
-"""Which keys there are, what each takes and its default, and what is near a key that does not exist."""
+"""List all keys with their defaults and what they take, and refuse keys that do not exist."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "seed": (1,),
     "guard": ("mark",),
 }
-# Short for the key that holds it.
+# A short name -> the key that it stands for.
 SHORT = {"fairness": "engine.fairness"}
 _TAKES = {
     "model": "a name of `bench list models`, a path, or hf:organisation/name",
@@ -39,7 +39,7 @@ _TAKES = {
 
 @dataclass(frozen=True)
 class FitTerms:
-    """Keys of `bench fit` alone. `device_memory_bytes`: of one device; None: as it is on this machine."""
+    """The keys of `bench fit` alone. `device_memory_bytes`: of one device; None takes this machine's."""
 
     device_memory_bytes: int | None = None
 
@@ -50,7 +50,7 @@ def known_keys() -> list[str]:
 
 
 def listed_keys() -> dict[str, tuple[str, str]]:
-    """Return the default of each key as it would be given, and what it takes, in words."""
+    """Return each key with its default as a user would give it, and what it takes, in words."""
     found = {key: (",".join(map(as_text, values)), _TAKES[key]) for key, values in DEFAULTS.items()}
     for key, field in _fields().items():
         name, _, option = key.partition(".")

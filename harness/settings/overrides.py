@@ -1,6 +1,6 @@
-"""`key=value` and study files -> the values of each dotted key, not yet typed, by Hydra's override grammar.
+"""Parse `key=value` and study files by Hydra's override grammar into untyped values of each dotted key.
 
-Hydra takes 0.2 s to import, so what does not parse must not import this file.
+Importing Hydra takes 0.2 s, so a command that parses no keys must not import this file.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from harness.settings.decoding import refuse_first, shown
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
-    """Return the values of each key; the command line wins over the study. Raises UserError with one line."""
+    """Return the values of each key; the command line wins over the study. Raises UserError."""
     choices: dict[str, tuple[Scalar, ...]] = _read_study(study) if study else {}
     parser = OverridesParser.create()
     given: dict[str, tuple[Scalar, ...]] = {}

@@ -1,4 +1,4 @@
-"""The sections of keys: what a run is for (`slo`, `until`, `compare`, `gate`, `search`) and its loads."""
+"""Read the sections of keys that say what a run is for (`slo`, `until`, `compare` ...), and its loads."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,13 +29,14 @@ from harness.settings.decoding import (
     single,
 )
 
-# Of which a request has a value of its own.
+# The metrics of which each request has a value of its own.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
-# Of a search of rates, at its lowest: a window with hardly a conversation in it says nothing.
+# At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
-# The default of each key as it would be given (`-`: none), and what it takes; one percentile of objectives.
+# The default of each key as a user would give it (`-`: none), and what it takes. Objectives are listed at one
+# percentile.
 LISTED: dict[str, tuple[str, str]] = {
     **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
     _SLO_SUCCESS: ("-", "a share, such as 99%"),
@@ -49,7 +50,7 @@ LISTED: dict[str, tuple[str, str]] = {
     "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
     "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
 }
-# Every key of a run's goals; of objectives those at the usual percentiles.
+# Every key of a run's goals, with objectives at the usual percentiles.
 KEYS_OF_RUNS = [
     *(f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)),
     *(key for key in LISTED if not key.startswith("gate.")),
@@ -57,7 +58,7 @@ KEYS_OF_RUNS = [
 
 
 def is_slo(key: str) -> bool:
-    """Return whether a key is an objective's: slo.ttft_s.p95 (any whole percentile), slo.success."""
+    """Return whether a key is an objective: slo.ttft_s.p95 (any whole percentile) or slo.success."""
     return key == _SLO_SUCCESS or _SLO.fullmatch(key) is not None
 
 
@@ -103,7 +104,7 @@ def budget_s(given: Choices) -> float | None:
 
 def compare_terms(given: Choices) -> CompareTerms:
     """Return the terms of compare.*. Raises UserError."""
-    # A list of metrics is one value, and no sweep.
+    # A list of metrics is one value, not a sweep.
     metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
     terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
     return terms
@@ -165,7 +166,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
     )
     if "load.rate" in both or is_trace:
         chosen["load.concurrency"] = (None,)
-    # Without load.duration load.conversations is the only bound. A trace is played whole, without a warm-up.
+    # load.conversations, if given alone, is the only bound. A trace is played whole, without a warm-up.
     made = []
     for point in points("load", Load, chosen):
         load: Load = point.value
@@ -173,7 +174,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
             load = replace(load, duration_s=None)
         if "load.warmup" not in given and load.kind == "trace":
             load = replace(load, warmup_s=0.0)
-        # What a swept kind of arrivals or ramp does not use must not make two loads of one.
+        # A key that this kind of arrivals or ramp does not use must not make two loads of one.
         load = replace(
             load,
             burstiness=load.burstiness if load.arrival == "gamma" else 1.0,

@@ -1,4 +1,4 @@
-"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`; and numbers as people read them."""
+"""Read values with units as people write them (`500ms`, `24GiB`, `5%`, `2/s`); write numbers for people."""
 
 import re
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ _SIZES_BYTES = {"B": 1} | {
     for power, prefix in enumerate("KMGT", 1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
-# Fewer bytes without a unit are a number whose unit was forgotten: nothing that bench sizes is so small.
+# For a smaller number of bytes the unit was probably forgotten: nothing that bench sizes is that small.
 _LEAST_BARE_BYTES = 1 << 20
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%]*)")
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of `20s`, `500ms`, `2m`, `1.5h` or a bare number. Raises ValueError, as all."""
+    """Return the seconds of `20s`, `500ms`, `2m`, `1.5h` or a bare number. Raises ValueError, as all do."""
     return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
 
 
 def size_bytes(text: str) -> int:
     """Return the bytes of `24GiB`, `24gib` or `512MB`; a bare number is bytes, 0 or at least a mebibyte.
 
-    Not of `24G`, which some read as GB and others as GiB, nor of `24Gb`, which are bits.
+    Refuses `24G`, which some read as GB and others as GiB, and `24Gb`, which are bits.
     """
     match = _NUMBER.fullmatch(text.strip())
     unit = match[2] if match else ""
@@ -73,7 +73,7 @@ def duration_text(seconds: float) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """Return a number with three digits, or with all before the point; `-` for None."""
+    """Return a number with three digits, or with every digit before the point; `-` for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
@@ -92,7 +92,7 @@ def counted(count: int, what: str) -> str:
 
 
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return each text of (text, name) once, in order, with the names that have it, each once."""
+    """Group pairs of (text, name): each text once, in order, with the names that have it."""
     found: dict[str, dict[str, None]] = {}
     for text, name in pairs:
         found.setdefault(text, {})[name] = None
