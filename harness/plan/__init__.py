@@ -1,1 +1,1 @@
-"""Turn settings into the ordered starts and cells of a run, and say why others are skipped. Starts nothing."""
+"""Turn settings into the ordered starts and cells of a run; say what is skipped and why. Starts nothing."""
