@@ -30,7 +30,13 @@ _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
-_QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    # Threads that wait for one another sleep: spinning, they cost a busy machine several times the work.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
 # Step -> the program's environment, its script in engines/inside (llama-quantize is none), and what the
 # manifest says of its maker: words, and the package whose version follows them.
@@ -142,7 +148,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     failure = f"{way.quantization} could not be made from {source}"
     # llama-quantize says several lines of each tensor.
     last = means.program(
-        [*command, source, part, *arguments], doing, failure, _QUIET, is_quiet=script is None
+        [*command, source, part, *arguments], doing, failure, _ENVIRONMENT, is_quiet=script is None
     )
     made_by = maker + _version(programs, package)
     if not is_calibrated:

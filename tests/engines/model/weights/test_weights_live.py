@@ -1,6 +1,7 @@
 """Weights that were really made: the checkpoint, AWQ, and a kind that only llama-quantize makes.
 
-`bench prepare quantization=bf16,awq` and the environments that it installs make what is looked at here.
+`bench prepare model=gemma3-270m,smollm2-135m quantization=fp16,bf16,awq` and the environments that it
+installs make what is looked at here.
 """
 
 from __future__ import annotations
@@ -159,15 +160,21 @@ def test_manifest_has_the_hash_of_each_file(quantization: str) -> None:
     }
 
 
-def test_awq_quantizes_the_layers_and_keeps_the_rest() -> None:
-    found, source = weights_of("awq"), weights_of("bf16")
+@pytest.mark.parametrize(
+    ("model", "made_from", "layers", "embedding", "group"),
+    [(MODEL, "bf16", 18, (262_144, 640), 128), (SMOLLM, "fp16", 30, (49_152, 576), 64)],
+)
+def test_awq_quantizes_the_layers_and_keeps_the_rest(
+    model: str, made_from: str, layers: int, embedding: tuple[int, int], group: int
+) -> None:
+    found, source = weights_of("awq", model=model), weights_of(made_from, model=model)
     shapes = tensor_shapes(found.path / "model.safetensors")
-    # Four matrices of attention and three of the feed-forward part in each of 18 layers.
-    assert sum(name.endswith(".qweight") for name in shapes) == 18 * 7
-    assert shapes["model.embed_tokens.weight"] == (262_144, 640)
+    # Four matrices of attention and three of the feed-forward part in each layer.
+    assert sum(name.endswith(".qweight") for name in shapes) == layers * 7
+    assert shapes["model.embed_tokens.weight"] == embedding
     config = json.loads((found.path / "config.json").read_text())
     about = config.pop("quantization_config")
-    assert (about["quant_method"], about["bits"], about["group_size"]) == ("awq", 4, 128)
+    assert (about["quant_method"], about["bits"], about["group_size"]) == ("awq", 4, group)
     assert config == json.loads((source.path / "config.json").read_text())
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (found.path / name).read_bytes() == (source.path / name).read_bytes()
