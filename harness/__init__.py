@@ -1,1 +1,1 @@
-"""Runs a plan: settings, servers, load, sampling, store. Knows no engine, workload or chart."""
+"""Run a plan: settings, servers, load, sampling, store. Knows no engine, workload or chart."""

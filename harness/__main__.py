@@ -1,4 +1,4 @@
-"""Where `bench` begins: importing the rest takes a moment, and Ctrl-C in it should end in a line."""
+"""Start `bench`. Importing the rest takes a moment, and Ctrl-C during it should not show a traceback."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ def main() -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """End at once: nothing was started that would have to be stopped."""
+    """End at once. Nothing was started yet that would have to be stopped."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 

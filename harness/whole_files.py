@@ -10,8 +10,8 @@ from pathlib import Path
 def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     """Give the block a name beside `path` to write to, and move that file to `path` at the block's end.
 
-    What need not last beyond a power cut is written faster. Raises OSError. Whatever is raised, nothing is
-    left.
+    A file that need not survive a power cut is written faster. Raises OSError. If the block raises, nothing
+    is left.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -33,7 +33,7 @@ def write_whole(path: Path, contents: bytes, *, lasts: bool = True) -> None:
 
 
 def sync(path: Path) -> None:
-    """Block until the file's bytes, or the directory's names, are on the disk. Raises OSError."""
+    """Wait until the file's bytes, or the directory's names, are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -149,7 +149,8 @@ def main() -> None:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
         asked = mistake.ctx.command_path if mistake.ctx else "bench"
-        _complain(f"{mistake.format_message()} See `{asked} --help`.", 2)
+        said = mistake.format_message()
+        _complain(f"{said}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
     except Interrupted as interrupted:
         _complain("interrupted", interrupted.exit_code)
     except BenchError as error:

@@ -1,1 +1,1 @@
-"""Child processes that leave nothing behind. Knows no server and no load."""
+"""Run child processes that leave nothing behind. Knows no server and no load."""

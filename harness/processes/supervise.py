@@ -1,4 +1,4 @@
-"""Run processes under harness/processes/watchdog.py, keep records of them, and end what a killed run left."""
+"""Run processes under harness/processes/watchdog.py, record them, and end what a killed run left."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ import msgspec
 from harness.processes import watchdog
 from harness.whole_files import write_whole
 
-# Beyond the grace period and the limit on KILL: how long the watchdog itself may take to say that it is done.
+# How long the watchdog itself may take to say that it is done, after the grace period and the limit on KILL.
 _SLACK_S = 10.0
 
 # A pid names a process only together with its start time and the boot.
@@ -31,11 +31,11 @@ FOREVER_S = 1e9
 
 @dataclass(frozen=True)
 class Record:
-    """Who runs what."""
+    """Which bench runs which process, as kept on disk."""
 
     label: str
     boot_id: str
-    owner: _Identity  # bench itself: while it lives, nobody else ends its processes
+    owner: _Identity  # bench itself; while it lives, no other bench ends its processes
     watchdog: _Identity
     process: _Identity
     mark: str
@@ -56,7 +56,7 @@ class Lines:
         return self._is_closed and not self._buffer
 
     def next_line(self, timeout_s: float) -> str | None:
-        """Return the next line without its newline, None after timeout_s or at the end."""
+        """Return the next line without its newline; None after timeout_s or at the end."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer and not self._is_closed:
             if not select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -76,7 +76,7 @@ class Supervised:
     """A running process and its lifeline, a pipe that closes with this object or with bench.
 
     `pid` is the program's own, not the watchdog's; `spawned_ns` is just before its spawn; `ended` is its exit
-    code, -N for signal N, once it and all that it started are gone. Not for several threads.
+    code, -N for signal N, once it and all that it started are gone. One thread at a time may use it.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Supervised:
         self.spawned_ns = int(started["spawned_ns"])
 
     def poll(self) -> int | None:
-        """Return its exit code, -N for signal N, None while it runs. What it left may still be ending."""
+        """Return its exit code (-N for signal N), None while it runs. What it started may still be ending."""
         return self.wait(0.0)
 
     def wait(self, timeout_s: float = FOREVER_S) -> int | None:
-        """Block until it has exited, at most timeout_s. See poll."""
+        """Wait until it has exited, at most timeout_s. Return what `poll` returns."""
         deadline = time.monotonic() + timeout_s
         while "exited" not in self._events and not self._reports.at_end:
             if not self._receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
@@ -124,11 +124,10 @@ class Supervised:
             yield line
 
     def stop(self) -> int:
-        """End it and its descendants: TERM, KILL after the grace period. Block until they are gone. Return
-        its exit code.
+        """Stop it and its descendants (TERM, then KILL after the grace period), and return its exit code.
 
-        An interrupt is raised after the waiting: who reads that bench has stopped may rely on the server
-        being gone.
+        Blocks until they are gone. An interrupt is raised after the waiting, so that when bench has stopped,
+        the server is gone.
         """
         if self.ended is None:
             self._lifeline.close()
@@ -184,11 +183,11 @@ def supervised(
     grace_s: float = 10.0,
     pass_stdout: bool = False,
 ) -> Iterator[Supervised]:
-    """Run argv in a session of its own while the block runs, its output appended to log_path.
+    """Run argv in a session of its own during the block, and append its output to log_path.
 
-    Leaving the block ends it and all that it started. Until then a record with `label` is in state_dir, for
-    `reap`. `environment` is added to a copy of ours `without` these names. With pass_stdout its stdout goes
-    to `lines()` and must be read. Raises OSError.
+    Leaving the block ends it and everything it started. Until then state_dir has a record with `label` for
+    `reap`. It gets bench's environment `without` these names, plus `environment`. With pass_stdout its stdout
+    goes to `lines()` and must be read. Raises OSError.
     """
     process = _spawned(argv, log_path, environment or {}, without, grace_s, pass_stdout)
     path = state_dir / f"{process.mark}.json" if state_dir else None
@@ -254,10 +253,9 @@ def _spawned(
 
 
 def reap(state_dir: Path) -> list[str]:
-    """End what earlier runs left in spite of all, and return a sentence for each. Blocks for their grace
-    periods.
+    """End the processes that killed runs left, with a sentence for each. Blocks for their grace periods.
 
-    Leaves alone what belongs to a bench that still runs, and any other process that has an old pid.
+    Leaves alone the processes of a bench that still runs, and any other process that now has an old pid.
     """
     said = []
     for path in sorted(state_dir.glob("*.json")):

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 MARK = "SERVING_BENCH_CHILD"  # in the environment of the child and, unless they clear it, its descendants
-KILL_LIMIT_S = 10.0  # a process in uninterruptible sleep survives KILL; do not wait for it for ever
+KILL_LIMIT_S = 10.0  # a process in uninterruptible sleep survives KILL, so the wait must end
 MOST_FILES = 1 << 20  # of a child
 _TICK_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +33,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def start_time_s(pid: int) -> float | None:
-    """Return when the process started (on Linux since boot), None if there is none or only a zombie."""
+    """Return when the process started (on Linux since boot); None if there is none or it is a zombie."""
     if not sys.platform.startswith("linux"):
         with suppress(psutil.Error):
             return psutil.Process(pid).create_time()
@@ -52,7 +52,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def boot_id() -> str:
-    """Return what differs after each boot of the machine. Start times of two boots do not compare."""
+    """Return an id of this boot of the machine. Start times of two boots cannot be compared."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
 
@@ -60,7 +60,7 @@ def boot_id() -> str:
 def end(
     find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
 ) -> None:
-    """End the processes that `find` gives until it gives none: TERM, then KILL. It calls `wait` between."""
+    """End the processes that `find` returns until it returns none: TERM, then KILL. Calls `wait` between."""
     for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
         deadline = time.monotonic() + limit_s
         told: set[int] = set()
@@ -74,7 +74,7 @@ def end(
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
-    """Return what lives of a process whose watchdog is gone: its descendants, session, and mark's."""
+    """Return the live processes of one without a watchdog: descendants, its session, those with its mark."""
     present_s = start_time_s(pid)
     is_session = present_s in (
         None,
@@ -126,7 +126,7 @@ def main() -> int:
 
 
 def _wakeup_pipe() -> int:
-    """Return a pipe of signal numbers. Handlers, not SIG_IGN: that would be the child's, too."""
+    """Return a pipe of signal numbers. Uses handlers, since the child would inherit SIG_IGN."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     os.set_blocking(read_end, False)
@@ -157,7 +157,7 @@ def _spawn(
 
 
 def _in_child(prctl: Callable[..., object] | None) -> None:
-    """Let the child open files up to the hard limit, and the kernel end it if this watchdog is killed."""
+    """Let the child open files up to the hard limit, and have the kernel end it with this watchdog."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
@@ -179,7 +179,7 @@ def _watch(child_pid: int, wake: int) -> None:
 
 
 def _reap(child_pid: int) -> bool:
-    """Take leave of all children that have ended. Report the program's end; return if it is among them."""
+    """Reap all children that have ended and report the program's end. Return whether it was among them."""
     has_exited = False
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:

@@ -1,4 +1,4 @@
-"""One server in a container: whether Docker can start it, `docker run`, its removal, what a killed run left.
+"""Run one server in a container: check Docker, start it, remove it, and remove what a killed run left.
 
 Docker's client runs in the foreground as a supervised child, so its end is the end of the container. There is
 no Docker library: users have set up permissions and contexts for the client. Knows no engine.
@@ -57,7 +57,7 @@ class Answer:
 
 
 def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
-    """Return what `docker ARGUMENTS` prints. Block for up to timeout_s. No docker is an answer, too."""
+    """Return what `docker ARGUMENTS` prints, or why there is no docker. Block for up to timeout_s."""
     try:
         # In a session of its own: Ctrl-C in a terminal is bench's to act on.
         done = subprocess.run(
@@ -77,7 +77,7 @@ def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
 
 
 def check(images: Iterable[str]) -> None:
-    """Raise MissingError or UserError if containers of these images cannot be started here. Blocks."""
+    """Raise MissingError or UserError if this machine cannot start containers of these images. Blocks."""
     if shutil.which("docker") is None:
         raise MissingError(
             "engine.launcher=docker: there is no docker program here; install Docker Engine "
@@ -108,7 +108,7 @@ def how_to_get(image: str) -> str:
 
 
 def image_facts(image: str) -> Mapping[str, str | None]:
-    """Return what identifies an image, and Docker's version. What Docker does not say is None."""
+    """Return what identifies an image, and Docker's version; None for what Docker does not say."""
     found = ask("image", "inspect", "--format", "{{json .}}", image)
     about: Mapping[str, Any] = msgspec.json.decode(found.text) if found.code == 0 else {}
     labels = (about.get("Config") or {}).get("Labels") or {}
@@ -185,8 +185,8 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
 def reap() -> list[str]:
     """Remove the containers of runs that were killed, and return a sentence for each. Blocks for seconds.
 
-    Leaves alone those of a bench that still runs, and those of other machines and containers that share this
-    Docker. Call it after running.reap, which waits for watchdogs at work.
+    Leaves alone the containers of a bench that still runs, and those of other machines and containers that
+    share this Docker. Call it after supervise.reap, which waits for watchdogs at work.
     """
     if shutil.which("docker") is None:
         return []
@@ -201,7 +201,7 @@ def reap() -> list[str]:
 
 
 class _Container:
-    """One container, from before it is made until it is gone."""
+    """One container, from before Docker makes it until it is gone."""
 
     def __init__(self, name: str, spec: ContainerSpec) -> None:
         self.name = name
@@ -210,7 +210,7 @@ class _Container:
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
-        """Block until its first process runs. Return true if the client ended first by Docker's failure."""
+        """Block until its first process runs. Return whether the client ended first because Docker failed."""
         deadline = time.monotonic() + _START_LIMIT_S
         while True:
             code = client.wait(_POLL_S)
@@ -253,7 +253,7 @@ class _Container:
 
 
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
-    """Return pid and start time if that process is the container's, else None.
+    """Return pid and start time if the process belongs to the container, else None.
 
     The daemon may be in a virtual machine, or bench in a container: there the number is another's.
     """
@@ -267,7 +267,7 @@ def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
 
 
 def _remove(name: str) -> bool | None:
-    """Remove a container, and block until it is gone. Return whether it was there, None if not known."""
+    """Remove a container and block until it is gone. Return whether it was there, None if not known."""
     answer = ask("rm", "--force", "--volumes", name)
     if answer.code == 0 and "no such container" not in answer.error.lower():
         return True
@@ -288,7 +288,7 @@ def _labels(engine: str) -> dict[str, str]:
 
 
 def _here() -> str:
-    """Return where a pid means something: a boot of a machine, and one namespace there."""
+    """Return where a pid is valid: the boot of this machine, and the namespace of its processes."""
     space = Path("/proc/self/ns/pid")
     return f"{watchdog.boot_id()}/{os.readlink(space) if space.exists() else '-'}"
 

@@ -1,7 +1,7 @@
-"""Empty a server's prefix cache before a cell, and let the server's own count prove it.
+"""Empty a server's prefix cache before a cell, and prove it by the server's own counts.
 
-A fixed prompt is sent twice, so that it is found cached; then come the engine's calls, then the prompt again,
-of which nothing may be cached. Nothing here fails a cell.
+Sends a fixed prompt twice, so that it is cached; makes the engine's calls; sends the prompt again, of which
+nothing may be cached now. Nothing here fails a cell.
 """
 
 import time
@@ -13,18 +13,18 @@ from harness.errors import ServerError
 from harness.load.answer.chat import Decoded
 from harness.servers import probe
 
-# For all of it: a CPU may read a large model's prompt at 15 tokens/s.
+# For the whole reset: a CPU may read a large model's prompt at 15 tokens/s.
 LIMIT_S = 60.0
 # A server may still be busy with a request whose user is gone.
 TRIES = 3
 RETRY_S = 0.3
-# More than two of the largest blocks that are common, vLLM's on a CPU of 128 tokens.
+# More than two of the largest usual blocks, those of 128 tokens that vLLM has on a CPU.
 PROMPT_WORDS = 256
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
 
 
 def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec) -> CacheReset:
-    """Empty the prefix cache of an idle, ready server, and check it. Blocks for about LIMIT_S at most."""
+    """Reset the prefix cache of an idle, ready server, and check it. Blocks for about LIMIT_S at most."""
     if isinstance(spec, AttachSpec):
         return CacheReset("none", note="the server was attached to, and may serve others")
     if deployment.terms.prefix_cache is False:

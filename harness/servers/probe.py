@@ -1,4 +1,4 @@
-"""Ask one server over HTTP what it is, has and says, and to generate. Errors never hold the key."""
+"""Ask one server over HTTP what it is and what it uses, and have it generate. Errors never hold the key."""
 
 import http.client
 import socket
@@ -19,7 +19,7 @@ from harness.load.answer.chat import Decoded, decode
 _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records and tables can hold
 _NUMBER = _WHOLE | None
 _SCALAR = str | _WHOLE | float | bool | None
-# What the terms must be that are more than any scalar.
+# The types of the terms that must be more than any scalar.
 _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
 _KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
 _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
@@ -33,8 +33,8 @@ _FAILURES: Mapping[type[Exception], str] = {
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
-# Prompts whose token counts tell chat templates apart: a doubled BOS adds one to each, a dropped system
-# prompt makes `system` no longer than `user`.
+# Prompts whose token counts show how the chat template differs: a doubled BOS adds one to each, a dropped
+# system prompt makes `system` no longer than `user`.
 PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
     "user": (_USER,),
     "system": (
@@ -122,9 +122,9 @@ def _answer(method: str, url: str, timeout_s: float, body: object, key: str | No
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation as a probe. `problem` (a clause) is None if tokens came, `status` if nothing did.
+    """One generation as a probe. `problem` (a clause) is None if tokens came; `status` if nothing came.
 
-    `first_token_ns` (CLOCK_MONOTONIC): when the first event that bears content had been read.
+    `first_token_ns` (CLOCK_MONOTONIC): when the first event with content had been read.
     """
 
     problem: str | None
@@ -154,7 +154,7 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
 
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
-    """Return the tokens of each of PROMPTS as the server counts them, less those that it refuses. Blocks."""
+    """Return the server's token count of each of PROMPTS, without the prompts that it refuses. Blocks."""
     counted = {}
     url = base_url.rstrip("/") + CHAT_PATH
     for name, messages in PROMPTS.items():
@@ -168,7 +168,7 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
 def fetch_facts(
     base_url: str, paths: Iterable[str], *, timeout_s: float = 5.0, key: str | None = None
 ) -> dict[str, Any]:
-    """Return the JSON answers at `paths` (from the server's root) by path, without those that failed."""
+    """Return the JSON pages at `paths` (from the server's root) by path, without those that failed."""
     facts: dict[str, Any] = {}
     for path in paths:
         answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
@@ -179,14 +179,14 @@ def fetch_facts(
 
 
 def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
-    """Return what a server says that it uses, and a sentence on each thing that was left out.
+    """Return what a server reports that it uses, and a sentence on each value that was left out.
 
-    A value that cannot be what it should be ends no run. Blocks for up to 5 s for each page.
+    A value of the wrong type ends no run. Blocks for up to 5 s for each page.
     """
     log = log_path.read_text(errors="replace") if log_path.is_file() else ""
     try:
         said = engine.said(log, fetch_facts(base_url, engine.pages, key=key))
-    except Exception as error:  # whatever an engine's reading makes of a page of another shape
+    except Exception as error:  # whatever an engine's reader raises for a page of another shape
         return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
     terms: dict[Any, Any] = {}
     memory: dict[Any, Any] = {}

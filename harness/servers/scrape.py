@@ -18,15 +18,16 @@ from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling.sampling import Sampling
 from harness.servers.probe import request, root_of
 
-# Long enough for llama.cpp, which answers between two batches; two of them fit into what a mark may take.
+# Long enough for llama.cpp, which answers between two batches. A mark may take as long as two of them.
 TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
 class ServerSample:
-    """What the page said once; see ServerTerm. None: the page has no such term, or no number for it.
+    """What the page said at one instant; see ServerTerm. None: the page has no number for the term.
 
-    `t_ns` (CLOCK_MONOTONIC) is halfway between the question and the end of its answer, `scrape_s` apart.
+    `t_ns` (CLOCK_MONOTONIC) is halfway between the request and the end of its answer, which are `scrape_s`
+    apart.
     """
 
     t_ns: int
@@ -53,7 +54,7 @@ def sample_server(
     hz: float = 1.0,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Sampling[ServerSample]]:
-    """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
+    """Sample the page at `path` from the server's root during the block. `key` is sent but never logged."""
     notes: dict[str, str] = {}
 
     def read() -> Sequence[ServerSample]:
@@ -77,7 +78,7 @@ def sample_server(
 def terms_on(
     text: str, metrics: Mapping[ServerTerm, ServerMetric]
 ) -> tuple[dict[ServerTerm, float], dict[str, str]]:
-    """Return the values of a page by term, and by term why one is missing.
+    """Return the values of a page by term, and the reason for each missing one by term.
 
     Only the lines of the wanted samples are parsed: of vLLM's 600 lines, a dozen.
     """

@@ -1,6 +1,6 @@
-"""The lifetime of one server: its start, readiness by a real generation, its end; and its log.
+"""Start one server, wait until it generates, read its log, and stop it.
 
-Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told argv, paths, patterns and hints.
+Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is given argv, paths, patterns and hints.
 """
 
 import os
@@ -27,7 +27,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _POLL_S = 0.1
 _SAY_EVERY_S = 15.0
-# A server that is still loading answers 503, 429 or 404; these say that it never will generate.
+# A server that is still loading answers 503, 429 or 404. These mean that it will never generate.
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
 _PORT_TAKEN = Hint(
@@ -39,11 +39,11 @@ _KILLED = "signal 9 is how a system ends a process when memory runs out, and how
 
 @dataclass(frozen=True)
 class Server:
-    """A started server, not yet known to be ready.
+    """A started server that may not be ready yet.
 
-    `process` tells how it ended; for a server in a container it is docker's client. `pid` is the root of
-    the processes that serve, None if Docker runs it out of our sight. `cause` is asked when the server has
-    ended, and returns a clause on what else is known of why. `argv` is what was run, docker's part included.
+    `process` knows how it ended; for a server in a container it is docker's client. `pid` is the root of the
+    serving processes, None if Docker runs them where bench cannot see them. `cause` is called when the server
+    has ended and returns a clause on why, if anything is known. `argv` is the command with docker's part.
     """
 
     engine: str
@@ -57,7 +57,7 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on now. It is ours only once a server has bound it."""
+    """Return a port of 127.0.0.1 that nothing listens on now. Another program may still take it."""
     with socket.socket() as probing:
         probing.bind(("127.0.0.1", 0))
         return int(probing.getsockname()[1])
@@ -73,9 +73,9 @@ def running_server(
     hints: Sequence[Hint] = (),
     without: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run a server while the block runs, its output in log_path. All that it started is gone after it.
+    """Run a server during the block, with its output in log_path. Everything it started is gone afterwards.
 
-    Its environment is ours `without` these names, and with spec.environment. Raises ServerError.
+    It gets bench's environment `without` these names, plus spec.environment. Raises ServerError.
     """
     running = supervised(
         spec.argv,
@@ -94,7 +94,7 @@ def running_server(
 def entered(
     stack: ExitStack, running: AbstractContextManager[Supervised], failure: str, log_path: Path
 ) -> Supervised:
-    """Start a program for as long as the stack lives. Raise ServerError, which begins with `failure`."""
+    """Start a program that ends with the stack. Raise ServerError with a text that begins with `failure`."""
     try:
         return stack.enter_context(running)
     except OSError as error:
@@ -104,10 +104,10 @@ def entered(
 def wait_ready(
     server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
 ) -> dict[str, int]:
-    """Block until the server has answered ready_path with 200 and then two real generations.
+    """Wait until the server has answered ready_path with 200 and then two real generations.
 
     Return the instants of `listening`, `first_token` (of the first good generation), `ready` (its end) and
-    `steady_token` (of the next). `on_wait` hears every 15 s what is missing. Raises ServerError if the server
+    `steady_token` (of the next). `on_wait` is told every 15 s what is missing. Raises ServerError if it
     exits first, answers each generation with an error for _REFUSING_S, or is not ready within timeout_s.
     """
     spec = server.spec
@@ -149,7 +149,7 @@ def wait_ready(
 
 
 def check_alive(server: Server, when: str = "") -> None:
-    """Raise ServerError if the server has exited, with how, `when` and its log's end. Does not block."""
+    """Raise ServerError if the server has exited: how, `when`, and the end of its log. Does not block."""
     code = server.process.poll()
     if code is not None:
         how = f"exited with code {code}"
@@ -174,7 +174,7 @@ def _age_s(server: Server) -> float:
 
 
 class Stages:
-    """The steps that a log has told of so far; who looks calls `on_stage` with the name of each."""
+    """The stages that a log has shown so far. Reading them calls `on_stage` with the name of each new one."""
 
     def __init__(
         self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
@@ -189,7 +189,7 @@ class Stages:
 
     @property
     def reached(self) -> dict[str, int]:
-        """Return the instants of the stages so far, 0.02 s late at most. `process_up`: the first line."""
+        """Return the instants of the stages so far, at most 0.02 s late. `process_up` is the first line."""
         return dict(self._reached)
 
     def look(self) -> None:
@@ -212,7 +212,7 @@ class Stages:
 def watched_stages(
     log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
 ) -> Iterator[Stages]:
-    """Look every 0.02 s while the block runs, until all stages are reached, and once more at its end.
+    """Look every 0.02 s during the block until all stages are reached, and once more at its end.
 
     `on_stage` is called from a thread of its own, in order; leaving the block waits for it.
     """
@@ -240,19 +240,19 @@ def watched_stages(
 
 
 def log_tail(path: Path, lines: int = 20) -> str:
-    """Return the last lines of a log without terminal colours, nothing if there is no log."""
+    """Return the last lines of a log without terminal colours; an empty text if there is no log."""
     return "\n".join(_end_of(path).splitlines()[-lines:])
 
 
 def telling_line(tail: str) -> str:
-    """Return the last line that names an error, else the last: warnings may come after the error."""
+    """Return the last line that names an error, else the last line. Warnings may come after the error."""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line for line in lines if _NAMES_ERROR.search(line)]
     return next(reversed(errors or lines), "(empty)")[:300]
 
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
-    """Return the remedies of the hints whose pattern is in the end of the log, each once."""
+    """Return the remedies of the hints that match the end of the log, each once."""
     text = _end_of(path)
     return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
 
@@ -262,7 +262,7 @@ def _end_of(path: Path) -> str:
 
 
 def _bytes_from(path: Path, offset: int) -> bytes:
-    """Read a log from an offset on, which counts from its end if it is negative. No log is an empty one."""
+    """Read a log from an offset, counted from its end if negative. A missing log reads as an empty one."""
     try:
         with path.open("rb") as log:
             log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))

@@ -1,1 +1,1 @@
-"""The results directory: its records and tables. Knows nothing of how they were measured."""
+"""Read and write the results directory: records and tables. Knows nothing of how they were measured."""

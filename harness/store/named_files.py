@@ -1,4 +1,4 @@
-"""Files that a user names: none of them takes the place of one of a run's own."""
+"""Write files that a user names, and refuse to replace a run's own files."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from harness.whole_files import write_whole
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
-# What a run's directory holds that cannot be made again, or that bench keeps there.
+# Files in a run's directory that cannot be made again, or that bench keeps there.
 _OF_A_RUN = (RUN_FILE, LOCK_FILE, "headline.json", "cells", "starts")
 
 

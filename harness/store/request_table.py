@@ -1,4 +1,4 @@
-"""Requests on disk: JSON lines while a cell runs, one Parquet table from then on.
+"""Keep requests on disk: as JSON lines while a cell runs, then as one Parquet table.
 
 A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory.
 """
@@ -54,11 +54,12 @@ REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items(
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
 _DICTIONARY = ["outcome", "error", "token_source", "finish_reason"]
-# A batch is a row group: some thousand requests, or fewer where they are long.
+# A batch is a row group: some thousand requests, or fewer if they are long.
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 8 << 20
 
-# Different messages that are counted; with more (a port in each, say) the first ones stand for all.
+# How many different messages are counted. If there are more (say with a port in each), the first ones stand
+# for all.
 _MESSAGES = 1000
 
 _log = logging.getLogger(__name__)
@@ -71,19 +72,19 @@ class _Sent(msgspec.Struct):
 
 
 def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
-    """Return whether a request was sent in the window, None without a summary."""
+    """Return whether a request was sent in the window; None without a summary."""
     if summary is None:
         return None
     return summary.window_start_ns <= _at_ns(row) < summary.window_end_ns
 
 
 def _at_ns(row: RequestRow | _Sent) -> int:
-    # A request that never got onto the wire belongs where it was due: a dead server must not look idle.
+    # A request that never got onto the wire counts when it was due: a dead server must not look idle.
     return row.sent_ns if row.sent_ns is not None else row.scheduled_ns
 
 
 def read_rows(path: Path) -> list[RequestRow]:
-    """Read all rows that a load process wrote so far, without a last line that was cut by a kill."""
+    """Read all rows that a load process has written, without a last line that a kill cut off."""
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -120,7 +121,7 @@ def write_table(
 
 
 def table_writer(path: Path) -> pq.ParquetWriter:
-    """Open a writer of REQUEST_SCHEMA that encodes and compresses as each cell's table is."""
+    """Open a writer of REQUEST_SCHEMA with the encoding and compression of each cell's table."""
     return pq.ParquetWriter(
         path,
         REQUEST_SCHEMA,
@@ -132,7 +133,7 @@ def table_writer(path: Path) -> pq.ParquetWriter:
 
 @lru_cache(maxsize=4)
 def token_counter(path: str) -> CountTokens:
-    """Return a function from texts to their numbers of tokens by a tokenizer.json, without special tokens.
+    """Return a function that counts the tokens of texts by a tokenizer.json, without special tokens.
 
     Raises UserError if the optional package `tokenizers` is missing, or the file is no tokenizer.
     """
@@ -210,7 +211,7 @@ def _places(path: Path) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a completed cell came to; None where counts or requests are too few.
+    """The result of a completed cell; None if there are too few counts or requests.
 
     `tokens_per_s`: output tokens per second of the window. `ttft_p50_s`: the median of `ttft_n` ok requests.
     """
@@ -222,7 +223,7 @@ class Result:
 
 @dataclass
 class Tally:
-    """A cell's requests, counted: all, those sent in the window, those of them that failed, and all ok ones.
+    """Counts of a cell's requests: all, those in the window, the failed ones in the window, and all ok ones.
 
     `messages` and `window_messages` count `outcome: error` of the failed ones.
     """
@@ -235,11 +236,11 @@ class Tally:
     ok: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     window_messages: Counter[str] = field(default_factory=Counter)
-    _tokens: float | None = 0.0  # that arrived in the window; None once they are not known of one
+    _tokens: float | None = 0.0  # tokens that arrived in the window; None as soon as one request has no count
     _ttft_ns: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, row: RequestRow, *, is_inside: bool) -> None:
-        """Count a request. `is_inside`: it was sent in the window."""
+        """Count a request. `is_inside`: whether it was sent in the window."""
         begin_ns, end_ns = self._window_ns()
         is_ok = row.outcome == "ok"
         self.requests += 1

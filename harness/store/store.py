@@ -1,4 +1,4 @@
-"""The results directory: what a run leaves on disk, how it is written and read back.
+"""Write and read the results directory: everything that a run leaves on disk.
 
     results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
@@ -33,7 +33,7 @@ SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; forma
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json: what a run is.
+    """The content of run.json: what a run is.
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
     repeats it had each time that it ended and an answer was given.
@@ -67,17 +67,18 @@ class Phase:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """start.json: one start of a deployment, as far as it has come.
+    """The content of start.json: one start of a deployment, as far as it has come.
 
-    `argv` and `environment` (what was set, and what of ours bears on the server) are without secrets.
-    `version` is the server's word, else its environment's. `unmatched`: common terms that the engine could
-    not be told, and why. `resolved` is what the server says of itself. `stages` are instants of process_up,
-    weights_loaded, engine_ready, listening, first_token, steady_token. `prompt_tokens`: see servers/probe.py.
+    `argv` and `environment` (what was set, and bench's variables that matter to the server) hold no secrets.
+    `version` is what the server reports, else that of its environment. `unmatched`: common terms that the
+    engine could not be told, and why. `resolved` is what the server says of itself. `stages` are instants of
+    process_up, weights_loaded, engine_ready, listening, first_token, steady_token. `prompt_tokens`: see
+    servers/probe.py.
 
     Memory is the machine's or that of the `devices`, as `memory_kind` says: `baseline_bytes` before the
     start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are bytes of
-    its parts by the server's word, `memory_expected` those that `bench fit` computes. `idle_power_w` is from
-    before the server was there.
+    its parts as the server reports them, `memory_expected` as `bench fit` computes them. `idle_power_w` was
+    measured before the server started.
     """
 
     name: str
@@ -127,9 +128,9 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """cell.json: one cell, measured or not. `start` names the directory of its start.
+    """The content of cell.json: one cell, measured or not. `start` names the directory of its start.
 
-    `guard` is what made the machine unfit, `guard_mode` None if nobody looked.
+    `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look.
     """
 
     number: int
@@ -154,14 +155,14 @@ class CellRecord:
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read requests.parquet of a cell, as an empty table if there is none. See request_batches."""
+    """Read requests.parquet of a cell; return an empty table if there is none. See request_batches."""
     names = REQUEST_SCHEMA.names if columns is None else list(columns)
     tables = list(request_batches(cell_dir, names))
     return pa.concat_tables(tables) if tables else REQUEST_SCHEMA.empty_table().select(names)
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read requests.parquet a row group at a time. Raises StoreError if a column is not there."""
+    """Read requests.parquet one row group at a time. Raises StoreError if a column is missing."""
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return
@@ -173,7 +174,7 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
-    """Write one row per sample (instances of one dataclass) and a column per field, if there are any."""
+    """Write samples, instances of one dataclass, as a table with a column per field, if there are any."""
     if not samples:
         return
     with written_whole(path) as part:
@@ -181,7 +182,7 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """Read host.parquet, device.parquet or server.parquet as it is, None if the start has none."""
+    """Read host.parquet, device.parquet or server.parquet; None if the start has none."""
     return pq.read_table(path) if path.is_file() else None
 
 
@@ -197,7 +198,7 @@ class _Version(msgspec.Struct):
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Read run.json. Raises StoreError if there is no run, if it is damaged, or of another schema."""
+    """Read run.json. Raises StoreError if it is missing, damaged, or of another schema."""
     path = run_dir / "run.json"
     if run_dir.is_file() and run_dir.with_name("run.json").is_file():
         raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
@@ -215,7 +216,7 @@ def read_run(run_dir: Path) -> RunRecord:
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
-    """Return whether a bench measures this run now: it has no end on record, and its lock is held."""
+    """Return whether a bench measures this run now: the record has no end, and the lock is held."""
     if status != "running":
         return False
     try:
@@ -229,13 +230,13 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
-    """Read all start records, in order. Starts that were only planned are not among them."""
+    """Read all start records, in order. A start that was only planned has none."""
     records = (_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json"))
     return sorted(records, key=lambda record: record.index)
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
-    """Read the newest record of each cell that was begun, by number; <nnn>.attempt<k> has earlier ones."""
+    """Read the newest record of each cell that was begun, by number. <nnn>.attempt<k> has earlier ones."""
     paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
     return sorted((_decode(path, CellRecord) for path in paths), key=lambda record: record.number)
 
@@ -265,7 +266,7 @@ _Kept = TypeVar("_Kept", RunRecord, StartRecord)
 
 
 class Kept(Generic[_Kept]):
-    """A record and its file, which is written whole whenever a fact is learnt."""
+    """A record and its file, which is written whole after every change."""
 
     def __init__(self, path: Path, record: _Kept) -> None:
         self.path = path
