@@ -36,8 +36,8 @@ _DECLARED = {
     "text: state",
     "picks": "text: scenario load model respect metric deployment float: value low high bool: is_proven "
     "text: ties next why",
-    "capacities": "text: deployment scenario model unit float: value bool: is_least int: starts "
-    "text: why marks",
+    "capacities": "text: deployment scenario model unit float: value measured bool: is_least "
+    "int: starts text: why marks",
     "brackets": "text: deployment scenario start float: kept broken proven_kept proven_broken bool: is_whole "
     "int: trials",
     "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
@@ -190,6 +190,7 @@ def _capacities(run: Run) -> Iterator[dict[str, Any]]:
             "model": each.group.model,
             "unit": "users" if each.group.family == "closed loop" else "conversations/s",
             "value": each.level,
+            "measured": each.measured,
             "starts": len(each.answers),
             "marks": _ids(marks_of(run, each.cells_at_highest, *slo_metrics(run))),
         }

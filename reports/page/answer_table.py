@@ -35,7 +35,6 @@ Columns = dict[Html | str, list[Html | str]]
 def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
     groups = [*made.groups, *(each for each in made.case.groups if each.deployment in made.left_out)]
-    winner = made.leader.deployment if made.leader and (made.best or made.capacities[1:]) else ""
     kept = _kept_loads(run, made, groups)
     first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
     columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
@@ -44,7 +43,7 @@ def answer_table(run: Run, made: Decision) -> Html:
     for at, group in enumerate(groups):
         name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
         name = join([name, tag("span", note, class_="said")]) if note else name
-        head = tag("span", name, class_="winner") if group.deployment == winner else name
+        head = tag("span", name, class_="winner") if group.deployment == made.served else name
         rows.append(Row([head, *(cells[at] for cells in columns.values())], Of(group.deployment)))
     return table(["deployment", *columns], rows, "standing", "Standing")
 

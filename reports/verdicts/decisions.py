@@ -2,7 +2,7 @@
 
 The primary metric decides among contenders that were fixed before the test: measured, with equal work, their
 own kernels, and with an SLO known to keep it. Leaders of other metrics are named by the same rule. A search
-is decided likewise, at the highest load that any deployment keeps.
+is decided likewise, at the highest load that any deployment is known to keep.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -66,6 +66,15 @@ class Decision:
     def leader(self) -> Group | None:
         """The deployment that is named, or the only one left."""
         return self.groups[0] if self.kind in ("named", "slight", "only") else None
+
+    @property
+    def served(self) -> str | None:
+        """The label of the one to serve: it is named, or all others are known to break the SLO."""
+        if self.leader is None or self.best:
+            return self.leader.deployment if self.leader else None
+        label, standings = self.leader.deployment, self.slo_row.standings if self.slo_row else ()
+        others = {each.state for each in standings if each.label != label}
+        return label if others == {"broken"} else None
 
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
         """Return value, low and high of a deployment's value over the leader's.
@@ -147,10 +156,16 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         repeats=len(used),
         disturbed=len(shared) - len(used),
         slo_row=row,
-        capacities=tuple(sorted(capacities, key=lambda c: (-(c.level or 0.0), c.deployment not in values))),
+        capacities=tuple(
+            sorted(
+                capacities, key=lambda c: (-(c.level or 0), -(c.measured or 0), c.deployment not in values)
+            )
+        ),
     )
     if len(named) < 2:
         why = _why_no_test(run, made) if named and len(case.groups) > 1 and not capacities else None
+        if not named and any(each.measured for each in capacities):
+            why = "no load is known to be kept"
         return replace(made, kind="values", why=why) if why else made
     if why := _why_no_test(run, made):
         return replace(made, kind="values", why=why)
@@ -176,7 +191,7 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
 
 
 def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, str]:
-    said = {e.deployment: e.why or f"it keeps the SLO up to {e.words}" for e in capacities}
+    said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
 

@@ -1,17 +1,20 @@
-"""What a search found: on each start the highest load that kept the objectives, and what all starts kept.
+"""What a search found: the highest load that each start kept as measured, and what is known to be kept.
 
-Recomputed from the requests on reading, by the rules that the search went by. Loads are steps of a grid and
-have no variance: they order deployments, and are never tested.
+Computed from the requests on reading. What a start kept follows the rules that the search went by; what is
+known follows an interval over starts. Loads are steps of a grid and have no variance: they are never tested.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.contracts import SUCCESS
 from reports.data.cells import Cell, Group, grouped, load_level
 from reports.data.run import Run, once
 from reports.measures.slo import Judged, judged_cells
+from reports.stats.family import STARTS_NEEDED
+from reports.stats.intervals import CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest load that a deployment keeps: the least of its starts' answers.
+    """The highest load that a deployment is known to keep.
 
-    None where that is not known, and `why` says why. `group`: its cells at that load, else at the lowest one.
+    `level`: None where none is known, and `why` says why. `measured`: the highest load that every start kept
+    as measured; `broken`: the lowest that is known to be broken; None where there is none. `group`: its cells
+    at the load that is known, else at the measured one, else at the lowest.
     """
 
     group: Group
     answers: tuple[Answer, ...]
     level: float | None
+    measured: float | None
+    broken: float | None
     why: str | None
 
     @property
@@ -81,15 +88,15 @@ class Capacity:
 
     @property
     def is_least(self) -> bool:
-        """Whether every start kept the highest load that was allowed."""
-        return all(answer.is_at_limit for answer in self.answers)
+        """Whether it is known to keep the highest load that was allowed."""
+        return self.level is not None and all(answer.is_at_limit for answer in self.answers)
 
     @property
     def words(self) -> str:
-        """`12 users`, `64 users or more`, `not known`."""
-        if self.level is None:
-            return "not known"
-        return f"{self.group.load} or more" if self.is_least else self.group.load
+        """`12 users`, `64 users or more`, `not known (12 users as measured)`, `not known`."""
+        if self.level is not None:
+            return f"{self.group.load} or more" if self.is_least else self.group.load
+        return "not known" if self.measured is None else f"not known ({self.group.load} as measured)"
 
     @property
     def cells_at_highest(self) -> list[Cell]:
@@ -111,15 +118,45 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     """`groups`: the loads of one deployment and scenario, from the lowest on."""
     cells = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.planned.repeat)
     answers = tuple(_answer(run, own) for _, own in sorted(cells.items()))
-    known = [answer.kept for answer in answers if answer.kept is not None]
-    if cut := sum(not answer.is_whole for answer in answers):
+    ends = [answer.kept for answer in answers if answer.kept is not None]
+    cut, none = sum(not answer.is_whole for answer in answers), len(answers) - len(ends)
+    measured = None if cut or none else min(ends)
+    confidence = 1 - (1 - CONFIDENCE) / len(groups)  # the loads of a question are a family
+    by_level = {each.level: each for each in groups}
+    below = [level for level in by_level if measured is not None and level <= measured]
+    kept = [level for level in below if _is_known(run, answers, level, "kept", confidence)]
+    broken = [level for level in by_level if _is_known(run, answers, level, "broken", confidence)]
+    at, why = by_level[max(kept or below or [groups[0].level])], None
+    if cut:
         why = f"the search did not come to its end on {cut} of {len(answers)} starts"
-    elif none := len(answers) - len(known):
+    elif none:
         why = f"no load that was tried kept the objectives on {none} of {len(answers)} starts"
-    else:
-        least = min(known)
-        return Capacity(next(each for each in groups if each.level == least), answers, least, None)
-    return Capacity(groups[0], answers, None, why)
+    elif not run.is_restarted(at.deployment):
+        why = "the server was running already, so its repeats are blocks on one start"
+    elif not kept:
+        shares = "the intervals over its starts reach below what is asked at each load"
+        why = shares if len(answers) >= STARTS_NEEDED else f"that takes {STARTS_NEEDED} starts or more"
+    return Capacity(at, answers, max(kept, default=None), measured, min(broken, default=None), why)
+
+
+def _is_known(
+    run: Run, answers: Sequence[Answer], level: float, state: Literal["kept", "broken"], confidence: float
+) -> bool:
+    """Return whether an interval over starts says that a load is kept or broken.
+
+    More load never helps, so of a start that did not try it the next higher load shows that it is kept, and
+    the next lower one that it is broken.
+    """
+    sign = 1 if state == "kept" else -1
+    found = []
+    for answer in answers:
+        beyond = (each for each in answer.tried if each.judged and sign * (each.level - level) >= 0)
+        found.append(min(beyond, key=lambda each: sign * each.level, default=None))
+    used = [each for each in found if each]
+    if len(used) < STARTS_NEEDED or not run.is_restarted(used[0].cells[0].label):
+        return False
+    judged = judged_cells(run, [cell for each in used for cell in each.cells], confidence)
+    return judged is not None and judged.verdict == state
 
 
 def _answer(run: Run, cells: Sequence[Cell]) -> Answer:

@@ -58,7 +58,7 @@ class Row:
 def slo_rows(run: Run) -> tuple[Row, ...]:
     """Return a row for each load of each scenario and model, from the lowest on; none without an SLO.
 
-    Of a search the loads are the highest that each deployment keeps; where none is known, the lowest tried.
+    Of a search the loads are the highest that each deployment is known to keep, else the lowest tried.
     """
     if not run.record.slo:
         return ()
@@ -92,8 +92,9 @@ def _of_search(run: Run) -> Iterator[Row]:
 def _state(each: Capacity, level: float) -> State:
     if not all(answer.is_whole for answer in each.answers):
         return "unknown"
-    kept = [answer.kept is not None and answer.kept >= level for answer in each.answers]
-    return "kept" if all(kept) else "unclear" if any(kept) else "broken"
+    if each.level is not None and each.level >= level:
+        return "kept"
+    return "broken" if each.broken is not None and each.broken <= level else "unclear"
 
 
 # --- the best of those that keep it ----------------------------------------------------------------

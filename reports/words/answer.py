@@ -19,6 +19,7 @@ from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
 from reports.verdicts.searches import Capacity, slo_metrics
+from reports.words.described import command
 from reports.words.verdict_words import capital, clipped, margin_text, ratio_words, slo_words, title_of
 
 MEMORY = "memory_peak_bytes"
@@ -162,7 +163,7 @@ def _amount(run: Run, group: Group, metric: str) -> str:
 
 def _left_out(made: Decision) -> str:
     """Return who is no contender; the table says why. Of a search, who keeps no load either."""
-    ordered = {each.deployment for each in made.capacities if each.level is not None}
+    ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in ordered]
     return f" Not compared: {several(labels)}." if labels else ""
 
@@ -191,7 +192,7 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
 
 def _advice(run: Run, made: Decision) -> str:
     if made.capacities:
-        return "A search with more repeats may tell."
+        return _search_again(run)
     if made.advised is None:
         return "If the lead seen is the true one, 60 repeats would not tell: choose by another column."
     lives = [
@@ -212,9 +213,24 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "Where bench can start the servers, leave out engine.base_url."
+    elif made.capacities:
+        note = _search_again(run)
     elif run.repeats < STARTS_NEEDED and not run.is_going_on:
-        note = f"More repeats may tell: {'repeats=5' if made.capacities else _resumed(run, 5)}"
-    return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
+        note = f"More repeats may tell: {_resumed(run, 5)}"
+    if made.groups:
+        return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
+    kept = [
+        f"{each.deployment} {group.load} {_on_each(run, each)} ({each.why})"
+        for each in made.capacities
+        if each.measured and (group := each.group)
+    ]
+    text = f"Kept as measured, but not known ({slo_words(run.record.slo)}): {several(kept)}."
+    return Said("No winner", text + _left_out(made), note=note)
+
+
+def _search_again(run: Run) -> str:
+    again = command(run, repeats=[str(max(5, 2 * run.repeats))])
+    return f"More starts, and longer windows (load.duration), would tell more: {again}"
 
 
 def _only(run: Run, made: Decision, where: str) -> Said:
@@ -229,10 +245,7 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         (True, False): "The only one that can be judged",
         (True, True): "The only one known to keep the SLO",
     }[is_one_of_several, is_kept]
-    others = {each.state for each in row.standings if each.label != group.deployment} if row else set()
-    # "The only one" that keeps it is one beside which all others are known not to.
-    is_sure = is_one_of_several and is_kept and others <= {"broken"}
-    lead = f"Serve {group.deployment}" if is_sure else group.deployment
+    lead = f"Serve {made.served}" if made.served else group.deployment
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
     values = ", ".join(text for name in names if (text := _with_span(run, group, name)))
     return Said(lead, f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
@@ -250,20 +263,22 @@ def _with_span(run: Run, group: Group, name: str) -> str:
 def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
-    is_alone = len(made.case.groups) == 1
-    beside = f", next best {several(known)}" if known else "" if is_alone else ", the only one known to"
     kept = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
-    text = f"{kept}{beside} ({slo_words(run.record.slo)})."
-    return Said(best.deployment if is_alone else f"Serve {best.deployment}", text + _left_out(made))
+    text = f"{kept}{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})."
+    unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
+    if unclear:
+        text += f" Not known to keep or to break it there: {several(unclear)}."
+    return Said(f"Serve {made.served}" if made.served else best.deployment, text + _left_out(made))
 
 
 def search_words(run: Run, found: Capacity) -> str:
     """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
     by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
-    if found.level is None:
+    if found.measured is None:
         return f"not known{by_start}: {found.why}"
     marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
-    return " ".join(filter(None, (found.words, marks, _on_each(run, found)))) + by_start
+    at = f"not known: {found.why}; {found.group.load} as measured" if found.level is None else found.words
+    return " ".join(filter(None, (at, marks, _on_each(run, found)))) + by_start
 
 
 def _on_each(run: Run, found: Capacity) -> str:

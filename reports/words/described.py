@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import PurePath
 
 import msgspec
@@ -104,7 +105,9 @@ def window_bound(load: Load) -> str:
     return " or ".join(ends) or "the whole trace"
 
 
-def command(run: Run) -> str:
-    """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given."""
-    overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
+def command(run: Run, **changes: Sequence[str]) -> str:
+    """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given or are to
+    be changed."""
+    settings = {**run.record.settings, **changes}
+    overrides = [f"{key}={','.join(values)}" for key, values in settings.items()]
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])

@@ -91,11 +91,28 @@ def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
     assert (found.kept, found.broken, found.proven_kept, found.proven_broken) == (6, 7, 6, 7)
     assert found.words == "6 users"
     assert [tried.keeps for tried in found.tried] == [True, True, True, True, False, False]
-    assert search_words(run, capacity) == "6 users on one start"
+    assert (capacity.level, capacity.measured, capacity.words) == (None, 6, "not known (6 users as measured)")
     assert (
-        answer(run)
-        == "llama_cpp fp16. It keeps the SLO up to 6 users on one start (p95 TTFT 150 ms, 90 % success)."
+        search_words(run, capacity)
+        == "not known: that takes 3 starts or more; 6 users as measured on one start"
     )
+    assert answer(run).startswith(
+        "No winner. Kept as measured, but not known (p95 TTFT 150 ms, 90 % success)"
+    )
+
+
+def test_what_is_known_is_no_more_than_the_intervals_over_starts_say(tmp_path):
+    """20 requests at 6 users on each of three starts prove no 95 %; 80 do."""
+    few, many = (searched(tmp_path / str(n), [6, 6, 6], count=n)[1][0] for n in (20, 80))
+    assert (few.measured, few.level, few.words) == (6, None, "not known (6 users as measured)")
+    assert few.why == "the intervals over its starts reach below what is asked at each load"
+    assert (many.measured, many.level, many.broken) == (6, 6, 7)
+
+
+def test_a_server_that_was_not_restarted_is_not_known_to_keep_anything(tmp_path):
+    _, [found] = searched(tmp_path, [6, 6, 6], attached=True)
+    assert (found.measured, found.level) == (6, None)
+    assert found.why == "the server was running already, so its repeats are blocks on one start"
 
 
 def test_what_the_shares_alone_decided_is_uncertain_and_not_proven(tmp_path):

@@ -157,7 +157,7 @@ def test_who_alone_is_known_to_keep_the_slo_is_served(tmp_path: Path, does: Any,
 
 
 def test_a_search_has_a_row_per_deployment_at_its_own_highest_load(tmp_path: Path) -> None:
-    does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}
+    does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, replace(MIDDLE, counts=(140, 141, 140)))}
     run = searched(tmp_path, does, (1, 2, 3, 16, 17))
     table = table_of(run)
     said = "Serve vllm awq. It keeps the SLO up to 16 users on each of 3 starts, next best vllm fp16 up to 2 "
