@@ -154,19 +154,20 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
 
 @check(
     "A deployment drifted over the run",
-    "From start to start, beside what all deployments have in common: {}.",
+    "From start to start, beside what the others have in common: {}.",
     "A machine that has warmed up and is quiet, and more repeats.",
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
-    """Look for deployments that drift over the run. Otherwise than all together: what the pairing of repeats
+    """Look for deployments that drift over the run. Otherwise than the others: what the pairing of repeats
     does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
     if run.record.search is not None or any(record.attached for record in run.start_records):
         return
     for metric in _STEADY:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         drifts = start_drifts(logs, run.record.compare.margin_share, tests=len(_STEADY))
-        for label, drift in drifts.items():
-            yield f"{label}: {_NAMES[metric]} {drift_text(drift)}", cells_of(run, {label})
+        for labels, drift in drifts.items():
+            said = f"{' beside '.join(labels)}: {_NAMES[metric]} {drift_text(drift)}"
+            yield said + (", which of the two is not known" if labels[1:] else ""), cells_of(run, labels)
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:

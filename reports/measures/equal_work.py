@@ -1,6 +1,7 @@
-"""Whether deployments did the same work: prompts and answers of the same length, real kernels, users at once.
+"""Whether deployments did the same work: prompts, answers, context, real kernels, users at once.
 
 Decides which deployments' figures may stand side by side, and of which only figures per token are offered.
+The limits of equal work and equal means stand here, each with its reason.
 """
 
 import itertools
@@ -16,7 +17,14 @@ from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.data.tables import floats
 
+# Prompts, and answers for figures per request: what rounding and a turn more or less leave of the same text.
 LENGTHS_DIFFER = 0.02
+# Answers for figures per token. Where the reading of prompts takes a fifth of the time, a quarter more tokens
+# changes tokens/s by a fifth of a fifth, 4 %: up to here within the margin of 5 %, beyond it another work.
+ANSWERS_APART = 1.25
+# Cores, devices and threads: from here on the answer names them. Twice the noise of cores used (7 %) that
+# starts of one deployment showed on a shared machine.
+MEANS_APART = 1.15
 # A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
 DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before their lengths are compared turn by turn.
@@ -74,12 +82,14 @@ def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, fl
 @dataclass(frozen=True)
 class Work:
     """Who did the same work. `differences`: why the prompts of two deployments of one model are not the same.
-    `odd`: the deployments whose prompts are not those of most others of their model, and why.
-    `per_token_only`: by a group's key, why only its figures per token are offered."""
+    `odd`: the deployments whose prompts are not those of most others of their model, and why; all where no
+    prompts are those of most. `per_token_only`: by a group's key, why only its figures per token are offered.
+    `answer_tokens`: by a group's key, the mean over the turns that all at its load answered."""
 
     differences: Mapping[frozenset[str], str]
     odd: Mapping[str, str]
     per_token_only: Mapping[tuple[str, str, str], str]
+    answer_tokens: Mapping[tuple[str, str, str], float]
 
 
 @once
@@ -97,25 +107,54 @@ def work_of(run: Run) -> Work:
         for pair in itertools.combinations(labels, 2)
         if (why := why_unlike(pair, [counts[label] for label in pair], tables))
     }
-    odd = {label: why for labels in by_model.values() for label, why in _odd(labels, differences)}
-    return Work(differences, odd, dict(_per_token_only(run)))
+    odd: dict[str, str] = {}
+    for labels in by_model.values():
+        found, is_split = odd_ones(labels, differences)
+        others = {label: why for pair, why in differences.items() for label in pair if label in labels}
+        odd |= others if is_split else found
+    lengths = [(groups, mean_lengths(run, groups, "output_tokens")) for groups in by_case(run)]
+    answers = {g.key: means[g.deployment] for own, means in lengths for g in own if g.deployment in means}
+    return Work(differences, odd, dict(_per_token_only(run, lengths)), answers)
 
 
-def _odd(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> Iterator[tuple[str, str]]:
-    """Yield the deployments that differ from one that differs from fewer others, and why. No two of the rest
-    differ."""
+def odd_ones(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> tuple[dict[str, str], bool]:
+    """Return who differs from those that most are like, and why; and whether no work is that of most.
+
+    No two of the rest differ.
+    """
+    unlike = {label: sum(frozenset((label, each)) in differences for each in labels) for label in labels}
     rest: list[str] = []
-    for label in sorted(labels, key=lambda name: sum(name in pair for pair in differences)):
+    odd: dict[str, str] = {}
+    for label in sorted(labels, key=lambda name: unlike[name]):
         rival = next((other for other in rest if frozenset((other, label)) in differences), None)
         if rival is None:
             rest.append(label)
         else:
-            yield label, differences[frozenset((rival, label))]
+            odd[label] = differences[frozenset((rival, label))]
+    return odd, any(unlike[label] <= unlike[rest[0]] for label in odd)
 
 
-def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
-    for groups in (found for found in by_case(run) if len(found) > 1):
-        means, wanted = (mean_lengths(run, groups, column) for column in ("output_tokens", "max_tokens"))
+def why_other_work(run: Run, a: Group, b: Group) -> str | None:
+    """Return why two deployments at a load did not do the same work; None where nothing says so."""
+    names, work = (a.deployment, b.deployment), work_of(run)
+    if frozenset(names) in work.differences:
+        return f"their prompts are not the same: {work.differences[frozenset(names)]}"
+    tokens = [work.answer_tokens[each.key] for each in (a, b) if each.key in work.answer_tokens]
+    if len(tokens) > 1 and max(tokens) > ANSWERS_APART * min(tokens):
+        return f"their answers have {tokens[0]:,.0f} ({names[0]}) and {tokens[1]:,.0f} tokens ({names[1]})"
+    context = [run.deployments[name].terms.context_length for name in names]
+    if None not in context and context[0] != context[1]:
+        return (
+            f"they were given a context of {context[0]:,} ({names[0]}) and {context[1]:,} tokens ({names[1]})"
+        )
+    return None
+
+
+def _per_token_only(
+    run: Run, lengths: Iterable[tuple[Sequence[Group], Mapping[str, float]]]
+) -> Iterator[tuple[tuple[str, str, str], str]]:
+    for groups, means in (found for found in lengths if len(found[0]) > 1):
+        wanted = mean_lengths(run, groups, "max_tokens")
         for group in groups:
             own, asked = means.get(group.deployment), wanted.get(group.deployment)
             if not all(record.forces_length for record in run.starts_of(group.deployment)):

@@ -130,7 +130,6 @@ METRICS: tuple[Metric, ...] = (
         "requests sent in the window that met every SLO / its length; a failed request meets none",
         f"slo.* and {_STAMPS}",
         digits=2,
-        is_additive=True,
         needs_equal_lengths=True,
         words=_HIGHER,
     ),

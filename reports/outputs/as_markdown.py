@@ -16,7 +16,7 @@ from reports.verdicts.searches import capacities_of
 from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
-from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
+from reports.words.verdict_words import heading_of, ratio_words, slo_words, sure_text, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
@@ -83,7 +83,7 @@ def _legend(run: Run) -> str:
     said = ["Means over starts [95 % interval] (of two starts their range). Bold: decided."]
     made = next((each for each in decisions_of(run) if each.best), None)
     if made is not None:
-        level = f"{100 * made.confidence:.4g} % each, 95 % together"
+        level = f"{100 * made.confidence:.4g} % each, {sure_text(made.alpha)} together"
         said.append(f"Ratios are of {title_of(made.metric)} to the leader's ({level}).")
     said.append(basis(run))
     if run.record.slo:

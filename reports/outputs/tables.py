@@ -16,8 +16,9 @@ from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.values import values_of
 from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import capacities_of, slo_metrics
-from reports.verdicts.standings import picks_of, slo_rows
+from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
@@ -34,8 +35,8 @@ _DECLARED = {
     "standings": "text: scenario load model deployment state why marks",
     "objectives": "text: scenario load deployment objective float: limit_s asked share low high int: met n "
     "text: state",
-    "picks": "text: scenario load model respect metric deployment float: value low high bool: is_proven "
-    "text: ties next why",
+    "decisions": "text: scenario load model metric kind deployment next float: lead least confidence "
+    "int: repeats advised text: why",
     "capacities": "text: deployment scenario model unit float: value measured bool: is_least "
     "int: starts text: why marks",
     "brackets": "text: deployment scenario start float: kept broken proven_kept proven_broken bool: is_whole "
@@ -74,7 +75,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "verdicts": _verdicts(run),
         "standings": _standings(run),
         "objectives": _objectives(run),
-        "picks": picks_of(run),
+        "decisions": _decisions(run),
         "capacities": _capacities(run),
         "brackets": _brackets(run),
         "cells": cells_frame(run),
@@ -151,6 +152,27 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
+def _decisions(run: Run) -> Iterator[dict[str, Any]]:
+    for made in decisions_of(run):
+        best = made.best
+        tested = (
+            {
+                "next": best.next,
+                "lead": best.over[best.next].shown,
+                "least": best.lead_over(best.nearest)[0],
+                "confidence": 1 - best.alpha,
+            }
+            if best
+            else {}
+        )
+        yield {
+            **_of(made.case, "scenario load model"),
+            **_of(made, "metric kind repeats advised why"),
+            "deployment": made.served,
+            **tested,
+        }
+
+
 # --- the SLO, and a search -------------------------------------------------------------------------
 
 
@@ -218,7 +240,8 @@ def _findings(run: Run) -> Iterator[dict[str, Any]]:
 # --- as JSON ---------------------------------------------------------------------------------------
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
-FORMAT = 2
+# 3: decisions in place of picks; the value of capacities is what is known.
+FORMAT = 3
 
 
 def to_builtins(run: Run) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from reports.checks.examine import marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
+from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import aggregate, unit_of
 from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, macro, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import capacities_of
-from reports.words.answer import OTHER_CORES
-from reports.words.verdict_words import heading_of, ratio_words, title_of
+from reports.words.verdict_words import heading_of, ratio_words, sure_text, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
 COLUMNS = (
@@ -63,7 +63,7 @@ def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Co
     names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
     values = {name: [aggregate(run, group, name) for group in groups] for name in names}
     used = [each.mean for each in values["cores_used"] if each.mean]
-    if not used or max(used) <= OTHER_CORES * min(used):
+    if not used or max(used) <= MEANS_APART * min(used):
         del values[_PER_CORE]
     columns: Columns = {}
     for name, own in values.items():
@@ -99,7 +99,7 @@ def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
         drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
         cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    head = "against the leader, 95 %" + (" together" if len(known) > 1 else "")
+    head = f"against the leader, {sure_text(made.alpha)}" + (" together" if len(known) > 1 else "")
     return {tag("span", head, title=title): cells}
 
 

@@ -46,8 +46,8 @@ def _answer(said: Said, level: str) -> Html:
 def _note(text: str) -> Html:
     """Draw what would tell more; a command in it is set as one."""
     said, _, rest = text.partition(": bench ")
-    command = [": ", tag("code", f"bench {rest}", class_="command")] if rest else []
-    return paragraph(join([said, *command]), "advice") if text else Html("")
+    command = join([": ", tag("code", f"bench {rest}", class_="command")]) if rest else ""
+    return paragraph(join([said, command]), "advice") if text else Html("")
 
 
 def _warnings(run: Run) -> Iterator[Html]:

@@ -48,26 +48,39 @@ def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -
 
 def start_drifts(
     logs: Mapping[Name, Mapping[int, float]], least_share: float, tests: int = 1
-) -> dict[Name, Estimate]:
-    """Return which deployments drift otherwise than all of them together, from one start to the next.
+) -> dict[tuple[Name, ...], Estimate]:
+    """Return who drifts from one start to the next otherwise than the others, one at a time.
 
     `logs`: by deployment and repeat the logarithm of a value. What a repeat has in common is taken out, as
-    the pairing of repeats does; a single deployment is tested by itself. `least_share`: the least change from
-    the first start to the last that is told. `tests`: how often a run asks, as for two metrics.
+    the pairing of repeats does; a single deployment is tested by itself. The one that is farthest from the
+    others is told and left out, then the rest is tested among themselves. Of two that part nobody knows which
+    one drifts: a pair stands for both, with the slope of its first beside its second. `least_share`: the
+    least change from the first start to the last that is told. `tests`: how often a run asks.
     """
     values = pd.DataFrame(dict(enumerate(map(dict, logs.values())))).dropna().sort_index()
-    k = len(values)
+    names, k, found = list(logs), len(values), dict[tuple[Name, ...], Estimate]()
     if k < STARTS_NEEDED:
         return {}
-    if len(logs) > 1:
-        values = values.sub(values.mean(axis="columns"), axis="index")
     repeats = values.index.to_numpy(dtype=float)
-    x, y = repeats - repeats.mean(), values.to_numpy() - values.to_numpy().mean(axis=0)
-    slopes = x @ y / (x @ x)
-    errors = np.sqrt(((y - np.outer(x, slopes)) ** 2).sum(axis=0) / (k - 2) / (x @ x))
-    lines = zip(logs, slopes.tolist(), errors.tolist(), strict=True)
-    found = {name: Estimate(slope, error, k - 2, k, False) for name, slope, error in lines}
-    return _clear(found, tests * len(logs), math.log1p(least_share) / float(np.ptp(repeats)))
+    x, y = repeats - repeats.mean(), values.to_numpy()
+    least = math.log1p(least_share) / float(np.ptp(repeats))
+    while names:
+        # Of two the one beside the other, of more each beside the mean of all.
+        own = y[:, :1] - y[:, 1:] if len(names) == 2 else y - y.mean(axis=1, keepdims=True) * (len(names) > 1)
+        slopes = x @ own / (x @ x)
+        rest = own - own.mean(axis=0) - np.outer(x, slopes)
+        errors = np.sqrt((rest**2).sum(axis=0) / (k - 2) / (x @ x))
+        told = [tuple(names)] if len(names) == 2 else [(name,) for name in names]
+        lines = zip(told, slopes.tolist(), errors.tolist(), strict=True)
+        drifts = {name: Estimate(slope, error, k - 2, k, False) for name, slope, error in lines}
+        clear = _clear(drifts, tests * len(logs), least)
+        if not clear:
+            break
+        worst = max(clear, key=lambda each: abs(clear[each].mean))
+        found[worst] = clear[worst]
+        kept = [at for at, name in enumerate(names) if name not in worst]
+        names, y = [names[at] for at in kept], y[:, kept]
+    return found
 
 
 def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Estimate]:

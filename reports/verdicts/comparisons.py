@@ -14,15 +14,16 @@ import pandas as pd
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures import equal_work
-from reports.measures.equal_work import stand_ins, turn_table, work_of
+from reports.measures.equal_work import stand_ins, turn_table
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start
+from reports.stats.best import level_of_look
 from reports.stats.family import STARTS_NEEDED, Kind, Question, Verdict, decide
 from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
 
 Names = tuple[str, str]
-# Compared whatever was asked for: answers and picks go by them.
-_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes", "cost_per_million_output_tokens")
+# Compared whatever was asked for: answers go by them.
+_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
 # What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
 OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _OF_AN_SLO = ("slo_share", "goodput")
@@ -147,8 +148,8 @@ def _why_no_ratio(pair: Pair, metric: str) -> str | None:
 def _other_prompts(pair: Pair) -> str | None:
     not_same = "their prompts are not the same"
     if pair.is_paired:
-        names = frozenset(group.deployment for group in pair.groups)
-        return not_same if names in work_of(pair.runs[0]).differences else None
+        why = equal_work.why_other_work(pair.runs[0], *pair.groups)
+        return not_same if why and why.startswith(not_same) else why
     counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
     turns = _turns(pair, "input_tokens")
     tables = [] if turns is None else [(pair.groups[0].load, turns)]
@@ -195,13 +196,14 @@ class Comparisons:
     """All comparisons of a run.
 
     `rows`: those with the reference of each metric and load. `baselines`: by model, the asked baseline, else
-    the plan's first label. `family`: the most verdicts that were decided together. `why_none`: why the whole
-    run gives no verdict; None where it may.
+    the plan's first label. `family`: the most verdicts that were decided together, at the level `alpha`.
+    `why_none`: why the whole run gives no verdict; None where it may.
     """
 
     rows: tuple[Compared, ...]
     baselines: dict[str, str]
     family: int
+    alpha: float
     why_none: str | None
     by_key: Mapping[tuple[str, str, str, str, str], Verdict]
 
@@ -216,9 +218,14 @@ def comparisons_of(run: Run) -> Comparisons:
 
     The comparisons of one metric at one load are a family: of all pairs, since the leader is chosen by the
     data; with compare.baseline of the pairs with it. The rows are those with the reference: the baseline that
-    was asked for, else the leader of the metric.
+    was asked for, else the leader of the metric. All are at the level of this look at the run, divided by the
+    answers that it gives, so that none says more than they do.
     """
     compare, why, family = run.record.compare, _why_none(run), 0
+    topics = grouped(
+        run.groups, lambda group: (group.scenario, group.model, bool(run.record.slo) and group.family)
+    )
+    alpha = alpha_of(run) / max(1, sum(len({g.deployment for g in own}) > 1 for own in topics.values()))
     rows: list[Compared] = []
     found: dict[tuple[str, str, str, str, str], Verdict] = {}
     for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
@@ -230,7 +237,7 @@ def comparisons_of(run: Run) -> Comparisons:
             if baseline in (None, a.deployment, b.deployment)
         ]
         for metric in dict.fromkeys([*compare.metrics, *_DECIDED_BY]):
-            verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs])
+            verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs], alpha)
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
@@ -243,7 +250,13 @@ def comparisons_of(run: Run) -> Comparisons:
     baselines = {each.model: label for label, each in reversed(run.deployments.items())}
     if compare.baseline in run.deployments:
         baselines[run.deployments[compare.baseline].model] = compare.baseline
-    return Comparisons(tuple(rows), baselines, family, why, found)
+    return Comparisons(tuple(rows), baselines, family, alpha, why, found)
+
+
+def alpha_of(run: Run, later: int = 0) -> float:
+    """Return the level of this look at a run, by how often it was looked at with fewer repeats; `later`: of
+    a look after that many more."""
+    return level_of_look(later + sum(looked < run.repeats for looked in run.record.looks))
 
 
 def best_first(run: Run, groups: list[Group], metric: str) -> list[Group]:

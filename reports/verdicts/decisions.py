@@ -5,26 +5,29 @@ own kernels, and with an SLO known to keep it. Leaders of other metrics are name
 is decided likewise, at the highest load that any deployment is known to keep.
 """
 
+import itertools
+import math
+import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import pandas as pd
-
 from reports.data.cells import Group
 from reports.data.run import Run, once
-from reports.measures.equal_work import stand_ins, work_of
+from reports.measures.equal_work import odd_ones, stand_ins, why_other_work
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start, withheld
-from reports.stats.best import Best, best_of, level_of_look, repeats_to_tell
+from reports.stats.best import ALPHA, Best, best_of, repeats_to_tell
 from reports.stats.family import STARTS_NEEDED
 from reports.stats.intervals import may_be_logged
-from reports.verdicts.comparisons import OF_A_PLACE
+from reports.verdicts.comparisons import OF_A_PLACE, alpha_of
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, capacities_of
 from reports.verdicts.standings import Row, slo_rows
 
 SPEED = "output_tokens_per_s"
+# Values by deployment and repeat.
+Values = dict[str, dict[int, float]]
 # Metrics whose leaders are named beside the primary one, Holm's procedure over those that have values.
 SECONDARY = ("ttft_s.p50", "tpot_s.p50", SPEED, "memory_peak_bytes", "energy_j_per_output_token")
 _NOT_KEPT = {
@@ -79,8 +82,8 @@ class Decision:
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
         """Return value, low and high of a deployment's value over the leader's.
 
-        The intervals hold together, although the leader is chosen by the data: 5 % over all pairs. None for
-        the leader, without a test, and for a metric that is not on a log scale.
+        The intervals hold together, although the leader is chosen by the data: the level of the test over all
+        pairs. None for the leader, without a test, and for a metric that is not on a log scale.
         """
         estimate = self.best.over.get(label) if self.best else None
         if estimate is None or not estimate.is_log:
@@ -91,10 +94,14 @@ class Decision:
         return 1 / estimate.shown, 1 / high, 1 / low
 
     @property
+    def alpha(self) -> float:
+        """The level of its test, and of all intervals of ratio_to_leader together."""
+        return self.best.alpha if self.best else ALPHA
+
+    @property
     def confidence(self) -> float:
-        """The level of ratio_to_leader."""
-        count = len(self.groups)
-        return 1 - 0.05 / (count * (count - 1) / 2)
+        """The level of each interval of ratio_to_leader."""
+        return 1 - self.alpha / math.comb(len(self.groups), 2)
 
 
 @once
@@ -107,7 +114,7 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
         return ()
     made = [_decision(run, case) for case in told_first(run)]
     tested = [each.best.p for each in made if each.best]
-    level = _holm(tested, _alpha(run))
+    level = _holm(tested, alpha_of(run))
     # What serves no model, bench's own test server, comes last.
     made.sort(key=lambda each: each.case.model == "-")
     return tuple(_told(run, each, level, len(tested)) for each in made)
@@ -122,11 +129,6 @@ def primary_metric(run: Run, case: LoadCase) -> str:
     return "goodput_per_s" if run.record.slo else "ttft_s.p50"
 
 
-def _alpha(run: Run, later: int = 0) -> float:
-    """Return the level of this look at a run, by how often it was looked at with fewer repeats."""
-    return level_of_look(later + sum(looked < run.repeats for looked in run.record.looks))
-
-
 def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
     asked = (case.scenario, case.model, case.groups[0].family, case.load)
@@ -138,15 +140,26 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     ]
     left_out = _short_of_slo(row, capacities) | unfit
     groups = [group for group in case.groups if group.deployment not in left_out]
+    differences = {
+        frozenset((a.deployment, b.deployment)): why
+        for a, b in itertools.combinations(groups, 2)
+        if (why := why_other_work(run, a, b))
+    }
+    odd, is_split = odd_ones([group.deployment for group in groups], differences)
+    left_out |= {} if is_split else odd
+    groups = [group for group in groups if group.deployment not in left_out]
     values = _values(run, groups, metric)
     for group in groups:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
     values = _with_enough(values, left_out)
     named = [group for group in groups if group.deployment in values]
-    shared, unfit_repeats = values.dropna(), _disturbed(named)
-    used = shared[~shared.index.isin(unfit_repeats)]
-    means = (used if len(used) else values).mean() * _sign(metric)
+    shared, disturbed = _shared(values), _disturbed(named)
+    used = [repeat for repeat in shared if repeat not in disturbed]
+    means = {
+        label: statistics.fmean([own[k] for k in used] or own.values()) * _sign(metric)
+        for label, own in values.items()
+    }
     made = Decision(
         case,
         metric,
@@ -167,11 +180,11 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         if not named and any(each.measured for each in capacities):
             why = "no load is known to be kept"
         return replace(made, kind="values", why=why) if why else made
-    if why := _why_no_test(run, made):
+    if why := next(iter(odd.values())) if is_split else _why_no_test(run, made):
         return replace(made, kind="values", why=why)
-    best = _best(run, used, metric)
+    best = _best(run, values, used, metric)
     first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
-    leaders = _leaders(run, named, metric, unfit_repeats)
+    leaders = _leaders(run, named, metric, disturbed)
     return replace(made, kind="open", groups=tuple(first), best=best, leaders=leaders)
 
 
@@ -179,13 +192,10 @@ def _decision(run: Run, case: LoadCase) -> Decision:
 
 
 def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
-    label, work = group.deployment, work_of(run)
     if not group.counted:
         return f"it failed: {next((c.reason for c in group.cells if c.reason), 'no cell was measured')}"
-    if what := stand_ins(run).get(label):
+    if what := stand_ins(run).get(group.deployment):
         return f"its speed is not its own: {what}"
-    if why := work.odd.get(label):
-        return f"its prompts are not those of the others: {why}"
     # A load that is kept is a goodput.
     return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
 
@@ -196,21 +206,27 @@ def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, 
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
 
 
-def _values(run: Run, groups: Sequence[Group], metric: str) -> pd.DataFrame:
-    # By repeat, with a column for each deployment that has any. One of whose starts some lack requests for a
-    # percentile has none: it is the slow starts that have few.
-    known = [g for g in groups if aggregate(run, g, metric).mean is not None]
-    found = {g.deployment: {r: v.value for r, v in by_start(run, g, metric).items()} for g in known}
-    return pd.DataFrame(found, dtype=float).dropna(axis="columns", how="all").sort_index()
+def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
+    # One of whose starts some lack requests for a percentile has none: it is the slow starts that have few.
+    known = [group for group in groups if aggregate(run, group, metric).mean is not None]
+    found = {group.deployment: by_start(run, group, metric) for group in known}
+    return {
+        label: {repeat: each.value for repeat, each in own.items() if each.value is not None}
+        for label, own in found.items()
+    }
 
 
-def _with_enough(values: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
+def _shared(values: Values) -> list[int]:
+    return sorted(set.intersection(*map(set, values.values()))) if values else []
+
+
+def _with_enough(values: Values, left_out: dict[str, str]) -> Values:
     # Without those that have too few values, where the others then have enough.
-    most = values.columns[values.count() >= STARTS_NEEDED]
-    if len(values.dropna()) < STARTS_NEEDED <= len(values[most].dropna()) and len(most) > 1:
-        for few in values.columns.difference(most):
-            left_out[few] = f"only {values[few].count()} of its starts have a value"
-        return values[most]
+    most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
+    if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
+        few = values.keys() - most.keys()
+        left_out |= {label: f"only {len(values[label])} of its starts have a value" for label in few}
+        return most
     return values
 
 
@@ -239,23 +255,23 @@ def _sign(metric: str) -> int:
     return -1 if metric_of(metric).better == "lower" else 1
 
 
-def _best(run: Run, values: pd.DataFrame, metric: str) -> Best:
-    is_log = not metric_of(metric).is_additive and may_be_logged(values.to_numpy().ravel().tolist())
-    paired = {str(label): values[label].tolist() for label in values}
-    return best_of(paired, is_higher_better=_sign(metric) > 0, is_log=is_log, alpha=_alpha(run))
+def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
+    paired = {label: [own[repeat] for repeat in used] for label, own in values.items()}
+    is_log = not metric_of(metric).is_additive and may_be_logged([*itertools.chain(*paired.values())])
+    return best_of(paired, is_higher_better=_sign(metric) > 0, is_log=is_log, alpha=alpha_of(run))
 
 
 def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -> dict[str, str]:
     found = {}
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     for metric in SECONDARY:
-        if metric in OF_A_PLACE and len(places) > 1:
+        if metric == primary or (metric in OF_A_PLACE and len(places) > 1):
             continue
-        values = _values(run, groups, metric).dropna()
-        used = values[~values.index.isin(unfit)]
-        if metric != primary and len(used.columns) == len(groups) and len(used) >= STARTS_NEEDED:
-            found[metric] = _best(run, used, metric)
-    level = _holm([best.p for best in found.values()], _alpha(run))
+        values = _values(run, groups, metric)
+        used = [repeat for repeat in _shared(values) if repeat not in unfit]
+        if len(values) == len(groups) and len(used) >= STARTS_NEEDED:
+            found[metric] = _best(run, values, used, metric)
+    level = _holm([best.p for best in found.values()], alpha_of(run))
     return {metric: best.leader for metric, best in found.items() if best.p <= level}
 
 
@@ -272,17 +288,18 @@ def _told(run: Run, made: Decision, level: float, answers: int) -> Decision:
         return made
     best = replace(made.best, alpha=level)
     made, margin = replace(made, best=best), run.record.compare.margin_share
-    if best.is_named:
+    # Values that never vary have no test: they are the same unless they lie farther apart than the margin.
+    is_tie = all(e.error == 0 and abs(e.mean) <= math.log1p(margin) * e.is_log for e in best.over.values())
+    if best.is_named and not is_tie:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
         leaders = {made.metric: best.leader, **made.leaders}
         return replace(made, kind="slight" if is_slight else "named", leaders=leaders)
     ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
-    is_tie = all(each.mean == each.error == 0 for each in best.over.values())
     if is_tie or (is_within and len(ratios) == len(best.over)):
         return replace(made, kind="same")
     # Of several answers the first that Holm looks at has the least level.
-    if advised := repeats_to_tell(best, _alpha(run, later=1) / answers):
+    if advised := repeats_to_tell(best, alpha_of(run, later=1) / answers):
         # Repeats that do not count are there as well.
         advised += run.repeats - made.repeats
     return replace(made, advised=advised)

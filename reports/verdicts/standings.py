@@ -1,29 +1,20 @@
-"""Which deployments keep the SLO at each load, and which of them is the best in each respect.
+"""Which deployments keep the SLO at each load.
 
 Of a run its windows say so, of a search its answers.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
-from reports.measures.equal_work import stand_ins
-from reports.measures.over_starts import aggregate, has_interval
 from reports.measures.slo import Judged, judged_cells
-from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
-from reports.verdicts.comparisons import best_first, comparisons_of
 from reports.verdicts.searches import Capacity, capacities_of
 
 State = Literal["kept", "unclear", "broken", "unknown"]
-_RESPECTS: Mapping[str, str] = {
-    "fastest": "output_tokens_per_s",
-    "cheapest": "cost_per_million_output_tokens",
-    "smallest": "memory_peak_bytes",
-}
 
 
 @dataclass(frozen=True)
@@ -95,44 +86,3 @@ def _state(each: Capacity, level: float) -> State:
     if each.level is not None and each.level >= level:
         return "kept"
     return "broken" if each.broken is not None and each.broken <= level else "unclear"
-
-
-# --- the best of those that keep it ----------------------------------------------------------------
-
-
-def picks_of(run: Run) -> Iterator[dict[str, Any]]:
-    """Yield a row of the table `picks` for each load that is kept and each respect of which a value is known.
-
-    `ties`: those that are not proven worse; `why`: why there is no verdict at all.
-    """
-    for row in slo_rows(run):
-        kept = [each.group for each in row.standings if each.state == "kept" and each.group]
-        own = [group for group in kept if group.deployment not in stand_ins(run)]
-        for respect, metric in _RESPECTS.items():
-            if ordered := best_first(run, own, metric):
-                yield _pick(run, row, respect, metric, ordered)
-
-
-def _pick(run: Run, row: Row, respect: str, metric: str, ordered: Sequence[Group]) -> dict[str, Any]:
-    best, *others = (group.deployment for group in ordered)
-    found = [comparisons_of(run).of(row.scenario, row.load, metric, best, label) for label in others]
-    told = [each or Verdict("none", why="they were not compared") for each in found]
-    why = told[0].why if told and all(each.kind == "none" for each in told) else None
-    ties = [label for label, each in zip(others, told, strict=True) if each.kind != "better" and not why]
-    value = aggregate(run, ordered[0], metric)
-    low, high = (has_interval(value) and value.interval) or (None, None)
-    return {
-        "scenario": row.scenario,
-        "load": row.load,
-        "model": row.model,
-        "respect": respect,
-        "metric": metric,
-        "deployment": best,
-        "value": value.mean,
-        "low": low,
-        "high": high,
-        "is_proven": not (why or ties),
-        "ties": "; ".join(ties) or None,
-        "next": next(iter(others), None),
-        "why": why,
-    }

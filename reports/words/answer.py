@@ -3,13 +3,16 @@
 Puts the decisions of reports/verdicts/decisions.py into words, those of a search too.
 """
 
+import math
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run, once
+from reports.measures.equal_work import MEANS_APART
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, shorter_half
 from reports.measures.written import plural, several, span_text, supported
@@ -20,11 +23,18 @@ from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
 from reports.verdicts.searches import Capacity, slo_metrics
 from reports.words.described import command
-from reports.words.verdict_words import capital, clipped, margin_text, ratio_words, slo_words, title_of
+from reports.words.verdict_words import (
+    bound_words,
+    capital,
+    clipped,
+    margin_text,
+    ratio_words,
+    slo_words,
+    sure_text,
+    title_of,
+)
 
 MEMORY = "memory_peak_bytes"
-# From this ratio of busy cores on it is said that they differ.
-OTHER_CORES = 1.15
 _HEADLINE_AT_MOST, _REASON_AT_MOST = 160, 200
 # What may decide instead, in the order in which a leader is looked for, with what that leader does.
 _UNLESS = {
@@ -93,7 +103,7 @@ def basis(run: Run) -> str:
         is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     made, best = tested[0]
-    level = _sure(best) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
+    level = sure_text(best.alpha) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
     repeats = plural(made.disturbed, "disturbed repeat")
     left = f"; {repeats} left out, which the table's means have" if made.disturbed else ""
     test = f"its own paired t test over {plural(made.repeats, 'repeat')} ({level}){left}"
@@ -104,21 +114,19 @@ def basis(run: Run) -> str:
 
 
 def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
-    rival, title = best.next if len(best.over) == 1 else f"the next best, {best.next},", title_of(made.metric)
-    said = f"Ahead of {rival} in {title} {where} ({_sure(best)})"
+    rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
+    sure, title = sure_text(best.alpha), title_of(made.metric)
+    said = f"Ahead of {rival} in {title} {where} ({sure})"
     if best.over[best.next].is_log:
         least, most = _lead(made, best, best.nearest)[1:]
-        bound = f"at least {least:.2f}x" if least > 1 else f"at most {most:.2f}x"
-        ratio = _lead(made, best, best.next)[0]
-        said = f"{ratio:.2f}x the {title} of {rival} {where} ({bound}, {_sure(best)})"
+        ratio, bound = bound_words(_lead(made, best, best.next)[0], least if least > 1 else most)
+        said = (
+            f"{ratio} the {title} of {rival} {where} (at {'least' if least > 1 else 'most'} {bound}, {sure})"
+        )
     said += f"{_price(run, made, best)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
     return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made))
-
-
-def _sure(best: Best) -> str:
-    return f"{100 * (1 - best.alpha):.3g} %"
 
 
 def _lead(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
@@ -132,14 +140,31 @@ def _price(run: Run, made: Decision, best: Best) -> str:
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
         said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
-    groups = [g for label in (best.leader, best.next) for g in made.groups if g.deployment == label]
-    used = [aggregate(run, group, "cores_used").mean for group in groups]
-    if used[0] and used[1] and not 1 / OTHER_CORES <= used[0] / used[1] <= OTHER_CORES:
-        said += f", on {used[0]:.1f} cores against {used[1]:.1f}"
-    devices = [max((len(start.devices) for start in run.starts_of(g.deployment)), default=0) for g in groups]
-    if len(set(devices)) > 1:
-        said += f", on {plural(devices[0], 'device')} against {devices[1]}"
-    return said
+    return said + "".join(_means(run, made, best.leader))
+
+
+def _means(run: Run, made: Decision, leader: str) -> Iterator[str]:
+    """Yield the cores, devices and threads of a leader beside those of the contender that is least like it,
+    where they differ."""
+    for title in ("cores", "devices", "threads"):
+        found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
+        own = found.pop(leader)
+        apart = {label: abs(math.log(own / other)) for label, other in found.items() if own and other}
+        other = max(apart, key=lambda label: apart[label], default="")
+        if other and apart[other] > math.log(MEANS_APART):
+            ratio, digits = own / found[other], int(title == "cores")
+            of = f"{own:.{digits}f} against {found[other]:.{digits}f}"
+            yield f", on {ratio:.1f}x the {title} of {other} ({of})"
+
+
+def _amount_of(run: Run, group: Group, title: str) -> float:
+    starts = run.starts_of(group.deployment)
+    if title == "cores":
+        return aggregate(run, group, "cores_used").mean or 0.0
+    if title == "devices":
+        return max((len(start.devices) for start in starts), default=0)
+    said = (start.resolved.get("threads") for start in starts)
+    return next((float(each) for each in said if isinstance(each, int | float)), 0.0)
 
 
 def _unless(run: Run, made: Decision) -> str:
@@ -185,7 +210,7 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
     if even:
         over = ratio_words(*_lead(made, best, best.nearest))
         said = f"The first has {over} the {title} of the second {where}"
-    said += f" ({_sure(best)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
+    said += f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
     lead = f"Too close to call: {several([best.leader, *unbeaten], ' or ')}"
     return Said(lead, said, unless=_unless(run, made), note=_advice(run, made))
 

@@ -53,14 +53,23 @@ def margin_text(margin_share: float) -> str:
     return f"{100 * margin_share:g} %"
 
 
-def family_text(count: int) -> str:
+def sure_text(alpha: float) -> str:
+    """Return how sure what is said at a level is: `96 %`."""
+    return f"{100 * (1 - alpha):.4g} %"
+
+
+def family_text(count: int, alpha: float = 0.05) -> str:
     """Return the rule of `count` verdicts that are decided together (reports/stats/family.py)."""
-    return f"95 %, corrected for {count:,} comparisons" if count > 1 else "95 %, one comparison"
+    rule = f"corrected for {count:,} comparisons" if count > 1 else "one comparison"
+    return f"{sure_text(alpha)}, {rule}"
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
-    """Return `faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`."""
-    better, worse = metric_of(name).words
+    """Return `faster`, `slower, by less than 5 %`, `same within 5 %`, `cannot tell`, or `no verdict`."""
+    low, high, most = verdict.low or 0.0, verdict.high or math.inf, 1 + margin_share
+    is_within = verdict.is_log and 1 / most < low and high < most
+    by = f", by less than {margin_text(margin_share)}" if is_within else ""
+    better, worse = (f"{word}{by}" for word in metric_of(name).words)
     words = {
         "better": better,
         "worse": worse,
@@ -115,6 +124,14 @@ def ratio_words(mean: float, low: float, high: float) -> str:
 def _places(mean: float, low: float, high: float) -> int:
     gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
     return max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
+
+
+def bound_words(ratio: float, bound: float) -> tuple[str, str]:
+    """Return a ratio and its bound on the side of 1, `1.14x` and `1.06x`: the bound is rounded toward 1, both
+    with as many digits as keep it from being 1."""
+    places = min(6, max(2, math.ceil(-math.log10(abs(bound - 1) or 1e-9))))
+    step, toward = 10**places, math.floor if bound > 1 else math.ceil
+    return f"{ratio:.{places}f}x", f"{toward(round(bound * step, 6)) / step:.{places}f}x"
 
 
 def _factor(value: float, places: int) -> str:

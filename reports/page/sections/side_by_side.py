@@ -7,6 +7,7 @@ from reports.checks.examine import marks_of
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.samples import FIRST, STAGES, Launch, instants_s, launches_of, start_title
+from reports.measures.metrics import metric_of
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import number, plural
@@ -18,6 +19,7 @@ from reports.page.looks import looks, named
 from reports.page.markup import Of, join, paragraph, tag
 from reports.page.sections.by_load import of_group
 from reports.verdicts.comparisons import Compared, comparisons_of
+from reports.verdicts.decisions import decisions_of
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.words.verdict_words import family_text, heading_of, margin_text, ratio_text, word_of
 
@@ -86,7 +88,7 @@ def _rule(run: Run) -> str:
     margin = margin_text(run.record.compare.margin_share)
     return (
         "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "
-        f"{family_text(found.family)}; same: within {margin}."
+        f"{family_text(found.family, found.alpha)}; same: within {margin}."
     )
 
 
@@ -114,6 +116,9 @@ def _value(run: Run, case: LoadCase, name: str, group: Group) -> Shown:
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
+    named = [made.leaders.get(name) for made in decisions_of(run) if made.case.key == case.key]
+    if verdict.kind == "unknown" and found.b in named:
+        word = f"{metric_of(name).words[1]} by the leader's own test"
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     other = next(each for each in case.groups if each.deployment == found.b)
     marks = mark_html(marks_of(run, [*group.counted, *other.counted], name))

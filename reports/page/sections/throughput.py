@@ -10,7 +10,7 @@ from reports.measures.over_starts import BARS, aggregate
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import several
-from reports.page.cells import mean_cell, none_cell
+from reports.page.cells import mean_cell
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Block, Chart, Part, Section, Table, block
 from reports.page.drawing.kinds import Limit, Point, ends_of
@@ -173,8 +173,8 @@ def _of_search(run: Run) -> Section:
     answers: Columns[Capacity] = {
         "deployment": lambda each: named(looks(run)[each.deployment]),
         "scenario": lambda each: each.scenario if has_several else "",
-        "highest load kept": lambda each: (
-            none_cell(each.why or "") if each.level is None else tag("b", each.words)
+        "highest load known to be kept": lambda each: (
+            tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
         ),
         "kept – broken, by start": _by_start,
     }

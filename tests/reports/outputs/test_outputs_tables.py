@@ -95,15 +95,17 @@ def test_a_verdict_has_its_ratio_and_the_familys_confidence(tables, run):
     assert found["blocks"] == 5
 
 
-def test_objectives_have_the_share_that_met_them_and_picks_the_best_of_those(tables):
+def test_objectives_have_the_share_that_met_them_and_decisions_the_best_of_those(tables):
     asked = {"deployment": "vllm fp16", "load": "1 user", "objective": "ttft_s.p90"}
     found = one(tables["objectives"], **asked)
     assert (found["limit_s"], found["asked"], found["share"]) == (0.15, 0.9, 1.0)
     assert found["met"] == found["n"] > 0
     assert (found["state"], found["low"] < 1.0 == found["high"]) == ("kept", True)
     assert set(tables["standings"]["state"]) == {"kept"}
-    found = one(tables["picks"], load="4 users", respect="fastest")
-    assert (found["deployment"], found["is_proven"]) == ("llama_cpp gguf-q8_0", True)
+    [found] = tables["decisions"].to_dict("records")
+    assert (found["deployment"], found["kind"], found["load"]) == ("llama_cpp gguf-q8_0", "named", "4 users")
+    assert 1.2 < found["least"] < found["lead"] < 1.3
+    assert found["confidence"] == 0.96
 
 
 def test_cells_and_starts_are_the_plans(tables):

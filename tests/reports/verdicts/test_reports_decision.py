@@ -23,12 +23,13 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
+from harness.contracts import Load, Objective, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.page.sections.by_load import by_load_charts
-from reports.verdicts.standings import Row, picks_of, slo_rows
+from reports.verdicts.decisions import decisions_of
+from reports.verdicts.standings import Row, slo_rows
 from reports.words.answer import answers_of
 from reports.words.verdict_words import slo_words
 
@@ -90,11 +91,6 @@ def answer(run: Run) -> str:
     return " ".join(each.plain for each in answers_of(run))
 
 
-def picked(run: Run, respect: str) -> dict[str, Any]:
-    [found] = [each for each in picks_of(run) if each["respect"] == respect]
-    return found
-
-
 def only(run: Run) -> Row:
     [found] = slo_rows(run)
     return found
@@ -121,12 +117,10 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
     _, found = slo_rows(clear)
     assert found.labels("kept") == ["vllm fp16", "vllm awq", "sglang awq"]
     assert found.labels("broken") == ["tgi fp16"]
-    picks = {each["respect"]: each for each in picks_of(clear) if each["load"] == found.load}
-    fastest = picks["fastest"]
-    assert (fastest["deployment"], fastest["ties"], fastest["is_proven"]) == ("vllm awq", None, True)
-    assert fastest["next"] == "vllm fp16"
-    assert picks["smallest"]["deployment"] == "sglang awq"
-    assert "cheapest" not in picks
+    [made] = decisions_of(clear)
+    assert (made.kind, made.served, made.best.next) == ("named", "vllm awq", "vllm fp16")
+    assert made.left_out == {"tgi fp16": "it misses the SLO"}
+    assert made.leaders["memory_peak_bytes"] == "sglang awq"
 
 
 def test_the_loads_of_a_question_are_a_family(tmp_path: Path) -> None:
@@ -144,46 +138,13 @@ def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> No
     assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 
 
-def test_who_breaks_the_slo_or_is_unclear_is_no_pick(tmp_path: Path) -> None:
+def test_who_breaks_the_slo_or_is_unclear_is_not_served(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
     assert only(run).labels("unclear") == ["sglang awq"]
-    assert list(picks_of(run)) == []
+    assert decisions_of(run)[0].served is None
     assert answer(run) == (
         "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load."
     )
-
-
-def on(*devices: int) -> dict[str, Any]:
-    return {"memory_kind": "device", "devices": devices}
-
-
-STAND_IN = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
-TOO_FEW = "a verdict needs 3 starts of each deployment or more, here 2"
-NEAR = Does((131, 137, 130))
-
-
-@pytest.mark.parametrize(
-    ("does", "start_changes", "respect", "best", "ties", "why"),
-    [
-        ({"vllm awq": FAST, "sglang awq": NEAR, "vllm fp16": SLOW}, {},
-         "fastest", "vllm awq", "sglang awq", None),
-        ({"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))}, {},
-         "fastest", "vllm awq", None, TOO_FEW),
-        ({"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, STAND_IN,
-         "fastest", "vllm awq", None, None),
-        # On as many devices the cheapest is the fastest; on others it may be another.
-        ({"vllm awq": FAST, "vllm fp16": MIDDLE}, {"vllm awq": on(0), "vllm fp16": on(0)},
-         "cheapest", "vllm awq", None, None),
-        ({"vllm awq": FAST, "vllm fp16": MIDDLE}, {"vllm awq": on(0, 1), "vllm fp16": on(0)},
-         "cheapest", "vllm fp16", None, None),
-    ],
-)  # fmt: skip
-def test_a_pick_is_proven_better_than_every_other_or_says_why_not(
-    tmp_path: Path, does: Any, start_changes: Any, respect: str, best: str, ties: str | None, why: str | None
-) -> None:
-    pick = picked(run_of(tmp_path, does, start_changes=start_changes, price=Price(2.0, "USD")), respect)
-    assert (pick["deployment"], pick["ties"], pick["why"]) == (best, ties, why)
-    assert pick["is_proven"] is (ties is None and why is None)
 
 
 def searched(path: Path, does: Mapping[str, Does], users: Sequence[int] = (2, 4, 8), **changes: Any) -> Run:
