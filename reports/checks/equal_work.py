@@ -30,8 +30,9 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
     """Look for unequal prompts."""
-    for label, why in equal_work.work_of(run).odd.items():
-        yield f"{label}: {why}", cells_of(run, {label})
+    whys = gathered((why, label) for label, why in equal_work.work_of(run).odd.items())
+    for why, labels in whys.items():
+        yield f"{', '.join(labels)}: {why}", cells_of(run, labels)
 
 
 @check(

@@ -21,7 +21,7 @@ from reports.data.tables import floats
 LENGTHS_DIFFER = 0.02
 # Answers for figures per token. Where the reading of prompts takes a fifth of the time, a quarter more tokens
 # changes tokens/s by a fifth of a fifth, 4 %: up to here within the margin of 5 %, beyond it another work.
-ANSWERS_APART = 1.25
+ANSWERS_APART = 0.25
 # Cores, devices and threads: from here on the answer names them. Twice the noise of cores used (7 %) that
 # starts of one deployment showed on a shared machine.
 MEANS_APART = 1.15
@@ -32,10 +32,10 @@ TURNS_NEEDED = 5
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
-def differ(values: Iterable[float | None]) -> bool:
-    """Return whether the least and the greatest are further apart than LENGTHS_DIFFER."""
+def differ(values: Iterable[float | None], share: float = LENGTHS_DIFFER) -> bool:
+    """Return whether the least and the greatest are further apart than a share of the least."""
     known = [value for value in values if value is not None]
-    return len(known) > 1 and max(known) > min(known) * (1 + LENGTHS_DIFFER)
+    return len(known) > 1 and max(known) > min(known) * (1 + share)
 
 
 def by_case(run: Run) -> list[list[Group]]:
@@ -110,7 +110,7 @@ def work_of(run: Run) -> Work:
     odd: dict[str, str] = {}
     for labels in by_model.values():
         found, is_split = odd_ones(labels, differences)
-        others = {label: why for pair, why in differences.items() for label in pair if label in labels}
+        others = {name: why for name in labels for pair, why in differences.items() if name in pair}
         odd |= others if is_split else found
     lengths = [(groups, mean_lengths(run, groups, "output_tokens")) for groups in by_case(run)]
     answers = {g.key: means[g.deployment] for own, means in lengths for g in own if g.deployment in means}
@@ -139,14 +139,12 @@ def why_other_work(run: Run, a: Group, b: Group) -> str | None:
     names, work = (a.deployment, b.deployment), work_of(run)
     if frozenset(names) in work.differences:
         return f"their prompts are not the same: {work.differences[frozenset(names)]}"
-    tokens = [work.answer_tokens[each.key] for each in (a, b) if each.key in work.answer_tokens]
-    if len(tokens) > 1 and max(tokens) > ANSWERS_APART * min(tokens):
-        return f"their answers have {tokens[0]:,.0f} ({names[0]}) and {tokens[1]:,.0f} tokens ({names[1]})"
+    tokens = [work.answer_tokens.get(each.key) for each in (a, b)]
     context = [run.deployments[name].terms.context_length for name in names]
-    if None not in context and context[0] != context[1]:
-        return (
-            f"they were given a context of {context[0]:,} ({names[0]}) and {context[1]:,} tokens ({names[1]})"
-        )
+    for what, limit, counts in (("answers have", ANSWERS_APART, tokens), ("context has", 0.0, context)):
+        if None not in counts and differ(counts, limit):
+            said = " and ".join(f"{n:,.0f} ({name})" for n, name in zip(counts, names, strict=True))
+            return f"their {what} not the same number of tokens: {said}"
     return None
 
 

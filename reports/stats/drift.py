@@ -73,11 +73,10 @@ def start_drifts(
         told = [tuple(names)] if len(names) == 2 else [(name,) for name in names]
         lines = zip(told, slopes.tolist(), errors.tolist(), strict=True)
         drifts = {name: Estimate(slope, error, k - 2, k, False) for name, slope, error in lines}
-        clear = _clear(drifts, tests * len(logs), least)
-        if not clear:
+        worst = max(drifts, key=lambda each: abs(drifts[each].mean))
+        if not _clear({worst: drifts[worst]}, tests * len(logs), least):
             break
-        worst = max(clear, key=lambda each: abs(clear[each].mean))
-        found[worst] = clear[worst]
+        found[worst] = drifts[worst]
         kept = [at for at, name in enumerate(names) if name not in worst]
         names, y = [names[at] for at in kept], y[:, kept]
     return found

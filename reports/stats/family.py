@@ -53,8 +53,8 @@ class Question:
 def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list[Verdict]:
     """Return a verdict for each question of one family, in order.
 
-    By its interval at level alpha / m: `better` or `worse` where it lies on one side of no difference, else
-    `same` where it lies within the margin (two one-sided tests), else `unknown`.
+    By its interval at level alpha / m: `same` where it lies within the margin (two one-sided tests), else
+    `better` or `worse` where it lies on one side of no difference, else `unknown`.
     """
     count = sum(each.why_none is None and each.estimate is not None for each in questions)
     return [_decided(each, 1 - alpha / max(count, 1)) for each in questions]
@@ -72,6 +72,8 @@ def _decided(question: Question, confidence: float) -> Verdict:
 
 def _kind(question: Question, low: float, high: float, is_log: bool) -> Kind:
     margin, none = (math.exp(question.margin), 1.0) if is_log else (question.margin, 0.0)
-    if low > none or high < none:
-        return "better" if (low > none) == (question.better == "higher") else "worse"
-    return "same" if (1 / margin if is_log else -margin) < low and high < margin else "unknown"
+    if (1 / margin if is_log else -margin) < low and high < margin:
+        return "same"
+    if low <= none <= high:
+        return "unknown"
+    return "better" if (low > none) == (question.better == "higher") else "worse"

@@ -132,7 +132,7 @@ class Comparison:
         if row.verdict.kind == "none":
             return f"none: {row.verdict.why}"
         word = word_of(row.metric, row.verdict, self.margin_share)
-        return f"B {word}" if row.verdict.kind in ("better", "worse") else word
+        return word if word.startswith(("same", "cannot")) else f"B {word}"
 
 
 def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None) -> Comparison:

@@ -155,14 +155,15 @@ def _other_prompts(pair: Pair) -> str | None:
     tables = [] if turns is None else [(pair.groups[0].load, turns)]
     if why := equal_work.why_unlike(pair.names, counts, tables):
         return f"{not_same}: {why}"
-    return _other_lengths(pair, "input_tokens", "prompts")
+    answers = _other_lengths(pair, "output_tokens", "answers", equal_work.ANSWERS_APART)
+    return _other_lengths(pair, "input_tokens", "prompts") or answers
 
 
-def _other_lengths(pair: Pair, name: str, title: str) -> str | None:
+def _other_lengths(pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER) -> str | None:
     turns = _turns(pair, name)
     own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
     means = own if turns is None else turns.mean().tolist()
-    if not equal_work.differ(means):
+    if not equal_work.differ(means, share):
         return None
     numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
     return f"their {title} have other lengths: {numbers} tokens"

@@ -224,8 +224,8 @@ def _with_enough(values: Values, left_out: dict[str, str]) -> Values:
     # Without those that have too few values, where the others then have enough.
     most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
     if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
-        few = values.keys() - most.keys()
-        left_out |= {label: f"only {len(values[label])} of its starts have a value" for label in few}
+        few = {label: len(own) for label, own in values.items() if label not in most}
+        left_out |= {label: f"only {count} of its starts have a value" for label, count in few.items()}
         return most
     return values
 

@@ -65,11 +65,13 @@ def family_text(count: int, alpha: float = 0.05) -> str:
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
-    """Return `faster`, `slower, by less than 5 %`, `same within 5 %`, `cannot tell`, or `no verdict`."""
-    low, high, most = verdict.low or 0.0, verdict.high or math.inf, 1 + margin_share
-    is_within = verdict.is_log and 1 / most < low and high < most
-    by = f", by less than {margin_text(margin_share)}" if is_within else ""
-    better, worse = (f"{word}{by}" for word in metric_of(name).words)
+    """Return `faster`, `same within 5 %`, `cannot tell`, or `no verdict`; of what is the same within the
+    margin though its interval leaves out no difference, `faster, by less than 5 %`."""
+    metric, low, high = metric_of(name), verdict.low or 0.0, verdict.high or 0.0
+    better, worse = metric.words
+    if verdict.kind == "same" and not low <= 1 <= high and low < high:
+        word = better if (low > 1) == (metric.better == "higher") else worse
+        return f"{word}, by less than {margin_text(margin_share)}"
     words = {
         "better": better,
         "worse": worse,

@@ -174,7 +174,11 @@ CASES = [
         {"second": good_rows(output_tokens=11)},
         r"at 1 user llama_cpp fp16 10\.0 against vllm fp16 11\.0 tokens per request",
     ),
-    ("prompts_differ", {"second": good_rows(input_tokens=52)}, r"^vllm fp16: at 1 user, turn 1"),
+    (
+        "prompts_differ",
+        {"second": good_rows(input_tokens=52)},
+        r"^llama_cpp fp16, vllm fp16: at 1 user, turn 1",
+    ),
     (
         "terms_not_matched",
         {"second_start": {"resolved": {"tensor_parallel": 2}}},
@@ -406,5 +410,5 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
 
     assert "drift_over_run" not in starts(tmp_path / "common", [0] * 5)
     found = starts(tmp_path / "own", [0, 5, 11, 17, 22])["drift_over_run"]
-    assert "vllm fp16: output tokens/s -2." in found.text
+    assert "llama_cpp fp16 beside vllm fp16: output tokens/s +4." in found.text
     assert found.text.startswith("From start to start, beside what all deployments have in common: ")

@@ -138,9 +138,9 @@ def test_only_who_differs_from_most_others_is_marked_and_a_finding(tmp_path):
     assert found.startswith(f"{FIRST}: {FIRST} drops the system prompt")
     page = plain(write_report(run.path))
     assert [bool(re.search(rf"{name}\s+≠ other prompts ", page)) for name in NAMES] == [True, False, False]
-    # Of three that all differ the first is what the others are unlike.
+    # Of three that all differ none is like the others.
     run = run_of(tmp_path / "all", [prompts(), prompts(user=25), prompts(user=31)])
-    assert list(work_of(run).odd) == [SECOND, THIRD]
+    assert set(work_of(run).odd) == {FIRST, SECOND, THIRD}
 
 
 # --- answers ---------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ LENGTHS = CompareTerms(metrics=("ttft_s.p50", "output_tokens_per_s", "e2e_s.p50"
 
 def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go_by_length(tmp_path):
     """The same rule within a run and between two: no verdict on E2E and requests/s."""
-    answers = [[rows_of(100 + k, output_tokens=tokens) for k in range(3)] for tokens in (10, 7)]
+    answers = [[rows_of(100 + k, output_tokens=tokens) for k in range(3)] for tokens in (10, 9)]
     runs = two_runs(tmp_path, *answers, terms=LENGTHS)
     run = sides_run(tmp_path / "r", dict(zip((A, B), answers, strict=True)))
     one = compare_runs(f"{run}:{A}", f"{run}:{B}", LENGTHS)
@@ -230,11 +230,22 @@ def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go
         assert "output_lengths_differ" in row_of(found, "output_tokens_per_s").marks
         assert "output_lengths_differ" not in row_of(found, "ttft_s.p50").marks
         assert "output_lengths_differ" in [reason.check for reason in found.distrust]
-    assert row_of(runs, "e2e_s.p50").verdict.why == "their answers have other lengths: 10.0 and 7.0 tokens"
+    assert row_of(runs, "e2e_s.p50").verdict.why == "their answers have other lengths: 10.0 and 9.0 tokens"
     # The page asks of the same pairs, and says the same.
     page = comparisons_of(open_run(run))
     kinds = {name: row_of(one, name).verdict.kind for name in ("ttft_s.p50", "output_tokens_per_s")}
     assert {name: page.of("chat_multi_turn", "1 user", name, B, A).kind for name in kinds} == kinds
+
+
+def test_answers_of_far_other_lengths_leave_no_verdict_at_all(tmp_path):
+    answers = [[rows_of(100 + k, output_tokens=tokens) for k in range(3)] for tokens in (10, 7)]
+    run = sides_run(tmp_path / "r", dict(zip((A, B), answers, strict=True)))
+    for found in (
+        two_runs(tmp_path, *answers, terms=LENGTHS),
+        compare_runs(f"{run}:{A}", f"{run}:{B}", LENGTHS),
+    ):
+        assert {row_of(found, name).verdict.kind for name in LENGTHS.metrics} == {"none"}
+        assert "10" in found.cases[0].why_none
 
 
 def test_a_faster_side_that_played_further_turns_has_the_same_lengths(tmp_path):

@@ -36,9 +36,9 @@ def test_a_ratio_is_the_mean_log_ratio_of_the_blocks_pairs_with_its_t_interval(t
     # All starts of a block share its factor, which a ratio of pairs is free of: only NOISE is left.
     found = verdicts(tmp_path, [BASE, FASTER])
     logs = [math.log(0.8 * noise) for noise in NOISE]
-    half = stdtrit(4, 0.975) * stdev(logs) / math.sqrt(5)
+    half = stdtrit(4, 0.98) * stdev(logs) / math.sqrt(5)
     verdict, back = of(found), of(found, a="llama_cpp fp16", b="llama_cpp gguf-q8_0")
-    assert (verdict.kind, verdict.k, verdict.confidence) == ("better", 5, 0.95)
+    assert (verdict.kind, verdict.k, verdict.confidence) == ("better", 5, 0.96)
     expected = [math.exp(mean(logs) + side) for side in (0, -half, half)]
     assert (verdict.ratio, verdict.low, verdict.high) == pytest.approx(expected, rel=1e-6)
     assert back.kind == "worse"
@@ -57,14 +57,14 @@ def test_each_metric_at_each_load_is_a_family_of_all_pairs(tmp_path):
     # Two deployments against the leader, at two loads, on four metrics; three pairs of each.
     assert len(found.rows) == 2 * 2 * 4
     assert found.family == 3
-    assert {row.verdict.confidence for row in found.rows} == {1 - 0.05 / 3}
+    assert {row.verdict.confidence for row in found.rows} == {1 - 0.04 / 3}
     assert {row.b for row in found.rows if row.metric == "output_tokens_per_s"} == {"llama_cpp gguf-q8_0"}
 
 
 def test_beside_a_baseline_that_was_asked_for_only_its_pairs_are_a_family(tmp_path):
     found = verdicts(tmp_path, THREE, compare=CompareTerms(baseline="llama_cpp fp16"))
     assert {row.b for row in found.rows} == {"llama_cpp fp16"}
-    assert (found.family, {row.verdict.confidence for row in found.rows}) == (2, {1 - 0.05 / 2})
+    assert (found.family, {row.verdict.confidence for row in found.rows}) == (2, {1 - 0.04 / 2})
 
 
 def test_the_baseline_is_the_asked_label_or_the_first_of_each_model(tmp_path):
@@ -123,7 +123,7 @@ def of_q8(**changes):
     return lambda start: changes if start.deployment == Q8 else {}
 
 
-SHORT, LONGER = ({"output_tokens": 7}, {"input_tokens": 80})
+SHORT, SHORTER, LONGER = {"output_tokens": 9}, {"output_tokens": 1}, {"input_tokens": 80}
 FEW = Made(Q8, 0.8, changes=lambda number: {"outcome": "http_error"} if number > 2 else {})
 
 
@@ -131,11 +131,13 @@ FEW = Made(Q8, 0.8, changes=lambda number: {"outcome": "http_error"} if number >
     ("second", "start_changes", "metric", "why"),
     [(FEW, {}, "ttft_s.p50", "llama_cpp gguf-q8_0: p50 needs n of 11 or more, here n = 3"),
      (Made(Q8, memory=0.0), {}, "memory_peak_bytes", "a value is 0, which has no ratio"),
-     (Made(Q8, changes=lambda number: SHORT), {}, "e2e_s.p50", "7.0 tokens where 10.0 were asked for"),
+     (Made(Q8, changes=lambda number: SHORT), {}, "e2e_s.p50", "9.0 tokens where 10.0 were asked for"),
+     (Made(Q8, changes=lambda number: SHORTER), {}, "output_tokens_per_s",
+      "their answers have not the same number of tokens: 10 (llama_cpp fp16) and 1 (llama_cpp gguf-q8_0)"),
      (Made(Q8, changes=lambda number: LONGER), {}, "ttft_s.p50", "their prompts are not the same"),
      (FASTER, {"resolved": {"kernel_stand_in": "pure Python"}}, "ttft_s.p50", "gguf-q8_0: pure Python"),
      (FASTER, {"memory_kind": "device"}, "memory_peak_bytes", "one is measured on a device, the other on")],
-    ids=["few requests", "zero", "other answers", "other prompts", "stand-ins", "other places"],
+    ids=["few requests", "zero", "other answers", "far other answers", "other prompts", "kernels", "places"],
 )  # fmt: skip
 def test_what_is_not_alike_gets_no_verdict_and_leaves_the_others_theirs(
     tmp_path, second, start_changes, metric, why

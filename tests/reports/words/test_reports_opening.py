@@ -22,7 +22,7 @@ from reports.data.run import Run
 from reports.page.opening import opening
 from reports.words.answer import Said, answers_of, headline
 from reports.words.described import what_was_run
-from reports.words.verdict_words import clipped
+from reports.words.verdict_words import bound_words, clipped
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)
@@ -76,7 +76,7 @@ def test_the_winner_stands_first_in_a_table_of_all_with_ratios_to_it(decided: Ru
     assert [row[0] for row in table.rows] == ["llama_cpp gguf-q8_0", "vllm fp16", "llama_cpp fp16"]
     assert table.about == [row[0] for row in table.rows]
     assert table.heads[1] == "output tokens/s at 4 users"
-    ratios = table.column("against the leader, 95 % together")
+    ratios = table.column("against the leader, 96 % together")
     assert ratios[0] == ""
     assert all(re.fullmatch(r"0\.80x \[0\.\d\d, 0\.\d\d\]", ratio) for ratio in ratios[1:])
     assert table.column("peak memory GiB")[0].startswith("0.5")
@@ -206,6 +206,26 @@ def test_a_winner_is_said_with_its_lead_how_sure_and_unless_what(tmp_path: Path)
     assert found.unless == (
         "Unless peak memory decides: llama_cpp gguf-q4_0 needs the least (0.31 against 0.77 GiB)."
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bound", "words"),
+    [(1.14, 1.0647, ("1.14x", "1.06x")), (1.14, 1.0699, ("1.14x", "1.06x")),
+     (1.0049, 1.0031, ("1.005x", "1.003x")), (1.00004, 1.00002, ("1.00004x", "1.00002x")),
+     (0.8, 0.951, ("0.80x", "0.96x")), (0.9991, 0.9998, ("0.9991x", "0.9998x"))],
+)  # fmt: skip
+def test_a_bound_is_never_said_to_be_more_than_it_is_nor_rounded_to_1(ratio, bound, words) -> None:
+    assert bound_words(ratio, bound) == words
+
+
+def test_a_winner_on_other_threads_than_the_least_like_contender_says_so(tmp_path: Path) -> None:
+    def changes(start: Any) -> dict[str, Any]:
+        threads = {"fp16": 2, "awq": 4, "gguf-q4_0": 1}[start.deployment.quantization]
+        return {"resolved": {"threads": threads}}
+
+    made = [BASE, OTHER, Made(deployment("llama_cpp", "gguf-q4_0"), 0.9)]
+    found = said(tmp_path, made, start_changes=changes)
+    assert found.text.endswith(", on 4.0x the threads of llama_cpp gguf-q4_0 (4 against 1).")
 
 
 def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_path: Path) -> None:
