@@ -411,4 +411,4 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
     assert "drift_over_run" not in starts(tmp_path / "common", [0] * 5)
     found = starts(tmp_path / "own", [0, 5, 11, 17, 22])["drift_over_run"]
     assert "llama_cpp fp16 beside vllm fp16: output tokens/s +4." in found.text
-    assert found.text.startswith("From start to start, beside what all deployments have in common: ")
+    assert found.text.startswith("From start to start, beside what the others have in common: ")
