@@ -16,7 +16,7 @@ from harness.settings.units import duration_text
 # What run.budget=auto is: a multiple of the planned time, and the least.
 PLANNED_TIMES, LEAST_S = 2.0, 480.0
 # A start-up that takes longer counts as planned, once it was seen.
-_LONG_START_UP_S = 10.0
+_LONG_START_UP_S = 20.0
 # A repeat that has begun is given up when it would end this much later than the run should.
 LATEST = 1.15
 
@@ -85,14 +85,17 @@ class Budget:
     def steps(self, start: PlannedStart, cell: PlannedCell) -> tuple[int, int]:
         """Return how many times load.duration a window may last, and how many while no request has ended.
 
-        The first leaves time for two more repeats with windows as long, the second for the rest of this one.
+        The first leaves time for two more repeats with windows as long; up to STEPS it leaves time for the
+        rest of this repeat alone. So does the second, STEPS at least: requests that have not ended yet will
+        take as long again after the window.
         """
         longest_s = cell.load.duration_s
         if cell.load.steps is not None or longest_s is None:
             return cell.load.steps or STEPS, 0
         repeats = sorted({each.repeat for each in self._left if each.repeat > start.repeat})
         few, one = ({start.repeat, *repeats[:more]} for more in (2, 0))
-        return self._share(start, cell, few), self._share(start, cell, one)
+        for_few, for_one = self._share(start, cell, few), self._share(start, cell, one)
+        return max(for_few, min(for_one, STEPS)), max(for_one // 2, STEPS)
 
     def _share(self, start: PlannedStart, cell: PlannedCell, repeats: set[int]) -> int:
         others = [each for each in self._left if each.repeat in repeats]

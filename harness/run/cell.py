@@ -28,7 +28,11 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     up.check()
     # The cache is emptied before the guard looks at a machine that has nothing to do.
     up.watch.mark(f"cell {cell.number:03d} reset", monotonic_ns())
-    emptied = prefix_cache.reset(up.engine, up.start.deployment, up.spec)
+    deployment = up.start.deployment
+    is_proven = deployment.label in site.emptied
+    emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=is_proven)
+    if emptied.how == "reset":
+        site.emptied.add(deployment.label)
     tell = partial(site.tell_wait, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.

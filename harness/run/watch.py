@@ -49,6 +49,7 @@ class Site:
     guard: guard.Guard
     observer: Observer
     provisions: Provisions = field(default_factory=Provisions)
+    emptied: set[str] = field(default_factory=set)  # deployments whose prefix cache was shown to be emptied
     budget: Budget | None = None  # without one a window may go on STEPS times
 
     @property

@@ -90,7 +90,7 @@ def test_a_trace_is_played_whole(tmp_path) -> None:
     text = reference_text("scenario=trace", f"scenario.path={path}", "load.speedup=2")
     assert "trace x2" in text
     assert "0 s + the whole trace" in text
-    assert "about 10 s" in text  # the start, 2 s of trace, and what a cell takes
+    assert "about 8 s" in text  # the start, 2 s of trace, and what a cell takes
 
 
 def test_the_keys_say_what_they_take() -> None:
@@ -144,7 +144,7 @@ def test_a_plan_says_what_a_tuned_set_adds_and_who_recommends_it(toy: Toy) -> No
 
 def test_a_plan_says_that_start_up_is_not_in_its_time() -> None:
     text = reference_text("load.concurrency=1")
-    assert "1 start, 1 cell, about 18 s, and each engine's own start-up\n" in text
+    assert "1 start, 1 cell, about 16 s, and each engine's own start-up\n" in text
     text = planned_text("engine=openai", "engine.base_url=http://h/v1", "model=m", "repeats=1")
     assert "start-up" not in text
 

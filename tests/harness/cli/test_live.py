@@ -46,7 +46,7 @@ def words(view: View, **options: object) -> dict[str, str]:
 def test_a_cell_is_shown_with_all_that_there_is():
     assert words(MEASURING) == {
         "": "",
-        "run": "7 of 24 cells after 12 minutes, about 18 s left",
+        "run": "7 of 24 cells after 12 minutes, about 17 s left",
         "now": "llama_cpp fp16, 32 users; start 0",
         "phase": "window, 12 of 30 s",
         "lately": "1,234 tokens/s; TTFT p50 41.2 ms, p95 98.3 ms (last 10 s, n=212)",

@@ -58,10 +58,13 @@ def test_a_window_may_go_on_while_two_more_repeats_as_long_fit() -> None:
     budget = Budget(480.0, STARTS, clock)
     budget.begins(STARTS[0])
     # 9 cells in 480 s, less 8 more starts of 8 s and this cell's 4 s beside its window: 412 s for 72 s.
-    # While no request has ended: 3 cells, less 2 starts and this cell: 460 s for 24 s.
-    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (5, 19)
-    clock.now_s += 470.0
-    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (1, 1)
+    # While no request has ended: 3 cells, less 2 starts and this cell: half of 460 s for 24 s.
+    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (5, 9)
+    # 3 repeats of 24 s beside 68 s do not fit in 180 s, but 4 steps of this one do: 160 s for 24 s.
+    clock.now_s += 300.0
+    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (4, 4)
+    clock.now_s += 170.0
+    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (1, 4)
 
 
 def test_what_the_user_says_of_a_window_counts() -> None:

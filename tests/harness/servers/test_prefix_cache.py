@@ -59,14 +59,26 @@ def caching(mode: str = "") -> Iterator[NativeSpec]:
             process.kill()
 
 
-def reset(spec: Any, toy: Toy = TOY, terms: EngineTerms = TERMS) -> CacheReset:
-    return prefix_cache.reset(toy, Deployment("toy", "tiny", "fp16", terms, Options(), "toy"), spec)
+def reset(spec: Any, toy: Toy = TOY, terms: EngineTerms = TERMS, *, is_proven: bool = False) -> CacheReset:
+    deployment = Deployment("toy", "tiny", "fp16", terms, Options(), "toy")
+    return prefix_cache.reset(toy, deployment, spec, is_proven=is_proven)
 
 
 def test_the_prompt_is_read_anew_after_a_reset() -> None:
     with caching() as spec:
         assert reset(spec) == CacheReset("reset", TOKENS, 0)
         assert reset(spec) == CacheReset("reset", TOKENS, 0), "though it was cached by the first"
+
+
+def test_a_reset_that_was_proven_is_shown_again_by_one_prompt() -> None:
+    with caching() as spec:
+        assert reset(spec, is_proven=True) == CacheReset("reset", TOKENS, 0)
+        assert reset(spec, is_proven=True) == CacheReset("reset", TOKENS, 0), (
+            "though it was cached by the first"
+        )
+    with caching("lies") as spec:
+        reset(spec, is_proven=True)
+        assert reset(spec, is_proven=True).how == "failed", "what is there from the first is found"
 
 
 def test_a_refused_call_is_said_with_its_answer() -> None:
