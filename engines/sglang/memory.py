@@ -34,10 +34,12 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         kv_cache_bytes=round(slots * sizes.layer_token_bytes(facts, value_bytes, shares)),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes, shares),
         overhead_bytes=_overhead_bytes(deployment, facts, is_cpu=is_cpu),
-        overhead_source=overhead.cpu_source("sglang 0.5.23 without its kernels", facts, "what a step takes")
+        overhead_source=overhead.cpu_source(
+            "sglang 0.5.23 without its kernels", facts, "what a step takes", overhead.GEMMA_MEASURED
+        )
         if is_cpu
         else _GPU_SOURCE,
-        is_assumed=not is_cpu or not overhead.is_like_measured(facts),
+        is_assumed=not is_cpu or not overhead.is_like_measured(facts, overhead.GEMMA_MEASURED),
     )
 
 

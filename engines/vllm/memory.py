@@ -15,13 +15,15 @@ from engines.common.overhead import (
     cache_tokens,
     cpu_source,
     is_like_measured,
+    vocabulary_bytes,
     wider_step_bytes,
 )
 from engines.model import sizes
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
-# Measured with gemma3-270m on 2 cores: the most PSS of a run. Each further worker takes another third.
-_CPU_BYTES = 3500 * MEBIBYTE
+# The most PSS of a run on 2 cores: 3,500 MiB beside weights and cache with gemma3-270m, 1,725 to 1,920 with
+# smollm2-135m; the line through both, by their vocabularies. Each further worker takes another third.
+_CPU_BYTES, _TOKEN_BYTES = 1469 * MEBIBYTE, 8123
 _PROCESSES = 3
 _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 
@@ -34,7 +36,8 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     if reason := sizes.why_not_shared(facts, shares):
         return reason
     if is_cpu:
-        overhead = round(_CPU_BYTES * (_PROCESSES - 1 + shares) / _PROCESSES)
+        overhead = _CPU_BYTES + vocabulary_bytes(facts, _TOKEN_BYTES)
+        overhead = round(overhead * (_PROCESSES - 1 + shares) / _PROCESSES)
         overhead += wider_step_bytes(facts, step) * shares
     else:
         # Of a start log on an H100: 0.07 GiB of libraries beside PyTorch, 0.67 of graphs. Several devices

@@ -88,7 +88,7 @@ def test_without_a_device_the_machine_is_meant(here: Place) -> None:
     said = answered(here, "device=cpu", "engine=llama_cpp")
     assert said.startswith("Memory of the machine: ")
     assert "smollm2-135m: 135 M parameters" in said
-    assert "other*, llama_cpp: assumed: " in said
+    assert "other, llama_cpp: measured: " in said
 
 
 def test_two_devices_are_named_and_shared(here: Place) -> None:
