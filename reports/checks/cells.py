@@ -32,7 +32,7 @@ from reports.stats.drift import start_drifts, window_change, window_drifts
 from reports.stats.family import STARTS_NEEDED
 from reports.stats.humps import humps
 
-# Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
+# The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
 LOST_SHARE = 0.01
 STARTS_DIFFER = 0.2
 SHORT_WINDOW_S = 30.0

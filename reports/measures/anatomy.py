@@ -10,13 +10,13 @@ says beyond that is reserved and not yet touched):
 
     program      what was there when the weights began to be read: the programs and libraries, or the
                  device's context (measured step). Where that stage was not seen: at weights loaded, less the
-                 weights (reckoned). Where the stage was seen so late that some of the weights were there,
-                 what the parts below leave of the memory after the first answers (reckoned)
+                 weights (computed). Where the stage was seen so late that some of the weights were there,
+                 what the parts below leave of the memory after the first answers (computed)
     weights      as the server says (said), else from weights begin to weights loaded (measured step), else
                  by the model's shape, else the size of their files, a checkpoint's tokenizer included
-                 (reckoned)
+                 (computed)
     kv_cache     the pool as the server says (said), else its tokens times the model's bytes per token
-                 (reckoned)
+                 (computed)
     graphs       as the server says (said); otherwise they are in workspace
     workspace    as the server says (said), and all that the server took beyond program, weights, KV cache and
                  graphs until its first answers (measured step)
@@ -37,7 +37,7 @@ from reports.data.samples import Memory, memory_over_time
 from reports.data.tables import floats, of_start
 from reports.measures.kv_need import KvCache, kv_cache_of, pool_of
 
-Source = Literal["said", "measured step", "reckoned"]
+Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
 GRAPHS, WORKSPACE, REST = "graphs", "workspace", "rest"
 # As a person reads them: what a model needs first.
@@ -140,7 +140,7 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
     weights, weights_source = _weights(record, stages)
     wanted: list[tuple[str, float | None, Source]] = [
         (WEIGHTS, weights, weights_source),
-        (KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said"),
+        (KV_CACHE, pool.size_bytes, "computed" if pool.is_computed else "said"),
         (GRAPHS, said.get(GRAPHS), "said"),
         (WORKSPACE, said.get(WORKSPACE), "said"),
     ]
@@ -180,10 +180,10 @@ def _program(
         source: Source = "measured step"
         is_late = loaded is not None and loaded - seen < (weights or 0.0) / 2
     elif loaded is not None and weights is not None:
-        seen, source, is_late = max(least, loaded - weights), "reckoned", True
+        seen, source, is_late = max(least, loaded - weights), "computed", True
     else:
-        return None, "reckoned"
-    return (left_bytes, "reckoned") if is_late and least <= left_bytes < seen else (seen, source)
+        return None, "computed"
+    return (left_bytes, "computed") if is_late and least <= left_bytes < seen else (seen, source)
 
 
 def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | None, Source]:
@@ -192,7 +192,7 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
     if "weights_begin" in stages and "weights_loaded" in stages:
         return stages["weights_loaded"] - stages["weights_begin"], "measured step"
     size = record.memory_expected.get(WEIGHTS, record.weights.get("size_bytes"))
-    return (float(size) if isinstance(size, int | float) else None), "reckoned"
+    return (float(size) if isinstance(size, int | float) else None), "computed"
 
 
 # --- over a deployment's starts --------------------------------------------------------------------
@@ -225,7 +225,7 @@ def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     expected, parts = found[0].record.memory_expected, mean_parts(found)
     measured = {name: parts[name].size_bytes for name in (WEIGHTS, KV_CACHE) if name in parts}
     # What the model's shape gives is no measurement of it.
-    measured = {name: size for name, size in measured.items() if "reckoned" not in parts[name].sources}
+    measured = {name: size for name, size in measured.items() if "computed" not in parts[name].sources}
     if KV_CACHE in measured:
         measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in found) / len(found)
     made = {

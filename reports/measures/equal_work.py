@@ -17,13 +17,12 @@ from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.data.tables import floats
 
-# Prompts, and answers for figures per request: what rounding and a turn more or less leave of the same text.
+# Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02
 # Answers for figures per token. Where the reading of prompts takes a fifth of the time, a quarter more tokens
 # changes tokens/s by a fifth of a fifth, 4 %: up to here within the margin of 5 %, beyond it another work.
 ANSWERS_APART = 0.25
-# Cores, devices and threads: from here on the answer names them. Twice the noise of cores used (7 %) that
-# starts of one deployment showed on a shared machine.
+# Cores, devices and threads: from here on the answer names them. Three times the margin of a verdict (5 %).
 MEANS_APART = 1.15
 # A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
 DROPPED_TOKENS = 1

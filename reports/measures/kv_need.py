@@ -22,13 +22,13 @@ _COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_t
 @dataclass(frozen=True)
 class KvCache:
     """A start's KV cache; None is what nothing tells. The pool by its server's word: its size, which is
-    reckoned where the server said only its tokens, and those. What requests needed of it: the most tokens in
+    computed where the server said only its tokens, and those. What requests needed of it: the most tokens in
     flight together in any window, and the bytes that these take. `users`: how many of the run's long
     conversations (95th percentile) the pool holds."""
 
     size_bytes: float | None
     tokens: int | None
-    is_reckoned: bool = False
+    is_computed: bool = False
     peak_tokens: float | None = None
     needed_bytes: float | None = None
     users: int | None = None
@@ -67,7 +67,7 @@ def pool_of(record: StartRecord) -> KvCache:
     said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
     tokens, per_token = _whole(record.resolved.get("kv_cache_tokens")), "kv_bytes_per_token"
     if said is None and tokens is not None and record.memory_expected.get(per_token):
-        return KvCache(tokens * record.memory_expected[per_token], tokens, is_reckoned=True)
+        return KvCache(tokens * record.memory_expected[per_token], tokens, is_computed=True)
     return KvCache(said, tokens)
 
 

@@ -52,7 +52,7 @@ _RULES = (
     "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
     "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
     "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
-    "A percentile is shown from so many observations up that in 99 % of samples two lie beyond it: "
+    "A percentile is shown where in 99 % of samples two observations lie beyond it: "
     + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
     + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
     "“–” is a number that is not known, never a zero.",

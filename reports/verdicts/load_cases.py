@@ -62,7 +62,7 @@ def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
 def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
     family = min(group.family for group in groups)
     own = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
-    # Of those that as many have the highest, which is counted first.
+    # Where several loads have the most, the highest, which is counted first.
     whole = [group for group in own if len(group.counted) >= min(STARTS_NEEDED, len(group.cells))]
     measured = whole or [group for group in own if group.counted]
     (load, _), *_ = Counter(group.load for group in measured).most_common(1) or [(own[0].load, 0)]

@@ -26,7 +26,7 @@ from reports.verdicts.load_cases import LoadCase
 from reports.words.titles import title_at
 from reports.words.verdict_words import capital, title_of
 
-# Conversations of more turns are drawn at so many of them.
+# The most turns of a conversation that are drawn.
 TURNS_AT_MOST = 20
 
 

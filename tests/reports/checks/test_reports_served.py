@@ -75,7 +75,7 @@ def test_gauge_is_of_the_windows_samples(tmp_path: Path) -> None:
     assert mean_gauge(run, run.groups[0], "waiting") is None
 
 
-def test_growth_is_reckoned_between_the_samples_around_the_windows_ends(tmp_path: Path) -> None:
+def test_growth_is_computed_between_the_samples_around_the_windows_ends(tmp_path: Path) -> None:
     run = run_of(tmp_path, each_second(98.5, 113.5, generated_tokens=100.0))
     [cell] = run.planned_cells
     assert growth(run, cell, "generated_tokens") == pytest.approx(800.0)

@@ -1,4 +1,4 @@
-"""What real servers' memory is made of: the parts cover it, and `bench fit` had reckoned them."""
+"""What real servers' memory is made of: the parts cover it, and `bench fit` had computed them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 2.0**20
 @pytest.mark.parametrize(
     ("engine", "quantization"), [("llama_cpp", "gguf-q4_k_m"), ("llama_cpp", "bf16"), ("vllm", "bf16")]
 )
-def test_the_parts_cover_nine_tenths_and_were_reckoned_within_a_tenth(
+def test_the_parts_cover_nine_tenths_and_were_computed_within_a_tenth(
     engine: str, quantization: str, tmp_path: Path
 ) -> None:
     asked = [

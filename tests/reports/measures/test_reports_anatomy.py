@@ -162,7 +162,7 @@ def test_parts_are_given_of_the_total_in_turn(case):
 
 def test_each_part_says_how_it_is_known():
     late = parts_of(said_record(), {**STAGES, "weights_begin": 120 * MIB}, 280.0 * MIB)
-    assert (late["program"].sources, late["weights"].sources) == (("reckoned",), ("said",))
+    assert (late["program"].sources, late["weights"].sources) == (("computed",), ("said",))
     silent = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
     assert silent["weights"].sources == ("measured step",)
 
@@ -322,13 +322,13 @@ def test_the_models_shape_says_what_a_token_needs_and_the_pool_is_the_most(tmp_p
     assert only(path).kv.needed_bytes == 64 * MIB
 
 
-def test_a_pool_that_is_said_in_tokens_only_is_reckoned():
+def test_a_pool_that_is_said_in_tokens_only_is_computed():
     record = said_record(
         memory_said={"weights": MIB}, resolved={"kv_cache_tokens": 512},
         memory_expected={"kv_bytes_per_token": 2048},
     )  # fmt: skip
-    assert pool_of(record) == KvCache(MIB, 512, is_reckoned=True)
-    assert parts_of(record, STAGES, 280.0 * MIB)["kv_cache"].sources == ("reckoned",)
+    assert pool_of(record) == KvCache(MIB, 512, is_computed=True)
+    assert parts_of(record, STAGES, 280.0 * MIB)["kv_cache"].sources == ("computed",)
 
 
 def test_without_a_pool_nothing_is_called_needed(tmp_path):
@@ -358,12 +358,12 @@ def test_the_error_of_what_was_expected_is_told(tmp_path):
     assert expectations(found)["kv_cache"] == (60 * MIB, 400 * MIB)
 
 
-def test_a_reckoned_part_is_no_measurement_of_what_was_expected(tmp_path):
+def test_a_computed_part_is_no_measurement_of_what_was_expected(tmp_path):
     marks = [mark for mark in MARKS if mark[1] != "weights_begin"]
     weights = {"size_bytes": 90 * MIB}
     path = marked_run(tmp_path, marks, weights=weights, memory_expected={"weights": 90 * MIB})
     [found] = anatomies(open_run(path)).values()
-    assert found[0].parts["weights"].sources == ("reckoned",)
+    assert found[0].parts["weights"].sources == ("computed",)
     assert expectations(found) == {}
 
 
