@@ -44,7 +44,7 @@ _RESETS = {
 }
 _CLIENT = (
     "Tokens are means per ok request, as the server counts them; where tokens per chunk are above 1, gaps "
-    "of ITL are between chunks of several tokens. Send lag: how late a request left. Loop lag: lateness of a 10 ms "
+    "of ITL are between several tokens. Send lag: how late a request left. Loop lag: lateness of a 10 ms "
     "timer in the load process. Stamp lag: from the kernel's receive stamp to our reading of it. Of lags and "
     "CPU the worst start's is shown. Re-sent: requests whose kept-alive connection had been closed. Lost: "
     "requests that a load process died with."
