@@ -236,7 +236,7 @@ def _measure(
     until = task.settings.until
     budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
     if task.may_grow:
-        from reports.verdicts.precision import precisions
+        from reports.measures.over_starts import precisions
 
         starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
     else:

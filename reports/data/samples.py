@@ -6,7 +6,7 @@ are Run.server, whose columns are the terms of harness.contracts.ServerTerm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from reports.data.tables import floats, of_start
 
 # At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3
-TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 # Between samples this far apart (they are due each second) a counter's course is not known.
 GAP_S = 5.0
 STAGES = {
@@ -51,8 +50,8 @@ class Launch:
 
 
 def launches_of(run: Run) -> list[Launch]:
-    """Return each deployment's first start, then its later ones. A first start that never became ready makes
-    the next no first one: it may have compiled."""
+    """Return each deployment's first start, then its later ones, of those that we started. A first start that
+    never became ready makes the next no first one: it may have compiled."""
     found = []
     for label in run.deployments:
         records = run.starts_of(label)
@@ -62,7 +61,13 @@ def launches_of(run: Run) -> list[Launch]:
                 lengths_s = np.diff(means.to_numpy(), prepend=0.0).tolist()
                 steps_s = dict(zip(map(str, means.index), lengths_s, strict=True))
                 found.append(Launch(label, which, ready, steps_s))
-    return found
+    return [launch for launch in found if launch.steps_s]
+
+
+def stage_titles(run: Run) -> dict[str, str]:
+    """Return the titles of all stages in their order, then those that only this run's servers have."""
+    seen = {stage for launch in launches_of(run) for each in launch.records for stage in instants_s(each)}
+    return STAGES | {stage: stage.replace("_", " ") for stage in sorted(seen - STAGES.keys())}
 
 
 def instants_s(record: StartRecord) -> dict[str, float]:

@@ -5,14 +5,17 @@ they lie apart, so two have their range, as have blocks on a server that was not
 do not say how starts differ.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from harness.contracts import Precision
 from reports.data.cells import Group
-from reports.data.run import Run, once
+from reports.data.run import Run, once, open_run
 from reports.data.samples import memory_over_time
 from reports.data.tables import quantile, together
 from reports.measures.equal_work import work_of
@@ -211,6 +214,41 @@ def shorter_half(found: Aggregate) -> float:
         return 0.0
     low, high = found.interval
     return min(found.mean - low, high - found.mean)
+
+
+# --- how sure a mean is, for `until` ---------------------------------------------------------------
+
+
+def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
+    """Return every deployment, scenario and load, the widest interval first, those without a mean last.
+
+    Raises StoreError where the directory cannot be read.
+    """
+    run, found = open_run(run_dir), []
+    has_scenarios = len({group.scenario for group in run.groups}) > 1
+    for group in run.groups:
+        value = aggregate(run, group, metric)
+        share, why = half_width_share(value), None
+        if share is None:
+            errors = [cell.reason.splitlines()[0] for cell in group.cells if cell.reason and not cell.counts]
+            is_zero = value.mean is not None
+            why = "its mean is 0" if is_zero else value.why or (errors or ["no cell of it counts"])[-1]
+        case = [group.deployment, *([group.scenario] if has_scenarios else []), group.load]
+        found.append(Precision(", ".join(case), share, why))
+    return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))
+
+
+def half_width_share(found: Aggregate) -> float | None:
+    """Return the larger side of a mean's 95 % interval over the mean.
+
+    Infinite for a single start; None without a mean, and where it is 0 and the interval is not.
+    """
+    if found.mean is None or found.interval is None:
+        return None if found.mean is None else math.inf
+    side = max(found.mean - found.interval[0], found.interval[1] - found.mean)
+    if side == 0:
+        return 0.0
+    return abs(side / found.mean) if found.mean else None
 
 
 # --- rows of a run's frames ------------------------------------------------------------------------

@@ -1,19 +1,32 @@
 """How tables write numbers, and what they say beside a row or a number that may not be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from reports.checks.examine import mark_text
+from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, counted, why_missing
-from reports.measures.over_starts import Aggregate, aggregate, shorter_half
+from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
+from reports.measures.slo import Attainment, Judged
+from reports.measures.values import values_of
 from reports.measures.written import NOTHING, plural, shown, span_text, supported
+from reports.page.listed import below
 from reports.page.markup import Html, join, tag
 from reports.two_runs.compare import Reason
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.standings import State
+from reports.words.speed import repeats_word
+from reports.words.verdict_words import objective_words, ratio_text, word_of
 
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
+_STATES: Mapping[State, tuple[str, str]] = {
+    "kept": ("keeps it", ""),
+    "broken": ("does not", "bad"),
+    "unclear": ("not clear", "warn"),
+    "unknown": ("not measured", "none"),
+}
 
 
 # --- numbers ---------------------------------------------------------------------------------------
@@ -53,6 +66,45 @@ def value_cell(name: str, found: Value | None, withheld: str | None = None) -> H
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
 
 
+def compared_cell(run: Run, name: str, group: Group) -> Html:
+    """Return a group's mean, and its ratio to the reference's where values are compared (or why not)."""
+    value, found = mean_cell(run, group, name), comparisons_of(run)
+    rows = [row for row in found.rows if (row.scenario, row.load, row.metric) == (*group.key[1:], name)]
+    own = next((row for row in rows if group.deployment in (row.a, row.b)), None)
+    if found.why_none or own is None:
+        return value
+    if own.a != group.deployment:
+        return join([value, tag("span", "reference", class_="range")])
+    verdict = own.verdict
+    if verdict.kind == "none":
+        return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
+    ratio, _, interval = ratio_text(name, verdict).partition(" ")
+    word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
+    title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
+    there = [each for each in run.groups if each.key[1:] == group.key[1:]]
+    both = [cell for each in there if each.deployment in (own.a, own.b) for cell in each.counted]
+    marks = mark_html(marks_of(run, both, name))
+    said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
+    return join([value, said, tag("span", interval, class_="range")])
+
+
+def kept_cell(found: Judged | None) -> Html:
+    """Return whether windows keep the SLO, and each objective's share with its n and interval."""
+    word, tone = _STATES[found.verdict if found else "unknown"]
+    said = (
+        [found.too_high or "", *(line for each in found.attained for line in _share(each))] if found else []
+    )
+    return below(tag("span", word, class_=tone), *said)
+
+
+def _share(each: Attainment) -> list[str]:
+    if each.share is None:
+        return [f"{objective_words(each.objective)}: no request has it"]
+    low, high = (100 * end for end in each.interval)
+    said = f"{objective_words(each.objective)} {100 * each.share:.1f} % of {each.n:,}"
+    return [said, f"[{low:.1f}, {high:.1f}]", each.wanting or ""]
+
+
 def none_cell(why: str) -> Html:
     """Return a dash whose tooltip says why there is no value."""
     return tag("span", NOTHING, title=why, class_="none", tabindex="0")
@@ -62,6 +114,26 @@ def starts_that_count(group: Group) -> str:
     """Return `1 of 2`: the starts whose cells are in a row's values."""
     counted_of, all_of = ({cell.planned.repeat for cell in cells} for cells in (group.counted, group.cells))
     return f"{len(counted_of)} of {len(all_of)}"
+
+
+def requests_cell(run: Run, group: Group) -> Html:
+    """Return how many requests of a group's windows were ok and how many failed."""
+    ok = [run.window_requests(cell.number)["outcome"] == "ok" for cell in group.cells if cell.record]
+    good = sum(int(each.sum()) for each in ok)
+    failed = sum(map(len, ok)) - good
+    main = tag("span", f"{good:,} / {failed:,}", class_="bad" if failed else "")
+    return below(main, f"{starts_that_count(group)} {repeats_word(run)}")
+
+
+def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
+    """Return the value of one cell, with its n in a tooltip."""
+    return value_cell(name, values_of(run).get(cell.number, {}).get(name), withheld(run, cell.key, name))
+
+
+def status_cell(cell: Cell) -> Html:
+    """Return what became of a cell, in red unless it is completed and valid."""
+    said = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
+    return tag("span", said, class_="" if said == "completed" else "bad")
 
 
 # --- marks -----------------------------------------------------------------------------------------

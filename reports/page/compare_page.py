@@ -94,7 +94,6 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
             rows,
             f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
             "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
-            forest.height_px(drawn),
         )
 
 

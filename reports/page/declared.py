@@ -15,6 +15,7 @@ from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
 from reports.page.listed import Columns, filled, listed
 from reports.page.markup import ALL, Of
+from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 
 T = TypeVar("T")
 Words = str | Callable[[Run], str]
@@ -49,7 +50,7 @@ class Table(Generic[T]):
 class Chart(Generic[T]):
     """A chart of rows, with the table of the same rows. `draw` makes traces and layout with a function of
     reports/page/drawing. `each`: a chart for every value that it has, which is then its title; else `what` is
-    drawn, and `finding` what it shows."""
+    drawn, and `finding` what it shows. `of` is what a row is about, `about` what all are."""
 
     id: str
     what: Words
@@ -59,7 +60,8 @@ class Chart(Generic[T]):
     of: Callable[[T], Of] = lambda _: ALL
     each: Callable[[T], str] | None = None
     finding: Callable[[Run], str | None] = lambda _: None
-    note: Words = ""
+    note: str | Callable[[Sequence[T]], str] = ""
+    about: Of = ALL
     names_ends: bool = False
     is_wide: bool = False
 
@@ -77,9 +79,9 @@ class Chart(Generic[T]):
             what,
             *self.draw(run, rows),
             *filled(self.columns(run), rows, self.of),
-            said(self.note, run),
+            self.note if isinstance(self.note, str) else self.note(rows),
             finding=self.finding(run),
-            of=shared(list(map(self.of, rows))) if self.each else ALL,
+            of=shared(list(map(self.of, rows))) if self.each else self.about,
             names_ends=self.names_ends,
             is_wide=self.is_wide,
         )
@@ -92,19 +94,56 @@ def shared(ofs: Sequence[Of]) -> Of:
 
 
 @dataclass(frozen=True)
+class Block:
+    """What is shown below a heading of its own, or folded behind it."""
+
+    title: Words
+    shows: Sequence[Shows]
+    is_folded: bool = False
+
+    def __call__(self, run: Run) -> list[charts.Part]:
+        """Return the block; nothing where nothing is shown."""
+        parts = [part for show in self.shows for part in show(run)]
+        return charts.block(said(self.title, run), parts, is_folded=self.is_folded)
+
+
+@dataclass(frozen=True)
+class AtEachLoad:
+    """A block for each load, open for the one that is told first. `show` returns what it has."""
+
+    show: Callable[[Run, LoadCase], Sequence[charts.Part]]
+
+    def __call__(self, run: Run) -> list[charts.Part]:
+        """Return the blocks."""
+        cases = load_cases_of(run)
+        first = opened(run, cases)
+        blocks = (
+            charts.block(
+                title_of_case(run, case),
+                self.show(run, case),
+                Of(load=case.load),
+                is_folded=case not in first,
+            )
+            for case in cases
+        )
+        return [part for own in blocks for part in own]
+
+
+@dataclass(frozen=True)
 class Topic:
     """A part of a section with a heading, what it says first, what it shows, and how to read that. It is not
-    on the page where it shows nothing."""
+    on the page where it shows nothing, or the run is none of its kind (`when`)."""
 
     id: str
     title: Words
     shows: Sequence[Shows]
     claim: Words = ""
     how: Words = ""
+    when: Callable[[Run], bool] = lambda _: True
 
     def __call__(self, run: Run) -> charts.Section:
         """Return the topic's words and parts."""
-        parts = [part for show in self.shows for part in show(run)]
+        parts = [part for show in self.shows for part in show(run)] if self.when(run) else []
         if not parts:
             return charts.Section("")
         return charts.Section(said(self.title, run), said(self.claim, run), parts, said(self.how, run))

@@ -53,6 +53,17 @@ MEMORY = {
     "the rest": ("--s-6", ""),
     "KV cache reserved, not needed": ("--line", "/"),
 }
+# Stages of a start, dark to light; stripes tell steps that follow each other apart, whichever are there.
+STAGES = {
+    "process_up": ("--s-1", ""),
+    "weights_begin": ("--s-2", "."),
+    "weights_loaded": ("--s-2", "/"),
+    "engine_ready": ("--s-3", ""),
+    "listening": ("--s-4", "\\"),
+    "first_token": ("--s-5", ""),
+    "ready": ("--s-5", "x"),
+    "steady_token": ("--s-6", "."),
+}
 Fill = Literal["full", "open", "dotted"]
 _FILLS: Sequence[Fill] = ("full", "open", "dotted")
 

@@ -12,8 +12,7 @@ from reports.measures.over_starts import BARS, aggregate
 from reports.measures.values import price_of
 from reports.measures.written import number, plural, precise, several
 from reports.verdicts.load_cases import load_cases_of, opened
-from reports.words.titles import title_at
-from reports.words.verdict_words import capital
+from reports.words.verdict_words import capital, title_at
 
 GIB = 2.0**-30
 

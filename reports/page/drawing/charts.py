@@ -29,6 +29,7 @@ from reports.page.markup import (
     tag,
 )
 
+HEIGHT_PX = 300
 # Fewer ticks do not show how far apart values are.
 _FEWEST_TICKS = 3
 # The least that a log axis shows, as a share of the greatest.
@@ -56,7 +57,6 @@ class Chart:
     columns: Sequence[Head | Html | str]
     rows: Sequence[Row | Sequence[Html | str]]
     note: str = ""
-    height_px: int = 300
     finding: str | None = None
     of: Of = ALL
     names_ends: bool = False
@@ -77,7 +77,7 @@ class Chart:
         """Return what the page's script draws."""
         return {
             "traces": list(self.traces),
-            "layout": {"height": self.height_px, **self.layout},
+            "layout": {"height": HEIGHT_PX, **self.layout},
             "names_ends": self.names_ends,
             **({"title": self.title, "quantity": self.what} if self.finding else {}),
         }

@@ -34,11 +34,6 @@ class Row:
         return at, low, high
 
 
-def height_px(rows: Sequence[Row]) -> int:
-    """Return enough for the words above the rows."""
-    return _AROUND_PX + _ROW_PX * len(rows)
-
-
 def draw(rows: Sequence[Row], title: str, margin_share: float) -> Drawn:
     """Draw ratios on a log axis, with 1 as a line and the margin as a band about it."""
     across = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
@@ -46,6 +41,8 @@ def draw(rows: Sequence[Row], title: str, margin_share: float) -> Drawn:
     one = {"type": "line", "line": {"color": "--mut", "width": 1, "dash": "dot"}, **across}
     hidden = dict.fromkeys(("showticklabels", "showgrid", "zeroline", "automargin"), False)
     layout = {
+        # Enough for the words above the rows.
+        "height": _AROUND_PX + _ROW_PX * len(rows),
         "xaxis": log_axis(title, *_frame(rows, 1 + margin_share)),
         "yaxis": {"range": [len(rows) - 0.5, -0.8], "title": {"text": ""}, **hidden},
         "margin": {"l": 6, "r": 6, "t": 6, "b": 8},

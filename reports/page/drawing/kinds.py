@@ -1,7 +1,7 @@
 """The kinds of chart: each function returns traces and layout for plotly from plain data.
 
-Lines over loads or turns, a frontier, distributions, and a scatter of pairs are here; forest.py and bars.py
-have the others. Knows no run.
+Lines over loads or turns, and a frontier are here; the other files of this folder have a kind each. Knows no
+run.
 """
 
 import math
@@ -28,8 +28,7 @@ _LOG_FROM = 10.0
 _NO_BAR = "none"
 # A limit further from the values than this factor would press them together.
 _NEAR = 1.5
-_QUIET = {"color": "--mut", "size": 11}
-_DOTTED = {"color": "--mut", "width": 1, "dash": "dot"}
+QUIET = {"color": "--mut", "size": 11}
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def across(limits: Sequence[Limit], *, is_log: bool = False) -> dict[str, Any]:
     return {
         "shapes": [{**line_of, "y0": limit.at, "y1": limit.at} for limit in limits],
         "annotations": [
-            {**words_of, "font": _QUIET, "y": place, "text": limit.words}
+            {**words_of, "font": QUIET, "y": place, "text": limit.words}
             for limit, place in zip(limits, places, strict=True)
         ],
     }
@@ -192,13 +191,13 @@ def frontier(looks: Looks, points: Sequence[Point], x_title: str, y_title: str, 
     ends = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     near = limit if limit and limit.at < _NEAR * max(ends) else None
     x_axis = log_axis(x_title, min(ends), max(ends + ([near.at] if near else [])))
-    layout: dict[str, Any] = {"xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
+    layout: dict[str, Any] = {"height": 390, "xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
     if near:
         right = 10 ** x_axis["range"][1]
         region = {"type": "rect", "x0": near.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1}
         region |= {"fillcolor": "--shade", "line": {"width": 0}, "layer": "below"}
         said = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
-        said |= {"showarrow": False, "font": _QUIET, "text": f"beyond the {near.words}"}
+        said |= {"showarrow": False, "font": QUIET, "text": f"beyond the {near.words}"}
         layout |= {"shapes": [region], "annotations": [said], "margin": {"l": 8, "r": 12, "t": 22, "b": 8}}
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
@@ -247,63 +246,3 @@ def curves(looks: Looks, places: Sequence[Place], x_title: str, unit: str, limit
             )
             traces.append(about(made, Of(name), points=[Of(load=each.of.load) for each in own]))
     return traces, {"xaxis": axis(x_title), "yaxis": axis(unit, rangemode="tozero"), **across(limits)}
-
-
-# --- distributions and pairs -----------------------------------------------------------------------
-
-
-def distribution(curves: Sequence[dict[str, Any]], unit: str, limits: Sequence[tuple[float, Limit]]) -> Drawn:
-    """Draw rising lines (`step_line`) on a log axis, each from its left end on, where its first point goes.
-    `limits`: a share of requests and its limit; a line above the corner keeps the objective."""
-    ends = [x for curve in curves for x in (curve["x"][0], curve["x"][-1])] + [each.at for _, each in limits]
-    x_axis = log_axis(unit, min(ends), max(ends))
-    left, right = (significant(10**end) for end in x_axis["range"])
-    corners = [
-        {
-            "type": "scatter", "mode": "lines+text", "x": [left, limit.at, limit.at, limit.at],
-            "y": [share, share, 0.0, 1.08], "line": _DOTTED, "textfont": _QUIET,
-            # The words stand above all lines, on the side where there is room.
-            "text": ["", "", "", escaped(f" {limit.words} ")],
-            "textposition": f"middle {'right' if limit.at**2 < left * right else 'left'}",
-            "hovertemplate": f"{escaped(limit.words)}<extra></extra>",
-        }
-        for share, limit in limits
-    ]  # fmt: skip
-    y_axis = axis("share at or below", range=[-0.02, 1.14 if limits else 1.04], tickformat=".0%")
-    # Each line begins at 0, at the left end of the axis.
-    whole = [{**curve, "x": [left, *curve["x"][1:]]} for curve in curves]
-    return [*whole, *corners], {"xaxis": x_axis, "yaxis": y_axis}
-
-
-def step_line(look: Look, x: Sequence[float], shares: Sequence[float | None], n: str) -> dict[str, Any]:
-    """Return a distribution: the shares of `n` (in words) observations at or below each x, the first 0 and
-    the last 1."""
-    return line(
-        look,
-        [significant(each, 4) for each in x],
-        shares,
-        mode="lines",
-        line={"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"},
-        text=f"n = {n}",
-        hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
-    )
-
-
-def pairs(
-    series: Sequence[tuple[Look, Sequence[float], Sequence[float]]], x_title: str, y_title: str
-) -> Drawn:
-    """Draw a dot per pair on two log axes; on the dotted line both took the same."""
-    (left, right), (bottom, top) = (
-        (min(map(min, values)), max(map(max, values))) for values in list(zip(*series, strict=True))[1:]
-    )
-    traces = []
-    for look, *values in series:
-        x, y = ([significant(each, 4) for each in own] for own in values)
-        marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
-        hover = "%{fullData.name}<br>%{y:.4~g} against %{x:.4~g} ms<extra></extra>"
-        made = line(look, x, y, mode="markers", marker=marker, hovertemplate=hover)
-        traces.append(about(made, Of(look.label)))
-    low, high = min(left, bottom), max(right, top)
-    same = {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": _DOTTED, "layer": "below"}
-    axes = {"xaxis": log_axis(x_title, left, right), "yaxis": log_axis(y_title, bottom, top)}
-    return traces, {**axes, "shapes": [same]}

@@ -22,9 +22,9 @@ def _declared(section: Declared) -> tuple[str, Mapping[str, Maker]]:
 
 # A section's id: its name in the bar, and what makes its parts, each with an id of its own.
 SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
-    "side": ("Side by side", {"values": side_by_side.section}),
-    "frontier": ("Throughput", {"throughput": throughput.section}),
-    "latency": ("Latency", {"latencies": latency.section}),
+    "side": _declared(side_by_side.SECTION),
+    "frontier": _declared(throughput.SECTION),
+    "latency": _declared(latency.SECTION),
     "memory": _declared(memory.SECTION),
     "quality": ("Quality", {"kept": _quality}),
     "cost": _declared(energy.SECTION),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.checks.bounds import Bound, Decode, bounds_of, decodes_of
-from reports.data.cells import Group, grouped
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.samples import (
     device_samples,
@@ -20,13 +20,13 @@ from reports.data.samples import (
 )
 from reports.measures.metrics import mean
 from reports.measures.written import NOTHING, number
+from reports.page.by_load import load_tables, of_group
 from reports.page.declared import Chart, Section, Table, Topic
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn, Limit, Place, curves
 from reports.page.listed import Shown, below
 from reports.page.looks import looks
 from reports.page.markup import join, paragraph, tag
-from reports.page.sections.by_load import load_table, of_group
 from reports.words import claims
 
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
@@ -35,16 +35,8 @@ Told = tuple[Group, pd.DataFrame]
 
 
 def _bounds(run: Run) -> list[charts.Part]:
-    by_scenario = grouped(bounds_of(run), lambda pair: pair[0].scenario)
-    return [
-        load_table(
-            run,
-            claims.BOUNDS + (f", {scenario}" if len(by_scenario) > 1 else ""),
-            {(group.deployment, group.load): _word(group, bound) for group, bound in own},
-            "words loads bounds",
-        )
-        for scenario, own in by_scenario.items()
-    ]
+    cells = [(group, _word(group, bound)) for group, bound in bounds_of(run)]
+    return [*load_tables(run, claims.BOUNDS, cells, "words loads bounds")]
 
 
 def _word(group: Group, bound: Bound) -> Shown:

@@ -10,7 +10,7 @@ from repeated_run import Made, repeated_run, three
 from harness.contracts import Load
 from reports import open_run
 from reports.data.run import Run
-from reports.words.titles import title_at, where_it_leads
+from reports.words.verdict_words import title_at, where_it_leads
 
 SPEED = "output_tokens_per_s"
 

@@ -27,9 +27,9 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 from reports.measures.written import span_text, supported
+from reports.page.by_load import by_load_charts
 from reports.page.cells import aggregate_cell
 from reports.page.sections import side_by_side
-from reports.page.sections.by_load import by_load_charts
 from reports.stats.intervals import of_values
 
 T0 = 102 * S
@@ -152,7 +152,7 @@ def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Pa
     bars = chart.traces[0]["error_y"]
     assert (bars["arrayminus"][0], bars["array"][0]) == pytest.approx((99.66 - 90, 110 - 99.66), abs=0.01)
     assert chart.columns[-1] == "blocks"
-    found = side_by_side.section(run)
+    found = side_by_side.VALUES(run)
     assert found is not None
     assert "Means over blocks" in found.body.text
     assert "[78, 128]" not in found.body.text

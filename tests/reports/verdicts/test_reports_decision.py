@@ -27,7 +27,7 @@ from harness.contracts import Load, Objective, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
-from reports.page.sections.by_load import by_load_charts
+from reports.page.by_load import by_load_charts
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.standings import Row, slo_rows
 from reports.words.answer import answers_of

@@ -13,8 +13,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Precision
 from reports import open_run
-from reports.measures.over_starts import Aggregate
-from reports.verdicts.precision import half_width_share, precisions
+from reports.measures.over_starts import Aggregate, half_width_share, precisions
 
 A, B, C = deployment("llama_cpp", "fp16"), deployment("vllm", "awq"), deployment("sglang", "awq")
 

@@ -24,7 +24,7 @@ from harness.store import store
 from reports import open_run
 from reports.measures.over_starts import aggregate
 from reports.page.document import page
-from reports.page.sections import throughput
+from reports.page.sections.search import SEARCH
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of, search_words
@@ -186,13 +186,13 @@ def test_an_invalid_window_is_not_in_the_curve(tmp_path):
     record = next(cell for cell in store.read_cells(path) if cell.load.concurrency == 6)
     cell_file = store.cell_dir(path, record.number) / "cell.json"
     store.write_record(cell_file, replace(record, validity="invalid", reasons=("the device was used",)))
-    made = throughput.section(open_run(path))
+    made = SEARCH(open_run(path))
     assert made is not None
     assert "6 users" not in made.charts[0].traces[0]["customdata"]
 
 
 def test_the_page_has_answers_curve_and_every_trial(twice):
-    made = throughput.section(twice)
+    made = SEARCH(twice)
     assert made is not None
     text = made.body.text
     assert "The highest load, in users, that keeps the SLO" in text

@@ -16,10 +16,11 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
+from reports.page.by_load import by_load_charts
 from reports.page.drawing.charts import Chart
 from reports.page.markup import Row
 from reports.page.sections import throughput
-from reports.page.sections.by_load import by_load_charts
+from reports.page.sections.search import SEARCH
 from reports.page.sections.throughput import frontier_charts
 from reports.verdicts.load_cases import load_cases_of, opened
 
@@ -176,7 +177,7 @@ def test_latencies_far_apart_stand_on_a_log_scale_and_throughput_from_zero(sweep
 def test_the_slos_limit_is_a_line_on_its_own_percentile_only(sweep: Run) -> None:
     [asked] = by_load_charts(sweep, "ttft_s.p95")
     assert asked.layout["shapes"][0]["y0"] == pytest.approx(300.0)
-    assert asked.layout["annotations"][0]["text"] == "SLO: 300 ms"
+    assert asked.layout["annotations"][0]["text"] == "SLO: p95 TTFT 300 ms"
     [other] = by_load_charts(sweep, "ttft_s.p50")
     assert not other.layout["shapes"]
 
@@ -190,10 +191,10 @@ def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
 
 def test_goodput_follows_throughput_where_there_is_an_slo(sweep: Run, tmp_path: Path) -> None:
     by_load = ["output_tokens_per_s-0", "requests_per_s-0", "goodput_per_s-0"]
-    ids = [chart.id for chart in throughput.section(sweep).charts]
+    ids = [chart.id for chart in throughput.AGAINST(sweep).charts]
     assert ids == ["frontier-ttft-s-0", "frontier-tpot-s-0", *by_load]
     plain = open_run(repeated_run(tmp_path, three()))
-    assert [chart.id for chart in throughput.section(plain).charts] == ids[:-1]
+    assert [chart.id for chart in throughput.AGAINST(plain).charts] == ids[:-1]
 
 
 # --- the load told first ---------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> No
 def test_a_search_has_no_frontier(sweep: Run) -> None:
     slo = (Objective("ttft_s", 0.95, 0.3),)
     record = replace(sweep.record, search=SearchTerms("concurrency", 1, 64), slo=slo)
-    found = throughput.section(replace(sweep, record=record))
+    found = SEARCH(replace(sweep, record=record))
     assert [chart.id for chart in found.charts] == ["goodput_per_s-0"]
 
 

@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Objective
 from reports import write_report
-from reports.page.sections.latency import Steps
+from reports.measures.distributions import Steps
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")

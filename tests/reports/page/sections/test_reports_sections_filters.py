@@ -89,7 +89,7 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
 
 
 def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
-    [chart] = side_by_side.startup_chart(open_run(engines_run(tmp_path)))
+    [chart] = side_by_side.START_UP(open_run(engines_run(tmp_path)))
     *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])

@@ -14,7 +14,7 @@ from reports.page.drawing import forest
 from reports.page.drawing.charts import log_ticks
 from reports.page.looks import looks
 from reports.page.sections import side_by_side
-from reports.page.sections.latency import pair_charts
+from reports.page.sections.latency import PAIRS
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
@@ -134,7 +134,7 @@ def test_the_load_told_first_is_open(page):
 
 
 def test_without_verdicts_the_section_says_why_and_has_the_values(tmp_path):
-    found = side_by_side.section(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
+    found = side_by_side.VALUES(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
     text = plain(found.body.text)
     assert "No verdicts: a verdict needs 3 starts of each deployment or more, here 2." in text
     assert 'class="verdict' not in found.body.text
@@ -146,7 +146,7 @@ def test_a_pair_without_a_verdict_says_why(tmp_path):
         return {"resolved": {"kernel_stand_in": f"pure Python {HOSTILE}"}} if start.deployment == Q8 else {}
 
     path = repeated_run(tmp_path, three(), ONE, start_changes=replaced)
-    found = side_by_side.section(open_run(path)).body.text
+    found = side_by_side.VALUES(open_run(path)).body.text
     assert "llama_cpp gguf-q8_0: pure Python" in plain(found)
     assert "<script>" not in found
 
@@ -155,21 +155,21 @@ def test_a_metric_that_may_be_0_is_compared_by_differences(tmp_path):
     terms = CompareTerms(metrics=("success_share",))
     fails = Made(Q8, changes=lambda number: {"outcome": "timeout"} if number % 5 == 1 else {})
     path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
-    found = side_by_side.section(open_run(path))
+    found = side_by_side.VALUES(open_run(path))
     assert [chart.id for chart in found.charts] == ["startup"]
     assert re.search(r"\[−?[\d.]+, −?[\d.]+\] %", plain(found.body.text))
 
 
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
-    found = side_by_side.section(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
+    found = side_by_side.VALUES(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
     assert "No verdicts on values: no two deployments are of one model." in found.body.text
-    assert pair_charts(open_run(tmp_path)) == []
+    assert PAIRS(open_run(tmp_path)) == []
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
     run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
     assert "a search tries other loads" in comparisons_of(run).why_none
-    assert 'class="verdict' not in side_by_side.section(run).body.text
+    assert 'class="verdict' not in side_by_side.VALUES(run).body.text
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
 
 
 def test_a_dot_is_one_request_on_both(run_dir):
-    [chart] = pair_charts(open_run(run_dir))
+    [chart] = PAIRS(open_run(run_dir))
     q8, vllm = chart.traces
     [same] = chart.layout["shapes"]
     assert (q8["name"], vllm["name"]) == ("llama_cpp gguf-q8_0", "vllm fp16")

@@ -1,9 +1,10 @@
-"""A value against the load or the turn of the conversation: a line per deployment, with its table."""
+"""A value against the load, the turn of the conversation or a latency: a line per deployment."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from reports.data.cells import Group, level_axis
+from reports.data.cells import Group, grouped, level_axis
 from reports.data.run import Run
 from reports.measures.metrics import counted, metric_of
 from reports.measures.over_starts import (
@@ -18,16 +19,16 @@ from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart, Table
-from reports.page.drawing.kinds import Limit, Point
+from reports.page.drawing.kinds import Limit, Point, ends_of
 from reports.page.listed import Columns, Shown, filled
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Of, Row
 from reports.verdicts.load_cases import LoadCase
-from reports.words.titles import title_at
-from reports.words.verdict_words import capital, title_of
+from reports.words.verdict_words import capital, slo_words, title_at, title_of
 
 # The most turns of a conversation that are drawn.
 TURNS_AT_MOST = 20
+SPEED = "output_tokens_per_s"
 
 
 def of_group(group: Group) -> Of:
@@ -41,19 +42,48 @@ def at_load(run: Run, group: Group, name: str) -> Point:
     return Point(name, of_group(group), group.load, group.level, value, starts)
 
 
-def load_table(
-    run: Run, title: str, cells: Mapping[tuple[str, str], Shown], look: str = "words loads"
-) -> Table:
-    """Return a table of cells by deployment and load: a row for each of the one, a column for each of the
-    other."""
-    loads = dict.fromkeys(load for _, load in cells)
-    heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
-    rows = [
-        Row([named(look), *(cells.get((name, load), NOTHING) for load in loads)], Of(name))
-        for name, look in looks(run).items()
-        if any(name == deployment for deployment, _ in cells)
-    ]
-    return Table(title, heads, rows, look)
+def in_plane(run: Run, groups: Sequence[Group], name: str) -> list[Point]:
+    """Return the points of groups in the plane of a percentile (`ttft_s.p95`) and tokens/s, of those that
+    have both."""
+    scale, found = metric_of(name).shown_scale, []
+    for group in groups:
+        latency, speed = aggregate(run, group, name), at_load(run, group, SPEED)
+        if latency.mean is not None and speed.value.mean is not None:
+            x_ends = ends_of(name, latency)
+            found.append(replace(speed, x=latency.mean * scale, x_ends=x_ends, starts={}))
+    return found
+
+
+def most_drawn(run: Run, groups: Sequence[Group], metric: str) -> tuple[str, str]:
+    """Return the percentile of a latency (`ttft_s.p95`) that most groups have in that plane, and the one that
+    is wanted: the SLO's, else the 95th."""
+    asked = [round(100 * each.share) for each in run.record.slo if each.metric == metric and each.limit_s]
+    names = [f"{metric}.p{level}" for level in (*asked, 95, 90, 50) if level in (50, 90, 95, 99)]
+    return max(names, key=lambda name: len(in_plane(run, groups, name))), names[0]
+
+
+def slo_limit(run: Run, name: str) -> Limit | None:
+    """Return the SLO's limit on a percentile, in ms; None without one."""
+    asked = next((each for each in run.record.slo if each.name == name and each.limit_s), None)
+    return Limit(1e3 * (asked.limit_s or 0.0), f"SLO: {slo_words([asked])}") if asked else None
+
+
+def load_tables(
+    run: Run, title: str, cells: Sequence[tuple[Group, Shown]], look: str = "words loads"
+) -> list[Table]:
+    """Return a table of groups' cells for each scenario: a row per deployment, a column per load."""
+    tables, by_scenario = [], grouped(cells, lambda pair: pair[0].scenario)
+    for scenario, pairs in by_scenario.items():
+        own = {group.key: shown for group, shown in pairs}
+        loads = dict.fromkeys(group.load for group, _ in pairs)
+        heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
+        rows = [
+            Row([named(each), *(own.get((name, scenario, load), NOTHING) for load in loads)], Of(name))
+            for name, each in looks(run).items()
+            if any(group.deployment == name for group, _ in pairs)
+        ]
+        tables.append(Table(title + f", {scenario}" * (len(by_scenario) > 1), heads, rows, look))
+    return tables
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
@@ -134,8 +164,7 @@ def _chart(
 ) -> Chart:
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
-    asked = next((each.limit_s for each in run.record.slo if each.name == name and place == "load"), None)
-    limit = Limit(1e3 * asked, f"SLO: {1e3 * asked:g} ms") if asked else None
+    limit = slo_limit(run, name) if place == "load" else None
     may_be_log = metric.better == "lower" and not metric.is_additive
     drawn = kinds.lines(looks(run), points, x_axis, unit, may_be_log=may_be_log, limit=limit)
     columns: Columns[Point] = {

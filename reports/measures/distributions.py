@@ -1,0 +1,130 @@
+"""How the latencies of requests are distributed, and what the same requests took on two deployments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reports.data.cells import Cell, Group
+from reports.data.run import Run
+from reports.data.tables import EDGES_S, together
+from reports.measures.equal_work import work_of
+from reports.measures.metrics import counted, is_supported
+from reports.measures.over_starts import withheld
+from reports.measures.values import measured_of
+
+# A log axis has no zero.
+LEAST_S = 1e-6
+# What makes requests the same: a cell's seed is the same for every deployment.
+_SAME = ["repeat", "conversation", "turn"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where a distribution rises (`at_s`, in seconds, ascending), and how many observations are at or below.
+    `requests`: how many they come from, where one gives several (gaps, which come in bins)."""
+
+    at_s: np.ndarray
+    upto: np.ndarray
+    requests: int | None = None
+
+    @property
+    def n(self) -> int:
+        """Return the number of observations."""
+        return int(self.upto[-1]) if len(self.upto) else 0
+
+    @property
+    def counted(self) -> str:
+        """Return that number, and of how many requests, in words."""
+        return counted(self.n, self.requests)
+
+    @property
+    def is_enough(self) -> bool:
+        """Return whether there are enough observations for a median."""
+        return is_supported(50, self.n, self.requests)
+
+    def drawn(self, most: int) -> np.ndarray:
+        """Return at most `most` of the places where it rises, evenly by rank, the first and the last kept."""
+        ranks = np.linspace(1, self.n, min(self.n, most))
+        return np.unique(self.at_s[np.searchsorted(self.upto, ranks.round())])
+
+    def shares(self, at_s: np.ndarray) -> list[float | None]:
+        """Return the share at or below each value; None where there are too few observations."""
+        if not self.is_enough:
+            return [None] * len(at_s)
+        before = np.searchsorted(self.at_s, at_s, side="right")
+        return (np.concatenate([[0], self.upto])[before] / self.n).round(4).tolist()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A group's distribution of a latency over all its starts; `starts` has each start's by its number, where
+    that is asked for."""
+
+    group: Group
+    whole: Steps
+    starts: Mapping[int, Steps]
+
+
+def spreads_of(run: Run, groups: Sequence[Group], name: str, *, is_split: bool) -> list[Spread]:
+    """Return the distributions of a latency (`ttft_s`); none if no group has enough for a median.
+    `is_split`: with those of single starts."""
+    found = []
+    for group in groups:
+        starts = group.counted_by_start if is_split and len(group.counted_by_start) > 1 else []
+        by_start = {cells[0].planned.repeat + 1: _steps(run, cells, name) for cells in starts}
+        if not withheld(run, group.key, name):
+            found.append(Spread(group, _steps(run, group.counted, name), by_start))
+    return found if any(each.whole.is_enough for each in found) else []
+
+
+def _steps(run: Run, cells: Sequence[Cell], name: str) -> Steps:
+    if name == "itl_s":
+        found = together(measured_of(run)[cell.number].gaps for cell in cells)
+        is_there = found.counts > 0
+        # A bin's gaps are all at its upper edge.
+        return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)
+    values = np.concatenate([np.empty(0), *(run.observations(cell.number, name) for cell in cells)])
+    return Steps(np.sort(values), np.arange(1, len(values) + 1))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The TTFT of requests on a deployment (`own`, ms) and of the same ones on the baseline (`base`).
+    `where` says at which load."""
+
+    where: str
+    group: Group
+    baseline: str
+    base: "pd.Series[float]"
+    own: "pd.Series[float]"
+
+    def gap(self, share: float) -> float:
+        """Return the quantile of how much longer a request took than on the baseline, in ms."""
+        return float((self.own - self.base).quantile(share))
+
+    def dots(self, most: int) -> tuple[list[float], list[float]]:
+        """Return at most `most` of the pairs, evenly by their order."""
+        step = -(-len(self.own) // most)
+        return self.base.iloc[::step].tolist(), self.own.iloc[::step].tolist()
+
+
+def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> list[Paired]:
+    """Return the same requests of each other group that did the same work."""
+    unlike, found = work_of(run).differences, []
+    for group in groups if baseline.counted else ():
+        is_alike = frozenset((group.deployment, baseline.deployment)) not in unlike
+        if group is not baseline and group.counted and is_alike:
+            both = pd.concat([_ttft_ms(run, each) for each in (baseline, group)], axis=1, join="inner")
+            base, own = (both.dropna().iloc[:, at] for at in (0, 1))
+            found.append(Paired(where, group, baseline.deployment, base, own))
+    return [each for each in found if len(each.own)]
+
+
+def _ttft_ms(run: Run, group: Group) -> "pd.Series[float]":
+    frames = [
+        run.ok_requests(cell.number, "conversation", "turn", "ttft_s").assign(repeat=cell.planned.repeat)
+        for cell in group.counted
+    ]
+    return 1e3 * pd.concat(frames).groupby(_SAME, sort=False)["ttft_s"].mean().clip(lower=LEAST_S)
