@@ -1,6 +1,7 @@
 """The table of the first screen: a row per deployment, best first, with its ratio to the leader drawn."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from reports.checks.examine import marks_of
@@ -28,6 +29,8 @@ COLUMNS = (
 _PER_CORE = "output_tokens_per_s_per_core"
 # The drawing of a ratio, in px.
 _WIDTH, _HEIGHT = 150, 16
+# Characters of why one is left out: a narrow screen has room for few.
+_NOTE = 90
 # The cells of the table's rows by the column's head.
 Columns = dict[Html | str, list[Html | str]]
 
@@ -42,7 +45,9 @@ def answer_table(run: Run, made: Decision) -> Html:
     rows = []
     for at, group in enumerate(groups):
         name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
-        name = join([name, tag("span", note, class_="said")]) if note else name
+        if note:  # in full below, with the reasons to distrust
+            said = textwrap.shorten(note, _NOTE, placeholder="...")
+            name = join([name, tag("span", said, title=note, class_="said quiet")])
         head = tag("span", name, class_="winner") if group.deployment == made.served else name
         rows.append(Row([head, *(cells[at] for cells in columns.values())], Of(group.deployment)))
     return table(["deployment", *columns], rows, "standing", "Standing")

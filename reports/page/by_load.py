@@ -105,11 +105,12 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
         for number, (suffix, groups) in enumerate(families(run)):
             found = [at_load(run, group, name) for group in groups]
             absent = [each for each in found if each.value.mean is None]
-            levels = sorted({group.level for group in groups})
-            if len(levels) < 2 or len(absent) == len(found):
+            levels = sorted({each.x for each in found if each.value.mean is not None})
+            if len(levels) < 2:
                 continue
             title, ticks = level_axis(groups[0].family, levels)
-            why = [f"{e.of.deployment} at {e.at} ({e.value.why or 'no cell counts'})" for e in absent]
+            by_why = grouped(absent, lambda each: each.value.why or "no cell counts").items()
+            why = [f"{several([f'{e.of.deployment} at {e.at}' for e in own])} ({why})" for why, own in by_why]
             chart = _chart(
                 run,
                 name,

@@ -7,7 +7,7 @@ from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
 from reports.measures.equal_work import work_of
-from reports.measures.metrics import Value, counted, why_missing
+from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
@@ -16,6 +16,7 @@ from reports.page.listed import below
 from reports.page.markup import Html, join, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.decisions import decisions_of
 from reports.verdicts.standings import State
 from reports.words.speed import repeats_word
 from reports.words.verdict_words import objective_words, ratio_text, word_of
@@ -80,6 +81,11 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
+    case = group.scenario, group.load, group.model
+    if verdict.kind == "unknown" and any(
+        made.leaders.get(name) == own.b for made in decisions_of(run) if made.case.key == case
+    ):
+        word = f"{metric_of(name).words[1]} by the leader's own test"
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     there = [each for each in run.groups if each.key[1:] == group.key[1:]]
     both = [cell for each in there if each.deployment in (own.a, own.b) for cell in each.counted]

@@ -45,7 +45,7 @@ def ratios(run: Run) -> str:
     margin = margin_text(run.record.compare.margin_share)
     return (
         "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "
-        f"{family_text(found.family)}; same: within {margin}."
+        f"{family_text(found.family, found.alpha)}; same: within {margin}."
     )
 
 

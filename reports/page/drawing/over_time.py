@@ -12,8 +12,9 @@ from reports.page.markup import Of, escaped
 
 # A chart is some 500 pixels wide; above its highest value is room for labels.
 _POINTS, _HEADROOM, _HEIGHT_PX = 400, 1.18, 240
-# One stage stands left of its instant and the next one right of it, so that they stay apart.
-_NAMED = (("weights_loaded", "right"), ("engine_ready", "left"))
+_NAMED = ("weights_loaded", "engine_ready")
+# As shares of the axis: what the words of a window need, and those of a stage.
+_ROOM, _NARROW = 0.16, 0.07
 
 
 def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, top: float) -> Drawn:
@@ -26,24 +27,28 @@ def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, to
         _note(of_start(highest), highest.t_s[highest.size_bytes.argmax()], f"peak {number(peak)}", **over)
     ]
     shaded = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "fillcolor": "--shade", "line": {"width": 0}}
-    windows = []
+    end = float(max(each.t_s[-1] for each in courses))
+    windows, last = [], -end
     for load, x0, x1 in first.windows:
-        of = Of(first.label, load, first.record.repeat + 1)
+        of, middle = Of(first.label, load, first.record.repeat + 1), (x0 + x1) / 2
         windows.append({**shaded, "x0": x0, "x1": x1, "of": of.to_builtins()})
-        notes.append(_note(of, (x0 + x1) / 2, load, yanchor="top", y=1))
-    upright = {"y": 0.02, "yanchor": "bottom", "textangle": -90}
-    notes += [
-        _note(of_start(first), first.stages_s[name], name.replace("_", " "), xanchor=side, **upright)
-        for name, side in _NAMED
-        if name in first.stages_s
-    ]
+        words = load if middle - last > _ROOM * end else load.partition(" ")[0]
+        notes.append(_note(of, middle, words, yanchor="top", y=1))
+        last = middle
+    stages = [(first.stages_s[name], name.replace("_", " ")) for name in _NAMED if name in first.stages_s]
+    if len(stages) == 2 and stages[1][0] - stages[0][0] < _NARROW * end:
+        stages = [(stages[1][0], ", ".join(words for _, words in stages))]
+    upright = {"y": 0.02, "yanchor": "bottom", "textangle": -90, "xanchor": "left"}
+    notes += [_note(of_start(first), at, words, **upright) for at, words in stages]
+    line_of = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "--mut", "width": 1}}
+    marks = [{**line_of, "x0": at, "x1": at, "of": of_start(first).to_builtins()} for at, _ in stages]
     layout = {
         "height": _HEIGHT_PX,
         "xaxis": axis(
             f"seconds {'since spawn' if first.record.spawned_ns else 'sampled'}", rangemode="tozero"
         ),
         "yaxis": axis(unit, range=[0, top * scale * _HEADROOM]),
-        "shapes": windows,
+        "shapes": [*windows, *marks],
         "annotations": notes,
     }
     return [_line(look, each, scale, is_faint=each is not first) for each in courses], layout

@@ -4,7 +4,7 @@ from reports.data.run import Run
 from reports.measures.values import values_of
 from reports.measures.written import several
 from reports.page.by_load import by_load_charts
-from reports.page.cells import kept_cell, none_cell
+from reports.page.cells import kept_cell
 from reports.page.declared import Block, Topic
 from reports.page.drawing.charts import Part
 from reports.page.listed import Columns, Shown, tabled
@@ -18,7 +18,7 @@ _Trial = tuple[str, Answer, Tried]
 
 
 def _highest(each: Capacity) -> Shown:
-    return none_cell(each.why or "") if each.level is None else tag("b", each.words)
+    return tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
 
 
 def _answers(run: Run) -> list[Part]:
@@ -26,7 +26,7 @@ def _answers(run: Run) -> list[Part]:
     columns: Columns[Capacity] = {
         "deployment": lambda each: named(looks(run)[each.deployment]),
         "scenario": lambda each: each.scenario if len({e.scenario for e in found}) > 1 else "",
-        "highest load kept": _highest,
+        "highest load known to be kept": _highest,
         "kept – broken, by start": words.kept_and_broken,
     }
     return [tabled("Search", columns, found, lambda each: Of(each.deployment), "plain")]
