@@ -134,6 +134,17 @@ def is_narrow(facts: ModelFacts) -> bool:
     return bool((facts.hidden_size or 0) % _ROWS_OF_K_KINDS)
 
 
+def mixed_kinds(facts: ModelFacts, quantization: str) -> str | None:
+    """Return what llama-quantize does with rows too short for a K kind; None where it need not."""
+    kind = _GGUF_KINDS.get(quantization)
+    if kind is None or kind.narrow is None or not is_narrow(facts):
+        return None
+    return (
+        f"its rows of {facts.hidden_size} weights are no whole blocks of {_ROWS_OF_K_KINDS}: llama-quantize "
+        "stores most of the layers in kinds with blocks of 32 and more bits"
+    )
+
+
 def _gguf_bytes(facts: ModelFacts, quantization: str) -> int | None:
     kind, blocks = _GGUF_KINDS.get(quantization), gguf_blocks_bytes(facts, quantization)
     if kind is None or blocks is None:

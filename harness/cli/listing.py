@@ -90,6 +90,8 @@ def _quantizations() -> list[builds.QuantizationServed]:
 
 def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     """Print the matrix. A number in a cell is that of the reason below the table."""
+    from engines.model.models import MODELS
+    from engines.model.sizes import mixed_kinds
     from harness.settings.keys import DEFAULT_MODEL
 
     named: dict[str, list[str]] = {}  # by reason, _NAME in place of the quantizations that have it
@@ -114,7 +116,10 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     print_rows(rows)
     out.print()
     reasons = enumerate((text.replace(_NAME, _or(names)) for text, names in named.items()), start=1)
-    print_rows([{"": str(number), "why": why} for number, why in reasons])
+    why: list[Row] = [{"": str(number), "why": reason} for number, reason in reasons]
+    if mixed := mixed_kinds(MODELS[DEFAULT_MODEL].facts, "gguf-q4_k_m"):
+        why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
+    print_rows(why)
     out.print(
         f"Of {DEFAULT_MODEL}, as each engine is first started; `bench plan` says what this machine can."
     )

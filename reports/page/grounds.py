@@ -123,7 +123,8 @@ def _facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     }
     for record in records:
         found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
-        found |= {f"weights.{key}": value for key, value in record.weights.items()}
+        # The note is said among the reasons to distrust.
+        found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
     return {key: value for key, value in found.items() if value not in (None, "")}
 
 

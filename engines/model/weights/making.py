@@ -13,7 +13,7 @@ from engines.model.facts import HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED, hub_pyth
 from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
-from engines.model.sizes import CALIBRATED
+from engines.model.sizes import CALIBRATED, mixed_kinds
 from engines.model.weights import kept, tools
 from engines.model.weights.kept import OnLine
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
@@ -225,13 +225,14 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
 
 
 def _note(way: Way) -> str | None:
-    package = way.origin.package
-    if package is None or way.package is not None:
-        return None
-    return (
-        f"made from the {kind_of(package.quantization).upper()} file: carries no more information than it; "
-        "its speed and memory are right, its quality is not a reference"
-    )
+    """Return what is to be known of weights that were made: of which file, and where a kind is not pure."""
+    package, notes = way.origin.package, []
+    if package is not None and way.package is None:
+        kind = kind_of(package.quantization).upper()
+        notes.append(f"made from the {kind} file: holds no more than it does")
+    if way.step == "quantize" and way.facts and (mixed := mixed_kinds(way.facts, way.quantization)):
+        notes.append(mixed)
+    return "; ".join(notes) or None
 
 
 def _version(programs: Path, package: str | None) -> str:

@@ -223,3 +223,12 @@ def test_what_is_not_known_is_no_number(facts: ModelFacts, quantization: str, fi
 
 def test_without_the_embeddings_shape_all_is_counted_alike() -> None:
     assert weights_bytes(ModelFacts("x", 4, 2, 64, 2048, 8_000_000), "awq", "safetensors") == 4_156_000
+
+
+def test_rows_too_short_for_a_k_kind_are_said() -> None:
+    small, large = MODELS["smollm2-135m"].facts, MODELS["llama-3.1-8b-instruct"].facts
+    said = sizes.mixed_kinds(small, "gguf-q4_k_m")
+    assert said is not None
+    assert said.startswith("its rows of 576 weights are no whole blocks of 256: ")
+    assert sizes.mixed_kinds(small, "gguf-q8_0") is None
+    assert sizes.mixed_kinds(large, "gguf-q4_k_m") is None

@@ -144,7 +144,7 @@ def assert_one_line(done: CompletedProcess[str], said: str) -> None:
 
 MISTAKES = [
     ("fit fit.device_memory=lots", "fit.device_memory=lots: must be a size such as 24GiB, 24GB or 512MiB"),
-    ("fit fit.device_memory=0", "fit.device_memory=0: must be 1048576 or more"),
+    ("fit fit.device_memory=0", "fit.device_memory=0: must be 1.0 MiB or more"),
     ("fit fit.device_memory=-1GiB", "fit.device_memory=-1GiB: must be"),
     ("fit fit.device_memory=24GiB,48GiB", "fit.device_memory=24GiB,48GiB: cannot be swept"),
     ("fit fit.device_memroy=1GiB", "no such key; did you mean fit.device_memory? "),
