@@ -1,4 +1,4 @@
-"""What users say and when: pure, seeded generators of conversations, one file each."""
+"""Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
 from harness.contracts import Scenario
 from scenarios import chat_multi_turn, file, trace

@@ -1,7 +1,7 @@
-"""Chat with a growing history: a shared system prompt, then short questions that refer back.
+"""Generate chats with a growing history: a shared system prompt, then short questions that refer back.
 
-The words are plain English of a fixed vocabulary, so that any tokenizer splits them alike; what varies is
-their order, by the rng. Knows no engine.
+The words are plain English from a fixed vocabulary, so that any tokenizer splits them alike. The rng varies
+their order. Knows no engine.
 """
 
 from collections.abc import Iterator

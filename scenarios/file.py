@@ -1,8 +1,8 @@
-"""Your own prompts: one conversation a line in a JSON Lines file.
+"""Play your own prompts: one conversation per line of a JSON Lines file.
 
 A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": "..."}, with an optional
 "max_tokens" and "think_time_s". Each message of a user ends a turn; an assistant's message between two turns
-is the scripted answer of the first.
+is the scripted answer to the first.
 """
 
 import json
@@ -119,7 +119,7 @@ def _messages(record: dict[str, Any], where: str) -> list[Message]:
 
 
 def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> list[Turn]:
-    """Split at each message of a user; an assistant's message is the answer of the turn before it."""
+    """Split at each message of a user. An assistant's message is the answer to the turn before it."""
     turns: list[Turn] = []
     pending: list[Message] = []
     for message in messages:

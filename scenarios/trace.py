@@ -1,7 +1,7 @@
-"""Replays a trace of real traffic: its instants, its prompt lengths, its answer lengths; the text is made up.
+"""Replay a trace of real traffic: its instants, prompt lengths and answer lengths. The text is made up.
 
-A prompt has about one common word for each token of its row; how many tokens a model made of it is what
-the server says, and stands in the report. Prompts that share blocks in the trace share text.
+A prompt has about one common word for each token of its row. The report has how many tokens the server
+counted. Prompts that share blocks in the trace share text.
 """
 
 from array import array
@@ -18,7 +18,7 @@ from harness.errors import UserError
 from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
 from scenarios.words import WORDS
 
-# Of this many blocks the text is kept: about 25 MiB.
+# How many blocks' texts are kept: about 25 MiB.
 _KEPT_BLOCKS = 8192
 
 
@@ -64,7 +64,7 @@ def _arrivals(options: TraceOptions) -> "tuple[array[float], array[int]]":
 
 
 def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
-    """Yield the rows that are played, those with output tokens, each with its seconds from the first."""
+    """Yield the rows to play, those with output tokens, each with its seconds from the first."""
     if options.path is None:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:
@@ -82,8 +82,8 @@ def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
 
 
 class _Prompts:
-    """Makes the text of prompts; equal blocks of one cell have equal text, those of two cells do not, so
-    that no cell finds its prompts in a server's cache already."""
+    """The texts of prompts. Equal blocks of one cell have equal text; blocks of two cells do not, so that no
+    cell finds its prompts in a server's cache already."""
 
     def __init__(self, words_per_token: float, rng: Random) -> None:
         self._words_per_token = words_per_token

@@ -1,6 +1,6 @@
-"""Reads traces of requests row by row: when each came, how long its prompt and its answer were.
+"""Read traces of requests row by row: when each came, how long its prompt and its answer were.
 
-The columns of three public traces, each as CSV with a header or as JSON Lines. Knows no text of a prompt.
+Knows the columns of three public traces, each as CSV with a header or as JSON Lines, but no prompt's text.
 
 - Mooncake (github.com/kvcache-ai/Mooncake, FAST25-release/traces): timestamp in milliseconds, input_length,
   output_length, hash_ids: one number per 512 tokens of the prompt, equal where prompts share a beginning.
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's name, and what reads its values: it raises ValueError or TypeError for others."""
+    """A column's name, and the function that reads its values. It may raise ValueError or TypeError."""
 
     name: str
     read: Callable[[Any], Any]
@@ -75,7 +75,7 @@ def _blocks(value: Any) -> tuple[int, ...] | None:
 
 
 _COUNT = f"a whole number from 0 to {MOST_TOKENS}"
-# The fields of a Row, in its order. A file without the last of four has no blocks.
+# The fields of a Row, in its order. A file without the fourth has no blocks.
 LAYOUTS = {
     "mooncake": (
         Column("timestamp", _milliseconds, "a number"),
@@ -97,10 +97,10 @@ LAYOUTS = {
 
 
 def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
-    """Yield the rows of a trace, in its order, read as they are asked for.
+    """Yield the rows of a trace in its order, and read them one by one.
 
-    Raises UserError, which begins with `where`, and names the line and its value: a file that cannot be
-    read, columns of no layout, a value that is none, a time before that of the row before.
+    Raises UserError that begins with `where` and names the line and its value, for a file that cannot be
+    read, columns of no known layout, a value of the wrong type, and a time before that of the row before.
     """
     layout: tuple[Column, ...] = ()
     last_s = -float("inf")

@@ -1,4 +1,4 @@
-"""Plain English words of a fixed vocabulary: most tokenizers have each as one token, and split them alike."""
+"""Hold plain English words that most tokenizers have as one token each, and so split alike."""
 
 WORDS = """
     about above after again along always because before better between both bring build careful

@@ -69,9 +69,9 @@ def prepare(
     """
     settings = config.settings(overrides.parse(changes or [], study))
     needed, skips = provision.wanted(settings, weights.can_prepare)
-    reasons = {skip.reason for skip in skips}
-    if not needed and len(reasons) == 1:
-        raise UserError(reasons.pop())
+    if not needed:
+        why = "; ".join(skip_lines(skips)) or "none of these settings needs weights that bench can get"
+        raise UserError(f"nothing to prepare: {why}")
     cache, show = install.cache_dir(), Show(quiet=quiet)
     made: list[Weights] = []
     lacking: list[Weights] = []
@@ -79,8 +79,6 @@ def prepare(
     with terminal.signals_interrupt():
         for line in skip_lines(skips):
             show.line(line)
-        if not needed:
-            raise UserError("nothing to prepare: none of these settings needs weights that can be had")
         for each in needed:
             try:
                 found = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)

@@ -1,1 +1,1 @@
-"""What a model needs of memory, before anything is downloaded."""
+"""Compute the memory that a model needs, before anything is downloaded."""

@@ -19,18 +19,18 @@ Verdict = Literal["fits", "tight", "does not fit"]
 # Indices of devices (none: the CPU) -> why a deployment cannot be started on them (builds.why_not_on).
 WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 
-# As far as numbers of users are looked for: the most that load.concurrency takes.
+# The largest number of users that is tried: the most that load.concurrency takes.
 MOST_USERS = 100_000
 _LEAST_CONTEXT = 16
-# SGLang and TGI do not start where the rest of their share does not hold what they need; vLLM ignores it.
+# SGLang and TGI do not start if the rest of their share is too small for what they need; vLLM ignores that.
 _SHARE_KEYS = frozenset(f"{engine}.{option}" for engine, option in SHARES.items())
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What there is to fit into, of each device or the machine. `source` (a clause): who says so.
+    """The memory of each device, or of the machine. `source` says who told it, as a clause.
 
-    `devices`: how many were named; None: as many as engine.tensor_parallel says.
+    `devices`: how many were named; None takes the number in engine.tensor_parallel.
     """
 
     device: Device
@@ -41,12 +41,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class FitRow:
-    """One engine at one quantization. `program`: where it is not the engine's first, which cannot serve
+    """One engine at one quantization. `program` is given if it is not the engine's first, which cannot serve
     there.
 
-    `most_users` of the same context and `longest_context` for as many users are the largest that fit.
-    `most_users` None: more users take no more memory. `longest_context` None: not even a few tokens.
-    `why_not_had`: why its weights cannot be had; None where a shape alone was given.
+    `most_users` with the same context and `longest_context` for the same users are the largest that fit.
+    `most_users` is None if more users take no more memory, `longest_context` if not even a few tokens fit.
+    `why_not_had`: why its weights cannot be obtained; None if only a shape was given.
     """
 
     label: str
@@ -77,8 +77,8 @@ class Unserved:
 class FitTable:
     """All deployments of one model for `users` at once, each with a conversation of `context_length` tokens.
 
-    `differs`: the other common terms that are swept. `uncounted`: given keys that say what share of a device
-    an engine may take, which the numbers leave out.
+    `differs`: the other common terms that are swept. `uncounted`: the given keys that limit an engine to a
+    share of the device; the numbers do not take them into account.
     """
 
     model: str
@@ -95,7 +95,7 @@ class FitTable:
 def memory_of(device: str, given_bytes: int | None) -> Memory:
     """Return the memory that `device` (auto, cpu, 0, "0,1") has. Raises UserError for one that is not here.
 
-    `given_bytes` of each is believed, and then it need not be here.
+    If `given_bytes` is given, the device need not be here.
     """
     found = gpu.devices()
     lack = found.text if isinstance(found, Reason) and device == "auto" else None
@@ -125,7 +125,7 @@ def fit(
 ) -> list[FitTable]:
     """Return a table for each model, common terms and load of the settings.
 
-    Of weights on this machine only what can be made of them is answered, unless quantizations were asked for.
+    For weights on this machine it answers only for what can be made of them, unless quantizations were given.
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
     loading = engines_with_weights()

@@ -1,4 +1,4 @@
-"""The file descriptors that a load needs and this system gives: each user has a connection, on both ends."""
+"""Compare the file descriptors that a load needs with those this system gives: two for each user."""
 
 import logging
 import resource
@@ -9,12 +9,12 @@ from math import ceil
 from harness.contracts import PlannedStart
 from harness.errors import UserError
 
-# Open files of a load process or a server beyond its connections, and then some.
+# How many files a load process or a server opens beyond its connections, with a margin.
 OTHER_FILES = 64
 
 
 def raise_file_limit() -> int:
-    """Take as many file descriptors as the system gives, for children too. Returns how many."""
+    """Raise the limit of open files to the most that the system allows, for children, too. Return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The same users under Locust's own command line and web UI, against any OpenAI-compatible server:
+"""Run the same users under Locust's own command line and web UI, against any OpenAI-compatible server:
 
     locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
@@ -34,7 +34,7 @@ class ChatUser(ConversationUser):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: Any) -> None:
-    """Add our own arguments. They also stand in the web UI's form, but for the file name."""
+    """Add bench's own arguments. The web UI's form has them, too, except for the file name."""
     parser.add_argument("--model", default="default", help="the model's name at the server")
     parser.add_argument(
         "--scenario", default="chat_multi_turn", choices=sorted(SCENARIOS), help="what users say"
@@ -49,7 +49,7 @@ def add_arguments(parser: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def open_traffic(environment: Any, **_: Any) -> None:
-    """Begin the conversations from the first. Locust prints what a listener raises and goes on."""
+    """Start with the first conversation. Locust prints what a listener raises and goes on."""
     try:
         _open(environment)
     except (UserError, msgspec.ValidationError, msgspec.DecodeError, OSError) as error:

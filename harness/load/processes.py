@@ -1,4 +1,4 @@
-"""Start the load processes of one cell, hear how far they are, and end all if one of them ends badly."""
+"""Start the load processes of one cell, read how far they are, and end all if one of them ends badly."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from harness.load.play.window import Board, shared_board
 from harness.load.pulse import Progress, together
 from harness.processes.supervise import Supervised, supervised
 
-# Beyond all phases and the drain of running requests: start, decode and write.
+# For start, decoding and writing, beyond all phases and the drain of running requests.
 _SLACK_S = 150.0
 # A load process speaks once a second. A large scenario may take a while to be read first.
 _SILENT_S = 120.0
@@ -40,8 +40,8 @@ def run_load(
 ) -> LoadSummary:
     """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
 
-    `check` runs about once a second and may raise. Raises LoadError if a load process gives no summary.
-    Whatever is raised, the rows so far are on disk, those that a load process took with it as `lost`.
+    `check` runs about once a second and may raise. Raises LoadError if a load process gives no summary. In
+    any case the rows so far are on disk, and requests that a dead load process had begun are `lost`.
     """
     log_path = directory / "load.log"
     try:
@@ -82,7 +82,7 @@ class _Worker:
         self._lines = process.lines(timeout_s=_ROUND_S / job.load.workers)
 
     def hear(self) -> None:
-        """Wait a turn for its next line or its end. Raises LoadError if it ended badly, or was silent."""
+        """Wait a moment for its next line or its end. Raises LoadError if it ended badly, or was silent."""
         line = next(self._lines, "")
         if line:
             self._heard_s, self.has_news = time.monotonic(), True

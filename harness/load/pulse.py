@@ -1,4 +1,4 @@
-"""How far a load is, as it says once a second for a person to see. No report reads it. Pure."""
+"""Tell once a second how far a load is, for a person to see. No report reads it. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from harness.contracts import Load, RequestRow
 from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, origin_of, percentile, ttft_ns
 
-# How far back `Recent.stretch` goes: over STRETCH_S, further where fewer than ENOUGH ended in them.
+# How far back `Recent.stretch` looks: STRETCH_S, or further if fewer than ENOUGH requests ended in them.
 KEPT = 512
 STRETCH_S, LONGEST_S = 10.0, 60.0
 # The first of them only begins the stretch: what is left is enough for all that is shown.
@@ -74,7 +74,7 @@ class Recent:
         self._kept.append((row.end_ns, -1 if ttft is None else ttft, tokens, len(row.chunk_ns)))
 
     def stretch(self, began_ns: int, now_ns: int) -> Stretch:
-        """Return what ended lately, of a load that began at `began_ns`."""
+        """Return the requests that ended lately, of a load that began at `began_ns`."""
         kept = sorted(self._kept, reverse=True)
         since_ns = now_ns - int(STRETCH_S * 1e9)
         if len(kept) >= ENOUGH and kept[ENOUGH - 1][0] < since_ns:
@@ -96,7 +96,7 @@ class Recent:
 
 
 def glance(stretches: Iterable[Stretch]) -> Glance:
-    """Return the sum of all load processes: their rates added, their times to first token together."""
+    """Return all load processes together: their rates added, their times to first token in one list."""
     known = [each for each in stretches if each.length_s > 0]
     requests = sum(each.requests for each in known)
     tokens = [each.tokens / each.length_s for each in known if each.tokens is not None]
@@ -117,7 +117,7 @@ def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float 
 
 
 def together(running: Sequence[Progress], ended: Sequence[Progress] = ()) -> Progress:
-    """Return how far all are: sums (of those that ended, of what is done) and the least far one's phase."""
+    """Return how far all processes are: sums of requests and of work done, and the phase of the slowest."""
     pulses = (*running, *ended)
     first = min(running or ended, key=lambda pulse: pulse.t_s, default=Progress())
     failures = sum((Counter(pulse.failures) for pulse in pulses), Counter[str]())

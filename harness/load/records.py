@@ -1,4 +1,4 @@
-"""The files that a cell's load processes leave: rows, what had begun, logs and summaries, put together."""
+"""Put together the files that a cell's load processes leave: rows, begun rows, logs, summaries."""
 
 import logging
 import shutil
@@ -17,7 +17,7 @@ _COUNTS = ("users", "conversations_begun", "requests", "left_out", "cut_conversa
 
 
 def of_worker(path: str | Path, worker: int) -> Path:
-    """Return the path of one worker's own file: the first one's name is that of the job."""
+    """Return the path of one worker's own file. The first worker's has the name that the job gives."""
     return Path(path) if worker == 0 else Path(f"{path}.{worker}")
 
 
@@ -42,14 +42,14 @@ def discard(job: LoadJob) -> None:
 
 
 def read_summary(job: LoadJob) -> LoadSummary | None:
-    """Return the summary of all workers together. None unless each of them wrote a whole one."""
+    """Return the summary of all workers together; None unless each of them wrote a whole one."""
     found = [read_whole(of_worker(job.summary_path, number)) for number in range(job.load.workers)]
     known = [summary for summary in found if summary]
     return merged(known) if len(known) == len(found) else None
 
 
 def read_whole(path: Path) -> LoadSummary | None:
-    """Return one worker's summary. None if it did not come to write a whole one."""
+    """Return one worker's summary; None if it did not write a whole one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=LoadSummary)
     except (FileNotFoundError, msgspec.MsgspecError):
@@ -90,7 +90,7 @@ def _worst(lags: Iterable[Lag | None]) -> Lag | None:
 
 
 class _Ended(msgspec.Struct):
-    """What of a RequestRow says that a request has ended. The rest of the line is skipped."""
+    """The part of a RequestRow that says that a request has ended. The rest of the line is skipped."""
 
     request_id: str
     end_ns: int
@@ -99,8 +99,8 @@ class _Ended(msgspec.Struct):
 def append_lost(job: LoadJob) -> int:
     """Add a `lost` row to job.rows_path for each request that began and has no row. Returns how many.
 
-    For load processes that are gone, after `gather`. They end at the last instant in either file. Doing it
-    again adds nothing. Raises OSError.
+    Call it after `gather`, when the load processes are gone. The lost requests end at the last instant in
+    either file. A second call adds nothing. Raises OSError.
     """
     running: dict[str, BegunRow] = {}
     heard_ns = 0

@@ -1,8 +1,8 @@
 """A load process: `python -m harness.load.worker JOB.json` plays one cell's load and records it.
 
 With `--worker K --board FILE` it plays its share, and begins at the instant that its parent writes on the
-board. It says on stdout when it is ready, then once a second how far it is, one JSON line each; all else goes
-to stderr. SIGINT and SIGTERM end it at once, with what there is and exit code 0.
+board. It writes a JSON line to stdout when it is ready, then one a second with how far it is; everything else
+goes to stderr. SIGINT and SIGTERM end it at once, with what it has so far and exit code 0.
 """
 
 import argparse

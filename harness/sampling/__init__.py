@@ -1,1 +1,1 @@
-"""Samples of the host and its devices, and whether the machine is fit to measure. Knows no server."""
+"""Sample the host and its devices, and judge whether the machine is fit to measure. Knows no server."""

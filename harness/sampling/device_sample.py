@@ -1,4 +1,4 @@
-"""The state of devices over time, read again and again through NVML.
+"""Read the state of devices over time through NVML.
 
 PCIe throughput is left out: NVML measures it for 20 ms in each call (nvmlDeviceGetPcieThroughput).
 """
@@ -27,12 +27,12 @@ _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 class DeviceSample:
     """One device at `t_ns` (CLOCK_MONOTONIC, before the first field was read).
 
-    `used_bytes` is of all processes, without the driver's reserve; `process_bytes` of the watched ones, None
-    if NVML lists none (often in a container). Both `energy_j` and `ecc_errors` (uncorrected) count since the
-    driver was loaded. Utilizations are NVML's averages over up to a second. `throttle_reasons` are NVML's
-    bits (contracts.throttle_names). `foreign_processes` and `foreign_bytes` are not the server's; None if
-    they cannot be told apart. Processes, ECC and PCIe are read twice a second and at marks, and repeated
-    between.
+    `used_bytes` counts all processes, without the driver's reserve; `process_bytes` the watched ones, None if
+    NVML lists none (often in a container). `energy_j` and `ecc_errors` (uncorrected) count since the driver
+    was loaded. Utilizations are NVML's averages over up to a second. `throttle_reasons` are NVML's bits
+    (contracts.throttle_names). `foreign_processes` and `foreign_bytes` belong to other programs than the
+    server; None if bench cannot tell. Processes, ECC and PCIe are read twice a second and at marks, and
+    repeated between.
     """
 
     t_ns: int
@@ -58,7 +58,7 @@ class DeviceSample:
 def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
     """Return a sampler of one row per device. Raises UserError if there is no NVML.
 
-    `ours` tells which processes are the server's. Leaving blocks for some seconds if the driver hangs.
+    `ours` says which processes are the server's. Leaving blocks for some seconds if the driver hangs.
     """
     notes: dict[str, str] = {}
     nvml = gpu.answer(gpu.opened)
@@ -72,7 +72,7 @@ def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Samp
 
 
 class DeviceReader:
-    """Reads one device again and again. `notes` takes the reasons why a field is None."""
+    """A reader of one device. `notes` collects the reasons why a field is None."""
 
     def __init__(self, nvml: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
         self._nvml = nvml
@@ -84,7 +84,7 @@ class DeviceReader:
         self._slow: dict[str, int | None] = {}
 
     def read(self, *, is_mark: bool = False) -> DeviceSample:
-        """Return one sample; at a mark, with whose the memory is at that moment."""
+        """Return one sample; at a mark, with the owners of the memory at that moment."""
         with self._lock:
             t_ns, nvml = time.monotonic_ns(), self._nvml
             device = Device(nvml, self._index, self._notes, f"device {self._index} ")
@@ -135,9 +135,9 @@ class DeviceReader:
 
 
 def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
-    """Return whose the device's processes are, by the fields of a sample: the server's, and others'.
+    """Return the fields of a sample on the device's processes: the server's, and those of others.
 
-    The fields of others are left out if they cannot be told from the server's.
+    The fields of others are left out if bench cannot distinguish them from the server's.
     """
     own = ours(set(listed))
     process_bytes = total(listed[pid] for pid in own) if own else None

@@ -1,4 +1,4 @@
-"""What the machine and the software are, as it is recorded with each run. Knows no engine."""
+"""Describe the machine and the software, as each run records them. Knows no engine."""
 
 import ctypes
 import importlib.metadata
@@ -19,7 +19,7 @@ from harness.contracts import Reason, Scalar, masked_values
 from harness.processes.watchdog import boot_id
 from harness.sampling import gpu
 
-# How the names of variables begin that bear on a server.
+# How the names of variables begin that affect a server.
 _OF_SERVERS = (
     "ATTENTION", "CUDA_", "DOCKER_HOST", "GGML_", "GOMP_", "HF_HOME", "HF_HUB_", "KMP_", "LD_", "LLAMA_",
     "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
@@ -47,7 +47,7 @@ def facts() -> dict[str, Any]:
 
 
 def machine_facts() -> dict[str, Scalar]:
-    """Return what the machine is, and its load now."""
+    """Return facts of the machine, and its load now."""
     uname = platform.uname()
     return {
         "os": _os_name(),
@@ -69,7 +69,7 @@ def read_bytes_per_s() -> float | None:
     """Return how fast the usable cores together read the host's memory: the fastest of five passes over
     512 MiB or more, at most an eighth of what is free. Blocks for half a second. None without libc's memchr.
 
-    The roof of decode, which reads all weights for a token. STREAM's method (McCalpin 1995), of reads only.
+    This bounds decoding, which reads all weights for a token. The method is STREAM's (McCalpin 1995).
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = psutil.virtual_memory().available // 8
@@ -95,7 +95,7 @@ def read_bytes_per_s() -> float | None:
 
 
 def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
-    """Return what is set for a server and what of ours it `inherits` that bears on it, without secrets."""
+    """Return the variables set for a server, and those it `inherits` that affect it, without secrets."""
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     return dict(masked_values(dict(sorted({**ours, **added}.items()))))
 

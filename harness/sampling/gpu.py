@@ -1,7 +1,7 @@
-"""NVIDIA devices through NVML, by its indices; CUDA_VISIBLE_DEVICES changes nothing. Only reads.
+"""Read NVIDIA devices through NVML, by its indices; CUDA_VISIBLE_DEVICES changes nothing.
 
-No card, driver or library is a Reason or a UserError, an untold field is None with a note, and a driver that
-hangs costs a bounded time.
+If there is no card, driver or library, that is a Reason or a UserError. A field that NVML does not tell is
+None with a note, and a driver that hangs costs a bounded time.
 """
 
 import ctypes
@@ -49,7 +49,7 @@ def answer(question: Callable[[], Value]) -> Value:
 
 
 class Device:
-    """One device during one look at it. `notes` has, by field, the first reason for a missing value."""
+    """One device during one reading. `notes` has the first reason for each missing value, by field."""
 
     def __init__(self, nvml: Any, index: int, notes: dict[str, str], label: str = "") -> None:
         self._nvml = nvml
@@ -106,7 +106,7 @@ class DeviceFacts:
 
 
 def devices() -> tuple[DeviceFacts, ...] | Reason:
-    """Return all devices in NVML's order, or why there is none. Block for ANSWER_LIMIT_S if it hangs."""
+    """Return all devices in NVML's order, or why there is none. Blocks for ANSWER_LIMIT_S if it hangs."""
 
     def describe() -> tuple[DeviceFacts, ...]:
         nvml = opened()
@@ -142,7 +142,7 @@ def select(device: str) -> tuple[int, ...]:
 
 
 def smallest_bytes(indices: Sequence[int]) -> int | None:
-    """Return the memory of the smallest of these devices; None if not all tell it."""
+    """Return the memory of the smallest of these devices; None if one does not tell it."""
     found = devices() if indices else ()
     sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
     known = [size for index in indices if (size := sizes.get(index))]

@@ -1,4 +1,4 @@
-"""Memory, CPU and energy of the machine and of a server's process tree over time."""
+"""Sample memory, CPU and energy of the machine and of a server's process tree over time."""
 
 import os
 import threading
@@ -18,12 +18,12 @@ _POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class HostSample:
-    """The tree's and the machine's state at `t_ns` (CLOCK_MONOTONIC).
+    """The state of the process tree and the machine at `t_ns` (CLOCK_MONOTONIC).
 
     The tree's fields are None without a tree or once it has gone. `cpu_s` and the faults never decrease.
-    `rss_bytes` counts what processes share once for each; `pss_bytes` is read at marks only.
-    `machine_cpu_pct` and `machine_steal_pct` are of all cores since the sample before, None at marks.
-    `machine_swapped_bytes` went in or out of swap since boot. `package_energy_j` is of the CPU's packages.
+    `rss_bytes` counts shared memory once for each process; `pss_bytes` is read at marks only.
+    `machine_cpu_pct` and `machine_steal_pct` cover all cores since the sample before, None at marks.
+    `machine_swapped_bytes` went in or out of swap since boot. `package_energy_j` is the CPU packages' energy.
     """
 
     t_ns: int
@@ -77,7 +77,7 @@ class PackageEnergy:
 
 
 class HostReader:
-    """Reads a tree and the machine again and again. `notes`: why a field is None."""
+    """A reader of a process tree and the machine. `notes` collects the reasons why a field is None."""
 
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree
@@ -87,7 +87,7 @@ class HostReader:
         self.notes: dict[str, str] = {}
 
     def read(self, *, is_mark: bool = False) -> list[HostSample]:
-        """Take one sample. At a mark it takes 10 ms longer per GiB of the tree's memory, for PSS."""
+        """Take one sample. At a mark, PSS makes it 10 ms longer per GiB of the tree's memory."""
         pss = self._tree.pss_bytes() if is_mark else None
         if isinstance(pss, Reason):
             self.notes["pss"] = pss.text
@@ -124,7 +124,7 @@ class HostReader:
 
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
-    """Return a sampler of the tree and the machine, to be entered with `with`. Its marks read PSS."""
+    """Return a sampler of the tree and the machine, for a `with` block. Its marks read PSS."""
     reader = HostReader(tree)
     return Sampling(reader.read, hz, read_at_mark=lambda: reader.read(is_mark=True), notes=reader.notes)
 
@@ -150,9 +150,9 @@ def _times_s() -> tuple[float, float | None, float]:
 
 
 def foreign_use() -> Callable[[], float | None]:
-    """Return a function that tells the share of the processor which others have used since now.
+    """Return a function that returns the share of the processor which others have used since now.
 
-    Ours is what this process has used, and its children that have ended by then.
+    Everything counts as theirs but what this process and its children that have ended by then used.
     """
     idle_s, _, total_s = _times_s()
     own_s = sum(os.times()[:4])

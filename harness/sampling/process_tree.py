@@ -1,6 +1,7 @@
-"""A process and its descendants: who they are, and what they use together.
+"""Find a process and its descendants, and measure what they use together.
 
-Linux's /proc is read at a sixth of psutil's price; elsewhere psutil. What cannot be read is None.
+Reads /proc on Linux, which takes a sixth of psutil's time, and uses psutil elsewhere. What cannot be read is
+None.
 """
 
 import os
@@ -17,10 +18,10 @@ import psutil
 from harness.contracts import Reason
 from harness.processes.watchdog import stat_fields
 
-# New descendants are looked for this often: the names in /proc, and the parents of those that are new.
+# How often to look for new descendants: the names in /proc, and the parents of the new ones.
 _LOOK_S = 1.0
 _IS_LINUX = sys.platform.startswith("linux")
-# What only grows while a process runs: CPU seconds, minor and major faults.
+# Counters that only grow while a process runs: CPU seconds, minor and major faults.
 _Counters = tuple[float, int, int]
 
 
@@ -38,7 +39,7 @@ class _Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class TreeReading:
-    """The members together, as in HostSample. All but `processes` are None once none is left."""
+    """The sums over all members, as in HostSample. All but `processes` are None once no member is left."""
 
     processes: int | None = None
     rss_bytes: int | None = None
@@ -51,7 +52,7 @@ class TreeReading:
 class ProcessTree:
     """A process and its descendants over time, which stay members when their parent ends before them.
 
-    New ones are looked for once a second, or when `among` is asked of a pid that is not known.
+    It looks for new ones once a second, and when `among` gets a pid that it does not know.
     """
 
     def __init__(self, pid: int | None) -> None:
@@ -64,7 +65,7 @@ class ProcessTree:
         self._look_due_s = 0.0
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Return those of the pids that are or were members (drivers list the dead for a moment)."""
+        """Return which of the pids are or were members (drivers list dead processes for a moment)."""
         if not self._ever:
             return None
         with self._lock:
@@ -98,7 +99,7 @@ class ProcessTree:
         )
 
     def pss_bytes(self) -> int | Reason | None:
-        """Read the memory with what is shared counted once, in about 10 ms per GiB."""
+        """Read the memory, counting shared pages once, in about 10 ms per GiB."""
         if not _IS_LINUX:
             return Reason("this system does not tell PSS")
         sizes = []
@@ -126,8 +127,8 @@ class ProcessTree:
     def _counted(self, alive: Iterable[_Reading]) -> _Counters:
         """Return what the tree has used so far.
 
-        An ended child is in its parent's sum if that one waited for it, and in our last reading of it. The
-        larger of the two sums is the better account, and neither counts anything twice.
+        An ended child is in its parent's counters if the parent waited for it, and in the last reading of it.
+        The larger of the two sums is the better one, and neither counts anything twice.
         """
         own = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)

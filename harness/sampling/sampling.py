@@ -1,4 +1,4 @@
-"""A thread that reads something at a fixed rate, and the idle state before and after a server."""
+"""Read something at a fixed rate in a thread, and measure the idle state before and after a server."""
 
 import itertools
 import signal
@@ -51,7 +51,7 @@ class Sampling(Generic[Row]):
         self._stop = threading.Event()
 
     def mark(self) -> None:
-        """Take a sample with what is too costly for each one. Blocks for up to ANSWER_LIMIT_S."""
+        """Take a sample with the fields that are too slow for each. Blocks for up to ANSWER_LIMIT_S."""
         if not all(returned.is_set() for returned in self._late_marks):
             return
         returned = threading.Event()
@@ -71,19 +71,19 @@ class Sampling(Generic[Row]):
         return list(self._rows)
 
     def last(self, count: int = 1) -> list[Row]:
-        """Return the newest rows, `count` at most, without a copy of all the others."""
+        """Return the newest rows, at most `count`, without copying the others."""
         return self._rows[-count:]
 
     @property
     def error(self) -> str | None:
-        """The first failure and how many there were; None if all samples could be read."""
+        """Return the first failure and how many there were; None if all samples could be read."""
         count = len(self._failures)
         return f"{count} samples could not be read; the first: {self._failures[0]}" if count else None
 
     def timing(self) -> dict[str, Any]:
         """Return the sampler's own cost and regularity so far, as start.json has them.
 
-        `missed` are samples that were due while another still ran. `cpu_s` is of its thread and of marks.
+        `missed` are samples that were due while another still ran. `cpu_s` counts its thread and its marks.
         """
         instants = list(self._instants_ns)
         gaps = sorted((b - a) / 1e9 for a, b in itertools.pairwise(instants))
@@ -123,7 +123,7 @@ class Sampling(Generic[Row]):
 
 
 def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that takes no signals: one that lands there would not wake the main thread."""
+    """Start a daemon thread that takes no signals, since a signal there would not wake the main thread."""
 
     def run_without_signals() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -137,7 +137,7 @@ def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
 def within(limit_s: float, ask: Callable[[], Value]) -> Value:
     """Return `ask()`, called in a thread of its own. Raise what it raises, or TimeoutError after limit_s.
 
-    The thread is left behind: what hangs in a driver cannot be stopped.
+    The thread may stay behind, since nothing can stop a call that hangs in a driver.
     """
     answer = Future[Value]()
 
@@ -155,7 +155,7 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
 
 @dataclass(frozen=True)
 class Use:
-    """What devices or the machine use at a moment, or on average. `note` says why power is not known."""
+    """What devices or the machine use at one moment, or on average. `note` says why power is not known."""
 
     used_bytes: int | None
     power_w: float | None = None
@@ -173,8 +173,8 @@ class Memory:
     def measure(self, duration_s: float | None = None) -> Use:
         """Return the median memory and the mean power in use over duration_s. Blocks.
 
-        A card is looked at for longer than a CPU: it takes some seconds to lower its clocks after work, which
-        counts as idle here.
+        A card needs a longer look than a CPU: it takes some seconds after work to lower its clocks, and only
+        then it is idle.
         """
         duration_s = _IDLE_S[self.kind] if duration_s is None else duration_s
         seen = []
@@ -192,7 +192,7 @@ class Memory:
         return Use(used_bytes, power_w, None if power_w is not None else note)
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
-        """Block for up to timeout_s until about the baseline is in use: whether it is, the last bytes."""
+        """Wait up to timeout_s until about the baseline is in use. Return whether it is, and the bytes."""
         deadline = time.monotonic() + timeout_s
         most_bytes = baseline_bytes + tolerance_bytes(baseline_bytes)
         with suppress(UserError):
@@ -204,7 +204,7 @@ class Memory:
 
 
 def tolerance_bytes(baseline_bytes: int) -> int:
-    """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
+    """Return how far above its baseline memory may be and still count as back: 2 % or 128 MiB."""
     return max(128 << 20, int(0.02 * baseline_bytes))
 
 

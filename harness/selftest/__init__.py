@@ -1,1 +1,1 @@
-"""The error of the client itself, measured against a server with known send times."""
+"""Measure the error of the client itself against a server with known send times."""

@@ -1,4 +1,4 @@
-"""bench's own error: what a client reported against what the reference server did, and what is kept of it."""
+"""Compute bench's own error, by what a client reported and what the reference server did, and keep it."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +21,15 @@ END = 0xFFFFFFFE
 ID_LENGTH = 36
 # Two instants in nanoseconds, from and to.
 Span = tuple[int, int]
-# An error that a latency of some milliseconds can bear.
+# An error that is small against a latency of some milliseconds.
 LIMIT_S = 1e-3
-# What the client's error depends on.
+# The facts that the client's error depends on.
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
 
 
 @dataclass
 class Served:
-    """One answer as the server made it; due and sent instants of each chunk. None: it was not."""
+    """One answer as the server made it, with due and sent instants of each chunk. None: it did not happen."""
 
     arrived_ns: int | None = None
     due_ns: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Served:
 
 
 def served(sends: Iterable[Send]) -> dict[str, Served]:
-    """Return the answers by request id; of a request that came twice under one id, the last."""
+    """Return the answers by request id; the last one if an id came twice."""
     answers: dict[str, Served] = {}
     for request_id, chunk, due_ns, sent_ns in sends:
         if chunk == ARRIVAL:
@@ -57,8 +57,9 @@ def served(sends: Iterable[Send]) -> dict[str, Served]:
 class Errors:
     """Client minus server, in seconds, signed, over requests that went well.
 
-    `ttft_s` and `e2e_s` run on the server from the request's arrival. `itl_s` has one of each gap between
-    chunks. `late_s`: of the server's sends. `unpaired`: the server knows nothing of them, or other chunks.
+    The server measures `ttft_s` and `e2e_s` from the request's arrival. `itl_s` has one error for each gap
+    between chunks. `late_s`: how late the server sent. `unpaired`: requests that the server does not know, or
+    with other chunks.
     """
 
     ttft_s: list[float] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Errors:
 
 
 def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
-    """Compare the requests that went well with the server's answers. The others are left out."""
+    """Compare the requests that went well with the server's answers. Leaves out the others."""
     found = Errors()
     for row in rows:
         if row.outcome != "ok":
@@ -88,17 +89,17 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
 
 
 def error_s(here: Span, there: Span) -> float:
-    """Return a duration as the client has it minus the server's, in seconds, each from its own start."""
+    """Return the client's duration minus the server's, in seconds, each from its own start."""
     return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
 
 
 def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
-    """Return each gap between chunks as the client has it minus the server's, in seconds."""
+    """Return the client's gaps between chunks minus the server's, in seconds."""
     return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
 
 
 def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
-    """Return the median and p99 (nearest rank) of the absolute values, None without any."""
+    """Return the median and p99 (nearest rank) of the absolute values; None if there are none."""
     ordered = sorted(map(abs, values))
     if not ordered:
         return None
@@ -145,9 +146,9 @@ def _merged(before: SelfTest, result: SelfTest) -> SelfTest:
 
 
 def largest(steps: Iterable[SelfTestStep]) -> tuple[int, float] | None:
-    """Return the load with the most chunks per second at which bench is exact, None if there is none.
+    """Return the load with the most chunks per second at which bench is exact; None if there is none.
 
-    Exact: the p99 of TTFT's error is under LIMIT_S and nothing failed, there and at all smaller steps.
+    bench is exact if, there and at all smaller steps, TTFT's p99 error is under LIMIT_S and nothing failed.
     """
     by_load = sorted(steps, key=_chunks_per_s, reverse=True)
     inexact = [step for step in by_load if not _is_exact(step)]
@@ -167,7 +168,7 @@ def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
 
 
 def find(cache: Path) -> SelfTest | None:
-    """Return this machine's result under this version, of two the native server's, the better judge."""
+    """Return this machine's result under this version. Prefers the native server's, which judges better."""
     here = (machine(), version())
     stored = sorted(_stored(cache / "selftest.json"), key=lambda each: each.program != "native")
     return next((each for each in stored if (each.machine, each.bench_version) == here), None)

@@ -35,7 +35,7 @@ from harness.store import request_table
 _TTFT_S = 0.05
 _START_TIMEOUT_S = 30.0
 _TIMEOUT_S = 30.0
-# What gives the program that can judge the largest loads.
+# The command that makes the program which can judge the largest loads.
 BUILD = "bench install reference --program native"
 _MODEL = "reference"
 
@@ -53,7 +53,7 @@ class Rung(NamedTuple):
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs by rising load, and the warm-up and window that each has."""
+    """Rungs by rising load, with the warm-up and window of each."""
 
     rungs: tuple[Rung, ...]
     warmup_s: float = 0.5
@@ -61,7 +61,7 @@ class Ladder:
 
 
 def ladder_of(text: str) -> Ladder:
-    """Return the ladder of loads given as `64x100,256x400`, as short as QUICK. Raises UserError."""
+    """Return the ladder of loads given as `64x100,256x400`, with QUICK's short windows. Raises UserError."""
     rungs = []
     for word in text.split(","):
         match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
@@ -79,7 +79,7 @@ WHOLE = replace(
 
 @dataclass(frozen=True)
 class Reference:
-    """The server to measure against; `path` is the program's if it had to be built."""
+    """The server to measure against. `path` is given if its program had to be built."""
 
     engine: Engine
     program: str
@@ -101,7 +101,7 @@ def find_reference(
     cache: Path,
     read_sends: Callable[[Path], Sequence[known_error.Send]],
 ) -> Reference | None:
-    """Return the reference server, None if this program of it is not built. See BUILD."""
+    """Return the reference server; None if this program is not built. See BUILD."""
     engine = ENGINES["reference"]
     spec = engine.install(program, "cpu")
     if spec is None:
@@ -113,7 +113,7 @@ def find_reference(
 def run(
     reference: Reference, ladder: Ladder, state_dir: Path, on_step: Callable[[SelfTestStep], None]
 ) -> SelfTest:
-    """Climb the ladder to its end, or to a load that the server or this machine cannot do. Block.
+    """Run the ladder to its end, or to a load that the server or this machine cannot do. Blocks.
 
     Raises CellError if not even the first rung could be measured, and Interrupted.
     """
@@ -208,7 +208,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
 def step(
     rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, known_error.Served]
 ) -> SelfTestStep:
-    """Return what one load showed: of the requests sent in its window, and of all chunks for rate."""
+    """Return the result of one load: errors of the requests in its window, and the rate of all chunks."""
     sent = [row for row in rows if request_table.in_window(row, summary)]
     found = known_error.errors(sent, answers)
     start_ns, end_ns = summary.window_start_ns, summary.window_end_ns

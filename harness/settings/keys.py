@@ -93,7 +93,7 @@ def check_keys(given: Choices) -> None:
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),
-                f"{what}: is of `bench {section}` alone; leave it out",
+                f"{what}: belongs to `bench {section}` alone; leave it out",
             ),
             (key not in known and not sections.is_slo(key), f"{what}: no such key; {_advice(key, known)}"),
             (

@@ -21,10 +21,11 @@ _NO_TOKENS: _Tokens = (None, None, None)
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a stream said. `malformed`: why these bytes are not a stream.
+    """The content of a stream. `malformed`: why these bytes are not a stream.
 
-    `chunk_ns`: arrival of the read that completed each event that bears content (text, reasoning or a
-    tool-call delta). Counts are the server's. `server_error`: of an error event, or in place of a stream.
+    `chunk_ns`: when the read arrived that completed each event with content (text, reasoning or a tool-call
+    delta). The server gave the counts. `server_error`: the message of an error event, or of an error that
+    came instead of a stream.
     """
 
     chunk_ns: tuple[int, ...] = ()
@@ -60,14 +61,14 @@ class _Chunk(msgspec.Struct, gc=False):
     object: str | None = None
 
 
-# Half the time of a decoder that makes all fields. It skips strings unseen, so all must be known as UTF-8.
+# Takes half the time of a decoder that makes all fields. It skips strings unread, so all must be valid UTF-8.
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
-    """Decode a response's body, without transfer framing. Of one that is cut off, keep what came.
+    """Decode a response's body, without transfer framing. If it was cut off, decode what came.
 
-    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it.
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset where it ends.
     """
     chunk_ns: list[int] = []
     text: list[str] = []
@@ -148,14 +149,14 @@ def _decode_plain(body: bytes) -> Decoded:
 
 
 def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
-    """Yield a body's server-sent events: kind, data, and the offset behind the byte that completed it.
+    """Yield a body's server-sent events: kind, data, and the offset after the byte that completed it.
 
-    One that the end cuts off comes last. `error: ...` (older llama.cpp servers) gives the kind `error`.
+    An event that the end cuts off comes last. `error: ...` (older llama.cpp servers) gives the kind `error`.
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5.
     """
     if body.startswith(_DATA) and body.endswith(_BLANK) and b"\r" not in body:
         parts = body[len(_DATA) : -len(_BLANK)].split(_BLANK + _DATA)
-        # Nothing but `data: ...` and blank lines: a third of the cost of any other body.
+        # A body of nothing but `data: ...` and blank lines takes a third of the time of any other.
         if body.count(b"\n") == len(_BLANK) * len(parts):
             end = 0
             for part in parts:
@@ -184,9 +185,9 @@ def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
 def classify(
     status: int, body: bytes, decoded: Decoded, content_type: str | None = None
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome of a response that came whole, and a sentence on it unless it is ok.
+    """Return the outcome of a response that came whole, with a sentence on it unless it is ok.
 
-    A good stream under another content type is none to a browser (WHATWG, section 9.2.2).
+    A browser does not accept a good stream under another content type (WHATWG, section 9.2.2).
     """
     if status >= 400:
         return "http_error", f"HTTP {status}: {decoded.server_error or shown(body)}"
@@ -207,12 +208,12 @@ def classify(
 
 
 def shown(data: bytes) -> str:
-    """Return the start of it, on one line."""
+    """Return the start of a text, on one line."""
     return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
 
 
 def _error_message(data: bytes, is_error: bool = False) -> str | None:
-    """Return the message of an error as OpenAI, TGI or vLLM send it; None if this is none."""
+    """Return the message of an error as OpenAI, TGI or vLLM send it; None if this is not one."""
     try:
         found = msgspec.json.decode(data)
     except (ValueError, RecursionError):
@@ -232,7 +233,7 @@ def _usage_tokens(usage: dict[str, Any]) -> _Tokens:
 
 
 def _timings_tokens(timings: dict[str, Any]) -> _Tokens:
-    """Return the counts as llama.cpp has them beside `usage`, or without it."""
+    """Return the counts of llama.cpp's `timings`, which it sends beside `usage` or instead of it."""
     evaluated, cached = _count(timings, "prompt_n"), _count(timings, "cache_n")
     inputs = None if evaluated is None or cached is None else evaluated + cached
     return inputs, _count(timings, "predicted_n"), cached

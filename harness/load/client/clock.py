@@ -1,4 +1,4 @@
-"""How far a load process's own readings can be trusted: clocks, its loop's lag, its collector's pauses."""
+"""Measure how far a load process can trust its readings: clocks, its loop's lag, its collector's pauses."""
 
 import gc
 import time
@@ -38,7 +38,7 @@ class ClockMap:
         self._former: list[tuple[int, int]] = []  # offsets before a step, and when each was found outdated
 
     def refresh(self) -> None:
-        """Read both clocks again, so that a step is found. It takes about 50 us."""
+        """Read both clocks again to find a step. Takes about 50 us."""
         offset_ns, uncertainty_ns = self._best_pair(REFRESH_PAIRS)
         is_step = abs(offset_ns - self._offset_ns) > uncertainty_ns + self._offset_uncertainty_ns
         if is_step:
@@ -48,7 +48,7 @@ class ClockMap:
             self._offset_ns, self._offset_uncertainty_ns = offset_ns, uncertainty_ns
 
     def to_monotonic_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """Return the instant of a stamp that was read at `read_ns`. It is never later than that."""
+        """Return the instant of a stamp that was read at `read_ns`, never later than that."""
         instant_ns = self._likeliest_ns(realtime_ns, read_ns)
         if not -self.uncertainty_ns <= read_ns - instant_ns <= SUSPICIOUS_LAG_NS:
             self.refresh()
@@ -58,7 +58,7 @@ class ClockMap:
     def all_to_monotonic_ns(
         self, realtimes_ns: Sequence[int], read_ns: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Return the instants of many stamps, at a tenth of the cost, and how long after each it was read."""
+        """Return the instants of many stamps and how long after each it was read, at a tenth of the cost."""
         offset_ns = self._offset_ns
         instants = [realtime_ns + offset_ns for realtime_ns in realtimes_ns]
         lags = list(map(sub, read_ns, instants))
@@ -69,7 +69,7 @@ class ClockMap:
         return instants, lags
 
     def _likeliest_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """Return the instant by the offset that was in force; of several, the newest instant."""
+        """Return the instant by the offset that was valid then; the newest instant if several could be."""
         newest_ns = realtime_ns + self._offset_ns
         for outdated_ns, offset_ns in reversed(self._former):
             if read_ns > outdated_ns:
@@ -93,7 +93,7 @@ class ClockMap:
 
 
 class LagHistogram:
-    """Durations in bins whose edges are 9 % apart. Its memory does not grow."""
+    """A histogram of durations in bins whose edges are 9 % apart. Its memory does not grow."""
 
     def __init__(self) -> None:
         self._counts = Counter[int]()
@@ -106,14 +106,14 @@ class LagHistogram:
         self._max_ns = max(self._max_ns, lag_ns)
 
     def sample(self, lags_ns: Sequence[int]) -> None:
-        """Count one in SAMPLED, from a place that moves on. The maximum is that of all."""
+        """Count one in SAMPLED, from a place that moves on. The maximum is over all of them."""
         for lag_ns in lags_ns[self._skip :: SAMPLED]:
             self.add(lag_ns)
         self._skip = (self._skip - len(lags_ns)) % SAMPLED
         self._max_ns = max(self._max_ns, max(lags_ns, default=0))
 
     def summary_s(self) -> tuple[float, float, float] | None:
-        """Return median and p99, both up to 9 % high, and the exact maximum. None if it is empty."""
+        """Return median and p99, both up to 9 % too high, and the exact maximum. None if it is empty."""
         if not self._counts:
             return None
         return self._percentile_ns(0.5) / 1e9, self._percentile_ns(0.99) / 1e9, self._max_ns / 1e9

@@ -21,12 +21,12 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
 
 
 class FramingError(ValueError):
-    """These bytes are not an HTTP/1.1 response."""
+    """Bytes that are not an HTTP/1.1 response."""
 
 
 class Framing:
-    """Where one response's body lies in `raw`, which its owner appends to. `status` is None before the head's
-    end.
+    """Where one response's body lies in `raw`, to which its owner appends. `status` is None until the head
+    has ended.
 
     `headers` have lower-case names. `searched`: no last chunk of a chunked body begins before this offset.
     """
@@ -47,7 +47,7 @@ class Framing:
         self._end = 0
 
     def advance(self) -> bool:
-        """Look at what was added to `raw`. Returns True once the response is complete. Or FramingError."""
+        """Read what was added to `raw`. Return whether the response is complete. Raises FramingError."""
         is_first = self.status is None
         if is_first and not self._read_head():
             return False
@@ -61,7 +61,7 @@ class Framing:
         return self.is_complete
 
     def close(self) -> bool:
-        """Note that the connection has ended. Returns whether this response ends so. Raises FramingError."""
+        """Note that the connection has ended. Return whether that ends this response. Raises FramingError."""
         self.check()
         if self.status is not None and not self.is_chunked and self._length is None:
             self._end = len(self.raw)
@@ -69,17 +69,17 @@ class Framing:
         return self.is_complete
 
     def check(self) -> None:
-        """Take all chunks of an unfinished body apart, so that they count. Raises FramingError."""
+        """Take the chunks of an unfinished body apart, so that they count. Raises FramingError."""
         if self.is_chunked and not self.is_complete:
             self._walk_chunks()
 
     @property
     def keeps_alive(self) -> bool:
-        """True if another request may follow: the response is complete, with nothing behind it."""
+        """Return whether another request may follow: the response is complete, and nothing came after it."""
         return self._keeps_alive and self.is_complete and len(self.raw) == self._end
 
     def body(self) -> bytes:
-        """Return the body so far, without chunk framing. Of an unfinished one it is what `check` left."""
+        """Return the body so far, without chunk framing. Call `check` first if it is unfinished."""
         if self.status is None:
             return b""
         with memoryview(self.raw) as view:
@@ -89,7 +89,7 @@ class Framing:
             return b"".join([view[start : start + size] for start, size in chunks])
 
     def body_offsets(self, raw_offsets: Sequence[int]) -> list[int]:
-        """Return how many bytes of the body lie before each offset into `raw`. The offsets ascend."""
+        """Return how many bytes of the body lie before each of the ascending offsets into `raw`."""
         if self.status is None:
             return [0] * len(raw_offsets)
         if not self.is_chunked:
@@ -150,7 +150,7 @@ class Framing:
         self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
 
     def _walk_chunks(self) -> bool:
-        """Go on from size to size as far as the bytes go. Returns whether the last chunk is there."""
+        """Go from size to size as far as the bytes reach. Return whether the last chunk is there."""
         raw, at = self.raw, self._at
         while (line := _SIZE_LINE.match(raw, at)) and (size := int(line[1], 16)):
             self._starts.append(line.end())

@@ -1,4 +1,4 @@
-"""One user's side of HTTP/1.1: connections, plain or TLS, that only stamp while an answer streams.
+"""Send requests of one user over HTTP/1.1, plain or TLS, and only stamp reads while an answer streams.
 
 A libev watcher calls a plain function in gevent's hub for each read; the user's greenlet is woken at the end.
 """
@@ -24,14 +24,14 @@ from harness.load.client.framing import FramingError
 from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
 from harness.load.client.response import Exchange, ExchangeError, Response
 
-# A server that closed an idle connection just before our request lets us know within a round trip. One that
-# breaks later may have worked on the request: sending it again would hide that.
+# If a server closed an idle connection just before the request, bench knows within a round trip. If the
+# connection breaks later, the server may have worked on the request, and sending it again would hide that.
 CLOSED_BEFORE_S = 0.05
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go. `tls` is shared by all connections: loading certificates takes long."""
+    """Where requests go. All connections share `tls`, since loading certificates takes long."""
 
     host: str
     port: int
@@ -72,11 +72,11 @@ class Client:
         self._connection: _Connection | None = None
 
     def stream(self, body: bytes, request_id: str, timeout_s: float) -> Exchange:
-        """POST a JSON body and block this greenlet until the response has ended or `timeout_s` has passed.
+        """Send a JSON body by POST. Blocks this greenlet until the response has ended, or for `timeout_s`.
 
-        Never raises for what a server does. `sent_ns` comes after connecting, unless the server had just
-        closed the kept connection: then the request is sent again, and it is that of the first try. A killed
-        greenlet gets its exchange as `cancelled`, and must end by itself.
+        Never raises for what a server does. `sent_ns` comes after connecting. If the server had just
+        closed the kept connection, the request is sent again, but `sent_ns` stays that of the first try. A
+        killed greenlet gets its exchange as `cancelled`, and must end by itself.
         """
         response = Response()
         outcome: Outcome = "ok"
@@ -141,7 +141,7 @@ class Client:
 
 
 class _Connection:
-    """An open connection. TLS runs over bytes that we move ourselves, so that the kernel's stamps survive."""
+    """An open connection. bench moves the bytes of TLS itself, so that the kernel's stamps survive."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -186,7 +186,7 @@ class _Connection:
             watcher.close()
 
     def is_idle(self) -> bool:
-        """Return whether another request may be sent: it is open, and nothing came unasked."""
+        """Return whether another request may be sent: it is open, and nothing came unexpectedly."""
         try:
             data = self._receiver.read(self._socket)
             return bool(data and self._tls) and self._decrypted(data) == (b"", False)
@@ -211,7 +211,7 @@ class _Connection:
         return take
 
     def _decrypted(self, data: bytes | memoryview) -> tuple[bytes, bool]:
-        """Return all that the records so far hold, and whether the peer has said that it ends."""
+        """Return what the records so far hold, and whether the peer has announced its end."""
         assert self._tls
         self._incoming.write(data)
         plain = bytearray()
@@ -276,6 +276,6 @@ def _connected(endpoint: Endpoint) -> Any:
                     raise OSError(number, os.strerror(number))
                 stack.pop_all()
                 return socket
-        except OSError as error:  # of making the socket too: no such family here, no descriptor left
+        except OSError as error:  # making the socket can fail, too: unknown family, no descriptor left
             failure = error
     raise ExchangeError("connect_error", f"{endpoint.host}:{endpoint.port}: {failure}")

@@ -19,9 +19,9 @@ _ANCILLARY_BYTES = 64
 READ_BYTES = 65536
 STAMPS_BEGIN_MS = 1000
 
-# The loop waits a little before the next reads where the last round brought fewer than ENOUGH_READS: with 256
-# streams of 100 tokens/s that halves the CPU of a token. GATHER_SHARE of the mean time between two segments
-# of a stream, GATHER_S at most, lest they wait in the kernel together.
+# The loop waits a little before the next reads if the last round brought fewer than ENOUGH_READS: with 256
+# streams of 100 tokens/s that halves the CPU time per token. It waits GATHER_SHARE of the mean time between
+# two segments of a stream, at most GATHER_S, so that two of them do not meet in the kernel.
 GATHER_S = 0.0005
 GATHER_SHARE = 0.1
 LEAST_GATHER_S = 0.00005  # beside which the sleep itself takes as long
@@ -32,7 +32,7 @@ Take = Callable[[bytes, int, bytes | memoryview], bool]
 
 
 def plain_socket(family: int, kind: int) -> Any:
-    """Return a non-blocking socket of the standard library's, even if gevent has replaced the module's."""
+    """Return a non-blocking socket of the standard library, even if gevent has replaced the module's."""
     socket = monkey.get_original("socket", "socket")(family, kind)
     socket.setblocking(False)
     return socket
@@ -51,7 +51,7 @@ def _nothing() -> None:
 class Receiver:
     """Reads for all connections of a process, and counts the reads that the kernel did not stamp.
 
-    `streams`: responses awaited or under way. `lag`: from the kernel's stamp to our reading.
+    `streams`: how many responses are awaited or under way. `lag`: from the kernel's stamp to the reading.
     """
 
     def __init__(self, use_kernel: bool = True) -> None:
@@ -76,7 +76,7 @@ class Receiver:
         self._await_stamps()
 
     def ask_for_stamps(self, socket: Any) -> None:
-        """Have the kernel stamp what `socket` receives, if it can."""
+        """Let the kernel stamp what `socket` receives, if it can."""
         if not self._use_kernel:
             return
         try:
@@ -96,16 +96,16 @@ class Receiver:
 
     @property
     def stamp_source(self) -> Literal["kernel", "read"]:
-        """`kernel` only if every read was stamped by it."""
+        """Return `kernel` if the kernel stamped every read, else `read`."""
         return "kernel" if self._use_kernel and not self.unstamped_reads else "read"
 
     def reader(self, socket: Any, take: Take, end: Callable[..., object]) -> Callable[[], None]:
-        """Return a watcher's callback, which reads once what is there and gives it to `take`.
+        """Return a watcher's callback, which reads once and passes what it got to `take`.
 
-        `take` gets the kernel's stamp or nothing, the instant of the reading, and the bytes: good until the
-        next read, none at the stream's end. `end` is called when `take` returns True, and with sys.exc_info()
-        if anything raises, which gevent's hub would only print. The kernel joins waiting segments and keeps
-        the youngest's stamp (tcp_try_coalesce), so reading less at once gains nothing.
+        `take` gets the kernel's stamp or nothing, the instant of the reading, and the bytes, which are valid
+        until the next read and empty at the stream's end. `end` is called when `take` returns True, and with
+        sys.exc_info() if anything raises, which gevent's hub would only print. The kernel joins waiting
+        segments and keeps the youngest's stamp (tcp_try_coalesce), so smaller reads gain nothing.
         """
         # One function, for it runs once per token.
         recvmsg_into, view, buffers = socket.recvmsg_into, self._view, [self._buffer]
@@ -125,11 +125,11 @@ class Receiver:
         return on_readable
 
     def read(self, socket: Any) -> memoryview:
-        """Return what is there, good until the next read. Raises OSError, BlockingIOError too."""
+        """Return the waiting bytes, valid until the next read. Raises OSError, also BlockingIOError."""
         return self._view[: socket.recv_into(self._buffer)]
 
     def arrivals_ns(self, stamps_ns: Sequence[int], read_ns: Sequence[int]) -> list[int]:
-        """Return the instants of reads: by the kernel's stamps (zero: none) if it gave all."""
+        """Return the instants of reads, by the kernel's stamps (zero: none) if it stamped all of them."""
         if not self._use_kernel:
             return list(read_ns)
         if unstamped := stamps_ns.count(0):
@@ -140,10 +140,10 @@ class Receiver:
         return instants
 
     def end(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called soon in the hub, one for each round of the loop.
+        """Make the hub call `wake` soon, one for each round of the loop.
 
-        What follows a response's end takes long. Done for many at once, segments of the others would wait in
-        the kernel, which keeps but one stamp of those.
+        The work at a response's end takes long. If many ended at once, segments of the others would wait in
+        the kernel, which keeps only one stamp for them.
         """
         self._ended.append(wake)
         self._idle.start(_nothing)  # so that the loop goes on without waiting for events
@@ -164,7 +164,7 @@ class Receiver:
             self._sleep(self._gather_s)
 
     def _gathering_s(self, now_ns: int) -> float:
-        """Return how long to gather, by the pace of the latest reads. 0 if it is not worth it."""
+        """Return how long to gather, by the pace of the latest reads; 0 if it is not worth it."""
         period_s, reads = (now_ns - self._pace_ns) / 1e9, self.reads - self._pace_reads
         self._pace_ns, self._pace_reads = now_ns, self.reads
         # Without the kernel's stamps it would make ours late; and few reads cost little.

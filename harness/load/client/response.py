@@ -1,4 +1,4 @@
-"""One response as it grows, and the exchange that comes of it. Runs in gevent's hub, so it only appends."""
+"""Keep one response as it grows, and make an exchange of it. Runs in gevent's hub, so it only appends."""
 
 import time
 from array import array
@@ -15,7 +15,7 @@ _S = 1_000_000_000
 
 
 class ExchangeError(Exception):
-    """The exchange cannot go on: an outcome, and why. The client makes an Exchange of it."""
+    """Why an exchange cannot go on: an outcome and a reason. The client turns it into an Exchange."""
 
     def __init__(self, outcome: Outcome, why: str) -> None:
         super().__init__(why)
@@ -24,10 +24,11 @@ class ExchangeError(Exception):
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and what came of it, as far as the transport knows.
+    """One request and its response, as far as the transport knows.
 
-    `read_ns`: when each read arrived; `read_ends`: the offset in the body behind it. `end_ns`: of the last
-    byte, or of the attempt. `outcome` is ok whatever the HTTP status. `raw`: all bytes, headers included.
+    `read_ns`: when each read arrived; `read_ends`: the offset in the body where it ends. `end_ns`: when the
+    last byte arrived, or the attempt ended. `outcome` is ok whatever the HTTP status. `raw`: all bytes with
+    the headers.
     """
 
     status: int | None
@@ -46,7 +47,7 @@ class Exchange:
 class Response:
     """A response as it grows: its bytes in one buffer, and four numbers of each read in a flat array.
 
-    They are the kernel's stamp (zeros if none), the instant we read it, and the offset behind it.
+    They are the kernel's stamp (zeros if none), the instant of the read, and the offset where it ends.
     """
 
     __slots__ = ("_marks", "closed_ns", "framing", "is_resent", "raw", "sent_ns")
@@ -60,7 +61,7 @@ class Response:
         self._marks = array("q")
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
-        """Keep what arrived, nothing at the end, with the kernel's timespec or nothing. Else as `close`."""
+        """Keep what arrived (nothing at the end), with the kernel's timespec if any. Return as `close`."""
         if not data:
             return self.close(read_ns)
         marks = self._marks
@@ -78,7 +79,7 @@ class Response:
         return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """Note that the connection has ended, and return whether the response has. May raise either error."""
+        """Note that the connection has ended. Return whether the response has. May raise either error."""
         self.closed_ns = now_ns
         if self.framing.close():
             return True
@@ -88,13 +89,13 @@ class Response:
         raise ExchangeError("reset", f"the server closed the connection {where}")
 
     def was_closed_within(self, seconds: float) -> bool:
-        """Return whether the connection broke so soon after the sending, and before anything came."""
+        """Return whether the connection broke within that time of the sending, before anything came."""
         if self.raw or self.sent_ns is None:
             return False
         return (self.closed_ns or time.monotonic_ns()) - self.sent_ns < seconds * 1e9
 
     def exchange(self, outcome: Outcome, error: str | None, receiver: Receiver) -> Exchange:
-        """Return what came of it, the instants of its reads as the receiver tells them."""
+        """Return the exchange, with the instants of its reads from the receiver."""
         try:
             self.framing.check()
         except FramingError as wrong:

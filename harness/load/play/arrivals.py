@@ -1,4 +1,4 @@
-"""When a cell's conversations begin and its users come and go, in seconds from its start. Pure."""
+"""Compute when a cell's conversations begin and its users come and go, in seconds from its start. Pure."""
 
 from collections.abc import Iterator
 from itertools import accumulate, repeat
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from harness.contracts import STEPS, Conversation, Load
 from harness.errors import UserError
 
-# Users that begin together are spread over at most this long, so that they do not run in step.
+# Users that begin together are spread over at most this many seconds, so that they do not run in step.
 STAGGER_S = 1.0
-# A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least.
+# After a trace has ended, the window goes on for the mean gap of its arrivals, but at least for this long.
 LAST_GAP_S = 0.1
 
 
 class Phases(NamedTuple):
-    """The ends of a cell's parts, in seconds from its start: infinite if no duration bounds the window."""
+    """When each part of a cell ends, in seconds from its start; infinite if no duration bounds the window."""
 
     ramp_up_end_s: float
     window_start_s: float
@@ -35,7 +35,7 @@ def phases(load: Load) -> Phases:
 
 
 def longest_s(load: Load, steps_to_first: int = 0) -> float:
-    """Return the most seconds from a cell's start to the last send. Infinity: nothing bounds it."""
+    """Return the longest time from a cell's start to the last send; infinity if nothing bounds it."""
     if load.duration_s is None:
         return inf
     window_s = max(load.steps or STEPS, steps_to_first) * load.duration_s
@@ -43,15 +43,15 @@ def longest_s(load: Load, steps_to_first: int = 0) -> float:
 
 
 def grace_s(load: Load, window_s: float) -> float:
-    """Return the seconds for conversations that began: the window's length, a request's time at least."""
+    """Return how long conversations that began may go on: the window's length, or a request's if longer."""
     return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
 
 
 class Beginning(NamedTuple):
-    """A conversation to play, or without one the end of all.
+    """A conversation to play; without one, the end of all.
 
-    `at`: of an open loop the point of its arrival, of a trace seconds from the start. `due_ns` follows from
-    it. Both are None in a closed loop.
+    `at`: in an open loop the point of its arrival, in a trace the seconds from the start. `due_ns` follows
+    from it. Both are None in a closed loop.
     """
 
     number: int
@@ -98,7 +98,7 @@ def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
 
 
 class Stretch(NamedTuple):
-    """A time in which the rate goes evenly from one value to another, in arrivals per second."""
+    """A stretch of time in which the rate changes evenly, in arrivals per second."""
 
     length_s: float
     from_per_s: float
@@ -133,7 +133,7 @@ def stretches(load: Load, window_end_s: float) -> Iterator[Stretch]:
 
 
 def points(load: Load, rng: Random) -> Iterator[float]:
-    """Yield the points of an open loop's arrivals: those of a renewal process of rate 1, without end.
+    """Yield the points of an open loop's arrivals: a renewal process of rate 1, without end.
 
     The k-th point u becomes the instant at which the rate's integral is u (`instant_s`), so a ramp keeps the
     kind of spacing. Source: Gerhardt and Nelson, Transforming renewal processes for simulation of
@@ -143,7 +143,7 @@ def points(load: Load, rng: Random) -> Iterator[float]:
 
 
 def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
-    """Return when `point` arrivals are expected, in seconds from the cell's start. Infinity: never."""
+    """Return when `point` arrivals are expected, in seconds from the cell's start; infinity for never."""
     begin_s = before = 0.0
     for stretch in stretches(load, window_end_s):
         if point - before < stretch.arrivals:
@@ -164,7 +164,7 @@ def _gaps(load: Load, rng: Random) -> Iterator[float]:
 
 
 def user_begins_s(load: Load, user: int) -> float:
-    """Return when a closed loop's user begins: at its turn, staggered over a second at most."""
+    """Return when a closed loop's user begins: in its turn, spread over at most a second."""
     users = load.concurrency or 1
     if not load.ramp_up_s:
         return min(load.warmup_s, STAGGER_S) * (user / users)
@@ -184,5 +184,5 @@ def user_ramps_down_s(load: Load, user: int) -> float:
 
 
 def share(items: int, workers: int, worker: int) -> int:
-    """Return how many of `items` fall to one of several workers, which take every `workers`-th."""
+    """Return how many of `items` one of several workers gets, if each takes every `workers`-th."""
     return len(range(worker, items, workers))

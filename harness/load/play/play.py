@@ -1,4 +1,4 @@
-"""Play one job's load in this process, users over ramps, warm-up, window and drain, and sum it up."""
+"""Play one job's load in this process: start users, go through ramps, warm-up, window, drain; sum up."""
 
 import gc
 import logging
@@ -20,9 +20,9 @@ from harness.load.play.traffic import Traffic
 from harness.load.play.waits import OpenLoop
 from harness.load.pulse import Progress
 
-# How long a user may take to write its row and end, once its request has.
+# How long a user may take to write its row and end after its request has ended.
 LAST_ROW_S = 5.0
-# Open loop: one keeps watch, one is idle; then some more whenever none is.
+# In an open loop one user keeps watch and one is idle. Whenever none is idle, some more are added.
 FIRST_USERS = 2
 MOST_USERS_AT_ONCE = 8
 

@@ -1,4 +1,4 @@
-"""What is sent for a turn, and the record of a request, made from its exchange. Pure."""
+"""Make the body of a request from a turn, and the record of a request from its exchange. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def id_of(cell: str, conversation: int, turn: int) -> str:
 def request_body(
     model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
 ) -> bytes:
-    """Return the JSON of a streamed chat completion. `engine_fields` are added, and win."""
+    """Return the JSON of a streamed chat completion. `engine_fields` are added and take precedence."""
     fields = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in history],
@@ -39,7 +39,7 @@ def request_body(
 
 
 def masked(text: str, key: str | None) -> str:
-    """Return `text` without the API key, which a server may repeat in what it answers."""
+    """Return `text` without the API key, which a server may repeat in its answer."""
     if not key:
         return text
     in_json = msgspec.json.encode(key).decode()[1:-1]
@@ -59,7 +59,7 @@ def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | Non
 def request_row(
     begun: BegunRow, exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool = False
 ) -> RequestRow:
-    """Return the record of one request. `keep_bytes`: with the whole response as it came."""
+    """Return the record of one request. With `keep_bytes` it holds the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(

@@ -1,4 +1,4 @@
-"""What the users of one load process share: the conversations, the window, the record of requests."""
+"""Share the conversations, the window and the record of requests among the users of a load process."""
 
 import logging
 import time
@@ -70,20 +70,20 @@ class Traffic:
         self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
 
     def start(self, started_ns: int) -> None:
-        """Fix the instants of the cell, which begins at `started_ns`."""
+        """Set the instants of the cell, which begins at `started_ns`."""
         self.window.begin(started_ns)
         if self.open_loop:
             load, seed = self.job.load, self.job.seed
             self.open_loop.beginnings = arrivals.planned(load, seed, self._conversations, self.worker)
 
     def wait_until(self, due_ns: int) -> bool:
-        """Block until an instant. Returns False if the traffic was closed before it."""
+        """Wait until an instant. Return False if the traffic was closed before it."""
         if not self.closed.is_set():
             self.alarm.wait(due_ns)
         return not self.closed.is_set()
 
     def admit(self, user: gevent.Greenlet) -> tuple[int, int]:
-        """Take in a user. Returns its number and when it begins in a closed loop."""
+        """Add a user. Return its number and, in a closed loop, when it begins."""
         number = self.worker + len(self.users) * self.job.load.workers
         self.users.append(user)
         start_ns = self.window.cell_start_ns
@@ -92,7 +92,7 @@ class Traffic:
         return number, start_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
 
     def next_conversation(self) -> Beginning | None:
-        """Return the next conversation, once it is due; None if there is none. See `conversation_ends`."""
+        """Wait until the next conversation is due and return it, if any. See `conversation_ends`."""
         if self.closed.is_set() or self._has_run_out:
             return None
         begun = self.open_loop.take(len(self.users)) if self.open_loop else self._next_in_turn()
@@ -108,7 +108,7 @@ class Traffic:
         return None
 
     def _next_in_turn(self) -> Beginning | None:
-        """Return the next one of a closed loop. load.conversations is shared out among the workers."""
+        """Return the next one of a closed loop. The workers divide load.conversations among them."""
         load = self.job.load
         if load.conversations is not None and time.monotonic_ns() >= self.window.start_ns:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):
@@ -119,7 +119,7 @@ class Traffic:
         return Beginning(number, next(islice(self._conversations, skipped, None), None))
 
     def conversation_ends(self, turns_left: int) -> None:
-        """Note that a conversation has ended; `turns_left`: those that it still had, if we ended it."""
+        """Note that a conversation has ended. `turns_left`: how many it still had, if bench ended it."""
         self._playing -= 1
         if turns_left and self.window.ended_by == "conversations":
             self.cut_conversations += 1
@@ -135,13 +135,13 @@ class Traffic:
                 self.end_window("conversations", time.monotonic_ns())
 
     def goes_on_after(self, step: int) -> bool:
-        """Return whether the window goes on after a step. Blocks until the first worker has decided."""
+        """Return whether the window goes on after a step. Blocks until the first worker has decided that."""
         while (decided := self.window.goes_on_after(step)) is None and not self.closed.is_set():
             gevent.sleep(_LOOK_S)
         return bool(decided)
 
     def end_window(self, ended_by: contracts.EndedBy, ended_ns: int) -> None:
-        """End the window: what is sent from now on is outside of it. The first call's reason stays."""
+        """End the window: requests sent from now on are outside of it. The first call's reason is kept."""
         if self.window.ended_by is not None:
             return
         if ended_by == "duration" and self._has_run_out:
@@ -166,7 +166,7 @@ class Traffic:
                 self.open_loop.release()
 
     def cancel(self) -> None:
-        """End the requests in flight, whose rows become `cancelled`. It does not wait for them."""
+        """End the requests in flight; their rows become `cancelled`. Does not wait for them."""
         gevent.killall(list(self.users), block=False)
 
     def interrupt(self) -> None:
@@ -174,12 +174,12 @@ class Traffic:
         self.cancel()
 
     def fail(self, failure: BaseException) -> None:
-        """Stop everything because of an error that is not a server's."""
+        """Stop everything because of an error that no server made."""
         self.failure = self.failure or failure
         self.interrupt()
 
     def begin(self, row: contracts.BegunRow) -> None:
-        """Write that a request is about to be sent, so that it is missed if this process dies."""
+        """Write that a request is about to be sent, so that it is known as lost if this process dies."""
         self.in_flight += 1
         self._write_begun(msgspec.json.encode(row) + b"\n")
 

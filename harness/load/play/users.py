@@ -1,4 +1,4 @@
-"""The Locust user: it plays whole conversations, one request at a time, and records each.
+"""Define the Locust user, which plays whole conversations, one request at a time, and records each.
 
 Locust patches the standard library unless told not to: only a load process may import this.
 """

@@ -1,4 +1,4 @@
-"""How greenlets wait: for an instant, and in an open loop for the next conversation."""
+"""Let greenlets wait for an instant, and in an open loop for the next conversation."""
 
 import ctypes
 import os
@@ -22,9 +22,9 @@ _S = 1_000_000_000
 
 
 class Alarm:
-    """One timer that all waiting greenlets of a process share, made by the first wait.
+    """One timer that all waiting greenlets of a process share; the first wait makes it.
 
-    A timerfd of Linux wakes within some 0.1 ms. gevent's own timers wait in whole milliseconds.
+    Linux's timerfd wakes within about 0.1 ms. gevent's own timers wait in whole milliseconds.
     """
 
     def __init__(self, has_timerfd: bool = sys.platform == "linux") -> None:
@@ -36,7 +36,7 @@ class Alarm:
         self._order = count()
 
     def wait(self, due_ns: int) -> None:
-        """Block this greenlet until the instant, or until `wake_all`."""
+        """Wait in this greenlet until the instant, or until `wake_all`."""
         if due_ns <= time.monotonic_ns():
             return
         waiter = Waiter()
@@ -47,13 +47,13 @@ class Alarm:
         waiter.get()
 
     def wake_all(self) -> None:
-        """Let every wait end now, in the order of their instants."""
+        """End every wait now, in the order of their instants."""
         woken, self._waits = sorted(self._waits), []
         for _, _, waiter in woken:
             get_hub().loop.run_callback(waiter.switch, None)
 
     def close(self) -> None:
-        """Free the timer. What waits then waits for `wake_all`."""
+        """Free the timer. Greenlets that still wait then wait for `wake_all`."""
         if self._watcher:
             self._watcher.stop()
             self._watcher.close()
@@ -78,7 +78,7 @@ class Alarm:
         self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, value, None)
 
     def _ring(self) -> None:
-        """Wake what is due, in the hub. The waiter of a greenlet that was killed meanwhile wakes nobody."""
+        """Wake the greenlets that are due, in the hub. One that was killed meanwhile is not woken."""
         if self._fd >= 0:
             # If it was set again after the loop saw it ring, it has nothing to read.
             with suppress(BlockingIOError):
@@ -92,9 +92,8 @@ class Alarm:
 class OpenLoop:
     """Hands each beginning to a user at its instant.
 
-    One user at a time is on watch for the next beginning; then it wakes an idle user to keep watch and goes
-    to play. Where nobody is idle, `wanted` is set: beginnings that become due meanwhile are late, none is
-    left out.
+    One user at a time watches for the next beginning; then it wakes an idle user to watch and goes to play.
+    If nobody is idle, `wanted` is set. Beginnings that become due meanwhile are late, but none is left out.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class OpenLoop:
         self._is_watched = False
 
     def take(self, users: int) -> Beginning | None:
-        """Block until the next beginning is due, for one of `users`. Returns None once all is closed."""
+        """Wait until the next beginning is due, for one of `users`; None once the traffic is closed."""
         if self._is_watched:
             waiter = Waiter()
             self._idle.append(waiter)
@@ -129,7 +128,7 @@ class OpenLoop:
         return begun._replace(due_ns=due_ns)
 
     def _awaited_ns(self, begun: Beginning) -> int | None:
-        """Block until a beginning is due and return that instant. Returns None once the traffic is closed."""
+        """Wait until a beginning is due and return that instant; None once the traffic is closed."""
         assert begun.at is not None
         due_ns = self._due_ns(begun.at)
         while self._wait_until(due_ns):

@@ -1,4 +1,4 @@
-"""The window of a cell as one load process knows it, and what the processes of a cell share about theirs."""
+"""Keep the window of a cell in one load process, and share what the cell's processes know of theirs."""
 
 import ctypes
 import mmap
@@ -14,7 +14,7 @@ MOST_WORKERS = 256  # as harness/settings/decoding.py has it
 
 
 class Board(ctypes.Structure):
-    """The few numbers that the load processes of one cell share in a mapped file. Each has one writer."""
+    """The numbers that the load processes of one cell share in a mapped file. Each has one writer."""
 
     _fields_ = (
         ("start_ns", ctypes.c_int64),  # when all workers begin; 0 until the parent has written it
@@ -27,7 +27,7 @@ class Board(ctypes.Structure):
 
 
 def shared_board(path: Path) -> Board:
-    """Return the board in a file, which is made if there is none."""
+    """Return the board in a file, and make the file if there is none."""
     with path.open("a+b") as file:
         file.truncate(ctypes.sizeof(Board))
         return Board.from_buffer(mmap.mmap(file.fileno(), 0))
@@ -54,13 +54,13 @@ class Window:
             self.end_ns = max(self.end_ns, self.start_ns)
 
     def due_ns(self, at: float) -> int:
-        """Return the instant of an open loop's beginning, as far as the window's end is known."""
+        """Return the instant of an open loop's beginning, by what is known of the window's end."""
         assert self.cell_start_ns is not None
         end_s = inf if self.end_ns is None else (self.end_ns - self.cell_start_ns) / 1e9
         return self.cell_start_ns + arrivals.ns(min(arrivals.due_s(self._load, at, end_s), _NEVER_S))
 
     def user_ends_ns(self, number: int) -> float:
-        """Return when a user begins no more requests: in a closed loop's ramp-down at its turn."""
+        """Return when a user stops beginning requests: in a closed loop's ramp-down, in its turn."""
         if self.end_ns is None or self.ended_by != "duration" or self._load.kind != "closed":
             return inf  # it is not known yet, or all that began is to be finished, or the arrivals decide
         return self.end_ns + arrivals.ns(arrivals.user_ramps_down_s(self._load, number))
@@ -74,7 +74,7 @@ class Window:
 
     @property
     def has_enough(self) -> bool:
-        """True once enough requests were sent in it and have ended, those of all workers together."""
+        """Return whether enough requests of all workers together were sent in it and have ended."""
         return bool(sum(self._board.counts) >= self._load.min_requests)
 
     def end(self, ended_by: EndedBy, ended_ns: int) -> None:
@@ -86,14 +86,14 @@ class Window:
                 self._board.is_window_over = 1
 
     def _most_steps(self) -> int:
-        """Return how long it may last: longer before the first request has ended, less while all fail."""
+        """Return how many steps it may last: more before a first request has ended, fewer while all fail."""
         ended, failed = sum(self._board.counts), sum(self._board.failures)
         if not ended:
             return self._steps_to_first
         return min(self._steps, STEPS) if failed == ended else self._steps
 
     def goes_on_after(self, step: int) -> bool | None:
-        """Return whether it goes on after `step` times load.duration; None until the first worker decides."""
+        """Return whether it goes on after `step` times load.duration; None until the first worker decided."""
         if self.end_ns is not None or step >= self._steps_to_first:
             return False
         if self._worker == 0:

@@ -174,8 +174,8 @@ MISTAKES = [
     ("fit fairness=stock", "engine.fairness=stock: each engine then takes"),
     ("fit engine.base_url=http://127.0.0.1:1/v1", "a running server has its memory already"),
     ("fit engine.tensor_parallel=4 fit.device_memory=1GiB device=0,1", "device=0,1: cannot be swept"),
-    ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: is of `bench fit` alone; leave it out"),
-    ("plan fit.device_memory=24GiB", "fit.device_memory=24GiB: is of `bench fit` alone; leave it out"),
+    ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),
+    ("plan fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),
 ]
 
 
