@@ -11,6 +11,7 @@ BenchError                  one line to the user; anything else is a bug and sho
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -84,3 +85,33 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"signal {signal_number}")
         self.exit_code = 128 + signal_number
+
+
+# What installers print -> why they failed, and what would work. The first that is found counts.
+_OTHER_INDEX = "name another one with PIP_INDEX_URL or in pip's own settings"
+_WHY_NOT_FETCHED = (
+    (
+        r"hash mismatch|do not match the hashes",
+        "a file that was fetched has another hash than the pinned one: the index, or something on the way, "
+        f"changed it; {_OTHER_INDEX}",
+    ),
+    (
+        r"no space left|os error 28",
+        "the disk is full; free some of it, or name another place: BENCH_CACHE_DIR",
+    ),
+    (
+        r"dns error|connect error|connection ?(refused|error|reset)|establish a new connection|time[d -]*out"
+        r"|failed to (fetch|connect|resolve|download)|error sending request",
+        f"the package index does not answer; check the network and HTTPS_PROXY, or {_OTHER_INDEX}",
+    ),
+    (
+        r"text/html|from versions: none|not found in the package registry|no version of|not a (valid )?zip",
+        f"the package index answers, but not with this package (a proxy's own page, perhaps); {_OTHER_INDEX}",
+    ),
+)
+
+
+def why_not_fetched(output: str) -> str | None:
+    """Return why an installer failed, by what it printed, and what would work; None if that is not known."""
+    found = (words for pattern, words in _WHY_NOT_FETCHED if re.search(pattern, output, re.IGNORECASE))
+    return next(found, None)

@@ -65,7 +65,7 @@ def prepare(
     model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of the
     directory of a 16-bit or F32 checkpoint awq, w4a16 and all GGUF kinds.
 
-    What cannot be made is said in a line and the rest goes on; the exit code is then 1.
+    What cannot be made is said in a line and the rest goes on; the exit code is then 1, or 2 if nothing is.
     """
     settings = config.settings(overrides.parse(changes or [], study))
     needed, skips = provision.wanted(settings, weights.can_prepare)
@@ -93,7 +93,7 @@ def prepare(
     for why, names in whys.items():
         terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
     if provision.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
-        raise typer.Exit(1)
+        raise typer.Exit(1 if made else 2)
 
 
 def fit_command(

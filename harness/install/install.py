@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from harness.contracts import InstallSpec
-from harness.errors import MissingError, UserError
-from harness.install.packages import InstallError, cause, installer
+from harness.errors import MissingError, UserError, why_not_fetched
+from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
 from harness.processes.supervise import supervised
 from harness.whole_files import write_whole
@@ -281,7 +281,7 @@ def run_step(
         code = run_supervised(argv, environment or {}, read, say_alive)
     if code != 0:
         where = "" if log == Path(os.devnull) else f"; all of it: {log}"
-        if (why := cause("\n".join(tail))) and not advice:
+        if (why := why_not_fetched("\n".join(tail))) and not advice:
             raise MissingError(f"{failure}: {why}{where}")
         head = f"{failure} (exit code {code}); the end of its output{where}:"
         raise MissingError("\n".join([head, *tail, *advice]))

@@ -1,7 +1,7 @@
 """Installs packages into a Python environment: by uv, or by pip where uv has no program for this platform.
 
 pip's configuration is passed on in uv's environment, never in arguments, which every list of processes shows.
-Imports the standard library only, since `make install` runs it first of all.
+Imports harness.errors and the standard library only, since `make install` runs it first of all.
 """
 
 import ast
@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from harness.errors import why_not_fetched
 
 # uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
 LOCK = Path(__file__).with_name("uv.txt")
@@ -33,36 +35,6 @@ _UV_VARIABLES = {
 # pip lists `section.name='value'`, with the value as Python writes it. A later section wins.
 _SECTIONS = ("global", "install", ":env:")
 _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
-
-
-# What installers print -> why they failed, and what would work. The first that is found counts.
-_INDEX = "name another one with PIP_INDEX_URL or in pip's own settings"
-_CAUSES = (
-    (
-        r"hash mismatch|do not match the hashes",
-        "a file that was fetched has another hash than the pinned one: the index, or something on the way, "
-        f"changed it; {_INDEX}",
-    ),
-    (
-        r"no space left|os error 28",
-        "the disk is full; free some of it, or name another place: BENCH_CACHE_DIR",
-    ),
-    (
-        r"dns error|connect error|connection ?(refused|error|reset)|establish a new connection|time[d -]*out"
-        r"|failed to (fetch|connect|resolve|download)|error sending request|network",
-        f"the package index does not answer; check the network and the proxy (HTTPS_PROXY), or {_INDEX}",
-    ),
-    (
-        r"text/html|from versions: none|not found in the package registry|no version of|not a (valid )?zip",
-        f"the package index answers, but not with this package (a proxy's own page, perhaps); {_INDEX}",
-    ),
-)
-
-
-def cause(output: str) -> str | None:
-    """Return why an installer failed, by what it printed, and what would work; None if that is not known."""
-    found = (words for pattern, words in _CAUSES if re.search(pattern, output, re.IGNORECASE))
-    return next(found, None)
 
 
 def cache_dir() -> Path:
@@ -117,7 +89,7 @@ class InstallError(Exception):
         self.output = output
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {cause(self.output) or self.output.strip()}"
+        return f"{self.args[0]}: {why_not_fetched(self.output) or self.output.strip()}"
 
 
 def _checked(argv: list[str], failure: str, environment: Mapping[str, str] | None = None) -> None:
@@ -152,11 +124,12 @@ def installer(python: str) -> tuple[list[str], dict[str, str]]:
     Fetches uv where it is not here yet. Raises InstallError where that fails.
     """
     uv = uv_program()
-    has_pip = _has_pip(python)
-    pip = python if has_pip else str(_with_uv() / "bin" / "python")
+    if uv is None and _has_pip(python):
+        return _pip(python), {}
     if uv is None:
-        return _pip(pip, target=None if has_pip else python), {}
-    settings = pip_settings(pip)
+        return _pip(_with_uv() / "bin" / "python", target=python), {}
+    able = next((each for each in (python, sys.executable) if _has_pip(each)), None)
+    settings = pip_settings(able or str(_with_uv() / "bin" / "python"))
     no_index = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
     return [uv, "pip", "install", "--no-config", *no_index, "--python", python], uv_environment(settings)
 

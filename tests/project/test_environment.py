@@ -1,0 +1,156 @@
+"""How `make install` makes bench's environment: the real script, on a project of one package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+from waiting import wait_until
+from wheels import make_lock, make_wheel
+
+# Stands for setuptools, which would be fetched: writes an editable wheel of one module.
+_BACKEND = """\
+import pathlib, zipfile
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    name = "tinyproject-1.0-py3-none-any.whl"
+    about = "tinyproject-1.0.dist-info"
+    files = {
+        "tinyproject.pth": str(pathlib.Path.cwd()),
+        f"{about}/METADATA": "Metadata-Version: 2.1\\nName: tinyproject\\nVersion: 1.0\\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{path},,\\n" for path in [*files, f"{about}/RECORD"])
+    with zipfile.ZipFile(pathlib.Path(folder, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return name
+"""
+_PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "tinyproject"
+version = "1.0"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with the script, what it runs, and a lock of a package of 300 modules."""
+    folder = tmp_path / "project"
+    for name in (
+        ".ci/environment",
+        "harness/__init__.py",
+        "harness/errors.py",
+        "harness/install/__init__.py",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for path in (ROOT / "harness" / "install").glob("packages.py"):
+        shutil.copy(path, folder / "harness" / "install")
+    shutil.copy(ROOT / "harness" / "install" / "uv.txt", folder / "harness" / "install")
+    (folder / "pyproject.toml").write_text(_PROJECT)
+    (folder / "backend.py").write_text(_BACKEND)
+    modules = {f"tinything/m{number:03d}.py": f"N = {number}\n" for number in range(300)}
+    wheel = make_wheel(tmp_path, "tinything", {"tinything/__init__.py": "", **modules})
+    make_lock(tmp_path, "tinything", wheel).rename(folder / "requirements.lock")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    return folder
+
+
+def begin(project: Path, python: str = sys.executable) -> subprocess.Popen[str]:
+    argv = [".ci/environment", python, ".venv", "requirements.lock", ".venv/.ready"]
+    return subprocess.Popen(
+        argv,
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ends_well(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def assert_works(project: Path) -> None:
+    code = "import importlib, backend; [importlib.import_module(f'tinything.m{n:03d}') for n in range(300)]"
+    subprocess.run([project / ".venv/bin/python", "-I", "-c", code], check=True, cwd="/")
+    assert (project / ".venv/.ready").exists()
+    assert not (project / ".venv.unfinished").exists()
+
+
+def test_it_says_what_it_took_and_has_no_installer(project: Path) -> None:
+    said = ends_well(begin(project)).strip()
+    assert said.startswith("environment: ")
+    assert said.endswith(" MB in .venv")
+    assert_works(project)
+    code = "import pip"
+    assert subprocess.run([project / ".venv/bin/python", "-c", code], capture_output=True).returncode == 1
+
+
+# What is there first: the environment is made, Python is in it, a package is being copied, all of it is.
+POINTS = (
+    ".venv.unfinished",
+    ".venv/bin/python",
+    ".venv/lib/*/site-packages/tinything/m000.py",
+    ".venv/lib/*/site-packages/tinything-1.0.dist-info",
+    ".venv/lib/*/site-packages/tinyproject.pth",
+)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_one_that_was_killed_is_made_again(project: Path, point: str) -> None:
+    first = begin(project)
+    wait_until(lambda: any(project.glob(point)) or first.poll() is not None)
+    was_running = first.poll() is None
+    if was_running:
+        os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    # A file that was not copied yet, as the kill may have left it at any of these points.
+    for path in project.glob(".venv/lib/*/site-packages/tinything/m299.py"):
+        if (project / ".venv.unfinished").exists():
+            path.unlink()
+    ends_well(begin(project))
+    assert_works(project)
+
+
+def test_of_two_at_once_the_second_waits_and_changes_nothing(project: Path) -> None:
+    both = [begin(project), begin(project)]
+    said = sorted(map(ends_well, both))
+    assert said[0] == ""
+    assert said[1].startswith("environment: ")
+    assert_works(project)
+
+
+def test_one_whose_python_is_gone_is_made_again(project: Path) -> None:
+    ends_well(begin(project))
+    python = project / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/absent/python3")
+    ends_well(begin(project))
+    assert_works(project)
+
+
+def test_an_old_python_is_refused_before_anything_is_made(project: Path) -> None:
+    old = project / "python3.9"
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.19; else exit 1; fi\n')
+    old.chmod(0o755)
+    process = begin(project, "./python3.9")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == (
+        "PYTHON=./python3.9: Python 3.9.19; Python 3.11 or newer is needed: make PYTHON=/path/to/python3\n"
+    )
+    assert not list(project.glob(".venv*"))
