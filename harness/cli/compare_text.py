@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from harness.cli.terminal import out, print_lines, print_rows
 from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
-from reports.two_runs.compare import Comparison, Row
+from reports.two_runs.compare import Comparison, MetricRow
 from reports.two_runs.differences import KINDS
 from reports.two_runs.gate import NAMES, Gate
 
@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison) -> None:
     print_lines([comparison.how, comparison.rule], fold=True)
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: MetricRow) -> dict[str, str]:
     a, b = row.values
     return {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
 

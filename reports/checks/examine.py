@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import answers, cells, client, equal_work
+from reports.checks import answers, late_client, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data.cells import Cell
 from reports.data.run import Run, once
@@ -11,31 +11,31 @@ SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
 # Worst first.
 CHECKS: tuple[Check, ...] = (
-    equal_work.kernels_stand_in,
-    equal_work.prompts_differ,
-    equal_work.output_lengths_differ,
-    cells.requests_failed,
-    cells.answers_cut,
-    cells.cells_not_valid,
-    client.error_not_small,
-    client.client_late,
-    client.conversations_never_began,
+    unequal_work.kernels_stand_in,
+    unequal_work.prompts_differ,
+    unequal_work.output_lengths_differ,
+    windows.requests_failed,
+    windows.answers_cut,
+    windows.cells_not_valid,
+    late_client.error_not_small,
+    late_client.client_late,
+    late_client.conversations_never_began,
     answers.token_counts_differ,
     answers.cache_not_reset,
-    cells.single_repeat,
-    cells.drift_over_run,
-    client.machine_unfit,
-    equal_work.terms_not_matched,
+    windows.single_repeat,
+    windows.drift_over_run,
+    late_client.machine_unfit,
+    unequal_work.terms_not_matched,
     answers.quality_not_measured,
     answers.server_counts_differ,
-    cells.queue_only_grew,
-    cells.repeats_disagree,
-    cells.window_drifted,
-    cells.bimodal,
-    client.beyond_selftest,
-    client.stamps_not_kernel,
-    cells.short_windows,
-    client.cores_shared,
+    windows.queue_only_grew,
+    windows.repeats_disagree,
+    windows.window_drifted,
+    windows.bimodal,
+    late_client.beyond_selftest,
+    late_client.stamps_not_kernel,
+    windows.short_windows,
+    late_client.cores_shared,
     answers.weights_noted,
 )
 

@@ -79,7 +79,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class Term:
     """A term; `entries` by the deployment's label, in the plan's order."""
 
     name: str
@@ -104,10 +104,10 @@ class Row:
         return is_work and len({value_text(self.name, value) for value in values}) > 1
 
 
-def ledger_of(run: Run) -> tuple[Row, ...]:
+def ledger_of(run: Run) -> tuple[Term, ...]:
     """Return the terms of which anything is asked or said, of all planned deployments."""
     terms = (COMMON | TOLD).items()
-    rows = (Row(name, title, dict(_entries(run, name))) for name, title in terms)
+    rows = (Term(name, title, dict(_entries(run, name))) for name, title in terms)
     return tuple(row for row in rows if row.is_telling)
 
 

@@ -39,8 +39,7 @@ _DECLARED = {
     "int: repeats advised text: why",
     "capacities": "text: deployment scenario model unit float: value measured bool: is_least "
     "int: starts text: why marks",
-    "brackets": "text: deployment scenario start float: kept broken proven_kept proven_broken bool: is_whole "
-    "int: trials",
+    "brackets": "text: deployment scenario start float: kept broken bool: is_whole int: trials",
     "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
     "int: concurrency float: rate_per_s text: status validity reason float: window_s",
     "starts": "text: name int: index text: deployment int: repeat text: status error float: launch_s "
@@ -223,7 +222,7 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
         for answer in each.answers:
             yield {
                 **_of(each, "deployment scenario"),
-                **_of(answer, "start kept broken proven_kept proven_broken is_whole"),
+                **_of(answer, "start kept broken is_whole"),
                 "trials": sum(len(tried.cells) for tried in answer.tried),
             }
 

@@ -14,7 +14,7 @@ from reports.page.listed import Columns, filled
 from reports.page.looks import Look
 from reports.page.markup import join, macro, paragraph, tag
 from reports.stats.family import Kind
-from reports.two_runs.compare import ComparedCase, Comparison, Row
+from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from reports.words.verdict_words import margin_text, title_of
 
 # Colour and marker of a row by its verdict; the word itself is in its name.
@@ -99,7 +99,7 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     reasons = {each.check: each for each in comparison.distrust}
-    columns: Columns[Row] = {
+    columns: Columns[MetricRow] = {
         "metric": lambda row: row.metric,
         "unit": lambda row: row.shown_unit,
         "A": lambda row: row.values[0],

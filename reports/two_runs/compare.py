@@ -41,7 +41,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """A metric of a case: both values over their starts, and the verdict; None where none was asked for.
 
     `unit`: that of the values as they are stored; of a cost the currency. `marks`: the checks by which the
@@ -90,7 +90,7 @@ class ComparedCase:
     starts_text: str = ""
     why_none: str | None = None
     notes: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[MetricRow, ...] = ()
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ class Comparison:
             f"{margin_text(self.margin_share)}. Each interval is at the level that decides."
         )
 
-    def verdict_text(self, case: ComparedCase, row: Row) -> str:
+    def verdict_text(self, case: ComparedCase, row: MetricRow) -> str:
         """Return `B faster`, `same within 5 %`, `cannot tell`, or why there is none, if its case does not
         say it."""
         if row.verdict is None or (row.verdict.kind == "none" and case.why_none):
@@ -199,12 +199,12 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
     )
 
 
-def _row(pair: Pair, metric: str, verdict: Verdict | None) -> Row:
+def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
     found = [each for _, run, group in pair.sides for each in marks_of(run, group.counted, metric)]
     found += [each for each in _of_two_runs(pair) if each.marks and _bears_on(each, [metric])]
     a, b = (aggregate(run, group, metric) for _, run, group in pair.sides)
     marks = dict.fromkeys(each.check for each in found)
-    return Row(metric, _unit(metric, pair.runs), a, b, verdict, tuple(marks))
+    return MetricRow(metric, _unit(metric, pair.runs), a, b, verdict, tuple(marks))
 
 
 def _unit(metric: str, runs: Sequence[Run]) -> str:

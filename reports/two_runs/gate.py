@@ -19,7 +19,7 @@ from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.family import Question
 from reports.stats.intervals import Estimate
-from reports.two_runs.compare import ComparedCase, Comparison, Row, compare_pairs
+from reports.two_runs.compare import ComparedCase, Comparison, MetricRow, compare_pairs
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
 from reports.verdicts.comparisons import estimate_of, mirrored, why_not
 from reports.words.verdict_words import family_text, margin_text
@@ -48,7 +48,7 @@ class GatedCase:
     more_repeats: int | None = None
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> MetricRow | None:
         return self.case.rows[0] if self.case.rows else None
 
     @property

@@ -245,7 +245,7 @@ def comparisons_of(run: Run) -> Comparisons:
                 found[*case, metric, second, first] = verdict
                 found[*case, metric, first, second] = mirrored(verdict)
             if metric in compare.metrics:
-                reference = baseline or (best_first(run, groups, metric) or groups)[0].deployment
+                reference = baseline or _best(run, groups, metric)
                 keys = [(*case, metric, label, reference) for label in labels]
                 rows += [Compared(*key, found[key]) for key in keys if key in found]
     baselines = {each.model: label for label, each in reversed(run.deployments.items())}
@@ -260,12 +260,10 @@ def alpha_of(run: Run, later: int = 0) -> float:
     return level_of_look(later + sum(looked < run.repeats for looked in run.record.looks))
 
 
-def best_first(run: Run, groups: list[Group], metric: str) -> list[Group]:
-    """Return the groups that have a mean of a metric, the best first."""
-    sign = -1 if metric_of(metric).better == "higher" else 1
-    means = [(group, aggregate(run, group, metric).mean) for group in groups]
-    known = [(sign * mean, place) for place, (_, mean) in enumerate(means) if mean is not None]
-    return [groups[place] for _, place in sorted(known)]
+def _best(run: Run, groups: list[Group], metric: str) -> str:
+    sign = 1 if metric_of(metric).better == "higher" else -1
+    means = {group.deployment: aggregate(run, group, metric).mean for group in groups}
+    return max(means, key=lambda label: -math.inf if (mean := means[label]) is None else sign * mean)
 
 
 def mirrored(verdict: Verdict) -> Verdict:

@@ -23,7 +23,7 @@ from reports.stats.intervals import may_be_logged
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, capacities_of
-from reports.verdicts.standings import Row, slo_rows
+from reports.verdicts.standings import SloRow, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Values by deployment and repeat.
@@ -62,7 +62,7 @@ class Decision:
     repeats: int = 0
     disturbed: int = 0
     advised: int | None = None
-    slo_row: Row | None = None
+    slo_row: SloRow | None = None
     capacities: tuple[Capacity, ...] = ()
 
     @property
@@ -200,7 +200,7 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
     return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
 
 
-def _short_of_slo(row: Row | None, capacities: Sequence[Capacity]) -> dict[str, str]:
+def _short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, str]:
     said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}

@@ -10,7 +10,7 @@ from reports.measures.equal_work import stand_ins, work_of
 from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.searches import capacities_of
-from reports.verdicts.standings import Row, slo_rows
+from reports.verdicts.standings import SloRow, slo_rows
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def told_first(run: Run) -> tuple[LoadCase, ...]:
     return tuple(_highest_common(run, own) for own in groups.values())
 
 
-def _decisive(run: Run, rows: Sequence[Row]) -> LoadCase:
+def _decisive(run: Run, rows: Sequence[SloRow]) -> LoadCase:
     unfit = stand_ins(run).keys() | work_of(run).odd.keys()
     row = ([row for row in rows if set(row.labels("kept")) - unfit] or rows[:1])[-1]
     if run.record.search is None:

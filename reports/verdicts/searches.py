@@ -39,7 +39,7 @@ class Answer:
     """The answer of one start.
 
     `kept`: the highest load that kept every objective below all that did not; `broken`: the lowest that did
-    not; None where there is none. `proven_kept`, `proven_broken`: the same by intervals. `is_whole`: the
+    not; None where there is none. `is_whole`: the
     search came to its end on this start. `is_at_limit`: it kept the highest load that was allowed.
     """
 
@@ -48,8 +48,6 @@ class Answer:
     tried: tuple[Tried, ...]
     kept: float | None
     broken: float | None
-    proven_kept: float | None
-    proven_broken: float | None
     is_whole: bool
     is_at_limit: bool
 
@@ -165,8 +163,6 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
         Tried(level, own[0].load_label, tuple(own), judged_cells(run, own)) for level, own in by_level
     )
     kept, broken = ends_of(tried)
-    below = math.inf if broken is None else broken
-    clear = [(each.level, each.judged.verdict) for each in tried if each.judged]
     record, terms = run.start_of(cells[0]), run.record.search
     return Answer(
         start=record.name if record else cells[0].start.name,
@@ -174,8 +170,6 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
         tried=tried,
         kept=kept,
         broken=broken,
-        proven_kept=max((v for v, said in clear if said == "kept" and v < below), default=None),
-        proven_broken=min((v for v, said in clear if said == "broken"), default=None),
         is_whole=record is not None and record.status == "completed",
         is_at_limit=broken is None and kept is not None and terms is not None and kept == terms.highest,
     )

@@ -32,7 +32,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Row:
+class SloRow:
     """A load of a scenario and model, and who keeps the SLO there. `family`: see cells.load_family."""
 
     scenario: str
@@ -46,7 +46,7 @@ class Row:
 
 
 @once
-def slo_rows(run: Run) -> tuple[Row, ...]:
+def slo_rows(run: Run) -> tuple[SloRow, ...]:
     """Return a row for each load of each scenario and model, from the lowest on; none without an SLO.
 
     Of a search the loads are the highest that each deployment is known to keep, else the lowest tried.
@@ -56,7 +56,7 @@ def slo_rows(run: Run) -> tuple[Row, ...]:
     return tuple(_of_loads(run) if run.record.search is None else _of_search(run))
 
 
-def _of_loads(run: Run) -> Iterator[Row]:
+def _of_loads(run: Run) -> Iterator[SloRow]:
     by_case = grouped(run.groups, lambda g: (g.scenario, g.model, g.family, g.level, g.load))
     loads = Counter(key[:3] for key in by_case)
     for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
@@ -64,10 +64,10 @@ def _of_loads(run: Run) -> Iterator[Row]:
         confidence = 1 - (1 - CONFIDENCE) / loads[key[:3]]
         found = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
         standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in found]
-        yield Row(*key[:3], key[4], tuple(standings))
+        yield SloRow(*key[:3], key[4], tuple(standings))
 
 
-def _of_search(run: Run) -> Iterator[Row]:
+def _of_search(run: Run) -> Iterator[SloRow]:
     groups = {group.key: group for group in run.groups}
     cases = grouped(capacities_of(run), lambda each: (each.scenario, each.group.model, each.group.family))
     for case, found in cases.items():
@@ -77,7 +77,7 @@ def _of_search(run: Run) -> Iterator[Row]:
                 Standing(e.deployment, _state(e, level), groups.get((e.deployment, e.scenario, load)))
                 for e in found
             ]
-            yield Row(*case, load, tuple(standings))
+            yield SloRow(*case, load, tuple(standings))
 
 
 def _state(each: Capacity, level: float) -> State:

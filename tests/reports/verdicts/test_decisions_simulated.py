@@ -159,7 +159,7 @@ CASES = {
     "some starts have no percentile": (Truth([1.0] * 3, [0.04] * 3, metric=TTFT, lacking=0.05), 5),
     "exact ties": (Truth([1.0] * 2, [0.0] * 2), 5),
     "values of few digits": (Truth([1.0] * 3, [0.004] * 3, step=1.0), 3),
-    "Holm over four models": (Truth([1.0] * 3, [0.04] * 3, models=4), 5),
+    "Holm over four models": (Truth([1.0] * 2, [0.04] * 2, models=4), 5),
 }
 
 
