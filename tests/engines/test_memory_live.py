@@ -28,8 +28,7 @@ from harness.servers import probe
 from harness.servers.server import free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
-MODEL = "gemma3-270m"
-FACTS = MODELS[MODEL].facts
+GEMMA, SMOLLM = "gemma3-270m", "smollm2-135m"
 TERMS = EngineTerms(
     context_length=2048,
     concurrent_sequences=4,
@@ -82,8 +81,9 @@ def seen(deployment: Deployment, program: str | None, folder: Path) -> Iterator[
         wait_ready(server, START_S)
         facts = probe.fetch_facts(launch.base_url, engine.pages)
         said = engine.said(log.read_text(), facts).memory
-        size = weights_bytes(FACTS, needed.quantization, needed.file_format)
-        need = engine.memory_needed(deployment, FACTS, "cpu")
+        shape = MODELS[deployment.model].facts
+        size = weights_bytes(shape, needed.quantization, needed.file_format)
+        need = engine.memory_needed(deployment, shape, "cpu")
         assert size is not None
         assert isinstance(need, MemoryNeed)
         assert server.pid is not None
@@ -105,15 +105,28 @@ def print_row(name: str, found: Seen) -> None:
     print(f"{name}: reckoned / measured: {said}")
 
 
-def deployment(engine: str, quantization: str, **options: Any) -> Deployment:
+def deployment(engine: str, quantization: str, model: str = GEMMA, **options: Any) -> Deployment:
     own = ENGINES[engine].options(**options)
-    return Deployment(engine, MODEL, quantization, TERMS, own, f"{engine} {quantization}")
+    return Deployment(engine, model, quantization, TERMS, own, f"{engine} {quantization}")
 
 
-@pytest.mark.parametrize("quantization", ["gguf-q4_k_m", "gguf-q4_0", "gguf-q8_0", "fp16"])
+@pytest.mark.parametrize(
+    ("model", "quantization"),
+    [
+        (GEMMA, "gguf-q4_k_m"),
+        (GEMMA, "gguf-q4_0"),
+        (GEMMA, "gguf-q8_0"),
+        (GEMMA, "fp16"),
+        (SMOLLM, "gguf-q4_0"),
+        (SMOLLM, "gguf-q8_0"),
+    ],
+)
 @pytest.mark.parametrize("program", ["xllamacpp", "llama-server", "llama-cpp-python"])
-def test_llama_cpp_takes_what_was_reckoned(program: str, quantization: str, tmp_path: Path) -> None:
-    with seen(deployment("llama_cpp", quantization, program=program), program, tmp_path) as found:
+def test_llama_cpp_takes_what_was_reckoned(
+    program: str, model: str, quantization: str, tmp_path: Path
+) -> None:
+    asked = deployment("llama_cpp", quantization, model, program=program)
+    with seen(asked, program, tmp_path) as found:
         print_row(f"{program} {quantization}", found)
         assert found.said["weights"] == pytest.approx(found.weights, rel=0.1)
         assert found.said["kv_cache"] == pytest.approx(found.need.kv_cache_bytes, rel=0.01)

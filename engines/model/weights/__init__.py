@@ -77,7 +77,8 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
 def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
 
-    `tool` makes the environments whose programs it takes; `run` runs those. Raises MissingError where they
+    What of a package was made on the way to them is removed: it takes seconds to make again. `tool` makes the
+    environments whose programs it takes; `run` runs those. Raises MissingError where they
     cannot be made, UserError where the disk is too small. What was cut short is begun again.
     """
     found = find(weights, cache)
@@ -90,6 +91,7 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
                 refresh(each.repo, cache, tool)
+        between = [each for each in _missing(way, cache)[:-1] if each.origin.package and not each.package]
         # What is there by now may show another way: what a repository has, what a checkpoint is stored in.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):
             _check_disk(weights, way, cache)
@@ -97,6 +99,8 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
             if missing[0] in _missing(way, cache):
                 stored = (kept.read(missing[0].at(cache)) or {}).get("quantization")
                 raise MissingError(f"model={weights.model} is {stored}, not {weights.quantization}")
+        for each in between:
+            kept.remove(each.at(cache))
     found = find(weights, cache)
     if found is None:
         raise MissingError(f"{weights.model} at {weights.quantization} is not in {way.at(cache).parent}")

@@ -64,6 +64,12 @@ def part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def remove(path: Path) -> None:
+    """Remove finished weights, the manifest first: what is half removed does not count."""
+    _manifest_path(path).unlink(missing_ok=True)
+    _remove(path)
+
+
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
     """Give the part's path, with nothing there; remove what is left afterwards."""

@@ -315,7 +315,8 @@ def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tm
     store.write_record(tmp_path / "run.json", run_record(plan))
     first, second = plan.starts
     image = {"image": "vllm:1", "image_digest": "vllm@sha256:0123456789abcdef"}
-    said = {"resolved": {"block_size": 16, "seed": 1}, "weights": {"size_bytes": 2 * GIB}, "image": image}
+    weights = {"size_bytes": 2 * GIB, "note": "made from the Q4_1 file"}
+    said = {"resolved": {"block_size": 16, "seed": 1}, "weights": weights, "image": image}
     write_start(tmp_path, start_record(first, 90 * S, argv=("docker", "run", "--api-key", "abc"), **said))
     write_start(tmp_path, start_record(second, 90 * S))
     part = part_of(write_report(tmp_path).read_text(encoding="utf-8"), "servers")
@@ -329,6 +330,7 @@ def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tm
         assert words in text
     assert "seed" not in text.partition("Command of")[0]  # the ledger has it
     assert "abc" not in text
+    assert "made from" not in text  # which the reasons to distrust say
 
 
 def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gguf_bytes import entry, gguf, gguf_of_type, text
 from waiting import wait_until
-from weights_steps import prepared, reason_text
+from weights_steps import environment, prepared, reason_text
 from wheels import make_lock, make_wheel
 
 from engines.model.models import MODELS, Model, PackageSource
@@ -251,6 +251,28 @@ def test_conversion_counts_its_source_only_where_that_is_missing(tiny: Model, tm
     # Six bits each, out of the F16 file, which is missing as well.
     six_bits = int(1_000 * 6.563 / 8) + METADATA_BYTES
     assert missing_bytes(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path) == alone + six_bits
+
+
+# Stands for convert_gguf.py and llama-quantize: input, output, kind.
+MAKE = f"""
+import pathlib, sys
+kinds = {{"f16": {gguf_of_type(1).hex()!r}, "q6_k": {gguf_of_type(18).hex()!r}}}
+pathlib.Path(sys.argv[2]).write_bytes(bytes.fromhex(kinds[sys.argv[3].lower()]))
+"""
+
+
+def test_what_was_made_on_the_way_is_kept_only_if_it_was_asked_for(tiny: Model, tmp_path: Path) -> None:
+    six_bits, half = (Weights("tiny", quantization, "gguf") for quantization in ("gguf-q6_k", "fp16"))
+    made_by = environment(tmp_path / "converter", MAKE)
+    prepared(TINY, tmp_path, this_python)
+    made = prepared(six_bits, tmp_path, lambda spec: made_by)
+    assert {path.name for path in made.path.parent.glob("*.gguf*")} == {
+        f"tiny-{kind}.gguf{end}" for kind in ("q4_k_m", "q6_k") for end in ("", ".json")
+    }
+    made.path.unlink()
+    asked = prepared(half, tmp_path, lambda spec: made_by)
+    prepared(six_bits, tmp_path, lambda spec: made_by)
+    assert find(half, tmp_path) == asked
 
 
 def test_missing_llama_quantize_is_said_by_who_makes_environments(tiny: Model, tmp_path: Path) -> None:
