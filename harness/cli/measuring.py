@@ -1,6 +1,5 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,11 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.ending import report_whatever_happened, tell
 from harness.cli.planning import check_any, length_lines, planned, skip_lines
 from harness.cli.progress import Show
-from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
-from harness.errors import BenchError, Interrupted, UserError
+from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
+from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
@@ -37,6 +37,7 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
     ] = None,
+    as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
@@ -45,7 +46,7 @@ def run(
     else:
         record, repeats = _recorded(resume, changes, study, output)
         task = _search_left(resume, record) if record.search else _run_left(resume, record, repeats)
-    _perform(task, quiet=quiet, as_json=False)
+    _perform(task, quiet=quiet, as_json=as_json)
 
 
 def search(
@@ -200,22 +201,26 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 is_interrupt = isinstance(error, Interrupted)
                 if is_interrupt and not any(cell.counts for cell in store.read_cells(directory)):
                     show.close_panel()
-                    show.line(f"nothing was measured yet; {again} goes on with it")
+                    show.line(f"nothing was measured yet; {again} goes on with it", is_whole=True)
                     raise
-                if is_interrupt:
-                    show.line(f"{again} goes on with it")
-                if report_whatever_happened(directory, show) and is_interrupt and not as_json:
-                    terminal.print_lines([report])
+                found = report_whatever_happened(directory, show)
+                if found and isinstance(error, Interrupted):
+                    if not task.search:
+                        tell(found, report, error.exit_code, show, as_json=as_json)
+                    elif not as_json:
+                        terminal.print_lines([report])
+                    show.line(f"{again} goes on with it", is_whole=True)
                 raise
-            if not report_whatever_happened(directory, show):
+            found = report_whatever_happened(directory, show)
+            if not found:
                 raise typer.Exit(1)
     if task.search:
         failed = _print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
     else:
-        terminal.print_lines([report])
         failed = sum(not cell.counts for cell in cells)
         said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
+        tell(found, report, int(failed > 0), show, as_json=as_json)
     if failed:
         show.line(said)
         raise typer.Exit(1)
@@ -228,21 +233,29 @@ def _measure(
         session.end(directory, record)
         return ()
     run = session.go_on(directory, record, site.provisions)
-    show.begin(task.starts, may_grow=task.may_grow, is_search=task.search is not None)
+    until, is_search = task.settings.until, task.search is not None
+    budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
+    limit = None if until or is_search else budget
+    show.begin(task.starts, task.whole.blocks, limit, may_grow=task.may_grow, is_search=is_search)
     if task.search:
         trials = Search(run, task.search, task.settings.seed, _trial, show)
         return session.measure(run, task.starts, site, trials.next_cell)
     starts: Iterable[PlannedStart]
-    until = task.settings.until
-    budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
     if task.may_grow:
         from reports.measures.over_starts import precisions
 
         starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
     else:
         starts = next_starts.fitting(run, task.starts, budget, show)
+    starts = next_starts.with_standings(run, starts, _standings, show)
     site = site if until else replace(site, budget=budget)
     return session.measure(run, next_starts.and_again(run, starts, budget, show), site)
+
+
+def _standings(directory: Path, repeats: int) -> Sequence[Standing]:
+    from reports.words.told import standings
+
+    return standings(directory, repeats)
 
 
 def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:
@@ -250,23 +263,6 @@ def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[O
 
     found = trial(directory, numbers, slo)
     return Trial(load, found.verdict, found.meets, len(numbers), found.words, found.problem)
-
-
-def report_whatever_happened(directory: Path, show: Show) -> bool:
-    """Write the report undisturbed by another Ctrl-C. Return whether it was written."""
-    from reports import write_report
-    from reports.words.digest import digest
-
-    show.close_panel()
-    show.line("writing the report")
-    with terminal.signals_handled(signal.SIG_IGN):
-        try:
-            write_report(directory)
-            show.line(digest(directory).headline)
-            return True
-        except (BenchError, OSError) as error:
-            show.line(f"the report could not be written: {error}; try `bench report {directory}`")
-            return False
 
 
 def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:

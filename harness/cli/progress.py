@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -10,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from statistics import median
+from statistics import median, median_low
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -18,16 +19,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import Load, PlannedCell, PlannedStart
+from harness.contracts import Load, PlannedCell, PlannedStart, Standing
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.plan import plan
+from harness.run.budget import Budget
 from harness.settings.units import counted, duration_text, number_text
 
 if TYPE_CHECKING:  # they import pyarrow, for which `bench fit` need not wait
     from harness.store.request_table import Result
     from harness.store.store import CellRecord
 
+# Of what goes into a file or a pipe: rich would take 80 columns.
+PIPE_WIDTH = 120
 LABEL_WIDTH = 8
 BAR_WIDTH = 20
 # It is drawn while we measure, on the same machine; what it shows comes once a second.
@@ -39,7 +43,8 @@ class Show:
     """A run's Observer (harness/run/watch.py), and `line` for all else. `begin` brings the panel."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, width=width)
         self._live: Live | None = None
         # The panel's thread draws what the run's and its log's watcher change.
         self._lock = threading.Lock()
@@ -60,18 +65,31 @@ class Show:
         with self._lock:
             self._view = replace(self._view, **changes)
 
-    def line(self, text: str) -> None:
-        """Print words as they are: what a model or a log says is neither markup nor a control character."""
-        self.console.print(Text(inert(text, keep="\n")), soft_wrap=True)
+    def line(self, text: str, style: str = "", *, is_whole: bool = False) -> None:
+        """Print words as they are: what a model or a log says is neither markup nor a control character.
+
+        A terminal has them folded between words, but a command or a path whole, to be copied.
+        """
+        said = Text(inert(text, keep="\n"), style)
+        self.console.print(said, soft_wrap=is_whole or not self.console.is_terminal)
 
     def begin(
-        self, starts: Sequence[PlannedStart], *, may_grow: bool = False, is_search: bool = False
+        self,
+        starts: Sequence[PlannedStart],
+        repeats: int = 1,
+        budget: Budget | None = None,
+        *,
+        may_grow: bool = False,
+        is_search: bool = False,
     ) -> None:
-        """Show that these starts are about to run. A search has no bar: its cells are not known yet."""
+        """Show that these starts are about to run, of a plan of so many repeats, within a budget.
+
+        A search has no bar: its cells are not known yet.
+        """
         now_s = time.monotonic()
         self._outlook = Outlook(starts, now_s)
         total = None if is_search else sum(len(start.cells) for start in starts)
-        self._change(began_s=now_s, total=total, may_grow=may_grow)
+        self._change(began_s=now_s, total=total, may_grow=may_grow, repeats=repeats, budget=budget)
         if self.console.is_interactive and not self.console.quiet:
             # What is printed comes above it; what goes elsewhere is not ours.
             self._live = Live(
@@ -91,7 +109,9 @@ class Show:
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         with self._lock:
             self._outlook.add(block)
-        self._change(total=(self._view.total or 0) + sum(len(start.cells) for start in block))
+        repeats = max(self._view.repeats, *(start.repeat + 1 for start in block))
+        total = (self._view.total or 0) + sum(len(start.cells) for start in block)
+        self._change(total=total, repeats=repeats)
         self.line(why)
 
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
@@ -99,8 +119,22 @@ class Show:
         with self._lock:
             for start in starts:
                 self._outlook.fails(start, time.monotonic())
-        self._change(total=(self._view.total or 0) - sum(len(start.cells) for start in starts))
+        repeats = min(self._view.repeats, *(start.repeat for start in starts))
+        total = (self._view.total or 0) - sum(len(start.cells) for start in starts)
+        self._change(total=total, repeats=repeats)
         self.line(why)
+
+    def standing(self, found: Sequence[Standing]) -> None:
+        """Show how each answer stands after a repeat, and how long the rest takes."""
+        now_s = time.monotonic()
+        with self._lock:
+            left = _left(self._view, self._outlook, now_s).replace(",", ";", 1)
+        for each in found:
+            of = f"{each.repeats} of {counted(self._view.repeats, 'repeat')}"
+            self.line(f"after {of}: {each.words}{left}")
+            left = ""
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        self._change(standing=f"{found[0].words}{more}" if found else "")
 
     def _ends(self, key: str | int, cells: int) -> None:
         now_s = time.monotonic()
@@ -159,12 +193,15 @@ class Show:
 
 
 class Outlook:
-    """How long the rest of a plan takes: as planned, with the start-ups that this run has seen."""
+    """How long the rest of a plan takes: as the steps of this run took so far, else as planned."""
 
     def __init__(self, starts: Iterable[PlannedStart], now_s: float) -> None:
         # The steps that are left, in order: each start by its name, each cell by its number.
         self._left: dict[str | int, PlannedStart | PlannedCell] = {}
         self._launches_s: defaultdict[str, list[float]] = defaultdict(list)
+        # What each cell took, waiting included, over what was planned; and the plan's own word, since the
+        # first wait for a fit machine is the longest.
+        self._over_plan = [1.0]
         self._began_s = now_s
         self.add(starts)
 
@@ -175,9 +212,11 @@ class Outlook:
 
     def ends(self, key: str | int, now_s: float) -> None:
         """Note that a cell has ended, or that a start is ready."""
-        step = self._left.pop(key, None)
+        step, took_s = self._left.pop(key, None), now_s - self._began_s
         if isinstance(step, PlannedStart):
-            self._launches_s[step.deployment.label].append(now_s - self._began_s)
+            self._launches_s[step.deployment.label].append(took_s)
+        elif step:
+            self._over_plan.append(took_s / plan.cell_s(step))
         self._began_s = now_s
 
     def fails(self, start: PlannedStart, now_s: float) -> None:
@@ -197,7 +236,7 @@ class Outlook:
 
     def _expected(self, step: PlannedStart | PlannedCell) -> tuple[float, bool]:
         if isinstance(step, PlannedCell):
-            return plan.cell_s(step), False
+            return plan.cell_s(step) * median_low(self._over_plan), False
         if seen_s := self._launches_s.get(step.deployment.label):
             return median(seen_s), False
         return plan.start_s(step.deployment), not step.deployment.terms.base_url
@@ -221,6 +260,9 @@ class View:
     cell: PlannedCell | None = None
     progress: Progress | None = None
     server: str = ""
+    repeats: int = 1
+    budget: Budget | None = None
+    standing: str = ""
 
 
 def panel(view: View, outlook: Outlook, now_s: float) -> Group:
@@ -235,6 +277,8 @@ def panel(view: View, outlook: Outlook, now_s: float) -> Group:
 
 def _rows(view: View, outlook: Outlook, now_s: float) -> Iterator[tuple[str, str]]:
     yield "run", _overall(view, outlook, now_s)
+    if view.standing:
+        yield "standing", view.standing
     if view.start is None:
         return
     load = f", {view.cell.load.label}" if view.cell else ""
@@ -257,11 +301,18 @@ def _overall(view: View, outlook: Outlook, now_s: float) -> str:
     if view.total is None:
         return f"{counted(view.done, 'cell')} {after}"
     filled = round(BAR_WIDTH * view.done / max(1, view.total))
-    left_s, is_least = outlook.left(now_s)
-    least = "at least" if is_least or view.may_grow else "about"
-    left = f", {least} {_clock(left_s)} left" if view.done != view.total else ""
     bar = "━" * filled + "╌" * (BAR_WIDTH - filled)
-    return f"{view.done} of {counted(view.total, 'cell')} {after}{left} {bar}"
+    return f"{view.done} of {counted(view.total, 'cell')} {after}{_left(view, outlook, now_s)} {bar}"
+
+
+def _left(view: View, outlook: Outlook, now_s: float) -> str:
+    """Return `, about 3 minutes left`, or nothing where nothing is."""
+    if view.total is None or view.done == view.total:
+        return ""
+    left_s, is_least = outlook.left(now_s)
+    if view.budget and left_s > view.budget.left_s:
+        return f", about {_clock(view.budget.left_s)} left of {view.budget.text}"
+    return f", {'at least' if is_least or view.may_grow else 'about'} {_clock(left_s)} left"
 
 
 def _phase(load: Load, progress: Progress) -> str:

@@ -218,3 +218,22 @@ class Precision:
     case: str
     half_width_share: float | None
     why: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the deployments of one answer stand after `repeats` whole repeats; nothing is decided by it.
+
+    `ratio`: the leader's mean of `metric` over the next one's, turned so that more than 1 is better; None
+    without two of them.
+    """
+
+    repeats: int
+    scenario: str
+    model: str
+    load: str
+    metric: str
+    leader: str | None
+    next: str | None
+    ratio: float | None
+    words: str

@@ -49,6 +49,10 @@ class Budget:
     def text(self) -> str:
         return f"run.budget ({duration_text(self.limit_s)})"
 
+    @property
+    def left_s(self) -> float:
+        return self._began_s + self.limit_s - self._clock()
+
     def has_time_for(self, starts: Sequence[PlannedStart], latest: float = 1.0) -> bool:
         """Return whether these are likely to end within `latest` times the budget."""
         end_s = self._clock() + sum(map(self._expected_s, starts))
@@ -102,7 +106,7 @@ class Budget:
         rest = start.cells[start.cells.index(cell) :]
         windows = [*rest, *(each for other in others for each in other.cells)]
         beside_s = sum(map(self._expected_beside_s, others)) + sum(map(_beside_s, rest))
-        left_s = self._began_s + self.limit_s - self._clock() - beside_s
+        left_s = self.left_s - beside_s
         # Each window gets time by its planned length.
         return max(1, int(left_s / sum(each.load.duration_s or 0.0 for each in windows)))
 

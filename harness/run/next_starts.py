@@ -1,4 +1,7 @@
-"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks."""
+"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks.
+
+After each whole repeat the standing of the deployments is told, which bears on nothing that comes next.
+"""
 
 import math
 import time
@@ -8,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Until
-from harness.errors import StoreError
+from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until
+from harness.errors import BenchError, StoreError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
 from harness.run.watch import Observer
@@ -202,6 +205,42 @@ def _leave_out(
     run.update(plan=replace(recorded, starts=kept), stopped_because=f"{said}; {later}")
     command = f"`bench run --resume {run.path.parent} repeats={planned}`"
     observer.cut(cut, f"{said}; {command} measures the others")
+
+
+def whole_repeats(directory: Path, record: store.RunRecord) -> int:
+    """Return how many repeats of the plan have no cell left that was not measured, or failed."""
+    planned = {cell.number: cell.repeat for start in record.plan.starts for cell in start.cells}
+    measured = {cell.number for cell in store.read_cells(directory)}
+    return len(
+        set(planned.values()) - {repeat for number, repeat in planned.items() if number not in measured}
+    )
+
+
+def with_standings(
+    run: store.Kept[store.RunRecord],
+    starts: Iterable[PlannedStart],
+    standings: Callable[[Path, int], Sequence[Standing]],
+    observer: Observer,
+) -> Iterator[PlannedStart]:
+    """Yield the starts. Show and store how the deployments stand after each repeat that has become whole.
+
+    Not after a plan's last repeat, which the answer follows, unless `until` may ask for more.
+    """
+    directory = run.path.parent
+    before = whole_repeats(directory, run.record)
+    for start in starts:
+        yield start
+        whole = whole_repeats(directory, run.record)
+        if whole == before or (whole == run.record.plan.blocks and not run.record.until):
+            continue
+        before = whole
+        try:
+            found = standings(directory, whole)
+        except (BenchError, OSError) as error:
+            observer.line(f"how the deployments stand is not known: {error}")
+            continue
+        observer.standing(found)
+        run.update(standings=(*run.record.standings, *found))
 
 
 def and_again(

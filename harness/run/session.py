@@ -18,6 +18,7 @@ from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, device_of, provide
 from harness.load import limits
 from harness.processes.supervise import reap
+from harness.run.next_starts import whole_repeats
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import key_of
 from harness.run.watch import Observer, Site
@@ -132,10 +133,7 @@ def end(directory: Path, record: store.RunRecord) -> None:
 
 def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
     """Return the looks at a run with this one: its report tells of the repeats that are whole by now."""
-    planned = {cell.number: cell.repeat for start in record.plan.starts for cell in start.cells}
-    measured = {cell.number for cell in store.read_cells(directory)}
-    missing = {repeat for number, repeat in planned.items() if number not in measured}
-    whole = len(set(planned.values()) - missing)
+    whole = whole_repeats(directory, record)
     return tuple(dict.fromkeys((*record.looks, *([whole] if whole else ()))))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm
+from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
 from harness.install.provision import Provisions
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
@@ -29,6 +29,7 @@ class Observer(Protocol):
     """Who shows a run. All calls come from the thread that runs it, but for `start_stage`."""
 
     def line(self, text: str) -> None: ...
+    def standing(self, found: Sequence[Standing]) -> None: ...
     def grow(self, block: Sequence[PlannedStart], why: str) -> None: ...
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None: ...
     def start_begins(self, start: PlannedStart) -> None: ...

@@ -36,7 +36,7 @@ class RunRecord:
     """The content of run.json: what a run is.
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
-    repeats it had each time that it ended and an answer was given.
+    repeats it had each time that it ended and an answer was given. `standings` were shown meanwhile.
     """
 
     schema_version: int
@@ -55,6 +55,7 @@ class RunRecord:
     search: contracts.SearchTerms | None = None
     stopped_because: str | None = None
     looks: tuple[int, ...] = ()
+    standings: tuple[contracts.Standing, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ Columns = dict[Html | str, list[Html | str]]
 
 def answer_table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
-    groups = [*made.groups, *(each for each in made.case.groups if each.deployment in made.left_out)]
+    groups = made.ranked
     kept = _kept_loads(run, made, groups)
     first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
     columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}

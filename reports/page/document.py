@@ -35,17 +35,17 @@ REPORT: Files = (
 INDEX: Files = (("style.css", "index.css", "print.css"), ("shared.js", "tables.js", "index.js"))
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
+def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None) -> Path:
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
     Works on a run that is cut short, failed or empty. Keeps its digest beside it
     (reports/words/digest.py). Raises StoreError where the run cannot be read, UserError where the page
-    cannot be written.
+    cannot be written. `run`: it, where it has been read already.
     """
     sources = sources_of(run_dir)
-    run = open_run(run_dir)
-    path = write_page(out or run_dir / "report.html", lambda: page(run))
-    keep(run_dir, sources, digest_of(run))
+    whole = run or open_run(run_dir)
+    path = write_page(out or run_dir / "report.html", lambda: page(whole))
+    keep(run_dir, sources, digest_of(whole))
     return path
 
 

@@ -66,6 +66,11 @@ class Decision:
     capacities: tuple[Capacity, ...] = ()
 
     @property
+    def ranked(self) -> list[Group]:
+        """All deployments of the case: contenders, best first, then those that are left out."""
+        return [*self.groups, *(each for each in self.case.groups if each.deployment in self.left_out)]
+
+    @property
     def leader(self) -> Group | None:
         """The deployment that is named, or the only one left."""
         return self.groups[0] if self.kind in ("named", "slight", "only") else None

@@ -118,8 +118,8 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     sure, title = sure_text(best.alpha), title_of(made.metric)
     said = f"Ahead of {rival} in {title} {where} ({sure})"
     if best.over[best.next].is_log:
-        least, most = _lead(made, best, best.nearest)[1:]
-        ratio, bound = bound_words(_lead(made, best, best.next)[0], least if least > 1 else most)
+        least, most = lead_of(made, best, best.nearest)[1:]
+        ratio, bound = bound_words(lead_of(made, best, best.next)[0], least if least > 1 else most)
         said = (
             f"{ratio} the {title} of {rival} {where} (at {'least' if least > 1 else 'most'} {bound}, {sure})"
         )
@@ -129,7 +129,7 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made))
 
 
-def _lead(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
+def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
     """Return the leader's value over another's, with the interval of its test: below 1 if less is better."""
     ratio, (low, high) = best.over[label].shown, best.lead_over(label)
     return (1 / ratio, 1 / high, 1 / low) if metric_of(made.metric).better == "lower" else (ratio, low, high)
@@ -149,7 +149,9 @@ def _means(run: Run, made: Decision, leader: str) -> Iterator[str]:
     for title in ("cores", "devices", "threads"):
         found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
         own = found.pop(leader)
-        apart = {label: abs(math.log(own / other)) for label, other in found.items() if own and other}
+        apart = {
+            label: abs(math.log(own / other)) for label, other in found.items() if min(own, other) >= 0.05
+        }
         other = max(apart, key=lambda label: apart[label], default="")
         if other and apart[other] > math.log(MEANS_APART):
             ratio, digits = own / found[other], int(title == "cores")
@@ -208,7 +210,7 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
     unbeaten = [label for label in sorted(lows, key=lambda each: lows[each]) if lows[label] <= even]
     said = f"No test tells them apart in {title} {where}"
     if even:
-        over = ratio_words(*_lead(made, best, best.nearest))
+        over = ratio_words(*lead_of(made, best, best.nearest))
         said = f"The first has {over} the {title} of the second {where}"
     said += f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
     lead = f"Too close to call: {several([best.leader, *unbeaten], ' or ')}"

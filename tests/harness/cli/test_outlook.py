@@ -49,3 +49,12 @@ def test_starts_that_are_added_take_their_time_and_in_the_end_nothing_is_left() 
         for key in (start.name, *(cell.number for cell in start.cells)):
             outlook.ends(key, 10.0)
     assert outlook.left(10.0)[0] == pytest.approx(0.0)
+
+
+def test_cells_that_take_longer_than_planned_make_the_rest_longer_too() -> None:
+    outlook, now_s = Outlook(PLAN.starts, 0.0), 10.0
+    outlook.ends(FIRST.name, now_s)
+    outlook.ends(FIRST.cells[0].number, now_s := now_s + 5 * CELL_S)
+    assert outlook.left(now_s)[0] == 10 + 3 * CELL_S, "the first wait for a fit machine is the longest"
+    outlook.ends(FIRST.cells[1].number, now_s := now_s + 2 * CELL_S)
+    assert outlook.left(now_s)[0] == 10 + 2 * 2 * CELL_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from subprocess import Popen
@@ -20,7 +21,13 @@ RUN = (
 RESULT = (
     r"cell 001 reference, 2 users: completed, \d+ requests, [\d,.]+ tokens/s, TTFT p50 [\d.]+ ms \(n=\d+\)"
 )
+HEADS = ["output", "to", "the", "leader", "TTFT", "p50", "TPOT", "p50", "peak", "memory"]
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SHOW_CURSOR = "\x1b[?25h"
+
+
+def unfolded(words: str) -> str:
+    return " ".join(words.split())
 
 
 def watched(place: Place) -> Ended:
@@ -49,7 +56,19 @@ def piped(place: Place) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-STORIES = {"watched": watched, "colourless": colourless, "interrupted": interrupted, "piped": piped}
+TWO = ("reference.itl=20ms,40ms", "repeats=3", "load.concurrency=2", "load.duration=2s")
+
+
+def compared(place: Place) -> Ended:
+    return on_terminal([BENCH, "run", *quick(*TWO), "--output", "run"], place.path, place.environment())
+
+
+def as_json(place: Place) -> Ended:
+    words = ("run", *quick(*TWO, "reference.itl=20ms", "repeats=2"), "--json", "--output", "run")
+    return on_terminal([BENCH, *words], place.path, place.environment(), columns=120)
+
+
+STORIES = {each.__name__: each for each in (compared, as_json, watched, colourless, interrupted, piped)}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +98,7 @@ def test_a_terminal_shows_the_run_the_cell_and_its_figures(runs, said):
 def test_the_panel_goes_and_the_lines_stay(runs):
     ended = runs["watched"]
     assert (ended.code, ended.stdout) == (0, "run/report.html\n")
-    assert re.search(RESULT, ended.words)
+    assert re.search(RESULT, unfolded(ended.words))
     after = ended.shown.rpartition(SHOW_CURSOR)[2]
     assert "lately" not in after
     assert "writing the report" in after
@@ -88,7 +107,7 @@ def test_the_panel_goes_and_the_lines_stay(runs):
 def test_without_colours_and_on_forty_columns_it_says_the_same_in_short(runs):
     ended = runs["colourless"]
     assert ended.code == 0
-    assert not re.search(r"\x1b\[[0-9;]*m", ended.shown.replace("\x1b[0m", ""))
+    assert set(re.findall(r"\x1b\[([0-9;]*)m", ended.shown)) <= {"0", "1"}, "bold is no colour"
     panel = [line for line in re.split(r"[\r\n]+", ended.words) if line.startswith(("lately", "server"))]
     assert panel
     assert max(map(len, panel)) <= 40
@@ -108,3 +127,43 @@ def test_in_a_pipe_there_are_lines_alone_with_each_cells_figures(runs):
     assert "\x1b" not in ended.shown
     assert not re.search("^(run|lately|phase) ", ended.shown, re.MULTILINE)
     assert re.search(RESULT, ended.shown)
+
+
+def test_after_each_repeat_but_the_last_the_standing_is_told_and_stays_in_the_panel(runs):
+    said = unfolded(runs["compared"].words)
+    standing = r"reference itl=20ms ahead(, | by )[\d.]+( %|x), not yet decided"
+    for repeat in (1, 2):
+        rest = r"\(next reference itl=40ms; output tokens/s at 2 users\); about [\d.]+ (s|minutes) left"
+        assert re.search(f"after {repeat} of 3 repeats: {standing} {rest}", said)
+    assert "after 3 of 3" not in said
+    assert re.search(f"standing {standing}", said)
+
+
+def test_at_the_end_stand_the_answer_the_table_of_five_columns_and_the_path(runs):
+    ended = runs["compared"]
+    assert (ended.code, ended.stdout) == (0, "run/report.html\n")
+    after = ESCAPES.sub("", ended.shown.rpartition(SHOW_CURSOR)[2])
+    assert "reference itl=20ms." in after
+    assert "It measures bench itself: there is nothing to serve." in after
+    lines = after.splitlines()
+    assert max(map(len, lines)) <= 80
+    top = next(place for place, line in enumerate(lines) if line.split() == HEADS)
+    assert lines[top + 1].split()[0] == "deployment"
+    assert [line.split()[0] for line in lines[top + 2 : top + 4]] == ["reference"] * 2
+    assert re.search(r"▲ \d+ reasons? to distrust this(; the worst)?: ", unfolded(after))
+
+
+def test_json_is_one_document_on_stdout_and_progress_stays_on_stderr(runs):
+    ended = runs["as_json"]
+    found = json.loads(ended.stdout)
+    assert (ended.code, found["exit_code"], found["report"]) == (0, 0, "run/report.html")
+    [answer] = found["answers"]
+    [row] = answer["rows"]
+    speed = row["values"]["output_tokens_per_s"]
+    assert speed["value"] > 0
+    assert (speed["unit"], speed["starts"]) == ("tokens/s", 2)
+    assert list(row["values"]) == ["output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes"]
+    assert (found["cells"]["planned"], found["cells"]["failed"]) == (2, [])
+    assert [each["repeats"] for each in found["standings"]] == [1]
+    assert found["standings"][0]["leader"] == row["deployment"] == "reference itl=20ms"
+    assert answer["sentence"] in unfolded(ended.words)

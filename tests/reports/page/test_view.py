@@ -15,12 +15,13 @@ import pytest
 from bench_command import made, told
 from make_run import HOSTILE, S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.cli.measuring import report_whatever_happened
+from harness.cli.ending import report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report
 from reports.page.index_page import index_page, index_rows, write_index
+from reports.words.answer import answers_of
 from reports.words.digest import DIGEST_FILE, digest, sources_of
 
 T0 = 102 * S
@@ -277,9 +278,17 @@ def test_a_digest_has_no_secret(tmp_path: Path) -> None:
     assert open_run(path).record.environment["machine"]["cpu_model"] != "Test CPU"
 
 
-def test_a_measurement_ends_with_its_headline_and_not_with_quiet(tmp_path: Path, capsys) -> None:
+def test_a_measurement_ends_with_its_answer_and_with_quiet_with_the_pages_path_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = small_run(tmp_path / "run")
+    [answer] = answers_of(open_run(path))
     for is_quiet in (False, True):
-        report_whatever_happened(path, Show(quiet=is_quiet))
-        said = capsys.readouterr().err
-        assert said.endswith(f"{digest(path).headline}\n") != is_quiet
+        show = Show(quiet=is_quiet)
+        found = report_whatever_happened(path, show)
+        assert found
+        tell(found, "the/page", 0, show, as_json=False)
+        said = capsys.readouterr()
+        assert said.out == "the/page\n"
+        assert (f"\n{answer.lead}. {answer.text}\n" in said.err) != is_quiet
+        assert bool(said.err) != is_quiet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.contracts import Plan, PlannedStart
+from harness.contracts import Plan, PlannedStart, Standing
 from harness.plan import plan
 from harness.run import session
 from harness.settings import config, overrides
@@ -35,6 +35,9 @@ class Told:
 
     def line(self, text: str) -> None:
         self.lines.append(text)
+
+    def standing(self, found: Sequence[Standing]) -> None:
+        self.lines += [each.words for each in found]
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         self.lines.append(f"{len(block)} starts: {why}")

@@ -1,0 +1,135 @@
+"""What a terminal and a program are told: how a run stands after each repeat, and its answer at the end.
+
+The decisions are those of the page (reports/verdicts/decisions.py). A standing is no look: it tests nothing.
+"""
+
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import Standing
+from reports.checks.examine import findings_of, marks_of
+from reports.data.cells import Group
+from reports.data.run import Run, open_run
+from reports.measures.metrics import metric_of
+from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
+from reports.measures.written import several, shown, supported
+from reports.verdicts.decisions import SPEED, Decision, decisions_of
+from reports.verdicts.load_cases import title_of_case
+from reports.words.answer import MEMORY, Said, answers_of, lead_of
+from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
+
+# Of --json; raised when a key changes its meaning or goes.
+FORMAT = 1
+COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
+_REASON_AT_MOST = 200
+_ENDS = ("ratio", "low", "high")
+# From here on a lead is said as a ratio.
+_AS_RATIO = 2.0
+
+
+def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
+    """Return how each answer stands after so many whole repeats. Raises StoreError as open_run."""
+    run = open_run(run_dir)
+    return tuple(_standing(run, made, repeats) for made in decisions_of(run))
+
+
+def _standing(run: Run, made: Decision, repeats: int) -> Standing:
+    where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
+    first, second, *_ = [*(group.deployment for group in made.groups), None, None]
+    means = [aggregate(run, group, made.metric).mean or 0.0 for group in made.groups[:2]]
+    ratio, words = None, f"{first} alone has a value ({where})" if first else f"no value yet ({where})"
+    if second and min(means) > 0 and not metric_of(made.metric).is_additive:
+        ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
+    if second:
+        words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
+    if made.disturbed:
+        words += f"; the machine was disturbed in {made.disturbed} of {made.disturbed + made.repeats} repeats"
+    if made.left_out:
+        words += f"; not compared: {several(list(made.left_out))}"
+    case = made.case
+    return Standing(repeats, case.scenario, case.model, case.load, made.metric, first, second, ratio, words)
+
+
+def _lead_words(ratio: float | None) -> str:
+    if ratio is None or ratio >= _AS_RATIO:
+        return f"ahead, {ratio:.2f}x" if ratio else "ahead"
+    share = f"{100 * (ratio - 1):.0f} %"
+    return "level with the next" if share == "0 %" else f"ahead by {share}"
+
+
+def told(run: Run) -> dict[str, Any]:
+    """Return the answers with their tables, and the reasons to distrust them, for `bench run --json`."""
+    cells, record = run.planned_cells, run.record
+    failed = [
+        {"number": cell.number, "deployment": cell.label, "load": cell.load_label, "why": cell.reason}
+        for cell in cells
+        if not cell.counts
+    ]
+    return {
+        "format": FORMAT,
+        "run": record.run_id,
+        "status": record.status,
+        "answers": [_answer(run, *each) for each in zip_longest(answers_of(run), decisions_of(run))],
+        "distrust": [
+            {"check": found.check, "title": found.title, "text": found.text, "remedy": found.remedy}
+            for found in findings_of(run)
+        ],
+        "standings": [asdict(each) for each in record.standings],
+        "cells": {"planned": len(cells), "counted": len(cells) - len(failed), "failed": failed},
+    }
+
+
+def _answer(run: Run, said: Said, made: Decision | None) -> dict[str, Any]:
+    words = {"sentence": f"{said.lead}. {said.text}".strip(), "unless": said.unless, "note": said.note}
+    if made is None:
+        return {**words, "kind": "none", "deployment": None, "rows": []}
+    best = made.best if made.leader else None
+    ratio = least = most = None
+    if best and best.over[best.next].is_log:
+        ratio, (_, least, most) = lead_of(made, best, best.next)[0], lead_of(made, best, best.nearest)
+    return {
+        **words,
+        "kind": made.kind,
+        "deployment": made.served,
+        "scenario": made.case.scenario,
+        "model": made.case.model,
+        "load": made.case.load,
+        "metric": made.metric,
+        "repeats": made.repeats,
+        "next": best.next if best else None,
+        "ratio": ratio,
+        "bound": least if least and least > 1 else most,
+        "confidence": 1 - best.alpha if best else None,
+        "together": made.confidence if made.best else None,
+        "rows": [_row(run, made, group) for group in made.ranked],
+    }
+
+
+def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
+    names, ratio = dict.fromkeys((made.metric, *COLUMNS)), made.ratio_to_leader(group.deployment)
+    return {
+        "deployment": group.deployment,
+        "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,
+        "to_leader": ratio and {**dict(zip(_ENDS, ratio, strict=True)), "text": ratio_words(*ratio)},
+        "values": {name: _value(run, made, group, name) for name in names},
+    }
+
+
+def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
+    found = aggregate(run, group, name)
+    pooled = found.pooled.value if found.mean is None and found.pooled else None
+    return {
+        "value": found.mean if pooled is None else pooled,
+        "unit": metric_of(name).unit,
+        "interval": found.interval if has_interval(found) else None,
+        "starts": found.k,
+        "is_pooled": pooled is not None,
+        "is_decided": made.leaders.get(name) == group.deployment,
+        "marks": [each.check for each in marks_of(run, group.counted, name)],
+        "text": shown(name, pooled)
+        if pooled is not None
+        else supported(name, found.mean, shorter_half(found)),
+        "head": heading_of(name, unit_of(run, name)),
+    }
