@@ -9,7 +9,7 @@ import pytest
 from make_run import deployment, plan_of
 from rich.console import Console
 
-from harness.cli.progress import BAR_WIDTH, Outlook, View, panel, time_text
+from harness.cli.panel import BAR_WIDTH, Outlook, View, panel, time_text
 from harness.contracts import Load
 from harness.load.pulse import Glance, Progress
 
@@ -104,7 +104,7 @@ def test_a_start_tells_its_stage_or_what_is_waited_for():
 def test_a_search_has_no_end_and_a_run_that_may_grow_tells_the_least_time():
     assert words(View(0.0, done=3))["run"] == "3 cells after 12 minutes"
     said = words(replace(WHOLE, may_grow=True))["run"]
-    assert said == "7 of 24 cells after 12 minutes, at least 18 s left"
+    assert said == "7 of 24 cells after 12 minutes, at least 17 s left"
 
 
 @pytest.mark.parametrize("width", [20, 40, 59, 80, 200])

@@ -10,7 +10,8 @@ import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.progress import Show, View
+from harness.cli.panel import View
+from harness.cli.progress import Show
 from harness.contracts import Load
 from harness.load.pulse import Progress
 from harness.store.request_table import Result
