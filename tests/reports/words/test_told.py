@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,8 +72,8 @@ def test_a_program_is_told_what_the_page_says(tmp_path: Path) -> None:
     [answer] = found["answers"]
     assert answer["sentence"] == f"{said.lead}. {said.text}"
     assert (answer["kind"], answer["deployment"], answer["next"]) == ("named", "llama_cpp fp16", "vllm awq")
-    assert f"{answer['ratio']:.2f}x" in said.text
-    assert f"at least {answer['bound']:.2f}x" in said.text
+    ratio, bound = re.findall(r"([\d.]+)x", said.text)[:2]
+    assert (answer["ratio"], answer["bound"]) == pytest.approx((float(ratio), float(bound)), abs=0.005)
     assert f"{100 * answer['confidence']:.3g} %" in said.text
     first, second = answer["rows"]
     assert first["to_leader"] is None
