@@ -104,11 +104,6 @@ class Paired:
         """Return the quantile of how much longer a request took than on the baseline, in ms."""
         return float((self.own - self.base).quantile(share))
 
-    def dots(self, most: int) -> tuple[list[float], list[float]]:
-        """Return at most `most` of the pairs, evenly by their order."""
-        step = -(-len(self.own) // most)
-        return self.base.iloc[::step].tolist(), self.own.iloc[::step].tolist()
-
 
 def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> list[Paired]:
     """Return the same requests of each other group that did the same work."""

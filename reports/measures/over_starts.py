@@ -63,7 +63,7 @@ class Aggregate:
 
     @property
     def pooled_over(self) -> str:
-        """How a pooled percentile is labelled: `pooled over 3 starts`."""
+        """Return how a pooled percentile is labelled: `pooled over 3 starts`."""
         return f"pooled over {len(self.values)} {'starts' if self.is_of_starts else 'blocks'}"
 
 

@@ -58,12 +58,13 @@ def of_cells(name: str, cells: Sequence[Cell], columns: Columns[Cell], look: str
         "load": lambda cell: cell.load_label,
         "start": lambda cell: str(cell.planned.repeat + 1),
     }
-    return tabled(name, {**names, **columns}, cells, of_cell, look)
-
-
-def of_cell(cell: Cell) -> Of:
-    """Return what a cell's row is about."""
-    return Of(cell.label, cell.load_label, cell.planned.repeat + 1)
+    return tabled(
+        name,
+        {**names, **columns},
+        cells,
+        lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
+        look,
+    )
 
 
 def fold(id_: str, title: str, claim: str, *parts: Part | str) -> Html:

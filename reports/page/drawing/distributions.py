@@ -76,11 +76,11 @@ def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
     """Draw a dot per request on two log axes; on the dotted line it took as long as on the baseline."""
     traces = []
     for each in found:
-        look, (x, y) = looks[each.group.deployment], each.dots(_DOTS_AT_MOST)
+        look, step = looks[each.group.deployment], -(-len(each.own) // _DOTS_AT_MOST)
         marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
         hover = "%{fullData.name}<br>%{y:.4~g} against %{x:.4~g} ms<extra></extra>"
-        own = ([significant(value, 4) for value in values] for values in (x, y))
-        made = line(look, *own, mode="markers", marker=marker, hovertemplate=hover)
+        x, y = ([significant(value, 4) for value in own.iloc[::step]] for own in (each.base, each.own))
+        made = line(look, x, y, mode="markers", marker=marker, hovertemplate=hover)
         traces.append(about(made, Of(look.label)))
     (left, right), (bottom, top) = (
         (min(min(trace[xy]) for trace in traces), max(max(trace[xy]) for trace in traces)) for xy in "xy"

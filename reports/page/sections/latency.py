@@ -56,12 +56,11 @@ def _at_load(run: Run, case: LoadCase) -> list[Part]:
 
 
 def _pairs_of(run: Run) -> list[Paired]:
-    baselines = [(case, base) for case in load_cases_of(run) if (base := baseline_of(run, case))]
-    first = opened(run, [case for case, _ in baselines])
     return [
         each
-        for case, baseline in baselines
-        for each in (paired(run, title_of_case(run, case), case.groups, baseline) if case in first else ())
+        for case in opened(run, load_cases_of(run))
+        if (baseline := baseline_of(run, case))
+        for each in paired(run, title_of_case(run, case), case.groups, baseline)
     ]
 
 

@@ -7,7 +7,7 @@ from reports.page.by_load import by_load_charts
 from reports.page.cells import kept_cell
 from reports.page.declared import Block, Topic
 from reports.page.drawing.charts import Part
-from reports.page.listed import Columns, Shown, tabled
+from reports.page.listed import Columns, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Of, tag
 from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of
@@ -17,16 +17,14 @@ from reports.words import speed as words
 _Trial = tuple[str, Answer, Tried]
 
 
-def _highest(each: Capacity) -> Shown:
-    return tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
-
-
 def _answers(run: Run) -> list[Part]:
     found = capacities_of(run)
     columns: Columns[Capacity] = {
         "deployment": lambda each: named(looks(run)[each.deployment]),
         "scenario": lambda each: each.scenario if len({e.scenario for e in found}) > 1 else "",
-        "highest load known to be kept": _highest,
+        "highest load known to be kept": lambda each: (
+            tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
+        ),
         "kept – broken, by start": words.kept_and_broken,
     }
     return [tabled("Search", columns, found, lambda each: Of(each.deployment), "plain")]
@@ -49,12 +47,15 @@ def _trials(run: Run) -> list[Part]:
             "" if each[2].judged else several([cell.reason or cell.status for cell in each[2].cells], "; ")
         ),
     }
-    return [tabled("Every load that was tried", columns, tried, _of_trial, "words loads")]
-
-
-def _of_trial(each: _Trial) -> Of:
-    deployment, answer, load = each
-    return Of(deployment, load.load, answer.repeat + 1)
+    return [
+        tabled(
+            "Every load that was tried",
+            columns,
+            tried,
+            lambda each: Of(each[0], each[2].load, each[1].repeat + 1),
+            "words loads",
+        )
+    ]
 
 
 SEARCH = Topic(

@@ -15,7 +15,7 @@ from reports.page.declared import AtEachLoad, Block, Chart, Section, Topic
 from reports.page.drawing.bars import Bar, stacked
 from reports.page.drawing.charts import Part
 from reports.page.drawing.kinds import Drawn
-from reports.page.listed import Columns, of_cell, tabled
+from reports.page.listed import Columns, of_cells, tabled
 from reports.page.looks import STAGES, looks, named
 from reports.page.markup import Of, join, paragraph, tag
 from reports.verdicts.load_cases import LoadCase, title_of_case
@@ -41,20 +41,11 @@ def _values(run: Run, case: LoadCase) -> list[Part]:
 
 def _every_cell(run: Run) -> list[Part]:
     columns: Columns[Cell] = {
-        "deployment": lambda cell: named(looks(run)[cell.label]),
-        "cell": lambda cell: f"{cell.number:03d}",
-        "load": lambda cell: cell.load_label,
-        "start": partial(_start, run),
         "status": status_cell,
         **{heading_of(name): partial(value_of_cell, run, name) for name in _VALUES},
         "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
     }
-    return [tabled("Every cell", columns, run.planned_cells, of_cell, "summary")] if run.planned_cells else []
-
-
-def _start(run: Run, cell: Cell) -> str:
-    record = run.start_of(cell)
-    return start_title(run, record) if record else str(cell.planned.repeat + 1)
+    return [of_cells("Every cell", run.planned_cells, columns, "summary")] if run.planned_cells else []
 
 
 def _of_start(start: StartRecord) -> Of:
