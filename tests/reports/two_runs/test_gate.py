@@ -56,7 +56,7 @@ def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
     assert case.cells[2] == "20 % more [3 % less, 49 % more]"
 
 
-@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail"), (0.5, "fail")])
+@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail"), (0.81, "fail")])
 def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
     """The same tokens in each start, so that the intervals are points; worse is above one."""
     base, new = ([rows_of(100, output_tokens=count)] * 3 for count in (1000, round(1000 * share)))
