@@ -11,10 +11,11 @@ from statistics import median
 
 from harness.contracts import STEPS, LoadSummary, PlannedCell, PlannedStart
 from harness.plan import plan
+from harness.settings.sections import DEFAULT_BUDGET_S
 from harness.settings.units import duration_text
 
-# What run.budget=auto is: a multiple of the planned time, and the least.
-PLANNED_TIMES, LEAST_S = 2.0, 480.0
+# What run.budget=auto is: this multiple of the planned time, and no less than the default run's.
+PLANNED_TIMES = 2.0
 # A start-up that takes longer counts as planned, once it was seen.
 _LONG_START_UP_S = 20.0
 # A repeat that has begun is given up when it would end this much later than the run should.
@@ -43,7 +44,7 @@ class Budget:
         """Return the seconds that the run may take. With auto it grows as slow start-ups are seen."""
         if self._asked_s is not None:
             return self._asked_s
-        return max(LEAST_S, PLANNED_TIMES * (self._planned_s + sum(self._start_ups_s.values())))
+        return max(DEFAULT_BUDGET_S, PLANNED_TIMES * (self._planned_s + sum(self._start_ups_s.values())))
 
     @property
     def text(self) -> str:
@@ -114,7 +115,9 @@ class Budget:
         if seen := self._beside_s[start.deployment.label]:
             return median(seen)
         planned_s = plan.start_s(start.deployment) + sum(map(_beside_s, start.cells))
-        return max([planned_s, *(median(each) for each in self._beside_s.values() if each)])
+        seen_s = [median(each) for each in self._beside_s.values() if each]
+        # Before anything has ended, what the first start has taken so far is known.
+        return max(planned_s, *(seen_s or [self._clock() - self._start_began_s]))
 
 
 def _beside_s(cell: PlannedCell) -> float:

@@ -35,6 +35,9 @@ _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
 # At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
+# Of a run whose engines, quantizations, repeats and loads are the default ones; of others the least.
+DEFAULT_BUDGET_S = 480.0
+_NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run")
 # The default of each key as a user would give it (`-`: none), and what it takes. Objectives are listed at one
 # percentile.
 LISTED: dict[str, tuple[str, str]] = {
@@ -94,9 +97,10 @@ def until(given: Choices) -> Until | None:
 
 
 def budget_s(given: Choices) -> float | None:
-    """Return the wall time in which a run is to end, None if bench decides (auto). Raises UserError."""
+    """Return the wall time in which a run is to end, None if its plan decides (auto). Raises UserError."""
     if "run.budget" not in given or (value := only_value("run.budget", given)) == "auto":
-        return None
+        is_default_plan = all(key.partition(".")[0] in _NO_PART_OF_A_PLAN for key in given)
+        return DEFAULT_BUDGET_S if is_default_plan else None
     what = f"run.budget={shown(value)}"
     refuse_first(("until" in given, f"{what}: with until its own bound counts; give until.budget instead"))
     return float(decode("run.budget", float, value, "_s"))

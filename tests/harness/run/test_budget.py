@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import make_run
 import pytest
-from begun_run import Told
+from begun_run import Told, settings_of
 from bench_command import Place, bench, quick, side_by_side, told
 from make_run import S, deployment, plan_of
 
@@ -45,6 +45,21 @@ def test_auto_is_twice_the_planned_time_and_eight_minutes_at_least() -> None:
     assert Budget(90.0, longer).limit_s == 90.0
 
 
+@pytest.mark.parametrize(
+    ("words", "budget_s"),
+    [
+        ((), 480.0),
+        (("scenario=chat_multi_turn", "guard=off"), 480.0),
+        (("repeats=9",), None),
+        (("load.duration=60s",), None),
+        (("quantization=fp16", "run.budget=auto"), None),
+        (("engine=reference", "run.budget=1h"), 3600.0),
+    ],
+)
+def test_the_default_run_has_eight_minutes_however_slow_its_servers(words, budget_s) -> None:
+    assert settings_of(*words).budget_s == budget_s
+
+
 def test_a_slow_start_up_counts_as_planned_once_it_was_seen() -> None:
     clock = Clock()
     budget = Budget(None, STARTS, clock)
@@ -60,10 +75,10 @@ def test_a_window_may_go_on_while_two_more_repeats_as_long_fit() -> None:
     # 9 cells in 480 s, less 8 more starts of 8 s and this cell's 4 s beside its window: 412 s for 72 s.
     # While no request has ended: 3 cells, less 2 starts and this cell: half of 460 s for 24 s.
     assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (5, 9)
-    # 3 repeats of 24 s beside 68 s do not fit in 180 s, but 4 steps of this one do: 160 s for 24 s.
-    clock.now_s += 300.0
-    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (4, 4)
-    clock.now_s += 170.0
+    # If starting took 60 s, the others will too. 8 of them leave no time, but 2 do: 296 s for 24 s.
+    clock.now_s += 60.0
+    assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (4, 6)
+    clock.now_s += 410.0
     assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (1, 4)
 
 
@@ -174,7 +189,7 @@ def test_a_window_goes_on_until_enough_requests_have_ended(runs) -> None:
         (["run.budget=5"], None),
         (["run.budget=auto"], None),
         (["run.budget=soon"], "run.budget=soon: "),
-        (["run.budget=100ms"], "run.budget=100ms: must be 1 or more"),
+        (["run.budget=100ms"], "run.budget=100ms: must be 1 s or more"),
         (
             ["run.budget=1h", "until=ci:5%"],
             "run.budget=1h: with until its own bound counts; give until.budget",
