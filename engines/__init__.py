@@ -1,4 +1,4 @@
-"""Every engine by its name, and the quantizations. One line here for each package beside it."""
+"""List every engine by its name, and the quantizations. Each package beside this has one line here."""
 
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES, aliases

@@ -1,4 +1,4 @@
-"""Where the programs that run in engines' environments are, and the locks of these environments."""
+"""Name the folders of the programs that run in engines' environments, and of these environments' locks."""
 
 from pathlib import Path
 

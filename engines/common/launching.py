@@ -1,4 +1,4 @@
-"""What engines say alike of a start: checkpoints, flags, paths, templates, containers and their images."""
+"""Share what engines do alike at a start: checkpoints, flags, paths, templates, containers and images."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -9,9 +9,9 @@ from engines.model.models import MODELS
 from harness.contracts import ContainerSpec, Deployment, Place, Reason, Weights
 from harness.errors import UserError
 
-# Quantizations that are one 16-bit checkpoint, cast as it is loaded.
+# Quantizations that come from one 16-bit checkpoint, which is cast while it is loaded.
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
-# Quantized checkpoints that all of them serve, by the method that config.json names.
+# Quantized checkpoints that all these engines serve, by the method that config.json names.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
 # A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
 # attached server takes them from there.
@@ -22,9 +22,9 @@ PLAIN_SAMPLING: Mapping[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-# Beside the packages, in a checkout as in the harness image.
+# Beside the packages, both in a checkout and in the harness image.
 VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
-# Whatever user an image has may write there.
+# Any user that an image has may write there.
 CACHE_IN_IMAGE = Path("/var/tmp")
 
 T = TypeVar("T")
@@ -41,8 +41,8 @@ def checkpoint(
 ) -> Weights | Reason:
     """Return the checkpoint that an engine needs, or why it does not serve it.
 
-    `no_float16`: architectures that float16 does not do for, and `why`, with {} for the architecture.
-    `casts_quantized`: engine.dtype is also what quantized weights compute in.
+    `no_float16`: architectures that do not work in float16; `why` says so, with {} for the architecture.
+    `casts_quantized`: whether quantized weights compute in engine.dtype, too.
     """
     quantization, dtype = deployment.quantization, deployment.terms.dtype
     served = (*DTYPES, *QUANTIZED)
@@ -84,19 +84,19 @@ def named(options: object, names: Iterable[str]) -> dict[str, object]:
 
 
 def switch(name: str, is_on: bool | None) -> dict[str, object]:
-    """Return the flag that turns something on, or the one with `no-` that turns it off; None: neither."""
+    """Return the flag that turns something on, or the one with `no-` that turns it off; none for None."""
     return {} if is_on is None else {name if is_on else f"no-{name}": True}
 
 
 def given(value: T | None, needed: str) -> T:
-    """Return what a place has. Raise ValueError with `needed` where it does not: a mistake of bench's own."""
+    """Return what a place has. Raise ValueError with `needed` if it lacks that: bench's own mistake."""
     if value is None:
         raise ValueError(needed)
     return value
 
 
 def template_of(deployment: Deployment, place: Place) -> Path | None:
-    """Return the Jinja file of the chat template: the user's, else the one that comes with the weights."""
+    """Return the Jinja file of the chat template: the user's, else that of the weights."""
     found = deployment.terms.chat_template or place.chat_template
     return None if found is None else Path(found).expanduser().absolute()
 
@@ -139,7 +139,7 @@ def container(
 def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
     """Return what to mount and where, and the weights' path there.
 
-    Links that lead out of what is mounted work natively and not in a container.
+    A link that leads out of the mounted directory works natively but not in a container.
     """
     # The first of several files of one model; the server finds the others beside it.
     is_first = re.search(r"-00001-of-\d{5}\.gguf$", weights.name)
@@ -154,7 +154,7 @@ def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
 
 
 def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
-    """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError where there is none."""
+    """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError if there is none."""
     image = read_versions(versions).get(f"{engine}_{device}_IMAGE".upper())
     if image is None:
         raise UserError(

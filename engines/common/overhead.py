@@ -1,4 +1,4 @@
-"""The memory that servers take beside weights and KV cache: on GPUs published, on CPUs measured."""
+"""Estimate the memory that servers need beside weights and KV cache: published for GPUs, measured on CPUs."""
 
 from harness.contracts import EngineTerms, ModelFacts
 
@@ -10,7 +10,7 @@ CUDA_CONTEXT_BYTES = 540 * MEBIBYTE
 # (vLLM's pull request 10511), 1.97 GiB for 16,384 of width 3,584 (a start log on an H100).
 _ACTIVATIONS_PER_TOKEN = 20
 _UNKNOWN_WIDTH = 4096
-# Of smollm2-135m and gemma3-270m, which were measured.
+# The shapes of smollm2-135m and gemma3-270m, which were measured.
 _MEASURED_WIDTHS = (576, 640)
 Vocabularies = tuple[int, int]
 BOTH_MEASURED: Vocabularies = (49_152, 262_144)
@@ -20,24 +20,24 @@ CONTEXT_SOURCE = "PyTorch's issue 109888 (CUDA context)"
 
 
 def activation_bytes(facts: ModelFacts, tokens: int) -> int:
-    """Return the bytes of a step that reads `tokens`, where attention keeps no matrix of scores."""
+    """Return the bytes of a step that reads `tokens`, if attention keeps no matrix of scores."""
     return _ACTIVATIONS_PER_TOKEN * tokens * (facts.hidden_size or _UNKNOWN_WIDTH) * 2
 
 
 def is_like_measured(facts: ModelFacts, vocabularies: Vocabularies = BOTH_MEASURED) -> bool:
-    """Return whether width and vocabulary are within a factor of two of those that were measured."""
+    """Return whether width and vocabulary are within a factor of two of the measured models'."""
     pairs = ((facts.hidden_size, _MEASURED_WIDTHS), (facts.vocabulary, vocabularies))
     return all(size is not None and least / 2 <= size <= most * 2 for size, (least, most) in pairs)
 
 
 def wider_step_bytes(facts: ModelFacts, tokens: int) -> int:
-    """Return how many bytes more than with gemma3-270m a step takes; 0 for a narrower model."""
+    """Return how many more bytes a step needs than with gemma3-270m; 0 for a narrower model."""
     width = facts.hidden_size or _UNKNOWN_WIDTH
     return _ACTIVATIONS_PER_TOKEN * tokens * max(0, width - _MEASURED_WIDTHS[1]) * 2
 
 
 def vocabulary_bytes(facts: ModelFacts, each_bytes: int) -> int:
-    """Return what the tables of a vocabulary take; of a model whose vocabulary is not known, the largest."""
+    """Return the bytes of a vocabulary's tables. An unknown vocabulary counts as the largest."""
     return (facts.vocabulary or BOTH_MEASURED[1]) * each_bytes
 
 
@@ -55,12 +55,12 @@ def cpu_source(
 
 
 def cache_tokens(terms: EngineTerms, facts: ModelFacts) -> int:
-    """Return the tokens that a KV cache must hold: as asked for, else of one full conversation per user."""
+    """Return the tokens that a KV cache must hold: as asked for, else one full conversation per user."""
     context = terms.context_length or facts.context_length
     return terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
 
 
 def step_tokens(terms: EngineTerms, facts: ModelFacts, most: int) -> int:
-    """Return the most tokens of a step: all that are served at once, up to the engine's own limit `most`."""
+    """Return the most tokens of a step: those of all requests at once, up to the engine's limit `most`."""
     context = terms.context_length or facts.context_length
     return min(most, context * terms.concurrent_sequences if terms.concurrent_sequences else most)

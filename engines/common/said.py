@@ -1,4 +1,4 @@
-"""Reads what servers say of themselves, in their logs and on their JSON pages, which may have any shape."""
+"""Read what servers report in their logs and on their JSON pages, which may have any shape."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ LogTerm = tuple[str, str, Callable[[str], Scalar]]
 
 
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
-    """Return the terms that the log has. Of two rows for one term the later row wins."""
+    """Return the terms that the log has. If two rows match one term, the later row counts."""
     found: dict[str, Scalar] = {}
     for term, pattern, read in terms:
         if match := re.search(pattern, log, re.MULTILINE):
@@ -21,7 +21,7 @@ def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
 
 
 def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
-    """Return the terms whose field of the page is there and not null; `terms`: term -> name of the field."""
+    """Return the terms whose field on the page is not null. `terms`: term -> name of its field."""
     return known({term: at(page, name) for term, name in terms.items()})
 
 
@@ -30,7 +30,7 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def at(page: Any, *path: str | int) -> Any:
-    """Return what a JSON page has at `path` (keys and list indices); None where its shape is another."""
+    """Return what a JSON page has at `path` (keys and list indices); None if its shape differs."""
     for step in path:
         if isinstance(page, Mapping):
             page = page.get(step)

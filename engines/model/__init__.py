@@ -1,1 +1,1 @@
-"""What a model is: shape, weights, quantizations, files, hub, prices. Belongs to no engine."""
+"""Describe models: shape, weights, quantizations, files, hub, prices. Belongs to no engine."""

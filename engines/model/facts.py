@@ -1,4 +1,4 @@
-"""A model's shape, without its weights: from bench's table, a config.json, a GGUF file's header or the hub.
+"""Find a model's shape without its weights: in bench's table, a config.json, a GGUF header or on the hub.
 
 A program of engines/inside asks the hub, so that only it imports huggingface_hub and reads its variables.
 """
@@ -45,15 +45,15 @@ HUB = InstallSpec(
     check="import huggingface_hub",
     size_bytes=55_000_000,
 )
-# How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
+# How the program ends if the hub gives nothing: its exit code, and the beginning of the line that says why.
 REFUSED, REFUSAL = 4, "refused: "
 INSTEAD = "a copy of it on this machine is model=/path"
-# For its two requests, each of which has a limit of its own, and for starting a Python.
+# The limit for its two requests, each of which has its own, and for starting a Python.
 _LIMIT_S = 90.0
 
 
 def hub_repo(model: str) -> HubRepo:
-    """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for other words."""
+    """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for another."""
     match = HUB_NAME.fullmatch(model)
     if match is None or ".." in model:
         raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
@@ -89,7 +89,7 @@ def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> K
 
 
 def most_context(model: str) -> int | None:
-    """Return a model's most tokens of context; None where only the hub knows, or they are stretched."""
+    """Return the longest context of a model in tokens; None if only the hub knows it, or it is stretched."""
     if model.startswith("hf:"):
         return None
     try:
@@ -194,7 +194,7 @@ class HubFile:
 class HubPage:
     """What the hub said of a repository on a day (`seen`, an ISO date).
 
-    `parameters`: numbers stored in its safetensors. Each is None where the hub does not tell.
+    `parameters`: numbers stored in its safetensors. Each is None if the hub does not tell.
     """
 
     commit: str
@@ -205,7 +205,7 @@ class HubPage:
 
 
 def ask_hub(repo: HubRepo, tool: Callable[[InstallSpec], Path]) -> HubPage | Reason:
-    """Return the page, or a clause on why it is not had. Blocks; a few kilobytes are fetched."""
+    """Return the page, or a clause on why there is none. Blocks and fetches a few kilobytes."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Reason("HF_HUB_OFFLINE forbids to ask the hub")
     argv = [hub_python(tool), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
@@ -227,7 +227,7 @@ def _page(said: Mapping[str, Any]) -> HubPage:
 
 
 def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> None:
-    """Ask the hub and keep its page. Raise MissingError where it gives none."""
+    """Ask the hub and keep its page. Raise MissingError if it gives none."""
     page = ask_hub(repo, tool)
     if isinstance(page, Reason):
         raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
@@ -237,7 +237,7 @@ def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> 
 
 
 def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
-    """Return what the hub said when it was last asked to prepare this repository; None where it was not."""
+    """Return the page that the hub gave when this repository was last prepared; None if it never was."""
     try:
         return _page(json.loads(_page_path(repo, cache).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What files of weights say of a model: a GGUF file's header, a checkpoint's config.json and headers.
+"""Read what files of weights say of a model: a GGUF header, a checkpoint's config.json and headers.
 
 Loads no weights. Source: ggml's docs/gguf.md; safetensors, README, "Format".
 """
@@ -43,7 +43,7 @@ SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 
 @dataclass(frozen=True)
 class Header:
-    """What one file's header says. `tensors`: names and shapes, a row's length first.
+    """The content of one file's header. `tensors`: names and shapes, a row's length first.
 
     `values` by key: scalars, strings, and arrays of numbers that are short enough to have one for each layer.
     """
@@ -53,30 +53,30 @@ class Header:
 
     @property
     def quantization(self) -> str | None:
-        """Return the quantization that `general.file_type` names; None where it names none."""
+        """Return the quantization that `general.file_type` names; None if it names none."""
         number = self.values.get("general.file_type")
         return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the file is not one part of several."""
+        """Return whether the file is the whole model, not one part of several."""
         return bool(self.values.get("split.count", 1) == 1)
 
     @property
     def is_stretched(self) -> bool:
-        """Return whether positions are stretched, so that the context length need not be the most it can."""
+        """Return whether positions are stretched, so that a longer context than this may work."""
         return bool(self.of_model("rope.scaling.type", "none") != "none")
 
     def of_model(self, key: str, default: Any = None) -> Any:
-        """Return what stands under the architecture's name."""
+        """Return the value of this key under the architecture's name."""
         return self.values.get(f"{self.values.get('general.architecture')}.{key}", default)
 
 
 def gguf_facts(header: Header) -> ModelFacts | None:
-    """Return the model's shape; None where the header lacks it, or its layers differ in more than a window.
+    """Return the model's shape; None if the header lacks it, or if layers differ in more than their windows.
 
-    Where the header names no windows, llama.cpp's pattern for the architecture counts, else none:
-    over-estimated.
+    If the header names no windows, llama.cpp's pattern for the architecture counts. If there is none, no
+    layer has a window, which over-estimates the memory.
     """
     said = header.of_model
     is_untied = "output.weight" in header.tensors
@@ -109,7 +109,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
 
 
 def _alike(value: Any) -> int:
-    """Return the number that all layers have which have any. Raise ValueError where they differ."""
+    """Return the number that is the same in all layers that have one. Raise ValueError if they differ."""
     different = {each for each in value if each} if isinstance(value, tuple) else {value}
     (number,) = different
     return int(number)
@@ -128,7 +128,7 @@ def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
 
 
 def gguf_header(path: Path) -> Header:
-    """Read a little-endian file of version 2 or 3. Raise UserError where it is no such file."""
+    """Read a little-endian GGUF file of version 2 or 3. Raise UserError if it is something else."""
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -151,7 +151,7 @@ class _Cursor:
         return str(self.take(f"{length}s")[0], "utf-8", "replace")
 
     def array(self) -> tuple[Any, ...] | None:
-        """Return the numbers of an array that is short, and None for one that is long or of strings."""
+        """Return the numbers of a short array; None for a long one or one of strings."""
         kind, count = self.take("IQ")
         if kind == STRING:
             for _ in range(count):  # up to a million tokens: not a call for each
@@ -182,7 +182,7 @@ def _header(cursor: _Cursor) -> Header:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's config.json; raise UserError where there is none that can be read."""
+    """Read a checkpoint's config.json. Raise UserError if it is missing or cannot be read."""
     path = folder / "config.json"
     if not path.exists():
         raise UserError(f"{folder}: no checkpoint: it has no config.json")
@@ -190,7 +190,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
-    """Read a config.json, which messages call `name`. Raise UserError where it is none."""
+    """Read a config.json, which messages call `name`. Raise UserError if it is something else."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -202,7 +202,7 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 
 
 def check_shape(path: Path | str, config: Mapping[str, Any]) -> None:
-    """Raise UserError where a config.json has a number that no model has; it names file, key and value."""
+    """Raise UserError with file, key and value if a config.json has a number that no model has."""
     if (mistake := shape_mistake(config)) is not None:
         raise UserError(f"{path}: {mistake}")
 
@@ -229,7 +229,7 @@ def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
 
 
 def stored_precision(folder: Path) -> str | None:
-    """Return the least precision that loses nothing, whatever config.json claims; None for other types."""
+    """Return the smallest precision that loses nothing, whatever config.json claims; None for other types."""
     kinds = {str(tensor["dtype"]) for tensor in _tensors(folder) if len(tensor["shape"]) > 1}
     if not kinds <= _DTYPES.keys():
         return None

@@ -1,6 +1,6 @@
-"""The table of models that bench knows by name: shape, licence, where the weights are, what providers ask.
+"""List the models that bench knows by name: shape, licence, where the weights are, what providers ask.
 
-Shapes are those of each config.json, `parameters` as the hub counts them, tied ones once.
+Shapes are from each config.json. `parameters` are as the hub counts them, with tied ones once.
 """
 
 from collections.abc import Mapping
@@ -46,9 +46,9 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table. `published`: quantization -> where it is; `source` has what the rest is made of.
+    """One row of the table. `published`: quantization -> where it is. The others are made from `source`.
 
-    `is_gated`: the hub asks for terms to be accepted. `chat_template`: where the model's files have none.
+    `is_gated`: whether the hub wants terms accepted. `chat_template`: used if the model's files have none.
     """
 
     name: str
@@ -257,6 +257,6 @@ API_PRICES: Mapping[str, tuple[ApiPrice, ...]] = {row.name: row.prices for row i
 
 
 def aliases(model: str) -> Mapping[str, str]:
-    """Return short names of quantizations: `gguf` is the kind that a model's package holds, else Q4_K_M."""
+    """Return short names of quantizations. `gguf` is the kind in a model's package, else Q4_K_M."""
     known = MODELS.get(model)
     return {"gguf": known.source.quantization if known and known.source else "gguf-q4_k_m"}

@@ -1,4 +1,4 @@
-"""What a config.json, in the words of transformers, says of a model: shape, parameters, quantization."""
+"""Read a model's shape, parameters and quantization from a config.json in transformers' terms."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from harness.contracts import ModelFacts
 Config = Mapping[str, Any]
 
 PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-# Every n-th layer keeps all tokens, where config.json names no layers. Source: transformers' configurations.
+# Every n-th layer keeps all tokens, if config.json names no layers. Source: transformers' configurations.
 _SLIDING_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 # Every n-th layer has attention, the others a state of fixed size. Source as above.
 _ATTENTION_INTERVALS = {"qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 4}
@@ -37,13 +37,13 @@ _RANGES = {
 
 
 def text_part(config: Config) -> Config:
-    """Return the part that concerns text: models that see as well keep it apart."""
+    """Return the part about text, which models that also see keep separately."""
     part = config.get("text_config")
     return part if isinstance(part, Mapping) else config
 
 
 def quantization_of(config: Config) -> str:
-    """Return awq, gptq, fp8, w4a16 or the precision of the weights; of other methods their own name."""
+    """Return awq, gptq, fp8, w4a16 or the precision of the weights; for another method its own name."""
     text = text_part(config)
     quantized = config.get("quantization_config") or text.get("quantization_config")
     if not isinstance(quantized, Mapping) or not quantized:
@@ -73,7 +73,7 @@ def _compressed(quantized: Config) -> str:
 
 
 def shape_mistake(config: Config) -> str | None:
-    """Return a clause that names the first number that no model has; None where there is none."""
+    """Return a clause that names the first number that no model has; None if there is none."""
     text = text_part(config)
     for key, (least, most) in _RANGES.items():
         value = text.get(key)
@@ -96,9 +96,9 @@ def _is_whole(value: Any) -> bool:
 
 
 def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None:
-    """Return the shape; None where config.json names it in other words than usual, or wrongly.
+    """Return the shape; None if config.json uses unusual names or wrong values.
 
-    Without `parameters` they are computed from the shape, where that is possible.
+    Without `parameters` they are computed from the shape if that is possible.
     """
     text = text_part(config)
     if shape_mistake(config) is not None:
@@ -127,7 +127,7 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
 
 
 def is_rope_scaled(config: Config) -> bool:
-    """Return whether positions are stretched, in another way than Llama 3.1, which counts that in."""
+    """Return whether positions are stretched in another way than Llama 3.1's, whose length includes that."""
     names = ("rope_scaling", "rope_parameters")
     said = [part.get(name) for part in (text_part(config), config) for name in names]
     # rope_parameters may hold a part for each kind of layer.
@@ -171,7 +171,7 @@ def _linear_layers(text: Config, layers: int) -> int:
 
 @dataclass(frozen=True)
 class _Family:
-    """How a model type differs from Llama where parameters are counted, in norms of a layer and of a head."""
+    """How a model type differs from Llama in the norms of a layer and of a head, to count parameters."""
 
     norms: int = 2
     qk_norms: bool = False

@@ -1,4 +1,4 @@
-"""The table of quantizations, and the bytes of a model's weights and KV cache, from its shape alone."""
+"""List quantizations, and compute the bytes of a model's weights and KV cache from its shape alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 
 @dataclass(frozen=True)
 class Quantization:
-    """What weights were reduced to. `bits_per_weight` counts scales; of mixed kinds (_k_) it is Llama 3.1
-    8B's.
+    """The format that weights were reduced to. `bits_per_weight` includes scales; for mixed kinds (_k_) it is
+    that of Llama 3.1 8B.
 
     `file_format` is None for a precision, which each engine takes in its own format.
     """
@@ -103,7 +103,7 @@ _GGUF_KINDS: Mapping[str, _GgufKind] = {
 
 
 def weights_bytes(facts: ModelFacts, quantization: str, file_format: str) -> int | None:
-    """Return the bytes of all tensors, mostly within 3 % of published files; None where that is not known."""
+    """Return the bytes of all tensors, mostly within 3 % of published files; None if that is not known."""
     parameters = facts.parameters
     if parameters is None:
         return None
@@ -135,7 +135,7 @@ def is_narrow(facts: ModelFacts) -> bool:
 
 
 def mixed_kinds(facts: ModelFacts, quantization: str) -> str | None:
-    """Return what llama-quantize does with rows too short for a K kind; None where it need not."""
+    """Return what llama-quantize does with rows too short for a K kind; None if none is."""
     kind = _GGUF_KINDS.get(quantization)
     if kind is None or kind.narrow is None or not is_narrow(facts):
         return None
@@ -170,7 +170,7 @@ def _embedding(facts: ModelFacts) -> int:
 def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
     """Return the bytes of one token in one layer that keeps it, on all devices together.
 
-    Each device has equally many KV heads, one at least, so some may be there twice, and the whole latent.
+    Each device has the same number of KV heads, at least one, so some may exist twice, and the whole latent.
     """
     if facts.latent_size is not None:
         return facts.latent_size * tensor_parallel * value_bytes
@@ -179,7 +179,7 @@ def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor
 
 
 def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:
-    """Return why devices cannot have equally many KV heads. `can_repeat`: a head may be on several."""
+    """Return why devices cannot share the KV heads equally. `can_repeat`: a head may be on several."""
     heads = facts.kv_heads
     if facts.latent_size is not None or heads % tensor_parallel == 0:
         return None
@@ -197,7 +197,7 @@ def full_layers(facts: ModelFacts) -> int:
 
 
 def windowed_layers(facts: ModelFacts) -> int:
-    """Return the number of layers that keep no more tokens than a window has."""
+    """Return the number of layers that keep only the tokens of a window."""
     return facts.sliding_layers if facts.sliding_window else 0
 
 

@@ -1,4 +1,4 @@
-"""Any running server that speaks the OpenAI protocol: attached to, never started or stopped."""
+"""Attach to a running server that speaks the OpenAI protocol. Never start or stop it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """`ignore_eos`: force each answer's length with ignore_eos and min_tokens, which others may refuse."""
+    """Own options. `ignore_eos`: force each answer's length with ignore_eos and min_tokens, if it can."""
 
     ignore_eos: bool = False
 

@@ -1,4 +1,4 @@
-"""The reference engine: a server with known send times and faults on demand, the measuring standard."""
+"""Start the reference server, which has known send times and faults on demand, to measure bench itself."""
 
 import platform
 import re
@@ -36,11 +36,11 @@ class Options:
     """The arguments of engines/inside/reference/reference_server.py, which describes its faults, or of the C
     program.
 
-    `program`: `native` is the C program: punctual (p99 under 0.5 ms) up to 154,000 tokens/s, `python` up to
-    22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: of each answer, at most
-    max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, else 64). `label` tells equal
-    deployments apart. With `role_chunk` (`python` only, as `fault`) each stream begins at once with a chunk
-    without content.
+    `program`: `native` is the C program, which is punctual (p99 under 0.5 ms) up to 154,000 tokens/s;
+    `python` is up to 22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: how long each
+    answer is, at most max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, or 64).
+    `label` distinguishes equal deployments. With `role_chunk` (`python` only, like `fault`) each stream
+    begins at once with a chunk without content.
     """
 
     program: Literal["python", "native"] = "python"
@@ -129,7 +129,7 @@ ENGINE = contracts.Engine(
 )
 
 
-# Chunk numbers that are none: the request was there whole; the end of its answer's body was sent.
+# Instead of a chunk number: the whole request had arrived; the end of its answer's body was sent.
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
 
@@ -137,9 +137,10 @@ _RECORD = struct.Struct("<36sIQQ")
 
 
 class Send(NamedTuple):
-    """One row: the request, a content chunk's number (or ARRIVAL, END), when it was due and when sent.
+    """One row of the server's record: request, content chunk (or ARRIVAL, END), when it was due and sent.
 
-    CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END; `sent_ns` of ARRIVAL: when the request had been read.
+    Instants are CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END; `sent_ns` of ARRIVAL is when the request
+    had been read.
     """
 
     request_id: str
@@ -151,7 +152,7 @@ class Send(NamedTuple):
 def read_sends(path: Path) -> list[Send]:
     """Return all rows in the order of sending, without a last one that a kill cut short.
 
-    Ids are cut to 36 characters. Raise StoreError for a file that is something else, or absent.
+    Ids are cut to 36 characters. Raise StoreError if the file is missing or something else.
     """
     try:
         content = path.read_bytes()

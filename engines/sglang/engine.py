@@ -1,5 +1,4 @@
-"""SGLang: `python -m sglang.launch_server` on a checkpoint. Flags of 0.5.23 (the lock) and 0.5.21 (the
-image).
+"""Start SGLang: `python -m sglang.launch_server` on a checkpoint. Flags of 0.5.23 (lock) and 0.5.21 (image).
 
 On a CPU it runs only in an environment of the user's own.
 """
@@ -33,10 +32,10 @@ _VALUES = (
 
 @dataclass(frozen=True)
 class Options:
-    """Each is SGLang's flag of the same name, left out where it is None.
+    """SGLang's own options. Each is the flag of the same name and left out if it is None.
 
     `mem_fraction_static`: share of the memory for weights and KV cache; engine.kv_cache_tokens can only make
-    the cache smaller. `attention_backend`: on a CPU torch_native unless it is given.
+    the cache smaller. `attention_backend`: on a CPU torch_native by default.
     """
 
     environment: str | None = None

@@ -1,4 +1,4 @@
-"""What SGLang 0.5.23's log and /server_info say: what it uses, how far a start is, what went wrong."""
+"""Read SGLang 0.5.23's log and /server_info: what it uses, how far a start is, what went wrong."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ HINTS: Sequence[Hint] = (
     ),
 )
 
-# Term -> the field of /server_info that is it.
+# Term -> its field in /server_info.
 _INFO_TERMS: Mapping[str, str] = {
     "engine_version": "version",
     "context_length": "context_length",
@@ -83,7 +83,7 @@ _INFO_TERMS: Mapping[str, str] = {
     "weights_type": "quantization",
     "quantization_kernel": "quantization",
 }
-# Where the log says a term. The log has what was worked out at last.
+# How to read a term from the log, which has the values that SGLang settled on.
 _LOG_TERMS: Sequence[LogTerm] = (
     ("context_length", r"max_total_num_tokens=.* context_len=(\d+)", int),
     ("concurrent_sequences", r"max_total_num_tokens=.* max_running_requests=(\d+)", int),
@@ -110,7 +110,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
-    """Return bytes by part. SGLang's GB are 2^30 bytes; on a CPU free memory is the machine's, not its."""
+    """Return bytes by part. SGLang's GB are 2^30 bytes. On a CPU its free memory is that of the machine."""
     found: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
     # Keys and values, or a latent, which is one.

@@ -1,4 +1,4 @@
-"""What SGLang takes beside the weights. Pure.
+"""Compute what SGLang needs beside the weights. Pure.
 
 Its pool has slots for engine.kv_cache_tokens and one page more, in every layer. Sources, of 0.5.23:
 mem_cache/memory_pool.py, model_executor/pool_configurator.py, arg_groups/memory_hook.py.

@@ -1,7 +1,6 @@
-"""Hugging Face's Text Generation Inference (in maintenance): its container, the user's launcher, or attached
-to.
+"""Start Hugging Face's Text Generation Inference (in maintenance): as a container or by the user's launcher.
 
-Facts are of its source as of 2026-01-08, after v3.3.7. It generates an answer of more than 1,024 tokens in
+Facts are from its source as of 2026-01-08, after v3.3.7. It generates an answer of more than 1,024 tokens in
 pieces, each with a prefill of all before it, and does not cut the last to max_tokens.
 """
 
@@ -28,9 +27,8 @@ _NOT_INSTALLED = (
 
 @dataclass(frozen=True)
 class Options:
-    """`program`: the path of a text-generation-launcher of the user's own. `quantize`: TGI's own method;
-    unless given the one that config.json names. `max_concurrent_requests`: that run or wait; more are
-    refused.
+    """TGI's own options. `program`: path of the user's text-generation-launcher. `quantize`: TGI's method,
+    by default the one in config.json. `max_concurrent_requests`: how many may run or wait; more are refused.
     """
 
     program: str | None = None
@@ -134,7 +132,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
 
 
 def _environment(terms: contracts.EngineTerms) -> dict[str, str]:
-    """Return what TGI has no flag for. The router's own test of LOG_COLORIZE is inverted: 1 is off."""
+    """Return the settings that TGI has no flag for. The router tests LOG_COLORIZE inverted: 1 is off."""
     asked = {"PREFIX_CACHING": terms.prefix_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
     switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}

@@ -1,4 +1,4 @@
-"""TGI's log and /info (source as of 2026-01-08): steps of a start, what it uses, what went wrong."""
+"""Read TGI's log and /info (source as of 2026-01-08): steps of a start, what it uses, what went wrong."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ HINTS: Sequence[Hint] = (
 )
 
 
-# Where the log says a term. A time, a level and a source stand before a message.
+# How to read a term from the log. A time, a level and a source stand before each message.
 _LOG_TERMS: Sequence[LogTerm] = (
     ("attention_backend", r"Using Attention = ([\w-]+)", str),
     ("prefix_cache", r"Using prefix caching = (True|False)", is_true),

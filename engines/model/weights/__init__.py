@@ -1,4 +1,4 @@
-"""From a model's name to local weights: finds them; `prepare` alone fetches, or makes what is missing."""
+"""Find the local weights of a model. Only `prepare` fetches or makes what is missing."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
-    """Return why these weights cannot be had; None where local files do not say that."""
+    """Return why these weights cannot be made or fetched; None if local files give no reason."""
     if cache is None:
         way = way_of(weights)
         return way if isinstance(way, Reason) else None
@@ -38,7 +38,7 @@ def _ways(weights: Weights, cache: Path) -> Iterator[Way | Reason]:
 
 
 def find(weights: Weights, cache: Path) -> WeightsFile | None:
-    """Return the finished weights; None where they are absent or unfinished. Quick: compares no hashes."""
+    """Return the finished weights; None if they are absent or unfinished. Quick: compares no hashes."""
     for way in _ways(weights, cache):
         if isinstance(way, Way) and (manifest := _manifest(way, cache)):
             stored, wanted = manifest.get("quantization", way.quantization), weights.quantization
@@ -56,7 +56,7 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:
-    """Return roughly what `prepare` would download plus write; None where nobody knows, or it cannot."""
+    """Return roughly the bytes that `prepare` would download and write; None if unknown or impossible."""
     way = way_of(weights, cache)
     if find(weights, cache):
         return 0
@@ -77,9 +77,9 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
 def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
 
-    What of a package was made on the way to them is removed: it takes seconds to make again. `tool` makes the
-    environments whose programs it takes; `run` runs those. Raises MissingError where they
-    cannot be made, UserError where the disk is too small. What was cut short is begun again.
+    Removes intermediate files of a package, which take seconds to make again. `tool` makes the environments of
+    the programs that it needs; `run` runs the programs. Raises MissingError if the weights cannot be made,
+    UserError if the disk is too small. Interrupted work is begun again.
     """
     found = find(weights, cache)
     if found is not None:
@@ -131,7 +131,7 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
 
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:
-    """Raise UserError where what is missing does not fit at the worst moment."""
+    """Raise UserError if the disk cannot hold what is missing at the moment that needs most."""
     needed = 0
     for each in _missing(way, cache):
         # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.

@@ -1,4 +1,4 @@
-"""Decides how weights are had, from the table of models, local files, and what the hub said before."""
+"""Decide how to get weights, by the table of models, local files, and what the hub said before."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -29,7 +29,7 @@ _CONVERSIONS = ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0")
 
 
 def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
-    """Return how these weights are had, or why they cannot be. `cache` tells what the hub said before."""
+    """Return how to get these weights, or why that is impossible. `cache` has what the hub said before."""
     try:
         return _way_of(weights, cache)
     except UserError as error:
@@ -100,7 +100,7 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way:
 def _of_hub_checkpoint(
     repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: str, model: Model | None = None
 ) -> Way:
-    """Return the way. Until the checkpoint is here, its precision is what was said of it."""
+    """Return the way. Until the checkpoint is here, the hub's word on its precision counts."""
     source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
     if weights.file_format != "gguf":
         return _of_checkpoint(source, weights.quantization, why)
@@ -130,7 +130,7 @@ def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model
 
 
 def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
-    """Return the safetensors of the top folder with what belongs to them: neither pickles nor code."""
+    """Return the safetensors of the top folder and the files they need, but no pickles and no code."""
     # `consolidated*` are the same once more.
     plain = [name for name in names if not name.startswith("consolidated")]
     weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]

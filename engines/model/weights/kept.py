@@ -1,4 +1,4 @@
-"""Finished weights in the cache directory: a file or a directory, and a manifest beside it, written last."""
+"""Keep finished weights in the cache: a file or a directory, and a manifest beside it, written last."""
 
 import fcntl
 import hashlib
@@ -18,7 +18,7 @@ Manifest = Mapping[str, Any]
 
 
 def read(path: Path) -> Manifest | None:
-    """Return the manifest of finished weights; None where they are absent or unfinished. Compares sizes, no
+    """Return the manifest of finished weights; None if they are absent or unfinished. Compares sizes, not
     hashes.
 
     It has `size_bytes`, `sha256`, `note`, origin, and for a directory `files`: name -> size_bytes and sha256.
@@ -38,7 +38,7 @@ def finish(
 ) -> None:
     """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
 
-    `expected`: sha256 by name ("": the part). Where one differs it is removed, and MissingError raised.
+    `expected`: sha256 by name ("": the part). If one differs, the part is removed and MissingError raised.
     """
     found = measured(part)
     for name, digest in (expected or {}).items():
@@ -117,12 +117,12 @@ def sha256_of(path: Path) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files of a directory and those below it, sorted; none where it is not there."""
+    """Return all files in and below a directory, sorted; none if it does not exist."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def bytes_below(folder: Path) -> int:
-    """Return the bytes of all files of a directory; 0 where it is not there."""
+    """Return the bytes of all files in a directory; 0 if it does not exist."""
     return sum(path.stat().st_size for path in files_below(folder))
 
 

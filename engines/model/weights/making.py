@@ -1,4 +1,4 @@
-"""Makes weights, one step each: runs the program that does it, looks at what it wrote, gives it its name."""
+"""Make weights step by step: run the program of a step, check what it wrote, give it its name."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str |
 
 @dataclass(frozen=True)
 class Means:
-    """What making takes: where weights are kept, who makes environments, who runs commands, who is told."""
+    """What making needs: where weights are kept, and functions that make environments, run, and report."""
 
     cache: Path
     tool: Tool
@@ -96,7 +96,7 @@ class Means:
 
 
 def make(way: Way, means: Means) -> None:
-    """Take one step, whose source must be there. Raise MissingError where it fails."""
+    """Take one step, whose source must exist. Raise MissingError if it fails."""
     path = way.at(means.cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     if way.repo is not None:
@@ -230,7 +230,7 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
 
 
 def _note(way: Way) -> str | None:
-    """Return what is to be known of weights that were made: of which file, and where a kind is not pure."""
+    """Return what a reader should know of made weights: from which file, and whether a kind is mixed."""
     package, notes = way.origin.package, []
     if package is not None and way.package is None:
         kind = kind_of(package.quantization).upper()

