@@ -133,7 +133,9 @@ def gguf_header(path: Path) -> Header:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _header(_Cursor(data))
-        except (struct.error, ValueError, KeyError) as error:
+        except struct.error as error:
+            raise UserError(f"model={path}: not a GGUF file of version 2 or 3 (it ends too early)") from error
+        except (ValueError, KeyError) as error:
             raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({error})") from error
 
 

