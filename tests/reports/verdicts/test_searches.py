@@ -161,7 +161,7 @@ def test_repeats_count_in_which_each_measured_the_highest_load(tmp_path):
 
 def test_the_highest_that_was_allowed_is_a_least(tmp_path):
     run, [first, _] = searched(tmp_path, [64, 64, 64], [64, 64, 64])
-    assert first.words == first.answers[0].words == "64 users or more"
+    assert first.words == first.answers[0].words == "64 users (the most tried)"
     assert decisions_of(run)[0].kind == "same"
 
 
