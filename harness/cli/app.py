@@ -1,4 +1,4 @@
-"""The command line: commands, exit codes, mistakes. A command's module is imported when it is called."""
+"""Define the command line: commands, exit codes, mistakes. Imports a command's module when it is called."""
 
 import platform
 import sys

@@ -1,4 +1,4 @@
-"""What `bench compare` and `bench gate` print: how two sides differ, then B over A, at any width from 80."""
+"""Print `bench compare` and `bench gate`: how two sides differ, then B against A, at any width from 80."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -59,8 +59,10 @@ def print_gate(gate: Gate) -> None:
 
 
 def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
-    """Print both sides, then a table for each kind of difference. An engine of which many packages differ
-    shows its own alone."""
+    """Print both sides, then a table for each kind of difference.
+
+    If many packages of an engine differ, it shows that of the engine itself and counts the others.
+    """
     sides = zip(names, (comparison.a, comparison.b), strict=True)
     print_lines([*(f"{name}: {side}" for name, side in sides), ""], fold=True)
     if not comparison.differences:

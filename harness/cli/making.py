@@ -1,4 +1,4 @@
-"""What servers need before they start: `fit` says whether memory does; `install` and `prepare` make it."""
+"""`bench fit`, `install` and `prepare`: whether memory suffices, engines' environments, and weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -59,13 +59,14 @@ def prepare(
 ) -> None:
     """Find or make the weights that a run with the same keys would need, and print where they are.
 
-    With engine=... in the files that these engines take. Without it in each format that some engine takes:
-    awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both where the model can be had so.
+    With engine=... it makes the files that these engines read; without it, each format that some engine
+    reads: awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both if the model exists so.
 
-    model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of the
+    It downloads model=hf:organisation/name. From model=/path/x-f16.gguf it makes other GGUF kinds, from the
     directory of a 16-bit or F32 checkpoint awq, w4a16 and all GGUF kinds.
 
-    What cannot be made is said in a line and the rest goes on; the exit code is then 1, or 2 if nothing is.
+    It prints a line for what cannot be made and goes on with the rest; the exit code is then 1, or 2 if
+    nothing could be made.
     """
     settings = config.settings(overrides.parse(changes or [], study))
     needed, skips = provision.wanted(settings, weights.can_prepare)
@@ -184,7 +185,7 @@ def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> I
     named = {
         "other*": [(row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed],
         "other": [(row.need.overhead_source, row.engine) for row in rows if not row.need.is_assumed],
-        "! cannot be had": [(row.why_not_had, row.label) for row in rows if row.why_not_had],
+        "! not available": [(row.why_not_had, row.label) for row in rows if row.why_not_had],
         "not served": [(each.reason, each.label) for table in tables for each in table.unserved],
     }
     for heading, pairs in named.items():

@@ -1,4 +1,4 @@
-"""`bench plan`: what a run would do; and the plan of the commands that measure, on this machine."""
+"""`bench plan`, which shows what a run would do; and the plan of the commands that measure."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

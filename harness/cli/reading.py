@@ -1,4 +1,4 @@
-"""Commands that read results: `report`, `compare`, `gate`, `view`. `reports` is slow to import."""
+"""`bench report`, `compare`, `gate` and `view`, which read results. Importing `reports` is slow."""
 
 import re
 from collections.abc import Sequence

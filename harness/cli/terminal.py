@@ -1,4 +1,4 @@
-"""What all commands share: their arguments, the two consoles, tables, and what a signal does to them."""
+"""Share among commands: arguments, the two consoles, tables, and the handling of signals."""
 
 import os
 import signal

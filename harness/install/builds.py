@@ -23,7 +23,7 @@ from harness.errors import UserError, choose_from
 from harness.install import install
 from harness.sampling import gpu
 
-# How a reason begins where the engine serves the quantization, but the model cannot be had at it.
+# How a reason begins if the engine serves the quantization, but nobody publishes or makes the model so.
 SERVED_BUT = "served, but "
 
 

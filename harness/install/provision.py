@@ -187,7 +187,7 @@ def _tool_line(spec: InstallSpec) -> str:
 
 
 def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:
-    """Return the weights that `bench prepare` is to have ready, and what cannot be had, with its reason.
+    """Return the weights that `bench prepare` should provide, and those it cannot, with the reason.
 
     Without engines in the settings in each file format that any engine takes. Raises UserError for a running
     server.

@@ -226,11 +226,13 @@ def test_what_cannot_be_had_is_marked_in_words_and_in_json(here: Place) -> None:
     assert "\nvllm fp8 ! " in said
     assert "\nvllm bf16 ! " not in said
     reason = "smollm2-135m is not published as fp8, and bench cannot make it"
-    assert f"! cannot be had, vllm fp8: {reason}" in notes(said)
+    assert f"! not available, vllm fp8: {reason}" in notes(said)
     [table] = json.loads(answered(here, *words, "--json"))["tables"]
     assert [row["why_not_had"] for row in table["rows"]] == [reason, None]
-    assert "! cannot be had, vllm fp8: llama-3.3-70b-instruct" in notes(answered(here, LLAMA, *words))
-    assert "cannot be had" not in answered(here, "model=tiny/config.json", *words, "engine.context_length=64")
+    assert "! not available, vllm fp8: llama-3.3-70b-instruct" in notes(answered(here, LLAMA, *words))
+    assert "! not available" not in answered(
+        here, "model=tiny/config.json", *words, "engine.context_length=64"
+    )
 
 
 def test_weights_on_this_machine_have_no_rows_that_cannot_be_made_of_them(here: Place) -> None:
