@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,11 @@ from gguf_bytes import entry, text
 from hub_server import Hub, serving
 from model_configs import LISTED, MIXTRAL, QWEN3_30B_A3B
 
+from engines.model import facts
 from engines.model.facts import known_facts, most_context
 from engines.model.models import MODELS
+from engines.model.weights.tools import TOOLS
+from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 
 
@@ -163,6 +167,22 @@ def test_of_the_hub_only_the_config_and_the_count_are_had(hub: Hub) -> None:
     assert asked == {"main", "config.json"}
     assert hub.tokens
     assert set(hub.tokens) == {None}
+
+
+def test_the_hubs_program_runs_in_a_tools_environment_where_bench_has_none(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="tool-hub is not installed; run `bench install hub`"):
+        known_facts("hf:org/tiny")
+    asked: list[InstallSpec] = []
+
+    def tool(spec: InstallSpec) -> Path:
+        asked.append(spec)
+        return Path(sys.prefix)
+
+    assert known_facts("hf:org/tiny", tool).facts.layers == 4
+    assert asked == [TOOLS["hub"]]
 
 
 def test_of_a_quantized_checkpoint_the_hubs_count_is_not_believed(hub: Hub) -> None:

@@ -193,7 +193,7 @@ def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(t
     here, nowhere = made(tmp_path / "here"), f"http://127.0.0.1:{free_port()}"
     words = ("prepare", f"model={MODEL}", "quantization=bf16,gguf-q8_0", "--quiet")
     done = bench(here, *words, HF_ENDPOINT=nowhere)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     kinds = ("bf16 as gguf", "bf16 as safetensors", "gguf-q8_0 as gguf")
     assert done.stderr == (
         f"{', '.join(f'{MODEL} {kind}' for kind in kinds)}: org/tiny could not be downloaded: {nowhere} "
