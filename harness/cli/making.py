@@ -104,7 +104,8 @@ def fit_command(
 
     model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
 
-    Only for hf:org/name is the hub asked, and only for its config.json. Nothing is downloaded or started.
+    Only for hf:org/name is the hub asked, for its config.json alone; the tool for that is made if need be.
+    Nothing else is downloaded or started.
 
     fit.device_memory=24GiB stands for a GPU that need not be here; else this machine's memory counts.
 
