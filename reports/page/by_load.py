@@ -17,10 +17,10 @@ from reports.measures.over_starts import (
 )
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell
+from reports.page.declared import Columns, Shown, filled
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart, Table
 from reports.page.drawing.kinds import Limit, Point, ends_of
-from reports.page.listed import Columns, Shown, filled
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Of, Row
 from reports.verdicts.load_cases import LoadCase

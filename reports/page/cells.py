@@ -12,7 +12,7 @@ from reports.measures.over_starts import Aggregate, aggregate, shorter_half, wit
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, plural, shown, span_text, supported
-from reports.page.listed import below
+from reports.page.declared import below
 from reports.page.markup import Html, join, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of

@@ -7,10 +7,10 @@ from reports.checks.examine import LEGEND
 from reports.data.cells import grouped
 from reports.measures.written import NOTHING
 from reports.page.cells import mark_html
+from reports.page.declared import Columns, filled
 from reports.page.document import document, write_page
 from reports.page.drawing import forest
 from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
-from reports.page.listed import Columns, filled
 from reports.page.looks import Look
 from reports.page.markup import join, macro, paragraph, tag
 from reports.stats.family import Kind

@@ -5,20 +5,24 @@ knows a run. Called with a run it returns the parts of the page, none where ther
 depend on the run, a function of the run stands in their place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from reports.data.cells import grouped
+from reports.data.cells import Cell, grouped
 from reports.data.run import Run
+from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
-from reports.page.listed import Columns, filled, listed
-from reports.page.markup import ALL, Of
+from reports.page.markup import ALL, Html, Of, Row, paragraph, tag
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 
 T = TypeVar("T")
 Words = str | Callable[[Run], str]
+Shown = Html | str
+# What a column is called (text, Html, or a Head that says what all of it is about), and what stands in it for
+# one thing.
+Columns = Mapping[Any, Callable[[T], Shown]]
 # A declared chart or table, or a function that returns such parts.
 Shows = Callable[[Run], Sequence[charts.Part]]
 
@@ -41,9 +45,10 @@ class Table(Generic[T]):
     note: Words = ""
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the block of the table."""
-        note, columns, rows = said(self.note, run), self.columns(run), self.rows(run)
-        return listed(said(self.title, run), note, columns, rows, self.of, self.look)
+        """Return the block of the table, folded if its rows are many; nothing without any."""
+        title, note, rows = said(self.title, run), said(self.note, run), self.rows(run)
+        table = charts.Table(title, *filled(self.columns(run), rows, self.of), self.look, may_fold=True)
+        return charts.block(title, [*([paragraph(note)] if note else []), table]) if rows else []
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,56 @@ class Section:
     name: str
     topics: Sequence[Topic]
     title: str = ""
+
+
+# --- tables of things ---------------------------------------------------------------------------------
+
+
+def tabled(
+    name: str,
+    columns: Columns[T],
+    things: Sequence[T],
+    of: Callable[[T], Of] = lambda _: Of(),
+    look: str = "plain loads",
+) -> charts.Table:
+    """Return the table alone; `name` is heard by who cannot see it."""
+    return charts.Table(name, *filled(columns, things, of), look)
+
+
+def filled(
+    columns: Columns[T], things: Sequence[T], of: Callable[[T], Of] = lambda _: Of()
+) -> tuple[list[Any], list[Row]]:
+    """Return the columns in which anything stands, and a row for each thing."""
+    cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
+    kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
+    return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
+
+
+def of_cells(name: str, cells: Sequence[Cell], columns: Columns[Cell], look: str) -> charts.Table:
+    """Return a table with a row for each cell, which begins with the cell's names."""
+    names: Columns[Cell] = {
+        "cell": lambda cell: f"{cell.number:03d}",
+        "deployment": lambda cell: cell.label,
+        "load": lambda cell: cell.load_label,
+        "start": lambda cell: str(cell.planned.repeat + 1),
+    }
+    return tabled(
+        name,
+        {**names, **columns},
+        cells,
+        lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
+        look,
+    )
+
+
+def fold(id_: str, title: str, claim: str, *parts: charts.Part | str) -> Html:
+    """Return parts that show their title and what they come to until they are opened. Text is a note; empty
+    text and tables without a row are left out."""
+    left = (part for part in parts if part and not (isinstance(part, charts.Table) and not part.rows))
+    body = charts.rendered(paragraph(part) if isinstance(part, str) else part for part in left)
+    return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
+
+
+def below(main: Shown, *said: str) -> Html:
+    """Return a cell's value with smaller words below it."""
+    return tag("div", main, *(tag("span", line, class_="range") for line in said if line))

@@ -16,8 +16,8 @@ from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, plural, several
+from reports.page.declared import fold, tabled
 from reports.page.drawing.charts import Block, Table
-from reports.page.listed import fold, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, join, macro, paragraph, tag
 from reports.words.described import device, window_bound

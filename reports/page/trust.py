@@ -20,9 +20,9 @@ from reports.measures.selftest import Tested, ms, tested
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number, plural, several
 from reports.page.cells import became, mean_cell
+from reports.page.declared import Columns, fold, of_cells, tabled
 from reports.page.drawing.charts import Section
 from reports.page.grounds import fairness_part, machine_part, method_part, servers_part
-from reports.page.listed import Columns, fold, of_cells, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, details, join, macro, paragraph, tag
 from reports.stats.steadiness import GROWTH, PARTS, Series

@@ -19,8 +19,7 @@ from reports.measures.values import price_of
 from reports.measures.written import NOTHING, number, precise
 from reports.page.by_load import by_load_charts, of_group
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
-from reports.page.declared import Section, Table, Topic
-from reports.page.listed import Columns, Shown, below
+from reports.page.declared import Columns, Section, Shown, Table, Topic, below
 from reports.page.looks import looks, named
 from reports.page.markup import join, paragraph
 from reports.words import claims

@@ -5,10 +5,9 @@ from functools import partial
 from reports.measures.anatomy import PARTS, mean_parts
 from reports.measures.held import Course, Held, courses_of, expected_of, held_of, pools_of, unread_of
 from reports.measures.written import NOTHING, number, several
-from reports.page.declared import Chart, Section, Table, Topic
-from reports.page.drawing.bars import Bar, stacked
+from reports.page.declared import Chart, Section, Shown, Table, Topic, below
+from reports.page.drawing.kinds import Bar, stacked
 from reports.page.drawing.over_time import of_start, over_time
-from reports.page.listed import Shown, below
 from reports.page.looks import MEMORY, looks, unmarked
 from reports.page.markup import Of
 from reports.words import claims as words

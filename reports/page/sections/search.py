@@ -5,9 +5,8 @@ from reports.measures.values import values_of
 from reports.measures.written import several
 from reports.page.by_load import by_load_charts
 from reports.page.cells import kept_cell
-from reports.page.declared import Block, Topic
+from reports.page.declared import Block, Columns, Topic, tabled
 from reports.page.drawing.charts import Part
-from reports.page.listed import Columns, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Of, tag
 from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of

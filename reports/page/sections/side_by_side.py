@@ -11,11 +11,9 @@ from reports.measures.over_starts import unit_of
 from reports.measures.written import number
 from reports.page.by_load import of_group
 from reports.page.cells import LEGEND, cell_marks, compared_cell, requests_cell, status_cell, value_of_cell
-from reports.page.declared import AtEachLoad, Block, Chart, Section, Topic
-from reports.page.drawing.bars import Bar, stacked
+from reports.page.declared import AtEachLoad, Block, Chart, Columns, Section, Topic, of_cells, tabled
 from reports.page.drawing.charts import Part
-from reports.page.drawing.kinds import Drawn
-from reports.page.listed import Columns, of_cells, tabled
+from reports.page.drawing.kinds import Bar, Drawn, stacked
 from reports.page.looks import STAGES, looks, named
 from reports.page.markup import Of, join, paragraph, tag
 from reports.verdicts.load_cases import LoadCase, title_of_case

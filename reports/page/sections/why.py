@@ -21,10 +21,9 @@ from reports.data.samples import (
 from reports.measures.metrics import mean
 from reports.measures.written import NOTHING, number
 from reports.page.by_load import load_tables, of_group
-from reports.page.declared import Chart, Section, Table, Topic
+from reports.page.declared import Chart, Section, Shown, Table, Topic, below
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn, Limit, Place, curves
-from reports.page.listed import Shown, below
 from reports.page.looks import looks
 from reports.page.markup import join, paragraph, tag
 from reports.words import claims
