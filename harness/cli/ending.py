@@ -64,7 +64,7 @@ def _sentences(answer: dict[str, Any]) -> Iterator[str]:
     said, command, rest = answer["note"].partition(_COMMAND)
     yield ""
     yield answer["sentence"]
-    yield from filter(None, (answer["unless"], said))
+    yield from filter(None, (answer["unless"], f"{said}:" if command else said))
     if command:
         yield f"bench {rest}"
     yield ""

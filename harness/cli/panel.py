@@ -21,7 +21,7 @@ from harness.settings.units import counted, duration_text, number_text
 
 LABEL_WIDTH = 8
 BAR_WIDTH = 20
-STARTING = "starting"
+STARTING, WAITING = "starting", "waiting for a fit machine"
 
 
 class Outlook:

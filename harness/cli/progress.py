@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from harness.cli.panel import STARTING, Outlook, View, inert, left_text, panel, time_text
+from harness.cli.panel import STARTING, WAITING, Outlook, View, inert, left_text, panel, time_text
 from harness.contracts import PlannedCell, PlannedStart, Standing
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
@@ -148,9 +148,15 @@ class Show:
     def start_stage(self, start: PlannedStart, stage: str) -> None:
         """Show a step that its log tells of. Called from another thread, which may be late."""
         with self._lock:
-            if self._view.start == start and self._view.what == STARTING:
+            if self._view.start == start and self._view.what in (STARTING, WAITING):
                 detail = f", last step: {stage.replace('_', ' ')}"
-                self._view = replace(self._view, detail=detail)
+                self._view = replace(self._view, what=STARTING, detail=detail)
+
+    def waits(self, what: str, unfit: str) -> None:
+        """Show that a start or cell waits, in the panel alone if there is one: on a busy machine all do."""
+        self._change(what=WAITING, detail=f", {unfit}", since_s=time.monotonic())
+        if self._live is None:
+            self.line(f"{what}: {WAITING}, {unfit}")
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         self._ends(start.name, cells=0)

@@ -14,7 +14,7 @@ from reports.data.cells import Group
 from reports.data.run import Run, open_run
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
-from reports.measures.written import several, shown, supported
+from reports.measures.written import plural, several, shown, supported
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
 from reports.words.answer import MEMORY, Said, answers_of, lead_of
@@ -35,7 +35,7 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
     return tuple(_standing(run, made, repeats) for made in decisions_of(run))
 
 
-def _standing(run: Run, made: Decision, repeats: int) -> Standing:
+def _standing(run: Run, made: Decision, whole: int) -> Standing:
     where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
     first, second, *_ = [*(group.deployment for group in made.groups), None, None]
     means = [aggregate(run, group, made.metric).mean or 0.0 for group in made.groups[:2]]
@@ -45,11 +45,12 @@ def _standing(run: Run, made: Decision, repeats: int) -> Standing:
     if second:
         words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
     if made.disturbed:
-        words += f"; the machine was disturbed in {made.disturbed} of {made.disturbed + made.repeats} repeats"
+        repeats = plural(made.disturbed + made.repeats, "repeat")
+        words += f"; the machine was disturbed in {made.disturbed} of {repeats}"
     if made.left_out:
         words += f"; not compared: {several(list(made.left_out))}"
     case = made.case
-    return Standing(repeats, case.scenario, case.model, case.load, made.metric, first, second, ratio, words)
+    return Standing(whole, case.scenario, case.model, case.load, made.metric, first, second, ratio, words)
 
 
 def _lead_words(ratio: float | None) -> str:

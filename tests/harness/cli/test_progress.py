@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.panel import View
+from harness.cli.panel import Outlook, View, left_text
 from harness.cli.progress import Show
-from harness.contracts import Load
+from harness.contracts import Load, Standing
 from harness.load.pulse import Progress
+from harness.run.budget import Budget
 from harness.store.request_table import Result
 from harness.store.store import CellRecord
 
@@ -155,3 +157,29 @@ def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start):
     show.start_ready(start, 2.0)
     show.start_stage(start, "engine_ready")
     assert (show._view.what, show._view.detail) == ("no load", "")
+
+
+def test_a_wait_for_the_machine_is_a_line_without_a_panel_and_ends_with_the_servers_first_step(start, capsys):
+    show = Show(quiet=False)
+    show.start_begins(start)
+    show.waits(start.name, "up to 15 s: swapping")
+    assert lines(capsys) == [f"{start.name}: waiting for a fit machine, up to 15 s: swapping"]
+    assert (show._view.what, show._view.detail) == ("waiting for a fit machine", ", up to 15 s: swapping")
+    show.start_stage(start, "process_up")
+    assert (show._view.what, show._view.detail) == ("starting", ", last step: process up")
+
+
+def test_how_deployments_stand_is_a_line_with_the_time_left_and_stays_in_the_panel(start, capsys):
+    show = Show(quiet=False)
+    show.begin([start], 3)
+    words = "b ahead by 11 %, not yet decided (next a)"
+    show.standing([Standing(1, "chat", "-", "1 user", "output_tokens_per_s", "b", "a", 1.11, words)])
+    [said] = lines(capsys)
+    assert re.fullmatch(rf"after 1 of 3 repeats: {re.escape(words)}; at least [\d.]+ (s|minutes) left", said)
+    assert show._view.standing == words
+
+
+def test_time_left_is_the_budgets_where_that_is_less(start):
+    began = Budget(5.0, [start], clock=lambda: 100.0)
+    view = View(0.0, total=1, budget=began)
+    assert left_text(view, Outlook([start], 0.0), 0.0) == ", about 5 s left of run.budget (5 s)"

@@ -276,8 +276,8 @@ class Waits(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def waits(self, what: str, unfit: str) -> None:
+        self.lines.append(f"{what}: {unfit}")
 
 
 def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
@@ -296,4 +296,4 @@ def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
         whole = plan.make(config.settings(overrides.parse(words)), lambda weights: None)
         run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer), lambda *_: None)
     [said] = observer.lines
-    assert said.startswith("01-openai: waiting for a fit machine, ")
+    assert said.startswith("01-openai: up to ")
