@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.contracts import SelfTest, SelfTestStep
 from reports.data.cells import Cell
-from reports.data.run import Run
+from reports.data.run import Run, once
 from reports.measures.values import measured_of
 
 
@@ -23,7 +23,7 @@ class Tested:
 
     @property
     def at(self) -> str:
-        """The step's name: `64 streams x 100 chunks/s`."""
+        """Return the step's name: `64 streams x 100 chunks/s`."""
         streams = self.step.streams
         return f"{streams:,} stream{'' if streams == 1 else 's'} x {self.step.chunks_per_s:,.0f} chunks/s"
 
@@ -36,6 +36,18 @@ def tested(run: Run, cell: Cell) -> Tested | None:
     workers = cell.summary.workers if cell.summary else ()
     streams = found.steadiness.in_flight.mean / max(len(workers), 1)
     return nearest(run.selftest, streams, found.chunk_rate_per_s)
+
+
+@once
+def nearest_of(run: Run) -> dict[tuple[str, str, str], Tested]:
+    """Return by each group's key what the self-test says of the start that streamed most."""
+    every = {group.key: [tested(run, cell) for cell in group.counted] for group in run.groups}
+    known = {key: [each for each in found if each] for key, found in every.items()}
+    return {
+        key: max(found, key=lambda each: each.streams * each.chunks_per_s)
+        for key, found in known.items()
+        if found
+    }
 
 
 def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested | None:

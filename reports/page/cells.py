@@ -2,18 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import pandas as pd
+
+from harness.contracts import ServerTerm
+from reports.checks.bounds import Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
+from reports.data.samples import mean_gauge, throttled
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
-from reports.measures.written import NOTHING, plural, shown, span_text, supported
+from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
 from reports.page.declared import below
-from reports.page.markup import Html, join, tag
+from reports.page.looks import looks
+from reports.page.markup import Html, join, macro, tag
+from reports.stats.steadiness import PARTS, Series
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
@@ -21,6 +29,10 @@ from reports.verdicts.standings import State
 from reports.words.speed import repeats_word
 from reports.words.verdict_words import objective_words, ratio_text, word_of
 
+# What limits the server, or bench itself, is coloured; the others are what was asked for.
+_TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
+# Of the drawing of a window, in px.
+_WIDTH, _HEIGHT = 104, 26
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
 _STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),
@@ -140,6 +152,43 @@ def status_cell(cell: Cell) -> Html:
     """Return what became of a cell, in red unless it is completed and valid."""
     said = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
     return tag("span", said, class_="" if said == "completed" else "bad")
+
+
+def spark(run: Run, cell: Cell, series: Series, what: str) -> Html:
+    """Draw steps over the window, from zero to its highest part."""
+    top = float(series.parts.max()) or 1.0
+    y = (_HEIGHT - 2 - (_HEIGHT - 4) * np.clip(series.parts, 0, None) / top).round(1)
+    x = np.linspace(0, _WIDTH, PARTS + 1).round()
+    points = " ".join(f"{at:g},{height:g}" for at, height in zip(x.repeat(2)[1:-1], y.repeat(2), strict=True))
+    said = f"{what} over the window, {number(float(series.parts.min()))} to {number(top)}"
+    return macro("spark", _WIDTH, _HEIGHT, points, looks(run)[cell.label].colour, said)
+
+
+def bound_cell(group: Group, bound: Bound) -> Html:
+    """Return what bounded a load, with its evidence; on a narrow screen, where no column has a head, behind
+    the load."""
+    at = tag("span", f"{group.load}: ", class_="at")
+    word = tag("span", bound.words, class_=_TONES.get(bound.kind, "quiet"))
+    said = tag("span", f"{bound.sentence[:1].upper()}{bound.sentence[1:]}.", class_="range why-none")
+    return join([below(join([at, word]), bound.agreement), said])
+
+
+def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html | str:
+    """Return the mean of what a server told in the windows, with its peak."""
+    found = mean_gauge(run, group, term)
+    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
+
+
+def device_cell(samples: pd.DataFrame, column: str, how: str) -> str:
+    """Return what devices' samples come to (`mean`, `max`)."""
+    known = samples.get(column, pd.Series(dtype=float)).dropna()
+    return number(float(known.agg(how)), 0) if len(known) else NOTHING
+
+
+def throttled_cell(samples: pd.DataFrame) -> Html | str:
+    """Return the share of samples in which clocks were held down, and by what."""
+    found = throttled(samples)
+    return below(number(found[0], 0, 100), *found[1]) if found else NOTHING
 
 
 # --- marks -----------------------------------------------------------------------------------------

@@ -23,6 +23,12 @@ Shown = Html | str
 # What a column is called (text, Html, or a Head that says what all of it is about), and what stands in it for
 # one thing.
 Columns = Mapping[Any, Callable[[T], Shown]]
+CELL_NAMES: Columns[Cell] = {
+    "cell": lambda cell: f"{cell.number:03d}",
+    "deployment": lambda cell: cell.label,
+    "load": lambda cell: cell.load_label,
+    "start": lambda cell: str(cell.planned.repeat + 1),
+}
 # A declared chart or table, or a function that returns such parts.
 Shows = Callable[[Run], Sequence[charts.Part]]
 
@@ -33,9 +39,21 @@ def said(words: Words, run: Run) -> str:
 
 
 @dataclass(frozen=True)
+class Notes:
+    """Paragraphs: one, or each of several."""
+
+    words: str | Callable[[Run], str | Sequence[str]]
+
+    def __call__(self, run: Run) -> list[charts.Part]:
+        """Return those that say something."""
+        given = self.words if isinstance(self.words, str) else self.words(run)
+        return [paragraph(each) for each in ([given] if isinstance(given, str) else given) if each]
+
+
+@dataclass(frozen=True)
 class Table(Generic[T]):
-    """A table below a heading and a note. `of`: what a row is about; `look`: its classes in the style
-    sheet."""
+    """A table below a heading and a note, which is folded if it is long; `is_bare`: the table alone. `of`:
+    what a row is about; `look`: its classes in the style sheet."""
 
     title: Words
     rows: Callable[[Run], Sequence[T]]
@@ -43,12 +61,14 @@ class Table(Generic[T]):
     of: Callable[[T], Of] = lambda _: ALL
     look: str = "plain loads"
     note: Words = ""
+    is_bare: bool = False
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the block of the table, folded if its rows are many; nothing without any."""
-        title, note, rows = said(self.title, run), said(self.note, run), self.rows(run)
-        table = charts.Table(title, *filled(self.columns(run), rows, self.of), self.look, may_fold=True)
-        return charts.block(title, [*([paragraph(note)] if note else []), table]) if rows else []
+        """Return the block of the table, or the table."""
+        title, rows = said(self.title, run), self.rows(run)
+        whole = charts.Table(title, *filled(self.columns(run), rows, self.of), self.look, not self.is_bare)
+        part = whole if self.is_bare else charts.Block(title, [*Notes(self.note)(run), whole])
+        return [part] if rows else []
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,25 @@ class AtEachLoad:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A line with its title and what it comes to, which opens. `when`: whether it is on the page."""
+
+    id: str
+    title: Words
+    claim: Words
+    shows: Sequence[Shows]
+    when: Callable[[Run], object] = lambda _: True
+
+    def __call__(self, run: Run) -> list[charts.Part]:
+        """Return the line with what it opens to."""
+        if not self.when(run):
+            return []
+        title = tag("summary", tag("b", said(self.title, run)), f": {said(self.claim, run)}")
+        body = charts.rendered(part for show in self.shows for part in show(run))
+        return [tag("details", title, body, id=self.id, class_="ground")]
+
+
+@dataclass(frozen=True)
 class Topic:
     """A part of a section with a heading, what it says first, what it shows, and how to read that. It is not
     on the page where it shows nothing, or the run is none of its kind (`when`)."""
@@ -165,18 +204,7 @@ class Section:
     title: str = ""
 
 
-# --- tables of things ---------------------------------------------------------------------------------
-
-
-def tabled(
-    name: str,
-    columns: Columns[T],
-    things: Sequence[T],
-    of: Callable[[T], Of] = lambda _: Of(),
-    look: str = "plain loads",
-) -> charts.Table:
-    """Return the table alone; `name` is heard by who cannot see it."""
-    return charts.Table(name, *filled(columns, things, of), look)
+# --- cells -----------------------------------------------------------------------------------------
 
 
 def filled(
@@ -188,29 +216,9 @@ def filled(
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
 
 
-def of_cells(name: str, cells: Sequence[Cell], columns: Columns[Cell], look: str) -> charts.Table:
-    """Return a table with a row for each cell, which begins with the cell's names."""
-    names: Columns[Cell] = {
-        "cell": lambda cell: f"{cell.number:03d}",
-        "deployment": lambda cell: cell.label,
-        "load": lambda cell: cell.load_label,
-        "start": lambda cell: str(cell.planned.repeat + 1),
-    }
-    return tabled(
-        name,
-        {**names, **columns},
-        cells,
-        lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
-        look,
-    )
-
-
-def fold(id_: str, title: str, claim: str, *parts: charts.Part | str) -> Html:
-    """Return parts that show their title and what they come to until they are opened. Text is a note; empty
-    text and tables without a row are left out."""
-    left = (part for part in parts if part and not (isinstance(part, charts.Table) and not part.rows))
-    body = charts.rendered(paragraph(part) if isinstance(part, str) else part for part in left)
-    return tag("details", tag("summary", tag("b", title), f": {claim}"), body, id=id_, class_="ground")
+def of_cell(cell: Cell) -> Of:
+    """Return what a cell's row is about."""
+    return Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
 def below(main: Shown, *said: str) -> Html:

@@ -18,8 +18,8 @@ from reports.data.run import Run, open_run
 from reports.page.drawing.charts import Chart
 from reports.page.looks import looks
 from reports.page.markup import Html, join, macro, own_file, packed, packed_json, paragraph, render, tag
-from reports.page.opening import opening
-from reports.page.sections import SECTIONS, TITLES, sections_of
+from reports.page.sections import SECTIONS, sections_of
+from reports.page.sections.answer import opening
 from reports.words.described import question
 from reports.words.digest import digest_of, keep, sources_of
 
@@ -68,14 +68,14 @@ def page(run: Run) -> str:
     """Return the whole page as text."""
     sections = sections_of(run)
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
-    names = {"answer": "Answer", **{name: SECTIONS[name][0] for name in sections}}
+    names = {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}}
     parts = [
         tag("a", "Skip to the answer", class_="skip", href="#main"),
         bar(run, names),
         tag(
             "main",
             tag("div", opening(run), id="answer"),
-            *(macro("section", name, TITLES.get(name, names[name]), made) for name, made in sections.items()),
+            *(macro("section", SECTIONS[name], made) for name, made in sections.items()),
             id="main",
             tabindex="-1",
         ),

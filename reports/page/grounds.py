@@ -1,68 +1,55 @@
-"""What the numbers rest on: what was asked of servers and what they use, traffic, machine, method."""
+"""The tables of what the numbers rest on: client, windows, cells, starts, servers, machine and metrics."""
 
 import itertools
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-import msgspec
+import pandas as pd
 
-from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values, timing
+from harness.contracts import LoadSummary, masked, masked_argv, masked_values
 from harness.store.store import StartRecord
+from reports.checks.examine import examine, findings_of
 from reports.checks.finding import gathered
-from reports.checks.ledger import COMMON, MORE_SHARE, TOLD, ledger_of
-from reports.data.cells import load_family, load_level
+from reports.checks.ledger import ledger_of
+from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.samples import start_title
-from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
-from reports.measures.written import NOTHING, flat, number, plural, several
-from reports.page.declared import fold, tabled
-from reports.page.drawing.charts import Block, Table
+from reports.measures.metrics import METRICS, Metric
+from reports.measures.selftest import ms, nearest_of
+from reports.measures.values import measured_of
+from reports.measures.written import NOTHING, flat, number
+from reports.page.cells import became, mean_cell, spark
+from reports.page.declared import CELL_NAMES, Columns, Table, of_cell
+from reports.page.drawing import charts
 from reports.page.looks import looks, named
-from reports.page.markup import Head, Html, Of, join, macro, paragraph, tag
-from reports.words.described import device, window_bound
+from reports.page.markup import Head, Html, Of, details, join, macro, paragraph, tag
+from reports.words import grounds as words
+from reports.words.described import fact, facts_of, key_words, traffic_of
 
-_MODES = {
-    "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",
-    "stock": "each engine with its own defaults; only what was given is asked",
-    "tuned": "as matched, with each engine's named set of options on top",
-}
-_LEDGER = (
-    "Asked → what the server says that it uses, of all its starts. ✕: not what was asked, or the engine "
-    f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
-    "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
-)
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
 _NOT_SHOWN = ("clock", "machine.boot_id", "selftest")
-# A load's terms that no name of it says, where they are not 0 or none.
-_TERMS = {
-    "ramp_up_s": "ramp-up",
-    "warmup_s": "warm-up",
-    "ramp_down_s": "ramp-down",
-    "timeout_s": "a request at most",
-    "max_failed_share": "failed share at most",
-    "tokenizer": "tokens counted by",
-}
-# ending of a key, and the unit that a person reads
-_UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
-_RULES = (
-    "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it was "
-    "sent in it; tokens that arrived in it and requests that ended in it count, whenever they were sent.",
-    "Latency counts from the moment a request was sent (closed loop) or was due (open loop and traces), so "
-    "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
-    "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
-    "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
-    "A percentile is shown where in 99 % of samples two observations lie beyond it: "
-    + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
-    + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
-    "“–” is a number that is not known, never a zero.",
-)
 Fact = tuple[str, Html | str]
+# What failed requests are about, how they ended, and their rows.
+Failed = tuple[Of, str, pd.DataFrame]
 
 
-def fairness_part(run: Run) -> Html | None:
-    """Return the ledger: what was asked of each deployment, and what its server says that it uses. None where
-    nothing was asked and no server said anything."""
+def checks(run: Run) -> list[charts.Part]:
+    """Return what checks found, worst first, and what they did not find."""
+    found, clean = findings_of(run), [what for what, seen in examine(run).items() if not seen]
+    kinds = [
+        (*said, [(each, words.where(run, each)) for each in found if each.marks is marks])
+        for marks, said in words.KINDS.items()
+    ]
+    return [macro("checks", kinds, clean)]
+
+
+# --- fairness and the client -----------------------------------------------------------------------
+
+
+def fairness(run: Run) -> list[charts.Part]:
+    """Return the ledger: what was asked of each deployment, and what its server says that it uses."""
     ledger = ledger_of(run)
     entries = [entry for row in ledger for entry in row.entries.values()]
     notes = list(dict.fromkeys(entry.clause for entry in entries if entry.clause))
@@ -76,56 +63,193 @@ def fairness_part(run: Run) -> Html | None:
     ]
     columns: list[Head | str] = ["term", *(Head(named(look), Of(name)) for name, look in looks(run).items())]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
-    off = sum(entry.is_off for entry in entries)
-    claim = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
-    table = Table("Fairness", columns, rows, "ledger")
-    modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
-    said = [f"engine.fairness={mode}: {_MODES[mode]}." for mode in modes]
-    return fold("fairness", "Fairness", claim, *said, _LEDGER, table, numbered) if ledger else None
+    return [charts.Table("Fairness", columns, rows, "ledger"), numbered] if ledger else []
+
+
+def _client_columns(run: Run) -> Columns[Group]:
+    nearest, has_scenarios = nearest_of(run), len({group.scenario for group in run.groups}) > 1
+    return {
+        "deployment": lambda group: named(looks(run)[group.deployment]),
+        "scenario": lambda group: group.scenario if has_scenarios else "",
+        "load": lambda group: group.load,
+        "nearest load tested": lambda group: nearest[group.key].at if group.key in nearest else NOTHING,
+        "own TTFT error p50 / p99 ms": lambda group: (
+            " / ".join(map(ms, nearest[group.key].error_s)) if group.key in nearest else NOTHING
+        ),
+        **{
+            f"{kind} tokens": partial(mean_cell, run, name=f"{kind}_tokens")
+            for kind in ("input", "output", "cached")
+        },
+        "tokens per chunk": partial(mean_cell, run, name="tokens_per_chunk"),
+        "send lag p50 ms": partial(mean_cell, run, name="send_lag_s.p50"),
+        "loop lag p99 ms": partial(_worst, lambda load: load.loop_lag_s and 1e3 * load.loop_lag_s[1]),
+        "stamp lag p99 ms": partial(_worst, lambda load: load.stamp_lag_s and 1e3 * load.stamp_lag_s[1]),
+        "CPU % of a core": partial(_worst, lambda load: load.load_s and 100 * load.cpu_s / load.load_s),
+        "re-sent / lost": partial(_resent_and_lost, run),
+    }
+
+
+def _worst(show: Callable[[LoadSummary], float | None], group: Group) -> str:
+    found = [show(cell.summary) for cell in group.counted if cell.summary]
+    return number(max((value for value in found if value is not None), default=None))
+
+
+def _resent_and_lost(run: Run, group: Group) -> str:
+    sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
+    resent = sum(int(frame["is_resent"].fillna(False).sum()) for frame in sent)
+    lost = sum(int((frame["outcome"] == "lost").sum()) for frame in sent)
+    return f"{resent:,} / {lost:,}"
+
+
+CLIENT = Table[Group](
+    "Client",
+    lambda run: [group for group in run.groups if any(cell.summary for cell in group.counted)],
+    _client_columns,
+    lambda group: Of(group.deployment, group.load),
+    "plain client",
+    is_bare=True,
+)
+
+
+# --- windows, failures, cells and starts -----------------------------------------------------------
+
+
+def windows(run: Run) -> list[Cell]:
+    """Return the cells of groups whose window was long enough to be cut in parts."""
+    return [cell for group in run.groups for cell in group.cells if _steady(run, cell)]
+
+
+def _steady(run: Run, cell: Cell) -> Any:
+    found = measured_of(run).get(cell.number)
+    return found and found.steadiness
+
+
+STEADINESS = Table[Cell](
+    "Steadiness",
+    windows,
+    lambda run: {
+        **CELL_NAMES,
+        "requests in flight": lambda cell: spark(run, cell, _steady(run, cell).in_flight, "in flight"),
+        "queue": lambda cell: "grew" if _steady(run, cell).is_growing else "",
+        "output": lambda cell: spark(run, cell, _steady(run, cell).throughput, _steady(run, cell).unit),
+        "drift of output": lambda cell: f"{round(100 * _steady(run, cell).throughput.drift) or 0:+d} %",
+        "requests": lambda cell: f"{_steady(run, cell).requests:,}",
+    },
+    of_cell,
+    "plain client",
+    is_bare=True,
+)
+
+
+def _failed(run: Run) -> list[Failed]:
+    of = {cell.number: Of(cell.label, cell.load_label) for cell in run.planned_cells}
+    failed = run.requests[run.requests["outcome"] != "ok"]
+    kinds: Any = failed.groupby([failed["cell"].map(of), "outcome"], sort=False)
+    return [(*key, rows) for key, rows in kinds]
+
+
+def _most_frequent(messages: pd.Series) -> Html | str:
+    counts = messages.value_counts()
+    return tag("code", masked(str(counts.index[0]))[:300]) if len(counts) else NOTHING
+
+
+FAILURES = Table[Failed](
+    "Failures",
+    _failed,
+    lambda _: {
+        "deployment": lambda kind: kind[0].deployment or "",
+        "load": lambda kind: kind[0].load or "",
+        "kind": lambda kind: kind[1],
+        "in the window": lambda kind: f"{int(kind[2]['in_window'].fillna(False).sum()):,}",
+        "in all": lambda kind: f"{len(kind[2]):,}",
+        "most frequent message": lambda kind: _most_frequent(kind[2]["error"]),
+    },
+    lambda kind: kind[0],
+    "words",
+    is_bare=True,
+)
+
+
+def told_cells(run: Run) -> list[Cell]:
+    """Return the cells that are not valid, or of which the guard or the cache tells something."""
+    return [
+        cell
+        for cell in run.planned_cells
+        if became(cell) != "valid" or words.guard_saw(cell) or words.cache_left(cell)
+    ]
+
+
+CELLS = Table[Cell](
+    "Cells",
+    told_cells,
+    lambda _: {
+        **CELL_NAMES,
+        "status": became,
+        "reason": lambda cell: cell.reason or NOTHING,
+        "what the guard saw": words.guard_saw,
+        "prefix cache before it": words.cache_left,
+    },
+    of_cell,
+    "words",
+    is_bare=True,
+)
+
+
+def in_order(run: Run) -> list[StartRecord]:
+    """Return the starts as they followed each other."""
+    return sorted(run.start_records, key=lambda record: record.spawned_ns or 0)
+
+
+def _began(run: Run, record: StartRecord) -> str:
+    zero_ns = in_order(run)[0].spawned_ns or 0
+    return number(((record.spawned_ns or zero_ns) - zero_ns) / 60e9, 1)
+
+
+STARTS = Table[StartRecord](
+    "Order of the starts",
+    in_order,
+    lambda run: {
+        "start": lambda record: record.name,
+        "deployment": lambda record: named(looks(run)[record.deployment.label]),
+        "repeat": lambda record: start_title(run, record),
+        "began, minutes": partial(_began, run),
+        "status": lambda record: record.status,
+        "error": lambda record: record.error or "",
+    },
+    lambda record: Of(record.deployment.label, start=record.repeat + 1),
+    "words",
+    is_bare=True,
+)
+
+
+def logs(run: Run) -> list[charts.Part]:
+    """Return the end of the log of each start that failed."""
+    return [
+        details(f"End of the log of {each.name}", tag("pre", each.log_tail))
+        for each in in_order(run)
+        if each.log_tail and (each.error or each.status == "failed")
+    ]
 
 
 # --- servers ---------------------------------------------------------------------------------------
 
 
-def servers_part(run: Run) -> Html | None:
-    """Return what each deployment's server is and says of itself, and its command lines. None without a
-    start."""
+def servers(run: Run) -> list[charts.Part]:
+    """Return what each deployment's server is and says of itself, and its command lines."""
     found = {label: records for label in run.deployments if (records := run.starts_of(label))}
-    facts = [_facts_of(records) for records in found.values()]
+    facts = [facts_of(records) for records in found.values()]
     rows = [
-        [_name(key), *(_fact(key, own.get(key)) for own in facts)]
+        [key_words(key), *(fact(key, own.get(key)) for own in facts)]
         for key in dict.fromkeys(itertools.chain(*facts))
     ]
     columns: list[Head | str] = ["fact", *(Head(named(looks(run)[label]), Of(label)) for label in found)]
-    table = Table("What each server is, and says that it uses", columns, rows, "ledger")
+    table = charts.Table("What each server is, and says that it uses", columns, rows, "ledger")
     commands = (
-        Block(f"Command of {label}", list(_commands(run, records)), Of(label), is_folded=True)
+        charts.Block(f"Command of {label}", list(_commands(run, records)), Of(label), is_folded=True)
         for label, records in found.items()
         if any(record.argv for record in records)
     )
-    versions = [" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records]
-    return fold("servers", "Servers", several(versions), table, *commands) if found else None
-
-
-def _facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
-    """Return what is known of a deployment's server, but for what the ledger has."""
-    deployment = records[0].deployment
-    image = next((record.image for record in records if record.image), {})
-    launcher = deployment.terms.launcher or ("docker" if image else "native")
-    # Of one that was built here its id; as Docker shows it.
-    digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
-    options = msgspec.to_builtins(deployment.options)
-    found: dict[str, Any] = {
-        "version": several([record.version for record in records if record.version]),
-        "launcher": "attached" if deployment.terms.base_url else launcher,
-        "image": " ".join(filter(None, (image.get("image"), digest))),
-        **{f"option.{key}": value for key, value in options.items()},
-    }
-    for record in records:
-        found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
-        # The note is said among the reasons to distrust.
-        found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return [table, *commands] if found else []
 
 
 def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
@@ -142,74 +266,41 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
         yield tag("pre", tag("code", whole), class_="command", tabindex="0")
 
 
-# --- traffic, machine and method -------------------------------------------------------------------
+# --- traffic, machine and metrics ------------------------------------------------------------------
 
 
-def machine_part(run: Run) -> Html:
+def machine(run: Run) -> list[charts.Part]:
     """Return the traffic as planned, and the machine's facts as recorded; packages are folded."""
-    tables: dict[str, list[Fact]] = {"Traffic": list(_traffic(run)), "Machine": [], "Packages": []}
+    tables: dict[str, list[Fact]] = {"Traffic": list(traffic_of(run)), "Machine": [], "Packages": []}
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
         if topic.endswith("packages"):
             whole = name if topic.startswith("engine") else f"bench.{name}"
-            tables["Packages"].append((whole, _fact(key, value)))
+            tables["Packages"].append((whole, fact(key, value)))
         elif not key.startswith(_NOT_SHOWN):
-            tables["Machine"].append((_name(key.removeprefix("machine.")), _fact(key, value)))
-    blocks = [
-        Block(title, [Table(title, ["fact", "value"], rows, "words facts")], is_folded=title == "Packages")
+            tables["Machine"].append((key_words(key.removeprefix("machine.")), fact(key, value)))
+    return [
+        charts.Block(
+            title,
+            [charts.Table(title, ["fact", "value"], rows, "words facts")],
+            is_folded=title == "Packages",
+        )
         for title, rows in tables.items()
         if rows
     ]
-    return fold("environment", "Traffic and machine", device(run), *blocks)
 
 
-def _traffic(run: Run) -> Iterator[Fact]:
-    for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
-        options = flat(cell.planned.scenario.options)
-        yield label, ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)
-    by_label = {cell.load_label: cell.load for cell in run.planned_cells}
-    for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
-        given = {key: value for key in _TERMS if (value := getattr(load, key))}
-        terms = [f"{_TERMS[key]} {_value(key, value)}" for key, value in given.items()]
-        yield label, ", ".join([f"window {window_bound(load)}", *terms])
-    for key, why in run.record.plan.filled.items():
-        yield _name(key), why
-
-
-def method_part() -> Html:
-    """Return each metric's definition, unit and source, and the rules that hold for all."""
-    columns = {
+DEFINITIONS = Table[Metric](
+    "Metrics",
+    lambda _: METRICS,
+    lambda _: {
         "metric": lambda metric: metric.title,
         "name": lambda metric: tag("code", metric.name),
         "unit": lambda metric: metric.unit,
         "better": lambda metric: metric.better,
         "definition": lambda metric: metric.formula,
         "source": lambda metric: metric.source,
-    }
-    rules = tag("ul", *(tag("li", rule) for rule in _RULES))
-    claim = f"{len(METRICS)} metrics with their formulas, and the rules that hold for all"
-    return fold("method", "Method", claim, rules, tabled("Metrics", columns, METRICS, look="words method"))
-
-
-def _name(key: str) -> str:
-    """Return a key in words; its unit goes to the value."""
-    for ending in _UNITS:
-        key = key.removesuffix(ending)
-    return key.replace("_", " ").replace(".", " ")
-
-
-def _fact(key: str, value: Any) -> str:
-    return MASK if is_secret(key) else masked(_value(key, value))
-
-
-def _value(key: str, value: Any) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, int | float):
-        return str(value)
-    if key.endswith("_bytes") and value >= 2**20:
-        return f"{number(value / 2**30, 2)} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
-    unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
-    return (f"{value:,.0f}" if value % 1 == 0 else number(value, 2)) + unit
+    },
+    look="words method",
+    is_bare=True,
+)

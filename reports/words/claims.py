@@ -200,9 +200,11 @@ def decode_finding(run: Run) -> str | None:
 
 
 def unread(run: Run) -> str:
-    """Return the servers whose metrics could not be read, and why; nothing where none was asked."""
+    """Return which servers' metrics could not be read, and why; nothing where none was asked."""
     notes = {
-        name: [record.memory_notes.get("server samples") for record in run.starts_of(name)]
-        for name in (run.deployments if run.server is not None else ())
+        name: [each.memory_notes.get("server samples") for each in run.starts_of(name)]
+        for name in run.deployments
     }
-    return "; ".join(f"{n} ({several([w for w in why if w], '; ')})" for n, why in notes.items() if any(why))
+    said = [f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)]
+    is_asked = run.server is not None and any(group.counted for group in run.groups)
+    return f"Not read: {'; '.join(said)}." if said and is_asked else ""

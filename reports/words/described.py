@@ -1,16 +1,19 @@
-"""A run in words: its question, device, traffic and command."""
+"""A run in words: its question, device, traffic and command, and the facts that were recorded."""
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
+from typing import Any
 
 import msgspec
 
-from harness.contracts import Load, ScenarioChoice
+from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
+from harness.store.store import StartRecord
+from reports.checks.ledger import COMMON, TOLD
 from reports.data.cells import Cell, load_family, load_level
 from reports.data.run import Run
-from reports.measures.written import flat, plural
+from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import slo_words
 
 
@@ -111,3 +114,88 @@ def command(run: Run, **changes: Sequence[str]) -> str:
     settings = {**run.record.settings, **changes}
     overrides = [f"{key}={','.join(values)}" for key, values in settings.items()]
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
+
+
+def cut_short(run: Run) -> tuple[str, str] | None:
+    """Return that a run goes on or was cut short, and what is to be done; None of one that is whole."""
+    if run.is_going_on:
+        return "This run is still running. ", "bench writes the report again at its end."
+    if run.record.status == "completed":
+        return None
+    command = f"bench run --resume {shlex.quote(str(run.path))}"
+    return "This run was cut short. ", f"{command} measures what is missing."
+
+
+# --- facts -----------------------------------------------------------------------------------------
+
+# A load's terms that no name of it says, where they are not 0 or none.
+_TERMS = {
+    "ramp_up_s": "ramp-up",
+    "warmup_s": "warm-up",
+    "ramp_down_s": "ramp-down",
+    "timeout_s": "a request at most",
+    "max_failed_share": "failed share at most",
+    "tokenizer": "tokens counted by",
+}
+# ending of a key, and the unit that a person reads
+_UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
+
+
+def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
+    """Return what is known of a deployment's server, but for what the ledger has."""
+    deployment = records[0].deployment
+    image = next((record.image for record in records if record.image), {})
+    launcher = deployment.terms.launcher or ("docker" if image else "native")
+    # Of one that was built here its id; as Docker shows it.
+    digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
+    options = msgspec.to_builtins(deployment.options)
+    found: dict[str, Any] = {
+        "version": several([record.version for record in records if record.version]),
+        "launcher": "attached" if deployment.terms.base_url else launcher,
+        "image": " ".join(filter(None, (image.get("image"), digest))),
+        **{f"option.{key}": value for key, value in options.items()},
+    }
+    for record in records:
+        found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
+        # The note is said among the reasons to distrust.
+        found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
+    return {key: value for key, value in found.items() if value not in (None, "")}
+
+
+def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield each scenario and load with what was planned of it, and what bench filled in."""
+    for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
+        options = flat(cell.planned.scenario.options)
+        yield label, ", ".join(f"{key_words(key)} {_value(key, value)}" for key, value in options)
+    by_label = {cell.load_label: cell.load for cell in run.planned_cells}
+    for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
+        given = {key: value for key in _TERMS if (value := getattr(load, key))}
+        terms = [f"{_TERMS[key]} {_value(key, value)}" for key, value in given.items()]
+        yield label, ", ".join([f"window {window_bound(load)}", *terms])
+    for key, why in run.record.plan.filled.items():
+        yield key_words(key), why
+
+
+def key_words(key: str) -> str:
+    """Return a key in words; its unit goes to the value."""
+    for ending in _UNITS:
+        key = key.removesuffix(ending)
+    return key.replace("_", " ").replace(".", " ")
+
+
+def fact(key: str, value: Any) -> str:
+    """Return a recorded value as a person reads it; a secret is masked."""
+    return MASK if is_secret(key) else masked(_value(key, value))
+
+
+def _value(key: str, value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if key.endswith("_bytes") and value >= 2**20:
+        return f"{number(value / 2**30, 2)} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
+    unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
+    return (f"{value:,.0f}" if value % 1 == 0 else number(value, 2)) + unit

@@ -19,9 +19,9 @@ from reports.measures.values import price_of
 from reports.measures.written import NOTHING, number, precise
 from reports.page.by_load import by_load_charts, of_group
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
-from reports.page.declared import Columns, Section, Shown, Table, Topic, below
+from reports.page.declared import Columns, Notes, Section, Shown, Table, Topic, below
 from reports.page.looks import looks, named
-from reports.page.markup import join, paragraph
+from reports.page.markup import join
 from reports.words import claims
 
 
@@ -67,7 +67,7 @@ ENERGY_AND_COST = Topic(
     [
         lambda run: by_load_charts(run, ENERGY, COST),
         _BY_LOAD,
-        lambda run: list(map(paragraph, claims.cost_unknown(run))),
+        Notes(claims.cost_unknown),
     ],
     claims.cost_claim,
 )

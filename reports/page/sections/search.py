@@ -5,8 +5,7 @@ from reports.measures.values import values_of
 from reports.measures.written import several
 from reports.page.by_load import by_load_charts
 from reports.page.cells import kept_cell
-from reports.page.declared import Block, Columns, Topic, tabled
-from reports.page.drawing.charts import Part
+from reports.page.declared import Block, Shown, Table, Topic
 from reports.page.looks import looks, named
 from reports.page.markup import Of, tag
 from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of
@@ -16,27 +15,37 @@ from reports.words import speed as words
 _Trial = tuple[str, Answer, Tried]
 
 
-def _answers(run: Run) -> list[Part]:
-    found = capacities_of(run)
-    columns: Columns[Capacity] = {
+def _highest(each: Capacity) -> Shown:
+    return tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
+
+
+def _tried(run: Run) -> list[_Trial]:
+    found = ((each.deployment, answer) for each in capacities_of(run) for answer in each.answers)
+    return [(deployment, answer, load) for deployment, answer in found for load in answer.tried]
+
+
+def _of_trial(each: _Trial) -> Of:
+    deployment, answer, load = each
+    return Of(deployment, load.load, answer.repeat + 1)
+
+
+_ANSWERS = Table[Capacity](
+    "Search",
+    capacities_of,
+    lambda run: {
         "deployment": lambda each: named(looks(run)[each.deployment]),
-        "scenario": lambda each: each.scenario if len({e.scenario for e in found}) > 1 else "",
-        "highest load known to be kept": lambda each: (
-            tag("span", each.words, title=each.why or "") if each.level is None else tag("b", each.words)
-        ),
+        "scenario": lambda each: each.scenario if len({e.scenario for e in capacities_of(run)}) > 1 else "",
+        "highest load known to be kept": _highest,
         "kept – broken, by start": words.kept_and_broken,
-    }
-    return [tabled("Search", columns, found, lambda each: Of(each.deployment), "plain")]
-
-
-def _trials(run: Run) -> list[Part]:
-    tried = [
-        (each.deployment, answer, load)
-        for each in capacities_of(run)
-        for answer in each.answers
-        for load in answer.tried
-    ]
-    columns: Columns[_Trial] = {
+    },
+    lambda each: Of(each.deployment),
+    "plain",
+    is_bare=True,
+)
+_TRIALS = Table[_Trial](
+    "Every load that was tried",
+    _tried,
+    lambda run: {
         "deployment": lambda each: named(looks(run)[each[0]]),
         "start": lambda each: str(each[1].repeat + 1),
         "load": lambda each: each[2].load,
@@ -45,24 +54,17 @@ def _trials(run: Run) -> list[Part]:
         "why not": lambda each: (
             "" if each[2].judged else several([cell.reason or cell.status for cell in each[2].cells], "; ")
         ),
-    }
-    return [
-        tabled(
-            "Every load that was tried",
-            columns,
-            tried,
-            lambda each: Of(each[0], each[2].load, each[1].repeat + 1),
-            "words loads",
-        )
-    ]
-
-
+    },
+    _of_trial,
+    "words loads",
+    is_bare=True,
+)
 SEARCH = Topic(
     "search",
     "Throughput against latency",
     [
-        _answers,
-        Block("Every load that was tried", [_trials], is_folded=True),
+        _ANSWERS,
+        Block("Every load that was tried", [_TRIALS], is_folded=True),
         lambda run: by_load_charts(run, "goodput_per_s"),
     ],
     words.search_claim,

@@ -11,8 +11,19 @@ from reports.measures.over_starts import unit_of
 from reports.measures.written import number
 from reports.page.by_load import of_group
 from reports.page.cells import LEGEND, cell_marks, compared_cell, requests_cell, status_cell, value_of_cell
-from reports.page.declared import AtEachLoad, Block, Chart, Columns, Section, Topic, of_cells, tabled
-from reports.page.drawing.charts import Part
+from reports.page.declared import (
+    CELL_NAMES,
+    AtEachLoad,
+    Block,
+    Chart,
+    Columns,
+    Section,
+    Table,
+    Topic,
+    filled,
+    of_cell,
+)
+from reports.page.drawing import charts
 from reports.page.drawing.kinds import Bar, Drawn, stacked
 from reports.page.looks import STAGES, looks, named
 from reports.page.markup import Of, join, paragraph, tag
@@ -26,7 +37,7 @@ _VALUES = (
 )  # fmt: skip
 
 
-def _values(run: Run, case: LoadCase) -> list[Part]:
+def _values(run: Run, case: LoadCase) -> list[charts.Part]:
     goodput = ["goodput_per_s"] if run.record.slo else []
     names = dict.fromkeys([*_VALUES, *goodput, *run.record.compare.metrics])
     columns: Columns[Group] = {
@@ -34,16 +45,8 @@ def _values(run: Run, case: LoadCase) -> list[Part]:
         **{heading_of(name, unit_of(run, name)): partial(compared_cell, run, name) for name in names},
         "requests ok / failed": partial(requests_cell, run),
     }
-    return [tabled(f"Values, {title_of_case(run, case)}", columns, case.groups, of_group, "summary verdicts")]
-
-
-def _every_cell(run: Run) -> list[Part]:
-    columns: Columns[Cell] = {
-        "status": status_cell,
-        **{heading_of(name): partial(value_of_cell, run, name) for name in _VALUES},
-        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
-    }
-    return [of_cells("Every cell", run.planned_cells, columns, "summary")] if run.planned_cells else []
+    title = f"Values, {title_of_case(run, case)}"
+    return [charts.Table(title, *filled(columns, case.groups, of_group), "summary verdicts")]
 
 
 def _of_start(start: StartRecord) -> Of:
@@ -86,6 +89,19 @@ START_UP = Chart[StartRecord](
     note=words.START_UP,
     is_wide=True,
 )
+EVERY_CELL = Table[Cell](
+    "Every cell",
+    lambda run: run.planned_cells,
+    lambda run: {
+        **CELL_NAMES,
+        "status": status_cell,
+        **{heading_of(name): partial(value_of_cell, run, name) for name in _VALUES},
+        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
+    },
+    of_cell,
+    "summary",
+    is_bare=True,
+)
 VALUES = Topic(
     "values",
     "Side by side",
@@ -93,7 +109,7 @@ VALUES = Topic(
         lambda run: [paragraph(words.ratios(run))] if run.planned_cells else [],
         AtEachLoad(_values),
         Block("Start-up, step by step", [START_UP], is_folded=True),
-        Block(lambda run: f"Every cell: {len(run.planned_cells):,}", [_every_cell], is_folded=True),
+        Block(lambda run: f"Every cell: {len(run.planned_cells):,}", [EVERY_CELL], is_folded=True),
     ],
     lambda run: f"{words.BESIDE[words.repeats_word(run)]} {LEGEND}",
     words.SIDE_BY_SIDE,

@@ -1,48 +1,35 @@
 """Why: what bounded each load, what decode reads each second, and what servers and their machine told."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import pandas as pd
 
-from harness.contracts import ServerTerm
-from reports.checks.bounds import Bound, Decode, bounds_of, decodes_of
+from reports.checks.bounds import Decode, bounds_of, decodes_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.samples import (
     device_samples,
     foreign_share,
     growth,
-    mean_gauge,
     pooled,
     server_cores,
-    throttled,
 )
 from reports.measures.metrics import mean
-from reports.measures.written import NOTHING, number
+from reports.measures.written import number
 from reports.page.by_load import load_tables, of_group
-from reports.page.declared import Chart, Section, Shown, Table, Topic, below
+from reports.page.cells import bound_cell, device_cell, gauge_cell, throttled_cell
+from reports.page.declared import Chart, Notes, Section, Table, Topic, below
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn, Limit, Place, curves
 from reports.page.looks import looks
-from reports.page.markup import join, paragraph, tag
 from reports.words import claims
 
-# What limits the server, or bench itself, is coloured; the others are what was asked for.
-_TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
 Told = tuple[Group, pd.DataFrame]
 
 
 def _bounds(run: Run) -> list[charts.Part]:
-    cells = [(group, _word(group, bound)) for group, bound in bounds_of(run)]
+    cells = [(group, bound_cell(group, bound)) for group, bound in bounds_of(run)]
     return [*load_tables(run, claims.BOUNDS, cells, "words loads bounds")]
-
-
-def _word(group: Group, bound: Bound) -> Shown:
-    at = tag("span", f"{group.load}: ", class_="at")  # on a narrow screen, where no column has a head
-    word = tag("span", bound.words, class_=_TONES.get(bound.kind, "quiet"))
-    said = tag("span", f"{bound.sentence[:1].upper()}{bound.sentence[1:]}.", class_="range why-none")
-    return join([below(join([at, word]), bound.agreement), said])
 
 
 def _decode(run: Run, found: Sequence[Decode]) -> Drawn:
@@ -50,25 +37,6 @@ def _decode(run: Run, found: Sequence[Decode]) -> Drawn:
     limits = [Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs]
     places = [Place(of_group(each.group), each.in_flight, each.read_gb_per_s) for each in found]
     return curves(looks(run), places, "requests in flight, mean", "GB/s", limits)
-
-
-def _gauge(run: Run, term: ServerTerm, scale: float, row: Told) -> Shown:
-    found = mean_gauge(run, row[0], term)
-    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
-
-
-def _device(column: str, how: str, row: Told) -> str:
-    known = row[1].get(column, pd.Series(dtype=float)).dropna()
-    return number(float(known.agg(how)), 0) if len(known) else NOTHING
-
-
-def _throttled(row: Told) -> Shown:
-    found = throttled(row[1])
-    return below(number(found[0], 0, 100), *found[1]) if found else NOTHING
-
-
-def _unread(run: Run) -> list[charts.Part]:
-    return [paragraph(f"Not read: {said}.")] if (said := claims.unread(run)) else []
 
 
 BOUNDS = Topic("bounds", claims.bounds_title, [_bounds], claims.BOUND_BY, claims.BOUND_HOW)
@@ -109,9 +77,9 @@ TOLD = Topic(
             lambda run: {
                 "deployment": lambda row: row[0].deployment,
                 "load": lambda row: row[0].load,
-                "running requests": partial(_gauge, run, "running", 1),
-                "waiting requests": partial(_gauge, run, "waiting", 1),
-                "KV cache %": partial(_gauge, run, "kv_cache_usage_share", 100),
+                "running requests": lambda row: gauge_cell(run, row[0], "running", 1),
+                "waiting requests": lambda row: gauge_cell(run, row[0], "waiting", 1),
+                "KV cache %": lambda row: gauge_cell(run, row[0], "kv_cache_usage_share", 100),
                 "prefix hits %": lambda row: number(
                     pooled(run, row[0], "prefix_hit_tokens", "prefix_query_tokens"), scale=100
                 ),
@@ -123,10 +91,10 @@ TOLD = Topic(
                 "others' CPU %": lambda row: number(
                     mean([foreign_share(run, c) for c in row[0].counted]), 0, 100
                 ),
-                "device %": partial(_device, "utilization_pct", "mean"),
-                "hottest °C": partial(_device, "temperature_c", "max"),
-                "SM clock MHz": partial(_device, "sm_clock_mhz", "mean"),
-                "throttled %": _throttled,
+                "device %": lambda row: device_cell(row[1], "utilization_pct", "mean"),
+                "hottest °C": lambda row: device_cell(row[1], "temperature_c", "max"),
+                "SM clock MHz": lambda row: device_cell(row[1], "sm_clock_mhz", "mean"),
+                "throttled %": lambda row: throttled_cell(row[1]),
                 "samples": lambda row: below(
                     f"{sum(len(run.window_samples(run.server, cell)) for cell in row[0].counted):,}",
                     f"of devices {len(row[1]):,}" if len(row[1]) else "",
@@ -135,7 +103,7 @@ TOLD = Topic(
             },
             lambda row: of_group(row[0]),
         ),
-        lambda run: _unread(run) if any(group.counted for group in run.groups) else [],
+        Notes(claims.unread),
     ],
     claims.TOLD,
 )

@@ -7,7 +7,7 @@ from make_run import S, one_cell_run, row
 from harness.contracts import GuardFinding
 from reports import open_run
 from reports.checks.examine import findings_of
-from reports.page import trust
+from reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")
@@ -42,7 +42,7 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
 
 def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
-    html = str(trust.grounds(open_run(made.path)).body)
+    html = str(trust.GROUNDS(open_run(made.path)).body)
     assert "Guard: mark." in html
     assert "1 of 1 failed or in doubt" in html
     assert "other programs used 40 % of the processor (during); device 0 was throttled" in html
@@ -50,10 +50,10 @@ def test_the_section_lists_what_was_seen(tmp_path):
 
 def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
     made = one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict")
-    html = str(trust.grounds(open_run(made.path)).body)
+    html = str(trust.GROUNDS(open_run(made.path)).body)
     assert "none of 1 failed or in doubt" in html
     off = one_cell_run(tmp_path / "off", ROWS)
-    assert "Nobody looked whether the machine was fit." in str(trust.grounds(open_run(off.path)).body)
+    assert "Nobody looked whether the machine was fit." in str(trust.GROUNDS(open_run(off.path)).body)
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

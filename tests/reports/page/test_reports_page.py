@@ -155,7 +155,7 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     assert ["answer", *ids] == re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0])
     assert ids == list(SECTIONS)
     parts = re.findall(r'<div class="part" id="([\w-]+)"', page)
-    assert set(parts) <= {part for _, makers in SECTIONS.values() for part in makers}
+    assert set(parts) <= {topic.id for each in SECTIONS.values() for topic in each.topics}
 
 
 def test_every_chart_that_is_placed_has_its_data(page):

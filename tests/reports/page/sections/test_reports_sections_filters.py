@@ -30,8 +30,7 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
-from reports.page import trust
-from reports.page.sections import memory, side_by_side
+from reports.page.sections import memory, side_by_side, trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
@@ -59,18 +58,18 @@ def about(section: object) -> set[str]:
 
 
 def test_rows_of_deployments_and_loads_can_be_filtered(full: Run) -> None:
-    assert 'deployment="vllm fp16" data-load="4 users"' in about(trust.grounds(full))
+    assert 'deployment="vllm fp16" data-load="4 users"' in about(trust.GROUNDS(full))
 
 
 def test_rows_of_cells_say_their_start(full: Run) -> None:
-    assert 'deployment="vllm fp16" data-load="1 user" data-start="2"' in about(trust.grounds(full))
+    assert 'deployment="vllm fp16" data-load="1 user" data-start="2"' in about(trust.GROUNDS(full))
     cell = full.planned_cells[5]
     wanted = f'deployment="{cell.label}" data-load="{cell.load_label}" data-start="{cell.planned.repeat + 1}"'
-    assert wanted in about(trust.grounds(full))
+    assert wanted in about(trust.GROUNDS(full))
 
 
 def test_workers_are_about_their_start(tmp_path: Path) -> None:
-    made = trust.grounds(open_run(every_load_run(tmp_path)))
+    made = trust.GROUNDS(open_run(every_load_run(tmp_path)))
     assert any(re.search(r'data-load="trace[^"]*" data-start="2"', found) for found in about(made))
 
 
@@ -154,7 +153,7 @@ def test_cells_whose_cache_may_not_have_been_empty_are_told_with_the_reason(tmp_
     failed = CacheReset("failed", 400, 384, "the prompt was still cached after the reset")
     unchecked = CacheReset("unchecked", note="its counts do not show it")
     run = run_with(tmp_path, CacheReset("reset", 400, 0), failed, unchecked)
-    made = trust.grounds(run).body.text.partition('id="cells"')[2].partition("</details>")[0]
+    made = trust.GROUNDS(run).body.text.partition('id="cells"')[2].partition("</details>")[0]
     text = " ".join(re.sub("<[^>]+>", " ", made).split())
     assert "001 vllm fp16 2 users 1 valid not emptied: the prompt was still cached after the reset" in text
     assert "002 vllm fp16 3 users 1 valid emptied, not checked: its counts do not show it" in text

@@ -1,0 +1,159 @@
+"""What the numbers rest on, in words: what each part of Trust comes to, and how to read it."""
+
+from harness.contracts import timing
+from reports.checks.examine import SIGN, examine, findings_of
+from reports.checks.finding import Finding
+from reports.checks.ledger import MORE_SHARE, ledger_of
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.metrics import PERCENTILES, REQUESTS_NEEDED
+from reports.measures.selftest import ms, nearest_of
+from reports.measures.values import measured_of
+from reports.measures.written import NOTHING, plural, several
+from reports.stats.steadiness import GROWTH, PARTS
+
+# Heading, and what it means, of findings that mark a number and of all others.
+KINDS = {
+    True: (
+        "Numbers that bear a mark",
+        f"The values of these cells are marked {SIGN} wherever they are shown.",
+    ),
+    False: ("To know", "Reasons to look twice, worst first; no number is marked for them."),
+}
+_MODES = {
+    "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",
+    "stock": "each engine with its own defaults; only what was given is asked",
+    "tuned": "as matched, with each engine's named set of options on top",
+}
+_LEDGER = (
+    "Asked → what the server says that it uses, of all its starts. ✕: not what was asked, or the engine "
+    f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
+    "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
+)
+_CLIENT = (
+    "Tokens are means per ok request, as the server counts them; where tokens per chunk are above 1, gaps "
+    "of ITL are between several tokens. Send lag: how late a request left. Loop lag: lateness of a 10 ms "
+    "timer in the load process. Stamp lag: from the kernel's receive stamp to our reading of it. Of lags and "
+    "CPU the worst start's is shown. Re-sent: requests whose kept-alive connection had been closed. Lost: "
+    "requests that a load process died with."
+)
+STEADINESS = (
+    f"Each window in {PARTS} equal parts, drawn from zero. Whether speed drifts is tested over all starts "
+    "and told among the reasons to distrust. A queue grew: in open loop requests in flight rise by "
+    f"{100 * (GROWTH - 1):.0f} % or more, part by part."
+)
+RULES = (
+    "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it was "
+    "sent in it; tokens that arrived in it and requests that ended in it count, whenever they were sent.",
+    "Latency counts from the moment a request was sent (closed loop) or was due (open loop and traces), so "
+    "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
+    "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
+    "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
+    "A percentile is shown where in 99 % of samples two observations lie beyond it: "
+    + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
+    + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
+    "“–” is a number that is not known, never a zero.",
+)
+_RESETS = {
+    "unchecked": "emptied, not checked",
+    "failed": "not emptied",
+    "none": "left as it was",
+}
+
+
+def checks_title(run: Run) -> str:
+    """Return how many checks found a reason to distrust, and how many did not."""
+    clean = [seen for seen in examine(run).values() if not seen]
+    return (
+        f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
+    )
+
+
+def where(run: Run, found: Finding) -> str:
+    """Return the cells that a reason is about; nothing where these are all of the run, or none."""
+    is_of_some = 0 < len(found.cells) < len(run.planned_cells)
+    cells = several([f"{cell:03d}" for cell in found.cells])
+    return f"Cells {cells} of {len(run.planned_cells)}." if is_of_some else ""
+
+
+def fairness_claim(run: Run) -> str:
+    """Return how many terms are not as asked."""
+    off = sum(entry.is_off for row in ledger_of(run) for entry in row.entries.values())
+    return f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
+
+
+def fairness_notes(run: Run) -> list[str]:
+    """Return what each mode of the run asks, and how to read the ledger."""
+    modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
+    return [*(f"engine.fairness={mode}: {_MODES[mode]}." for mode in modes), _LEDGER]
+
+
+def error_claim(run: Run) -> str:
+    """Return bench's own error at the worst of the nearest loads that the self-test tried."""
+    if run.selftest is None:
+        return "not measured on this machine: run `bench selftest`, and later runs quote it here"
+    errors_s = [each.error_s for each in nearest_of(run).values()]
+    if not errors_s:
+        return "at no load of this run"
+    median_s, p99_s = max(errors_s, key=lambda error_s: error_s[1])
+    return f"TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms at the worst of the nearest loads tested"
+
+
+def client_notes(run: Run) -> list[str]:
+    """Return where bench's own error is known from, and how to read the table of the client."""
+    notes = [_CLIENT] if any(cell.summary for group in run.groups for cell in group.counted) else []
+    known = run.selftest
+    if known is None:
+        return notes
+    reach = "at no load tested was the p99 error of TTFT under 1 ms"
+    if known.largest:
+        streams, rate = known.largest
+        reach = f"the p99 error of TTFT stays under 1 ms up to {streams:,} streams x {rate:,.0f} chunks/s"
+    origin = (
+        "What bench reports minus what a server with known send times did, paired per request, on this "
+        f"machine ({known.created_at[:10]}, bench {known.bench_version}): {reach}. "
+        f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}"
+    )
+    return [origin, *notes]
+
+
+def steadiness_claim(run: Run) -> str:
+    """Return in how many windows the queue grew."""
+    grew = sum(bool(each.steadiness and each.steadiness.is_growing) for each in measured_of(run).values())
+    return f"the queue grew in {grew}" if grew else "no queue grew"
+
+
+def failures_claim(run: Run) -> str:
+    """Return how many requests failed."""
+    failed = int((run.requests["outcome"] != "ok").sum())
+    return f"{plural(failed, 'request')}, left out of every latency" if failed else "no request failed"
+
+
+def guard_notes(run: Run) -> list[str]:
+    """Return how the guard looked at the machine; nothing where no cell was begun."""
+    records = [cell.record for cell in run.planned_cells if cell.record]
+    modes = dict.fromkeys(record.guard_mode for record in records if record.guard_mode)
+    said = f"Guard: {' and '.join(modes)}." if modes else "Nobody looked whether the machine was fit."
+    return [said] if records else []
+
+
+def guard_saw(cell: Cell) -> str:
+    """Return what the guard saw before, during and after a cell."""
+    return "; ".join(f"{each.text} ({each.when})" for each in cell.record.guard) if cell.record else ""
+
+
+def cache_left(cell: Cell) -> str:
+    """Return why the prefix cache may not have been empty before a cell."""
+    reset = cell.record.cache_reset if cell.record else None
+    return f"{_RESETS[reset.how]}: {reset.note or NOTHING}" if reset and reset.how != "reset" else ""
+
+
+def order_claim(run: Run) -> str:
+    """Return how many starts there were, and how they followed each other."""
+    how = "interleaved" if len({each.repeat for each in run.start_records}) > 1 else "one after the other"
+    return f"{plural(len(run.start_records), 'start')}, {how}"
+
+
+def servers_claim(run: Run) -> str:
+    """Return the servers and their versions."""
+    return several([" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records])
