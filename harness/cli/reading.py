@@ -15,7 +15,7 @@ from harness.store.named_files import write_named
 
 Format = Literal["html", "markdown", "json", "csv", "parquet", "png", "svg"]
 _KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
-_SIDES_HELP = "Each side is a run's directory, or one deployment of it by its label; keys such as"
+_SIDES = "each a run's directory, or one deployment of it by its label; and keys, in any order:"
 
 
 def report(
@@ -89,8 +89,8 @@ def compare(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="A[:DEPLOYMENT] B[:DEPLOYMENT] [compare.KEY=VALUE]...",
-            help=f"{_SIDES_HELP} compare.margin=10% or compare.metric=ttft_s.p95,...",
+            metavar="DIR[:DEPLOYMENT]|compare.KEY=VALUE",
+            help=f"A and B, {_SIDES} compare.margin=10%, compare.metric=ttft_s.p95,...",
         ),
     ],
     as_json: Json = False,
@@ -123,8 +123,8 @@ def gate(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="BASE[:DEPLOYMENT] NEW[:DEPLOYMENT] [gate.KEY=VALUE]...",
-            help=f"{_SIDES_HELP} gate.metric=ttft_s.p95 or gate.max_regression=5%",
+            metavar="DIR[:DEPLOYMENT]|gate.KEY=VALUE",
+            help=f"BASE and NEW, {_SIDES} gate.metric=ttft_s.p95, gate.max_regression=5%",
         ),
     ],
     junit: Annotated[
