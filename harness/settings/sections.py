@@ -47,6 +47,7 @@ LISTED: dict[str, tuple[str, str]] = {
     "until.metric": (Until.metric, "a name of `bench list metrics`"),
     "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
     "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, but 8 minutes at least"),
+    "load.steps": ("as run.budget allows", "a whole number"),
     "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
     "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
     "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
