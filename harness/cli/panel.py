@@ -143,6 +143,8 @@ def left_text(view: View, outlook: Outlook, now_s: float) -> str:
         return ""
     left_s, is_least = outlook.left(now_s)
     if view.budget and left_s > view.budget.left_s:
+        if view.budget.left_s < 1:
+            return f", {view.budget.text} is over"
         return f", about {_clock(view.budget.left_s)} left of {view.budget.text}"
     return f", {'at least' if is_least or view.may_grow else 'about'} {_clock(left_s)} left"
 

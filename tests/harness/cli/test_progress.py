@@ -180,6 +180,8 @@ def test_how_deployments_stand_is_a_line_with_the_time_left_and_stays_in_the_pan
 
 
 def test_time_left_is_the_budgets_where_that_is_less(start):
-    began = Budget(5.0, [start], clock=lambda: 100.0)
-    view = View(0.0, total=1, budget=began)
+    now_s = 100.0
+    view = View(0.0, total=1, budget=Budget(5.0, [start], clock=lambda: now_s))
     assert left_text(view, Outlook([start], 0.0), 0.0) == ", about 5 s left of run.budget (5 s)"
+    now_s += 6
+    assert left_text(view, Outlook([start], 0.0), 0.0) == ", run.budget (5 s) is over"
