@@ -146,7 +146,9 @@ def _layout(record: Mapping[str, Any], where: str, layout_name: str) -> tuple[Co
         if all(column.lower() in record for column in columns):
             return wanted[name]
     known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in needed.items())
-    raise UserError(f"{where}: the columns {', '.join(record)[:200]} are of no trace known here ({known})")
+    raise UserError(
+        f"{where}: the columns {', '.join(record)[:200]} belong to no trace that bench knows ({known})"
+    )
 
 
 def _read(record: Mapping[str, Any], column: Column, where: str) -> Any:

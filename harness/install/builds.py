@@ -140,8 +140,8 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
         if count and wanted > count and deployment.terms.base_url is None:
             listed = ",".join(map(str, range(wanted)))
             raise UserError(
-                f"engine.tensor_parallel={wanted}: device={device} is {count} of them; "
-                f"name as many, such as 'device=\"{listed}\"'"
+                f"engine.tensor_parallel={wanted}: device={device} has {count}; "
+                f"name that many, such as 'device=\"{listed}\"'"
             )
 
 

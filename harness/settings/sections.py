@@ -87,7 +87,7 @@ def until(given: Choices) -> Until | None:
     if "until" not in given:
         for key in fields_by_key("until", Until):
             if key in given:
-                raise UserError(f"{key}={shown(given[key][0])}: is of until; give until=ci:5% too")
+                raise UserError(f"{key}={shown(given[key][0])}: belongs to until; give until=ci:5% too")
         return None
     text = shown(only_value("until", given))
     if not text.startswith("ci:"):
@@ -223,15 +223,15 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             is_closed and "load.arrival" in given,
-            f"load.arrival={load.arrival}: is of an open loop; give load.rate=N",
+            f"load.arrival={load.arrival}: belongs to an open loop; give load.rate=N",
         ),
         (
             "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
-            f"load.burstiness={first.get('load.burstiness')}: is the shape of load.arrival=gamma; give it",
+            f"load.burstiness={first.get('load.burstiness')}: belongs to load.arrival=gamma; give that too",
         ),
         (
             not is_trace and "load.speedup" in given,
-            f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE, "
+            f"load.speedup={load.speedup:g}: belongs to a trace; give scenario=trace scenario.path=FILE, "
             "and neither load.concurrency nor load.rate",
         ),
         (
@@ -240,7 +240,7 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             is_trace and ramp,
-            f"{ramp}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N",
+            f"{ramp}={ramp_s:g}s: a trace sets its own pace; leave it out, or give load.rate=N",
         ),
         (
             load.ramp_down_s > 0 and load.duration_s is None,
@@ -248,7 +248,7 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()),
-            f"load.ramp_steps={first.get('load.ramp_steps')}: is of load.ramp=steps; give that too",
+            f"load.ramp_steps={first.get('load.ramp_steps')}: belongs to load.ramp=steps; give that too",
         ),
         (
             "load.ramp" in given and not ramp,

@@ -69,8 +69,8 @@ def test_burstgpt_has_seconds_and_zero_for_failures(tmp_path: Path, content: str
     ("content", "said"),
     [
         (b"\xff\xfe\x00", "trace: cannot be read (not UTF-8 text)"),
-        ("a,b\n1,2\n", "trace: the columns a, b are of no trace known here (mooncake: timestamp, "),
-        ('{"a": 1}\n', "trace: the columns a are of no trace"),
+        ("a,b\n1,2\n", "trace: the columns a, b belong to no trace that bench knows (mooncake: timestamp, "),
+        ('{"a": 1}\n', "trace: the columns a belong to no trace"),
         (AZURE_2023 + "today,1,2\n", "trace, line 4: TIMESTAMP=today: must be a date such as 2023-11-16"),
         (BURSTGPT + "nan,m,1,2,3,x\n", "trace, line 4: Timestamp=nan: must be a number"),
         (BURSTGPT + "50,m,1.5,2,3,x\n", "trace, line 4: Request tokens=1.5: must be a whole number from 0"),
@@ -98,6 +98,8 @@ def test_a_bad_file_is_one_line_with_the_place(tmp_path: Path, content: str | by
 
 
 def test_a_layout_that_was_asked_for_must_be_the_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"are of no trace known here \(azure: TIMESTAMP, ContextTokens"):
+    with pytest.raises(
+        UserError, match=r"belong to no trace that bench knows \(azure: TIMESTAMP, ContextTokens"
+    ):
         read(tmp_path / "t", BURSTGPT, "azure")
     assert read(tmp_path / "t", BURSTGPT, "burstgpt")

@@ -77,14 +77,14 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
     ("lines", "said"),
     [
         (["load.concurrency=null"], "load.concurrency=null: give a number of users"),
-        (["load.arrival=poisson"], "load.arrival=poisson: is of an open loop; give load.rate=N"),
-        (["load.rate=2", "load.burstiness=2"], "load.burstiness=2: is the shape of load.arrival=gamma"),
-        (["load.rate=2", "load.speedup=2"], "load.speedup=2: is of a trace"),
+        (["load.arrival=poisson"], "load.arrival=poisson: belongs to an open loop; give load.rate=N"),
+        (["load.rate=2", "load.burstiness=2"], "load.burstiness=2: belongs to load.arrival=gamma"),
+        (["load.rate=2", "load.speedup=2"], "load.speedup=2: belongs to a trace"),
         (["load.rate=2", "load.arrival=trace"], "load.arrival=trace, load.rate=2: a trace says itself"),
         (["load.concurrency=2", "load.arrival=trace"], "load.arrival=trace, load.concurrency=2: a trace"),
         (["load.concurrency=4", "load.rate=2"], "load.concurrency=4, load.rate=2: closed and open loop"),
         (["load.arrival=trace"], "load.arrival=trace: scenario chat_multi_turn has no arrival times"),
-        (["load.ramp_up=2s", "load.ramp_steps=3"], "load.ramp_steps=3: is of load.ramp=steps"),
+        (["load.ramp_up=2s", "load.ramp_steps=3"], "load.ramp_steps=3: belongs to load.ramp=steps"),
         (["load.ramp=steps"], "load.ramp=steps: there is no ramp; give load.ramp_up=10s"),
         (["load.ramp_up=2s", "load.ramp=steep"], "load.ramp=steep: choose from linear, steps"),
         (["load.ramp_down=2s", "load.conversations=9"], "load.ramp_down=2s: needs to know when the window"),
@@ -105,7 +105,7 @@ def test_what_makes_no_sense_is_one_line(lines: list[str], said: str) -> None:
 
 
 def test_a_ramp_of_a_trace_is_refused(replay: list[str]) -> None:
-    with pytest.raises(UserError, match=r"load\.ramp_up=2s: a trace has its own course"):
+    with pytest.raises(UserError, match=r"load\.ramp_up=2s: a trace sets its own pace"):
         loads(*replay, "load.ramp_up=2s")
 
 
