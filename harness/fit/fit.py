@@ -144,7 +144,7 @@ def fit(
             terms = replace(terms, tensor_parallel=count)
         if count is not None and terms.tensor_parallel > count:
             given = f"engine.tensor_parallel={terms.tensor_parallel}"
-            raise UserError(f"{given}: needs as many devices; device= names {count}")
+            raise UserError(f"{given}: needs that many devices, and device= names {count}")
         of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
         differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
         tables.append(_Question(of_one, known[model], memory, why_not_on, can_prepare).table(differs))

@@ -56,7 +56,7 @@ class Site:
 
     @property
     def state_dir(self) -> Path:
-        """Records of what runs, shared by all runs."""
+        """Return the directory with records of what runs, shared by all runs."""
         return self.cache_dir / "running"
 
     def tell_wait(self, what: str, unfit: str) -> None:
