@@ -86,11 +86,12 @@ class Bound:
 
     @property
     def words(self) -> str:
+        """Return its kind as a person reads it."""
         return WORDS[self.kind]
 
     @property
     def agreement(self) -> str:
-        """`2 of 3 starts`; empty where all agree."""
+        """Return `2 of 3 starts`; nothing where all agree."""
         return "" if self.starts == self.of else f"{self.starts} of {self.of} starts"
 
 
@@ -130,22 +131,12 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
     if record is None or steady is None or summary is None:
         return None
     requests = run.window_requests(cell.number)
-    slots, pool = _slots(run, cell.label, record), record.resolved.get("kv_cache_tokens")
-    lengths = floats(requests["input_tokens"]) + floats(requests["output_tokens"])
-    long_tokens = float(pd.Series(lengths).quantile(LONG_REQUEST_PERCENTILE / 100))
-    long_request = long_tokens / pool if isinstance(pool, int | float) and pool > 0 else math.nan
+    slots, long_request = _slots(run, cell.label, record), _long_request(record, requests)
     samples = run.window_samples(run.server, cell)
     samples = samples.reindex(columns=["running", "waiting", "kv_cache_usage_share"]).astype(float)
     waits = samples["waiting"].dropna() >= 1
     kept = samples[samples["waiting"] >= 1] if waits.any() else samples
     usage = kept["kv_cache_usage_share"].dropna()
-    threads = record.resolved.get("threads")
-    limits = [float(n) for n in (threads, usable_cores(run)) if isinstance(n, int | float) and n > 0]
-    cores, idle, limit = server_cores(run, cell), idle_cores(run, record), min(limits, default=math.nan)
-    work = math.nan if cores is None or idle is None else (cores - idle) / limit
-    if record.memory_kind == "device":
-        device = run.window_samples(run.device, cell).reindex(columns=["utilization_pct"]).astype(float)
-        cores, work = None, float(device["utilization_pct"].mean()) / 100
     return {
         "is_closed": cell.load.kind == "closed",
         "is_on_device": record.memory_kind == "device",
@@ -165,12 +156,27 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
         "kv_tight": (usage >= 1 - long_request).mean(),
         "long_request": long_request,
         "preemptions": growth(run, cell, "preemptions"),
-        "cores": cores,
-        "idle": idle,
-        "limit": limit,
-        "work": work,
+        **_work(run, cell, record),
         "client": _late_client(run, cell, summary),
     }
+
+
+def _long_request(record: StartRecord, requests: pd.DataFrame) -> float:
+    pool = record.resolved.get("kv_cache_tokens")
+    lengths = floats(requests["input_tokens"]) + floats(requests["output_tokens"])
+    long_tokens = float(pd.Series(lengths).quantile(LONG_REQUEST_PERCENTILE / 100))
+    return long_tokens / pool if isinstance(pool, int | float) and pool > 0 else math.nan
+
+
+def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
+    threads = record.resolved.get("threads")
+    limits = [float(n) for n in (threads, usable_cores(run)) if isinstance(n, int | float) and n > 0]
+    cores, idle, limit = server_cores(run, cell), idle_cores(run, record), min(limits, default=math.nan)
+    work = math.nan if cores is None or idle is None else (cores - idle) / limit
+    if record.memory_kind == "device":
+        device = run.window_samples(run.device, cell).reindex(columns=["utilization_pct"]).astype(float)
+        cores, work = None, float(device["utilization_pct"].mean()) / 100
+    return {"cores": cores, "idle": idle, "limit": limit, "work": work}
 
 
 def _slots(run: Run, label: str, record: StartRecord) -> float:

@@ -70,7 +70,7 @@ class Anatomy:
 
     @property
     def spare_bytes(self) -> float | None:
-        """Bytes of the KV cache part that no request needed; None where that is not known."""
+        """Return the bytes of the KV cache part that no request needed; None where that is not known."""
         part = self.parts.get(KV_CACHE)
         if part is None or self.kv.needed_bytes is None:
             return None

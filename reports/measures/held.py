@@ -10,21 +10,8 @@ from harness.store.store import StartRecord
 from reports.data.cells import grouped
 from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, start_title
-from reports.measures.anatomy import (
-    GRAPHS,
-    KV_CACHE,
-    KV_COPIES,
-    PARTS,
-    PROGRAM,
-    REST,
-    WEIGHTS,
-    WORKSPACE,
-    Anatomy,
-    alike,
-    anatomies,
-    expectations,
-    mean_total,
-)
+from reports.measures import anatomy
+from reports.measures.anatomy import REST, Anatomy, alike, anatomies, expectations, mean_total
 from reports.measures.kv_need import KvCache
 from reports.measures.metrics import mean
 
@@ -35,36 +22,26 @@ class Held:
 
     label: str
     starts: Sequence[Anatomy]
-
-    @property
-    def total_bytes(self) -> float:
-        """Return the mean over starts."""
-        return mean_total(self.starts)
-
-    @property
-    def needed_bytes(self) -> float | None:
-        """Return the mean without the KV cache that no request needed."""
-        spare = mean([each.spare_bytes for each in self.starts])
-        return None if spare is None else self.total_bytes - spare
-
-    @property
-    def pieces(self) -> dict[str, float]:
-        """Return the mean bytes of a bar's pieces, which add up to the total; those that are there."""
-        means = pd.DataFrame(map(_pieces, self.starts)).mean()
-        return {str(name): float(size) for name, size in means.items() if size > 0}
-
-    @property
-    def kv(self) -> KvCache:
-        """Return the KV cache of the start whose requests needed most of it."""
-        return max((each.kv for each in self.starts), key=lambda kv: kv.peak_tokens or 0.0)
+    total_bytes: float  # the mean, as of all that follows but `kv`
+    needed_bytes: float | None  # without the KV cache that no request needed
+    pieces: Mapping[str, float]  # of a bar, in bytes: those that are there, which add up to the total
+    kv: KvCache  # of the start whose requests needed most of it
 
 
 @once
 def held_of(run: Run) -> list[Held]:
     """Return what each deployment held; nothing where no part of any memory is known."""
-    found = [Held(label, alike(each)) for label, each in anatomies(run).items()]
+    found = [_held(label, alike(each)) for label, each in anatomies(run).items()]
     is_known = any(set(start.parts) != {REST} for each in found for start in each.starts)
     return found if is_known else []
+
+
+def _held(label: str, starts: Sequence[Anatomy]) -> Held:
+    total, spare = mean_total(starts), mean([each.spare_bytes for each in starts])
+    means = pd.DataFrame(map(_pieces, starts)).mean()
+    pieces = {str(name): float(size) for name, size in means.items() if size > 0}
+    kv = max((each.kv for each in starts), key=lambda kv: kv.peak_tokens or 0.0)
+    return Held(label, starts, total, None if spare is None else total - spare, pieces, kv)
 
 
 def pools_of(run: Run) -> list[Held]:
@@ -73,15 +50,15 @@ def pools_of(run: Run) -> list[Held]:
 
 
 def _pieces(of: Anatomy) -> dict[str, float]:
-    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
+    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in anatomy.PARTS}
     spare = of.spare_bytes
     return {
-        "weights": size[WEIGHTS],
-        "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
-        "KV cache": size[KV_CACHE] if spare is None else 0.0,
-        "graphs and workspace": size[GRAPHS] + size[WORKSPACE],
-        "program": size[PROGRAM],
-        "KV copies": size[KV_COPIES],
+        "weights": size[anatomy.WEIGHTS],
+        "KV cache that requests held": 0.0 if spare is None else size[anatomy.KV_CACHE] - spare,
+        "KV cache": size[anatomy.KV_CACHE] if spare is None else 0.0,
+        "graphs and workspace": size[anatomy.GRAPHS] + size[anatomy.WORKSPACE],
+        "program": size[anatomy.PROGRAM],
+        "KV copies": size[anatomy.KV_COPIES],
         "the rest": size[REST],
         "KV cache reserved, not needed": spare or 0.0,
     }

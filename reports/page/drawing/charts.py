@@ -232,6 +232,7 @@ def significant(value: float, digits: int = 5) -> float:
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with its title."""
     return {"title": {"text": title}, **more}
 
 
