@@ -91,6 +91,10 @@ class Interrupted(BaseException):
 _OTHER_INDEX = "name another one with PIP_INDEX_URL or in pip's own settings"
 _WHY_NOT_FETCHED = (
     (
+        r"ensurepip is not available",
+        "this Python has no ensurepip; install it (on Debian: apt-get install python3-venv)",
+    ),
+    (
         r"hash mismatch|do not match the hashes",
         "a file that was fetched has another hash than the pinned one: the index, or something on the way, "
         f"changed it; {_OTHER_INDEX}",

@@ -60,7 +60,10 @@ def uv_program() -> str | None:
 def _with_uv() -> Path:
     """Return the environment with pip and, if this platform has one, uv. Make it where it is not whole."""
     folder = cache_dir() / "installer"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallError(f"{folder.parent} cannot be made", f"{error}; set BENCH_CACHE_DIR") from error
     marker, digest = folder / "installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
     with folder.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -162,6 +165,6 @@ if __name__ == "__main__":
     try:
         command, added = installer(sys.argv[1])
         _checked([*command, *sys.argv[2:]], "packages could not be installed", added)
-    except InstallError as error:
+    except (InstallError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
