@@ -91,7 +91,7 @@ def fairness_notes(run: Run) -> list[str]:
 def error_claim(run: Run) -> str:
     """Return bench's own error at the worst of the nearest loads that the self-test tried."""
     if run.selftest is None:
-        return "not measured on this machine: run `bench selftest`, and later runs quote it here"
+        return "not measured on this machine: run bench selftest, and later runs quote it here"
     errors_s = [each.error_s for each in nearest_of(run).values()]
     if not errors_s:
         return "at no load of this run"
