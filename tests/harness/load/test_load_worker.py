@@ -448,8 +448,11 @@ def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Pat
         rows, summary, _ = played(job, program=WORKER)
     assert [row.outcome for row in rows] == ["ok", "ok"]
     assert summary.requests == 2
-    # 0.2 to 0.35 s on a quiet machine, Locust's imports for the most part.
-    assert (rows[0].sent_ns or 0) - began_ns < 3000 * MS
+    # Locust's imports for the most part: 0.2 to 0.35 s on a quiet machine.
+    imports_ns = -time.monotonic_ns()
+    subprocess.run([sys.executable, "-c", "import locust"], check=True)
+    imports_ns += time.monotonic_ns()
+    assert (rows[0].sent_ns or 0) - began_ns < 10 * imports_ns
 
 
 def test_an_engine_that_there_is_not_is_one_line(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from load_process import job_of, played
 from reference_serving import serving
 from test_truth import MS, row, sends
 from timeline_server import Server
-from waiting import wait_until
+from waiting import patient, wait_until
 
 from engines import ENGINES
 from engines.reference.engine import read_sends
@@ -413,7 +413,7 @@ def test_more_streams_than_open_files_are_refused_in_one_line(tmp_path):
 
     done = subprocess.run(
         [BENCH, "selftest", "--loads", "2000x1"], cwd=place.path, env=place.environment(), preexec_fn=limit,
-        capture_output=True, text=True, timeout=LIMIT_S,
+        capture_output=True, text=True, timeout=patient(LIMIT_S),
     )  # fmt: skip
     assert done.returncode == 1
     assert (

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from waiting import wait_until
+from waiting import patient, wait_until
 
 from harness.cli.app import main
 from harness.cli.terminal import out
@@ -97,7 +97,7 @@ def bench(place: Place, *arguments: object, **environment: str) -> subprocess.Co
     """Run `bench ARGUMENTS` to its end."""
     return subprocess.run(
         [BENCH, *map(str, arguments)], cwd=place.path, env=place.environment(**environment),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(LIMIT_S),
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def begun(place: Place, *arguments: object, **environment: str) -> Iterator[subp
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """How a begun bench ended by itself."""
-    said, complaints = process.communicate(timeout=LIMIT_S)
+    said, complaints = process.communicate(timeout=patient(LIMIT_S))
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaints)
 
 
