@@ -144,9 +144,10 @@ def _price(run: Run, made: Decision, best: Best) -> str:
 
 
 def _means(run: Run, made: Decision, leader: str) -> Iterator[str]:
-    """Yield the cores, devices and threads of a leader beside those of the contender that is least like it,
-    where they differ."""
-    for title in ("cores", "devices", "threads"):
+    """Yield the cores and devices of a leader beside those of the contender that is least like it, where they
+    differ; threads only where no cores were measured, which say it better."""
+    used = any(_amount_of(run, group, "cores") for group in made.groups)
+    for title in ("cores", "devices", *(() if used else ("threads",))):
         found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
         own = found.pop(leader)
         apart = {

@@ -218,13 +218,17 @@ def test_a_bound_is_never_said_to_be_more_than_it_is_nor_rounded_to_1(ratio, bou
     assert bound_words(ratio, bound) == words
 
 
-def test_a_winner_on_other_threads_than_the_least_like_contender_says_so(tmp_path: Path) -> None:
+def test_threads_are_said_only_where_no_cores_were_measured(tmp_path: Path) -> None:
     def changes(start: Any) -> dict[str, Any]:
         threads = {"fp16": 2, "awq": 4, "gguf-q4_0": 1}[start.deployment.quantization]
         return {"resolved": {"threads": threads}}
 
     made = [BASE, OTHER, Made(deployment("llama_cpp", "gguf-q4_0"), 0.9)]
-    found = said(tmp_path, made, start_changes=changes)
+    run = made_run(tmp_path, made, start_changes=changes)
+    assert "threads" not in answers_of(run)[0].text
+    for path in tmp_path.rglob("host.parquet"):
+        path.unlink()
+    [found] = answers_of(open_run(tmp_path))
     assert found.text.endswith(", on 4.0x the threads of llama_cpp gguf-q4_0 (4 against 1).")
 
 
