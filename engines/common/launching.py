@@ -142,8 +142,7 @@ def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
     A link that leads out of the mounted directory works natively but not in a container.
     """
     # The first of several files of one model; the server finds the others beside it.
-    is_first = re.search(r"-00001-of-\d{5}\.gguf$", weights.name)
-    outer = weights.parent if is_first else weights
+    outer = weights.parent if re.search(r"-00001-of-\d{5}\.gguf$", weights.name) else weights
     for folder in weights.parents:
         # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION has links to ../../blobs.
         if folder.name == "snapshots" and folder.parent.name.startswith("models--"):

@@ -44,8 +44,7 @@ class Gemma3AWQ(Gemma2AWQForCausalLM):
     def get_layers_for_scaling(module: Any, input_feat: Any, module_kwargs: dict[str, Any]) -> list[Any]:
         # Layers with a sliding window turn their positions with another base than the others.
         kind = "local" if module.is_sliding else "global"
-        positions = module_kwargs[f"position_embeddings_{kind}"]
-        kwargs = {**module_kwargs, "position_embeddings": positions}
+        kwargs = {**module_kwargs, "position_embeddings": module_kwargs[f"position_embeddings_{kind}"]}
         return Gemma2AWQForCausalLM.get_layers_for_scaling(module, input_feat, kwargs)
 
 
@@ -118,9 +117,8 @@ def as_computed(layer: Any) -> torch.dtype:
     Without instructions for float16 (AVX512-FP16, AMX-FP16) a product of matrices takes 8 times as long in
     it: smollm2-135m took half an hour. One layer at a time is widened, so that a large model still fits.
     """
-    kept: torch.dtype = next(layer.parameters()).dtype
-    is_slow = kept == torch.float16 and next(layer.parameters()).device.type == "cpu"
-    return torch.float32 if is_slow else kept
+    one = next(layer.parameters())
+    return torch.float32 if (one.dtype, one.device.type) == (torch.float16, "cpu") else one.dtype
 
 
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:

@@ -71,11 +71,10 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(
         source, dtype="auto", trust_remote_code=False, use_safetensors=True
     )
-    texts = [{"input_ids": torch.tensor(block)} for block in blocks]
     oneshot(
         model=model,
         tokenizer=tokenizer,
-        dataset=DataLoader(texts, batch_size=1),
+        dataset=DataLoader([{"input_ids": torch.tensor(block)} for block in blocks], batch_size=1),
         recipe=[
             Modifier(),
             QuantizationModifier(targets=["Linear"], scheme="W4A16", ignore=kept_whole(model)),

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
@@ -307,7 +308,8 @@ class Handler(BaseHTTPRequestHandler):
         alias = self.server.model.args.alias
         if request.get("model") != alias:
             raise RefusedError(f"model {request.get('model')} is not served here; {alias} is")
-        return Answer(self.server.model, request, self._send if request.get("stream") else self._reply_well)
+        send = self._send if request.get("stream") else partial(self._reply, 200)
+        return Answer(self.server.model, request, send)
 
     def _generate(self, answer: Answer) -> None:
         if answer.is_streamed:
@@ -328,9 +330,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
-
-    def _reply_well(self, body: bytes) -> None:
-        self._reply(200, body)
 
     def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)

@@ -110,8 +110,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
 
 def _alike(value: Any) -> int:
     """Return the number that is the same in all layers that have one. Raise ValueError if they differ."""
-    different = {each for each in value if each} if isinstance(value, tuple) else {value}
-    (number,) = different
+    (number,) = {each for each in value if each} if isinstance(value, tuple) else {value}
     return int(number)
 
 
@@ -245,8 +244,7 @@ def _tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 def _shards(folder: Path) -> list[str]:
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        return sorted(set(index["weight_map"].values()))
+        return sorted({*json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()})
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, AttributeError) as error:

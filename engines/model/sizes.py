@@ -209,6 +209,5 @@ def token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_paral
 
 def kv_bytes(facts: ModelFacts, sequences: int, tokens: int, value_bytes: float = HALF_BYTES) -> int:
     """Return the bytes of `sequences` conversations of `tokens` each, which share nothing."""
-    in_window = min(tokens, facts.sliding_window or 0)
-    kept = full_layers(facts) * tokens + windowed_layers(facts) * in_window
+    kept = full_layers(facts) * tokens + windowed_layers(facts) * min(tokens, facts.sliding_window or 0)
     return round(sequences * kept * layer_token_bytes(facts, value_bytes))

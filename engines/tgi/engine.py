@@ -183,8 +183,7 @@ def _memory_needed(
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
     tokens = overhead.cache_tokens(terms, facts)
-    value_bytes = 1 if options.kv_cache_dtype else 2
-    token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
+    token_bytes = sizes.token_bytes(facts, 1 if options.kv_cache_dtype else 2, terms.tensor_parallel)
     # TGI reads 4,096 tokens in a step where it knows no better number for the device.
     step = options.max_batch_prefill_tokens or min(4096, tokens)
     each = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, step)

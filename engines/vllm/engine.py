@@ -128,9 +128,8 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     is_sized_by_flag = not place.devices and deployment.terms.kv_cache_tokens is not None
     unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
     # The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
-    module = ("-P", "-m", "vllm.entrypoints.cli.main")
     return contracts.NativeSpec(
-        argv=(*unset, str(python), *module, "serve", *arguments),
+        argv=(*unset, str(python), "-P", "-m", "vllm.entrypoints.cli.main", "serve", *arguments),
         base_url=place.base_url,
         served_model=deployment.model,
         environment=_environment(deployment, place, place.cache),

@@ -83,8 +83,8 @@ def _table(answer: dict[str, Any]) -> Table:
         if has_ratios and name == answer["metric"]:
             table.add_column("to the leader\n95 %", no_wrap=True)
     for row in rows:
-        is_served = row["deployment"] == answer["deployment"]
-        cells = [Text(inert(row["deployment"]), "bold" if is_served else "")]
+        style = "bold" if row["deployment"] == answer["deployment"] else ""
+        cells = [Text(inert(row["deployment"]), style)]
         for name, value in row["values"].items():
             said = value["text"] + "*" * value["is_pooled"]
             said += f" {SIGN} {len(value['marks'])}" if value["marks"] else ""

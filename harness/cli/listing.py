@@ -183,8 +183,10 @@ def _scenarios() -> list[Row]:
 def _print_scenarios(scenarios: Sequence[Row]) -> None:
     rows = []
     for each in scenarios:
-        rows.append({"scenario": each["scenario"], "what it is": each["description"]})
-        rows.append({"scenario": "  options", "what it is": each["options"]})
+        rows += [
+            {"scenario": each["scenario"], "what it is": each["description"]},
+            {"scenario": "  options", "what it is": each["options"]},
+        ]
     print_rows(rows)
 
 

@@ -169,12 +169,12 @@ def _phase(load: Load, progress: Progress) -> str:
 def _lately(recent: Glance | None) -> str:
     if recent is None or not recent.requests:
         return "no request has ended well"
-    if recent.tokens_per_s is not None:
-        rate = f"{number_text(recent.tokens_per_s)} tokens/s"
-    else:  # the server tells no count, and a chunk is not a token
-        rate = f"{number_text(recent.chunks_per_s)} chunks/s"
+    # A chunk is not a token, but some servers tell no count of those.
+    rate, unit = recent.tokens_per_s, "tokens/s"
+    if rate is None:
+        rate, unit = recent.chunks_per_s, "chunks/s"
     ttft = f"TTFT p50 {time_text(recent.ttft_p50_s)}, p95 {time_text(recent.ttft_p95_s)}"
-    return f"{rate}; {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
+    return f"{number_text(rate)} {unit}; {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 
 def inert(words: str, keep: str = "") -> str:

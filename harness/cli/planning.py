@@ -33,8 +33,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
     if as_json:
-        facts = {"unmatched": _unmatched(whole), "lacking": lacks}
-        print_json({**msgspec.to_builtins(whole), **facts})
+        print_json({**msgspec.to_builtins(whole), "unmatched": _unmatched(whole), "lacking": lacks})
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until)

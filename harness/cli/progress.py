@@ -80,7 +80,7 @@ class Show:
         """
         now_s = time.monotonic()
         self._outlook = Outlook(starts, now_s)
-        total = None if is_search else sum(len(start.cells) for start in starts)
+        total = None if is_search else cells_of(starts)
         self._change(began_s=now_s, total=total, may_grow=may_grow, repeats=repeats, budget=budget)
         if self.console.is_interactive and not self.console.quiet:
             # What is printed comes above it; what goes elsewhere is not ours.
@@ -102,8 +102,7 @@ class Show:
         with self._lock:
             self._outlook.add(block)
         repeats = max(self._view.repeats, *(start.repeat + 1 for start in block))
-        total = (self._view.total or 0) + sum(len(start.cells) for start in block)
-        self._change(total=total, repeats=repeats)
+        self._change(total=(self._view.total or 0) + cells_of(block), repeats=repeats)
         self.line(why)
 
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
@@ -112,8 +111,7 @@ class Show:
             for start in starts:
                 self._outlook.fails(start, time.monotonic())
         repeats = min(self._view.repeats, *(start.repeat for start in starts))
-        total = (self._view.total or 0) - sum(len(start.cells) for start in starts)
-        self._change(total=total, repeats=repeats)
+        self._change(total=(self._view.total or 0) - cells_of(starts), repeats=repeats)
         self.line(why)
 
     def standing(self, found: Sequence[Standing]) -> None:
@@ -129,18 +127,10 @@ class Show:
         self._change(standing=f"{found[0].words}{more}" if found else "")
 
     def _ends(self, key: str | int, cells: int) -> None:
-        now_s = time.monotonic()
+        now_s, done = time.monotonic(), self._view.done + cells
         with self._lock:
             self._outlook.ends(key, now_s)
-            self._view = replace(
-                self._view,
-                done=self._view.done + cells,
-                since_s=now_s,
-                what="no load",
-                detail="",
-                cell=None,
-                progress=None,
-            )
+        self._change(done=done, since_s=now_s, what="no load", detail="", cell=None, progress=None)
 
     def start_begins(self, start: PlannedStart) -> None:
         self._change(start=start, since_s=time.monotonic(), what=STARTING, detail="", cell=None)
@@ -160,14 +150,13 @@ class Show:
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         self._ends(start.name, cells=0)
-        took = f" after {launch_s:.1f} s" if launch_s is not None else ""
-        self.line(f"{start.name}: ready{took}")
+        self.line(f"{start.name}: ready" + ("" if launch_s is None else f" after {launch_s:.1f} s"))
 
     def start_failed(self, start: PlannedStart, error: str, cells: int) -> None:
         """Show that a start failed, and `cells` with it that were not measured."""
         with self._lock:
             self._outlook.fails(start, time.monotonic())
-            self._view = replace(self._view, done=self._view.done + cells, start=None)
+        self._change(done=self._view.done + cells, start=None)
         self.line(f"{start.name}: failed: {error}")
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, server: str) -> None:
@@ -186,5 +175,8 @@ class Show:
         # The report has all reasons.
         more = f"; and {len(record.reasons) - 1} more" if len(record.reasons) > 1 else ""
         doubt = f" ({record.validity}: {record.reasons[0]}{more})" if record.reasons else ""
-        cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}"
-        self.line(f"{cell}: {said}{doubt}")
+        self.line(f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {said}{doubt}")
+
+
+def cells_of(starts: Sequence[PlannedStart]) -> int:
+    return sum(len(start.cells) for start in starts)

@@ -69,8 +69,7 @@ def report(
         if asked != Asked():
             raise UserError("--charts lists the charts and goes with no other option")
         listed = charts_of(open_run(directory)).items()
-        lines = [f"{name:<28} {chart.title}" for name, chart in listed]
-        print_lines(lines or [NO_CHARTS])
+        print_lines([f"{name:<28} {chart.title}" for name, chart in listed] or [NO_CHARTS])
     else:
         print_lines(map(str, write_output(directory, asked)))
 

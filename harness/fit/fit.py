@@ -163,9 +163,8 @@ class _Question:
 
     def table(self, differs: Mapping[str, str]) -> FitTable:
         given, asked, [model] = self.settings.given, self._asked(), self.settings.models
-        terms = asked[0].terms
-        most_tokens = self.known.facts.context_length
-        plan.check_most_context(self.settings, model, terms.context_length, most_tokens)
+        terms, facts = asked[0].terms, self.known.facts
+        plan.check_most_context(self.settings, model, terms.context_length, facts.context_length)
         found = [self._row(each) for each in asked]
         return FitTable(
             model,
@@ -205,10 +204,9 @@ class _Question:
         is_chosen = f"{name}.program" in self.settings.given or deployment.terms.launcher != "native"
         if is_chosen or not hasattr(deployment.options, "program"):
             return deployment
-        device = self.memory.device
+        device, options = self.memory.device, deployment.options
         serving = (each for each in engine.programs if isinstance(engine.install(each, device), InstallSpec))
-        program = next(serving, deployment.options.program)
-        return replace(deployment, options=replace(deployment.options, program=program))
+        return replace(deployment, options=replace(options, program=next(serving, options.program)))
 
     def _row(self, deployment: Deployment) -> FitRow | Unserved:
         engine, device = ENGINES[deployment.engine], self.memory.device
@@ -250,5 +248,4 @@ class _Question:
         longest = largest(
             _LEAST_CONTEXT, facts.context_length, lambda each: needed(users, each) <= limit_bytes
         )
-        is_serial = needed(1, context) == needed(2, context)
-        return (None if is_serial and most else most), longest
+        return (None if most and needed(1, context) == needed(2, context) else most), longest

@@ -138,10 +138,9 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
             check_own(build_of(deployment))
         wanted = deployment.terms.tensor_parallel
         if count and wanted > count and deployment.terms.base_url is None:
-            listed = ",".join(map(str, range(wanted)))
             raise UserError(
                 f"engine.tensor_parallel={wanted}: device={device} has {count}; "
-                f"name that many, such as 'device=\"{listed}\"'"
+                f"name that many, such as 'device=\"{','.join(map(str, range(wanted)))}\"'"
             )
 
 
@@ -198,12 +197,7 @@ def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
         programs = []
         for build in (Build(name, program) for program in engine.programs):
             spec = build.spec(has_device=has_device) if engine.launchers else None
-            if isinstance(spec, InstallSpec):
-                programs.append(_installable(name, build.program, spec, build.install_line, cache))
-            elif isinstance(spec, Reason):
-                programs.append(Installable(name, build.program, "none", reason=spec.text))
-            else:
-                programs.append(Installable(name, build.program, "ready"))
+            programs.append(_installable(name, build.program, spec, build.install_line, cache))
         found.append(EngineHere(name, engine.description, tuple(engine.launchers), tuple(programs)))
     return found
 
@@ -213,7 +207,11 @@ def tools_here(cache: Path) -> dict[str, Installable]:
     return {name: _installable(name, None, spec, f"bench install {name}", cache) for name, spec in tools}
 
 
-def _installable(name: str, program: str | None, spec: InstallSpec, line: str, cache: Path) -> Installable:
+def _installable(
+    name: str, program: str | None, spec: InstallSpec | Reason | None, line: str, cache: Path
+) -> Installable:
+    if not isinstance(spec, InstallSpec):
+        return Installable(name, program, "none" if spec else "ready", reason=spec.text if spec else None)
     compiles = spec.is_built or bool(spec.sources)
     if found := install.installed(cache, spec):
         version = version_of(name, program, found.versions)

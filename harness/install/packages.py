@@ -127,10 +127,9 @@ def installer(python: str) -> tuple[list[str], dict[str, str]]:
     Fetches uv where it is not here yet. Raises InstallError where that fails.
     """
     uv = uv_program()
-    if uv is None and _has_pip(python):
-        return _pip(python), {}
     if uv is None:
-        return _pip(_with_uv() / "bin" / "python", target=python), {}
+        own = _has_pip(python)
+        return _pip(python) if own else _pip(_with_uv() / "bin" / "python", target=python), {}
     able = next((each for each in (python, sys.executable) if _has_pip(each)), None)
     settings = pip_settings(able or str(_with_uv() / "bin" / "python"))
     no_index = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
@@ -142,12 +141,13 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     # pip takes a package from whichever index has it. A lock's hashes say which file is right.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"
-    there = next(path for path in (cache, *cache.parents) if path.exists())
-    if not os.access(there, os.W_OK):
+    if not os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK):
         found["UV_NO_CACHE"] = "1"  # uv would fail, where pip goes on: a container whose user has no home
-    for name, (variable, separator) in _UV_VARIABLES.items():
-        if name in settings:
-            found[variable] = separator.join(settings[name].split()) if separator else settings[name]
+    found |= {
+        variable: separator.join(settings[name].split()) if separator else settings[name]
+        for name, (variable, separator) in _UV_VARIABLES.items()
+        if name in settings
+    }
     return {variable: value for variable, value in found.items() if variable not in os.environ}
 
 
@@ -155,8 +155,7 @@ def pip_settings(python: str) -> dict[str, str]:
     """Return what pip's files and PIP_ variables say, by the long name of the option."""
     argv = [python, "-I", "-m", "pip", "config", "list"]
     listed = subprocess.run(argv, capture_output=True, text=True, errors="replace").stdout
-    found = _SETTING.findall(listed)
-    found.sort(key=lambda each: _SECTIONS.index(each[0]))
+    found = sorted(_SETTING.findall(listed), key=lambda each: _SECTIONS.index(each[0]))
     return {name: ast.literal_eval(value) for _, name, value in found}
 
 

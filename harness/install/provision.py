@@ -235,8 +235,7 @@ def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -
     """Return what makes a tool's environment, or finds it. Raises MissingError for more than limit_bytes."""
 
     def tool(spec: InstallSpec) -> Path:
-        made = _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes)
-        return made.folder
+        return _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes).folder
 
     return tool
 

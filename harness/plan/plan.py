@@ -92,10 +92,10 @@ def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
 def _grown(whole: Plan, settings: Settings, deployments: Sequence[Deployment], first_index: int) -> Plan:
     repeat = whole.blocks
     numbers = itertools.count(sum(len(start.cells) for start in whole.starts) + 1)
-    order = deployment_order(settings.seed, len(deployments), repeat)
+    order = enumerate(deployment_order(settings.seed, len(deployments), repeat), first_index)
     block = (
         PlannedStart(index, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
-        for index, place in enumerate(order, first_index)
+        for index, place in order
     )
     return replace(whole, starts=(*whole.starts, *block))
 
@@ -148,8 +148,8 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
         for at, (load, kind) in enumerate(zip(settings.loads, traffic, strict=True))
     ]
     # Every deployment of a block gets the same order, so that they are measured alike.
-    order = _shuffled(asked, Random(f"{settings.seed}|cells|{repeat}"))
-    return [PlannedCell(next(numbers), *each) for each in order]
+    rng = Random(f"{settings.seed}|cells|{repeat}")
+    return [PlannedCell(next(numbers), *each) for each in _shuffled(asked, rng)]
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
@@ -182,13 +182,12 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
     if deployment.terms.fairness == "tuned" and engine.tuned is None:
         return Reason(f"{engine.name} has no tuned set of options")
     needed = engine.weights(deployment)
-    if isinstance(needed, Reason):
-        return needed
+    if isinstance(needed, Weights):
+        return why_not_here(deployment) or can_prepare(needed)
     if needed is None:
         # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
-        return why_not_here(deployment)
-    return why_not_here(deployment) or can_prepare(needed)
+    return needed or why_not_here(deployment)
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

@@ -85,9 +85,8 @@ def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversati
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
     changes = []
-    for arrival_s, output_tokens in arrivals:
-        begun_s = arrival_s / speedup
-        changes += [(begun_s, 1), (begun_s + output_tokens / ANSWER_TOKENS_PER_S, -1)]
+    for arrival_s, tokens in arrivals:
+        changes += [(arrival_s / speedup, 1), (arrival_s / speedup + tokens / ANSWER_TOKENS_PER_S, -1)]
     return max(accumulate(change for _, change in sorted(changes)))
 
 
@@ -138,14 +137,14 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
         for length in lengths:
             line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
-                line += f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as "
-                yield f"{line}one; give {would_hold}, or shorter conversations", True
+                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as"
+                yield f"{line}{need} one; give {would_hold}, or shorter conversations", True
             elif count:
-                line += (
-                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about "
+                longer = (
+                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"
                 )
-                line += f"{max(likely)} tokens, a word as one: their last requests fail or are cut; "
-                yield f"{line}{would_hold} would hold them", False
+                fate = "a word as one: their last requests fail or are cut"
+                yield f"{line}{longer} {max(likely)} tokens, {fate}; {would_hold} would hold them", False
 
 
 # The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.
@@ -185,8 +184,7 @@ def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -
     terms = deployment.terms
     if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
         return {}
-    need = need_of(deployment, facts, device)
-    if isinstance(need, Reason):
+    if isinstance(need := need_of(deployment, facts, device), Reason):
         return {}
     return {
         "weights": need.weights_bytes,

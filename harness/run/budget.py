@@ -56,21 +56,18 @@ class Budget:
 
     def has_time_for(self, starts: Sequence[PlannedStart], latest: float = 1.0) -> bool:
         """Return whether these are likely to end within `latest` times the budget."""
-        end_s = self._clock() + sum(map(self._expected_s, starts))
-        return end_s <= self._began_s + latest * self.limit_s
+        expected_s = sum(map(self._expected_s, starts))
+        return self._clock() + expected_s <= self._began_s + latest * self.limit_s
 
     def _expected_s(self, start: PlannedStart) -> float:
-        label = start.deployment.label
-        if took := self._took_s[label]:
+        if took := self._took_s[start.deployment.label]:
             return median(took)
         # A deployment that was not seen yet may be as slow as the slowest one.
-        seen = [median(each) for each in self._took_s.values() if each]
-        return max([plan.estimated_s([start]), *seen])
+        return max([plan.estimated_s([start]), *(median(each) for each in self._took_s.values() if each)])
 
     def begins(self, start: PlannedStart) -> None:
-        """Note that a start begins. It is no longer left."""
         self._start_began_s = self._clock()
-        self._left = [each for each in self._left if each is not start]
+        self.cut([start])
 
     def ends(self, start: PlannedStart, launch_s: float | None, loads: Iterable[LoadSummary | None]) -> None:
         """Note that a start has ended, well or not: how long its server took to start, and its loads."""
@@ -84,7 +81,7 @@ class Budget:
             self._start_ups_s |= dict.fromkeys(alike, launch_s)
 
     def cut(self, starts: Sequence[PlannedStart]) -> None:
-        """Note that these are not going to be measured."""
+        """Note that these are no longer left."""
         self._left = [each for each in self._left if each not in starts]
 
     def steps(self, start: PlannedStart, cell: PlannedCell) -> tuple[int, int]:
@@ -94,12 +91,10 @@ class Budget:
         rest of this repeat alone. So does the second, STEPS at least: requests that have not ended yet will
         take as long again after the window.
         """
-        longest_s = cell.load.duration_s
-        if cell.load.steps is not None or longest_s is None:
+        if cell.load.steps is not None or cell.load.duration_s is None:
             return cell.load.steps or STEPS, 0
         repeats = sorted({each.repeat for each in self._left if each.repeat > start.repeat})
-        few, one = ({start.repeat, *repeats[:more]} for more in (2, 0))
-        for_few, for_one = self._share(start, cell, few), self._share(start, cell, one)
+        for_few, for_one = (self._share(start, cell, {start.repeat, *repeats[:more]}) for more in (2, 0))
         return max(for_few, min(for_one, STEPS)), max(for_one // 2, STEPS)
 
     def _share(self, start: PlannedStart, cell: PlannedCell, repeats: set[int]) -> int:
@@ -107,9 +102,8 @@ class Budget:
         rest = start.cells[start.cells.index(cell) :]
         windows = [*rest, *(each for other in others for each in other.cells)]
         beside_s = sum(map(self._expected_beside_s, others)) + sum(map(_beside_s, rest))
-        left_s = self.left_s - beside_s
         # Each window gets time by its planned length.
-        return max(1, int(left_s / sum(each.load.duration_s or 0.0 for each in windows)))
+        return max(1, int((self.left_s - beside_s) / sum(each.load.duration_s or 0.0 for each in windows)))
 
     def _expected_beside_s(self, start: PlannedStart) -> float:
         if seen := self._beside_s[start.deployment.label]:

@@ -29,11 +29,10 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     # The cache is emptied before the guard looks at a machine that has nothing to do.
     up.watch.mark(f"cell {cell.number:03d} reset", monotonic_ns())
     deployment = up.start.deployment
-    is_proven = deployment.label in site.emptied
-    emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=is_proven)
+    emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=deployment.label in site.emptied)
     if emptied.how == "reset":
         site.emptied.add(deployment.label)
-    tell = partial(site.tell_wait, f"  cell {cell.number:03d}")
+    tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
@@ -194,8 +193,7 @@ def _doubts(summary: LoadSummary, tally: Tally) -> Iterator[str]:
         yield f"{conversations} due before the window's end never began; less came than was asked for"
     if summary.cut_conversations:
         conversations = counted(summary.cut_conversations, "conversation")
-        turns = counted(summary.cut_turns, "turn")
-        yield f"{conversations} not finished within load.grace: {turns} cut"
+        yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
 

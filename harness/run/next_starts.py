@@ -123,8 +123,7 @@ def growing(
     yield from starts
     while True:
         found = precisions(directory, until.metric)
-        spent_s = before_s + time.monotonic() - began_s
-        if stop := why_stop(until, found, whole.blocks, spent_s):
+        if stop := why_stop(until, found, whole.blocks, before_s + time.monotonic() - began_s):
             observer.line(f"no further repeat: {stop}")
             run.update(stopped_because=stop)
             return
@@ -183,37 +182,29 @@ def fitting(
         is_begun = place > 0 and starts[place - 1].repeat == start.repeat
         is_first = start.repeat == starts[0].repeat
         has_time = budget.has_time_for([start], LATEST) if is_begun else budget.has_time_for(repeat)
-        if not is_first and not has_time:
-            _leave_out(run, starts[place:], budget, observer)
-            return
-        yield start
-
-
-def _leave_out(
-    run: store.Kept[store.RunRecord],
-    cut: Sequence[PlannedStart],
-    budget: Budget,
-    observer: Observer,
-) -> None:
-    recorded, whole = run.record.plan, cut[0].repeat
-    # A repeat of which something is measured stays in the plan, so that --resume can end it.
-    measured = {cell.repeat for cell in store.read_cells(run.path.parent)}
-    kept = tuple(each for each in recorded.starts if each.repeat < whole or each.repeat in measured)
-    said, planned = f"{whole} of {recorded.blocks} repeats fit in {budget.text}", recorded.blocks
-    later = f"--resume with repeats={planned} measures the others"
-    budget.cut(cut)
-    run.update(plan=replace(recorded, starts=kept), stopped_because=f"{said}; {later}")
-    command = f"`bench run --resume {run.path.parent} repeats={planned}`"
-    observer.cut(cut, f"{said}; {command} measures the others")
+        if is_first or has_time:
+            yield start
+            continue
+        recorded, directory = run.record.plan, run.path.parent
+        # A repeat of which something is measured stays in the plan, so that --resume can end it.
+        measured = {*range(start.repeat), *(cell.repeat for cell in store.read_cells(directory))}
+        kept = tuple(each for each in recorded.starts if each.repeat in measured)
+        said, more = f"{start.repeat} of {recorded.blocks} repeats fit in {budget.text}", recorded.blocks
+        budget.cut(starts[place:])
+        run.update(
+            plan=replace(recorded, starts=kept),
+            stopped_because=f"{said}; --resume with repeats={more} measures the others",
+        )
+        command = f"`bench run --resume {directory} repeats={more}`"
+        observer.cut(starts[place:], f"{said}; {command} measures the others")
+        return
 
 
 def whole_repeats(directory: Path, record: store.RunRecord) -> int:
     """Return how many repeats of the plan have no cell left that was not measured, or failed."""
     planned = {cell.number: cell.repeat for start in record.plan.starts for cell in start.cells}
-    measured = {cell.number for cell in store.read_cells(directory)}
-    return len(
-        set(planned.values()) - {repeat for number, repeat in planned.items() if number not in measured}
-    )
+    missing = planned.keys() - {cell.number for cell in store.read_cells(directory)}
+    return len({*planned.values()} - {planned[number] for number in missing})
 
 
 def with_standings(

@@ -6,9 +6,9 @@ A new run, a resumed run, one that grows and a search differ only in `starts` an
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.contracts import PlannedCell, PlannedStart
-from harness.errors import BenchError, Interrupted
+from harness.errors import BenchError, Interrupted, ServerError
 from harness.run.cell import fail_rest, run_cell
-from harness.run.start import bring_up, fail, hear_out, new_record, wait_for_memory, wait_ready
+from harness.run.start import bring_up, hear_out, new_record, wait_for_memory, wait_ready
 from harness.run.watch import Site
 from harness.store.store import CellRecord
 
@@ -25,10 +25,7 @@ def run_starts(
     starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
 ) -> list[CellRecord]:
     """Measure all starts in order, read one at a time. Return their cells' records, or raise Interrupted."""
-    records: list[CellRecord] = []
-    for start in starts:
-        records += _run_start(start, site, next_cell)
-    return records
+    return [record for start in starts for record in _run_start(start, site, next_cell)]
 
 
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[CellRecord]:
@@ -47,7 +44,8 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[Cel
             hear_out(up)
         record.update(status="completed")
     except (BenchError, OSError) as error:
-        fail(record, error)
+        log_tail = error.log_tail if isinstance(error, ServerError) else None
+        record.update(status="failed", error=str(error), log_tail=log_tail)
         rest = fail_rest(start, done, error, site)
         site.observer.start_failed(start, str(error), len(rest))
         done += rest

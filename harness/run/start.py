@@ -12,7 +12,6 @@ from typing import Any
 
 from engines import API_PRICES, ENGINES
 from harness import contracts
-from harness.errors import ServerError
 from harness.install import builds, install
 from harness.plan import terms
 from harness.run.watch import Site, Watch, watch_memory
@@ -85,12 +84,6 @@ def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
 
 
-def fail(record: Kept[StartRecord], error: Exception) -> None:
-    """Record that the start failed, and why."""
-    log_tail = error.log_tail if isinstance(error, ServerError) else None
-    record.update(status="failed", error=str(error), log_tail=log_tail)
-
-
 def wait_for_memory(record: Kept[StartRecord]) -> None:
     """Wait until the memory of a stopped server is back, and record what is not: it matters after a crash."""
     start = record.record
@@ -110,7 +103,7 @@ def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
-    idle = site.guard.before_start(used, devices, partial(site.tell_wait, start.name))
+    idle = site.guard.before_start(used, devices, partial(site.observer.waits, start.name))
     spec = _launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
     record.update(
         memory_kind=used.kind,
@@ -239,8 +232,7 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
         finally:
             stages.look()
             up.record.update(stages=stages.reached)
-    ready_ns = instants.pop("ready")
-    up.record.update(ready_ns=ready_ns, stages={**stages.reached, **instants})
+    up.record.update(ready_ns=instants.pop("ready"), stages={**stages.reached, **instants})
 
 
 def hear_out(up: Serving) -> None:

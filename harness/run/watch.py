@@ -59,9 +59,6 @@ class Site:
         """Return the directory with records of what runs, shared by all runs."""
         return self.cache_dir / "running"
 
-    def tell_wait(self, what: str, unfit: str) -> None:
-        self.observer.waits(what, unfit)
-
 
 @dataclass
 class Watch:
@@ -108,9 +105,9 @@ class Watch:
         rows = self._newest("device", self.devices)
         if len({row.device for row in rows}) < self.devices:
             return None, ""
-        if own := total(row.process_bytes for row in rows):
-            return own, "on the device, its own"
-        return total(row.used_bytes for row in rows), "on the device, of all"
+        own = total(row.process_bytes for row in rows)
+        whose = "its own" if own else "of all"
+        return own or total(row.used_bytes for row in rows), f"on the device, {whose}"
 
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)

@@ -181,12 +181,7 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
 
 def memory(indices: Sequence[int]) -> Memory:
     """Return the memory of these devices, with their energy and power."""
-
-    def read() -> list[Use]:
-        nvml = opened()
-        return [_use(nvml, index) for index in indices]
-
-    return Memory("device", partial(answer, read))
+    return Memory("device", partial(answer, lambda: [_use(opened(), index) for index in indices]))
 
 
 def _use(nvml: Any, index: int) -> Use:

@@ -144,8 +144,7 @@ class Guard:
         return self._findings(causes, "during")
 
     def _next_wait_s(self, what: str) -> float:
-        longest_s = WAIT_AGAIN_S if self._was_in_vain[what] else self._longest_s
-        return min(longest_s, self._left_s)
+        return min(WAIT_AGAIN_S if self._was_in_vain[what] else self._longest_s, self._left_s)
 
     def _has_waited(self, what: str, began_s: float, *, in_vain: bool) -> None:
         self._was_in_vain[what] = in_vain

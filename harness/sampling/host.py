@@ -60,8 +60,9 @@ class PackageEnergy:
         }
         self._last_uj = dict.fromkeys(self._ranges_uj, 0)
         self._total_uj = 0
-        none = f"this system shows no energy counter of the CPU ({root} has no package)"
-        self.reason = None if packages else none
+        self.reason = (
+            None if packages else f"this system shows no energy counter of the CPU ({root} has no package)"
+        )
 
     def read_j(self) -> float | None:
         try:

@@ -72,9 +72,7 @@ class Errors:
 def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
     """Compare the requests that went well with the server's answers. Leaves out the others."""
     found = Errors()
-    for row in rows:
-        if row.outcome != "ok":
-            continue
+    for row in (row for row in rows if row.outcome == "ok"):
         there = answers.get(row.request_id[:ID_LENGTH], Served())
         arrived_ns, ended_ns = there.arrived_ns, there.ended_ns
         is_whole = len(there.sent_ns) == len(row.chunk_ns)
@@ -151,16 +149,15 @@ def largest(steps: Iterable[SelfTestStep]) -> tuple[int, float] | None:
     bench is exact if, there and at all smaller steps, TTFT's p99 error is under LIMIT_S and nothing failed.
     """
     by_load = sorted(steps, key=_chunks_per_s, reverse=True)
-    inexact = [step for step in by_load if not _is_exact(step)]
+    inexact = [
+        step
+        for step in by_load
+        if step.failed or not step.server_kept_up or (step.ttft_error_s or (0.0, LIMIT_S))[1] >= LIMIT_S
+    ]
     for here in by_load:
         if not any(low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s for low in inexact):
             return here.streams, here.chunks_per_s
     return None
-
-
-def _is_exact(step: SelfTestStep) -> bool:
-    is_small = step.ttft_error_s is not None and step.ttft_error_s[1] < LIMIT_S
-    return is_small and not step.failed and step.server_kept_up
 
 
 def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
@@ -182,7 +179,6 @@ def _stored(path: Path) -> list[SelfTest]:
 
 
 def version() -> str:
-    """Return the version of bench that is installed."""
     return importlib.metadata.version("serving-bench")
 
 

@@ -151,9 +151,7 @@ def run(
 def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
     if before and not before.server_kept_up:
         last = Rung(before.streams, before.chunks_per_s).label
-        what = (
-            "no request could be judged" if before.chunks == 0 else "the server could not keep its schedule"
-        )
+        what = "the server could not keep its schedule" if before.chunks else "no request could be judged"
         return f"{what} at {last}; no larger load was tried"
     limit, needed = raise_file_limit(), rung.streams + OTHER_FILES  # the children inherit the limit
     return None if needed <= limit else f"{rung.label} needs {needed} open files, the limit here is {limit}"

@@ -7,7 +7,6 @@ Nothing here fails a cell.
 
 import time
 from itertools import cycle, islice
-from typing import Literal
 
 from harness.contracts import AttachSpec, CacheReset, Deployment, Engine, HttpCall, LaunchSpec, Reason
 from harness.errors import ServerError
@@ -66,8 +65,9 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, *, is_proven
                     note = "the server does not say how many tokens of a prompt were cached"
                 elif not is_proven and not _was_cached(before):
                     note = "the server found nothing of the prompt cached before the reset either"
-                how: Literal["unchecked", "reset"] = "unchecked" if note else "reset"
-                return CacheReset(how, after.input_tokens, after.cached_tokens, note)
+                return CacheReset(
+                    "unchecked" if note else "reset", after.input_tokens, after.cached_tokens, note
+                )
             problem = "the prompt was still cached after the reset"
     except ServerError as error:
         return CacheReset("failed", note=str(error))

@@ -111,5 +111,4 @@ def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> flo
         return metric.absent
     if not all(parts):
         return None
-    combined = map(fmean if metric.combine == "mean" else sum, parts)
-    return sum(combined) * metric.scale
+    return metric.scale * sum(map(fmean if metric.combine == "mean" else sum, parts))

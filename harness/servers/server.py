@@ -135,8 +135,7 @@ def wait_ready(
                 }
                 return {name: t_ns for name, t_ns in seen.items() if t_ns is not None}
             problem = f"{spec.ready_path} answered 200, {generation.problem}"
-            is_refusal = generation.status in _REFUSALS
-            refusing_s = (refusing_s or _age_s(server)) if is_refusal else None
+            refusing_s = (refusing_s or _age_s(server)) if generation.status in _REFUSALS else None
         if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
             said_s = _age_s(server)
             on_wait(said_s, problem)
@@ -162,11 +161,9 @@ def check_alive(server: Server, when: str = "") -> None:
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
-    last = telling_line(tail)
-    said = "".join(
-        f"; {remedy}" for remedy in remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
-    )
-    return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
+    end = f"the end of {server.log_path}: {telling_line(tail)}"
+    known = remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
+    return ServerError("; ".join([f"{server.engine} {what}", end, *known]), tail)
 
 
 def _age_s(server: Server) -> float:

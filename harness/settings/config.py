@@ -145,14 +145,14 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
     """Return the settings of `bench search` with its lowest load, and the values of its own keys."""
     terms = sections.search_terms(given)
-    ends = "search.lowest and search.highest"
-    for key, instead in {"load.concurrency": ends, "load.rate": ends, "until": "repeats=N"}.items():
-        if key in given:
-            what = f"{key}={shown(given[key][0])}"
-            raise UserError(f"{what}: bench search looks for the load itself; give {instead}")
-    if "run.budget" in given:
-        what = f"run.budget={shown(given['run.budget'][0])}"
-        raise UserError(f"{what}: bench search ends when it has found the load; leave it out")
+    looks = "looks for the load itself; give"
+    refused = {
+        **dict.fromkeys(("load.concurrency", "load.rate"), f"{looks} search.lowest and search.highest"),
+        "until": f"{looks} repeats=N",
+        "run.budget": "ends when it has found the load; leave it out",
+    }
+    for key in (key for key in refused if key in given):
+        raise UserError(f"{key}={shown(given[key][0])}: bench search {refused[key]}")
     own = fields_by_key("search", SearchTerms)
     lowest = terms.lowest or 1.0
     start: Scalar = int(lowest) if terms.over == "concurrency" else lowest

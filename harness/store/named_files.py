@@ -28,6 +28,5 @@ def check_named(path: Path) -> None:
     # The last name is not resolved: a link there is replaced, not followed.
     whole = path.parent.resolve() / path.name
     for folder in whole.parents:
-        own = whole.relative_to(folder).parts[0].casefold() in _OF_A_RUN
-        if own and (folder / RUN_FILE).is_file():
+        if whole.relative_to(folder).parts[0].casefold() in _OF_A_RUN and (folder / RUN_FILE).is_file():
             raise UserError(f"{path}: belongs to the run in {folder}; give another file")

@@ -152,8 +152,7 @@ def token_counter(path: str) -> CountTokens:
     tokenizer.no_padding()
 
     def count(texts: Sequence[str]) -> list[int]:
-        encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(each) for each in encoded]
+        return list(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
 
     return count
 

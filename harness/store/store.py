@@ -209,8 +209,8 @@ def read_run(run_dir: Path) -> RunRecord:
         )
     version = _decode(path, _Version).schema_version
     if version != SCHEMA_VERSION:
-        is_newer = version > SCHEMA_VERSION
-        age, remedy = ("a newer", "update bench") if is_newer else ("an older", "measure it again")
+        newer, older = ("a newer", "update bench"), ("an older", "measure it again")
+        age, remedy = newer if version > SCHEMA_VERSION else older
         said = f"was written by {age} bench (schema {version}); this one reads {SCHEMA_VERSION}"
         raise StoreError(f"{path}: {said}; {remedy}")
     return _decode(path, RunRecord)

@@ -81,8 +81,7 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
     of the programs that it needs; `run` runs the programs. Raises MissingError if the weights cannot be made,
     UserError if the disk is too small. Interrupted work is begun again.
     """
-    found = find(weights, cache)
-    if found is not None:
+    if found := find(weights, cache):
         return found
     means = Means(cache, tool, run, on_line)
     way = _possible(way_of(weights))

@@ -111,7 +111,6 @@ def measured(path: Path, files: Sequence[Path] | None = None) -> Manifest:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hash of a file; blocks while all of it is read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -138,8 +138,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     specs, script, maker, package = _PROGRAMS[way.step]
     source, kind = way.source.at(means.cache), kind_of(way.quantization)
     is_calibrated = way.step in CALIBRATED
-    spec = specs["cuda" if is_calibrated and _CUDA_DRIVER.exists() else "cpu"]
-    programs = means.tool(spec) / "bin"
+    programs = means.tool(specs["cuda" if is_calibrated and _CUDA_DRIVER.exists() else "cpu"]) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
     means.on_line(doing + (_SLOW if is_calibrated else ""))
     if way.file_format == "safetensors":

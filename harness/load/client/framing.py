@@ -123,8 +123,7 @@ class Framing:
             if not line[2].startswith(b"1"):
                 self._take_head(line, lines[1:])
                 return True
-        start = bytes(self.raw[self._at : self._at + 7])
-        if not b"HTTP/1.".startswith(start):
+        if not b"HTTP/1.".startswith(bytes(self.raw[self._at : self._at + 7])):
             raise FramingError(f"not an HTTP/1.1 response: {bytes(self.raw[self._at : self._at + 60])!r}")
         if len(self.raw) - self._at > MAX_HEAD_BYTES:
             raise FramingError(f"response headers longer than {MAX_HEAD_BYTES} bytes")
