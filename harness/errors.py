@@ -16,19 +16,18 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant; None if none is near."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the known name that was probably meant; an empty text if none is near."""
     names, asked = list(known), name.lower()
-    close = difflib.get_close_matches(asked, names, n=1)
-    begun = [each for each in names if asked and each.startswith(asked)]
-    return next(iter(close + begun), None)
+    near = difflib.get_close_matches(asked, names, n=1)
+    near += [each for each in names if asked and each.startswith(asked)]
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def choose_from(name: str, known: Iterable[str]) -> str:
     """Return the advice for a name that does not exist: the nearest one, if any, and all that exist."""
     names = list(known)
-    near = nearest(name, names)
-    return (f"did you mean {near}? " if near else "") + f"choose from {', '.join(names)}"
+    return f"{did_you_mean(name, names)}choose from {', '.join(names)}"
 
 
 class BenchError(Exception):

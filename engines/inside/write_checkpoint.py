@@ -199,7 +199,6 @@ def merges_by_score(tokens: list[str], scores: list[float], kinds: list[int]) ->
 
 
 def make_tokenizer(source: Source) -> Tokenizer:
-    """Return the file's tokenizer, as llama.cpp reads it."""
     tokens, kinds = source.of_tokenizer("tokens"), source.of_tokenizer("token_type")
     vocab = {token: number for number, token in enumerate(tokens)}
     tokenizer = of_pieces(source, vocab) if source.architecture == "gemma3" else of_bytes(source, vocab)

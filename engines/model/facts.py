@@ -79,13 +79,12 @@ def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> K
         return _of_hub(model, tool)
     if "/" in model or model.endswith((".gguf", ".json")):
         return _of_path(model, Path(model).expanduser().absolute())
-    row = MODELS.get(model)
-    if row is None:
+    if model not in MODELS:
         raise UserError(
             f"model={model}: no such model; {choose_from(model, MODELS)}, or give a path (a config.json, "
             "a checkpoint's directory, a .gguf file) or hf:organisation/name"
         )
-    return KnownFacts(row.facts, "bench's table of models", origin="table")
+    return KnownFacts(MODELS[model].facts, "bench's table of models", origin="table")
 
 
 def most_context(model: str) -> int | None:
@@ -135,8 +134,7 @@ def _of_hub(model: str, tool: Callable[[InstallSpec], Path]) -> KnownFacts:
     check_shape(f"model={model}: config.json on the hub", page.config)
     # Of a quantized checkpoint the hub counts packed numbers.
     counted = page.parameters if is_plain(page.config) else None
-    facts = facts_of(page.config, counted)
-    counted_by = "the hub" if counted else None
+    facts, counted_by = facts_of(page.config, counted), "the hub" if counted else None
     return _whole(model, page.config, facts, "config.json on the hub", counted_by, "hub")
 
 
@@ -249,5 +247,4 @@ def _page_path(repo: HubRepo, cache: Path) -> Path:
 
 
 def mark(repo: HubRepo) -> str:
-    """Return a name for files and folders of this revision."""
     return f"{repo.repo}@{repo.revision}".replace("/", "--")

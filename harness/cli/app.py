@@ -148,8 +148,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
-        asked = mistake.ctx.command_path if mistake.ctx else "bench"
-        said = mistake.format_message()
+        asked, said = mistake.ctx.command_path if mistake.ctx else "bench", mistake.format_message()
         _complain(f"{said}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
     except Interrupted as interrupted:
         _complain("interrupted", interrupted.exit_code)

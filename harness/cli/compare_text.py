@@ -16,7 +16,6 @@ _NAMED_PACKAGES = 3
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the differences, then each case: its verdicts, and its other values."""
     _print_differences(comparison, ("A", "B"))
     for case in comparison.cases:
         notes = [f"no verdicts: {case.why_none}", *case.notes] if case.why_none else case.notes
@@ -40,7 +39,6 @@ def _cells(row: MetricRow) -> dict[str, str]:
 
 
 def print_gate(gate: Gate) -> None:
-    """Print the gate; the last line is the verdict."""
     _print_differences(gate.compared, NAMES)
     unit = metric_of(gate.terms.metric).shown_unit
     print_lines(

@@ -71,7 +71,6 @@ def _sentences(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(answer: dict[str, Any]) -> Table:
-    """Return a row per deployment, best first; a decided leader of a column is bold."""
     rows = answer["rows"]
     has_ratios = any(row["to_leader"] for row in rows)
     table = Table(box=None, pad_edge=False, header_style="")

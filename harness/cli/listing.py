@@ -40,7 +40,6 @@ def facts_of(what: str) -> list[Any]:
 
 
 def has_device() -> bool:
-    """Return whether this machine has a device that engines can use."""
     return not isinstance(gpu.devices(), Reason)
 
 

@@ -66,8 +66,9 @@ def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
     yield Finding("machine", "ok", text)
     cores, load = float(facts["cores_usable"] or 1), float(facts["load_1min"] or 0)
     if load > cores / 2:
-        text = f"load average {load:.1f} on {cores:.0f} cores"
-        yield Finding("load", "note", text, "Wait until it is idle.")
+        yield Finding(
+            "load", "note", f"load average {load:.1f} on {cores:.0f} cores", "Wait until it is idle."
+        )
     if isinstance(devices, Reason):
         yield Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")
         return
@@ -163,8 +164,7 @@ def _lines(result: SelfTest) -> Iterator[str]:
         said = f"is not under 1 ms even at {selftest.Rung(first.streams, first.chunks_per_s).label}"
     else:
         said = f"stays under 1 ms up to {selftest.Rung(*result.largest).label}"
-    is_last = (last.streams, last.chunks_per_s) == result.largest
-    beyond = ", the largest load tried" if is_last else ""
+    beyond = ", the largest load tried" if (last.streams, last.chunks_per_s) == result.largest else ""
     yield f"TTFT's p99 error {said} ({result.program} reference server){beyond}"
 
 

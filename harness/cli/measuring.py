@@ -164,7 +164,6 @@ def _search_left(directory: Path, record: store.RunRecord) -> Task:
 
 
 def search_line(terms: SearchTerms, whole: Plan) -> str:
-    """Say what a search is about to do."""
     unit = "users" if terms.over == "concurrency" else "conversations per second"
     return (
         f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "

@@ -52,7 +52,6 @@ class Outlook:
         self._began_s = now_s
 
     def fails(self, start: PlannedStart, now_s: float) -> None:
-        """Note that a start has failed, with its cells that are left."""
         self._left.pop(start.name, None)
         for cell in start.cells:
             self._left.pop(cell.number, None)

@@ -134,7 +134,6 @@ def _plan_lines(whole: Plan, until: Until | None) -> Iterator[str]:
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
-    """Return a line for each reason, with all that is left out for it."""
     reasons = grouped((skip.reason, skip.what) for skip in skips)
     return [f"skipped {', '.join(what)}: {reason}" for reason, what in reasons.items()]
 

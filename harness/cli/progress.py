@@ -106,7 +106,6 @@ class Show:
         self.line(why)
 
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
-        """Show that these starts are not going to be made after all."""
         with self._lock:
             for start in starts:
                 self._outlook.fails(start, time.monotonic())
@@ -153,7 +152,6 @@ class Show:
         self.line(f"{start.name}: ready" + ("" if launch_s is None else f" after {launch_s:.1f} s"))
 
     def start_failed(self, start: PlannedStart, error: str, cells: int) -> None:
-        """Show that a start failed, and `cells` with it that were not measured."""
         with self._lock:
             self._outlook.fails(start, time.monotonic())
         self._change(done=self._view.done + cells, start=None)

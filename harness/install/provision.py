@@ -75,7 +75,6 @@ class Provisions:
         return self.environments.get(build_of(deployment)) if is_process(deployment) else None
 
     def weights_of(self, deployment: Deployment) -> WeightsFile | None:
-        """Return the files of its weights; None where it needs none."""
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
 

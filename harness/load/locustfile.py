@@ -62,7 +62,6 @@ def open_traffic(environment: Any, **_: Any) -> None:
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def close_traffic(environment: Any, **_: Any) -> None:
-    """Close what the test opened, once all users have ended."""
     traffic = getattr(ChatUser, "traffic", None)
     if traffic is not None and traffic.failure:
         environment.process_exit_code = 1

@@ -35,7 +35,6 @@ def gather(job: LoadJob, log_path: Path) -> None:
 
 
 def discard(job: LoadJob) -> None:
-    """Remove the rows and summaries of a cell that is stored."""
     summaries = [of_worker(job.summary_path, number) for number in range(job.load.workers)]
     for path in (Path(job.rows_path), Path(job.begun_path), *summaries):
         path.unlink(missing_ok=True)
@@ -80,8 +79,8 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
 def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
     said = {summary.ended_by for summary in summaries}
     stops: tuple[EndedBy, ...] = ("failures", "interrupted")
-    first = min(summaries, key=lambda summary: summary.window_end_ns)
-    return next((stop for stop in stops if stop in said), first.ended_by)
+    first = min(summaries, key=lambda summary: summary.window_end_ns).ended_by
+    return next((stop for stop in stops if stop in said), first)
 
 
 def _worst(lags: Iterable[Lag | None]) -> Lag | None:

@@ -87,14 +87,12 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
             worker=worker,
         )
         with _interrupts(traffic.interrupt):
-            users = user_class(traffic, target, receiver)
-            runner = Environment(user_classes=[users]).create_local_runner()
+            runner = Environment(user_classes=[user_class(traffic, target, receiver)]).create_local_runner()
             with suppress(OSError):  # if nobody listens, the first pulse of the load finds out
                 _say(progress_fd, Progress())
             while board_path and not board.start_ns and not traffic.closed.is_set():
                 gevent.sleep(_LOOK_S)
-            on_progress = partial(_say, progress_fd)
-            summary = play(traffic, receiver, runner, on_progress, board.start_ns or None)
+            summary = play(traffic, receiver, runner, partial(_say, progress_fd), board.start_ns or None)
     write_whole(of_worker(job.summary_path, worker), msgspec.json.encode(summary))
 
 

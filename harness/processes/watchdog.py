@@ -76,10 +76,8 @@ def end(
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
     """Return the live processes of one without a watchdog: descendants, its session, those with its mark."""
     present_s = start_time_s(pid)
-    is_session = present_s in (
-        None,
-        started_s,
-    )  # else the pid, and so the session's number, is another's by now
+    # Else the pid, and so the session's number, is another's by now.
+    is_session = present_s in (None, started_s)
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

@@ -55,7 +55,6 @@ class Budget:
         return self._began_s + self.limit_s - self._clock()
 
     def has_time_for(self, starts: Sequence[PlannedStart], latest: float = 1.0) -> bool:
-        """Return whether these are likely to end within `latest` times the budget."""
         expected_s = sum(map(self._expected_s, starts))
         return self._clock() + expected_s <= self._began_s + latest * self.limit_s
 

@@ -28,7 +28,6 @@ _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def choices_of(record: store.RunRecord) -> Choices:
-    """Return what was given when a run or a search was begun."""
     return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
 
 
@@ -99,7 +98,6 @@ def renumbered(
 
 
 def last_index(directory: Path, record: store.RunRecord) -> int:
-    """Return the highest number of a start that is there, or planned."""
     begun = [start.index for start in store.read_starts(directory)]
     return max([*begun, *(start.index for start in record.plan.starts)], default=0)
 

@@ -17,7 +17,6 @@ NextCell = Callable[[PlannedStart, Sequence[CellRecord]], PlannedCell | None]
 
 
 def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell | None:
-    """Return the next of the start's own cells."""
     return start.cells[len(done)] if len(done) < len(start.cells) else None
 
 

@@ -55,7 +55,6 @@ def key_of(deployment: contracts.Deployment) -> str | None:
 
 
 def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
-    """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
     device: terms.Device = "cuda" if builds.uses_devices(deployment) and site.devices else "cpu"

@@ -56,7 +56,6 @@ class Site:
 
     @property
     def state_dir(self) -> Path:
-        """Return the directory with records of what runs, shared by all runs."""
         return self.cache_dir / "running"
 
 

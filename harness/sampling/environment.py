@@ -35,7 +35,6 @@ _PASSES = 5
 
 
 def facts() -> dict[str, Any]:
-    """Return machine, devices, packages, git commit, and both clocks at one moment."""
     devices = gpu.devices()
     return {
         "machine": machine_facts(),
@@ -47,7 +46,6 @@ def facts() -> dict[str, Any]:
 
 
 def machine_facts() -> dict[str, Scalar]:
-    """Return facts of the machine, and its load now."""
     uname = platform.uname()
     return {
         "os": _os_name(),

@@ -66,7 +66,6 @@ class Device:
         return None if found is None else found / 1000
 
     def memory(self) -> Any:
-        """Return NVML's `total` and `used` bytes, the second without the driver's reserve."""
         return self.value("memory", self._nvml.nvmlDeviceGetMemoryInfo, self._nvml.nvmlMemory_v2)
 
     def ask(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
@@ -180,7 +179,6 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
 
 
 def memory(indices: Sequence[int]) -> Memory:
-    """Return the memory of these devices, with their energy and power."""
     return Memory("device", partial(answer, lambda: [_use(opened(), index) for index in indices]))
 
 

@@ -131,7 +131,6 @@ def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
 
 
 def memory() -> Memory:
-    """Return the machine's memory, with its CPU packages' energy."""
     energy = PackageEnergy()
 
     def read() -> list[Use]:

@@ -183,6 +183,5 @@ def version() -> str:
 
 
 def machine() -> dict[str, Scalar]:
-    """Return the facts that must be the same for a result to hold."""
     facts = environment.machine_facts()
     return {name: facts[name] for name in _MACHINE}

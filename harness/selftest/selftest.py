@@ -87,7 +87,6 @@ class Reference:
     read_sends: Callable[[Path], Sequence[known_error.Send]]
 
     def spec(self, scratch: Path, *, ttft_s: float, itl_s: float, slots: int) -> NativeSpec:
-        """Return how to start it, with its files in `scratch`."""
         options = self.engine.options(program=self.program, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
         deployment = Deployment(self.engine.name, _MODEL, "-", EngineTerms(), options, "reference")
         place = Place(None, None, "127.0.0.1", server.free_port(), scratch, program=self.path)

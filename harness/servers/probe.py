@@ -133,7 +133,6 @@ class Generation:
 
 
 def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = None) -> Generation:
-    """Ask for a few streamed tokens. Block until their end."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "Count from one to ten."}],

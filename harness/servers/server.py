@@ -249,7 +249,6 @@ def telling_line(tail: str) -> str:
 
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
-    """Return the remedies of the hints that match the end of the log, each once."""
     text = _end_of(path)
     return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
 

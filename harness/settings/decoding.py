@@ -91,7 +91,6 @@ class Field:
 
     @property
     def takes(self) -> str:
-        """Return what its key takes, in words."""
         first = next(part for part in _parts(self.kind) if part is not type(None))
         if typing.get_origin(first) is typing.Literal:
             return " or ".join(map(str, typing.get_args(first)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engines import ENGINES
 from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
-from harness.errors import nearest
+from harness.errors import did_you_mean
 from harness.settings import sections
 from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
 from scenarios import SCENARIOS
@@ -45,7 +45,6 @@ class FitTerms:
 
 
 def known_keys() -> list[str]:
-    """Return every key that bench knows, sorted."""
     return sorted({*DEFAULTS, *SHORT, *_fields(), *sections.KEYS_OF_RUNS})
 
 
@@ -88,14 +87,17 @@ def check_keys(given: Choices) -> None:
     asked = [SCENARIOS[name] for name in chosen if name in SCENARIOS]
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
-        what = f"{key}={shown(values[0])}"
-        section = key.partition(".")[0]
+        what, section = f"{key}={shown(values[0])}", key.partition(".")[0]
+        near = "" if key in known else did_you_mean(key, known)
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),
                 f"{what}: belongs to `bench {section}` alone; leave it out",
             ),
-            (key not in known and not sections.is_slo(key), f"{what}: no such key; {_advice(key, known)}"),
+            (
+                key not in known and not sections.is_slo(key),
+                f"{what}: no such key; {near}`bench list keys` has all",
+            ),
             (
                 section in ENGINES and section not in engines,
                 f"{what}: engine {section} is not in this run; add it with engine={section}",
@@ -106,8 +108,3 @@ def check_keys(given: Choices) -> None:
                 f"it has {', '.join(sorted(options))}",
             ),
         )
-
-
-def _advice(key: str, known: list[str]) -> str:
-    near = None if key in known else nearest(key, known)
-    return (f"did you mean {near}? " if near else "") + "`bench list keys` has all"

@@ -67,7 +67,6 @@ def is_slo(key: str) -> bool:
 
 
 def objectives(given: Choices) -> Iterator[Objective]:
-    """Yield the objectives of slo.*. Raises UserError."""
     for key in filter(is_slo, given):
         value = only_value(key, given)
         text, match = shown(value), _SLO.fullmatch(key)
@@ -108,7 +107,6 @@ def budget_s(given: Choices) -> float | None:
 
 
 def compare_terms(given: Choices) -> CompareTerms:
-    """Return the terms of compare.*. Raises UserError."""
     # A list of metrics is one value, not a sweep.
     metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
     terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)

@@ -239,7 +239,6 @@ class Tally:
     _ttft_ns: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, row: RequestRow, *, is_inside: bool) -> None:
-        """Count a request. `is_inside`: whether it was sent in the window."""
         begin_ns, end_ns = self._window_ns()
         is_ok = row.outcome == "ok"
         self.requests += 1

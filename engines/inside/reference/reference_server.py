@@ -121,8 +121,7 @@ def take_request(buffer: bytearray) -> Request | None:
         return None
     first, *lines = buffer[:end].decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
-    fields = [line.split(":", 1) for line in lines]
-    headers = {name.lower(): value.strip() for name, value in fields}
+    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
     stop = end + 4 + int(headers.get("content-length", 0))
     if len(buffer) < stop:
         return None
@@ -301,8 +300,9 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
         limit = index(asked or options.output_tokens or DEFAULT_MAX_TOKENS)
         has_usage = (body.get("stream_options") or {}).get("include_usage")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        text = f"the body is no chat request in JSON, with messages of text: {error!r}"
-        raise HttpError(400, text) from error
+        raise HttpError(
+            400, f"the body is no chat request in JSON, with messages of text: {error!r}"
+        ) from error
     wanted = options.output_tokens or limit
     if prompt_tokens + limit > options.context_length:
         text = f"{prompt_tokens} + {limit} tokens exceed the context length of {options.context_length}"

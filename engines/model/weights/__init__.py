@@ -67,7 +67,6 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
 
 
 def calls_hub(weights: Weights, cache: Path) -> bool:
-    """Return whether `prepare` would have to call the hub."""
     way = way_of(weights)
     if isinstance(way, Reason) or find(weights, cache):
         return False

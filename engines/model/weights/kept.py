@@ -60,7 +60,6 @@ def finish(
 
 
 def part_path(path: Path) -> Path:
-    """Return where a file or a directory is written before it gets its name."""
     return path.with_name(path.name + ".part")
 
 
@@ -116,12 +115,10 @@ def sha256_of(path: Path) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files in and below a directory, sorted; none if it does not exist."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def bytes_below(folder: Path) -> int:
-    """Return the bytes of all files in a directory; 0 if it does not exist."""
     return sum(path.stat().st_size for path in files_below(folder))
 
 

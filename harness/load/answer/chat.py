@@ -208,7 +208,6 @@ def classify(
 
 
 def shown(data: bytes) -> str:
-    """Return the start of a text, on one line."""
     return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
 
 

@@ -102,7 +102,6 @@ class Client:
         return response.exchange(outcome, error, self.receiver)
 
     def close(self) -> None:
-        """Close the connection, if there is one. The next request opens another."""
         if self._connection:
             self._connection.close()
             self._connection = None

@@ -76,7 +76,6 @@ class Receiver:
         self._await_stamps()
 
     def ask_for_stamps(self, socket: Any) -> None:
-        """Let the kernel stamp what `socket` receives, if it can."""
         if not self._use_kernel:
             return
         try:
@@ -96,7 +95,6 @@ class Receiver:
 
     @property
     def stamp_source(self) -> Literal["kernel", "read"]:
-        """Return `kernel` if the kernel stamped every read, else `read`."""
         return "kernel" if self._use_kernel and not self.unstamped_reads else "read"
 
     def reader(self, socket: Any, take: Take, end: Callable[..., object]) -> Callable[[], None]:

@@ -70,7 +70,6 @@ class Traffic:
         self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
 
     def start(self, started_ns: int) -> None:
-        """Set the instants of the cell, which begins at `started_ns`."""
         self.window.begin(started_ns)
         if self.open_loop:
             load, seed = self.job.load, self.job.seed
@@ -174,7 +173,6 @@ class Traffic:
         self.cancel()
 
     def fail(self, failure: BaseException) -> None:
-        """Stop everything because of an error that no server made."""
         self.failure = self.failure or failure
         self.interrupt()
 

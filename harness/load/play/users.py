@@ -138,6 +138,5 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
 
 def user_class(traffic: Traffic, endpoint: Endpoint, receiver: Receiver) -> type[ConversationUser]:
-    """Return a class of users for one traffic, ready for Locust."""
     fields = {"abstract": False, "traffic": traffic, "endpoint": endpoint, "receiver": receiver}
     return type("LoadUser", (ConversationUser,), fields)

@@ -152,7 +152,6 @@ class OpenLoop:
         return sum(begun.conversation is not None for begun in due)
 
     def release(self) -> None:
-        """Let all idle users go: the traffic is closed."""
         idle, self._idle = self._idle, []
         for waiter in idle:
             get_hub().loop.run_callback(waiter.switch, None)
