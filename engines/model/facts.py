@@ -40,10 +40,7 @@ _UNTOLD = (
 )
 HUB_PROGRAM = INSIDE / "hub.py"
 HUB = InstallSpec(
-    environment="tool-hub",
-    lock=LOCKS / "tool-hub.txt",
-    check="import huggingface_hub",
-    size_bytes=55_000_000,
+    environment="tool-hub", lock=LOCKS / "tool-hub.txt", check="import huggingface_hub", size_bytes=55_000_000
 )
 # How the program ends if the hub gives nothing: its exit code, and the beginning of the line that says why.
 REFUSED, REFUSAL = 4, "refused: "

@@ -72,10 +72,7 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
     table.add_column(first, overflow="fold", no_wrap=is_short)
     for name in others:
         table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            overflow="fold",
-            width=widths.get(name),
+            name, justify="right" if name in right else "left", overflow="fold", width=widths.get(name)
         )
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))
