@@ -7,8 +7,8 @@ from harness.cli.terminal import out, print_lines, print_rows
 from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
 from reports.two_runs.compare import Comparison, MetricRow
-from reports.two_runs.differences import KINDS
 from reports.two_runs.gate import NAMES, Gate
+from reports.two_runs.sides import KINDS
 
 _PACKAGES = "engine_packages."
 # More packages of one engine are counted.

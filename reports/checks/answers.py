@@ -10,11 +10,10 @@ from reports.checks.finding import (
     Seen,
     cells_of,
     check,
-    gathered,
     of_cells,
     of_groups,
 )
-from reports.data.cells import Cell, Group
+from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.data.samples import grown_in_cell
 from reports.data.tables import floats

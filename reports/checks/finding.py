@@ -7,11 +7,10 @@ without a mark.
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
-from reports.data.cells import Cell, Group
+from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.measures.written import several
 from reports.stats.intervals import Estimate
@@ -32,8 +31,7 @@ BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
 # What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
 OF_LENGTHS = ("e2e_s", "slo_share", *RATES)
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
 Check = Callable[[Run], "Finding | None"]
@@ -119,14 +117,6 @@ def cell_name(cell: Cell) -> str:
 def group_name(group: Group) -> str:
     """Return a group as a finding names it: `vllm awq at 4 users`."""
     return f"{group.deployment} at {group.load}"
-
-
-def gathered(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Sequence[Value]]:
-    """Return the second of each pair by the first, in order."""
-    found: dict[Key, list[Value]] = {}
-    for key, value in pairs:
-        found.setdefault(key, []).append(value)
-    return dict(found)
 
 
 def drift_text(drift: Estimate) -> str:

@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from harness.contracts import Deployment, Scalar
 from harness.store.store import StartRecord
-from reports.checks.finding import gathered
+from reports.data.cells import gathered
 from reports.data.run import Run
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
@@ -65,9 +65,8 @@ class Entry:
     @property
     def asked_text(self) -> str:
         """What was asked; empty of what is no common term."""
-        if self.asked is None:
-            return "not asked" if self.name in COMMON else ""
-        return value_text(self.name, self.asked)
+        unasked = "not asked" if self.name in COMMON else ""
+        return unasked if self.asked is None else value_text(self.name, self.asked)
 
     @property
     def got_text(self) -> str:
@@ -106,8 +105,7 @@ class Term:
 
 def ledger_of(run: Run) -> tuple[Term, ...]:
     """Return the terms of which anything is asked or said, of all planned deployments."""
-    terms = (COMMON | TOLD).items()
-    rows = (Term(name, title, dict(_entries(run, name))) for name, title in terms)
+    rows = (Term(name, title, dict(_entries(run, name))) for name, title in (COMMON | TOLD).items())
     return tuple(row for row in rows if row.is_telling)
 
 
@@ -137,9 +135,8 @@ def _template(asked: str | None, said: str) -> str:
     its name, or `given`; without engine.chat_template it is one that comes with the model's weights."""
     if said != "given" and "/" not in said and not said.endswith(".jinja"):
         return said
-    if asked is None:
-        return "the file given with the model"
-    return PurePath(asked if said == "given" else said).name
+    file = PurePath(asked if asked and said == "given" else said).name
+    return "the file given with the model" if asked is None else file
 
 
 def _unlike(name: str, asked: Scalar | None, got: Scalar) -> tuple[bool, str]:

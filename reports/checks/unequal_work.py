@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from reports.checks.finding import OF_LENGTHS, SPEED, Seen, cells_of, check, gathered
+from reports.checks.finding import OF_LENGTHS, SPEED, Seen, cells_of, check
 from reports.checks.ledger import Entry, ledger_of
+from reports.data.cells import gathered
 from reports.data.run import Run
 from reports.measures import equal_work
 from reports.measures.written import number
@@ -30,8 +31,7 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
     """Look for unequal prompts."""
-    whys = gathered((why, label) for label, why in equal_work.work_of(run).odd.items())
-    for why, labels in whys.items():
+    for why, labels in gathered((why, label) for label, why in equal_work.work_of(run).odd.items()).items():
         yield f"{', '.join(labels)}: {why}", cells_of(run, labels)
 
 

@@ -16,21 +16,20 @@ from reports.checks.finding import (
     cells_of,
     check,
     drift_text,
-    gathered,
     group_name,
     measured_cells,
     of_cells,
     of_groups,
 )
-from reports.data.cells import Cell, Group
+from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.data.tables import floats
 from reports.measures.over_starts import aggregate, by_start
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural, shown
 from reports.stats.drift import start_drifts, window_change, window_drifts
-from reports.stats.family import STARTS_NEEDED
 from reports.stats.humps import humps
+from reports.stats.intervals import STARTS_NEEDED
 
 # The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
 LOST_SHARE = 0.01
@@ -164,8 +163,7 @@ def drift_over_run(run: Run) -> Iterator[Seen]:
         return
     for metric in _STEADY:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
-        drifts = start_drifts(logs, run.record.compare.margin_share, tests=len(_STEADY))
-        for labels, drift in drifts.items():
+        for labels, drift in start_drifts(logs, run.record.compare.margin_share, tests=len(_STEADY)).items():
             said = f"{' beside '.join(labels)}: {_NAMES[metric]} {drift_text(drift)}"
             yield said + (", which of the two is not known" if labels[1:] else ""), cells_of(run, labels)
 

@@ -91,12 +91,17 @@ class Group:
         return list(grouped(self.counted, lambda cell: cell.planned.repeat).values())
 
 
-def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """Return items by what `key` says of each; keys and items stay in their order."""
+def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """Return the second of each pair by the first; keys and items stay in their order."""
     found: dict[Key, list[Item]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
+    for key, item in pairs:
+        found.setdefault(key, []).append(item)
     return found
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Return items by what `key` says of each, in the same way."""
+    return gathered((key(item), item) for item in items)
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
@@ -138,15 +143,11 @@ def load_family(load: Load) -> str:
 
 def load_level(load: Load) -> float:
     """Return what rises along a family's axis: users, conversations per second, or a trace's speed."""
-    if load.kind == "trace":
-        return load.speedup
-    return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
+    return load.speedup if load.kind == "trace" else float(load.rate_per_s or load.concurrency or 0)
 
 
 def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
     """Return the title of a family's axis, and levels as they stand on it."""
-    if family == "closed loop":
-        return "users", [f"{level:,.0f}" for level in levels]
-    if family == "trace":
-        return "speed of the trace", [f"x{level:g}" for level in levels]
-    return "conversations begun per second", [f"{level:g}" for level in levels]
+    axes = {"closed loop": ("users", "{:,.0f}"), "trace": ("speed of the trace", "x{:g}")}
+    title, shown = axes.get(family, ("conversations begun per second", "{:g}"))
+    return title, [shown.format(level) for level in levels]

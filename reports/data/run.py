@@ -128,6 +128,10 @@ class Run:
         name = cell.record.start if cell.record else cell.start.name
         return next((record for record in self.start_records if record.name == name), None)
 
+    def counted_on(self, record: StartRecord) -> list[Cell]:
+        """Return the cells that were measured on a start, and count."""
+        return [cell for cell in self.planned_cells if cell.counts and self.start_of(cell) is record]
+
     def is_restarted(self, label: str) -> bool:
         """Return whether each repeat of a deployment had a server of its own, none that was running
         already."""
@@ -146,12 +150,9 @@ class Run:
 
     def cell_requests(self, number: int) -> pd.DataFrame:
         """Return all of a cell's requests."""
-        first, last = np.searchsorted(self._cell_numbers, [number, number + 1])
+        numbers = self.requests["cell"].to_numpy(dtype=np.int64)
+        first, last = np.searchsorted(numbers, [number, number + 1])
         return self.requests.iloc[first:last]
-
-    @cached_property
-    def _cell_numbers(self) -> np.ndarray:
-        return self.requests["cell"].to_numpy(dtype=np.int64)
 
     @once
     def window_requests(self, number: int) -> pd.DataFrame:

@@ -124,8 +124,7 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     known = own.reindex(columns=["t_ns", column]).astype(float)
     if "device" in own and own["device"].nunique() > 1:
         # A server on several devices: the devices' samples of one reading are added.
-        reading = own.groupby("device").cumcount()
-        known = known.dropna().groupby(reading).agg({"t_ns": "min", column: "sum"})
+        known = known.dropna().groupby(own.groupby("device").cumcount()).agg({"t_ns": "min", column: "sum"})
     known = known.dropna()
     return Memory(what, known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)
 
@@ -149,8 +148,7 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     if not cores or used is None or client_cores is None:
         return None
     machine = run.window_samples(run.host, cell)["machine_cpu_pct"].dropna().astype(float)
-    others = float(machine.mean()) / 100 - (used + client_cores) / cores
-    return max(others, 0.0) if len(machine) else None
+    return max(float(machine.mean()) / 100 - (used + client_cores) / cores, 0.0) if len(machine) else None
 
 
 @once
@@ -231,8 +229,7 @@ def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
 
 def throttled(samples: pd.DataFrame) -> tuple[float, list[str]] | None:
     """Return the share of devices' samples in which clocks were held down, and by what; None if not told."""
-    masks = samples.get("throttle_reasons", pd.Series(dtype=float)).dropna().astype(int)
-    names = masks.map(throttle_names)
+    names = samples.get("throttle_reasons", pd.Series(dtype=float)).dropna().astype(int).map(throttle_names)
     reasons = dict.fromkeys(name for each in names.drop_duplicates() for name in each)
     return (float(names.map(bool).mean()), list(reasons)) if len(names) else None
 

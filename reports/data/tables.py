@@ -69,8 +69,7 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
         folder = store.cell_dir(run_dir, number)
         with _reading(folder / "requests.parquet"):
             tables.append(_latencies(store.read_requests(folder, _COLUMNS), number, origin))
-    none = REQUEST_SCHEMA.empty_table().select(list(_COLUMNS))
-    return _frame(tables or [_latencies(none, 0, "sent_ns")])
+    return _frame(tables or [_latencies(REQUEST_SCHEMA.empty_table().select(list(_COLUMNS)), 0, "sent_ns")])
 
 
 def _latencies(table: Any, number: int, origin: str) -> Any:
@@ -271,5 +270,4 @@ def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> 
     over its chunks. NaN where an ok request's are not known; none are taken of a failed one's."""
     part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
     tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
-    per_chunk = np.repeat(tokens / np.maximum(lengths, 1), lengths)
-    return np.bincount(part, weights=per_chunk, minlength=PARTS + 2)
+    return np.bincount(part, weights=np.repeat(tokens / np.maximum(lengths, 1), lengths), minlength=PARTS + 2)

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
+from reports.data.cells import gathered
 from reports.data.run import Run, once
 from reports.data.samples import Memory, memory_over_time
 from reports.data.tables import floats, of_start
@@ -71,20 +72,19 @@ class Anatomy:
     @property
     def spare_bytes(self) -> float | None:
         """Return the bytes of the KV cache part that no request needed; None where that is not known."""
-        part = self.parts.get(KV_CACHE)
-        if part is None or self.kv.needed_bytes is None:
-            return None
-        return max(part.size_bytes - self.kv.needed_bytes, 0.0)
+        part, needed = self.parts.get(KV_CACHE), self.kv.needed_bytes
+        return None if part is None or needed is None else max(part.size_bytes - needed, 0.0)
 
 
 @once
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:
     """Return by deployment, in the plan's order, the anatomy of each start whose memory was seen."""
-    found = {
-        label: [made for record in run.starts_of(label) if (made := _anatomy(run, record))]
+    return gathered(
+        (label, made)
         for label in run.deployments
-    }
-    return {label: each for label, each in found.items() if each}
+        for record in run.starts_of(label)
+        if (made := _anatomy(run, record))
+    )
 
 
 def _anatomy(run: Run, record: StartRecord) -> Anatomy | None:
@@ -93,10 +93,13 @@ def _anatomy(run: Run, record: StartRecord) -> Anatomy | None:
     total = float(memory.size_bytes.max()) if "ready" in stages else 0.0
     if total <= 0:
         return None
-    cells = [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
-    loads = frozenset(cell.key[1:] for cell in cells)
     return Anatomy(
-        record, memory.what, loads, total, parts_of(record, stages, total), kv_cache_of(run, record)
+        record,
+        memory.what,
+        frozenset(cell.key[1:] for cell in run.counted_on(record)),
+        total,
+        parts_of(record, stages, total),
+        kv_cache_of(run, record),
     )
 
 
@@ -145,8 +148,7 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
         (WORKSPACE, said.get(WORKSPACE), "said"),
     ]
     first_bytes = max(stages["ready"], stages.get("engine_ready", 0.0))
-    others_bytes = sum(size or 0.0 for _, size, _ in wanted)
-    program, source = _program(stages, weights, first_bytes - others_bytes)
+    program, source = _program(stages, weights, first_bytes - sum(size or 0.0 for _, size, _ in wanted))
     parts: dict[str, Part] = {}
 
     def given_bytes() -> float:
@@ -214,11 +216,6 @@ def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
     return {name: Part(means[name], tuple(dict.fromkeys(sources[name]))) for name in PARTS if name in means}
 
 
-def mean_total(found: Sequence[Anatomy]) -> float:
-    """Return the mean bytes in all."""
-    return sum(each.total_bytes for each in found) / len(found)
-
-
 def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
     in bytes (means over its starts), where both are known. A pool counts as it was reserved."""
@@ -233,5 +230,5 @@ def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     }
     if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
         whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
-        made["total"] = float(whole), mean_total(found)
+        made["total"] = float(whole), sum(each.total_bytes for each in found) / len(found)
     return made

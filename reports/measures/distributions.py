@@ -31,7 +31,7 @@ class Steps:
 
     @property
     def n(self) -> int:
-        """Return the number of observations."""
+
         return int(self.upto[-1]) if len(self.upto) else 0
 
     @property

@@ -30,8 +30,8 @@ def told_of(run: Run) -> list[Group]:
 
 def api_prices(run: Run, group: Group) -> Mapping[Provider, ApiPrice]:
     """Return what providers ask for the group's model."""
-    records = run.starts_of(group.deployment)
-    return {(api.provider, api.currency): api for record in records for api in record.api_prices}
+    prices = (api for record in run.starts_of(group.deployment) for api in record.api_prices)
+    return {(api.provider, api.currency): api for api in prices}
 
 
 def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
@@ -50,12 +50,14 @@ def why_unknown(run: Run, group: Group) -> dict[str, str]:
     """Return why energy and cost are not known, each that is not."""
     starts = run.starts_of(group.deployment)
     is_elsewhere = "the server ran already, perhaps on another machine" * any(s.attached for s in starts)
-    no_price = "give price.gpu_hour, what an hour of the device costs (and price.currency)"
+
     why = {}
     if not any(power.idle_w is not None for power in powers_of(run, group)):
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
         why["Energy"] = is_elsewhere or "; ".join(notes) or "nothing that was sampled tells it"
     if not is_costed(run, group):
-        unpaid = "the server's devices are not on record" if price_of(run) else no_price
-        why["Cost"] = is_elsewhere or unpaid
+        no_price = "give price.gpu_hour, what an hour of the device costs (and price.currency)"
+        why["Cost"] = is_elsewhere or (
+            "the server's devices are not on record" if price_of(run) else no_price
+        )
     return why

@@ -225,10 +225,9 @@ def one_at_a_time(run: Run) -> dict[str, str]:
 
 def stand_ins(run: Run) -> dict[str, str]:
     """Return the deployments whose kernels were replaced, and by what."""
-    said = {
-        label: what
+    return {
+        label: "its kernels are replaced" if what is True else str(what)
         for label in run.deployments
         for record in run.starts_of(label)
         if (what := record.resolved.get("kernel_stand_in"))
     }
-    return {label: "its kernels are replaced" if what is True else str(what) for label, what in said.items()}

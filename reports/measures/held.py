@@ -7,11 +7,23 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import grouped
+from reports.data.cells import gathered
 from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, start_title
-from reports.measures import anatomy
-from reports.measures.anatomy import REST, Anatomy, alike, anatomies, expectations, mean_total
+from reports.measures.anatomy import (
+    GRAPHS,
+    KV_CACHE,
+    KV_COPIES,
+    PARTS,
+    PROGRAM,
+    REST,
+    WEIGHTS,
+    WORKSPACE,
+    Anatomy,
+    alike,
+    anatomies,
+    expectations,
+)
 from reports.measures.kv_need import KvCache
 from reports.measures.metrics import mean
 
@@ -32,12 +44,11 @@ class Held:
 def held_of(run: Run) -> list[Held]:
     """Return what each deployment held; nothing where no part of any memory is known."""
     found = [_held(label, alike(each)) for label, each in anatomies(run).items()]
-    is_known = any(set(start.parts) != {REST} for each in found for start in each.starts)
-    return found if is_known else []
+    return found if any(set(start.parts) != {REST} for each in found for start in each.starts) else []
 
 
 def _held(label: str, starts: Sequence[Anatomy]) -> Held:
-    total, spare = mean_total(starts), mean([each.spare_bytes for each in starts])
+    total, spare = sum(e.total_bytes for e in starts) / len(starts), mean([e.spare_bytes for e in starts])
     means = pd.DataFrame(map(_pieces, starts)).mean()
     pieces = {str(name): float(size) for name, size in means.items() if size > 0}
     kv = max((each.kv for each in starts), key=lambda kv: kv.peak_tokens or 0.0)
@@ -50,15 +61,15 @@ def pools_of(run: Run) -> list[Held]:
 
 
 def _pieces(of: Anatomy) -> dict[str, float]:
-    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in anatomy.PARTS}
+    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
     spare = of.spare_bytes
     return {
-        "weights": size[anatomy.WEIGHTS],
-        "KV cache that requests held": 0.0 if spare is None else size[anatomy.KV_CACHE] - spare,
-        "KV cache": size[anatomy.KV_CACHE] if spare is None else 0.0,
-        "graphs and workspace": size[anatomy.GRAPHS] + size[anatomy.WORKSPACE],
-        "program": size[anatomy.PROGRAM],
-        "KV copies": size[anatomy.KV_COPIES],
+        "weights": size[WEIGHTS],
+        "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
+        "KV cache": size[KV_CACHE] if spare is None else 0.0,
+        "graphs and workspace": size[GRAPHS] + size[WORKSPACE],
+        "program": size[PROGRAM],
+        "KV copies": size[KV_COPIES],
         "the rest": size[REST],
         "KV cache reserved, not needed": spare or 0.0,
     }
@@ -67,8 +78,9 @@ def _pieces(of: Anatomy) -> dict[str, float]:
 def expected_of(run: Run) -> list[tuple[str, str, float, float]]:
     """Return each deployment and part with the bytes that `bench fit` expected, and those that were
     measured."""
-    found = ((each.label, expectations(each.starts)) for each in held_of(run))
-    return [(label, part, *ends) for label, parts in found for part, ends in parts.items()]
+    return [
+        (each.label, part, *ends) for each in held_of(run) for part, ends in expectations(each.starts).items()
+    ]
 
 
 # --- over time -------------------------------------------------------------------------------------
@@ -88,20 +100,20 @@ class Course:
 
     @property
     def label(self) -> str:
-        """Return the deployment's label."""
+
         return self.record.deployment.label
 
     @property
     def peak_bytes(self) -> float:
-        """Return the highest sample."""
+
         return float(self.size_bytes.max())
 
 
 @once
 def courses_of(run: Run) -> list[Course]:
     """Return the course of each start whose memory was sampled, in the order of the deployments."""
-    every = (_course(run, record) for label in run.deployments for record in run.starts_of(label))
-    return [each for each in every if len(each.t_s)]
+    records = (record for label in run.deployments for record in run.starts_of(label))
+    return [each for record in records if len((each := _course(run, record)).t_s)]
 
 
 def _course(run: Run, record: StartRecord) -> Course:
@@ -116,18 +128,24 @@ def _course(run: Run, record: StartRecord) -> Course:
         for cell in run.planned_cells
         if cell.summary and run.start_of(cell) is record
     ]
-    stages_s = {name: (t_ns - zero_ns) / 1e9 for name, t_ns in record.stages.items()}
-    t_s = (memory.t_ns - zero_ns) / 1e9
-    return Course(record, start_title(run, record), memory.what, t_s, memory.size_bytes, windows, stages_s)
+    return Course(
+        record,
+        start_title(run, record),
+        memory.what,
+        (memory.t_ns - zero_ns) / 1e9,
+        memory.size_bytes,
+        windows,
+        stages_s={name: (t_ns - zero_ns) / 1e9 for name, t_ns in record.stages.items()},
+    )
 
 
 def unread_of(run: Run) -> list[tuple[str, list[str]]]:
     """Return why parts of the memory could not be read, each with the starts it is said of. What a server's
     page lacks is left out: it belongs to what servers told."""
-    notes = [
+    notes = (
         (f"{what.replace('_', ' ')}: {why}", record.name)
         for record in run.start_records
         for what, why in record.memory_notes.items()
         if not what.startswith("server ")
-    ]
-    return [(note, [name for _, name in own]) for note, own in grouped(notes, lambda pair: pair[0]).items()]
+    )
+    return list(gathered(notes).items())

@@ -41,8 +41,8 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
     windows: they are not full yet. The pool is the most that can be needed.
     """
     pool, long_tokens = pool_of(record), long_conversation(run)
-    cells = [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
-    peak = max((found for cell in cells if (found := _peak_in_window(run, cell)) is not None), default=None)
+    peaks = [_peak_in_window(run, cell) for cell in run.counted_on(record)]
+    peak = max((each for each in peaks if each is not None), default=None)
     needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
     if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
         needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
@@ -100,5 +100,4 @@ def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
     at_s, jump, bend = at_s[order], jump[order], bend[order]
     grown = np.cumsum(np.cumsum(bend) * np.diff(at_s, append=at_s[-1]))
     after = np.cumsum(jump) + np.concatenate([[0.0], grown[:-1]])
-    held = np.maximum(after - jump, after)
-    return float(held[(at_s >= 0.0) & (at_s <= edges[1])].max())
+    return float(np.maximum(after - jump, after)[(at_s >= 0.0) & (at_s <= edges[1])].max())

@@ -28,7 +28,7 @@ from reports.measures.metrics import (
 )
 from reports.measures.values import mean_value, measured_of, share_of_tokens, values_of
 from reports.stats import intervals
-from reports.stats.family import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED
 
 _NONE = Value(None, 0)
 BARS = (
@@ -120,8 +120,7 @@ def pooled(run: Run, group: Group, name: str) -> Value:
         gaps = together(measured_of(run)[cell.number].gaps for cell in group.counted)
         n, requests, value = gaps.n, gaps.requests, quantile(gaps.counts, share)
     else:
-        found = [run.observations(cell.number, base) for cell in group.counted]
-        seconds = np.concatenate([np.empty(0), *found])
+        seconds = np.concatenate([np.empty(0), *(run.observations(c.number, base) for c in group.counted)])
         n, value = len(seconds), float(np.quantile(seconds, share)) if len(seconds) else None
     return Value(value if is_supported(int(level), n, requests) else None, n, requests)
 
@@ -203,9 +202,7 @@ def span(found: Aggregate) -> tuple[float, float] | None:
     """Return the low and high end of what is shown beside the mean; None for fewer than two values."""
     if has_interval(found):
         return found.interval
-    if found.k < 2 or found.low is None or found.high is None:
-        return None
-    return found.low, found.high
+    return None if found.k < 2 or found.low is None or found.high is None else (found.low, found.high)
 
 
 def shorter_half(found: Aggregate) -> float:
@@ -231,8 +228,8 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
         share, why = half_width_share(value), None
         if share is None:
             errors = [cell.reason.splitlines()[0] for cell in group.cells if cell.reason and not cell.counts]
-            is_zero = value.mean is not None
-            why = "its mean is 0" if is_zero else value.why or (errors or ["no cell of it counts"])[-1]
+            unmeasured = value.why or (errors or ["no cell of it counts"])[-1]
+            why = unmeasured if value.mean is None else "its mean is 0"
         case = [group.deployment, *([group.scenario] if has_scenarios else []), group.load]
         found.append(Precision(", ".join(case), share, why))
     return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))
@@ -246,9 +243,7 @@ def half_width_share(found: Aggregate) -> float | None:
     if found.mean is None or found.interval is None:
         return None if found.mean is None else math.inf
     side = max(found.mean - found.interval[0], found.interval[1] - found.mean)
-    if side == 0:
-        return 0.0
-    return abs(side / found.mean) if found.mean else None
+    return 0.0 if side == 0 else abs(side / found.mean) if found.mean else None
 
 
 # --- rows of a run's frames ------------------------------------------------------------------------
@@ -256,7 +251,6 @@ def half_width_share(found: Aggregate) -> float | None:
 
 def cells_frame(run: Run) -> pd.DataFrame:
     """Return a row per planned cell: what it is, its status and validity, and a column per value."""
-    values = values_of(run)
     rows = [
         {
             "number": cell.number,
@@ -274,7 +268,7 @@ def cells_frame(run: Run) -> pd.DataFrame:
             "validity": cell.validity if cell.status == "completed" else None,
             "reason": cell.reason,
             "window_s": cell.window_s,
-            **{name: value.value for name, value in values.get(cell.number, {}).items()},
+            **{name: value.value for name, value in values_of(run).get(cell.number, {}).items()},
         }
         for cell in run.planned_cells
     ]
@@ -283,7 +277,6 @@ def cells_frame(run: Run) -> pd.DataFrame:
 
 def starts_frame(run: Run) -> pd.DataFrame:
     """Return a row per start that was begun: its status, launch time and memory."""
-    peaks = (memory_over_time(run, record).size_bytes.max(initial=-1) for record in run.start_records)
     rows = [
         {
             "name": record.name,
@@ -294,10 +287,11 @@ def starts_frame(run: Run) -> pd.DataFrame:
             "error": record.error,
             "launch_s": record.launch_s,
             "memory_kind": record.memory_kind,
-            "memory_peak_bytes": peak if peak >= 0 else None,
+            "memory_peak_bytes": sizes.max() if len(sizes) else None,
             "baseline_bytes": record.baseline_bytes,
             "after_bytes": record.after_bytes,
         }
-        for record, peak in zip(run.start_records, peaks, strict=True)
+        for record in run.start_records
+        for sizes in [memory_over_time(run, record).size_bytes]
     ]
     return pd.DataFrame(rows)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from harness.contracts import SelfTest, SelfTestStep
-from reports.data.cells import Cell
+from reports.data.cells import Cell, gathered
 from reports.data.run import Run, once
 from reports.measures.values import measured_of
 
@@ -33,21 +33,16 @@ def tested(run: Run, cell: Cell) -> Tested | None:
     found = measured_of(run).get(cell.number)
     if run.selftest is None or found is None or not found.steadiness or not found.chunk_rate_per_s:
         return None
-    workers = cell.summary.workers if cell.summary else ()
-    streams = found.steadiness.in_flight.mean / max(len(workers), 1)
+    streams = found.steadiness.in_flight.mean / max(len(cell.summary.workers if cell.summary else ()), 1)
     return nearest(run.selftest, streams, found.chunk_rate_per_s)
 
 
 @once
 def nearest_of(run: Run) -> dict[tuple[str, str, str], Tested]:
     """Return by each group's key what the self-test says of the start that streamed most."""
-    every = {group.key: [tested(run, cell) for cell in group.counted] for group in run.groups}
-    known = {key: [each for each in found if each] for key, found in every.items()}
-    return {
-        key: max(found, key=lambda each: each.streams * each.chunks_per_s)
-        for key, found in known.items()
-        if found
-    }
+    cells = (cell for group in run.groups for cell in group.counted)
+    known = gathered((cell.key, found) for cell in cells if (found := tested(run, cell)))
+    return {key: max(own, key=lambda each: each.streams * each.chunks_per_s) for key, own in known.items()}
 
 
 def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested | None:
@@ -57,11 +52,13 @@ def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested |
     if not steps:
         return None
 
-    def distance(step: SelfTestStep) -> float:
-        ratio = math.log(step.chunks_per_s / chunks_per_s)
-        return math.hypot(math.log(step.streams / max(streams, 1.0)), ratio)
-
-    step, error_s = min(steps, key=lambda pair: distance(pair[0]))
+    at_once = max(streams, 1.0)
+    step, error_s = min(
+        steps,
+        key=lambda pair: math.hypot(
+            math.log(pair[0].streams / at_once), math.log(pair[0].chunks_per_s / chunks_per_s)
+        ),
+    )
     good, rate = selftest.largest or (0, 0.0)
     most_per_s = min(good * rate, max(each.reached_chunks_per_s for each, _ in steps))
     is_beyond = streams > max(each.streams for each, _ in steps) or streams * chunks_per_s > most_per_s

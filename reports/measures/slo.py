@@ -18,9 +18,9 @@ from harness.contracts import Objective, timing
 from harness.store import store
 from harness.store.store import CellRecord
 from reports.data import tables
-from reports.data.cells import Cell
+from reports.data.cells import Cell, gathered
 from reports.data.run import Run
-from reports.data.tables import floats
+from reports.data.tables import floats, taken
 from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew
@@ -75,10 +75,8 @@ class Attainment:
     @property
     def verdict(self) -> Verdict:
         """Kept where all of the interval is at the asked share or above it, broken where all is below."""
-        low, high = self.interval
-        if low >= self.objective.share:
-            return "kept"
-        return "broken" if high < self.objective.share else "unclear"
+        low, high, asked = *self.interval, self.objective.share
+        return "kept" if low >= asked else "broken" if high < asked else "unclear"
 
     @property
     def meets(self) -> bool:
@@ -194,21 +192,21 @@ def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: floa
 
 
 def _attained(windows: Sequence[Window], objective: Objective, confidence: float) -> Attainment:
-    by_start: dict[str, tuple[int, int]] = {}
-    for window in windows:
-        applies, meets = _meets(window.sent, objective)
-        met, n = by_start.get(window.start, (0, 0))
-        by_start[window.start] = met + int(meets.sum()), n + int(applies.sum())
-    starts = tuple(by_start.values())
+    by_start = gathered((window.start, _meets(window.sent, objective)) for window in windows)
+    starts = tuple(
+        (sum(int(meets.sum()) for _, meets in own), sum(int(applies.sum()) for applies, _ in own))
+        for own in by_start.values()
+    )
     met, n = (sum(pair[end] for pair in starts) for end in (0, 1))
     return Attainment(objective, met, n, starts if len(starts) > 1 else (), confidence)
 
 
-def _window(record: CellRecord | None, requests: pd.DataFrame, sent: pd.DataFrame) -> Window | None:
-    """Return a cell's window from all of its requests and those sent in it; None where it says nothing of its
-    load: it is invalid or was cut short. One that failed with its requests does."""
+def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
+    """Return a cell's window from all of its requests; None where it says nothing of its load: it is invalid
+    or was cut short. One that failed with its requests does."""
     if record is None or record.validity == "invalid" or record.status == "interrupted":
         return None
+    sent = taken(requests, requests["in_window"].to_numpy(dtype=bool, na_value=False))
     summary, too_high = record.summary, None
     if summary is not None and summary.ended_by == "failures":
         too_high = "ended early, since too many requests failed"
@@ -220,10 +218,10 @@ def _window(record: CellRecord | None, requests: pd.DataFrame, sent: pd.DataFram
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     """Judge the windows of these cells of one load, read from their own files alone."""
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
-    windows = []
-    for record in records:
-        frame = tables.requests_frame(run_dir, {record.number: timing.origin_of(record.load)})
-        windows.append(_window(record, frame, frame[frame["in_window"].fillna(False).astype(bool)]))
+    windows = [
+        _window(each, tables.requests_frame(run_dir, {each.number: timing.origin_of(each.load)}))
+        for each in records
+    ]
     found = judged([window for window in windows if window], slo)
     errors = [record.error or "; ".join(record.reasons) for record in records]
     return Judged((), problem=next(filter(None, errors), found.problem)) if found.problem else found
@@ -231,10 +229,7 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
     """Judge the windows of these cells, of one load, together; None where none says anything."""
-    windows = [
-        _window(cell.record, run.cell_requests(cell.number), run.window_requests(cell.number))
-        for cell in cells
-    ]
+    windows = [_window(cell.record, run.cell_requests(cell.number)) for cell in cells]
     found = judged([window for window in windows if window], run.record.slo, confidence)
     return found if any(windows) and not found.problem else None
 

@@ -105,12 +105,11 @@ def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
 
 
 def _means(run: Run, cell: Cell) -> dict[str, Value]:
-    names = ("input_tokens", "output_tokens", "cached_tokens")
-    found = {name: run.ok_values(cell.number, name) for name in names}
-    sent, ok = len(run.window_requests(cell.number)), len(found["input_tokens"])
+    found = {name: run.ok_values(cell.number, f"{name}_tokens") for name in ("input", "output", "cached")}
+    sent, ok = len(run.window_requests(cell.number)), len(found["input"])
     return {
-        **{name: mean_value(tokens) for name, tokens in found.items()},
-        "cached_share": share_of_tokens(found["cached_tokens"], found["input_tokens"]),
+        **{f"{name}_tokens": mean_value(tokens) for name, tokens in found.items()},
+        "cached_share": share_of_tokens(found["cached"], found["input"]),
         "success_share": Value(ok / sent if sent else None, sent),
     }
 
@@ -123,21 +122,24 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     frame = run.cell_requests(cell.number)
     sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
     was_sent = ~np.isnan(sent_ns)
-    in_flight = occupancy(sent_ns[was_sent], left_ns[was_sent], edges)
     ended_ns = left_ns[(frame["outcome"] == "ok").to_numpy(dtype=bool)]
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
-    requests = round(ended.mean * cell.window_s)
-    arrived = None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9))
-    grew = only_grew(frame, cell.load, summary)
-    return Steadiness(in_flight, arrived, ended, requests, grew)
+    return Steadiness(
+        in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),
+        tokens=None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9)),
+        ended=ended,
+        requests=round(ended.mean * cell.window_s),
+        is_growing=only_grew(frame, cell.load, summary),
+    )
 
 
 def _rates(found: Steadiness | None) -> dict[str, Value]:
-    tokens = found.tokens.mean if found and found.tokens else None
-    # Where none ended in it, the window was too short to say how many do.
-    requests = found.ended.mean if found and found.requests else None
     n = found.requests if found else 0
-    return {"output_tokens_per_s": Value(tokens, n), "requests_per_s": Value(requests, n)}
+    return {
+        "output_tokens_per_s": Value(found.tokens.mean if found and found.tokens else None, n),
+        # Where none ended in it, the window was too short to say how many do.
+        "requests_per_s": Value(found.ended.mean if found and n else None, n),
+    }
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
@@ -209,8 +211,7 @@ def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
     if column not in samples or samples[column].isna().any():
         return None
-    readings = zip(samples["t_ns"].tolist(), samples[column].astype(float).tolist(), strict=True)
-    mean_w = mean_power_w(list(readings))
+    mean_w = mean_power_w(list(zip(samples["t_ns"].tolist(), samples[column].astype(float), strict=True)))
     return None if mean_w is None else (mean_w, len(samples))
 
 

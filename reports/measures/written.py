@@ -17,16 +17,13 @@ def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
         return NOTHING
     value *= scale
     places = digits + 1 if digits == 1 and abs(value) < 10 else digits
-    if 0 < value < 0.5 * 10.0**-places:
-        return f"<{10.0**-places:.{places}f}"
-    return f"{value:,.{places}f}"
+    return f"<{10.0**-places:.{places}f}" if 0 < value < 0.5 * 10.0**-places else f"{value:,.{places}f}"
 
 
 def precise(value: float | None, digits: int) -> str:
     """Return the same with two significant digits of what is small."""
-    if not value:
-        return number(value, digits)
-    return number(value, min(max(digits, 1 - math.floor(math.log10(abs(value)))), 9))
+    small = 1 - math.floor(math.log10(abs(value))) if value else 0
+    return number(value, min(max(digits, small), 9))
 
 
 def shown(name: str, value: float | None) -> str:
@@ -91,12 +88,8 @@ def plural(count: int, word: str) -> str:
 
 def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested mappings and lists with their dotted keys, in order."""
-    if isinstance(facts, Mapping):
-        items = [(str(key), value) for key, value in facts.items()]
-    elif isinstance(facts, list | tuple):
-        items = [(str(index), value) for index, value in enumerate(facts)]
-    else:
+    if not isinstance(facts, Mapping | list | tuple):
         yield prefix, facts
         return
-    for key, value in items:
-        yield from flat(value, f"{prefix}.{key}" if prefix else key)
+    for key, value in facts.items() if isinstance(facts, Mapping) else enumerate(facts):
+        yield from flat(value, f"{prefix}.{key}" if prefix else str(key))

@@ -12,8 +12,7 @@ from reports.outputs import gfm
 from reports.page.answer_table import COLUMNS
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
-from reports.verdicts.searches import capacities_of
-from reports.verdicts.standings import slo_rows
+from reports.verdicts.searches import capacities_of, slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.verdict_words import heading_of, ratio_words, slo_words, sure_text, title_of

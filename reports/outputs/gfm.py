@@ -18,8 +18,7 @@ _INVISIBLE = "\u200b"
 
 def plain(value: str) -> str:
     """Return text without markup, on one line; an invisible character keeps it from being a link."""
-    parted = _LINKED.sub(lambda found: f"{found.group()}{_INVISIBLE}", one_line(value))
-    return _MARKUP.sub(r"\\\1", parted)
+    return _MARKUP.sub(r"\\\1", _LINKED.sub(lambda found: f"{found.group()}{_INVISIBLE}", one_line(value)))
 
 
 def code(value: str) -> str:

@@ -17,8 +17,7 @@ from reports.measures.over_starts import aggregate, cells_frame, has_interval, s
 from reports.measures.values import values_of
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import capacities_of, slo_metrics
-from reports.verdicts.standings import slo_rows
+from reports.verdicts.searches import capacities_of, slo_metrics, slo_rows
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of

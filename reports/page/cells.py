@@ -25,7 +25,7 @@ from reports.stats.steadiness import PARTS, Series
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.standings import State
+from reports.verdicts.searches import State
 from reports.words.speed import repeats_word
 from reports.words.verdict_words import objective_words, ratio_text, word_of
 

@@ -13,7 +13,7 @@ from reports.page.drawing import forest
 from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
 from reports.page.looks import Look
 from reports.page.markup import join, macro, paragraph, tag
-from reports.stats.family import Kind
+from reports.stats.intervals import Kind
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from reports.words.verdict_words import margin_text, title_of
 

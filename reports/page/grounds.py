@@ -11,9 +11,8 @@ import pandas as pd
 from harness.contracts import LoadSummary, masked, masked_argv, masked_values
 from harness.store.store import StartRecord
 from reports.checks.examine import examine, findings_of
-from reports.checks.finding import gathered
 from reports.checks.ledger import ledger_of
-from reports.data.cells import Cell, Group
+from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, Metric

@@ -87,6 +87,5 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     """
     noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in best.over.values())
     n = np.arange(2, REPEATS_AT_MOST + 1)
-    needed = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)
-    enough = n[needed * noise <= np.sqrt(n)]
+    enough = n[(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)) * noise <= np.sqrt(n)]
     return int(enough[0]) if len(enough) else None

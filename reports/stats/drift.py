@@ -11,8 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from reports.stats.family import STARTS_NEEDED
-from reports.stats.intervals import Estimate, of_values
+from reports.stats.intervals import STARTS_NEEDED, Estimate, of_values
 
 ALPHA = 0.01
 # Twelve parts of five requests in the order of their sending; a part's median is one observation, since

@@ -7,13 +7,13 @@ from pathlib import Path
 from harness.contracts import CompareTerms
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
+from reports.data.cells import gathered
 from reports.data.run import Run
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import Aggregate, aggregate
 from reports.measures.written import NOTHING, plural, value_text
-from reports.stats.family import Question, Verdict, decide
-from reports.two_runs.differences import Difference, differences
-from reports.two_runs.sides import LeftOut, Side, open_sides, pairs_of
+from reports.stats.intervals import Question, Verdict, decide
+from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
 from reports.verdicts.comparisons import Pair, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
@@ -231,8 +231,7 @@ def _of_two_runs(pair: Pair) -> list[Finding]:
                 marks=True,
             )
         )
-    names = {group.quantization for group in pair.groups} - {"-"}
-    if len(names) > 1 and not pair.is_paired:
+    if len({group.quantization for group in pair.groups} - {"-"}) > 1 and not pair.is_paired:
         found.append(
             Finding(
                 "quality_not_measured",
@@ -245,15 +244,15 @@ def _of_two_runs(pair: Pair) -> list[Finding]:
 
 
 def _reasons(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Reason, ...]:
-    found: dict[tuple[str, str, str], set[str]] = {}
-    for pair in pairs:
-        for name, run, group in pair.sides:
-            cells = {cell.number for cell in group.counted}
-            own = [each for each in findings_of(run) if not each.cells or not cells.isdisjoint(each.cells)]
-            for each in [*own, *_of_two_runs(pair)]:
-                if _bears_on(each, metrics):
-                    found.setdefault((each.check, each.title, each.remedy), set()).add(name)
-    return tuple(Reason(*key, tuple(sorted(sides))) for key, sides in found.items())
+    found = gathered(
+        ((each.check, each.title, each.remedy), name)
+        for pair in pairs
+        for name, run, group in pair.sides
+        for cells in [{cell.number for cell in group.counted}]
+        for each in [*findings_of(run), *_of_two_runs(pair)]
+        if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
+    )
+    return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())
 
 
 def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:

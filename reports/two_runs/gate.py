@@ -1,6 +1,6 @@
 """The gate: whether a new run is worse than a base by more than is allowed, case by case.
 
-Every case is decided by its interval, all of them as one family (reports/stats/family.py). One that the
+Every case is decided by its interval, all of them as one family (reports/stats/intervals.py). One that the
 interval does not decide is inconclusive, as is one that NEW does not have: what was not seen is not passed.
 """
 
@@ -17,8 +17,7 @@ from harness.errors import UserError
 from reports.data.cells import Group
 from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
-from reports.stats.family import Question
-from reports.stats.intervals import Estimate
+from reports.stats.intervals import Estimate, Question
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow, compare_pairs
 from reports.two_runs.sides import LeftOut, open_sides, pairs_of
 from reports.verdicts.comparisons import estimate_of, mirrored, why_not

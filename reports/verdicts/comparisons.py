@@ -18,8 +18,17 @@ from reports.measures.equal_work import stand_ins, turn_table
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start
 from reports.stats.best import level_of_look
-from reports.stats.family import STARTS_NEEDED, Kind, Question, Verdict, decide
-from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
+from reports.stats.intervals import (
+    STARTS_NEEDED,
+    Estimate,
+    Kind,
+    Question,
+    Verdict,
+    decide,
+    may_be_logged,
+    of_pairs,
+    of_two_samples,
+)
 
 Names = tuple[str, str]
 # Compared whatever was asked for: answers go by them.
@@ -246,7 +255,7 @@ def comparisons_of(run: Run) -> Comparisons:
                 found[*case, metric, first, second] = mirrored(verdict)
             if metric in compare.metrics:
                 reference = baseline or _best(run, groups, metric)
-                keys = [(*case, metric, label, reference) for label in labels]
+                keys = ((*case, metric, label, reference) for label in labels)
                 rows += [Compared(*key, found[key]) for key in keys if key in found]
     baselines = {each.model: label for label, each in reversed(run.deployments.items())}
     if compare.baseline in run.deployments:

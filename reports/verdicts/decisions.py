@@ -18,12 +18,10 @@ from reports.measures.equal_work import odd_ones, stand_ins, why_other_work
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start, withheld
 from reports.stats.best import ALPHA, Best, best_of, repeats_to_tell
-from reports.stats.family import STARTS_NEEDED
-from reports.stats.intervals import may_be_logged
+from reports.stats.intervals import STARTS_NEEDED, may_be_logged
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of
 from reports.verdicts.load_cases import LoadCase, told_first
-from reports.verdicts.searches import Capacity, capacities_of
-from reports.verdicts.standings import SloRow, slo_rows
+from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Values by deployment and repeat.
@@ -81,8 +79,7 @@ class Decision:
         if self.leader is None or self.best:
             return self.leader.deployment if self.leader else None
         label, standings = self.leader.deployment, self.slo_row.standings if self.slo_row else ()
-        others = {each.state for each in standings if each.label != label}
-        return label if others == {"broken"} else None
+        return label if {each.state for each in standings if each.label != label} == {"broken"} else None
 
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
         """Return value, low and high of a deployment's value over the leader's.
@@ -94,9 +91,8 @@ class Decision:
         if estimate is None or not estimate.is_log:
             return None
         low, high = estimate.interval(self.confidence)
-        if metric_of(self.metric).better == "lower":
-            return estimate.shown, low, high
-        return 1 / estimate.shown, 1 / high, 1 / low
+        is_lower = metric_of(self.metric).better == "lower"
+        return (estimate.shown, low, high) if is_lower else (1 / estimate.shown, 1 / high, 1 / low)
 
     @property
     def alpha(self) -> float:
@@ -137,8 +133,7 @@ def primary_metric(run: Run, case: LoadCase) -> str:
 def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
     asked = (case.scenario, case.model, case.groups[0].family, case.load)
-    rows = (row for row in slo_rows(run) if (row.scenario, row.model, row.family, row.load) == asked)
-    row = next(rows, None)
+    row = next((r for r in slo_rows(run) if (r.scenario, r.model, r.family, r.load) == asked), None)
     unfit = {group.deployment: why for group in case.groups if (why := _why_unfit(run, group, metric))}
     capacities = [
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
@@ -188,9 +183,13 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     if why := next(iter(odd.values())) if is_split else _why_no_test(run, made):
         return replace(made, kind="values", why=why)
     best = _best(run, values, used, metric)
-    first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
-    leaders = _leaders(run, named, metric, disturbed)
-    return replace(made, kind="open", groups=tuple(first), best=best, leaders=leaders)
+    return replace(
+        made,
+        kind="open",
+        groups=tuple(sorted(made.groups, key=lambda group: group.deployment != best.leader)),
+        best=best,
+        leaders=_leaders(run, named, metric, disturbed),
+    )
 
 
 # --- contenders ------------------------------------------------------------------------------------
@@ -213,11 +212,10 @@ def _short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[st
 
 def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
     # One of whose starts some lack requests for a percentile has none: it is the slow starts that have few.
-    known = [group for group in groups if aggregate(run, group, metric).mean is not None]
-    found = {group.deployment: by_start(run, group, metric) for group in known}
     return {
-        label: {repeat: each.value for repeat, each in own.items() if each.value is not None}
-        for label, own in found.items()
+        group.deployment: {k: v.value for k, v in by_start(run, group, metric).items() if v.value is not None}
+        for group in groups
+        if aggregate(run, group, metric).mean is not None
     }
 
 

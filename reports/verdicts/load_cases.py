@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins, work_of
-from reports.stats.family import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.searches import capacities_of
-from reports.verdicts.standings import SloRow, slo_rows
+from reports.verdicts.searches import SloRow, capacities_of, slo_rows
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
 
 def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
     key = (scenario, load, model)
-    groups = (group for group in run.groups if (group.scenario, group.load, group.model) == key)
-    return LoadCase(*key, tuple(groups))
+    return LoadCase(*key, tuple(g for g in run.groups if (g.scenario, g.load, g.model) == key))
 
 
 def opened(run: Run, found: Sequence[LoadCase]) -> list[LoadCase]:

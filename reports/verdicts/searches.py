@@ -1,11 +1,13 @@
-"""What a search found: the highest load that each start kept as measured, and what is known to be kept.
+"""What a search found, and which deployments keep the SLO at each load of a run or a search.
 
-Computed from the requests on reading. What a start kept follows the rules that the search went by; what is
-known follows an interval over starts. Loads are steps of a grid and have no variance: they are never tested.
+Computed from the requests on reading. What a start of a search kept follows the rules that the search went
+by; what is known follows an interval over starts. Loads are steps of a grid and have no variance: they are
+never tested.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +15,7 @@ from harness.contracts import SUCCESS
 from reports.data.cells import Cell, Group, grouped, load_level
 from reports.data.run import Run, once
 from reports.measures.slo import Judged, judged_cells
-from reports.stats.family import STARTS_NEEDED
-from reports.stats.intervals import CONFIDENCE
+from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Answer:
     """The answer of one start.
 
     `kept`: the highest load that kept every objective below all that did not; `broken`: the lowest that did
-    not; None where there is none. `is_whole`: the
-    search came to its end on this start. `is_at_limit`: it kept the highest load that was allowed.
+    not; None where there is none. `is_whole`: the search came to its end on this start. `is_at_limit`: it
+    kept the highest load that was allowed.
     """
 
     start: str
@@ -146,11 +147,8 @@ def _is_known(
     the next lower one that it is broken.
     """
     sign = 1 if state == "kept" else -1
-    found = []
-    for answer in answers:
-        beyond = (each for each in answer.tried if each.judged and sign * (each.level - level) >= 0)
-        found.append(min(beyond, key=lambda each: sign * each.level, default=None))
-    used = [each for each in found if each]
+    beyond = ([e for e in answer.tried if e.judged and sign * (e.level - level) >= 0] for answer in answers)
+    used = [min(found, key=lambda each: sign * each.level) for found in beyond if found]
     if len(used) < STARTS_NEEDED or not run.is_restarted(used[0].cells[0].label):
         return False
     judged = judged_cells(run, [cell for each in used for cell in each.cells], confidence)
@@ -158,9 +156,9 @@ def _is_known(
 
 
 def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
-    by_level = sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
     tried = tuple(
-        Tried(level, own[0].load_label, tuple(own), judged_cells(run, own)) for level, own in by_level
+        Tried(level, own[0].load_label, tuple(own), judged_cells(run, own))
+        for level, own in sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
     )
     kept, broken = ends_of(tried)
     record, terms = run.start_of(cells[0]), run.record.search
@@ -189,3 +187,76 @@ def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
 def slo_metrics(run: Run) -> list[str]:
     """Return the metrics of the objectives, whose marks the shares bear."""
     return ["success_share" if each.metric == SUCCESS else each.metric for each in run.record.slo]
+
+
+State = Literal["kept", "unclear", "broken", "unknown"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether a deployment keeps the SLO at a load.
+
+    `group`: its cells there, if it was measured there. `judged`: all its starts' windows together; None where
+    they say nothing, and of a search.
+    """
+
+    label: str
+    state: State
+    group: Group | None = None
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True)
+class SloRow:
+    """A load of a scenario and model, and who keeps the SLO there. `family`: see cells.load_family."""
+
+    scenario: str
+    model: str
+    family: str
+    load: str
+    standings: tuple[Standing, ...]
+
+    def labels(self, *states: State) -> list[str]:
+        return [each.label for each in self.standings if each.state in states]
+
+
+@once
+def slo_rows(run: Run) -> tuple[SloRow, ...]:
+    """Return a row for each load of each scenario and model, from the lowest on; none without an SLO.
+
+    Of a search the loads are the highest that each deployment is known to keep, else the lowest tried.
+    """
+    rows = _of_loads(run) if run.record.search is None else _of_search(run)
+    return tuple(rows) if run.record.slo else ()
+
+
+def _of_loads(run: Run) -> Iterator[SloRow]:
+    by_case = grouped(run.groups, lambda g: (g.scenario, g.model, g.family, g.level, g.load))
+    loads = Counter(key[:3] for key in by_case)
+    for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
+        # The loads of a question are a family: whichever is the highest kept is chosen by the data.
+        confidence = 1 - (1 - CONFIDENCE) / loads[key[:3]]
+        found = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
+        standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in found]
+        yield SloRow(*key[:3], key[4], tuple(standings))
+
+
+def _of_search(run: Run) -> Iterator[SloRow]:
+    groups = {group.key: group for group in run.groups}
+    cases = grouped(capacities_of(run), lambda each: (each.scenario, each.group.model, each.group.family))
+    for case, found in cases.items():
+        known = {each.level: each.group.load for each in found if each.level is not None}
+        for level, load in sorted((known or {found[0].group.level: found[0].group.load}).items()):
+            standings = [
+                Standing(e.deployment, _state(e, level), groups.get((e.deployment, e.scenario, load)))
+                for e in found
+            ]
+            yield SloRow(*case, load, tuple(standings))
+
+
+def _state(each: Capacity, level: float) -> State:
+    if not all(answer.is_whole for answer in each.answers):
+        return "unknown"
+    if each.level is not None and each.level >= level:
+        return "kept"
+    return "broken" if each.broken is not None and each.broken <= level else "unclear"

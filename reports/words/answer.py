@@ -17,7 +17,7 @@ from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, shorter_half
 from reports.measures.written import plural, several, span_text, supported
 from reports.stats.best import Best
-from reports.stats.family import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case

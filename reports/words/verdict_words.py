@@ -8,7 +8,7 @@ from harness.contracts import Objective
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.stats.family import Kind, Verdict
+from reports.stats.intervals import Kind, Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import SECONDARY, decisions_of
 
@@ -64,7 +64,7 @@ def sure_text(alpha: float) -> str:
 
 
 def family_text(count: int, alpha: float = 0.05) -> str:
-    """Return the rule of `count` verdicts that are decided together (reports/stats/family.py)."""
+    """Return the rule of `count` verdicts that are decided together (reports/stats/intervals.py)."""
     rule = f"corrected for {count:,} comparisons" if count > 1 else "one comparison"
     return f"{sure_text(alpha)}, {rule}"
 

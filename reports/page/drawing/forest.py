@@ -8,7 +8,7 @@ from reports.page.drawing.charts import log_axis, significant
 from reports.page.drawing.kinds import Drawn, error_bars
 from reports.page.looks import Look
 from reports.page.markup import escaped
-from reports.stats.family import Verdict
+from reports.stats.intervals import Verdict
 
 _ROW_PX, _AROUND_PX = 60, 64
 # A range that reaches further from the points than this factor is cut at the frame: the table has it.

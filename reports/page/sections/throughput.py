@@ -21,7 +21,7 @@ from reports.page.drawing import charts
 from reports.page.drawing.kinds import frontier
 from reports.page.looks import looks
 from reports.page.sections.search import SEARCH
-from reports.verdicts.standings import slo_rows
+from reports.verdicts.searches import slo_rows
 from reports.words import speed as words
 from reports.words.verdict_words import slo_words, title_at, title_of
 

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from reports.stats.family import Question, Verdict, decide
-from reports.stats.intervals import Estimate, of_pairs, of_two_samples
+from reports.stats.intervals import Estimate, Question, Verdict, decide, of_pairs, of_two_samples
 
 MARGIN = math.log1p(0.05)
 # Student's quantile at 97.5 % and 4 degrees of freedom.

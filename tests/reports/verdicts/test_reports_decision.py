@@ -29,7 +29,7 @@ from reports import open_run
 from reports.data.run import Run
 from reports.page.by_load import by_load_charts
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.standings import SloRow, slo_rows
+from reports.verdicts.searches import SloRow, slo_rows
 from reports.words.answer import answers_of
 from reports.words.verdict_words import slo_words
 

@@ -11,7 +11,7 @@ from bench_command import Place, bench, made, quick, told
 
 from harness.contracts import CompareTerms, GateTerms
 from reports import compare_runs, gate_runs
-from reports.stats.family import STARTS_NEEDED, Verdict
+from reports.stats.intervals import STARTS_NEEDED, Verdict
 
 # Two spellings of one time: three deployments of one sweep.
 EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=0.01s", "reference itl=11ms"

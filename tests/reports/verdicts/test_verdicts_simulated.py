@@ -16,8 +16,7 @@ from scipy.special import stdtr
 from harness.contracts import Precision, Until
 from harness.plan.plan import LEAST_BLOCKS
 from harness.run.next_starts import why_stop
-from reports.stats.family import Question, decide
-from reports.stats.intervals import Estimate, of_pairs, of_two_samples, of_values
+from reports.stats.intervals import Estimate, Question, decide, of_pairs, of_two_samples, of_values
 
 DRAWS = 2_000
 MARGIN = math.log1p(0.05)

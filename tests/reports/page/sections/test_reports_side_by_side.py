@@ -15,7 +15,7 @@ from reports.page.drawing.charts import log_ticks
 from reports.page.looks import looks
 from reports.page.sections import side_by_side
 from reports.page.sections.latency import PAIRS
-from reports.stats.family import Verdict
+from reports.stats.intervals import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
