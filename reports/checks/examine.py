@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import answers, late_client, unequal_work, windows
+from reports.checks import late_client, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data.cells import Cell
 from reports.data.run import Run, once
@@ -20,14 +20,14 @@ CHECKS: tuple[Check, ...] = (
     late_client.error_not_small,
     late_client.client_late,
     late_client.conversations_never_began,
-    answers.token_counts_differ,
-    answers.cache_not_reset,
+    unequal_work.token_counts_differ,
+    unequal_work.cache_not_reset,
     windows.single_repeat,
     windows.drift_over_run,
     late_client.machine_unfit,
     unequal_work.terms_not_matched,
-    answers.quality_not_measured,
-    answers.server_counts_differ,
+    unequal_work.quality_not_measured,
+    unequal_work.server_counts_differ,
     windows.queue_only_grew,
     windows.repeats_disagree,
     windows.window_drifted,
@@ -36,7 +36,7 @@ CHECKS: tuple[Check, ...] = (
     late_client.stamps_not_kernel,
     windows.short_windows,
     late_client.cores_shared,
-    answers.weights_noted,
+    unequal_work.weights_noted,
 )
 
 

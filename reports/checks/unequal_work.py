@@ -1,13 +1,31 @@
-"""Reasons to doubt that deployments did the same work: kernels, prompts, lengths of answers, terms, cores."""
+"""Reasons to doubt that deployments did the same work.
+
+Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, caches, the
+origin of weights, quality.
+"""
 
 from collections.abc import Iterator
 
-from reports.checks.finding import OF_LENGTHS, SPEED, Seen, cells_of, check
+from harness.contracts import ServerTerm
+from reports.checks.finding import (
+    BY_OBJECTIVES,
+    OF_LENGTHS,
+    SPEED,
+    TOKENS,
+    Seen,
+    cells_of,
+    check,
+    of_cells,
+    of_groups,
+)
 from reports.checks.ledger import Entry, ledger_of
-from reports.data.cells import gathered
+from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
+from reports.data.samples import grown_in_cell
+from reports.data.tables import floats
 from reports.measures import equal_work
-from reports.measures.written import number
+from reports.measures.equal_work import LENGTHS_DIFFER
+from reports.measures.written import number, several
 
 
 @check(
@@ -76,3 +94,107 @@ def terms_not_matched(run: Run) -> Iterator[Seen]:
 def _asked_and_got(entry: Entry) -> str:
     got = f"got {entry.got_text}" if entry.got else "could not be told"
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
+
+
+WARM_SHARE = 0.2
+# What two prompts may have in common by their chat template, in tokens.
+SHARED_TOKENS = 64
+SERVER_DIFFERS_SHARE = 0.02
+SERVER_DIFFERS_TOKENS = 16
+_COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
+    ("generated_tokens", "output_tokens"),
+    ("prompt_tokens", "input_tokens"),
+)
+
+
+@check(
+    "Server and tokenizer count differently",
+    "Output tokens: {}. The server's count is the one used.",
+    "load.tokenizer=FILE with the served model's own tokenizer.json.",
+    ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+    marks=True,
+)
+@of_groups
+def token_counts_differ(run: Run, group: Group) -> str | None:
+    """Look for token counts that the tokenizer does not confirm. Of the requests that have both."""
+    names = ("token_source", "output_tokens", "tokenizer_tokens")
+    both = [run.ok_requests(cell.number, *names).dropna() for cell in group.counted]
+    both = [frame[frame["token_source"] == "server"] for frame in both]
+    server, tokenizer = (int(sum(frame[name].sum() for frame in both)) for name in names[1:])
+    if abs(server - tokenizer) <= LENGTHS_DIFFER * max(server, 1):
+        return None
+    share, n = 100 * (tokenizer - server) / max(server, 1), sum(map(len, both))
+    return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
+
+
+@check(
+    "The server's counters and its answers differ",
+    "Over whole cells, warm-up included: {}.",
+    "Look for other clients of the server, and behind a load balancer for other servers.",
+    ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+)
+@of_cells
+def server_counts_differ(run: Run, cell: Cell) -> str | None:
+    """Look for counters of a server unlike its answers. Not where a request failed, was sent again
+    or has no count of the server's: what the server had of those is not known."""
+    requests = run.cell_requests(cell.number)
+    is_sure = (requests["outcome"] == "ok") & (requests["token_source"] == "server")
+    if not (is_sure & ~requests["is_resent"].fillna(False).astype(bool)).all():
+        return None
+    said = []
+    for term, column in _COUNTERS:
+        answers, server = float(floats(requests[column]).sum()), grown_in_cell(run, cell, term)
+        least = max(SERVER_DIFFERS_SHARE * answers, SERVER_DIFFERS_TOKENS)
+        if server is not None and abs(server - answers) > least:
+            said.append(f"{column.replace('_', ' ')}: server {server:,.0f}, answers {answers:,.0f}")
+    return ", ".join(said)
+
+
+@check(
+    "The prefix cache was not empty at first",
+    "The first request of a cell found input that only others can have left, or may have: {}.",
+    "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
+    ("ttft_s", *OF_LENGTHS),
+    marks=True,
+)
+@of_cells
+def cache_not_reset(run: Run, cell: Cell) -> str | None:
+    """Look for a prefix cache that was not reset. By a cell's first request, warm-up and all; where that does
+    not say, by whether the cache could be emptied."""
+    reset = cell.record.cache_reset if cell.record else None
+    why = f" ({reset.note})" if reset and reset.note else ""
+    names = ["sent_ns", "cached_tokens", "input_tokens"]
+    sent = run.cell_requests(cell.number)[names].dropna(subset="sent_ns")
+    first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
+    if first.empty:
+        return f"it could not be emptied{why}" if reset and reset.how == "failed" else None
+    cached, tokens = float(first["cached_tokens"].iloc[0]), float(first["input_tokens"].iloc[0])
+    is_warm = cached > max(WARM_SHARE * tokens, SHARED_TOKENS)
+    return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
+
+
+@check(
+    "Origin of the weights",
+    "{}.",
+    "Speed and memory are those of the format; quality is not.",
+    (),
+)
+def weights_noted(run: Run) -> Iterator[Seen]:
+    """Look for weights of another origin. Each clause once."""
+    notes = {r.deployment.label: str(r.weights.get("note") or "").rstrip(".") for r in run.start_records}
+    clauses = ((clause, label) for label, note in notes.items() for clause in note.split("; ") if clause)
+    for clause, labels in gathered(clauses).items():
+        yield f"{several(labels)}: {clause}", cells_of(run, labels)
+
+
+@check(
+    "Quality is not measured",
+    "{} may answer differently well; speed and memory alone do not choose between them.",
+    "Judge the answers on a task of yours, or compare at one quantization=NAME.",
+    (),
+)
+def quality_not_measured(run: Run) -> Iterator[Seen]:
+    """Look for several quantizations with quality not measured."""
+    names = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
+    if len(names) > 1:
+        yield several(names), ()

@@ -27,8 +27,7 @@ from reports.data.tables import floats
 from reports.measures.over_starts import aggregate, by_start
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural, shown
-from reports.stats.drift import start_drifts, window_change, window_drifts
-from reports.stats.humps import humps
+from reports.stats.drift import humps, start_drifts, window_change, window_drifts
 from reports.stats.intervals import STARTS_NEEDED
 
 # The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.

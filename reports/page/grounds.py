@@ -11,12 +11,12 @@ import pandas as pd
 from harness.contracts import LoadSummary, masked, masked_argv, masked_values
 from harness.store.store import StartRecord
 from reports.checks.examine import examine, findings_of
+from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import ledger_of
 from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, Metric
-from reports.measures.selftest import ms, nearest_of
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, flat, number
 from reports.page.cells import became, mean_cell, spark

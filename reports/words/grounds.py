@@ -3,11 +3,11 @@
 from harness.contracts import timing
 from reports.checks.examine import SIGN, examine, findings_of
 from reports.checks.finding import Finding
+from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import MORE_SHARE, ledger_of
 from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.measures.metrics import PERCENTILES, REQUESTS_NEEDED
-from reports.measures.selftest import ms, nearest_of
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, plural, several
 from reports.stats.steadiness import GROWTH, PARTS

@@ -29,8 +29,8 @@ from harness.servers.scrape import ServerSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run
-from reports.checks.answers import server_counts_differ
 from reports.checks.finding import Finding
+from reports.checks.unequal_work import server_counts_differ
 from reports.data.run import Run
 from reports.data.samples import (
     grown_in_cell,

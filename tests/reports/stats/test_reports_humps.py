@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.stats.humps import REQUESTS_NEEDED, humps
+from reports.stats.drift import HUMPS_NEED, humps
 
 DRAWS = 400
 # Latencies of one kind: of whatever skew, and a wait beside a fixed time.
@@ -21,7 +21,7 @@ ONE_HUMP = {
 
 
 @pytest.mark.parametrize("kind", ONE_HUMP)
-@pytest.mark.parametrize("n", [REQUESTS_NEEDED, 300])
+@pytest.mark.parametrize("n", [HUMPS_NEED, 300])
 def test_one_hump_is_hardly_ever_called_two(kind, n):
     rng = np.random.default_rng(1)
     false = sum(humps(ONE_HUMP[kind](rng, n)) is not None for _ in range(DRAWS))
@@ -56,6 +56,6 @@ def test_humps_that_lie_close_are_no_difference_that_matters():
 
 
 def test_too_few_requests_or_equal_ones_have_no_humps():
-    assert humps(np.tile([1.0, 2.0], REQUESTS_NEEDED // 2 - 1)) is None
+    assert humps(np.tile([1.0, 2.0], HUMPS_NEED // 2 - 1)) is None
     assert humps(np.ones(500)) is None
     assert humps(np.zeros(500)) is None
