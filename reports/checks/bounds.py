@@ -86,7 +86,7 @@ class Bound:
 
     @property
     def words(self) -> str:
-        """Return its kind as a person reads it."""
+
         return WORDS[self.kind]
 
     @property

@@ -26,6 +26,15 @@ from reports.data.run import Run, once
 from reports.measures.values import measured_of, values_of
 from reports.measures.written import number, plural
 
+# A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
+# server. A timer is late from 5 ms on.
+ERROR_SHARE = 0.1
+LATE_SEND_S = 0.010
+LATE_LOOP_S = 0.005
+
+
+# --- what the self-test says -----------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -69,7 +78,6 @@ def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested |
     steps = [(step, step.ttft_error_s) for step in selftest.steps if step.ttft_error_s is not None]
     if not steps:
         return None
-
     at_once = max(streams, 1.0)
     step, error_s = min(
         steps,
@@ -88,11 +96,7 @@ def ms(seconds: float) -> str:
     return f"{seconds * 1e3:.2g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
 
-# A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
-# server. A timer is late from 5 ms on.
-ERROR_SHARE = 0.1
-LATE_SEND_S = 0.010
-LATE_LOOP_S = 0.005
+# --- the checks ------------------------------------------------------------------------------------
 
 
 @check(

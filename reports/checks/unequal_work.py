@@ -24,7 +24,6 @@ from reports.data.run import Run
 from reports.data.samples import grown_in_cell
 from reports.data.tables import floats
 from reports.measures import equal_work
-from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.written import number, several
 
 
@@ -121,7 +120,7 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
     both = [run.ok_requests(cell.number, *names).dropna() for cell in group.counted]
     both = [frame[frame["token_source"] == "server"] for frame in both]
     server, tokenizer = (int(sum(frame[name].sum() for frame in both)) for name in names[1:])
-    if abs(server - tokenizer) <= LENGTHS_DIFFER * max(server, 1):
+    if abs(server - tokenizer) <= equal_work.LENGTHS_DIFFER * max(server, 1):
         return None
     share, n = 100 * (tokenizer - server) / max(server, 1), sum(map(len, both))
     return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"

@@ -78,7 +78,7 @@ class Group:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Its cells' key."""
+
         return self.deployment, self.scenario, self.load
 
     @property

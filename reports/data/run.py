@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def repeats(self) -> int:
-        """How many repeats were planned."""
+
         return len({cell.planned.repeat for cell in self.planned_cells})
 
     @cached_property

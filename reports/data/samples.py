@@ -58,9 +58,8 @@ def launches_of(run: Run) -> list[Launch]:
         for which, chosen in ((FIRST, records[:1]), (LATER, records[1:])):
             if ready := tuple(record for record in chosen if record.launch_s is not None):
                 means = pd.DataFrame(map(instants_s, ready)).dropna(axis=1).mean().sort_values()
-                lengths_s = np.diff(means.to_numpy(), prepend=0.0).tolist()
-                steps_s = dict(zip(map(str, means.index), lengths_s, strict=True))
-                found.append(Launch(label, which, ready, steps_s))
+                steps_s = means.diff().fillna(means)  # the first is from the spawn
+                found.append(Launch(label, which, ready, {str(k): float(v) for k, v in steps_s.items()}))
     return [launch for launch in found if launch.steps_s]
 
 

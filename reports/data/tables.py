@@ -21,8 +21,11 @@ from harness.store import store
 from harness.store.request_table import REQUEST_SCHEMA
 from reports.stats.steadiness import PARTS
 
-_LEFT_OUT = ("chunk_ns", "reasoning_text", "output_text", "raw_response")
-_COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _LEFT_OUT)
+_COLUMNS = tuple(
+    name
+    for name in REQUEST_SCHEMA.names
+    if name not in ("chunk_ns", "reasoning_text", "output_text", "raw_response")
+)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
     pa.int32(): pd.Int64Dtype(),

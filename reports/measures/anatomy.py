@@ -130,8 +130,7 @@ def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
         return None
     # Of a mark in the past (a window's begin) there is no sample; it took none from another.
     live = (phase.t_ns for phase in record.phases if not phase.name.endswith((" window", " drain")))
-    is_taken = any(t_ns < other_ns <= memory.t_ns[at] for other_ns in live)
-    return None if is_taken else float(memory.size_bytes[at])
+    return None if any(t_ns < ns <= memory.t_ns[at] for ns in live) else float(memory.size_bytes[at])
 
 
 # --- the parts -------------------------------------------------------------------------------------
@@ -203,8 +202,7 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
 def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
     """Return a deployment's starts with the most loads that count, the same on each; a mean over others would
     be of different loads."""
-    most = max((each.loads for each in found), key=len, default=frozenset())
-    return [each for each in found if each.loads == most]
+    return [each for each in found if each.loads == max((other.loads for other in found), key=len)]
 
 
 def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:

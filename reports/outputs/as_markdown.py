@@ -30,12 +30,13 @@ def markdown_text(run: Run) -> str:
 
     A table or list that a comment has no room for is left out, and the end says so.
     """
-    blocks, kept, room = list(_blocks(run)), [], _LENGTH_AT_MOST
-    for block in blocks:
-        if len(block) + 2 <= room:
-            kept.append(block)
-            room -= len(block) + 2
-    return "\n\n".join([*kept, *([_CUT] if len(kept) < len(blocks) else [])]) + "\n"
+    text, cut = "", ""
+    for block in _blocks(run):
+        if len(text) + len(block) + 2 <= _LENGTH_AT_MOST:
+            text += f"{block}\n\n"
+        else:
+            cut = _CUT
+    return f"{text}{cut}".rstrip() + "\n"
 
 
 def _blocks(run: Run) -> Iterator[str]:

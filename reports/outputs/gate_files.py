@@ -55,8 +55,8 @@ def junit_text(gate: Gate) -> str:
 def _said(gate: Gate, case: GatedCase) -> str:
     base, new, change = case.cells
     values = f"{gate.terms.metric} in {metric_of(gate.terms.metric).shown_unit}: BASE {base}, NEW {new}"
-    why = [f"{case.outcome}: {case.why}"] if case.why else []
-    return "; ".join([values, f"NEW against BASE: {change}", f"limit: {gate.limit_text}", *why])
+    said = f"{values}; NEW against BASE: {change}; limit: {gate.limit_text}"
+    return f"{said}; {case.outcome}: {case.why}" if case.why else said
 
 
 def _xml_text(value: str) -> str:
@@ -68,22 +68,24 @@ def markdown_text(gate: Gate) -> str:
     unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
     heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW against BASE", "")
     rows = [[each.kind, *map(gfm.code, each.cells())] for each in compared.differences]
-    differences = gfm.table(("", "what", "BASE", "NEW"), rows)
+    unlike = gfm.folded(f"What differs ({len(rows)})", gfm.table(("", "what", "BASE", "NEW"), rows))
     blocks = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
         f"{gfm.plain(gate.summary)}. Limit: {gate.limit_text}.",
         gfm.table(heads, map(_cells, gate.cases)),
         f"BASE {gfm.code(compared.a)}, NEW {gfm.code(compared.b)}. {gfm.plain(compared.how)}",
         "\n".join(f"- {gfm.plain(note)}" for note in _notes(gate)),
-        gfm.folded(f"What differs ({len(rows)})", differences) if rows else "",
+        unlike if rows else "",
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def _cells(case: GatedCase) -> list[str]:
-    names = map(gfm.code, (case.case.deployment, case.case.scenario, case.case.load))
-    outcome = _SIGNS[case.outcome] + (f": {gfm.plain(case.why)}" if case.why else "")
-    return [*names, *map(gfm.plain, case.cells), outcome]
+    return [
+        *map(gfm.code, (case.case.deployment, case.case.scenario, case.case.load)),
+        *map(gfm.plain, case.cells),
+        _SIGNS[case.outcome] + (f": {gfm.plain(case.why)}" if case.why else ""),
+    ]
 
 
 def _notes(gate: Gate) -> Iterator[str]:

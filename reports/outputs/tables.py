@@ -5,6 +5,7 @@ Computes no statistic of its own. What the columns mean: docs/python.md.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -48,18 +49,15 @@ _DECLARED = {
 }
 
 
-def _kinds(declared: str) -> dict[str, str]:
-    found, kind = dict[str, str](), ""
-    for word in declared.split():
-        if word.endswith(":"):
-            kind = word[:-1]
-        else:
-            found[word] = kind
-    return found
-
-
 # By table and column what its values are: text, float, int or bool.
-TABLES: Mapping[str, Mapping[str, str]] = {name: _kinds(each) for name, each in _DECLARED.items()}
+TABLES: Mapping[str, Mapping[str, str]] = {
+    table: {
+        name: kind
+        for kind, names in re.findall(r"(\w+): ([^:]*)(?= \w+:|$)", declared)
+        for name in names.split()
+    }
+    for table, declared in _DECLARED.items()
+}
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
@@ -153,21 +151,14 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
 def _decisions(run: Run) -> Iterator[dict[str, Any]]:
     for made in decisions_of(run):
         best = made.best
-        tested = (
-            {
-                "next": best.next,
-                "lead": best.over[best.next].shown,
-                "least": best.lead_over(best.nearest)[0],
-                "confidence": 1 - best.alpha,
-            }
-            if best
-            else {}
-        )
         yield {
             **_of(made.case, "scenario load model"),
             **_of(made, "metric kind repeats advised why"),
             "deployment": made.served,
-            **tested,
+            "next": best and best.next,
+            "lead": best and best.over[best.next].shown,
+            "least": best and best.lead_over(best.nearest)[0],
+            "confidence": best and 1 - best.alpha,
         }
 
 
@@ -272,8 +263,12 @@ def to_builtins(run: Run) -> dict[str, Any]:
         "basis": basis(run) or None,
         "marks": [each.check for each in findings_of(run) if each.marks],
     }
-    tables = {name: _listed(frame) for name, frame in tables_of(run).items()}
-    return {"format": FORMAT, "run": about, "answer": answer, "tables": tables}
+    return {
+        "format": FORMAT,
+        "run": about,
+        "answer": answer,
+        "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
+    }
 
 
 def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -92,6 +92,8 @@ def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Nam
     return {name: each for name, each in found.items() if each.p <= ALPHA / tests and abs(each.mean) >= least}
 
 
+# --- two humps -------------------------------------------------------------------------------------
+
 # Fewer requests have valleys by chance: of 50 from a heavy tail 3 %.
 HUMPS_NEED = 100
 # The valley's density, as a share of the lower hump's: at most this.

@@ -112,6 +112,8 @@ def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
     return Estimate(float(values.mean()), error, k - 1.0, k, is_log)
 
 
+# --- what may be said of two -----------------------------------------------------------------------
+
 # Fewer starts give numbers and no verdict: two have one degree of freedom, and say nearly nothing.
 STARTS_NEEDED = 3
 Kind = Literal["better", "worse", "same", "unknown", "none"]

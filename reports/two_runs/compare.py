@@ -57,7 +57,7 @@ class MetricRow:
 
     @property
     def shown_unit(self) -> str:
-        """Return the unit that a person reads."""
+
         return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
 
     @property
@@ -116,7 +116,7 @@ class Comparison:
 
     @property
     def rule(self) -> str:
-        """Return the rule by which the verdicts were given."""
+
         if not self.family:
             return "What B has against A, with 95 % intervals; no verdicts."
         return (
@@ -162,7 +162,6 @@ def compare_pairs(
     """
     verdicts = decide([each for own in asked for each in own])
     (first, second), told = sides, iter(verdicts)
-    cases = [_case(pair, metrics, [next(told) for _ in own]) for pair, own in zip(pairs, asked, strict=True)]
     labels = dict.fromkeys((pair.groups[0].deployment, pair.groups[1].deployment) for pair in pairs)
     return Comparison(
         a=first.text,
@@ -172,7 +171,9 @@ def compare_pairs(
         family=sum(verdict.kind != "none" for verdict in verdicts),
         differences=differences(first.run, second.run, list(labels)),
         distrust=_reasons(pairs, metrics),
-        cases=tuple(cases),
+        cases=tuple(
+            _case(pair, metrics, [next(told) for _ in own]) for pair, own in zip(pairs, asked, strict=True)
+        ),
         left_out=tuple(left_out),
     )
 

@@ -19,7 +19,7 @@ from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.intervals import Estimate, Question
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow, compare_pairs
-from reports.two_runs.sides import LeftOut, open_sides, pairs_of
+from reports.two_runs.sides import open_sides, pairs_of
 from reports.verdicts.comparisons import estimate_of, mirrored, why_not
 from reports.words.verdict_words import family_text, margin_text
 
@@ -75,7 +75,7 @@ class Gate:
 
     @property
     def summary(self) -> str:
-        """Return the verdict in one line."""
+
         worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
         total, count = plural(len(self.cases), "case"), self.count(self.outcome)
         said = {
@@ -94,7 +94,7 @@ class Gate:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 for pass, 1 for fail, 3 for inconclusive."""
+
         return EXIT_CODES[self.outcome]
 
     def count(self, outcome: Outcome) -> int:
@@ -125,7 +125,15 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
         _gated(case, each, limit, _unmeasured(pair.groups[1]))
         for case, each, pair in zip(compared.cases, estimates, pairs, strict=True)
     ]
-    cases += [_unseen(each) for each in left_out if each not in only_new]
+    cases += [
+        GatedCase(
+            ComparedCase(each.deployment, each.scenario, each.load),
+            "inconclusive",
+            f"NEW has no {each.what}" if each.side == NAMES[0] else each.why,
+        )
+        for each in left_out
+        if each not in only_new
+    ]
     return Gate(
         compared,
         terms,
@@ -154,11 +162,6 @@ def _unmeasured(group: Group) -> str:
     lost = [cell for cell in group.cells if not cell.counts]
     why = next((cell.reason for cell in lost if cell.reason), "not measured")
     return f"{len(lost)} of {len(group.cells)} starts of NEW have no value ({why})" if lost else ""
-
-
-def _unseen(each: LeftOut) -> GatedCase:
-    why = f"NEW has no {each.what}" if each.side == NAMES[0] else each.why
-    return GatedCase(ComparedCase(each.deployment, each.scenario, each.load), "inconclusive", why)
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:

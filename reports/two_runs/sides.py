@@ -133,6 +133,8 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
     return hardware_differs(a.run, b.run)
 
 
+# --- what differs ----------------------------------------------------------------------------------
+
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
 # Of the machine; its other facts are of its software.

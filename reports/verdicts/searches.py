@@ -189,6 +189,8 @@ def slo_metrics(run: Run) -> list[str]:
     return ["success_share" if each.metric == SUCCESS else each.metric for each in run.record.slo]
 
 
+# --- who keeps the SLO at a load -------------------------------------------------------------------
+
 State = Literal["kept", "unclear", "broken", "unknown"]
 
 
