@@ -196,10 +196,10 @@ def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
     lag_s = max(lag_s, summary.loop_lag_s[0] if summary.loop_lag_s else 0.0)
     busiest_s = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s])
     cores = busiest_s / (summary.load_s or math.inf)
-    late = f"{number(1e3 * lag_s)} ms late or more, where one takes {number(1e3 * takes_s, 0)} ms"
     reasons = {
         f"its busiest process used {number(cores, 2)} of the one core it can": cores >= CLIENT_CORES,
-        f"half of its timers or requests were {late}": lag_s > CLIENT_LATE_SHARE * takes_s,
+        f"half of its timers or requests were {number(1e3 * lag_s)} ms late or more, where one takes "
+        f"{number(1e3 * takes_s, 0)} ms": lag_s > CLIENT_LATE_SHARE * takes_s,
     }
     return "; ".join(text for text, holds in reasons.items() if holds)
 

@@ -66,9 +66,8 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
         if equal_work.differ(means.values()):
             least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
             pair = f"{least} {number(means[least])} against {most} {number(means[most])}"
-            withheld = equal_work.work_of(run).per_token_only
-            strays = [group for group in groups if group.key in withheld] or groups
-            cells = [cell for group in strays for cell in group.cells]
+            strays = [each for each in groups if each.key in equal_work.work_of(run).per_token_only]
+            cells = [cell for group in strays or groups for cell in group.cells]
             yield f"at {groups[0].load} {pair} tokens per request", cells
 
 
@@ -162,8 +161,7 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
     not say, by whether the cache could be emptied."""
     reset = cell.record.cache_reset if cell.record else None
     why = f" ({reset.note})" if reset and reset.note else ""
-    names = ["sent_ns", "cached_tokens", "input_tokens"]
-    sent = run.cell_requests(cell.number)[names].dropna(subset="sent_ns")
+    sent = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
     first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
     if first.empty:
         return f"it could not be emptied{why}" if reset and reset.how == "failed" else None

@@ -168,8 +168,7 @@ def idle_cores(run: Run, record: StartRecord) -> float | None:
 
 def usable_cores(run: Run) -> int | None:
     """Return the cores that bench, and so the server, may use of the machine's; None where not recorded."""
-    environment = run.record.environment
-    return _count(environment, "cores_usable") or _count(environment, "cores_logical")
+    return _count(run.record.environment, "cores_usable") or _count(run.record.environment, "cores_logical")
 
 
 def _count(environment: Mapping[str, Any], name: str) -> int | None:
@@ -221,7 +220,7 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
 
 def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
     """Return the samples of devices in the windows of these cells; empty where none was sampled."""
-    found = [run.window_samples(run.device, cell) for cell in cells]
+    found = (run.window_samples(run.device, cell) for cell in cells)
     known = [each.drop(columns="start").astype(float) for each in found if len(each)]
     return pd.concat(known) if known else pd.DataFrame()
 
@@ -271,7 +270,7 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     record = run.start_of(cell)
     if cell.record is None or cell.summary is None or record is None:
         return None
-    resets = [phase.t_ns for phase in record.phases if phase.name.endswith("reset")]
+    resets = (phase.t_ns for phase in record.phases if phase.name.endswith("reset"))
     next_ns = min((ns for ns in resets if ns >= cell.summary.ended_ns), default=np.inf)
     t_ns, counts = _course(run, "server", record.name, term)
     first = int(np.searchsorted(t_ns, cell.summary.started_ns, side="right")) - 1

@@ -156,9 +156,8 @@ class Chunks:
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
-    names = ["chunk_ns", "outcome", "in_window", "output_tokens"]
     with _reading(path / "requests.parquet"):
-        for table in store.request_batches(path, names):
+        for table in store.request_batches(path, ["chunk_ns", "outcome", "in_window", "output_tokens"]):
             lists = table["chunk_ns"].combine_chunks()
             lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
             yield Chunks(

@@ -111,14 +111,19 @@ def _levels(run: Run, record: StartRecord) -> Memory:
     if record.memory_kind != "host":
         if memory.is_attributed or record.baseline_bytes is None:
             return memory
-        own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
-        what = "device memory in use, less what was in use before the start"
-        return replace(memory, what=what, size_bytes=own_bytes)
+        return replace(
+            memory,
+            what="device memory in use, less what was in use before the start",
+            size_bytes=(memory.size_bytes - record.baseline_bytes).clip(0.0),
+        )
     own = None if run.host is None else of_start(run.host, record.name).dropna(subset=["pss_bytes"])
     if own is None or not len(own):
         return replace(memory, what=f"{memory.what}, as PSS could not be read")
-    what = "host memory (PSS of the server's process tree, at marks)"
-    return Memory(what, floats(own["t_ns"]), floats(own["pss_bytes"]))
+    return Memory(
+        "host memory (PSS of the server's process tree, at marks)",
+        floats(own["t_ns"]),
+        floats(own["pss_bytes"]),
+    )
 
 
 def _at(record: StartRecord, memory: Memory, name: str) -> float | None:

@@ -138,9 +138,10 @@ def why_other_work(run: Run, a: Group, b: Group) -> str | None:
     names, work = (a.deployment, b.deployment), work_of(run)
     if frozenset(names) in work.differences:
         return f"their prompts are not the same: {work.differences[frozenset(names)]}"
-    tokens = [work.answer_tokens.get(each.key) for each in (a, b)]
-    context = [run.deployments[name].terms.context_length for name in names]
-    for what, limit, counts in (("answers have", ANSWERS_APART, tokens), ("context has", 0.0, context)):
+    for what, limit, counts in (
+        ("answers have", ANSWERS_APART, [work.answer_tokens.get(each.key) for each in (a, b)]),
+        ("context has", 0.0, [run.deployments[name].terms.context_length for name in names]),
+    ):
         if None not in counts and differ(counts, limit):
             said = " and ".join(f"{n:,.0f} ({name})" for n, name in zip(counts, names, strict=True))
             return f"their {what} not the same number of tokens: {said}"

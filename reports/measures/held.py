@@ -119,22 +119,22 @@ def courses_of(run: Run) -> list[Course]:
 def _course(run: Run, record: StartRecord) -> Course:
     memory = memory_over_time(run, record)
     zero_ns = record.spawned_ns or next(iter(memory.t_ns), 0.0)
-    windows = [
-        (
-            cell.load_label,
-            (cell.summary.window_start_ns - zero_ns) / 1e9,
-            (cell.summary.window_end_ns - zero_ns) / 1e9,
-        )
-        for cell in run.planned_cells
-        if cell.summary and run.start_of(cell) is record
-    ]
+
     return Course(
         record,
         start_title(run, record),
         memory.what,
         (memory.t_ns - zero_ns) / 1e9,
         memory.size_bytes,
-        windows,
+        windows=[
+            (
+                cell.load_label,
+                (cell.summary.window_start_ns - zero_ns) / 1e9,
+                (cell.summary.window_end_ns - zero_ns) / 1e9,
+            )
+            for cell in run.planned_cells
+            if cell.summary and run.start_of(cell) is record
+        ],
         stages_s={name: (t_ns - zero_ns) / 1e9 for name, t_ns in record.stages.items()},
     )
 

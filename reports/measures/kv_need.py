@@ -77,9 +77,8 @@ def _whole(value: object) -> int | None:
 
 def _peak_in_window(run: Run, cell: Cell) -> float | None:
     known = run.cell_requests(cell.number)[_COLUMNS].dropna()
-    if cell.summary is None or cell.window_s is None or not len(known):
-        return None
-    return peak_tokens(known, cell.summary.window_start_ns, cell.summary.window_end_ns)
+    summary = cell.summary if cell.window_s is not None and len(known) else None
+    return peak_tokens(known, summary.window_start_ns, summary.window_end_ns) if summary else None
 
 
 def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:

@@ -146,13 +146,13 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
         cells[0].planned.repeat: [_by_turn(run, cell.number) for cell in cells]
         for cells in group.counted_by_start
     }
-    turns = sorted({turn for windows in by_repeat.values() for found in windows for turn in found})
+
     return {
         turn: {
             repeat: value_of_start([found.get(turn, {}).get(name, _NONE) for found in windows])
             for repeat, windows in by_repeat.items()
         }
-        for turn in turns
+        for turn in sorted({turn for windows in by_repeat.values() for found in windows for turn in found})
     }
 
 
@@ -251,7 +251,7 @@ def half_width_share(found: Aggregate) -> float | None:
 
 def cells_frame(run: Run) -> pd.DataFrame:
     """Return a row per planned cell: what it is, its status and validity, and a column per value."""
-    rows = [
+    return pd.DataFrame(
         {
             "number": cell.number,
             "start": cell.record.start if cell.record else cell.start.name,
@@ -271,13 +271,12 @@ def cells_frame(run: Run) -> pd.DataFrame:
             **{name: value.value for name, value in values_of(run).get(cell.number, {}).items()},
         }
         for cell in run.planned_cells
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def starts_frame(run: Run) -> pd.DataFrame:
     """Return a row per start that was begun: its status, launch time and memory."""
-    rows = [
+    return pd.DataFrame(
         {
             "name": record.name,
             "index": record.index,
@@ -293,5 +292,4 @@ def starts_frame(run: Run) -> pd.DataFrame:
         }
         for record in run.start_records
         for sizes in [memory_over_time(run, record).size_bytes]
-    ]
-    return pd.DataFrame(rows)
+    )

@@ -70,8 +70,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
     values["tokens_per_chunk"] = Value(per_chunk, totals.chunks, totals.counted_requests)
     values |= _of_server(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
-    chunk_rate_per_s = gaps / totals.streamed_s if totals.streamed_s > 0 else None
-    return Measured(values, chunk_rate_per_s, steadiness, totals.gaps)
+    return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:

@@ -91,8 +91,10 @@ def pictures(
     found = _drawn(page, more, _BEGIN_S + _EACH_S * len(charts))
     if isinstance(found, str):
         raise BenchError(f"the chart could not be drawn: {found}")
-    files = [base64.b64decode(each) if format_ == "png" else each.encode() for each in found]
-    return dict(zip((chart.id for chart in charts), files, strict=True))
+    return {
+        chart.id: base64.b64decode(each) if format_ == "png" else each.encode()
+        for chart, each in zip(charts, found, strict=True)
+    }
 
 
 def _words(run: Run, chart: Chart) -> dict[str, str]:
@@ -113,9 +115,8 @@ def _words(run: Run, chart: Chart) -> dict[str, str]:
 def program() -> str:
     """Return the path of a Chromium. Raises MissingError where there is none."""
     named = os.environ.get(VARIABLE)
-    for name in [named] if named else _PROGRAMS:
-        if found := shutil.which(name):
-            return found
+    if found := next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None):
+        return found
     if named:
         raise MissingError(f"{VARIABLE}={named}: no such program")
     raise MissingError(

@@ -257,16 +257,15 @@ def to_builtins(run: Run) -> dict[str, Any]:
         "schema_version": record.schema_version,
         "environment": record.environment,
     }
-    answer = {
-        "headline": headline(run),
-        "sentences": [each.plain for each in answers_of(run)],
-        "basis": basis(run) or None,
-        "marks": [each.check for each in findings_of(run) if each.marks],
-    }
     return {
         "format": FORMAT,
         "run": about,
-        "answer": answer,
+        "answer": {
+            "headline": headline(run),
+            "sentences": [each.plain for each in answers_of(run)],
+            "basis": basis(run) or None,
+            "marks": [each.check for each in findings_of(run) if each.marks],
+        },
         "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
     }
 

@@ -65,9 +65,8 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
         yield write_report(run_dir, output)
         return
     run = open_run(run_dir)
-    folder = output if asked.is_folder else None
-    if made in _OF_CHARTS and output is None:
-        folder = run.path / "charts"
+    beside = run.path / "charts" if made in _OF_CHARTS and output is None else None
+    folder = output if asked.is_folder else beside
     for name, contents in _contents(run, asked, made):
         path = folder / f"{name}{_ENDINGS[made]}" if folder else output
         if path is None or str(path) == _STDOUT:

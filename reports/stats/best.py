@@ -72,10 +72,12 @@ def best_of(
     sign = 1 if is_higher_better else -1
     means = {label: sign * np.mean(np.log(own) if is_log else own) for label, own in values.items()}
     leader = max(means, key=lambda label: means[label])
-    over = {}
-    for label in (each for each in values if each != leader):
-        a, b = (leader, label) if is_higher_better else (label, leader)
-        over[label] = of_pairs(values[a], values[b], is_log=is_log)
+    over = {
+        label: of_pairs(values[a], values[b], is_log=is_log)
+        for label in values
+        if label != leader
+        for a, b in [(leader, label) if is_higher_better else (label, leader)]
+    }
     return Best(leader, over, alpha)
 
 

@@ -181,7 +181,7 @@ def compare_pairs(
 def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> ComparedCase:
     a, b = pair.groups
     told = dict(zip(metrics, verdicts, strict=False))
-    rows = (_row(pair, name, told.get(name)) for name in metrics)
+
     whys = {verdict.why for verdict in verdicts}
     is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     starts = plural(len(a.counted), "start" if is_restarted else "block")
@@ -196,7 +196,11 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
         f"{starts} of {pair.names[0]}, {len(b.counted):,} of {pair.names[1]}",
         whys.pop() if len(whys) == 1 else None,
         tuple(note for note, is_so in notes.items() if is_so),
-        tuple(row for row in rows if row.verdict or row.a.mean is not None or row.b.mean is not None),
+        tuple(
+            row
+            for row in (_row(pair, name, told.get(name)) for name in metrics)
+            if row.verdict or row.a.mean is not None or row.b.mean is not None
+        ),
     )
 
 

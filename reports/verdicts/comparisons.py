@@ -143,8 +143,8 @@ def _why_no_ratio(pair: Pair, metric: str) -> str | None:
     for name, run, group in pair.sides:
         found = aggregate(run, group, metric)
         if found.mean is None:
-            reasons = [cell.reason for cell in group.cells if cell.reason and not group.counted]
-            return f"{name}: {found.why or next(iter(reasons), 'no cell was measured')}"
+            reasons = (cell.reason for cell in group.cells if cell.reason and not group.counted)
+            return f"{name}: {found.why or next(reasons, 'no cell was measured')}"
     a, b = _values(pair, metric)
     if not metric_of(metric).is_additive and not may_be_logged([*a, *b]):
         return "a value is 0, which has no ratio"
@@ -164,8 +164,9 @@ def _other_prompts(pair: Pair) -> str | None:
     tables = [] if turns is None else [(pair.groups[0].load, turns)]
     if why := equal_work.why_unlike(pair.names, counts, tables):
         return f"{not_same}: {why}"
-    answers = _other_lengths(pair, "output_tokens", "answers", equal_work.ANSWERS_APART)
-    return _other_lengths(pair, "input_tokens", "prompts") or answers
+    return _other_lengths(pair, "input_tokens", "prompts") or _other_lengths(
+        pair, "output_tokens", "answers", equal_work.ANSWERS_APART
+    )
 
 
 def _other_lengths(pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER) -> str | None:

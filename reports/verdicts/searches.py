@@ -133,8 +133,11 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     elif not run.is_restarted(at.deployment):
         why = "the server was running already, so its repeats are blocks on one start"
     elif not kept:
-        shares = "the intervals over its starts reach below what is asked at each load"
-        why = shares if len(answers) >= STARTS_NEEDED else f"that takes {STARTS_NEEDED} starts or more"
+        why = (
+            "the intervals over its starts reach below what is asked at each load"
+            if len(answers) >= STARTS_NEEDED
+            else f"that takes {STARTS_NEEDED} starts or more"
+        )
     return Capacity(at, answers, max(kept, default=None), measured, min(broken, default=None), why)
 
 
