@@ -46,8 +46,7 @@ class Cell:
     @property
     def window_s(self) -> float | None:
         """Length of its window; None without one."""
-        summary = self.summary
-        length_ns = summary.window_end_ns - summary.window_start_ns if summary else 0
+        length_ns = self.summary.window_end_ns - self.summary.window_start_ns if self.summary else 0
         return length_ns / 1e9 if length_ns > 0 else None
 
     @property

@@ -75,8 +75,7 @@ def instants_s(record: StartRecord) -> dict[str, float]:
     stages = dict(record.stages)
     if "first_token" not in stages and record.ready_ns is not None:
         stages["ready"] = record.ready_ns
-    spawned_ns = record.spawned_ns
-    if spawned_ns is None:
+    if (spawned_ns := record.spawned_ns) is None:
         return {}
     return {name: (at - spawned_ns) / 1e9 for name, at in sorted(stages.items(), key=lambda pair: pair[1])}
 
@@ -238,7 +237,7 @@ def throttled(samples: pd.DataFrame) -> tuple[float, list[str]] | None:
 def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] | None:
     """Return a gauge's mean in a window, over the group's starts that have the term, and its highest peak;
     None where none has it."""
-    windows = [run.window_samples(run.server, cell) for cell in group.counted]
+    windows = (run.window_samples(run.server, cell) for cell in group.counted)
     known = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
     return (float(np.mean([each.mean() for each in known])), max(map(max, known))) if known else None
 

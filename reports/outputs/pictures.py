@@ -81,8 +81,16 @@ def pictures(
 
     Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
     """
-    size = {"format": format_, "width": width_px, "height": height_px or 0, "scale": SCALE}
-    wanted = packed_json("pictures", {**size, "charts": [_words(run, chart) for chart in charts]})
+    wanted = packed_json(
+        "pictures",
+        {
+            "format": format_,
+            "width": width_px,
+            "height": height_px or 0,
+            "scale": SCALE,
+            "charts": [_words(run, chart) for chart in charts],
+        },
+    )
     # Each chart is as wide as its picture, without the frame's margins.
     body = join([tag("div", *map(figure, charts), style=f"width:{width_px - 32}px"), wanted])
     styles, scripts = REPORT

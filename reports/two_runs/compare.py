@@ -183,8 +183,7 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
     told = dict(zip(metrics, verdicts, strict=False))
 
     whys = {verdict.why for verdict in verdicts}
-    is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
-    starts = plural(len(a.counted), "start" if is_restarted else "block")
+    are_starts = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     notes = {
         "other seeds: not the same conversations on both sides": not pair.has_same_seeds,
         "other bounds of the load; see what differs": a.cells[0].load != b.cells[0].load,
@@ -193,7 +192,8 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
         a.deployment if a.deployment == b.deployment else f"{b.deployment} against {a.deployment}",
         a.scenario,
         a.load,
-        f"{starts} of {pair.names[0]}, {len(b.counted):,} of {pair.names[1]}",
+        f"{plural(len(a.counted), 'start' if are_starts else 'block')} of {pair.names[0]}, "
+        f"{len(b.counted):,} of {pair.names[1]}",
         whys.pop() if len(whys) == 1 else None,
         tuple(note for note, is_so in notes.items() if is_so),
         tuple(

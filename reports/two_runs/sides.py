@@ -169,8 +169,8 @@ class Difference:
 
     def cells(self) -> tuple[str, str, str]:
         """Return what, a and b as a person reads them."""
-        what = f"{self.what} ({self.where})" if self.where else self.what
-        return what, NOTHING if self.a is None else self.a, NOTHING if self.b is None else self.b
+        a, b = (NOTHING if side is None else side for side in (self.a, self.b))
+        return f"{self.what} ({self.where})" if self.where else self.what, a, b
 
 
 def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:

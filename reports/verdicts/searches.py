@@ -100,7 +100,7 @@ class Capacity:
     @property
     def cells_at_highest(self) -> list[Cell]:
         """The cells that count at the highest load that each start kept."""
-        kept = [tried for a in self.answers for tried in a.tried if tried.level == a.kept]
+        kept = (tried for a in self.answers for tried in a.tried if tried.level == a.kept)
         return [cell for tried in kept for cell in tried.cells if cell.counts]
 
 
