@@ -87,7 +87,7 @@ def test_charts_are_listed_with_their_titles(run_dir, tmp_path):
 MISTAKES = {
     "--json --format csv": r"^--format csv and --json are of different formats; give one",
     "--output x.json --format csv": r"^--format csv and --output x\.json are of different",
-    "--table vals": r"--table vals: no such table; did you mean values\? choose from values, verdicts, .*, requests$",
+    "--table vals": r"--table vals: no such table; did you mean values\? choose from values, .*, requests$",
     "--table values --json": r"--table goes with --format csv or parquet, not json",
     "--chart ttft_s-p50-0": r"--chart needs --format png or svg",
     "--chart x --format csv": r"^--chart, --theme, --width and --height go with --format png or svg, not csv",
