@@ -1,17 +1,31 @@
-"""Write a file whole or not at all, by the standard library alone; it survives a power cut."""
+"""Write a file whole or not at all, and lock one, by the standard library alone."""
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold a file's lock during the block. If another process has it, call `on_wait`, then wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
 def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     """Give the block a name beside `path` to write to, and move that file to `path` at the block's end.
 
-    A file that need not survive a power cut is written faster. Raises OSError. If the block raises, nothing
-    is left.
+    A file that need not survive a power cut (`lasts`) is written faster. Raises OSError. If the block raises,
+    nothing is left.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

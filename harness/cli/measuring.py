@@ -109,10 +109,8 @@ def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | No
     if output is not None:
         session.check_output(output)
     whole = planned(settings)
-    if terms:
-        lines = [search_line(terms, whole)]
-    else:
-        lines = [*context_lines(whole.starts), *length_lines(whole, settings.until)]
+    of_run = [*context_lines(whole.starts), *length_lines(whole, settings.until)]
+    lines = [search_line(terms, whole)] if terms else of_run
     return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, lines)
 
 

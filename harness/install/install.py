@@ -3,7 +3,6 @@
 What is cut short never counts: a marker is written last, and its hash covers all that went in.
 """
 
-import fcntl
 import hashlib
 import os
 import shlex
@@ -12,8 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +24,7 @@ from harness.errors import MissingError, UserError, why_not_fetched
 from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
 from harness.processes.supervise import supervised
-from harness.whole_files import write_whole
+from harness.whole_files import locked, write_whole
 
 OnLine = Callable[[str], None]
 
@@ -93,7 +91,8 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | 
     disk.
     """
     folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
-    with _exclusive(cache, spec, on_line):
+    said = f"waiting for another process that installs {spec.environment}"
+    with locked(environment_dir(cache, spec, ".lock"), lambda: on_line(said)):
         if found := installed(cache, spec):
             return found
         _clear(folder)
@@ -132,7 +131,7 @@ def remove(cache: Path, spec: InstallSpec) -> int:
     folders = [environment_dir(cache, spec), compiled_dir(cache, spec.environment)]
     if not any(folder.exists() for folder in folders):
         return 0
-    with _exclusive(cache, spec, lambda line: None):
+    with locked(environment_dir(cache, spec, ".lock")):
         freed = sum(_size_bytes(folder, is_shared=False) for folder in folders)
         for folder in folders:
             _clear(folder)
@@ -236,19 +235,6 @@ def _clear(folder: Path) -> None:
 def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
     files = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(file.st_size for file in files if is_shared or file.st_nlink == 1)
-
-
-@contextmanager
-def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None]:
-    path = environment_dir(cache, spec, ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_line(f"waiting for another process that installs {spec.environment}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def run_step(

@@ -5,7 +5,6 @@ Imports harness.errors and the standard library only, since `make install` runs 
 """
 
 import ast
-import fcntl
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import why_not_fetched
+from harness.whole_files import locked
 
 # uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
 LOCK = Path(__file__).with_name("uv.txt")
@@ -65,8 +65,7 @@ def _with_uv() -> Path:
     except OSError as error:
         raise InstallError(f"{folder.parent} cannot be made", f"{error}; set BENCH_CACHE_DIR") from error
     marker, digest = folder / "installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    with folder.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder.with_suffix(".lock")):
         if marker.exists() and marker.read_text() == digest and _has_pip(folder / "bin" / "python"):
             return folder
         shutil.rmtree(folder, ignore_errors=True)

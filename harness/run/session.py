@@ -75,9 +75,11 @@ def begin(
     search: SearchTerms | None = None,
 ) -> store.RunRecord:
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
-    facts = {**environment.facts(), "memory": {"read_bytes_per_s": environment.read_bytes_per_s()}}
-    if known_error:
-        facts["selftest"] = msgspec.to_builtins(known_error)
+    facts = {
+        **environment.facts(),
+        "memory": {"read_bytes_per_s": environment.read_bytes_per_s()},
+        **({"selftest": msgspec.to_builtins(known_error)} if known_error else {}),
+    }
     record = store.RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,

@@ -130,8 +130,10 @@ class Watch:
             store.write_samples(self.record.path.with_name(f"{name}.parquet"), rows)
             timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.
-            for missing, reason in sampler.notes.items():
-                notes[missing if missing.startswith(f"{name} ") else f"{name} {missing}"] = reason
+            notes |= {
+                missing if missing.startswith(f"{name} ") else f"{name} {missing}": reason
+                for missing, reason in sampler.notes.items()
+            }
             if sampler.error:
                 notes[f"{name} sampler"] = sampler.error
         phases = tuple(sorted(self.phases, key=lambda phase: phase.t_ns))

@@ -163,9 +163,8 @@ def _measure(
         scratch = Path(folder)
         spec = reference.spec(scratch, ttft_s=_TTFT_S, itl_s=1 / rung.chunks_per_s, slots=rung.streams + 1)
         job = _job(spec, reference, rung, ladder, scratch)
-        log_path = scratch / "server.log"
         with server.running_server(
-            spec, engine="the reference server", log_path=log_path, state_dir=state_dir
+            spec, engine="the reference server", log_path=scratch / "server.log", state_dir=state_dir
         ) as running:
             server.wait_ready(running, _START_TIMEOUT_S)
             summary = run_load(

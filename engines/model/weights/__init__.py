@@ -13,6 +13,7 @@ from engines.model.weights.making import Means, Run, Tool, make
 from engines.model.weights.ways import Way
 from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
+from harness.whole_files import locked
 
 __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
 
@@ -84,7 +85,9 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
         return found
     means = Means(cache, tool, run, on_line)
     way = _possible(way_of(weights))
-    with kept.exclusive(way.at(cache).parent, on_line):
+    folder = way.at(cache).parent
+    said = f"waiting for another process that prepares {folder.name}"
+    with locked(folder / "lock", lambda: on_line(said)):
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)

@@ -1,6 +1,5 @@
 """Keep finished weights in the cache: a file or a directory, and a manifest beside it, written last."""
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -78,19 +77,6 @@ def part_of(path: Path) -> Iterator[Path]:
         yield part
     finally:
         _remove(part)
-
-
-@contextmanager
-def exclusive(folder: Path, on_line: OnLine) -> Iterator[None]:
-    """Hold the folder's lock. Waits while another process prepares the same model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_line(f"waiting for another process that prepares {folder.name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def measured(path: Path, files: Sequence[Path] | None = None) -> Manifest:

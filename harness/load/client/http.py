@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
@@ -64,7 +64,7 @@ def endpoint(base_url: str, key: str | None = None) -> Endpoint:
 
 
 class Client:
-    """One user's side: at most one connection, kept open between requests. A context manager."""
+    """One user's side: at most one connection, kept open between requests, until `close`."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -131,12 +131,6 @@ class Client:
         if self._endpoint.key:
             lines.append(f"Authorization: Bearer {self._endpoint.key}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _Connection:

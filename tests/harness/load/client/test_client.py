@@ -9,7 +9,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import gevent
@@ -34,7 +34,7 @@ needs_kernel_stamps = pytest.mark.skipif(
 @contextmanager
 def client_of(where: Server | Endpoint, use_kernel: bool = True) -> Iterator[Client]:
     target = endpoint(where.url) if isinstance(where, Server) else where
-    with Receiver(use_kernel) as receiver, Client(target, receiver) as client:
+    with Receiver(use_kernel) as receiver, closing(Client(target, receiver)) as client:
         yield client
 
 
@@ -166,7 +166,7 @@ def test_a_reset_in_the_stream_keeps_what_came() -> None:
     with (
         serving(resetting) as server,
         Receiver() as receiver,
-        Client(endpoint(server.url), receiver) as client,
+        closing(Client(endpoint(server.url), receiver)) as client,
     ):
         sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
         wait_for(lambda: receiver.reads > 0)
@@ -266,7 +266,7 @@ def test_an_exception_in_the_hub_reaches_the_waiting_user() -> None:
     with (
         serving(answering(answer("a"))) as server,
         BrokenReceiver() as receiver,
-        Client(endpoint(server.url), receiver) as client,
+        closing(Client(endpoint(server.url), receiver)) as client,
         pytest.raises(RuntimeError, match="a bug in the hub"),
     ):
         client.stream(b"{}", "r", LIMIT_S)
@@ -278,7 +278,11 @@ def test_a_killed_greenlet_gets_its_exchange_as_cancelled() -> None:
         link.send(CHUNKED + chunk(b"hello"))
         link.request()
 
-    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+    with (
+        serving(play) as server,
+        Receiver() as receiver,
+        closing(Client(endpoint(server.url), receiver)) as client,
+    ):
         sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
         wait_for(lambda: receiver.reads > 0)
         sent.kill()
@@ -569,9 +573,10 @@ def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(
 def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
     program = (
         "import resource, socket, sys\n"
+        "from contextlib import closing\n"
         "from harness.load.client.http import Client, endpoint\n"
         "from harness.load.client.receive import Receiver\n"
-        "with Receiver() as receiver, Client(endpoint(sys.argv[1]), receiver) as client:\n"
+        "with Receiver() as receiver, closing(Client(endpoint(sys.argv[1]), receiver)) as client:\n"
         "    print(client.stream(b'{}', 'r1', 10).outcome)\n"
         "    client.close()\n"
         "    with socket.socket() as next_one:\n"

@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
@@ -43,7 +44,11 @@ def test_ids_are_uuids_as_they_are_written_and_no_two_are_alike(cell: str) -> No
 
 
 def asked(play: Play, timeout_s: float = LIMIT_S, keep_bytes: bool = False) -> RequestRow:
-    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+    with (
+        serving(play) as server,
+        Receiver() as receiver,
+        closing(Client(endpoint(server.url), receiver)) as client,
+    ):
         return row_of(client.stream(b"{}", "r", timeout_s), keep_bytes)
 
 
@@ -169,7 +174,7 @@ def test_100_mb_in_one_line_end_at_the_limit_in_bounded_memory(head: bytes) -> N
 
 def say_what_a_second_answer_takes(url: str) -> None:
     """For the test above: how the row ends, and by how much the most memory of this process has grown."""
-    with Receiver() as receiver, Client(endpoint(url), receiver) as client:
+    with Receiver() as receiver, closing(Client(endpoint(url), receiver)) as client:
         row_of(client.stream(b"{}", "r", LIMIT_S))
         before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         row = row_of(client.stream(b"{}", "r", LIMIT_S))
@@ -209,7 +214,11 @@ def test_a_request_that_was_sent_twice_says_so(monkeypatch: pytest.MonkeyPatch) 
             link.request()  # and close without an answer
 
     monkeypatch.setattr(client_module, "CLOSED_BEFORE_S", LIMIT_S)
-    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+    with (
+        serving(play) as server,
+        Receiver() as receiver,
+        closing(Client(endpoint(server.url), receiver)) as client,
+    ):
         rows = [row_of(client.stream(b"{}", "r", LIMIT_S)) for _ in range(2)]
     assert [(row.outcome, row.is_resent) for row in rows] == [("ok", False), ("ok", True)]
 
