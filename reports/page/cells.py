@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from harness.contracts import ServerTerm
@@ -19,9 +18,7 @@ from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
 from reports.page.declared import below
-from reports.page.looks import looks
-from reports.page.markup import Html, join, macro, tag
-from reports.stats.steadiness import PARTS, Series
+from reports.page.markup import Html, join, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
@@ -31,8 +28,11 @@ from reports.words.verdict_words import objective_words, ratio_text, word_of
 
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
 _TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
-# Of the drawing of a window, in px.
-_WIDTH, _HEIGHT = 104, 26
+# Side by side, and of every cell.
+COMPARED = (
+    "output_tokens_per_s", "requests_per_s", "ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "e2e_s.p50",
+    "memory_peak_bytes", "launch_s",
+)  # fmt: skip
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
 _STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),
@@ -152,16 +152,6 @@ def status_cell(cell: Cell) -> Html:
     """Return what became of a cell, in red unless it is completed and valid."""
     said = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
     return tag("span", said, class_="" if said == "completed" else "bad")
-
-
-def spark(run: Run, cell: Cell, series: Series, what: str) -> Html:
-    """Draw steps over the window, from zero to its highest part."""
-    top = float(series.parts.max()) or 1.0
-    y = (_HEIGHT - 2 - (_HEIGHT - 4) * np.clip(series.parts, 0, None) / top).round(1)
-    x = np.linspace(0, _WIDTH, PARTS + 1).round()
-    points = " ".join(f"{at:g},{height:g}" for at, height in zip(x.repeat(2)[1:-1], y.repeat(2), strict=True))
-    said = f"{what} over the window, {number(float(series.parts.min()))} to {number(top)}"
-    return macro("spark", _WIDTH, _HEIGHT, points, looks(run)[cell.label].colour, said)
 
 
 def bound_cell(group: Group, bound: Bound) -> Html:

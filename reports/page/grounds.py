@@ -2,13 +2,13 @@
 
 import itertools
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from harness.contracts import LoadSummary, masked, masked_argv, masked_values
+from harness.contracts import masked, masked_argv, masked_values
 from harness.store.store import StartRecord
 from reports.checks.examine import examine, findings_of
 from reports.checks.late_client import ms, nearest_of
@@ -17,15 +17,15 @@ from reports.data.cells import Cell, Group, gathered
 from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, Metric
-from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, flat, number
-from reports.page.cells import became, mean_cell, spark
+from reports.page.cells import COMPARED, mean_cell, status_cell, value_of_cell
 from reports.page.declared import CELL_NAMES, Columns, Table, of_cell
 from reports.page.drawing import charts
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, details, join, macro, paragraph, tag
 from reports.words import grounds as words
 from reports.words.described import fact, facts_of, key_words, traffic_of
+from reports.words.verdict_words import heading_of
 
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
 _NOT_SHOWN = ("clock", "machine.boot_id", "selftest")
@@ -81,23 +81,13 @@ def _client_columns(run: Run) -> Columns[Group]:
         },
         "tokens per chunk": partial(mean_cell, run, name="tokens_per_chunk"),
         "send lag p50 ms": partial(mean_cell, run, name="send_lag_s.p50"),
-        "loop lag p99 ms": partial(_worst, lambda load: load.loop_lag_s and 1e3 * load.loop_lag_s[1]),
-        "stamp lag p99 ms": partial(_worst, lambda load: load.stamp_lag_s and 1e3 * load.stamp_lag_s[1]),
-        "CPU % of a core": partial(_worst, lambda load: load.load_s and 100 * load.cpu_s / load.load_s),
-        "re-sent / lost": partial(_resent_and_lost, run),
+        "CPU % of a core": lambda group: number(_busiest(group), scale=100),
     }
 
 
-def _worst(show: Callable[[LoadSummary], float | None], group: Group) -> str:
-    found = [show(cell.summary) for cell in group.counted if cell.summary]
-    return number(max((value for value in found if value is not None), default=None))
-
-
-def _resent_and_lost(run: Run, group: Group) -> str:
-    sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
-    resent = sum(int(frame["is_resent"].fillna(False).sum()) for frame in sent)
-    lost = sum(int((frame["outcome"] == "lost").sum()) for frame in sent)
-    return f"{resent:,} / {lost:,}"
+def _busiest(group: Group) -> float | None:
+    used = (cell.summary and cell.summary.cores_here for cell in group.counted)
+    return max(filter(None, used), default=None)
 
 
 CLIENT = Table[Group](
@@ -111,33 +101,6 @@ CLIENT = Table[Group](
 
 
 # --- windows, failures, cells and starts -----------------------------------------------------------
-
-
-def windows(run: Run) -> list[Cell]:
-    """Return the cells of groups whose window was long enough to be cut in parts."""
-    return [cell for group in run.groups for cell in group.cells if _steady(run, cell)]
-
-
-def _steady(run: Run, cell: Cell) -> Any:
-    found = measured_of(run).get(cell.number)
-    return found and found.steadiness
-
-
-STEADINESS = Table[Cell](
-    "Steadiness",
-    windows,
-    lambda run: {
-        **CELL_NAMES,
-        "requests in flight": lambda cell: spark(run, cell, _steady(run, cell).in_flight, "in flight"),
-        "queue": lambda cell: "grew" if _steady(run, cell).is_growing else "",
-        "output": lambda cell: spark(run, cell, _steady(run, cell).throughput, _steady(run, cell).unit),
-        "drift of output": lambda cell: f"{round(100 * _steady(run, cell).throughput.drift) or 0:+d} %",
-        "requests": lambda cell: f"{_steady(run, cell).requests:,}",
-    },
-    of_cell,
-    "plain client",
-    is_bare=True,
-)
 
 
 def _failed(run: Run) -> list[Failed]:
@@ -169,27 +132,19 @@ FAILURES = Table[Failed](
 )
 
 
-def told_cells(run: Run) -> list[Cell]:
-    """Return the cells that are not valid, or of which the guard or the cache tells something."""
-    return [
-        cell
-        for cell in run.planned_cells
-        if became(cell) != "valid" or words.guard_saw(cell) or words.cache_left(cell)
-    ]
-
-
 CELLS = Table[Cell](
-    "Cells",
-    told_cells,
-    lambda _: {
+    "Every cell",
+    lambda run: run.planned_cells,
+    lambda run: {
         **CELL_NAMES,
-        "status": became,
-        "reason": lambda cell: cell.reason or NOTHING,
+        "status": status_cell,
+        **{heading_of(name): partial(value_of_cell, run, name) for name in COMPARED},
+        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
         "what the guard saw": words.guard_saw,
         "prefix cache before it": words.cache_left,
     },
     of_cell,
-    "words",
+    "summary",
     is_bare=True,
 )
 

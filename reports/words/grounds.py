@@ -8,9 +8,7 @@ from reports.checks.ledger import MORE_SHARE, ledger_of
 from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.measures.metrics import PERCENTILES, REQUESTS_NEEDED
-from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, plural, several
-from reports.stats.steadiness import GROWTH, PARTS
 
 # Heading, and what it means, of findings that mark a number and of all others.
 KINDS = {
@@ -32,15 +30,8 @@ _LEDGER = (
 )
 _CLIENT = (
     "Tokens are means per ok request, as the server counts them; where tokens per chunk are above 1, gaps "
-    "of ITL are between several tokens. Send lag: how late a request left. Loop lag: lateness of a 10 ms "
-    "timer in the load process. Stamp lag: from the kernel's receive stamp to our reading of it. Of lags and "
-    "CPU the worst start's is shown. Re-sent: requests whose kept-alive connection had been closed. Lost: "
-    "requests that a load process died with."
-)
-STEADINESS = (
-    f"Each window in {PARTS} equal parts, drawn from zero. Whether speed drifts is tested over all starts "
-    "and told among the reasons to distrust. A queue grew: in open loop requests in flight rise by "
-    f"{100 * (GROWTH - 1):.0f} % or more, part by part."
+    "of ITL are between several tokens. Send lag: how late a request left. CPU: of the load process, in "
+    "the start where it was busiest."
 )
 RULES = (
     "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it was "
@@ -115,12 +106,6 @@ def client_notes(run: Run) -> list[str]:
         f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}"
     )
     return [origin, *notes]
-
-
-def steadiness_claim(run: Run) -> str:
-    """Return in how many windows the queue grew."""
-    grew = sum(bool(each.steadiness and each.steadiness.is_growing) for each in measured_of(run).values())
-    return f"the queue grew in {grew}" if grew else "no queue grew"
 
 
 def failures_claim(run: Run) -> str:

@@ -4,42 +4,40 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from harness.store.store import StartRecord
-from reports.data.cells import Cell, Group
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.samples import LATER, Launch, instants_s, launches_of, stage_titles, start_title
 from reports.measures.over_starts import unit_of
 from reports.measures.written import number
 from reports.page.by_load import of_group
-from reports.page.cells import LEGEND, cell_marks, compared_cell, requests_cell, status_cell, value_of_cell
+from reports.page.cells import (
+    COMPARED,
+    LEGEND,
+    cell_marks,
+    compared_cell,
+    requests_cell,
+)
 from reports.page.declared import (
-    CELL_NAMES,
     AtEachLoad,
     Block,
     Chart,
     Columns,
     Section,
-    Table,
     Topic,
     filled,
-    of_cell,
 )
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Bar, Drawn, stacked
 from reports.page.looks import STAGES, looks, named
-from reports.page.markup import Of, join, paragraph, tag
+from reports.page.markup import Of, join, paragraph
 from reports.verdicts.load_cases import LoadCase, title_of_case
 from reports.words import speed as words
 from reports.words.verdict_words import heading_of
 
-_VALUES = (
-    "output_tokens_per_s", "requests_per_s", "ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "e2e_s.p50",
-    "memory_peak_bytes", "launch_s",
-)  # fmt: skip
-
 
 def _values(run: Run, case: LoadCase) -> list[charts.Part]:
     goodput = ["goodput_per_s"] if run.record.slo else []
-    names = dict.fromkeys([*_VALUES, *goodput, *run.record.compare.metrics])
+    names = dict.fromkeys([*COMPARED, *goodput, *run.record.compare.metrics])
     columns: Columns[Group] = {
         "deployment": lambda group: join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
         **{heading_of(name, unit_of(run, name)): partial(compared_cell, run, name) for name in names},
@@ -89,19 +87,6 @@ START_UP = Chart[StartRecord](
     note=words.START_UP,
     is_wide=True,
 )
-EVERY_CELL = Table[Cell](
-    "Every cell",
-    lambda run: run.planned_cells,
-    lambda run: {
-        **CELL_NAMES,
-        "status": status_cell,
-        **{heading_of(name): partial(value_of_cell, run, name) for name in _VALUES},
-        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
-    },
-    of_cell,
-    "summary",
-    is_bare=True,
-)
 VALUES = Topic(
     "values",
     "Side by side",
@@ -109,7 +94,6 @@ VALUES = Topic(
         lambda run: [paragraph(words.ratios(run))] if run.planned_cells else [],
         AtEachLoad(_values),
         Block("Start-up, step by step", [START_UP], is_folded=True),
-        Block(lambda run: f"Every cell: {len(run.planned_cells):,}", [EVERY_CELL], is_folded=True),
     ],
     lambda run: f"{words.BESIDE[words.repeats_word(run)]} {LEGEND}",
     words.SIDE_BY_SIDE,

@@ -11,6 +11,7 @@ from reports.data.run import Run
 from reports.measures.metrics import METRICS
 from reports.measures.written import plural
 from reports.page import grounds
+from reports.page.cells import became
 from reports.page.declared import Fold, Notes, Section, Table, Topic
 from reports.page.markup import macro
 from reports.words import grounds as words
@@ -25,12 +26,9 @@ _SKIPPED = Table[Skip](
 )
 
 
-def _steadiness(run: Run) -> str:
-    return f"Steadiness of {plural(len(grounds.windows(run)), 'window')}"
-
-
 def _cells(run: Run) -> str:
-    return f"{len(grounds.told_cells(run)) or 'none'} of {len(run.planned_cells)} failed or in doubt"
+    doubted = sum(became(cell) != "valid" for cell in run.planned_cells)
+    return f"{doubted or 'none'} of {len(run.planned_cells)} failed or in doubt"
 
 
 DISTRUST = Topic("distrust", words.checks_title, [grounds.checks])
@@ -47,13 +45,6 @@ GROUNDS = Topic(
         ),
         Fold(
             "own-error", "bench's own error", words.error_claim, [Notes(words.client_notes), grounds.CLIENT]
-        ),
-        Fold(
-            "steadiness",
-            _steadiness,
-            words.steadiness_claim,
-            [Notes(lambda _: [words.STEADINESS]), grounds.STEADINESS],
-            grounds.windows,
         ),
         Fold("errors", "Failures", words.failures_claim, [grounds.FAILURES]),
         Fold("cells", "Cells", _cells, [Notes(words.guard_notes), grounds.CELLS], words.guard_notes),

@@ -81,12 +81,10 @@ SAID = [
         r"from the moment a request was sent \(users\), or was due \(rates and traces\)\.",
     ),
     ("loads", "latencies", "ITL is the gap between chunks"),
-    # Lost three times in each of two starts.
-    ("loads", "own-error", r"trace x2 .*? 0\.50 0\.10 3\.08 0 / 6"),
+    ("loads", "own-error", r"trace x2 .*? 3\.08"),
     ("loads", "errors", "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost"),
     ("loads", "own-error", "the p99 error of TTFT stays under 1 ms up to 64 streams x 100 chunks/s"),
     ("loads", "own-error", r"vllm awq 40/s poisson 64 streams x 100 chunks/s 0\.03 / 0\.2 50\.0"),
-    ("loads", "steadiness", r"40/s poisson 1 in flight over the window, \S+ to \S+ grew tokens/s over"),
     ("empty", "", r"This run was cut short\. bench run --resume \S+ measures what is missing\."),
     ("empty", "", "0 of 1 cell measured"),
     ("unplanned", "", "nothing planned"),
@@ -275,8 +273,8 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     rows = [row(k, T0 + k * S // 2) for k in range(11)]
     made = one_cell_run(tmp_path, rows, summary(100 * S, gc_pause_s=0.0125))
     page = write_report(made.path).read_text(encoding="utf-8")
-    # tokens, 2 per chunk; p50 of the send lag; loop and stamp lag; 1 s of 10.5 s; none re-sent or lost
-    assert "1 user 50.0 10.0 5.00 2.00 1.00 0.50 0.10 9.52 0 / 0" in plain(part_of(page, "own-error"))
+    # tokens, 2 per chunk; p50 of the send lag; 1 s of 10.5 s
+    assert "1 user 50.0 10.0 5.00 2.00 1.00 9.52" in plain(part_of(page, "own-error"))
 
 
 def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
@@ -416,9 +414,3 @@ def test_each_kind_of_load_has_its_own_chart_and_axis_if_it_has_several(pages):
     begun = "conversations begun per second"
     assert [axis["title"]["text"] for axis in axes] == ["users", begun]
     assert "<figcaption>Output tokens per second: open loop, poisson</figcaption>" in pages("loads")
-
-
-def test_each_window_is_drawn_and_counted(pages):
-    part = part_of(pages("loads"), "steadiness")
-    assert re.search(r"24 windows : the queue grew in \d+ Each window", plain(part))
-    assert part.count('<svg class="spark"') == 2 * 24
