@@ -9,8 +9,8 @@ from reports.measures.written import NOTHING
 from reports.page.cells import mark_html
 from reports.page.declared import Columns, filled
 from reports.page.document import document, write_page
-from reports.page.drawing import forest
 from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
+from reports.page.drawing.more_kinds import Ratio, forest
 from reports.page.looks import Look
 from reports.page.markup import join, macro, paragraph, tag
 from reports.stats.intervals import Kind
@@ -84,12 +84,12 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
             word = comparison.verdict_text(case, row)
             whose = f" · {case.deployment}" if has_several else ""
             said = f"{row.marked_change}, {word}"
-            drawn.append(forest.Row(_LOOKS[verdict.kind], f"{title_of(row.metric)}{whose}", said, verdict))
+            drawn.append(Ratio(_LOOKS[verdict.kind], f"{title_of(row.metric)}{whose}", said, verdict))
             rows.append([case.deployment, row.metric, row.change, word])
         yield Chart(
             f"ratios-{number}",
             f"B over A at {where}, each with its interval",
-            *forest.draw(drawn, "B / A", comparison.margin_share),
+            *forest(drawn, "B / A", comparison.margin_share),
             ["deployment", "metric", "B against A", "verdict"],
             rows,
             f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "

@@ -21,7 +21,7 @@ from reports.page.markup import Html, join, macro, own_file, packed, packed_json
 from reports.page.sections import SECTIONS, sections_of
 from reports.page.sections.answer import opening
 from reports.words.described import question
-from reports.words.digest import digest_of, keep, sources_of
+from reports.words.told import digest_of, keep, sources_of
 
 # Before anything is laid out, so that nothing moves.
 _HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
@@ -39,7 +39,7 @@ def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None)
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
     Works on a run that is cut short, failed or empty. Keeps its digest beside it
-    (reports/words/digest.py). Raises StoreError where the run cannot be read, UserError where the page
+    (reports/words/told.py). Raises StoreError where the run cannot be read, UserError where the page
     cannot be written. `run`: it, where it has been read already.
     """
     sources = sources_of(run_dir)

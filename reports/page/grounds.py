@@ -86,8 +86,7 @@ def _client_columns(run: Run) -> Columns[Group]:
 
 
 def _busiest(group: Group) -> float | None:
-    used = (cell.summary and cell.summary.cores_here for cell in group.counted)
-    return max(filter(None, used), default=None)
+    return max((cell.summary.cores_here or 0.0 for cell in group.counted if cell.summary), default=None)
 
 
 CLIENT = Table[Group](

@@ -17,7 +17,7 @@ from harness.store import store
 from reports.measures.written import NOTHING, plural
 from reports.page.document import INDEX, document, write_page
 from reports.page.markup import Html, join, paragraph, table, tag, unbroken
-from reports.words.digest import Digest, digest
+from reports.words.told import Digest, digest
 
 # How far below the directory runs are looked for.
 DEPTH = 4

@@ -1,14 +1,22 @@
-"""What a terminal and a program are told: how a run stands after each repeat, and its answer at the end.
+"""What terminal, programs and the index of runs are told: a run's standing, its answer, and its digest.
 
 The decisions are those of the page (reports/verdicts/decisions.py). A standing is no look: it tests nothing.
+headline.json in a run's directory holds the digest and what it was made from, so that an index of many runs
+need not read them again. When one of the run's records has changed, or DIGEST_VERSION has, it is made again.
 """
 
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.contracts import Standing
+from harness.errors import StoreError
+from harness.store import store
+from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run, open_run
@@ -17,7 +25,8 @@ from reports.measures.over_starts import aggregate, has_interval, shorter_half, 
 from reports.measures.written import plural, several, shown, supported
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
-from reports.words.answer import MEMORY, Said, answers_of, lead_of
+from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of
+from reports.words.described import device, loads_words, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
 # Of --json; raised when a key changes its meaning or goes.
@@ -134,3 +143,98 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
         else supported(name, found.mean, shorter_half(found)),
         "head": heading_of(name, unit_of(run, name)),
     }
+
+
+# --- digest ---------------------------------------------------------------------------------------
+
+DIGEST_VERSION = 3
+DIGEST_FILE = "headline.json"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A row of the index. `starts`: of each deployment; `cells` were planned, `measured` completed."""
+
+    run_id: str
+    created_at: str
+    question: str
+    headline: str
+    engines: tuple[str, ...]
+    models: tuple[str, ...]
+    quantizations: tuple[str, ...]
+    scenarios: tuple[str, ...]
+    loads: str
+    device: str
+    starts: int
+    cells: int
+    measured: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The content of headline.json. `sources`: see sources_of."""
+
+    version: int
+    sources: tuple[int, int, int]
+    digest: Digest
+
+
+def digest_of(run: Run) -> Digest:
+    """Return the digest of an open run."""
+    cells = run.planned_cells
+    deployments = run.deployments.values()
+    return Digest(
+        run_id=run.record.run_id,
+        created_at=run.record.created_at,
+        question=question(run),
+        headline=headline(run),
+        engines=tuple(dict.fromkeys(each.engine for each in deployments)),
+        models=tuple(dict.fromkeys(each.model for each in deployments if each.model != "-")),
+        quantizations=tuple(dict.fromkeys(d.quantization for d in deployments if d.quantization != "-")),
+        scenarios=tuple(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
+        loads=loads_words(run),
+        device=device(run),
+        starts=run.repeats,
+        cells=len(cells),
+        measured=sum(cell.status == "completed" for cell in cells),
+        status=run.record.status,
+    )
+
+
+def digest(run_dir: Path) -> Digest:
+    """Return the kept digest if it still holds, else a new one, which is kept.
+
+    Raises StoreError where the run cannot be read.
+    """
+    sources = sources_of(run_dir)
+    with suppress(OSError, msgspec.MsgspecError):
+        found = msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=Kept)
+        if (found.version, found.sources) == (DIGEST_VERSION, sources):
+            return found.digest
+    made = digest_of(open_run(run_dir))
+    keep(run_dir, sources, made)
+    return made
+
+
+def sources_of(run_dir: Path) -> tuple[int, int, int]:
+    """Return number, bytes and sum of change times of run.json and all records, of which a digest is made.
+
+    Raises StoreError where there is no run.
+    """
+    try:
+        records = (*run_dir.glob("starts/*/start.json"), *run_dir.glob("cells/*/cell.json"))
+        found = [each.stat() for each in (run_dir / "run.json", *records)]
+    except OSError as error:
+        store.read_run(run_dir)  # it says what is wrong, in its own words
+        raise StoreError(f"{run_dir}: cannot be read ({error})") from error
+    # A JSON number of more than 64 bits would not be read back.
+    times_ns = sum(each.st_mtime_ns for each in found) % 2**62
+    return len(found), sum(each.st_size for each in found), times_ns
+
+
+def keep(run_dir: Path, sources: tuple[int, int, int], made: Digest) -> None:
+    """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
+    with suppress(OSError):
+        kept = msgspec.json.encode(Kept(DIGEST_VERSION, sources, made))
+        write_whole(run_dir / DIGEST_FILE, kept + b"\n")

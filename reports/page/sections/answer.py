@@ -1,15 +1,27 @@
-"""Answer: the question, the answer, the table to choose from, and the reasons to distrust them."""
+"""Answer: the question, the answer, the table to choose from, and the reasons to distrust them.
 
+The table has a row per deployment, best first, with its ratio to the leader drawn.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
 from itertools import zip_longest
 
-from reports.checks.examine import findings_of
+from reports.checks.examine import findings_of, marks_of
+from reports.data.cells import Group
 from reports.data.run import Run
+from reports.measures.equal_work import MEANS_APART
+from reports.measures.over_starts import aggregate, unit_of
 from reports.measures.written import several
-from reports.page.answer_table import answer_table
-from reports.page.markup import Html, macro, unbroken
-from reports.verdicts.decisions import decisions_of
+from reports.page.cells import aggregate_cell, mark_html
+from reports.page.looks import Look, looks, named
+from reports.page.markup import Html, Of, Row, join, macro, table, tag, unbroken
+from reports.verdicts.decisions import Decision, decisions_of
+from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of, basis
 from reports.words.described import cut_short, question, what_was_run
+from reports.words.verdict_words import heading_of, ratio_words, sure_text, title_of
 
 # Reasons to distrust that fit on a screen; the others are folded.
 _TOLD = 5
@@ -36,3 +48,108 @@ def opening(run: Run) -> Html:
         findings_of(run),
         _TOLD,
     )
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+# Beside the metric that decides; those that no deployment has a value of are left out.
+COLUMNS = (
+    "output_tokens_per_s",
+    "ttft_s.p50",
+    "tpot_s.p50",
+    "memory_peak_bytes",
+    "energy_j_per_output_token",
+    "cost_per_million_output_tokens",
+    "cores_used",
+)
+_PER_CORE = "output_tokens_per_s_per_core"
+# The drawing of a ratio, in px.
+_WIDTH, _HEIGHT = 150, 16
+# Characters of why one is left out: a narrow screen has room for few.
+_NOTE = 90
+# The cells of the table's rows by the column's head.
+Columns = dict[Html | str, list[Html | str]]
+
+
+def answer_table(run: Run, made: Decision) -> Html:
+    """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
+    groups = made.ranked
+    kept = _kept_loads(run, made, groups)
+    first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
+    columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
+    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
+    rows = []
+    for at, group in enumerate(groups):
+        name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
+        if note:  # in full below, with the reasons to distrust
+            said = textwrap.shorten(note, _NOTE, placeholder="...")
+            name = join([name, tag("span", said, title=note, class_="said quiet")])
+        head = tag("span", name, class_="winner") if group.deployment == made.served else name
+        rows.append(Row([head, *(cells[at] for cells in columns.values())], Of(group.deployment)))
+    return table(["deployment", *columns], rows, "standing", "Standing")
+
+
+def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
+    """Return the column of the highest loads of a search, at which its values stand; nothing of a run."""
+    found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
+    cells: list[Html | str] = []
+    for each in (found[group.deployment] for group in groups if found):
+        beside = "" if each.level is not None else tag("span", f"values at {each.group.load}", class_="range")
+        cells.append(join([each.words, beside]))
+    return {"keeps the SLO up to": cells} if found else {}
+
+
+def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
+    """Return a column of each metric that a deployment has a value of; the first one says at which load."""
+    names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
+    values = {name: [aggregate(run, group, name) for group in groups] for name in names}
+    used = [each.mean for each in values["cores_used"] if each.mean]
+    if not used or max(used) <= MEANS_APART * min(used):
+        del values[_PER_CORE]
+    columns: Columns = {}
+    for name, own in values.items():
+        if columns and all(each.mean is None and each.pooled is None for each in own):
+            continue
+        head = heading_of(name, unit_of(run, name))
+        cells = columns.setdefault(head if columns else f"{head} {where}", [])
+        for group, each in zip(groups, own, strict=True):
+            cell = aggregate_cell(name, each, mark_html(marks_of(run, group.counted, name)))
+            cells.append(
+                tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
+            )
+    return columns
+
+
+# --- against the leader ----------------------------------------------------------------------------
+
+
+def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
+    """Return the column of ratios to the leader, drawn on one log axis for all; nothing without a test."""
+    ratios = {group.deployment: made.ratio_to_leader(group.deployment) for group in groups}
+    known = [ratio for ratio in ratios.values() if ratio]
+    if not known:
+        return {}
+    frame = max(0.02, min(0.9, *(low for _, low, _ in known))), min(50.0, max(1.1, *(r[2] for r in known)))
+    cells: list[Html | str] = []
+    for label, ratio in ratios.items():
+        figures: Html | str = ""
+        if ratio:
+            said, _, ends = ratio_words(*ratio).partition(" ")
+            figures = tag("span", said, tag("span", ends, class_="range"), class_="figures")
+        is_drawn = ratio or label == groups[0].deployment
+        drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
+        cells.append(join([drawn, figures]))
+    title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
+    head = f"against the leader, {sure_text(made.alpha)}" + (" together" if len(known) > 1 else "")
+    return {tag("span", head, title=title): cells}
+
+
+def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:
+    """Draw a dot with its interval, and 1 as a dotted line; the figures beside it say the same.
+
+    What lies beyond the frame stands at its edge.
+    """
+    low, high = map(math.log, frame)
+    shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
+    places = [round(5 + (_WIDTH - 10) * min(1.0, max(0.0, share)), 1) for share in shares]
+    return macro("ratio", _WIDTH, _HEIGHT, places, look.colour)

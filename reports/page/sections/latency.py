@@ -11,7 +11,7 @@ from reports.page.by_load import by_load_charts, of_group, turn_charts
 from reports.page.cells import value_cell
 from reports.page.declared import AtEachLoad, Block, Chart, Section, Shown, Topic
 from reports.page.drawing.charts import Part
-from reports.page.drawing.distributions import distribution, pairs
+from reports.page.drawing.more_kinds import distribution, pairs
 from reports.page.looks import looks
 from reports.page.markup import Of
 from reports.verdicts.load_cases import LoadCase, baseline_of, load_cases_of, opened, title_of_case

@@ -7,7 +7,7 @@ from reports.measures.held import Course, Held, courses_of, expected_of, held_of
 from reports.measures.written import NOTHING, number, several
 from reports.page.declared import Chart, Section, Shown, Table, Topic, below
 from reports.page.drawing.kinds import Bar, stacked
-from reports.page.drawing.over_time import of_start, over_time
+from reports.page.drawing.more_kinds import of_start, over_time
 from reports.page.looks import MEMORY, looks, unmarked
 from reports.page.markup import Of
 from reports.words import claims as words

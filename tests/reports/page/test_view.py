@@ -22,7 +22,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.page.index_page import index_page, index_rows, write_index
 from reports.words.answer import answers_of
-from reports.words.digest import DIGEST_FILE, digest, sources_of
+from reports.words.told import DIGEST_FILE, digest, sources_of
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

@@ -10,8 +10,8 @@ from repeated_run import LOADS, Made, repeated_run, three
 
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
-from reports.page.drawing import forest
 from reports.page.drawing.charts import log_ticks
+from reports.page.drawing.more_kinds import Ratio, forest
 from reports.page.looks import looks
 from reports.page.sections import side_by_side
 from reports.page.sections.latency import PAIRS
@@ -184,16 +184,16 @@ def test_ticks_of_ratios_are_few_and_have_one(low, high):
 
 def test_words_above_a_row_are_escaped(run_dir):
     look = looks(open_run(run_dir))["vllm fp16"]
-    rows = [forest.Row(look, "<b> TTFT", "1.20x, slower \u25b2 2", ratio("worse", 1.2, 1.1, 1.3))]
-    [said] = forest.draw(rows, "ratio", 0.05)[1]["annotations"]
+    rows = [Ratio(look, "<b> TTFT", "1.20x, slower \u25b2 2", ratio("worse", 1.2, 1.1, 1.3))]
+    [said] = forest(rows, "ratio", 0.05)[1]["annotations"]
     assert said["text"] == "&lt;b&gt; TTFT<br>1.20x, slower \u25b2 2"
 
 
 def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
     look = looks(open_run(run_dir))["vllm fp16"]
     found = [ratio("better", 1.2, 1.1, 1.3), ratio("unknown", 0.9, 1e-5, 1e6)]
-    rows = [forest.Row(look, "a", "", each) for each in found]
-    traces, layout = forest.draw(rows, "ratio", 0.05)
+    rows = [Ratio(look, "a", "", each) for each in found]
+    traces, layout = forest(rows, "ratio", 0.05)
     low, high = layout["xaxis"]["range"]
     band, one = layout["shapes"]
     assert (band["x0"], band["x1"], one["x0"]) == (pytest.approx(1 / 1.05), 1.05, 1.0)
