@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.contracts import LOOK_S, ServerTerm, throttle_names
+from harness.contracts import LOOK_S, ServerTerm
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
 from reports.data.run import Run, once
@@ -222,13 +222,6 @@ def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
     found = (run.window_samples(run.device, cell) for cell in cells)
     known = [each.drop(columns="start").astype(float) for each in found if len(each)]
     return pd.concat(known) if known else pd.DataFrame()
-
-
-def throttled(samples: pd.DataFrame) -> tuple[float, list[str]] | None:
-    """Return the share of devices' samples in which clocks were held down, and by what; None if not told."""
-    names = samples.get("throttle_reasons", pd.Series(dtype=float)).dropna().astype(int).map(throttle_names)
-    reasons = dict.fromkeys(name for each in names.drop_duplicates() for name in each)
-    return (float(names.map(bool).mean()), list(reasons)) if len(names) else None
 
 
 # --- what servers told -----------------------------------------------------------------------------

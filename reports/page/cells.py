@@ -10,7 +10,7 @@ from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
-from reports.data.samples import mean_gauge, throttled
+from reports.data.samples import mean_gauge
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
@@ -173,12 +173,6 @@ def device_cell(samples: pd.DataFrame, column: str, how: str) -> str:
     """Return what devices' samples come to (`mean`, `max`)."""
     known = samples.get(column, pd.Series(dtype=float)).dropna()
     return number(float(known.agg(how)), 0) if len(known) else NOTHING
-
-
-def throttled_cell(samples: pd.DataFrame) -> Html | str:
-    """Return the share of samples in which clocks were held down, and by what."""
-    found = throttled(samples)
-    return below(number(found[0], 0, 100), *found[1]) if found else NOTHING
 
 
 # --- marks -----------------------------------------------------------------------------------------

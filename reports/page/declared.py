@@ -38,6 +38,11 @@ def said(words: Words, run: Run) -> str:
     return words if isinstance(words, str) else words(run)
 
 
+def shown(shows: Sequence[Shows], run: Run) -> list[charts.Part]:
+    """Return the parts of a run that are shown."""
+    return [part for show in shows for part in show(run)]
+
+
 @dataclass(frozen=True)
 class Notes:
     """Paragraphs: one, or each of several."""
@@ -45,7 +50,6 @@ class Notes:
     words: str | Callable[[Run], str | Sequence[str]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return those that say something."""
         given = self.words if isinstance(self.words, str) else self.words(run)
         return [paragraph(each) for each in ([given] if isinstance(given, str) else given) if each]
 
@@ -64,7 +68,6 @@ class Table(Generic[T]):
     is_bare: bool = False
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the block of the table, or the table."""
         title, rows = said(self.title, run), self.rows(run)
         whole = charts.Table(title, *filled(self.columns(run), rows, self.of), self.look, not self.is_bare)
         part = whole if self.is_bare else charts.Block(title, [*Notes(self.note)(run), whole])
@@ -91,7 +94,6 @@ class Chart(Generic[T]):
     is_wide: bool = False
 
     def __call__(self, run: Run) -> list[charts.Chart]:
-        """Return the charts."""
         rows = self.rows(run)
         if self.each:
             by_title = grouped(rows, self.each).items()
@@ -127,9 +129,8 @@ class Block:
     is_folded: bool = False
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the block; nothing where nothing is shown."""
-        parts = [part for show in self.shows for part in show(run)]
-        return charts.block(said(self.title, run), parts, is_folded=self.is_folded)
+        parts = shown(self.shows, run)
+        return [charts.Block(said(self.title, run), parts, is_folded=self.is_folded)] if parts else []
 
 
 @dataclass(frozen=True)
@@ -139,19 +140,13 @@ class AtEachLoad:
     show: Callable[[Run, LoadCase], Sequence[charts.Part]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the blocks."""
         cases = load_cases_of(run)
-        first = opened(run, cases)
-        blocks = (
-            charts.block(
-                title_of_case(run, case),
-                self.show(run, case),
-                Of(load=case.load),
-                is_folded=case not in first,
-            )
-            for case in cases
-        )
-        return [part for own in blocks for part in own]
+        made = [(case, self.show(run, case)) for case in cases]
+        return [
+            charts.Block(title_of_case(run, case), parts, Of(load=case.load), case not in opened(run, cases))
+            for case, parts in made
+            if parts
+        ]
 
 
 @dataclass(frozen=True)
@@ -165,12 +160,10 @@ class Fold:
     when: Callable[[Run], object] = lambda _: True
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        """Return the line with what it opens to."""
         if not self.when(run):
             return []
         title = tag("summary", tag("b", said(self.title, run)), f": {said(self.claim, run)}")
-        body = charts.rendered(part for show in self.shows for part in show(run))
-        return [tag("details", title, body, id=self.id, class_="ground")]
+        return [tag("details", title, charts.rendered(shown(self.shows, run)), id=self.id, class_="ground")]
 
 
 @dataclass(frozen=True)
@@ -186,11 +179,9 @@ class Topic:
     when: Callable[[Run], bool] = lambda _: True
 
     def __call__(self, run: Run) -> charts.Section:
-        """Return the topic's words and parts."""
-        parts = [part for show in self.shows for part in show(run)] if self.when(run) else []
-        if not parts:
-            return charts.Section("")
-        return charts.Section(said(self.title, run), said(self.claim, run), parts, said(self.how, run))
+        parts = shown(self.shows, run) if self.when(run) else []
+        title, claim, how = (said(each, run) if parts else "" for each in (self.title, self.claim, self.how))
+        return charts.Section(title, claim, how, parts)
 
 
 @dataclass(frozen=True)

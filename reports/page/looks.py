@@ -68,14 +68,8 @@ Fill = Literal["full", "open", "dotted"]
 _FILLS: Sequence[Fill] = ("full", "open", "dotted")
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A caveat that stands wherever a deployment's figures do: in words, with why in a tooltip. The `kind`
-    quiet is for what is only said."""
-
-    words: str
-    why: str
-    kind: Literal["bad", "warn", "quiet"] = "warn"
+# A caveat that stands wherever a deployment's figures do: its words, why (a tooltip), and its class.
+Mark = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -127,11 +121,11 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
     work, marks = work_of(run), {label: list[Mark]() for label in run.deployments}
     for label, what in stand_ins(run).items():
         why = f"{what}: no speed of {run.deployments[label].engine}"
-        marks[label].append(Mark("✕ stand-in kernels", why, "bad"))
+        marks[label].append(("✕ stand-in kernels", why, "bad"))
     for label, why in work.odd.items():
-        marks[label].append(Mark("≠ other prompts", f"not comparable with the others: {why}"))
+        marks[label].append(("≠ other prompts", f"not comparable with the others: {why}", "warn"))
     for label, why in one_at_a_time(run).items():
-        marks[label].append(Mark("▲ one request at a time", why))
+        marks[label].append(("▲ one request at a time", why, "warn"))
     return marks
 
 

@@ -176,7 +176,7 @@ DECODE_NOTE = (
 TOLD = (
     "Means in the windows over starts, and the highest sample. By each server's page of metrics, asked "
     "once a second: requests, KV cache, preemptions, time until work begins. By the system: "
-    "cores that the server kept busy, what neither it nor the client used, how often clocks were held down."
+    "cores that the server kept busy, what neither it nor the client used."
 )
 
 

@@ -109,13 +109,13 @@ Part = Chart | Table | Block | Html
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page as data: its heading, what it says first, its parts, and how to read them (folded).
+    """A part of the page as data: its heading, what it says first, how to read it (folded), and its parts.
     One without parts is not shown."""
 
     title: str
-    claim: str = ""
-    parts: Sequence[Part] = ()
-    how: str = ""
+    claim: str
+    how: str
+    parts: Sequence[Part]
 
     @property
     def body(self) -> Html:
@@ -128,11 +128,6 @@ class Section:
     def charts(self) -> list[Chart]:
         """Return the charts that its markup places."""
         return list(charts_in(self.parts))
-
-
-def block(title: str, parts: Sequence[Part], of: Of = ALL, *, is_folded: bool = False) -> list[Part]:
-    """Return parts as a block, or nothing without any."""
-    return [Block(title, parts, of, is_folded)] if parts else []
 
 
 def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
@@ -160,8 +155,9 @@ def _rendered(part: Part) -> Html:
         return macro("block", part.title, rendered(part.parts), part.of, part.is_folded)
     if isinstance(part, Table):
         whole = table(part.columns, part.rows, part.look, part.name)
-        is_folded = part.may_fold and len(part.rows) > OPEN_ROWS
-        return tag("details", tag("summary", "Table"), whole, class_="folded") if is_folded else whole
+        if part.may_fold and len(part.rows) > OPEN_ROWS:
+            return tag("details", tag("summary", "Table"), whole, class_="folded")
+        return whole
     return part
 
 
@@ -251,11 +247,9 @@ def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
 def log_ticks(low: float, high: float) -> dict[str, Any]:
     """Return round ticks within two different ends, three or more, so few that labels do not touch."""
     decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in _STEPS:
-        ticks = [value for value in np.outer(decades, steps).flatten().tolist() if low <= value <= high]
-        if len(ticks) >= _FEWEST_TICKS:
-            break
-    else:
+    found = ([v for v in np.outer(decades, steps).flatten().tolist() if low <= v <= high] for steps in _STEPS)
+    ticks = next((each for each in found if len(each) >= _FEWEST_TICKS), [])
+    if not ticks:
         widest = (high - low) / _FEWEST_TICKS
         decade = 10.0 ** math.floor(math.log10(widest))
         step = max(factor * decade for factor in (1, 2, 5) if factor * decade <= widest)

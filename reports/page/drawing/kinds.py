@@ -227,28 +227,23 @@ def _front(points: Sequence[Point]) -> dict[str, Any]:
 # --- curves ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Place:
-    """A point of a curve, and what it is about."""
-
-    of: Of
-    x: float
-    y: float
+# What a point of a curve is about, its x and its y.
+Place = tuple[Of, float, float]
 
 
 def curves(looks: Looks, places: Sequence[Place], x_title: str, unit: str, limits: Sequence[Limit]) -> Drawn:
     """Draw a line per deployment through its places, without intervals, and the limits of y."""
     traces = []
     for name, look in looks.items():
-        if own := [each for each in places if each.of.deployment == name]:
+        if own := [each for each in places if each[0].deployment == name]:
             made = line(
                 look,
-                [significant(each.x) for each in own],
-                [significant(each.y) for each in own],
-                customdata=[escaped(each.of.load or "") for each in own],
+                [significant(x) for _, x, _ in own],
+                [significant(y) for *_, y in own],
+                customdata=[escaped(of.load or "") for of, *_ in own],
                 hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:.3~g}} {unit}<extra></extra>",
             )
-            traces.append(about(made, Of(name), points=[Of(load=each.of.load) for each in own]))
+            traces.append(about(made, Of(name), points=[Of(load=of.load) for of, *_ in own]))
     return traces, {"xaxis": axis(x_title), "yaxis": axis(unit, rangemode="tozero"), **across(limits)}
 
 

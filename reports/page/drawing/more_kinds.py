@@ -177,6 +177,8 @@ def _line(look: Look, course: Course, scale: float, *, is_faint: bool) -> dict[s
 # --- ratios ----------------------------------------------------------------------------------------
 
 _ROW_PX, _AROUND_PX = 60, 64
+# The same of ratios; the table has what is cut.
+_REACH_OF_RATIOS = 3.0
 # A log axis has no 0.
 _LEAST = 1e-9
 
@@ -241,5 +243,5 @@ def _drawn(row: Ratio, place: int) -> dict[str, Any]:
 def _frame(rows: Sequence[Ratio], least: float) -> tuple[float, float]:
     """Return ends that hold all points, their intervals within reason, and the margin (`least`) about 1."""
     points, lows, highs = zip(*(row.values for row in rows), strict=True)
-    low, high = min(1.0, *points) / _REACH, max(1.0, *points) * _REACH
+    low, high = min(1.0, *points) / _REACH_OF_RATIOS, max(1.0, *points) * _REACH_OF_RATIOS
     return min(1 / least, max(low, min(lows))), max(least, min(high, max(highs)))

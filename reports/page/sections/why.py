@@ -17,10 +17,10 @@ from reports.data.samples import (
 from reports.measures.metrics import mean
 from reports.measures.written import number
 from reports.page.by_load import load_tables, of_group
-from reports.page.cells import bound_cell, device_cell, gauge_cell, throttled_cell
+from reports.page.cells import bound_cell, device_cell, gauge_cell
 from reports.page.declared import Chart, Notes, Section, Table, Topic, below
 from reports.page.drawing import charts
-from reports.page.drawing.kinds import Drawn, Limit, Place, curves
+from reports.page.drawing.kinds import Drawn, Limit, curves
 from reports.page.looks import looks
 from reports.words import claims
 
@@ -35,7 +35,7 @@ def _bounds(run: Run) -> list[charts.Part]:
 def _decode(run: Run, found: Sequence[Decode]) -> Drawn:
     roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
     limits = [Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs]
-    places = [Place(of_group(each.group), each.in_flight, each.read_gb_per_s) for each in found]
+    places = [(of_group(each.group), each.in_flight, each.read_gb_per_s) for each in found]
     return curves(looks(run), places, "requests in flight, mean", "GB/s", limits)
 
 
@@ -93,8 +93,6 @@ TOLD = Topic(
                 ),
                 "device %": lambda row: device_cell(row[1], "utilization_pct", "mean"),
                 "hottest °C": lambda row: device_cell(row[1], "temperature_c", "max"),
-                "SM clock MHz": lambda row: device_cell(row[1], "sm_clock_mhz", "mean"),
-                "throttled %": lambda row: throttled_cell(row[1]),
                 "samples": lambda row: below(
                     f"{sum(len(run.window_samples(run.server, cell)) for cell in row[0].counted):,}",
                     f"of devices {len(row[1]):,}" if len(row[1]) else "",

@@ -25,7 +25,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
-from reports.data.samples import device_samples, throttled
+from reports.data.samples import device_samples
 from reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S
@@ -107,19 +107,16 @@ def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
 def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: Path) -> None:
     samples = sampled(
         temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device,
-        sm_clock_mhz=lambda at_s, device: 1500 + 100 * device,
-        throttle_reasons=lambda at_s, device: 0x04 if at_s < 14 else 0x01,
     )
     run = run_of(tmp_path, ({}, {}), samples)
     seen = device_samples(run, run.groups[0].counted)
     assert len(seen) == 2 * len(WINDOW_S)
     assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
-    assert throttled(seen) == (0.25, ["power cap"])
     text = served_text(run)
-    assert "llama_cpp bf16 1 user 80 80 1,550 25 power cap 0 of devices 16 1" in text
+    assert "llama_cpp bf16 1 user 80 80 0 of devices 16 1" in text
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
-    text = served_text(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None)))
-    assert "deployment load device % hottest °C samples starts" in text
-    assert "llama_cpp bf16 1 user 80 60 0 of devices 16 1" in text
+    text = served_text(run_of(tmp_path, ({}, {}), sampled(temperature_c=None)))
+    assert "deployment load device % samples starts" in text
+    assert "llama_cpp bf16 1 user 80 0 of devices 16 1" in text
