@@ -90,8 +90,8 @@ def headline(run: Run) -> str:
     For a terminal and the index of runs. Of several answers it is the first, with how many more there are.
     """
     said, count = answers_of(run), len(findings_of(run))
-    end = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
-    end += f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else ""
+    more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+    end = more + (f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else "")
     short = f"{said[0].lead}. {re.split(r' [(]|[.] ', said[0].text)[0].rstrip('.')}"
     return clipped(" ".join(short.split()), _HEADLINE_AT_MOST - len(end)) + end
 
@@ -103,11 +103,11 @@ def basis(run: Run) -> str:
         is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     made, best = tested[0]
-    level = sure_text(best.alpha) + (f", Holm over {len(tested)} answers" if len(tested) > 1 else "")
-    repeats = plural(made.disturbed, "disturbed repeat")
-    left = f"; {repeats} left out, which the table's means have" if made.disturbed else ""
-    test = f"its own paired t test over {plural(made.repeats, 'repeat')} ({level}){left}"
-    return f"A winner beats each other one in {test}."
+    said = f"{plural(made.repeats, 'repeat')} ({sure_text(best.alpha)}"
+    said += f", Holm over {len(tested)} answers)" if len(tested) > 1 else ")"
+    if made.disturbed:
+        said += f"; {plural(made.disturbed, 'disturbed repeat')} left out, which the table's means have"
+    return f"A winner beats each other one in its own paired t test over {said}."
 
 
 # --- a winner --------------------------------------------------------------------------------------
@@ -178,9 +178,8 @@ def _unless(run: Run, made: Decision) -> str:
         means = [aggregate(run, group, metric).mean or 0.0 for group in groups]
         if label and label != named and max(means) > (1 + run.record.compare.margin_share) * min(means):
             values = " against ".join(_amount(run, group, metric) for group in groups)
-            unit = metric_of(metric).shown_unit
-            word = "Unless" if named else "If"
-            return f"{word} {title_of(metric)} decides: {label} {does} ({values} {unit})."
+            said = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
+            return f"{'Unless' if named else 'If'} {title_of(metric)} decides: {said}"
     return ""
 
 
@@ -200,9 +199,9 @@ def _left_out(made: Decision) -> str:
 
 
 def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
-    lead = several([group.deployment for group in made.groups], " or ")
     text = f"The same {title_of(made.metric)} within {margin_text(run.record.compare.margin_share)} {where}."
-    return Said(f"Serve {lead}", text + _left_out(made), unless=_unless(run, made))
+    lead = f"Serve {several([group.deployment for group in made.groups], ' or ')}"
+    return Said(lead, text + _left_out(made), unless=_unless(run, made))
 
 
 def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
@@ -265,18 +264,19 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     if made.capacities:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
-    is_kept = row is not None and row.labels("kept") == [group.deployment]
-    is_one_of_several = len(made.case.groups) > 1
     does = {
         (False, False): "Measured alone",
         (False, True): "Known to keep the SLO",
         (True, False): "The only one that can be judged",
         (True, True): "The only one known to keep the SLO",
-    }[is_one_of_several, is_kept]
-    lead = f"Serve {made.served}" if made.served else group.deployment
+    }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
     values = ", ".join(text for name in names if (text := _with_span(run, group, name)))
-    return Said(lead, f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
+    return Said(_lead(made, group.deployment), f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
+
+
+def _lead(made: Decision, label: str) -> str:
+    return f"Serve {made.served}" if made.served else label
 
 
 def _with_span(run: Run, group: Group, name: str) -> str:
@@ -291,12 +291,12 @@ def _with_span(run: Run, group: Group, name: str) -> str:
 def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
-    kept = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
-    text = f"{kept}{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})."
+    text = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
+    text += f"{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})."
     unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
     if unclear:
         text += f" Not known to keep or to break it there: {several(unclear)}."
-    return Said(f"Serve {made.served}" if made.served else best.deployment, text + _left_out(made))
+    return Said(_lead(made, best.deployment), text + _left_out(made))
 
 
 def search_words(run: Run, found: Capacity) -> str:
@@ -316,8 +316,8 @@ def _on_each(run: Run, found: Capacity) -> str:
 
 def _none(run: Run, made: Decision, where: str) -> Said:
     if made.slo_row and not made.slo_row.labels("kept"):
-        text = f"No deployment is known to keep the SLO ({slo_words(run.record.slo)}) at any load."
-        return Said("No winner", text)
+        slo = slo_words(run.record.slo)
+        return Said("No winner", f"No deployment is known to keep the SLO ({slo}) at any load.")
     whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
     return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}.")
 

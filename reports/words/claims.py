@@ -60,9 +60,7 @@ def held_title(run: Run) -> str:
     # A deployment whose heavier load does not count needed less than it would.
     loads = frozenset[tuple[str, str]]().union(*(each.starts[0].loads for each in found))
     whole = [each for each in found if each.starts[0].loads == loads]
-    spare = max(
-        (1.0 - each.needed_bytes / each.total_bytes for each in whole if each.needed_bytes), default=0
-    )
+    spare = max((1 - each.needed_bytes / each.total_bytes for each in whole if each.needed_bytes), default=0)
     if spare > 0.1:
         return f"Up to {100 * spare:.0f} % of a server's memory is KV cache that no request needed"
     return "What the servers' memory is made of"
@@ -71,9 +69,8 @@ def held_title(run: Run) -> str:
 def held_claim(run: Run) -> str:
     """Return what was measured, on which starts, and which starts are left out."""
     starts = [start for each in held_of(run) for start in each.starts]
-    kept = [start.record.name for start in starts]
-    every = [start.record.name for each in anatomies(run).values() for start in each]
-    left_out = ", ".join(name for name in every if name not in kept)
+    every = {start.record.name for each in anatomies(run).values() for start in each}
+    left_out = ", ".join(sorted(every - {start.record.name for start in starts}))
     return (
         f"{capital(several([start.what for start in starts], '; '))}: means over "
         f"{plural(len(starts), 'start')}. Needed: with the KV cache that requests held at once, not the one "
@@ -83,8 +80,7 @@ def held_claim(run: Run) -> str:
 
 def held_finding(run: Run) -> str | None:
     """Return which deployment needs the least memory, where that is decided."""
-    cases = opened(run, load_cases_of(run))
-    found = (title_at(run, "memory_peak_bytes", case.groups) for case in cases)
+    found = (title_at(run, "memory_peak_bytes", case.groups) for case in opened(run, load_cases_of(run)))
     return next(filter(None, found), None)
 
 
@@ -118,10 +114,8 @@ _POWER = (
 
 def cost_claim(run: Run) -> str:
     """Return how to read the charts of energy and cost; nothing where there is none."""
-    known = (aggregate(run, group, name).mean for group in run.groups for name in (ENERGY, COST))
-    return (
-        f"Lower is better. Points are means over starts. {BARS}" if any(v is not None for v in known) else ""
-    )
+    known = [aggregate(run, group, name).mean for group in run.groups for name in (ENERGY, COST)]
+    return f"Lower is better. Points are means over starts. {BARS}" if any(known) else ""
 
 
 def cost_note(run: Run) -> str:
@@ -134,8 +128,8 @@ def cost_note(run: Run) -> str:
             "used for nothing else and as busy as in the window. "
         )
         if known := [api for group in told for api in api_prices(run, group).values()]:
-            sources = ", ".join(dict.fromkeys(f"{api.source}, {api.as_of}" for api in known))
-            said += f"Providers: the same requests at their prices for the model ({sources}). "
+            sources = dict.fromkeys(f"{api.source}, {api.as_of}" for api in known)
+            said += f"Providers: the same requests at their prices for the model ({', '.join(sources)}). "
     return said
 
 
@@ -185,17 +179,15 @@ def bounds_title(run: Run) -> str:
     found = bounds_of(run)
     if len({(group.scenario, group.family) for group, _ in found}) > 1:
         return BOUNDS
-    heaviest = max(group.level for group, _ in found)
-    last = [(group, bound) for group, bound in found if group.level == heaviest]
-    counts = Counter(bound.words for _, bound in last).most_common()
-    said = ", ".join(f"{words} ({count} of {len(last)})" for words, count in counts)
-    return f"What bounded {last[0][0].load}: {said}"
+    heaviest = max((group for group, _ in found), key=lambda group: group.level)
+    last = [bound.words for group, bound in found if group.level == heaviest.level]
+    said = (f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common())
+    return f"What bounded {heaviest.load}: {', '.join(said)}"
 
 
 def decode_finding(run: Run) -> str | None:
     """Return the greatest share of what the memory can give that decode read."""
-    shares = (each.read_gb_per_s / each.roof_gb_per_s for each in decodes_of(run) if each.roof_gb_per_s)
-    most = max(shares, default=0.0)
+    most = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
     return f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else None
 
 
@@ -206,5 +198,4 @@ def unread(run: Run) -> str:
         for name in run.deployments
     }
     said = [f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)]
-    is_asked = run.server is not None and any(group.counted for group in run.groups)
-    return f"Not read: {'; '.join(said)}." if said and is_asked else ""
+    return f"Not read: {'; '.join(said)}." if said and run.server is not None else ""

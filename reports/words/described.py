@@ -1,5 +1,6 @@
 """A run in words: its question, device, traffic and command, and the facts that were recorded."""
 
+import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import msgspec
 from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
 from harness.store.store import StartRecord
 from reports.checks.ledger import COMMON, TOLD
-from reports.data.cells import Cell, load_family, load_level
+from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import slo_words
@@ -36,23 +37,16 @@ def question(run: Run) -> str:
 def device(run: Run) -> str:
     """Return the card's name where the run used one, else the processor's."""
     on_card = any(record.memory_kind == "device" for record in run.start_records)
-    key = re.compile(r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$")
-    found = (str(value) for name, value in flat(run.record.environment) if value and key.search(name))
+    key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
+    found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
     return next(found, "one device" if on_card else "this processor")
 
 
 def environment_words(run: Run) -> str:
     """Return the device and what served on it: `NVIDIA H100; llama_cpp b6000, vllm 0.11.0; bench 0.1.0`."""
-    records = run.start_records
-    served = dict.fromkeys(f"{each.deployment.engine} {each.version or ''}".strip() for each in records)
+    served = dict.fromkeys(f"{r.deployment.engine} {r.version or ''}".strip() for r in run.start_records)
     version = dict(flat(run.record.environment)).get("packages.serving-bench")
     return "; ".join(filter(None, (device(run), ", ".join(served), version and f"bench {version}")))
-
-
-def _is_prolonged(cell: Cell) -> bool:
-    planned_s, summary = cell.planned.load.duration_s, cell.summary
-    lasted_s = (summary.window_end_ns - summary.window_start_ns) / 1e9 if summary else 0.0
-    return planned_s is not None and lasted_s > 1.05 * planned_s
 
 
 def what_was_run(run: Run) -> str:
@@ -61,13 +55,13 @@ def what_was_run(run: Run) -> str:
     choices = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
     parts = ["; ".join(map(_scenario, choices.values())) or "nothing planned"]
     if cells:
-        is_attached = any(record.attached for record in run.start_records)
-        blocks = plural(run.repeats, "block") + " on a server that was running already"
-        starts = plural(run.repeats, "start") + " of each"
-        windows = dict.fromkeys(window_bound(load) for load in _ordered(run))
-        longer = " or longer, for requests enough" if any(map(_is_prolonged, cells)) else ""
-        said = f"windows of {', '.join(windows)}{longer}"
-        parts += [loads_words(run), blocks if is_attached else starts, said]
+        starts = f"{plural(run.repeats, 'start')} of each"
+        if any(record.attached for record in run.start_records):
+            starts = f"{plural(run.repeats, 'block')} on a server that was running already"
+        windows = dict.fromkeys(map(window_bound, _ordered(run)))
+        longest = max((cell.window_s or 0) / (cell.planned.load.duration_s or math.inf) for cell in cells)
+        longer = " or longer, for requests enough" if longest > 1.05 else ""
+        parts += [loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"]
     if len(run.start_records) > len(run.record.plan.starts):
         parts.append(f"{len(run.start_records)} starts in all, with those measured again")
     if run.record.slo:
@@ -111,8 +105,7 @@ def window_bound(load: Load) -> str:
 def command(run: Run, **changes: Sequence[str]) -> str:
     """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given or are to
     be changed."""
-    settings = {**run.record.settings, **changes}
-    overrides = [f"{key}={','.join(values)}" for key, values in settings.items()]
+    overrides = [f"{key}={','.join(values)}" for key, values in {**run.record.settings, **changes}.items()]
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
 
 
@@ -122,8 +115,8 @@ def cut_short(run: Run) -> tuple[str, str] | None:
         return "This run is still running. ", "bench writes the report again at its end."
     if run.record.status == "completed":
         return None
-    command = f"bench run --resume {shlex.quote(str(run.path))}"
-    return "This run was cut short. ", f"{command} measures what is missing."
+    resume = f"bench run --resume {shlex.quote(str(run.path))} measures what is missing."
+    return "This run was cut short. ", resume
 
 
 # --- facts -----------------------------------------------------------------------------------------
@@ -148,12 +141,11 @@ def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     launcher = deployment.terms.launcher or ("docker" if image else "native")
     # Of one that was built here its id; as Docker shows it.
     digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
-    options = msgspec.to_builtins(deployment.options)
     found: dict[str, Any] = {
         "version": several([record.version for record in records if record.version]),
         "launcher": "attached" if deployment.terms.base_url else launcher,
         "image": " ".join(filter(None, (image.get("image"), digest))),
-        **{f"option.{key}": value for key, value in options.items()},
+        **{f"option.{key}": value for key, value in msgspec.to_builtins(deployment.options).items()},
     }
     for record in records:
         found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
@@ -167,11 +159,12 @@ def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
     for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
         options = flat(cell.planned.scenario.options)
         yield label, ", ".join(f"{key_words(key)} {_value(key, value)}" for key, value in options)
-    by_label = {cell.load_label: cell.load for cell in run.planned_cells}
-    for label, load in sorted(by_label.items(), key=lambda pair: (load_family(pair[1]), load_level(pair[1]))):
-        given = {key: value for key in _TERMS if (value := getattr(load, key))}
-        terms = [f"{_TERMS[key]} {_value(key, value)}" for key, value in given.items()]
-        yield label, ", ".join([f"window {window_bound(load)}", *terms])
+    labels = {cell.load: cell.load_label for cell in run.planned_cells}
+    for load in _ordered(run):
+        given = [
+            f"{words} {_value(key, value)}" for key, words in _TERMS.items() if (value := getattr(load, key))
+        ]
+        yield labels[load], ", ".join([f"window {window_bound(load)}", *given])
     for key, why in run.record.plan.filled.items():
         yield key_words(key), why
 

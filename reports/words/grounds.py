@@ -54,17 +54,15 @@ _RESETS = {
 
 def checks_title(run: Run) -> str:
     """Return how many checks found a reason to distrust, and how many did not."""
-    clean = [seen for seen in examine(run).values() if not seen]
-    return (
-        f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
-    )
+    clean = sum(not seen for seen in examine(run).values())
+    return f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(clean, 'check')} found nothing"
 
 
 def where(run: Run, found: Finding) -> str:
     """Return the cells that a reason is about; nothing where these are all of the run, or none."""
-    is_of_some = 0 < len(found.cells) < len(run.planned_cells)
-    cells = several([f"{cell:03d}" for cell in found.cells])
-    return f"Cells {cells} of {len(run.planned_cells)}." if is_of_some else ""
+    if not 0 < len(found.cells) < len(run.planned_cells):
+        return ""
+    return f"Cells {several([f'{cell:03d}' for cell in found.cells])} of {len(run.planned_cells)}."
 
 
 def fairness_claim(run: Run) -> str:
@@ -100,12 +98,12 @@ def client_notes(run: Run) -> list[str]:
     if known.largest:
         streams, rate = known.largest
         reach = f"the p99 error of TTFT stays under 1 ms up to {streams:,} streams x {rate:,.0f} chunks/s"
-    origin = (
+    return [
         "What bench reports minus what a server with known send times did, paired per request, on this "
         f"machine ({known.created_at[:10]}, bench {known.bench_version}): {reach}. "
-        f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}"
-    )
-    return [origin, *notes]
+        f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}",
+        *notes,
+    ]
 
 
 def failures_claim(run: Run) -> str:
@@ -117,9 +115,8 @@ def failures_claim(run: Run) -> str:
 def guard_notes(run: Run) -> list[str]:
     """Return how the guard looked at the machine; nothing where no cell was begun."""
     records = [cell.record for cell in run.planned_cells if cell.record]
-    modes = dict.fromkeys(record.guard_mode for record in records if record.guard_mode)
-    said = f"Guard: {' and '.join(modes)}." if modes else "Nobody looked whether the machine was fit."
-    return [said] if records else []
+    modes = " and ".join(dict.fromkeys(record.guard_mode for record in records if record.guard_mode))
+    return [f"Guard: {modes}." if modes else "Nobody looked whether the machine was fit."] if records else []
 
 
 def guard_saw(cell: Cell) -> str:

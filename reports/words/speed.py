@@ -42,10 +42,10 @@ def ratios(run: Run) -> str:
         return "No verdicts on values: no two deployments are of one model."
     if found.why_none or not found.family:
         return f"No verdicts: {found.why_none or 'no comparison allows one; each says why'}."
-    margin = margin_text(run.record.compare.margin_share)
     return (
         "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "
-        f"{family_text(found.family, found.alpha)}; same: within {margin}."
+        f"{family_text(found.family, found.alpha)}; "
+        f"same: within {margin_text(run.record.compare.margin_share)}."
     )
 
 
@@ -69,17 +69,16 @@ SEARCHED = (
 
 def how_against(run: Run) -> str:
     """Return how to read throughput against latency, and with an SLO who keeps it."""
-    how = f"Points are means over starts. {BARS} The front goes by means and is no verdict."
-    slo = f" Goodput: requests per second that met every objective. {_KEEPS}"
-    return how + slo * bool(run.record.slo)
+    slo = f" Goodput: requests per second that met every objective. {_KEEPS}" if run.record.slo else ""
+    return f"Points are means over starts. {BARS} The front goes by means and is no verdict.{slo}"
 
 
 def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
     """Return why another percentile (`ttft_s.p95`) is drawn than wanted, and which points are not."""
     drawn, asked = (each.partition(".")[2] for each in (name, wanted))
-    said = [f"{drawn}: too few points have requests enough for {asked}."] if name != wanted else []
+    said = f"{drawn}: too few points have requests enough for {asked}. " if name != wanted else ""
     names = several([f"{group.deployment} at {group.load}" for group in absent], "; ")
-    return " ".join([*said, *([f"Not drawn, with no value of both: {names}."] if absent else [])])
+    return said + (f"Not drawn, with no value of both: {names}." if absent else "")
 
 
 def search_claim(run: Run) -> str:
@@ -87,13 +86,13 @@ def search_claim(run: Run) -> str:
     terms = run.record.search
     if terms is None:
         return ""
-    is_users = terms.over == "concurrency"
-    what = "users" if is_users else "conversations begun per second"
-    precision = f"{100 * terms.precision_share:g} %{', or one user' if is_users else ''}"
+    what, least = "conversations begun per second", ""
+    if terms.over == "concurrency":
+        what, least = "users", ", or one user"
     return (
         f"The highest load, in {what}, that keeps the SLO ({slo_words(run.record.slo)}). Searched on each "
         f"start from {terms.lowest:g} to {terms.highest:g}: doubled until an objective broke, then halved "
-        f"between the two to within {precision}."
+        f"between the two to within {100 * terms.precision_share:g} %{least}."
     )
 
 

@@ -54,8 +54,8 @@ def _standing(run: Run, made: Decision, whole: int) -> Standing:
     if second:
         words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
     if made.disturbed:
-        repeats = plural(made.disturbed + made.repeats, "repeat")
-        words += f"; the machine was disturbed in {made.disturbed} of {repeats}"
+        words += f"; the machine was disturbed in {made.disturbed} of "
+        words += plural(made.disturbed + made.repeats, "repeat")
     if made.left_out:
         words += f"; not compared: {several(list(made.left_out))}"
     case = made.case
@@ -236,5 +236,4 @@ def sources_of(run_dir: Path) -> tuple[int, int, int]:
 def keep(run_dir: Path, sources: tuple[int, int, int], made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     with suppress(OSError):
-        kept = msgspec.json.encode(Kept(DIGEST_VERSION, sources, made))
-        write_whole(run_dir / DIGEST_FILE, kept + b"\n")
+        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")

@@ -8,7 +8,7 @@ from harness.contracts import Objective
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.stats.intervals import Kind, Verdict
+from reports.stats.family import Kind, Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import SECONDARY, decisions_of
 
@@ -64,9 +64,8 @@ def sure_text(alpha: float) -> str:
 
 
 def family_text(count: int, alpha: float = 0.05) -> str:
-    """Return the rule of `count` verdicts that are decided together (reports/stats/intervals.py)."""
-    rule = f"corrected for {count:,} comparisons" if count > 1 else "one comparison"
-    return f"{sure_text(alpha)}, {rule}"
+    """Return the rule of `count` verdicts that are decided together (reports/stats/family.py)."""
+    return f"{sure_text(alpha)}, {f'corrected for {count:,} comparisons' if count > 1 else 'one comparison'}"
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
@@ -77,14 +76,13 @@ def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
     if verdict.kind == "same" and not low <= 1 <= high and low < high:
         word = better if (low > 1) == (metric.better == "higher") else worse
         return f"{word}, by less than {margin_text(margin_share)}"
-    words = {
+    return {
         "better": better,
         "worse": worse,
         "same": f"same within {margin_text(margin_share)}",
         "unknown": "cannot tell",
         "none": "no verdict",
-    }
-    return words[verdict.kind]
+    }[verdict.kind]
 
 
 def ratio_text(name: str, verdict: Verdict) -> str:
@@ -177,14 +175,14 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         return None
     labels = list(dict.fromkeys(group.deployment for group in groups))
     loads = dict.fromkeys(group.load for group in sorted(groups, key=lambda group: group.level))
-    scenario, model = groups[0].scenario, groups[0].model
-    kinds = {load: _kinds(run, scenario, load, name, labels) for load in loads}
+    first = groups[0]
+    kinds = {load: _kinds(run, first.scenario, load, name, labels) for load in loads}
     leaders = {
         load: next((label for label, against in found.items() if against == {"better"}), None)
         for load, found in kinds.items()
     }
-    cases = (made for made in decisions_of(run) if (made.case.scenario, made.case.model) == (scenario, model))
-    made = next((made for made in cases if made.case.load in loads), None)
+    known = {(made.case.scenario, made.case.model, made.case.load): made for made in decisions_of(run)}
+    made = next((known[key] for load in loads if (key := (first.scenario, first.model, load)) in known), None)
     told = made.case.load if made else list(loads)[-1]
     if made and (label := made.leaders.get(name)):
         if made.slo_row and made.left_out:
@@ -195,8 +193,8 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     if leaders[told]:
         return f"{leaders[told]} {_superlative(name)} {where_it_leads(leaders, told)}"
     if set.union(*kinds[told].values()) == {"same"}:
-        margin = margin_text(run.record.compare.margin_share)
-        return f"{capital(title_of(name))}: the same within {margin} at {told}"
+        within = f"within {margin_text(run.record.compare.margin_share)}"
+        return f"{capital(title_of(name))}: the same {within} at {told}"
     return None
 
 
@@ -209,17 +207,16 @@ def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str])
 
 
 def _superlative(name: str) -> str:
-    verb = "gives the most" if metric_of(name).better == "higher" else "has the lowest"
-    return f"{verb} {title_of(name)}"
+    return f"{'gives the most' if metric_of(name).better == 'higher' else 'has the lowest'} {title_of(name)}"
 
 
 def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
     """Return at which loads around the one that is told the same one leads: `at every load`, `up to 16
     users`, `from 16 users on`, `at 16 users`, `from 4 to 16 users`. `leaders`: lowest load first."""
     loads = list(leaders)
-    spans = [list(span) for _, span in itertools.groupby(loads, key=leaders.get)]
-    first, *rest = next(span for span in spans if told in span)
-    last = rest[-1] if rest else first
+    spans = (list(span) for _, span in itertools.groupby(loads, key=leaders.get))
+    span = next(span for span in spans if told in span)
+    first, last = span[0], span[-1]
     if first == last:
         return f"at {first}"
     if first == loads[0]:
