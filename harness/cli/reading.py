@@ -165,7 +165,7 @@ def view(
 
     Each row leads to the run's report. Open the page in a browser; it needs no server.
     """
-    from reports.page.index_page import index_rows, write_index
+    from reports.page.of_several import index_rows, write_index
 
     rows = index_rows(directory)
     if output is not None or not as_json:

@@ -66,6 +66,8 @@ SLOTS_TAKEN_SHARE = 0.95
 # As many ended as came: within a tenth, or by what random numbers in flight at both ends differ.
 ENDED_SHARE = 0.9
 ENDED_ERRORS = 3.0
+# Between the evidence and what is not known.
+NOT_KNOWN = "; not known: "
 # What would be needed to say more, by the column that lacks it.
 _UNKNOWN = {
     "waited": "whether requests waited",

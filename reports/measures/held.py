@@ -135,7 +135,6 @@ def _course(run: Run, record: StartRecord) -> Course:
             for cell in run.planned_cells
             if cell.summary and run.start_of(cell) is record
         ],
-        stages_s={name: (t_ns - zero_ns) / 1e9 for name, t_ns in record.stages.items()},
     )
 
 

@@ -22,7 +22,7 @@ from harness.errors import BenchError, MissingError, UserError
 from reports.data.run import Run
 from reports.page.document import REPORT, document
 from reports.page.drawing.charts import Chart, figure
-from reports.page.markup import join, packed_json, tag
+from reports.page.looks import join, packed_json, tag
 from reports.page.sections import sections_of
 from reports.words.described import question
 

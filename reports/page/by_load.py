@@ -21,8 +21,7 @@ from reports.page.declared import Columns, Shown, filled
 from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart, Table
 from reports.page.drawing.kinds import Limit, Point, ends_of
-from reports.page.looks import looks, named
-from reports.page.markup import Head, Of, Row
+from reports.page.looks import Head, Of, Row, looks, named
 from reports.verdicts.load_cases import LoadCase
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
 
@@ -49,8 +48,8 @@ def in_plane(run: Run, groups: Sequence[Group], name: str) -> list[Point]:
     for group in groups:
         latency, speed = aggregate(run, group, name), at_load(run, group, SPEED)
         if latency.mean is not None and speed.value.mean is not None:
-            x_ends = ends_of(name, latency)
-            found.append(replace(speed, x=latency.mean * scale, x_ends=x_ends, starts={}))
+            x, x_ends = latency.mean * scale, ends_of(name, latency)
+            found.append(replace(speed, x=x, x_ends=x_ends, starts={}))
     return found
 
 
@@ -92,8 +91,10 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
     has_several = [len({axis[at] for axis in axes}) > 1 for at in (0, 1)]
     for axis in axes:
         said = [name for name, is_said in zip(axis, has_several, strict=True) if is_said]
-        groups = [group for group in run.groups if (group.scenario, group.family) == axis]
-        yield f": {', '.join(said)}" if said else "", groups
+        yield (
+            f": {', '.join(said)}" if said else "",
+            [group for group in run.groups if (group.scenario, group.family) == axis],
+        )
 
 
 def by_load_charts(run: Run, *names: str) -> list[Chart]:
@@ -109,20 +110,23 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
             if len(levels) < 2:
                 continue
             title, ticks = level_axis(groups[0].family, levels)
-            by_why = grouped(absent, lambda each: each.value.why or "no cell counts").items()
-            why = [f"{several([f'{e.of.deployment} at {e.at}' for e in own])} ({why})" for why, own in by_why]
-            chart = _chart(
-                run,
-                name,
-                found,
-                kinds.place_axis(title, levels, ticks),
-                "load",
-                id=f"{name}-{number}".replace(".", "-"),
-                what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
-                finding=title_at(run, name, groups),
-                note=f"No value: {several(why, '; ')}." if why else "",
+            why = [
+                f"{several([f'{e.of.deployment} at {e.at}' for e in own])} ({why})"
+                for why, own in grouped(absent, lambda each: each.value.why or "no cell counts").items()
+            ]
+            charts.append(
+                _chart(
+                    run,
+                    name,
+                    found,
+                    kinds.place_axis(title, levels, ticks),
+                    "load",
+                    id=f"{name}-{number}".replace(".", "-"),
+                    what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
+                    finding=title_at(run, name, groups),
+                    note=f"No value: {several(why, '; ')}." if why else "",
+                )
             )
-            charts.append(chart)
     return charts
 
 
@@ -145,18 +149,19 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
         absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
         said = [f"{len(drawn)} of {len(turns):,} turns."] if len(drawn) < len(turns) else []
         said += [f"No value: {several(absent)}."] if absent else []
-        chart = _chart(
-            run,
-            name,
-            [each for each in found if each.x in drawn],
-            kinds.place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
-            "turn",
-            id=f"turns-{name.partition('.')[0]}-{index}",
-            what=f"{capital(title_of(name))} by turn at {at.load}",
-            note=" ".join(said),
-            of=Of(load=at.load),
+        charts.append(
+            _chart(
+                run,
+                name,
+                [each for each in found if each.x in drawn],
+                kinds.place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
+                "turn",
+                id=f"turns-{name.partition('.')[0]}-{index}",
+                what=f"{capital(title_of(name))} by turn at {at.load}",
+                note=" ".join(said),
+                of=Of(load=at.load),
+            )
         )
-        charts.append(chart)
     return charts
 
 
@@ -165,9 +170,14 @@ def _chart(
 ) -> Chart:
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
-    limit = slo_limit(run, name) if place == "load" else None
-    may_be_log = metric.better == "lower" and not metric.is_additive
-    drawn = kinds.lines(looks(run), points, x_axis, unit, may_be_log=may_be_log, limit=limit)
+    drawn = kinds.lines(
+        looks(run),
+        points,
+        x_axis,
+        unit,
+        may_be_log=metric.better == "lower" and not metric.is_additive,
+        limit=slo_limit(run, name) if place == "load" else None,
+    )
     columns: Columns[Point] = {
         "deployment": lambda each: each.of.deployment or "",
         place: lambda each: each.at,

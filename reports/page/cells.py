@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.contracts import ServerTerm
-from reports.checks.bounds import Bound
+from reports.checks.bounds import NOT_KNOWN, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
-from reports.data.samples import mean_gauge
+from reports.data.samples import device_samples, mean_gauge
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
@@ -18,13 +18,13 @@ from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
 from reports.page.declared import below
-from reports.page.markup import Html, join, tag
+from reports.page.looks import Html, join, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import State
-from reports.words.speed import repeats_word
-from reports.words.verdict_words import objective_words, ratio_text, word_of
+from reports.words.claims import repeats_word
+from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
 _TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
@@ -65,10 +65,10 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     word = "start" if found.is_of_starts else "block"
     each = ", ".join(shown(name, value) for value in found.values)
     title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"
+    said = [span_text(name, found), f"{found.k} of {len(found.values)} {word}s"]
     main = tag("span", supported(name, found.mean, shorter_half(found)), title=title)
-    few = f"{found.k} of {len(found.values)} {word}s" if found.k < len(found.values) else ""
-    said = [tag("span", part, class_="range") for part in (span_text(name, found), few) if part]
-    return join([main, mark, *said])
+    small = said if found.k < len(found.values) else said[:1]
+    return join([main, mark, *(tag("span", part, class_="range") for part in small if part)])
 
 
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
@@ -81,9 +81,9 @@ def value_cell(name: str, found: Value | None, withheld: str | None = None) -> H
 
 def compared_cell(run: Run, name: str, group: Group) -> Html:
     """Return a group's mean, and its ratio to the reference's where values are compared (or why not)."""
-    value, found = mean_cell(run, group, name), comparisons_of(run)
-    rows = [row for row in found.rows if (row.scenario, row.load, row.metric) == (*group.key[1:], name)]
-    own = next((row for row in rows if group.deployment in (row.a, row.b)), None)
+    value, found, at = mean_cell(run, group, name), comparisons_of(run), (*group.key[1:], name)
+    rows = (row for row in found.rows if group.deployment in (row.a, row.b))
+    own = next((row for row in rows if (row.scenario, row.load, row.metric) == at), None)
     if found.why_none or own is None:
         return value
     if own.a != group.deployment:
@@ -93,15 +93,14 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
-    case = group.scenario, group.load, group.model
-    if verdict.kind == "unknown" and any(
-        made.leaders.get(name) == own.b for made in decisions_of(run) if made.case.key == case
-    ):
+    decided = [
+        made for made in decisions_of(run) if made.case.key == (group.scenario, group.load, group.model)
+    ]
+    if verdict.kind == "unknown" and any(made.leaders.get(name) == own.b for made in decided):
         word = f"{metric_of(name).words[1]} by the leader's own test"
+    both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
+    marks = mark_html(marks_of(run, [cell for each in both for cell in each.counted], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
-    there = [each for each in run.groups if each.key[1:] == group.key[1:]]
-    both = [cell for each in there if each.deployment in (own.a, own.b) for cell in each.counted]
-    marks = mark_html(marks_of(run, both, name))
     said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
     return join([value, said, tag("span", interval, class_="range")])
 
@@ -109,10 +108,8 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
 def kept_cell(found: Judged | None) -> Html:
     """Return whether windows keep the SLO, and each objective's share with its n and interval."""
     word, tone = _STATES[found.verdict if found else "unknown"]
-    said = (
-        [found.too_high or "", *(line for each in found.attained for line in _share(each))] if found else []
-    )
-    return below(tag("span", word, class_=tone), *said)
+    shares = [line for each in found.attained for line in _share(each)] if found else []
+    return below(tag("span", word, class_=tone), (found and found.too_high) or "", *shares)
 
 
 def _share(each: Attainment) -> list[str]:
@@ -128,19 +125,13 @@ def none_cell(why: str) -> Html:
     return tag("span", NOTHING, title=why, class_="none", tabindex="0")
 
 
-def starts_that_count(group: Group) -> str:
-    """Return `1 of 2`: the starts whose cells are in a row's values."""
-    counted_of, all_of = ({cell.planned.repeat for cell in cells} for cells in (group.counted, group.cells))
-    return f"{len(counted_of)} of {len(all_of)}"
-
-
 def requests_cell(run: Run, group: Group) -> Html:
     """Return how many requests of a group's windows were ok and how many failed."""
     ok = [run.window_requests(cell.number)["outcome"] == "ok" for cell in group.cells if cell.record]
-    good = sum(int(each.sum()) for each in ok)
-    failed = sum(map(len, ok)) - good
-    main = tag("span", f"{good:,} / {failed:,}", class_="bad" if failed else "")
-    return below(main, f"{starts_that_count(group)} {repeats_word(run)}")
+    good, sent = sum(int(each.sum()) for each in ok), sum(map(len, ok))
+    main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
+    starts = (str(len({c.planned.repeat for c in cells})) for cells in (group.counted, group.cells))
+    return below(main, f"{' of '.join(starts)} {repeats_word(run)}")
 
 
 def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
@@ -148,18 +139,12 @@ def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
     return value_cell(name, values_of(run).get(cell.number, {}).get(name), withheld(run, cell.key, name))
 
 
-def status_cell(cell: Cell) -> Html:
-    """Return what became of a cell, in red unless it is completed and valid."""
-    said = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
-    return tag("span", said, class_="" if said == "completed" else "bad")
-
-
 def bound_cell(group: Group, bound: Bound) -> Html:
     """Return what bounded a load, with its evidence; on a narrow screen, where no column has a head, behind
-    the load."""
+    the load. What is not known is said once, below the table."""
     at = tag("span", f"{group.load}: ", class_="at")
     word = tag("span", bound.words, class_=_TONES.get(bound.kind, "quiet"))
-    said = tag("span", f"{bound.sentence[:1].upper()}{bound.sentence[1:]}.", class_="range why-none")
+    said = tag("span", f"{capital(bound.sentence.partition(NOT_KNOWN)[0])}.", class_="range why-none")
     return join([below(join([at, word]), bound.agreement), said])
 
 
@@ -169,9 +154,9 @@ def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html |
     return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
 
 
-def device_cell(samples: pd.DataFrame, column: str, how: str) -> str:
-    """Return what devices' samples come to (`mean`, `max`)."""
-    known = samples.get(column, pd.Series(dtype=float)).dropna()
+def device_cell(run: Run, group: Group, column: str, how: str) -> str:
+    """Return what samples of devices in the windows come to (`mean`, `max`)."""
+    known = device_samples(run, group.counted).get(column, pd.Series(dtype=float)).dropna()
     return number(float(known.agg(how)), 0) if len(known) else NOTHING
 
 
@@ -198,13 +183,11 @@ def cell_marks(run: Run, group: Group) -> Html:
     said = []
     if why := work_of(run).per_token_only.get(group.key):
         said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    for word, cells in grouped(group.cells, became).items():
+    doubted = [cell for cell in group.cells if became(cell) != "valid"]
+    for word, cells in grouped(doubted, became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
-        starts = [str(cell.planned.repeat + 1) for cell in cells]
-        text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(starts)} {word}"
-        reasons = "; ".join(
-            f"start {start}: {cell.reason}" for start, cell in zip(starts, cells, strict=True) if cell.reason
-        )
-        if word != "valid":
-            said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))
+        starts = {cell.planned.repeat + 1: cell.reason for cell in cells}
+        text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(map(str, starts))} {word}"
+        reasons = "; ".join(f"start {start}: {reason}" for start, reason in starts.items() if reason)
+        said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))
     return join(said)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from reports.data.cells import Cell, grouped
+from reports.data.cells import grouped
 from reports.data.run import Run
 from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
-from reports.page.markup import ALL, Html, Of, Row, paragraph, tag
+from reports.page.looks import ALL, Html, Of, Row, paragraph, tag
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 
 T = TypeVar("T")
@@ -23,12 +23,6 @@ Shown = Html | str
 # What a column is called (text, Html, or a Head that says what all of it is about), and what stands in it for
 # one thing.
 Columns = Mapping[Any, Callable[[T], Shown]]
-CELL_NAMES: Columns[Cell] = {
-    "cell": lambda cell: f"{cell.number:03d}",
-    "deployment": lambda cell: cell.label,
-    "load": lambda cell: cell.load_label,
-    "start": lambda cell: str(cell.planned.repeat + 1),
-}
 # A declared chart or table, or a function that returns such parts.
 Shows = Callable[[Run], Sequence[charts.Part]]
 
@@ -205,11 +199,6 @@ def filled(
     cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
     kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
-
-
-def of_cell(cell: Cell) -> Of:
-    """Return what a cell's row is about."""
-    return Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
 def below(main: Shown, *said: str) -> Html:

@@ -16,8 +16,7 @@ from harness.store.named_files import check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
 from reports.page.drawing.charts import Chart
-from reports.page.looks import looks
-from reports.page.markup import Html, join, macro, own_file, packed, packed_json, paragraph, render, tag
+from reports.page.looks import Html, join, looks, macro, own_file, packed, packed_json, paragraph, render, tag
 from reports.page.sections import SECTIONS, sections_of
 from reports.page.sections.answer import opening
 from reports.words.described import question
@@ -54,8 +53,8 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
     where no page can be there or something of a run's is."""
     check_named(path)
     if path.is_dir() or not path.parent.is_dir():
-        missing = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
-        raise UserError(f"the report cannot be written: {missing}; give a file in a directory that exists")
+        why = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise UserError(f"the report cannot be written: {why}; give a file in a directory that exists")
     whole = make().encode()
     try:
         write_whole(path, whole)
@@ -68,10 +67,9 @@ def page(run: Run) -> str:
     """Return the whole page as text."""
     sections = sections_of(run)
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
-    names = {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}}
     parts = [
         tag("a", "Skip to the answer", class_="skip", href="#main"),
-        bar(run, names),
+        bar(run, {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}}),
         tag(
             "main",
             tag("div", opening(run), id="answer"),
@@ -108,7 +106,6 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
     # One function, so that nothing of it is global but window.bench.
     script = '(() => {\n"use strict";\n' + "".join(map(own_file, scripts)) + "})();"
     plotly, packed_plotly = _plotly() if charts else ("", Html(""))
-    data = packed_json("charts", {chart.id: chart.to_builtins() for chart in charts})
     return render(
         "page.html",
         title=title,
@@ -117,7 +114,11 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
         has_script=Html(_HAS_SCRIPT),
         script=Html(script),
         body=body,
-        charts=join([data, packed_plotly]) if charts else "",
+        charts=join(
+            [packed_json("charts", {chart.id: chart.to_builtins() for chart in charts}), packed_plotly]
+        )
+        if charts
+        else "",
     )
 
 

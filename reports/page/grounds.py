@@ -1,6 +1,5 @@
 """The tables of what the numbers rest on: client, windows, cells, starts, servers, machine and metrics."""
 
-import itertools
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,18 +17,16 @@ from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, Metric
 from reports.measures.written import NOTHING, flat, number
-from reports.page.cells import COMPARED, mean_cell, status_cell, value_of_cell
-from reports.page.declared import CELL_NAMES, Columns, Table, of_cell
+from reports.page.cells import COMPARED, became, mean_cell, value_of_cell
+from reports.page.declared import Columns, Table
 from reports.page.drawing import charts
-from reports.page.looks import looks, named
-from reports.page.markup import Head, Html, Of, details, join, macro, paragraph, tag
+from reports.page.looks import Head, Html, Of, details, join, looks, macro, named, paragraph, tag
 from reports.words import grounds as words
 from reports.words.described import fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
 
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
 _NOT_SHOWN = ("clock", "machine.boot_id", "selftest")
-Fact = tuple[str, Html | str]
 # What failed requests are about, how they ended, and their rows.
 Failed = tuple[Of, str, pd.DataFrame]
 
@@ -50,8 +47,8 @@ def checks(run: Run) -> list[charts.Part]:
 def fairness(run: Run) -> list[charts.Part]:
     """Return the ledger: what was asked of each deployment, and what its server says that it uses."""
     ledger = ledger_of(run)
-    entries = [entry for row in ledger for entry in row.entries.values()]
-    notes = list(dict.fromkeys(entry.clause for entry in entries if entry.clause))
+    clauses = (entry.clause for row in ledger for entry in row.entries.values())
+    notes = list(dict.fromkeys(filter(None, clauses)))
     uneven = tag("span", "not the same everywhere", class_="said warn")
     rows = [
         [
@@ -135,14 +132,17 @@ CELLS = Table[Cell](
     "Every cell",
     lambda run: run.planned_cells,
     lambda run: {
-        **CELL_NAMES,
-        "status": status_cell,
+        "cell": lambda cell: f"{cell.number:03d}",
+        "deployment": lambda cell: cell.label,
+        "load": lambda cell: cell.load_label,
+        "start": lambda cell: str(cell.planned.repeat + 1),
+        "status": lambda cell: tag("span", became(cell), class_="" if became(cell) == "valid" else "bad"),
         **{heading_of(name): partial(value_of_cell, run, name) for name in COMPARED},
         "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
         "what the guard saw": words.guard_saw,
         "prefix cache before it": words.cache_left,
     },
-    of_cell,
+    lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
     "summary",
     is_bare=True,
 )
@@ -190,10 +190,10 @@ def logs(run: Run) -> list[charts.Part]:
 def servers(run: Run) -> list[charts.Part]:
     """Return what each deployment's server is and says of itself, and its command lines."""
     found = {label: records for label in run.deployments if (records := run.starts_of(label))}
-    facts = [facts_of(records) for records in found.values()]
+    facts = list(map(facts_of, found.values()))
     rows = [
         [key_words(key), *(fact(key, own.get(key)) for own in facts)]
-        for key in dict.fromkeys(itertools.chain(*facts))
+        for key in dict.fromkeys(key for own in facts for key in own)
     ]
     columns: list[Head | str] = ["fact", *(Head(named(looks(run)[label]), Of(label)) for label in found)]
     table = charts.Table("What each server is, and says that it uses", columns, rows, "ledger")
@@ -206,7 +206,6 @@ def servers(run: Run) -> list[charts.Part]:
 
 
 def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
-    """Yield each different command line with its environment, below the starts that it was of."""
     lines = (
         "\n".join(
             [f"{name}={shlex.quote(value)}" for name, value in masked_values(record.environment).items()]
@@ -224,7 +223,7 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
 
 def machine(run: Run) -> list[charts.Part]:
     """Return the traffic as planned, and the machine's facts as recorded; packages are folded."""
-    tables: dict[str, list[Fact]] = {"Traffic": list(traffic_of(run)), "Machine": [], "Packages": []}
+    tables: dict[str, Any] = {"Traffic": list(traffic_of(run)), "Machine": [], "Packages": []}
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
         if topic.endswith("packages"):

@@ -189,7 +189,6 @@ def _amount(run: Run, group: Group, metric: str) -> str:
 
 
 def _left_out(made: Decision) -> str:
-    """Return who is no contender; the table says why. Of a search, who keeps no load either."""
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in ordered]
     return f" Not compared: {several(labels)}." if labels else ""

@@ -1,6 +1,5 @@
 """A run in words: its question, device, traffic and command, and the facts that were recorded."""
 
-import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -59,7 +58,7 @@ def what_was_run(run: Run) -> str:
         if any(record.attached for record in run.start_records):
             starts = f"{plural(run.repeats, 'block')} on a server that was running already"
         windows = dict.fromkeys(map(window_bound, _ordered(run)))
-        longest = max((cell.window_s or 0) / (cell.planned.load.duration_s or math.inf) for cell in cells)
+        longest = max((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in cells)
         longer = " or longer, for requests enough" if longest > 1.05 else ""
         parts += [loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"]
     if len(run.start_records) > len(run.record.plan.starts):
@@ -86,7 +85,7 @@ def loads_words(run: Run) -> str:
         return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
     loads = _ordered(run)
     users = [str(load.concurrency) for load in loads if load.kind == "closed"]
-    closed = [", ".join(users) + (" user" if users == ["1"] else " users")] if users else []
+    closed = [f"{', '.join(users)} user{'' if users == ['1'] else 's'}"] if users else []
     return ", ".join([*closed, *(load.label for load in loads if load.kind != "closed")])
 
 

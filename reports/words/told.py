@@ -182,8 +182,7 @@ class Kept:
 
 def digest_of(run: Run) -> Digest:
     """Return the digest of an open run."""
-    cells = run.planned_cells
-    deployments = run.deployments.values()
+    cells, deployments = run.planned_cells, run.deployments.values()
     return Digest(
         run_id=run.record.run_id,
         created_at=run.record.created_at,

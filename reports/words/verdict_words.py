@@ -8,7 +8,7 @@ from harness.contracts import Objective
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.stats.family import Kind, Verdict
+from reports.stats.intervals import Kind, Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import SECONDARY, decisions_of
 
@@ -64,7 +64,7 @@ def sure_text(alpha: float) -> str:
 
 
 def family_text(count: int, alpha: float = 0.05) -> str:
-    """Return the rule of `count` verdicts that are decided together (reports/stats/family.py)."""
+    """Return the rule of `count` verdicts that are decided together (reports/stats/intervals.py)."""
     return f"{sure_text(alpha)}, {f'corrected for {count:,} comparisons' if count > 1 else 'one comparison'}"
 
 
@@ -199,11 +199,15 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
 
 
 def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str]) -> dict[str, set[Kind]]:
-    told, found = comparisons_of(run), {}
-    for label in labels:
-        verdicts = [told.of(scenario, load, name, label, other) for other in labels if other != label]
-        found[label] = {verdict.kind if verdict else "none" for verdict in verdicts}
-    return found
+    told = comparisons_of(run)
+    return {
+        label: {
+            verdict.kind if (verdict := told.of(scenario, load, name, label, other)) else "none"
+            for other in labels
+            if other != label
+        }
+        for label in labels
+    }
 
 
 def _superlative(name: str) -> str:

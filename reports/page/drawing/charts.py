@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from reports.page.looks import Look
-from reports.page.markup import (
+from reports.page.looks import (
     ALL,
     OPEN_ROWS,
     Head,
     Html,
+    Look,
     Of,
     Row,
     details,
@@ -70,8 +70,11 @@ class Chart:
     @property
     def key(self) -> list[tuple[Html, str, str]]:
         """Return the swatches of the bars: name, colour and the style sheet's class of the pattern."""
-        bars = [(trace["name"], trace["marker"]) for trace in self.traces if trace["type"] == "bar"]
-        return [(Html(name), fill["color"], _PATTERNS[fill["pattern"]["shape"]]) for name, fill in bars]
+        return [
+            (Html(bar["name"]), bar["marker"]["color"], _PATTERNS[bar["marker"]["pattern"]["shape"]])
+            for bar in self.traces
+            if bar["type"] == "bar"
+        ]
 
     def to_builtins(self) -> dict[str, Any]:
         """Return what the page's script draws."""
@@ -120,9 +123,8 @@ class Section:
     @property
     def body(self) -> Html:
         """Return its markup, without the heading."""
-        said = [paragraph(self.claim)] if self.claim else []
-        said += [details("How to read this", paragraph(self.how))] if self.how else []
-        return join([*said, rendered(self.parts)])
+        how = [details("How to read this", paragraph(self.how))] if self.how else []
+        return join([*([paragraph(self.claim)] if self.claim else []), *how, rendered(self.parts)])
 
     @property
     def charts(self) -> list[Chart]:
@@ -213,8 +215,8 @@ def downsample(x: np.ndarray, y: np.ndarray, at_most: int) -> tuple[np.ndarray, 
     """Return at most `at_most` points in which each stretch keeps its lowest and highest y."""
     if len(x) <= at_most:
         return x, y
-    parts = np.array_split(np.arange(len(x)), at_most // 2 - 1)
-    lows_and_highs = [part[[y[part].argmin(), y[part].argmax()]] for part in parts]
+    stretches = np.array_split(np.arange(len(x)), at_most // 2 - 1)
+    lows_and_highs = [each[[y[each].argmin(), y[each].argmax()]] for each in stretches]
     kept = np.unique(np.concatenate([[0, len(x) - 1], *lows_and_highs]))
     return x[kept], y[kept]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from reports.data.cells import grouped
 from reports.measures.metrics import Value, counted, metric_of
 from reports.measures.over_starts import Aggregate, has_interval, span
 from reports.measures.written import plural, span_text
 from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
-from reports.page.looks import Look
-from reports.page.markup import Of, escaped
+from reports.page.looks import Look, Of, escaped
 
 # What `Chart` takes: traces and layout.
 Drawn = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -97,19 +97,20 @@ def lines(
     # Wide intervals are cut.
     if is_log:
         frame = [math.log10(least / 2), math.log10(2 * most)]
-        ticks = log_ticks(least / 2, 2 * most)
-        y_axis = axis(f"{escaped(unit)} (log scale)", type="log", range=frame, **ticks)
+        y_axis = axis(
+            f"{escaped(unit)} (log scale)", type="log", range=frame, **log_ticks(least / 2, 2 * most)
+        )
     else:
         y_axis = axis(escaped(unit), rangemode="tozero")
         if least >= 0 and any(end > 2 * most > 0 for point in points for end in point.ends or ()):
             y_axis["range"] = [0.0, 2 * most]
-    limits = [limit] if limit and limit.at <= _NEAR * most else []
-    return traces, {"xaxis": dict(x_axis), "yaxis": y_axis, **across(limits, is_log=is_log)}
+    near = across([limit] if limit and limit.at <= _NEAR * most else [], is_log=is_log)
+    return traces, {"xaxis": dict(x_axis), "yaxis": y_axis, **near}
 
 
 def _by_deployment(looks: Looks, points: Sequence[Point]) -> list[tuple[Look, list[Point]]]:
-    found = [(look, [each for each in points if each.of.deployment == name]) for name, look in looks.items()]
-    return [(look, own) for look, own in found if own]
+    by_label = grouped(points, lambda point: point.of.deployment)
+    return [(look, by_label[name]) for name, look in looks.items() if name in by_label]
 
 
 def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) -> dict[str, Any]:
@@ -129,8 +130,8 @@ def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) ->
         scale = metric_of(points[0].name).shown_scale
         values = [None if value.value is None else significant(value.value * scale) for value in each]
         by_start[repeat + 1] = values, [counted(value.n, value.requests) for value in each]
-    own = [Of(load=point.of.load) for point in points]
-    return about(made, Of(look.label), points=own, by_start=by_start if len(by_start) > 1 else None)
+    loads = [Of(load=point.of.load) for point in points]
+    return about(made, Of(look.label), points=loads, by_start=by_start if len(by_start) > 1 else None)
 
 
 def _said(point: Point) -> str:
@@ -155,8 +156,8 @@ def error_bars(means: Iterable[tuple[float, Span | None]]) -> dict[str, Any]:
 
 def across(limits: Sequence[Limit], *, is_log: bool = False) -> dict[str, Any]:
     """Return the part of a layout that draws limits of the y axis as dashed lines with their words."""
-    line_of = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
-    line_of |= {"line": {"color": "--mut", "width": 1, "dash": "dash"}}
+    stroke = {"color": "--mut", "width": 1, "dash": "dash"}
+    line_of = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below", "line": stroke}
     words_of = {"xref": "paper", "x": 0, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
     places = [math.log10(limit.at) if is_log else limit.at for limit in limits]
     return {
@@ -198,11 +199,17 @@ def frontier(looks: Looks, points: Sequence[Point], x_title: str, y_title: str, 
     layout: dict[str, Any] = {"height": 390, "xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
     if near:
         right = 10 ** x_axis["range"][1]
-        region = {"type": "rect", "x0": near.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1}
-        region |= {"fillcolor": "--shade", "line": {"width": 0}, "layer": "below"}
-        said = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
-        said |= {"showarrow": False, "font": QUIET, "text": f"beyond the {near.words}"}
-        layout |= {"shapes": [region], "annotations": [said], "margin": {"l": 8, "r": 12, "t": 22, "b": 8}}
+        layout |= {
+            "shapes": [
+                {"type": "rect", "x0": near.at, "x1": right, "yref": "paper", "y0": 0, "y1": 1,
+                 "fillcolor": "--shade", "line": {"width": 0}, "layer": "below"},
+            ],
+            "annotations": [
+                {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom",
+                 "showarrow": False, "font": QUIET, "text": f"beyond the {near.words}"},
+            ],
+            "margin": {"l": 8, "r": 12, "t": 22, "b": 8},
+        }  # fmt: skip
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
     for look, own in series:

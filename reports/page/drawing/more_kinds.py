@@ -3,22 +3,20 @@
 Knows no run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.contracts import Objective
 from reports.measures.distributions import LEAST_S, Paired, Spread
 from reports.measures.held import Course
 from reports.measures.metrics import metric_of
 from reports.measures.written import number
 from reports.page.drawing.charts import about, axis, downsample, line, log_axis, significant
-from reports.page.drawing.kinds import QUIET, Drawn, Looks, error_bars
-from reports.page.looks import Look
-from reports.page.markup import Of, escaped
-from reports.stats.family import Verdict
+from reports.page.drawing.kinds import Drawn, Looks, error_bars
+from reports.page.looks import Look, Of, escaped
+from reports.stats.intervals import Verdict
 
 # --- requests --------------------------------------------------------------------------------------
 
@@ -26,27 +24,19 @@ from reports.stats.family import Verdict
 _STEPS_AT_MOST = 150
 # Dots of a deployment.
 _DOTS_AT_MOST = 400
-# A limit or range that reaches further from the values than this factor would press them together.
-_REACH = 4.0
 _DOTTED = {"color": "--mut", "width": 1, "dash": "dot"}
 
 
-def distribution(looks: Looks, spreads: Sequence[Spread], name: str, slo: Sequence[Objective]) -> Drawn:
-    """Draw a rising line on a log axis for each deployment with enough observations of a latency (`ttft_s`),
-    and a dotted corner for each objective of it that is near: a line above it keeps it."""
+def distribution(looks: Looks, spreads: Sequence[Spread], name: str) -> Drawn:
+    """Draw a line on a log axis for each deployment with enough observations of a latency (`ttft_s`)."""
     metric = metric_of(name)
     curves = [_curve(looks, each, metric.shown_scale) for each in spreads if each.whole.is_enough]
     ends = [x for curve in curves for x in (curve["x"][0], curve["x"][-1])]
-    low, high = min(ends) / _REACH, max(ends) * _REACH
-    asked = [(each.share, 1e3 * each.limit_s) for each in slo if each.metric == name and each.limit_s]
-    near = [(share, limit_ms) for share, limit_ms in asked if low <= limit_ms <= high]
-    ends += [limit_ms for _, limit_ms in near]
     x_axis = log_axis(metric.shown_unit, min(ends), max(ends))
-    left, right = (significant(10**end) for end in x_axis["range"])
-    y_axis = axis("share at or below", range=[-0.02, 1.14 if near else 1.04], tickformat=".0%")
+    left = significant(10 ** x_axis["range"][0])
+    y_axis = axis("share at or below", range=[-0.02, 1.04], tickformat=".0%")
     # Each line begins at 0, at the left end of the axis.
-    whole = [{**curve, "x": [left, *curve["x"][1:]]} for curve in curves]
-    return [*whole, *_corners(near, left, right)], {"xaxis": x_axis, "yaxis": y_axis}
+    return [{**each, "x": [left, *each["x"][1:]]} for each in curves], {"xaxis": x_axis, "yaxis": y_axis}
 
 
 def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
@@ -66,22 +56,6 @@ def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
     return about(made, Of(look.label, spread.group.load), by_start=starts)
 
 
-def _corners(limits: Iterable[tuple[float, float]], left: float, right: float) -> list[dict[str, Any]]:
-    made = []
-    for share, limit_ms in limits:
-        said = f"SLO: {100 * share:g} % within {limit_ms:,.6g} ms"
-        corner = {
-            "type": "scatter", "mode": "lines+text", "x": [left, limit_ms, limit_ms, limit_ms],
-            "y": [share, share, 0.0, 1.08], "line": _DOTTED, "textfont": QUIET,
-            # The words stand above all lines, on the side where there is room.
-            "text": ["", "", "", f" {said} "],
-            "textposition": f"middle {'right' if limit_ms**2 < left * right else 'left'}",
-            "hovertemplate": f"{said}<extra></extra>",
-        }  # fmt: skip
-        made.append(corner)
-    return made
-
-
 def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
     """Draw a dot per request on two log axes; on the dotted line it took as long as on the baseline."""
     traces = []
@@ -97,23 +71,24 @@ def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
     )
     low, high = min(left, bottom), max(right, top)
     same = {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": _DOTTED, "layer": "below"}
-    x_axis = log_axis(f"TTFT on {found[0].baseline}, ms", left, right)
-    y_axis = log_axis("TTFT, ms", bottom, top)
-    return traces, {"height": 380, "xaxis": x_axis, "yaxis": y_axis, "shapes": [same]}
+    axes = {
+        "xaxis": log_axis(f"TTFT on {found[0].baseline}, ms", left, right),
+        "yaxis": log_axis("TTFT, ms", bottom, top),
+    }
+    return traces, {"height": 380, **axes, "shapes": [same]}
 
 
 # --- a size over time ------------------------------------------------------------------------------
 
 # A chart is some 500 pixels wide; above its highest value is room for labels.
 _POINTS, _HEADROOM, _HEIGHT_PX = 400, 1.18, 240
-_NAMED = ("weights_loaded", "engine_ready")
-# As shares of the axis: what the words of a window need, and those of a stage.
-_ROOM, _NARROW = 0.16, 0.07
+# What the words of a window need, as a share of the axis.
+_ROOM = 0.16
 
 
 def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, top: float) -> Drawn:
-    """Draw a line per start on an axis up to `top`, with the highest value; the first, whose windows and
-    stages are shown, is bold, the others are faint. `scale` makes bytes the unit."""
+    """Draw a line per start on an axis up to `top`, with the highest value; the first, whose windows
+    are shown, is bold, the others are faint. `scale` makes bytes the unit."""
     first, highest = courses[0], max(courses, key=lambda each: each.peak_bytes)
     peak = highest.peak_bytes * scale
     over = {"y": peak, "yref": "y", "yanchor": "bottom", "font": {"color": "--fg", "size": 12}}
@@ -129,20 +104,13 @@ def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, to
         words = load if middle - last > _ROOM * end else load.partition(" ")[0]
         notes.append(_note(of, middle, words, yanchor="top", y=1))
         last = middle
-    stages = [(first.stages_s[name], name.replace("_", " ")) for name in _NAMED if name in first.stages_s]
-    if len(stages) == 2 and stages[1][0] - stages[0][0] < _NARROW * end:
-        stages = [(stages[1][0], ", ".join(words for _, words in stages))]
-    upright = {"y": 0.02, "yanchor": "bottom", "textangle": -90, "xanchor": "left"}
-    notes += [_note(of_start(first), at, words, **upright) for at, words in stages]
-    line_of = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "--mut", "width": 1}}
-    marks = [{**line_of, "x0": at, "x1": at, "of": of_start(first).to_builtins()} for at, _ in stages]
     layout = {
         "height": _HEIGHT_PX,
         "xaxis": axis(
             f"seconds {'since spawn' if first.record.spawned_ns else 'sampled'}", rangemode="tozero"
         ),
         "yaxis": axis(unit, range=[0, top * scale * _HEADROOM]),
-        "shapes": [*windows, *marks],
+        "shapes": windows,
         "annotations": notes,
     }
     return [_line(look, each, scale, is_faint=each is not first) for each in courses], layout
@@ -177,8 +145,8 @@ def _line(look: Look, course: Course, scale: float, *, is_faint: bool) -> dict[s
 # --- ratios ----------------------------------------------------------------------------------------
 
 _ROW_PX, _AROUND_PX = 60, 64
-# The same of ratios; the table has what is cut.
-_REACH_OF_RATIOS = 3.0
+# A range that reaches further from the points than this factor is cut at the frame: the table has it.
+_REACH = 3.0
 # A log axis has no 0.
 _LEAST = 1e-9
 
@@ -195,8 +163,8 @@ class Ratio:
     @property
     def values(self) -> tuple[float, float, float]:
         """Return the ratio and its interval's ends."""
-        given = (self.verdict.ratio or 0.0, self.verdict.low or 0.0, self.verdict.high or 0.0)
-        at, low, high = (significant(min(max(each, _LEAST), 1 / _LEAST)) for each in given)
+        given = self.verdict.ratio, self.verdict.low, self.verdict.high
+        at, low, high = (significant(min(max(each or 0.0, _LEAST), 1 / _LEAST)) for each in given)
         return at, low, high
 
 
@@ -205,12 +173,12 @@ def forest(rows: Sequence[Ratio], title: str, margin_share: float) -> Drawn:
     across = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     band = {"type": "rect", "fillcolor": "--shade", "line": {"width": 0}, **across}
     one = {"type": "line", "line": {"color": "--mut", "width": 1, "dash": "dot"}, **across}
-    hidden = dict.fromkeys(("showticklabels", "showgrid", "zeroline", "automargin"), False)
     layout = {
         # Enough for the words above the rows.
         "height": _AROUND_PX + _ROW_PX * len(rows),
         "xaxis": log_axis(title, *_frame(rows, 1 + margin_share)),
-        "yaxis": {"range": [len(rows) - 0.5, -0.8], "title": {"text": ""}, **hidden},
+        "yaxis": {"range": [len(rows) - 0.5, -0.8], "title": {"text": ""},
+                  **dict.fromkeys(("showticklabels", "showgrid", "zeroline", "automargin"), False)},
         "margin": {"l": 6, "r": 6, "t": 6, "b": 8},
         "annotations": [
             {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yanchor": "bottom", "yshift": 5,
@@ -243,5 +211,5 @@ def _drawn(row: Ratio, place: int) -> dict[str, Any]:
 def _frame(rows: Sequence[Ratio], least: float) -> tuple[float, float]:
     """Return ends that hold all points, their intervals within reason, and the margin (`least`) about 1."""
     points, lows, highs = zip(*(row.values for row in rows), strict=True)
-    low, high = min(1.0, *points) / _REACH_OF_RATIOS, max(1.0, *points) * _REACH_OF_RATIOS
+    low, high = min(1.0, *points) / _REACH, max(1.0, *points) * _REACH
     return min(1 / least, max(low, min(lows))), max(least, min(high, max(highs)))

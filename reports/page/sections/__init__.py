@@ -7,18 +7,23 @@ from reports.page.declared import Notes, Section, Topic
 from reports.page.drawing import charts
 from reports.page.sections import energy, latency, memory, side_by_side, throughput, trust, why
 
-_QUALITY = Topic("kept", "Quality", [Notes("Not measured: a smaller quantization may answer worse.")])
-_EVERY = (
-    side_by_side.SECTION,
-    throughput.SECTION,
-    latency.SECTION,
-    memory.SECTION,
-    Section("quality", "Quality", [_QUALITY]),
-    energy.SECTION,
-    why.SECTION,
-    trust.SECTION,
-)
-SECTIONS: Mapping[str, Section] = {each.id: each for each in _EVERY}
+SECTIONS: Mapping[str, Section] = {
+    each.id: each
+    for each in (
+        side_by_side.SECTION,
+        throughput.SECTION,
+        latency.SECTION,
+        memory.SECTION,
+        Section(
+            "quality",
+            "Quality",
+            [Topic("kept", "Quality", [Notes("Not measured: a smaller quantization may answer worse.")])],
+        ),
+        energy.SECTION,
+        why.SECTION,
+        trust.SECTION,
+    )
+}
 
 
 def sections_of(run: Run) -> dict[str, dict[str, charts.Section]]:

@@ -4,7 +4,6 @@ The table has a row per deployment, best first, with its ratio to the leader dra
 """
 
 import math
-import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -15,13 +14,12 @@ from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import aggregate, unit_of
 from reports.measures.written import several
 from reports.page.cells import aggregate_cell, mark_html
-from reports.page.looks import Look, looks, named
-from reports.page.markup import Html, Of, Row, join, macro, table, tag, unbroken
+from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, table, tag, unbroken
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of, basis
 from reports.words.described import cut_short, question, what_was_run
-from reports.words.verdict_words import heading_of, ratio_words, sure_text, title_of
+from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
 
 # Reasons to distrust that fit on a screen; the others are folded.
 _TOLD = 5
@@ -82,25 +80,23 @@ def answer_table(run: Run, made: Decision) -> Html:
     for at, group in enumerate(groups):
         name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
         if note:  # in full below, with the reasons to distrust
-            said = textwrap.shorten(note, _NOTE, placeholder="...")
+            said = clipped(note, _NOTE)
             name = join([name, tag("span", said, title=note, class_="said quiet")])
-        head = tag("span", name, class_="winner") if group.deployment == made.served else name
-        rows.append(Row([head, *(cells[at] for cells in columns.values())], Of(group.deployment)))
+        name = tag("span", name, class_="winner" if group.deployment == made.served else "")
+        rows.append(Row([name, *(cells[at] for cells in columns.values())], Of(group.deployment)))
     return table(["deployment", *columns], rows, "standing", "Standing")
 
 
 def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    """Return the column of the highest loads of a search, at which its values stand; nothing of a run."""
     found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
     cells: list[Html | str] = []
     for each in (found[group.deployment] for group in groups if found):
-        beside = "" if each.level is not None else tag("span", f"values at {each.group.load}", class_="range")
-        cells.append(join([each.words, beside]))
+        beside = f"values at {each.group.load}" if each.level is None else ""
+        cells.append(join([each.words, tag("span", beside, class_="range")]))
     return {"keeps the SLO up to": cells} if found else {}
 
 
 def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
-    """Return a column of each metric that a deployment has a value of; the first one says at which load."""
     names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
     values = {name: [aggregate(run, group, name) for group in groups] for name in names}
     used = [each.mean for each in values["cores_used"] if each.mean]
@@ -124,7 +120,6 @@ def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Co
 
 
 def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    """Return the column of ratios to the leader, drawn on one log axis for all; nothing without a test."""
     ratios = {group.deployment: made.ratio_to_leader(group.deployment) for group in groups}
     known = [ratio for ratio in ratios.values() if ratio]
     if not known:
@@ -140,15 +135,12 @@ def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
         drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
         cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    head = f"against the leader, {sure_text(made.alpha)}" + (" together" if len(known) > 1 else "")
-    return {tag("span", head, title=title): cells}
+    sure = f"{sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
+    return {tag("span", f"against the leader, {sure}", title=title): cells}
 
 
 def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:
-    """Draw a dot with its interval, and 1 as a dotted line; the figures beside it say the same.
-
-    What lies beyond the frame stands at its edge.
-    """
+    # What lies beyond the frame stands at its edge; the figures beside it say the same.
     low, high = map(math.log, frame)
     shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
     places = [round(5 + (_WIDTH - 10) * min(1.0, max(0.0, share)), 1) for share in shares]

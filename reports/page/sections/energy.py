@@ -18,29 +18,25 @@ from reports.measures.metrics import mean
 from reports.measures.values import price_of
 from reports.measures.written import NOTHING, number, precise
 from reports.page.by_load import by_load_charts, of_group
-from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
+from reports.page.cells import LEGEND, cell_marks, mean_cell
 from reports.page.declared import Columns, Notes, Section, Shown, Table, Topic, below
-from reports.page.looks import looks, named
-from reports.page.markup import join
+from reports.page.looks import join, looks, named
 from reports.words import claims
 
 
 def _power(run: Run, group: Group) -> Shown:
     powers = powers_of(run, group)
     idle = f"idle {number(mean([power.idle_w for power in powers]), 0)}"
-    samples = f"{sum(power.n for power in powers):,} samples"
-    return below(number(mean([power.mean_w for power in powers]), 0), idle, samples) if powers else NOTHING
-
-
-def _cost(run: Run, group: Group) -> Shown:
-    return mean_cell(run, group, COST) if is_costed(run, group) else ""
+    return below(number(mean([power.mean_w for power in powers]), 0), idle) if powers else NOTHING
 
 
 def _costs(run: Run) -> Columns[Group]:
     providers = dict.fromkeys(key for group in run.groups for key in api_prices(run, group))
     asked = {", ".join(each): partial(_api_cost, run, each) for each in providers}
-    price = price_of(run)
-    return {f"{price.currency} per million output tokens": partial(_cost, run), **asked} if price else {}
+    if not (price := price_of(run)):
+        return {}
+    head = f"{price.currency} per million output tokens"
+    return {head: lambda group: mean_cell(run, group, COST) if is_costed(run, group) else "", **asked}
 
 
 def _api_cost(run: Run, provider: Provider, group: Group) -> Shown:
@@ -56,7 +52,6 @@ _BY_LOAD = Table[Group](
         "power W": partial(_power, run),
         "J per output token": lambda group: mean_cell(run, group, ENERGY) if powers_of(run, group) else "",
         **_costs(run),
-        "starts": starts_that_count,
     },
     of_group,
     note=lambda run: claims.cost_note(run) + LEGEND,

@@ -12,10 +12,9 @@ from reports.page.cells import value_cell
 from reports.page.declared import AtEachLoad, Block, Chart, Section, Shown, Topic
 from reports.page.drawing.charts import Part
 from reports.page.drawing.more_kinds import distribution, pairs
-from reports.page.looks import looks
-from reports.page.markup import Of
+from reports.page.looks import Of, looks
 from reports.verdicts.load_cases import LoadCase, baseline_of, load_cases_of, opened, title_of_case
-from reports.words import speed as words
+from reports.words import claims as words
 from reports.words.verdict_words import title_at, title_of
 
 # What a reader of a stream waits for is shown.
@@ -31,12 +30,11 @@ def _pooled(run: Run, name: str, spread: Spread) -> Shown:
 def _distribution(run: Run, case: LoadCase, name: str) -> Chart[Spread]:
     together = ", starts together" if any(len(each.counted_by_start) > 1 for each in case.groups) else ""
     levels = {f"p{level} {metric_of(name).shown_unit}{together}": level for level in (50, 90, 95, 99)}
-    is_first = case in opened(run, load_cases_of(run))
     return Chart(
         f"ecdf-{name}-{load_cases_of(run).index(case)}",
         f"{title_of(name)} at {case.load}",
-        lambda run: spreads_of(run, case.groups, name, is_split=is_first),
-        lambda run, rows: distribution(looks(run), rows, name, run.record.slo),
+        lambda run: spreads_of(run, case.groups, name, is_split=case in opened(run, load_cases_of(run))),
+        lambda run, rows: distribution(looks(run), rows, name),
         lambda run: {
             "deployment": lambda each: each.group.deployment,
             "n": lambda each: each.whole.counted,
@@ -50,8 +48,8 @@ def _distribution(run: Run, case: LoadCase, name: str) -> Chart[Spread]:
 
 
 def _at_load(run: Run, case: LoadCase) -> list[Part]:
-    charts = [chart for name in LATENCIES for chart in _distribution(run, case, name)(run)]
-    return [*charts, *turn_charts(run, case, load_cases_of(run).index(case), *_BY_TURN)]
+    turns = turn_charts(run, case, load_cases_of(run).index(case), *_BY_TURN)
+    return [*(chart for name in LATENCIES for chart in _distribution(run, case, name)(run)), *turns]
 
 
 def _pairs_of(run: Run) -> list[Paired]:

@@ -8,16 +8,18 @@ from reports.measures.written import NOTHING, number, several
 from reports.page.declared import Chart, Section, Shown, Table, Topic, below
 from reports.page.drawing.kinds import Bar, stacked
 from reports.page.drawing.more_kinds import of_start, over_time
-from reports.page.looks import MEMORY, looks, unmarked
-from reports.page.markup import Of
+from reports.page.looks import MEMORY, Of, looks, macro
 from reports.words import claims as words
 from reports.words.claims import GIB, gib, part_name, tokens
 
 
 def _bar(held: Held) -> Bar:
-    ticks = [(each.total_bytes * GIB, Of(held.label, start=each.record.repeat + 1)) for each in held.starts]
-    pieces = {name: size * GIB for name, size in held.pieces.items()}
-    return Bar(Of(held.label), words.held_words(held), pieces, ticks)
+    return Bar(
+        Of(held.label),
+        words.held_words(held),
+        {name: size * GIB for name, size in held.pieces.items()},
+        [(each.total_bytes * GIB, Of(held.label, start=each.record.repeat + 1)) for each in held.starts],
+    )
 
 
 def _part(name: str, held: Held) -> Shown:
@@ -45,7 +47,7 @@ _PREDICTED = Table[tuple[str, str, float, float]](
     "Predicted by bench fit",
     expected_of,
     lambda run: {
-        "deployment": lambda row: unmarked(run, row[0]),
+        "deployment": lambda row: macro("dep", looks(run)[row[0]]),
         "part": lambda row: part_name(row[1]),
         "predicted": lambda row: gib(row[2]),
         "measured": lambda row: gib(row[3]),
@@ -59,7 +61,7 @@ _KV_CACHE = Table[Held](
     "KV cache: reserved and needed",
     pools_of,
     lambda run: {
-        "deployment": lambda held: unmarked(run, held.label),
+        "deployment": lambda held: macro("dep", looks(run)[held.label]),
         "reserved GiB": lambda held: below(gib(held.kv.size_bytes), tokens(held.kv.tokens)),
         "needed GiB": lambda held: below(gib(held.kv.needed_bytes), tokens(held.kv.peak_tokens)),
         "users that fit": lambda held: number(held.kv.users, 0),

@@ -28,27 +28,21 @@ from reports.page.declared import (
 )
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Bar, Drawn, stacked
-from reports.page.looks import STAGES, looks, named
-from reports.page.markup import Of, join, paragraph
+from reports.page.looks import STAGES, Of, join, looks, named, paragraph
 from reports.verdicts.load_cases import LoadCase, title_of_case
-from reports.words import speed as words
+from reports.words import claims as words
 from reports.words.verdict_words import heading_of
 
 
 def _values(run: Run, case: LoadCase) -> list[charts.Part]:
-    goodput = ["goodput_per_s"] if run.record.slo else []
-    names = dict.fromkeys([*COMPARED, *goodput, *run.record.compare.metrics])
+    names = dict.fromkeys([*COMPARED, *["goodput_per_s"] * bool(run.record.slo), *run.record.compare.metrics])
     columns: Columns[Group] = {
         "deployment": lambda group: join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
         **{heading_of(name, unit_of(run, name)): partial(compared_cell, run, name) for name in names},
         "requests ok / failed": partial(requests_cell, run),
     }
-    title = f"Values, {title_of_case(run, case)}"
-    return [charts.Table(title, *filled(columns, case.groups, of_group), "summary verdicts")]
-
-
-def _of_start(start: StartRecord) -> Of:
-    return Of(start.deployment.label, start=start.repeat + 1)
+    cells = filled(columns, case.groups, of_group)
+    return [charts.Table(f"Values, {title_of_case(run, case)}", *cells, "summary verdicts")]
 
 
 def _instant(stage: str, start: StartRecord) -> str:
@@ -61,7 +55,10 @@ def _bar(titles: Mapping[str, str], launch: Launch) -> Bar:
         Of(launch.label),
         f"{launch.label}, {which}: {number(sum(launch.steps_s.values()), 2)} s",
         {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
-        [(max(instants_s(each).values()), _of_start(each)) for each in launch.records],
+        [
+            (max(instants_s(each).values()), Of(launch.label, start=each.repeat + 1))
+            for each in launch.records
+        ],
     )
 
 
@@ -83,7 +80,7 @@ START_UP = Chart[StartRecord](
         "launch s": lambda start: number(start.launch_s, 2),
         "status": lambda start: start.status,
     },
-    _of_start,
+    lambda start: Of(start.deployment.label, start=start.repeat + 1),
     note=words.START_UP,
     is_wide=True,
 )

@@ -13,7 +13,7 @@ from reports.measures.written import plural
 from reports.page import grounds
 from reports.page.cells import became
 from reports.page.declared import Fold, Notes, Section, Table, Topic
-from reports.page.markup import macro
+from reports.page.looks import macro
 from reports.words import grounds as words
 from reports.words.described import command, device
 
@@ -31,7 +31,6 @@ def _cells(run: Run) -> str:
     return f"{doubted or 'none'} of {len(run.planned_cells)} failed or in doubt"
 
 
-DISTRUST = Topic("distrust", words.checks_title, [grounds.checks])
 GROUNDS = Topic(
     "grounds",
     "What the numbers rest on",
@@ -72,9 +71,16 @@ GROUNDS = Topic(
         ),
     ],
 )
-RERUN = Topic(
-    "rerun",
-    "Run it again",
-    [lambda run: [macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))]],
+SECTION = Section(
+    "trust",
+    "Trust",
+    [
+        Topic("distrust", words.checks_title, [grounds.checks]),
+        GROUNDS,
+        Topic(
+            "rerun",
+            "Run it again",
+            [lambda run: [macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))]],
+        ),
+    ],
 )
-SECTION = Section("trust", "Trust", [DISTRUST, GROUNDS, RERUN])

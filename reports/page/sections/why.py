@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from reports.checks.bounds import Decode, bounds_of, decodes_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.samples import (
-    device_samples,
     foreign_share,
     growth,
     pooled,
@@ -18,18 +15,17 @@ from reports.measures.metrics import mean
 from reports.measures.written import number
 from reports.page.by_load import load_tables, of_group
 from reports.page.cells import bound_cell, device_cell, gauge_cell
-from reports.page.declared import Chart, Notes, Section, Table, Topic, below
+from reports.page.declared import Chart, Notes, Section, Table, Topic
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn, Limit, curves
 from reports.page.looks import looks
 from reports.words import claims
 
-Told = tuple[Group, pd.DataFrame]
-
 
 def _bounds(run: Run) -> list[charts.Part]:
     cells = [(group, bound_cell(group, bound)) for group, bound in bounds_of(run)]
-    return [*load_tables(run, claims.BOUNDS, cells, "words loads bounds")]
+    tables = load_tables(run, claims.BOUNDS, cells, "words loads bounds")
+    return [*tables, *Notes(claims.not_known)(run)]
 
 
 def _decode(run: Run, found: Sequence[Decode]) -> Drawn:
@@ -71,35 +67,34 @@ TOLD = Topic(
     "told",
     "What servers and their machine told",
     [
-        Table[Told](
+        Table[Group](
             "By load",
-            lambda run: [(each, device_samples(run, each.counted)) for each in run.groups if each.counted],
+            lambda run: [group for group in run.groups if group.counted],
             lambda run: {
-                "deployment": lambda row: row[0].deployment,
-                "load": lambda row: row[0].load,
-                "running requests": lambda row: gauge_cell(run, row[0], "running", 1),
-                "waiting requests": lambda row: gauge_cell(run, row[0], "waiting", 1),
-                "KV cache %": lambda row: gauge_cell(run, row[0], "kv_cache_usage_share", 100),
-                "prefix hits %": lambda row: number(
-                    pooled(run, row[0], "prefix_hit_tokens", "prefix_query_tokens"), scale=100
+                "deployment": lambda group: group.deployment,
+                "load": lambda group: group.load,
+                "running requests": lambda group: gauge_cell(run, group, "running", 1),
+                "waiting requests": lambda group: gauge_cell(run, group, "waiting", 1),
+                "KV cache %": lambda group: gauge_cell(run, group, "kv_cache_usage_share", 100),
+                "prefix hits %": lambda group: number(
+                    pooled(run, group, "prefix_hit_tokens", "prefix_query_tokens"), scale=100
                 ),
-                "preemptions": lambda row: number(
-                    mean([growth(run, cell, "preemptions") for cell in row[0].counted]), 0
+                "preemptions": lambda group: number(
+                    mean([growth(run, cell, "preemptions") for cell in group.counted]), 0
                 ),
-                "queue ms": lambda row: number(pooled(run, row[0], "queue_s", "queued_requests"), scale=1e3),
-                "cores used": lambda row: number(mean([server_cores(run, c) for c in row[0].counted])),
-                "others' CPU %": lambda row: number(
-                    mean([foreign_share(run, c) for c in row[0].counted]), 0, 100
+                "queue ms": lambda group: number(pooled(run, group, "queue_s", "queued_requests"), scale=1e3),
+                "cores used": lambda group: number(mean([server_cores(run, c) for c in group.counted])),
+                "others' CPU %": lambda group: number(
+                    mean([foreign_share(run, c) for c in group.counted]), 0, 100
                 ),
-                "device %": lambda row: device_cell(row[1], "utilization_pct", "mean"),
-                "hottest °C": lambda row: device_cell(row[1], "temperature_c", "max"),
-                "samples": lambda row: below(
-                    f"{sum(len(run.window_samples(run.server, cell)) for cell in row[0].counted):,}",
-                    f"of devices {len(row[1]):,}" if len(row[1]) else "",
+                "device %": lambda group: device_cell(run, group, "utilization_pct", "mean"),
+                "hottest °C": lambda group: device_cell(run, group, "temperature_c", "max"),
+                "samples": lambda group: (
+                    f"{sum(len(run.window_samples(run.server, cell)) for cell in group.counted):,}"
                 ),
-                "starts": lambda row: str(len(row[0].counted)),
+                "starts": lambda group: str(len(group.counted)),
             },
-            lambda row: of_group(row[0]),
+            of_group,
         ),
         Notes(claims.unread),
     ],

@@ -18,7 +18,7 @@ from reports import open_run, write_report
 from reports.measures.over_starts import cells_frame
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
-from reports.page.index_page import index_page, index_rows
+from reports.page.of_several import index_page, index_rows
 
 
 @pytest.fixture

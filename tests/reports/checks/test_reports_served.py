@@ -38,7 +38,7 @@ from reports.data.samples import (
     mean_gauge,
     pooled,
 )
-from reports.page.markup import Html
+from reports.page.looks import Html
 from reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)

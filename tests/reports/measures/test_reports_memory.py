@@ -113,10 +113,10 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
     assert len(seen) == 2 * len(WINDOW_S)
     assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
     text = served_text(run)
-    assert "llama_cpp bf16 1 user 80 80 0 of devices 16 1" in text
+    assert "llama_cpp bf16 1 user 80 80 0 1" in text
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
     text = served_text(run_of(tmp_path, ({}, {}), sampled(temperature_c=None)))
     assert "deployment load device % samples starts" in text
-    assert "llama_cpp bf16 1 user 80 0 of devices 16 1" in text
+    assert "llama_cpp bf16 1 user 80 0 1" in text

@@ -10,8 +10,7 @@ from make_run import full_run
 from reports import open_run
 from reports.page.document import bar, document, write_page
 from reports.page.drawing.charts import Chart, about, axis, line, rendered
-from reports.page.looks import looks
-from reports.page.markup import Head, Of, Row, details, join, table, tag
+from reports.page.looks import Head, Of, Row, details, join, looks, table, tag
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

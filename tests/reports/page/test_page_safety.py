@@ -12,7 +12,7 @@ from browser import draw_all, show
 from make_run import full_run
 
 from reports import write_report
-from reports.page.index_page import index_rows, write_index
+from reports.page.of_several import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

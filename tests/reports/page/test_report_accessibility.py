@@ -18,8 +18,7 @@ from make_sides import A, B, sides_run
 from make_sweep import SIX, sweep_run
 
 from reports import write_report
-from reports.page.compare_page import write_comparison
-from reports.page.index_page import index_rows, write_index
+from reports.page.of_several import index_rows, write_comparison, write_index
 from reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]

@@ -17,9 +17,8 @@ from make_hostile import NAME, NASTY, hostile_run
 
 from reports import open_run, write_report
 from reports.outputs.as_markdown import markdown_text
-from reports.page.compare_page import write_comparison
-from reports.page.index_page import index_rows, write_index
-from reports.page.markup import escaped, packed_json
+from reports.page.looks import escaped, packed_json
+from reports.page.of_several import index_rows, write_comparison, write_index
 from reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]

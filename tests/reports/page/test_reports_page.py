@@ -37,7 +37,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.page.drawing.charts import downsample
 from reports.page.drawing.kinds import aside
-from reports.page.markup import packed_json
+from reports.page.looks import packed_json
 from reports.page.sections import SECTIONS
 from reports.words.described import command
 

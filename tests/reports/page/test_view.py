@@ -20,7 +20,7 @@ from harness.cli.progress import Show
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report
-from reports.page.index_page import index_page, index_rows, write_index
+from reports.page.of_several import index_page, index_rows, write_index
 from reports.words.answer import answers_of
 from reports.words.told import DIGEST_FILE, digest, sources_of
 

@@ -12,7 +12,7 @@ from test_view import T0
 
 from harness.store import store
 from reports import write_report
-from reports.page.index_page import index_rows, write_index
+from reports.page.of_several import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -16,7 +16,7 @@ from harness.errors import StoreError, UserError
 from harness.store import store
 from reports import compare_runs, write_comparison
 from reports.data.run import open_run
-from reports.page.compare_page import comparison_page
+from reports.page.of_several import comparison_page
 from reports.two_runs.sides import open_sides, pairs_of
 from reports.verdicts.comparisons import comparisons_of, estimate_of, why_not
 

@@ -18,10 +18,9 @@ from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
 from reports.page.by_load import by_load_charts
 from reports.page.drawing.charts import Chart
-from reports.page.markup import Row
+from reports.page.looks import Row
 from reports.page.sections import throughput
-from reports.page.sections.search import SEARCH
-from reports.page.sections.throughput import frontier_charts
+from reports.page.sections.throughput import SEARCH, frontier_charts
 from reports.verdicts.load_cases import load_cases_of, opened
 
 SPEED = "output_tokens_per_s"

@@ -10,7 +10,7 @@ from make_run import deployment
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load, Objective
+from harness.contracts import Load
 from reports import write_report
 from reports.measures.distributions import Steps
 
@@ -74,20 +74,6 @@ def test_a_distribution_is_titled_by_the_verdicts_on_its_median(page) -> None:
 def test_the_curves_of_a_folded_load_are_of_all_starts(page) -> None:
     meta = charts_of(page)["ecdf-ttft_s-1"]["traces"][0]["meta"]
     assert meta == {"of": {"deployment": "llama_cpp fp16", "load": "1 user"}}
-
-
-def test_an_objective_is_a_corner_in_the_distribution_it_is_on(tmp_path) -> None:
-    slo = (Objective("ttft_s", 0.9, 0.15), Objective("tpot_s", 0.9, 10.0), Objective("success", 0.99))
-    page = page_of(tmp_path, slo=slo)
-    *lines, corner = charts_of(page)["ecdf-ttft_s-0"]["traces"]
-    assert len(lines) == 2
-    assert corner["x"][1:] == [150.0, 150.0, 150.0]
-    assert corner["y"][:3] == [0.9, 0.9, 0.0]
-    assert corner["text"][3].strip() == "SLO: 90 % within 150 ms"
-    assert "meta" not in corner
-    # 10 s lie far beyond 40 ms.
-    assert len(charts_of(page)["ecdf-tpot_s-0"]["traces"]) == 2
-    assert len(charts_of(page)["ecdf-e2e_s-0"]["traces"]) == 2
 
 
 # --- steps -----------------------------------------------------------------------------------------

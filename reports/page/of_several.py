@@ -1,0 +1,249 @@
+"""The pages of several runs: the index of all below a directory, and the comparison of two.
+
+The index has one row per run, newest first. It links to each run's report and needs no server; runs that
+cannot be read are listed with the reason. A comparison says what differs, draws the ratios as a forest, and
+has both sides' values.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from harness.errors import BenchError, UserError
+from harness.store import store
+from reports.checks.examine import LEGEND
+from reports.data.cells import grouped
+from reports.measures.written import NOTHING, plural
+from reports.page.cells import mark_html
+from reports.page.declared import Columns, filled
+from reports.page.document import INDEX, document, write_page
+from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
+from reports.page.drawing.more_kinds import Ratio, forest
+from reports.page.looks import Html, Look, join, macro, paragraph, table, tag, unbroken
+from reports.stats.intervals import Kind
+from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
+from reports.words.told import Digest, digest
+from reports.words.verdict_words import margin_text, title_of
+
+# How far below the directory runs are looked for.
+DEPTH = 4
+REPORT = "report.html"
+# By which a page that was written here is told from somebody's own index.html.
+_OURS = "<!-- bench view -->"
+_COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "loads", "device",
+            "starts", "cells")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A run's directory with its digest, or the reason why it has none."""
+
+    directory: Path
+    digest: Digest | None = None
+    problem: str = ""
+
+    @property
+    def report(self) -> Path | None:
+        path = self.directory / REPORT
+        return path if path.is_file() else None
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        where = {"directory": _shown(self.directory), "report": _shown(self.report) if self.report else None}
+        return {**where, **(asdict(self.digest) if self.digest else {"problem": self.problem})}
+
+
+def index_rows(root: Path) -> list[IndexRow]:
+    """Return the runs below a directory, itself included, newest first; those that cannot be read stand last.
+    Raises UserError where there is no such directory, and where it has no run."""
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "no such directory"
+        raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
+    found = [_index_row(each) for each in sorted(_runs(root))]
+    if not found:
+        raise UserError(
+            f"{_shown(root)}: no run is here or up to {DEPTH} directories below; `bench run` makes one"
+        )
+    return sorted(found, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
+
+
+def _runs(root: Path) -> Iterator[Path]:
+    # No run within a run, in hidden directories, or twice by a link.
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        place, is_run = os.path.realpath(folder), "run.json" in files
+        if is_run and place not in seen:
+            yield Path(folder)
+        is_end = is_run or place in seen or len(Path(folder).relative_to(root).parts) == DEPTH
+        below[:] = [] if is_end else sorted(name for name in below if not name.startswith("."))
+        seen.add(place)
+
+
+def _index_row(directory: Path) -> IndexRow:
+    try:
+        return IndexRow(directory, digest(directory))
+    except (BenchError, OSError, UnicodeError, pa.ArrowException) as error:
+        said = str(error).removeprefix(f"{directory}{os.sep}").removeprefix(f"{directory}: ")
+        return IndexRow(directory, problem=" ".join(said.split()) or type(error).__name__)
+
+
+def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
+    """Write the page, DIR/index.html unless told otherwise, and return its path. Raises UserError where it
+    cannot be written, where DIR is a run itself, and where it has an index.html of somebody else's."""
+    path = out or root / "index.html"
+    if out is None and (root / "run.json").is_file():
+        above = _shown(Path(os.path.abspath(root)).parent)
+        raise UserError(f"{_shown(root)}: that is one run; give the directory above: bench view {above}")
+    if out is None and path.is_file() and _OURS not in path.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{_shown(path)}: was not written by `bench view`; give --output FILE")
+    return write_page(path, lambda: index_page(root, rows, path.parent))
+
+
+def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
+    """Return the whole page as text, with links that work from the directory `beside`."""
+    found = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
+    bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
+    title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
+    parts = [
+        tag("h1", title),
+        paragraph(f"{plural(len(rows), 'run')} below {_shown(root)}, newest first", "sub"),
+        *([table(_COLUMNS, found, "runs", "Runs")] if found else []),
+        *([tag("h2", "Cannot be read"), tag("ul", *(tag("li", each) for each in bad))] if bad else []),
+    ]
+    return document(title, join([Html(_OURS), tag("main", *parts, class_="wide")]), (), INDEX)
+
+
+def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
+    make = tag("code", f"bench report {_shown(row.directory)}")
+    run: list[Html | str] = [found.question, tag("span", "no report: ", make, class_="range")]
+    if row.report:
+        run = [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
+    measured = f"{found.measured} of {found.cells}"
+    if found.status != "completed":
+        measured += ", still running" if store.is_going_on(row.directory, found.status) else ", cut short"
+    return [
+        unbroken(found.created_at[:16].replace("T", " ")),
+        join([*run, tag("span", _name(root, row), class_="range")]),
+        found.headline,
+        ", ".join(found.engines),
+        ", ".join(found.models) or NOTHING,
+        ", ".join(found.quantizations) or NOTHING,
+        ", ".join(found.scenarios) or NOTHING,
+        found.loads or NOTHING,
+        found.device,
+        str(found.starts),
+        measured if measured == f"{found.cells} of {found.cells}" else tag("span", measured, class_="bad"),
+    ]
+
+
+def _name(root: Path, row: IndexRow) -> str:
+    return _shown(os.path.relpath(row.directory, root))
+
+
+def _shown(path: Path | str) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+# --- comparison ------------------------------------------------------------------------------------
+
+# Colour and marker of a row by its verdict; the word itself is in its name.
+_LOOKS: Mapping[Kind, Look] = {
+    "better": Look("better", "--c-green", marker="triangle-up"),
+    "worse": Look("worse", "--c-vermilion", marker="triangle-down"),
+    "same": Look("same", "--c-blue"),
+    "unknown": Look("cannot tell", "--c-grey", fill="open"),
+    "none": Look("no verdict", "--c-other", marker="cross", fill="open"),
+}
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write the page and return its path. Raises UserError where it cannot be written."""
+    return write_page(path, lambda: comparison_page(comparison))
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the whole page as text."""
+    title = f"{comparison.b} against {comparison.a}"
+    charts = list(_charts(comparison))
+    reasons = [macro("reason", each, f"{' and '.join(each.sides)}.", "") for each in comparison.distrust]
+    doubts = tag("h2", "Reasons to distrust"), tag("ul", *reasons)
+    left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]
+    parts: list[Part] = [
+        tag("h1", title),
+        paragraph(f"A: {comparison.a} · B: {comparison.b} · B is set against A", "sub"),
+        paragraph(comparison.rule, "answer"),
+        paragraph(comparison.how, "sub"),
+        *([tag("div", *doubts, class_="why-box", id="distrust")] if reasons else []),
+        tag("h2", "What differs"),
+        *_differences(comparison),
+        tag("h2", "B against A"),
+        paragraph(
+            "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
+            + LEGEND
+        ),
+        *charts,
+        *(Block(case.name, _case(comparison, case)) for case in comparison.cases),
+        *([tag("h2", "Not compared"), tag("ul", *left_out)] if left_out else []),
+    ]
+    return document(title, tag("main", rendered(parts)), charts)
+
+
+def _differences(comparison: Comparison) -> list[Part]:
+    found: list[Part] = [
+        Block(
+            kind,
+            [Table(kind, ["what", "A", "B"], [each.cells() for each in own], "words facts")],
+            is_folded=kind == "versions",
+        )
+        for kind, own in grouped(comparison.differences, lambda each: each.kind).items()
+    ]
+    return found or [paragraph("Nothing that was recorded.")]
+
+
+def _charts(comparison: Comparison) -> Iterator[Chart]:
+    asked = ((case, row, row.verdict) for case in comparison.cases for row in case.rows if row.verdict)
+    ratios = [each for each in asked if each[2].is_log and each[1].change != NOTHING]
+    by_load = grouped(ratios, lambda each: f"{each[0].scenario}, {each[0].load}")
+    for number, (where, found) in enumerate(by_load.items()):
+        has_several = len({case.deployment for case, *_ in found}) > 1
+        drawn, rows = [], []
+        for case, row, verdict in found:
+            word = comparison.verdict_text(case, row)
+            name = f"{title_of(row.metric)}{f' · {case.deployment}' if has_several else ''}"
+            drawn.append(Ratio(_LOOKS[verdict.kind], name, f"{row.marked_change}, {word}", verdict))
+            rows.append([case.deployment, row.metric, row.change, word])
+        yield Chart(
+            f"ratios-{number}",
+            f"B over A at {where}, each with its interval",
+            *forest(drawn, "B / A", comparison.margin_share),
+            ["deployment", "metric", "B against A", "verdict"],
+            rows,
+            f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
+            "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
+        )
+
+
+def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
+    reasons = {each.check: each for each in comparison.distrust}
+    columns: Columns[MetricRow] = {
+        "metric": lambda row: row.metric,
+        "unit": lambda row: row.shown_unit,
+        "A": lambda row: row.values[0],
+        "B": lambda row: row.values[1],
+        "B against A": lambda row: join([row.change, mark_html([reasons[check] for check in row.marks])]),
+        "verdict": lambda row: comparison.verdict_text(case, row),
+    }
+    asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
+    said = [case.starts_text, *(f"Note: {note}." for note in case.notes)]
+    said += [f"No verdicts: {case.why_none}."] if case.why_none else []
+    more = [Table(f"Other values, {case.name}", *filled(columns, others), "words")]
+    return [
+        *map(paragraph, said),
+        Table(case.name, *filled(columns, asked), "words"),
+        *([Block("Other values, without verdicts", more, is_folded=True)] if others else []),
+    ]
