@@ -84,7 +84,7 @@ def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
     drawn, asked = (each.partition(".")[2] for each in (name, wanted))
     said = f"{drawn}: too few points have requests enough for {asked}. " if name != wanted else ""
     names = several([f"{group.deployment} at {group.load}" for group in absent], "; ")
-    return said + (f"Not drawn, with no value of both: {names}." if absent else "")
+    return (said + (f"Not drawn, with no value of both: {names}." if absent else "")).rstrip()
 
 
 def search_claim(run: Run) -> str:
@@ -139,12 +139,9 @@ PREDICTED = (
 )
 KV_CACHE = (
     "Reserved: as the server says. Needed: prompts and answers so far of all requests at once, the most in "
-    "any window of any start. Users that fit: reserved tokens / the 95th percentile of conversations at "
-    "their longest."
+    "any window of any start. Users that fit: reserved tokens / the 95th percentile of conversations."
 )
-OVER_TIME = (
-    "Shaded: the windows of the first start, with their loads. Lines are thinned; lows and highs are kept."
-)
+OVER_TIME = "Shaded: the windows of the first start, with their loads."
 
 
 def gib(size_bytes: float | None, digits: int = 3) -> str:
@@ -248,11 +245,15 @@ def cost_unknown(run: Run) -> list[str]:
     """Return what is not known of energy and cost, of which groups, and why."""
     groups = [group for group in run.groups if group.counted]
     found = [(what, why, group) for group in groups for what, why in why_unknown(run, group).items()]
-    said = []
-    for (what, why), own in grouped(found, lambda each: each[:2]).items():
-        of = f" of {several([f'{group.deployment} at {group.load}' for *_, group in own])}"
-        said.append(f"{what} is not known{'' if len(own) == len(groups) else of}: {why}.")
-    return said
+    return [
+        f"{what} is not known{_whose([group for *_, group in own], len(groups))}: {why}."
+        for (what, why), own in grouped(found, lambda each: each[:2]).items()
+    ]
+
+
+def _whose(groups: Sequence[Group], of: int) -> str:
+    named = several([f"{group.deployment} at {group.load}" for group in groups])
+    return "" if len(groups) == of else f" of {named}"
 
 
 # --- what bounded each load ------------------------------------------------------------------------
@@ -300,8 +301,7 @@ def not_known(run: Run) -> list[str]:
     """Return what would have to be known to say what bounded a load, each once, with whom it is said of."""
     found = [(bound.sentence.partition(NOT_KNOWN)[2], group) for group, bound in bounds_of(run)]
     by_what = grouped([pair for pair in found if pair[0]], lambda pair: pair[0]).items()
-    of = {what: several([f"{g.deployment} at {g.load}" for _, g in own]) for what, own in by_what}
-    return [f"Not known of {whom}: {what}." for what, whom in of.items()]
+    return [f"Not known{_whose([g for _, g in own], len(found))}: {what}." for what, own in by_what]
 
 
 def decode_finding(run: Run) -> str | None:

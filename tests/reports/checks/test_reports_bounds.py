@@ -279,6 +279,13 @@ def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> No
     )
 
 
+def test_what_is_not_known_is_said_once_below_the_table(tmp_path: Path) -> None:
+    text = plain(run_of(tmp_path, Told()))
+    assert f"{FLIGHT}." in text
+    assert text.count("whether requests waited") == 1
+    assert "Not known: whether requests waited" in text
+
+
 # --- real servers ----------------------------------------------------------------------------------
 
 
