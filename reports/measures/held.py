@@ -96,7 +96,6 @@ class Course:
     t_s: np.ndarray
     size_bytes: np.ndarray
     windows: Sequence[tuple[str, float, float]]  # each with its load
-    stages_s: Mapping[str, float]
 
     @property
     def label(self) -> str:

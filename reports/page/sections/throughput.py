@@ -25,8 +25,7 @@ from reports.page.declared import Block, Chart, Section, Table, Topic
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import frontier
 from reports.page.looks import Of, looks, named, tag
-from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of
-from reports.verdicts.searches import slo_rows
+from reports.verdicts.searches import Answer, Capacity, Tried, capacities_of, slo_rows
 from reports.words import claims as words
 from reports.words.verdict_words import slo_words, title_at, title_of
 
