@@ -193,7 +193,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 directory, task.settings, task.whole, known_error.find(cache), task.search
             )
             try:
-                cells = _measure(task, directory, record, site, show)
+                _measure(task, directory, record, site, show)
             except BaseException as error:
                 is_interrupt = isinstance(error, Interrupted)
                 if is_interrupt and not any(cell.counts for cell in store.read_cells(directory)):
@@ -215,6 +215,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         failed = _print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
     else:
+        cells = store.read_cells(directory)
         failed = sum(not cell.counts for cell in cells)
         said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
         tell(found, report, int(failed > 0), show, as_json=as_json)
@@ -223,12 +224,10 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _measure(
-    task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show
-) -> Sequence[store.CellRecord]:
+def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show) -> None:
     if not task.starts and not task.may_grow:
         session.end(directory, record)
-        return ()
+        return
     run = session.go_on(directory, record, site.provisions)
     until, is_search = task.settings.until, task.search is not None
     budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
@@ -236,7 +235,8 @@ def _measure(
     show.begin(task.starts, task.whole.blocks, limit, may_grow=task.may_grow, is_search=is_search)
     if task.search:
         trials = Search(run, task.search, task.settings.seed, _trial, show)
-        return session.measure(run, task.starts, site, trials.next_cell)
+        session.measure(run, task.starts, site, trials.next_cell)
+        return
     starts: Iterable[PlannedStart]
     if task.may_grow:
         from reports.measures.over_starts import precisions
@@ -246,7 +246,7 @@ def _measure(
         starts = next_starts.fitting(run, task.starts, budget, show)
     starts = next_starts.with_standings(run, starts, _standings, show)
     site = site if until else replace(site, budget=budget)
-    return session.measure(run, next_starts.and_again(run, starts, budget, show), site)
+    session.measure(run, next_starts.and_again(run, starts, budget, show), site)
 
 
 def _standings(directory: Path, repeats: int) -> Sequence[Standing]:

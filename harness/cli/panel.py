@@ -59,15 +59,19 @@ class Outlook:
 
     def left(self, now_s: float) -> tuple[float, bool]:
         """Return the seconds that are left, and whether they are only the least: an engine is new here."""
-        expected = [self._expected(step) for step in self._left.values()]
-        if not expected:
+        steps, passed_s, over = list(self._left.values()), now_s - self._began_s, median_low(self._over_plan)
+        if not steps:
             return 0.0, False
-        passed_s = min(now_s - self._began_s, expected[0][0])
+        if isinstance(first := steps[0], PlannedCell) and passed_s > over * plan.cell_s(first):
+            # An overlong cell tells before it has ended what the others are going to take.
+            over = median([*self._over_plan, passed_s / plan.cell_s(first)])
+        expected = [self._expected(step, over) for step in steps]
+        passed_s = min(passed_s, expected[0][0])
         return sum(seconds for seconds, _ in expected) - passed_s, any(least for _, least in expected)
 
-    def _expected(self, step: PlannedStart | PlannedCell) -> tuple[float, bool]:
+    def _expected(self, step: PlannedStart | PlannedCell, over: float) -> tuple[float, bool]:
         if isinstance(step, PlannedCell):
-            return plan.cell_s(step) * median_low(self._over_plan), False
+            return plan.cell_s(step) * over, False
         if seen_s := self._launches_s.get(step.deployment.label):
             return median(seen_s), False
         return plan.start_s(step.deployment), not step.deployment.terms.base_url

@@ -34,7 +34,6 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
         site.emptied.add(deployment.label)
     tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
-    # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
     job = _job(up, cell, store.begin_cell(site.run_dir, cell.number), *steps)
     record = replace(
@@ -125,10 +124,18 @@ def _keep(record: store.CellRecord, job: LoadJob, start: PlannedStart, site: Sit
     tally = request_table.write_table(Path(job.rows_path), table, summary, count_tokens, origin=origin)
     record = judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", record)
-    discard(job)
-    (directory / "job.json").unlink(missing_ok=True)
-    site.observer.cell_ends(start, record, tally.result)
+    try:
+        discard(job)
+        (directory / "job.json").unlink(missing_ok=True)
+        site.observer.cell_ends(start, record, tally.result)
+    finally:
+        _settle(directory, record, site)
     return record
+
+
+def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:
+    if not store.settle(directory, record):
+        site.observer.line(f"  cell {record.number:03d}: its earlier attempt stays, which is better")
 
 
 def fail_rest(
@@ -147,7 +154,9 @@ def fail_rest(
                 guard=found,
                 guard_mode=site.guard.mode if found else None,
             )
-            store.write_record(store.begin_cell(site.run_dir, cell.number) / "cell.json", record)
+            directory = store.begin_cell(site.run_dir, cell.number)
+            store.write_record(directory / "cell.json", record)
+            _settle(directory, record, site)
             failed.append(record)
     return failed
 

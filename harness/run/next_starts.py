@@ -185,9 +185,10 @@ def fitting(
             continue
         recorded, directory = run.record.plan, run.path.parent
         # A repeat of which something is measured stays in the plan, so that --resume can end it.
-        measured = {*range(start.repeat), *(cell.repeat for cell in store.read_cells(directory))}
+        measured = {cell.repeat for cell in store.read_cells(directory)}
         kept = tuple(each for each in recorded.starts if each.repeat in measured)
-        said, more = f"{start.repeat} of {recorded.blocks} repeats fit in {budget.text}", recorded.blocks
+        whole, more = whole_repeats(directory, run.record), recorded.blocks
+        said = f"{whole} of {more} repeats fit in {budget.text}"
         budget.cut(starts[place:])
         run.update(
             plan=replace(recorded, starts=kept),
@@ -244,19 +245,20 @@ def and_again(
     for start in starts:
         measured.append(start)
         yield start
-    hit = _disturbed(directory)
-    cells = [tuple(cell for cell in start.cells if cell.number in hit) for start in measured]
+    disturbed = _disturbed(directory)
+    cells = [tuple(cell for cell in start.cells if cell.number in disturbed) for start in measured]
     left = [replace(start, cells=own) for start, own in zip(measured, cells, strict=True) if own]
     for place, start in enumerate(left):
         in_vain = {cell.number for each in left[max(0, place - 2) : place] for cell in each.cells}
         is_vain = place >= 2 and in_vain <= _disturbed(directory)
         if is_vain or not budget.has_time_for([start]):
             why = "the machine is still busy" if is_vain else f"no time left of {budget.text}"
-            observer.line(f"{counted(len(left) - place, 'disturbed start')} not measured again: {why}")
+            hit = counted(len(left) - place, "start")
+            observer.line(f"{hit} on a machine that was busy or not fit, not measured again: {why}")
             return
         again = replace(start, index=last_index(directory, run.record) + 1)
         name = f"{start.deployment.label}, repeat {start.repeat + 1}"
-        observer.grow([again], f"{name}, was disturbed and is measured again")
+        observer.grow([again], f"{name}: the machine was busy or not fit, so it is measured again")
         yield again
 
 

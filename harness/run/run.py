@@ -20,14 +20,13 @@ def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell
     return start.cells[len(done)] if len(done) < len(start.cells) else None
 
 
-def run_starts(
-    starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
-) -> list[CellRecord]:
-    """Measure all starts in order, read one at a time. Return their cells' records, or raise Interrupted."""
-    return [record for start in starts for record in _run_start(start, site, next_cell)]
+def run_starts(starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell) -> None:
+    """Measure all starts in order, read one at a time, and store their cells. Raises Interrupted."""
+    for start in starts:
+        _run_start(start, site, next_cell)
 
 
-def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[CellRecord]:
+def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
     """Measure one start. What fails in it ends this start and not the run, a lost device too."""
     site.observer.start_begins(start)
     record = new_record(start, site)
@@ -54,4 +53,3 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[Cel
     wait_for_memory(record)
     if site.budget:
         site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done])
-    return done

@@ -115,15 +115,14 @@ def measure(
     starts: Iterable[PlannedStart],
     site: Site,
     next_cell: NextCell = planned_cell,
-) -> list[store.CellRecord]:
+) -> None:
     """Run the starts and write the run's end. Raises Interrupted when all is stored."""
     try:
-        records = run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
+        run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
     except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
         run.update(status="interrupted", ended_at=_now(), looks=_looks(run.path.parent, run.record))
         raise
     run.update(status="completed", ended_at=_now(), looks=_looks(run.path.parent, run.record))
-    return records
 
 
 def end(directory: Path, record: store.RunRecord) -> None:

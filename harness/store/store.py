@@ -154,6 +154,11 @@ class CellRecord:
     def counts(self) -> bool:
         return self.status == "completed" and self.validity != "invalid"
 
+    @property
+    def worth(self) -> int:
+        """Return the order of attempts at one cell: completed ones by validity, above all others."""
+        return ("invalid", "suspect", "valid").index(self.validity) + 1 if self.status == "completed" else 0
+
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read requests.parquet of a cell; return an empty table if there is none. See request_batches."""
@@ -237,7 +242,7 @@ def read_starts(run_dir: Path) -> list[StartRecord]:
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
-    """Read the newest record of each cell that was begun, by number. <nnn>.attempt<k> has earlier ones."""
+    """Read the record of each cell that was begun, by number. <nnn>.attempt<k> has its other attempts."""
     paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
     return sorted((_decode(path, CellRecord) for path in paths), key=lambda record: record.number)
 
@@ -254,13 +259,29 @@ def cell_dir(run_dir: Path, number: int) -> Path:
 
 
 def begin_cell(run_dir: Path, number: int) -> Path:
-    """Make a fresh directory for a cell, and keep an earlier attempt beside it as <nnn>.attempt<k>."""
+    """Make a fresh directory for a cell: <nnn>.attempt<k> until `settle` where another attempt is stored."""
     path = cell_dir(run_dir, number)
-    if path.exists():
-        attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
-        path.rename(next(attempt for attempt in attempts if not attempt.exists()))
+    attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
+    attempt = next(attempt for attempt in attempts if not attempt.exists())
+    if (path / "cell.json").exists():
+        path = attempt
+    elif path.exists():
+        path.rename(attempt)
     path.mkdir(parents=True)
     return path
+
+
+def settle(attempt: Path, record: CellRecord) -> bool:
+    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is."""
+    path = attempt.with_name(f"{record.number:03d}")
+    if attempt == path:
+        return True
+    if _decode(path / "cell.json", CellRecord).worth > record.worth:
+        return False
+    aside = path.rename(f"{attempt}.aside")
+    attempt.rename(path)
+    aside.rename(attempt)
+    return True
 
 
 _Kept = TypeVar("_Kept", RunRecord, StartRecord)

@@ -106,7 +106,8 @@ def basis(run: Run) -> str:
     said = f"{plural(made.repeats, 'repeat')} ({sure_text(best.alpha)}"
     said += f", Holm over {len(tested)} answers)" if len(tested) > 1 else ")"
     if made.disturbed:
-        said += f"; {plural(made.disturbed, 'disturbed repeat')} left out, which the table's means have"
+        why = "left out (the machine was busy or not fit), which the table's means have"
+        said += f"; {plural(made.disturbed, 'repeat')} {why}"
     return f"A winner beats each other one in its own paired t test over {said}."
 
 

@@ -54,7 +54,7 @@ def _standing(run: Run, made: Decision, whole: int) -> Standing:
     if second:
         words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
     if made.disturbed:
-        words += f"; the machine was disturbed in {made.disturbed} of "
+        words += f"; the machine was busy or not fit in {made.disturbed} of "
         words += plural(made.disturbed + made.repeats, "repeat")
     if made.left_out:
         words += f"; not compared: {several(list(made.left_out))}"

@@ -58,3 +58,11 @@ def test_cells_that_take_longer_than_planned_make_the_rest_longer_too() -> None:
     assert outlook.left(now_s)[0] == 10 + 3 * CELL_S, "the first wait for a fit machine is the longest"
     outlook.ends(FIRST.cells[1].number, now_s := now_s + 2 * CELL_S)
     assert outlook.left(now_s)[0] == 10 + 2 * 2 * CELL_S
+
+
+def test_a_cell_that_takes_longer_than_planned_tells_so_while_it_runs() -> None:
+    outlook = Outlook(PLAN.starts, 0.0)
+    outlook.ends(FIRST.name, 10.0)
+    assert outlook.left(10.0 + CELL_S)[0] == 10 + 3 * CELL_S
+    assert outlook.left(10.0 + 3 * CELL_S)[0] == 10 + 2 * 3 * CELL_S, "halfway from the plan to what is seen"
+    assert outlook.left(10.0 + 5 * CELL_S)[0] == 10 + 3 * 3 * CELL_S

@@ -88,13 +88,16 @@ def test_what_the_user_says_of_a_window_counts() -> None:
 
 
 def fitted(
-    tmp_path: Path, budget_s: float, took_s: Sequence[float]
+    tmp_path: Path, budget_s: float, took_s: Sequence[float], had: Sequence[int] = ()
 ) -> tuple[list[int], store.RunRecord, list[str]]:
-    """The repeats of the starts that a run makes, each of which takes so long."""
+    """The repeats of the starts that a run makes, each of which takes so long. It `had` some before."""
     store.write_record(tmp_path / "run.json", make_run.run_record(plan_of(THREE, [LOAD], repeats=5)))
     run, clock, said = store.Kept(tmp_path / "run.json", store.read_run(tmp_path)), Clock(), Told()
-    budget, made = Budget(budget_s, STARTS, clock), []
-    for start, each_s in zip(fitting(run, STARTS, budget, said), took_s, strict=False):
+    starts, made = [start for place, start in enumerate(STARTS) if place not in had], list[int]()
+    for place in had:
+        make_run.write_cell(tmp_path, STARTS[place].cells[0], STARTS[place], [], make_run.summary(S))
+    budget = Budget(budget_s, starts, clock)
+    for start, each_s in zip(fitting(run, starts, budget, said), took_s, strict=False):
         play(budget, clock, start, each_s)
         make_run.write_start(tmp_path, make_run.start_record(start, S))
         make_run.write_cell(tmp_path, start.cells[0], start, [], make_run.summary(S))
@@ -113,7 +116,17 @@ def test_whole_last_repeats_are_left_out(tmp_path: Path) -> None:
     assert (record.plan.blocks, len(record.plan.starts)) == (4, 12)
     said = "4 of 5 repeats fit in run.budget (8 minutes)"
     assert record.stopped_because == f"{said}; --resume with repeats=5 measures the others"
-    assert lines == [f"3 starts less: {said}; `bench run --resume {tmp_path} repeats=5` measures the others"]
+    assert lines == [
+        f"3 starts left out: {said}; `bench run --resume {tmp_path} repeats=5` measures the others"
+    ]
+
+
+def test_a_resume_of_scattered_starts_tells_how_many_repeats_are_whole(tmp_path: Path) -> None:
+    had = [place for place in range(15) if place not in (0, 5, 10)]  # one start each of repeats 1, 2 and 4
+    made, record, _ = fitted(tmp_path, 100.0, [90.0] * 3, had)
+    assert made == [0]
+    assert len(record.plan.starts) == 15, "each has something that is measured"
+    assert str(record.stopped_because).startswith("3 of 5 repeats fit in run.budget (1.67 minutes)")
 
 
 def test_the_first_repeat_is_always_measured(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.run.next_starts import and_again
 from harness.store.store import Kept
 
 DURING = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+HIT = "on a machine that was busy or not fit"
 BEFORE = GuardFinding("foreign_load", "other programs used 60 % of the cores", "before", "suspect")
 
 
@@ -43,7 +44,9 @@ def test_a_start_is_measured_again_with_its_disturbed_cells_under_a_new_number(t
     [*first, more] = starts
     assert len(first) == planned
     assert (more.index, more.repeat, [cell.number for cell in more.cells]) == (planned + 1, 0, [2])
-    assert told.lines == ["1 starts: reference label=a, repeat 1, was disturbed and is measured again"]
+    assert told.lines == [
+        "1 start more: reference label=a, repeat 1: the machine was busy or not fit, so it is measured again"
+    ]
 
 
 @pytest.mark.parametrize("found", [{}, {1: BEFORE}])
@@ -56,13 +59,13 @@ def test_what_was_not_disturbed_in_its_window_is_not(tmp_path, found):
 def test_what_the_budget_has_no_time_for_is_counted(tmp_path):
     starts, told, planned = again(tmp_path, {1: DURING, 7: DURING}, 1.0)
     assert len(list(starts)) == planned
-    assert told.lines == ["2 disturbed starts not measured again: no time left of run.budget (1 s)"]
+    assert told.lines == [f"2 starts {HIT}, not measured again: no time left of run.budget (1 s)"]
 
 
 def test_what_lasts_is_measured_again_twice_at_most(tmp_path):
     starts, told, planned = again(tmp_path, dict.fromkeys((1, 3, 5, 7), DURING))
     assert len(list(starts)) == planned + 2
-    assert told.lines[2:] == ["2 disturbed starts not measured again: the machine is still busy"]
+    assert told.lines[2:] == [f"2 starts {HIT}, not measured again: the machine is still busy"]
 
 
 def test_what_does_not_last_is_measured_again_to_the_end(tmp_path):

@@ -81,7 +81,9 @@ def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further
     assert [start.name for start in store.read_run(tmp_path).plan.starts[10:]] == [each.name for each in more]
     assert [(start.index, start.repeat) for start in more] == [(11, 5), (12, 5)]
     assert list(growing_run) == []
-    assert told.lines[0].startswith("2 starts: repeat 6 follows: the widest 95 % interval of ttft_s.p50 ")
+    assert told.lines[0].startswith(
+        "2 starts more: repeat 6 follows: the widest 95 % interval of ttft_s.p50 "
+    )
     assert told.lines[1] == f"no further repeat: {store.read_run(tmp_path).stopped_because}"
 
 

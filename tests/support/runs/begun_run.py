@@ -10,6 +10,7 @@ from harness.plan import plan
 from harness.run import session
 from harness.settings import config, overrides
 from harness.settings.config import Settings
+from harness.settings.units import counted
 from harness.store.store import RunRecord
 
 WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
@@ -40,7 +41,7 @@ class Told:
         self.lines += [each.words for each in found]
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
-        self.lines.append(f"{len(block)} starts: {why}")
+        self.lines.append(f"{counted(len(block), 'start')} more: {why}")
 
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
-        self.lines.append(f"{len(starts)} starts less: {why}")
+        self.lines.append(f"{counted(len(starts), 'start')} left out: {why}")

@@ -165,7 +165,9 @@ def write_cell(
     )  # fmt: skip
     path = store.begin_cell(run_dir, planned.number)
     write_requests(path, rows, load_summary)
-    store.write_record(path / "cell.json", replace(record, **changes))
+    record = replace(record, **changes)
+    store.write_record(path / "cell.json", record)
+    store.settle(path, record)
 
 
 def write_start(run_dir: Path, record: StartRecord, samples=()) -> None:
