@@ -80,7 +80,8 @@ def _table(answer: dict[str, Any]) -> Table:
         head = "\n".join(rows[0]["values"][name]["head"].rsplit(" ", 1))
         table.add_column(head, justify="right", no_wrap=True)
         if has_ratios and name == answer["metric"]:
-            table.add_column("to the leader\n95 %", no_wrap=True)
+            together = " together" * (sum(bool(row["to_leader"]) for row in rows) > 1)
+            table.add_column(f"to the leader\n{100 * answer['together']:.4g} %{together}", no_wrap=True)
     for row in rows:
         style = "bold" if row["deployment"] == answer["deployment"] else ""
         cells = [Text(inert(row["deployment"]), style)]

@@ -74,7 +74,7 @@ class Show:
         may_grow: bool = False,
         is_search: bool = False,
     ) -> None:
-        """Show that these starts are about to run, of a plan of so many repeats, within a budget.
+        """Show that these starts are about to run, of a plan of `repeats` repeats, within a budget.
 
         A search has no bar: its cells are not known yet.
         """

@@ -18,7 +18,6 @@ from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, device_of, provide
 from harness.load import limits
 from harness.processes.supervise import reap
-from harness.run.next_starts import whole_repeats
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import key_of
 from harness.run.watch import Observer, Site
@@ -133,9 +132,8 @@ def end(directory: Path, record: store.RunRecord) -> None:
 
 
 def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
-    """Return the looks at a run with this one: its report tells of the repeats that are whole by now."""
-    whole = whole_repeats(directory, record)
-    return tuple(dict.fromkeys((*record.looks, *([whole] if whole else ()))))
+    """Return the looks at a run with this one: its report tells of all starts that there are by now."""
+    return tuple(dict.fromkeys((*record.looks, len(store.read_starts(directory)))))
 
 
 def _now() -> str:

@@ -36,7 +36,8 @@ class RunRecord:
     """The content of run.json: what a run is.
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
-    repeats it had each time that it ended and an answer was given. `standings` were shown meanwhile.
+    starts it had, failed ones too, each time that it ended and an answer was given. `standings` were shown
+    meanwhile.
     """
 
     schema_version: int

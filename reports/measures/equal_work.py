@@ -232,3 +232,22 @@ def stand_ins(run: Run) -> dict[str, str]:
         for record in run.starts_of(label)
         if (what := record.resolved.get("kernel_stand_in"))
     }
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+def disturbed(run: Run, group: Group) -> set[int]:
+    """Return the repeats in which the machine was disturbed while a deployment of the same model, with
+    kernels of its own, was measured at the same load: by the guard's own measure, never by a value."""
+    return _disturbed(run).get((group.scenario, group.load, group.model), set())
+
+
+@once
+def _disturbed(run: Run) -> dict[tuple[str, str, str], set[int]]:
+    found: dict[tuple[str, str, str], set[int]] = {}
+    for group in (each for each in run.groups if each.deployment not in stand_ins(run)):
+        records = (cell.record for cell in group.counted if cell.record)
+        hit = {r.repeat for r in records if any(finding.when == "during" for finding in r.guard)}
+        found.setdefault((group.scenario, group.load, group.model), set()).update(hit)
+    return found

@@ -6,7 +6,7 @@ do not say how starts differ.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from reports.data.cells import Group
 from reports.data.run import Run, once, open_run
 from reports.data.samples import memory_over_time
 from reports.data.tables import quantile, together
-from reports.measures.equal_work import work_of
+from reports.measures.equal_work import disturbed, work_of
 from reports.measures.metrics import (
     Value,
     is_supported,
@@ -67,12 +67,13 @@ class Aggregate:
         return f"pooled over {len(self.values)} {'starts' if self.is_of_starts else 'blocks'}"
 
 
-def aggregate(run: Run, group: Group, name: str) -> Aggregate:
-    """Return the value of a name over the group's starts that count. It is withheld where the answers have
-    not the length that it needs."""
+def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> Aggregate:
+    """Return the value of a name over the group's starts that count, or over these repeats of them. It is
+    withheld where the answers have not the length that it needs."""
     if why := withheld(run, group.key, name):
         return Aggregate(None, None, None, 0, 0, (), why=why)
-    found = aggregate_of(run, group, name, list(by_start(run, group, name).values()))
+    starts = by_start(run, group, name)
+    found = aggregate_of(run, group, name, [starts[k] for k in starts if not repeats or k in repeats])
     if found.mean is None and len(found.values) > 1 and metric_of(name).is_distribution:
         whole = pooled(run, group, name)
         return found if whole.value is None else replace(found, pooled=whole)
@@ -126,11 +127,16 @@ def pooled(run: Run, group: Group, name: str) -> Value:
 
 
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
-    """Return the value of a name of each start that counts, by its repeat, over all its windows there."""
+    """Return the value of a name of each start that counts, by its repeat, over all its windows there.
+
+    Without the repeats in which the machine was disturbed, if enough others remain.
+    """
     found = values_of(run)
+    starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
+    calm = {repeat: cells for repeat, cells in starts.items() if repeat not in disturbed(run, group)}
     return {
-        cells[0].planned.repeat: value_of_start([found[cell.number].get(name, _NONE) for cell in cells])
-        for cells in group.counted_by_start
+        repeat: value_of_start([found[cell.number].get(name, _NONE) for cell in cells])
+        for repeat, cells in (calm if len(calm) >= STARTS_NEEDED else starts).items()
     }
 
 

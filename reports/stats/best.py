@@ -7,7 +7,7 @@ lose its own test. No correction for the number of others is due.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -53,6 +53,12 @@ class Best:
         return min(self.over, key=lambda label: self.lead_over(label)[0])
 
     @property
+    def even(self) -> list[str]:
+        """Return those that the leader does not beat, the one that is hardest to tell from it first."""
+        labels = (label for label, each in self.over.items() if each.p > self.alpha)
+        return sorted(labels, key=lambda label: -self.over[label].p)
+
+    @property
     def next(self) -> str:
         """Return the one with the next best mean."""
         return min(self.over, key=lambda label: self.over[label].mean)
@@ -63,22 +69,36 @@ class Best:
 
 
 def best_of(
-    values: Mapping[str, Sequence[float]], *, is_higher_better: bool, is_log: bool, alpha: float
+    values: Mapping[str, Sequence[float]],
+    *,
+    is_higher_better: bool,
+    is_log: bool,
+    alpha: float,
+    margin: float = 0.0,
 ) -> Best:
     """Return the leader of two labels or more, each with a value of the same repeats in the same order.
 
-    The leader has the best mean (of logarithms where `is_log`). Raises ValueError as of_pairs.
+    The leader has the best mean (of logarithms where `is_log`). What never varies has no test: within the
+    margin, on the scale of the estimate, it is even. Raises ValueError as of_pairs.
     """
     sign = 1 if is_higher_better else -1
     means = {label: sign * np.mean(np.log(own) if is_log else own) for label, own in values.items()}
     leader = max(means, key=lambda label: means[label])
-    over = {
-        label: of_pairs(values[a], values[b], is_log=is_log)
-        for label in values
-        if label != leader
-        for a, b in [(leader, label) if is_higher_better else (label, leader)]
-    }
+    over = {}
+    for label in (each for each in values if each != leader):
+        a, b = (leader, label) if is_higher_better else (label, leader)
+        found = of_pairs(values[a], values[b], is_log=is_log)
+        is_even = found.error == 0 and abs(found.mean) <= margin
+        over[label] = replace(found, mean=0.0) if is_even else found
     return Best(leader, over, alpha)
+
+
+def holm(p: Sequence[float], alpha: float) -> float:
+    """Return the level at which Holm's step-down procedure (1979) stops: p at or below it is told."""
+    for place, each in enumerate(sorted(p)):
+        if each > alpha / (len(p) - place):
+            return alpha / (len(p) - place)
+    return alpha
 
 
 def repeats_to_tell(best: Best, alpha: float) -> int | None:

@@ -14,7 +14,7 @@ import pandas as pd
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures import equal_work
-from reports.measures.equal_work import stand_ins, turn_table
+from reports.measures.equal_work import disturbed, stand_ins, turn_table
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start
 from reports.stats.best import level_of_look
@@ -233,17 +233,14 @@ def comparisons_of(run: Run) -> Comparisons:
     answers that it gives, so that none says more than they do.
     """
     compare, why, family = run.record.compare, _why_none(run), 0
-    topics = grouped(
-        run.groups, lambda group: (group.scenario, group.model, bool(run.record.slo) and group.family)
-    )
-    alpha = alpha_of(run) / max(1, sum(len({g.deployment for g in own}) > 1 for own in topics.values()))
+    alpha = alpha_of(run)
     rows: list[Compared] = []
     found: dict[tuple[str, str, str, str, str], Verdict] = {}
     for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
         case, labels = (groups[0].scenario, groups[0].load), [group.deployment for group in groups]
         baseline = compare.baseline if compare.baseline in labels else None
         pairs = [
-            Pair((a.deployment, b.deployment), (run, run), (a, b), why)
+            Pair((a.deployment, b.deployment), (run, run), (a, b), why or why_busy(run, a, b))
             for a, b in itertools.combinations(groups, 2)
             if baseline in (None, a.deployment, b.deployment)
         ]
@@ -265,9 +262,13 @@ def comparisons_of(run: Run) -> Comparisons:
 
 
 def alpha_of(run: Run, later: int = 0) -> float:
-    """Return the level of this look at a run, by how often it was looked at with fewer repeats; `later`: of
-    a look after that many more."""
-    return level_of_look(later + sum(looked < run.repeats for looked in run.record.looks))
+    """Return the level of each answer of this look at a run, by how often it was looked at after fewer
+    starts; `later`: of a look after that many more. One that had too few starts for a test spent nothing."""
+    least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
+    topics = grouped(run.groups, lambda g: (g.scenario, g.model, bool(run.record.slo) and g.family)).values()
+    answers = sum(len({group.deployment for group in own}) > 1 for own in topics)
+    looks = later + sum(least <= starts < now for starts in run.record.looks)
+    return level_of_look(looks) / max(1, answers)
 
 
 def _best(run: Run, groups: list[Group], metric: str) -> str:
@@ -285,6 +286,16 @@ def mirrored(verdict: Verdict) -> Verdict:
         for value in (verdict.ratio, verdict.high, verdict.low)
     )
     return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
+
+
+def why_busy(run: Run, *groups: Group) -> str | None:
+    """Return that the machine was disturbed in so much of what these groups have that too little remains."""
+    counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
+    hit = counted & disturbed(run, groups[0])
+    if not hit or len(counted - hit) >= STARTS_NEEDED:
+        return None
+    of = f"{len(hit)} of {len(counted)} repeats"
+    return f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
 
 
 def _why_none(run: Run) -> str | None:

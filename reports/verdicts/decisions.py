@@ -7,19 +7,18 @@ is decided likewise, at the highest load that any deployment is known to keep.
 
 import itertools
 import math
-import statistics
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reports.data.cells import Group
 from reports.data.run import Run, once
-from reports.measures.equal_work import odd_ones, stand_ins, why_other_work
+from reports.measures.equal_work import disturbed, odd_ones, stand_ins, why_other_work
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate, by_start, withheld
-from reports.stats.best import ALPHA, Best, best_of, repeats_to_tell
+from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
+from reports.stats.best import ALPHA, Best, best_of, holm, repeats_to_tell
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged
-from reports.verdicts.comparisons import OF_A_PLACE, alpha_of
+from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
@@ -43,8 +42,8 @@ class Decision:
     `kind`: "named", a winner; "slight", a winner whose lead may lie within the margin; "same", all within the
     margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
-    deployment is none. `leaders`: the decided leader of each metric, by its name. `repeats`: how many
-    repeats had a value of each contender; `disturbed` more are left out. `advised`: how many
+    deployment is none. `leaders`: the decided leader of each metric, by its name. `used`: the repeats that
+    decide, in which each contender has a value; `disturbed` more are left out. `advised`: how many
     would tell; None if that is not known, or beyond what anyone would run. `capacities`: of a search, what
     each deployment whose loads may be compared keeps, the most first.
     """
@@ -57,11 +56,19 @@ class Decision:
     why: str | None = None
     best: Best | None = None
     leaders: Mapping[str, str] = field(default_factory=dict)
-    repeats: int = 0
+    used: Sequence[int] = ()
     disturbed: int = 0
     advised: int | None = None
     slo_row: SloRow | None = None
     capacities: tuple[Capacity, ...] = ()
+
+    @property
+    def repeats(self) -> int:
+        return len(self.used)
+
+    def value(self, run: Run, group: Group, name: str) -> Aggregate:
+        """Return a value over the repeats that decide; of one that is left out over all that it has."""
+        return aggregate(run, group, name, () if group.deployment in self.left_out else self.used)
 
     @property
     def ranked(self) -> list[Group]:
@@ -109,16 +116,14 @@ class Decision:
 def decisions_of(run: Run) -> tuple[Decision, ...]:
     """Return what is decided, one for each scenario and model; with an SLO for each family of loads too.
 
-    Several are a family: their tests are Holm's. Nothing of a run without a value.
+    Several are a family: each is at its part of the level. Nothing of a run without a value.
     """
     if not any(cell.counts for cell in run.planned_cells):
         return ()
-    made = [_decision(run, case) for case in told_first(run)]
-    tested = [each.best.p for each in made if each.best]
-    level = _holm(tested, alpha_of(run))
+    made = [_told(run, _decision(run, case)) for case in told_first(run)]
     # What serves no model, bench's own test server, comes last.
     made.sort(key=lambda each: each.case.model == "-")
-    return tuple(_told(run, each, level, len(tested)) for each in made)
+    return tuple(made)
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:
@@ -139,57 +144,43 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
     ]
     left_out = _short_of_slo(row, capacities) | unfit
-    groups = [group for group in case.groups if group.deployment not in left_out]
-    differences = {
-        frozenset((a.deployment, b.deployment)): why
-        for a, b in itertools.combinations(groups, 2)
-        if (why := why_other_work(run, a, b))
-    }
-    odd, is_split = odd_ones([group.deployment for group in groups], differences)
-    left_out |= {} if is_split else odd
-    groups = [group for group in groups if group.deployment not in left_out]
-    values = _values(run, groups, metric)
-    for group in groups:
-        if group.deployment not in values:
-            left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
-    values = _with_enough(values, left_out)
-    named = [group for group in groups if group.deployment in values]
-    shared, disturbed = _shared(values), _disturbed(named)
-    used = [repeat for repeat in shared if repeat not in disturbed]
-    means = {
-        label: statistics.fmean([own[k] for k in used] or own.values()) * _sign(metric)
-        for label, own in values.items()
-    }
+    split = _leave_out_other_work(run, case, left_out)
+    values = _known(run, case, metric, left_out)
+    named = [group for group in case.groups if group.deployment in values]
+    hit = disturbed(run, named[0]) if named else set()
+    used = [repeat for repeat in _shared(values) if repeat not in hit]
+    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, used).mean or 0.0))
+    capacities.sort(
+        key=lambda each: (-(each.level or 0), -(each.measured or 0), each.deployment not in values)
+    )
     made = Decision(
         case,
         metric,
         "only" if named else "none",
-        tuple(sorted(named, key=lambda group: -means[group.deployment])),
+        tuple(named),
         left_out,
-        repeats=len(used),
-        disturbed=len(shared) - len(used),
+        used=used,
+        disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
         slo_row=row,
-        capacities=tuple(
-            sorted(
-                capacities, key=lambda c: (-(c.level or 0), -(c.measured or 0), c.deployment not in values)
-            )
-        ),
+        capacities=tuple(capacities),
     )
-    if len(named) < 2:
-        why = _why_no_test(run, made) if named and len(case.groups) > 1 and not capacities else None
-        if not named and any(each.measured for each in capacities):
-            why = "no load is known to be kept"
-        return replace(made, kind="values", why=why) if why else made
-    if why := next(iter(odd.values())) if is_split else _why_no_test(run, made):
-        return replace(made, kind="values", why=why)
-    best = _best(run, values, used, metric)
-    return replace(
-        made,
-        kind="open",
-        groups=tuple(sorted(made.groups, key=lambda group: group.deployment != best.leader)),
-        best=best,
-        leaders=_leaders(run, named, metric, disturbed),
-    )
+    return _tested(run, made, values, split)
+
+
+def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Decision:
+    """Return the decision with its test, or with why there is none. `split`: that no work is that of most."""
+    if len(made.groups) > 1:
+        if why := split or _why_no_test(run, made):
+            return replace(made, kind="values", why=why)
+        best = _best(run, values, made.used, made.metric)
+        first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
+        return replace(made, kind="open", groups=tuple(first), best=best)
+    why = None
+    if not made.groups and any(each.measured for each in made.capacities):
+        why = "no load is known to be kept"
+    elif made.groups and len(made.case.groups) > 1 and not made.capacities:
+        why = _why_no_test(run, made)
+    return replace(made, kind="values", why=why) if why else made
 
 
 # --- contenders ------------------------------------------------------------------------------------
@@ -208,6 +199,31 @@ def _short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[st
     said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
+
+
+def _leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> str | None:
+    """Leave out those whose work differs from that of most. Return why if no work is that of most."""
+    groups = [group for group in case.groups if group.deployment not in left_out]
+    differences = {
+        frozenset((a.deployment, b.deployment)): why
+        for a, b in itertools.combinations(groups, 2)
+        if (why := why_other_work(run, a, b))
+    }
+    odd, is_split = odd_ones([group.deployment for group in groups], differences)
+    if is_split:
+        return next(iter(odd.values()))
+    left_out |= odd
+    return None
+
+
+def _known(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> Values:
+    """Return the values of the contenders; leave out those that have none, or too few."""
+    groups = [group for group in case.groups if group.deployment not in left_out]
+    values = _values(run, groups, metric)
+    for group in groups:
+        if group.deployment not in values:
+            left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
+    return _with_enough(values, left_out)
 
 
 def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
@@ -233,11 +249,6 @@ def _with_enough(values: Values, left_out: dict[str, str]) -> Values:
     return values
 
 
-def _disturbed(groups: Sequence[Group]) -> set[int]:
-    records = (cell.record for group in groups for cell in group.counted if cell.record)
-    return {r.repeat for r in records if any(finding.when == "during" for finding in r.guard)}
-
-
 def _why_no_test(run: Run, made: Decision) -> str | None:
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         return "the server was running already, so its repeats are blocks on one start"
@@ -245,9 +256,8 @@ def _why_no_test(run: Run, made: Decision) -> str | None:
         return "the run is still going on"
     if made.repeats >= STARTS_NEEDED:
         return None
-    if made.disturbed:
-        of = f"{made.disturbed} of {made.disturbed + made.repeats} repeats"
-        return f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    if why := why_busy(run, *made.groups):
+        return why
     return f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
 
 
@@ -261,48 +271,43 @@ def _sign(metric: str) -> int:
 def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
     paired = {label: [own[repeat] for repeat in used] for label, own in values.items()}
     is_log = not metric_of(metric).is_additive and may_be_logged([*itertools.chain(*paired.values())])
-    return best_of(paired, is_higher_better=_sign(metric) > 0, is_log=is_log, alpha=alpha_of(run))
+    margin = math.log1p(run.record.compare.margin_share) * is_log
+    is_higher_better = _sign(metric) > 0
+    return best_of(
+        paired, is_higher_better=is_higher_better, is_log=is_log, alpha=alpha_of(run), margin=margin
+    )
 
 
-def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Set[int]) -> dict[str, str]:
-    found = {}
+def _leaders(run: Run, made: Decision) -> dict[str, str]:
+    """Return the leaders of the other metrics, by Holm's procedure over those that have values."""
+    found, groups = {}, made.groups
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     for metric in SECONDARY:
-        if metric == primary or (metric in OF_A_PLACE and len(places) > 1):
+        if metric == made.metric or (metric in OF_A_PLACE and len(places) > 1):
             continue
         values = _values(run, groups, metric)
-        used = [repeat for repeat in _shared(values) if repeat not in unfit]
+        used = [repeat for repeat in _shared(values) if repeat in made.used]
         if len(values) == len(groups) and len(used) >= STARTS_NEEDED:
             found[metric] = _best(run, values, used, metric)
-    level = _holm([best.p for best in found.values()], alpha_of(run))
+    level = holm([best.p for best in found.values()], alpha_of(run))
     return {metric: best.leader for metric, best in found.items() if best.p <= level}
 
 
-def _holm(p: Sequence[float], alpha: float) -> float:
-    """Return the level at which Holm's step-down procedure (1979) stops: p at or below it is told."""
-    for place, each in enumerate(sorted(p)):
-        if each > alpha / (len(p) - place):
-            return alpha / (len(p) - place)
-    return alpha
-
-
-def _told(run: Run, made: Decision, level: float, answers: int) -> Decision:
-    if made.best is None:
+def _told(run: Run, made: Decision) -> Decision:
+    best, margin = made.best, run.record.compare.margin_share
+    if best is None:
         return made
-    best = replace(made.best, alpha=level)
-    made, margin = replace(made, best=best), run.record.compare.margin_share
-    # Values that never vary have no test: they are the same unless they lie farther apart than the margin.
-    is_tie = all(e.error == 0 and abs(e.mean) <= math.log1p(margin) * e.is_log for e in best.over.values())
-    if best.is_named and not is_tie:
+    made = replace(made, leaders=_leaders(run, made))
+    if best.is_named:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
         leaders = {made.metric: best.leader, **made.leaders}
         return replace(made, kind="slight" if is_slight else "named", leaders=leaders)
     ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
+    is_tie = all(each.error == each.mean == 0 for each in best.over.values())
     if is_tie or (is_within and len(ratios) == len(best.over)):
         return replace(made, kind="same")
-    # Of several answers the first that Holm looks at has the least level.
-    if advised := repeats_to_tell(best, alpha_of(run, later=1) / answers):
+    if advised := repeats_to_tell(best, alpha_of(run, later=1)):
         # Repeats that do not count are there as well.
         advised += run.repeats - made.repeats
     return replace(made, advised=advised)

@@ -104,10 +104,7 @@ def basis(run: Run) -> str:
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     made, best = tested[0]
     said = f"{plural(made.repeats, 'repeat')} ({sure_text(best.alpha)}"
-    said += f", Holm over {len(tested)} answers)" if len(tested) > 1 else ")"
-    if made.disturbed:
-        why = "left out (the machine was busy or not fit), which the table's means have"
-        said += f"; {plural(made.disturbed, 'repeat')} {why}"
+    said += f", one of {len(tested)} answers)" if len(tested) > 1 else ")"
     return f"A winner beats each other one in its own paired t test over {said}."
 
 
@@ -176,23 +173,29 @@ def _unless(run: Run, made: Decision) -> str:
     for metric, does in _UNLESS.items():
         label = made.leaders.get(metric)
         groups = sorted(made.groups, key=lambda group: group.deployment != label)[:2]
-        means = [aggregate(run, group, metric).mean or 0.0 for group in groups]
-        if label and label != named and max(means) > (1 + run.record.compare.margin_share) * min(means):
-            values = " against ".join(_amount(run, group, metric) for group in groups)
+        own, other = (made.value(run, group, metric).mean or 0.0 for group in groups)
+        # Of all of these less is better.
+        if label and label != named and other > (1 + run.record.compare.margin_share) * own > 0:
+            values = " against ".join(_amount(run, made, group, metric) for group in groups)
             said = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
             return f"{'Unless' if named else 'If'} {title_of(metric)} decides: {said}"
     return ""
 
 
-def _amount(run: Run, group: Group, metric: str) -> str:
-    found = aggregate(run, group, metric)
+def _amount(run: Run, made: Decision, group: Group, metric: str) -> str:
+    found = made.value(run, group, metric)
     return supported(metric, found.mean, shorter_half(found))
 
 
 def _left_out(made: Decision) -> str:
+    """Return who is no contender (the table says why; of a search, who keeps no load either), and how many
+    repeats decide nothing."""
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in ordered]
-    return f" Not compared: {several(labels)}." if labels else ""
+    said = f" Not compared: {several(labels)}." if labels else ""
+    if made.disturbed and made.best:
+        said += f" Left out: {plural(made.disturbed, 'repeat')} in which the machine was disturbed."
+    return said
 
 
 # --- no winner -------------------------------------------------------------------------------------
@@ -205,15 +208,13 @@ def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
 
 
 def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
-    even, title = 1 if best.over[best.nearest].is_log else 0, title_of(made.metric)
-    lows = {label: best.lead_over(label)[0] for label in best.over}
-    unbeaten = [label for label in sorted(lows, key=lambda each: lows[each]) if lows[label] <= even]
+    title = title_of(made.metric)
     said = f"No test tells them apart in {title} {where}"
-    if even:
-        over = ratio_words(*lead_of(made, best, best.nearest))
+    if best.over[best.even[0]].is_log:
+        over = ratio_words(*lead_of(made, best, best.even[0]))
         said = f"The first has {over} the {title} of the second {where}"
     said += f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
-    lead = f"Too close to call: {several([best.leader, *unbeaten], ' or ')}"
+    lead = f"Too close to call: {several([best.leader, *best.even], ' or ')}"
     return Said(lead, said, unless=_unless(run, made), note=_advice(run, made))
 
 
@@ -271,7 +272,7 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         (True, True): "The only one known to keep the SLO",
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
-    values = ", ".join(text for name in names if (text := _with_span(run, group, name)))
+    values = ", ".join(text for name in names if (text := _with_span(run, made, name)))
     return Said(_lead(made, group.deployment), f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
 
 
@@ -279,12 +280,12 @@ def _lead(made: Decision, label: str) -> str:
     return f"Serve {made.served}" if made.served else label
 
 
-def _with_span(run: Run, group: Group, name: str) -> str:
-    found = aggregate(run, group, name)
+def _with_span(run: Run, made: Decision, name: str) -> str:
+    found = made.value(run, made.groups[0], name)
     if found.mean is None:
         return ""
     unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
-    said = (title_of(name), _amount(run, group, name), span_text(name, found), unit)
+    said = (title_of(name), _amount(run, made, made.groups[0], name), span_text(name, found), unit)
     return " ".join(filter(None, said))
 
 

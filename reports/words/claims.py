@@ -129,7 +129,7 @@ GIB = 2.0**-30
 
 SOURCES = (
     "Said: by the server, in its log or on its pages. Measured step: what the memory grew by between two "
-    "stages of the start. Reckoned: from the model's shape, else from the size of the weights' files. "
+    "stages of the start. Computed: from the model's shape, else from the size of the weights' files. "
     "Workspace is what the first answers took beyond all other parts. KV copies are conversations that the "
     "server saves beside its KV cache. The rest is growth under load, which nothing explains."
 )

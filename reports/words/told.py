@@ -21,7 +21,7 @@ from reports.checks.examine import findings_of, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run, open_run
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
+from reports.measures.over_starts import has_interval, shorter_half, unit_of
 from reports.measures.written import plural, several, shown, supported
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
@@ -30,7 +30,7 @@ from reports.words.described import device, loads_words, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
 # Of --json; raised when a key changes its meaning or goes.
-FORMAT = 1
+FORMAT = 2
 COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
 _ENDS = ("ratio", "low", "high")
@@ -39,7 +39,7 @@ _AS_RATIO = 2.0
 
 
 def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
-    """Return how each answer stands after so many whole repeats. Raises StoreError as open_run."""
+    """Return how each answer stands after `repeats` whole ones. Raises StoreError as open_run."""
     run = open_run(run_dir)
     return tuple(_standing(run, made, repeats) for made in decisions_of(run))
 
@@ -47,7 +47,7 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
 def _standing(run: Run, made: Decision, whole: int) -> Standing:
     where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
     first, second, *_ = [*(group.deployment for group in made.groups), None, None]
-    means = [aggregate(run, group, made.metric).mean or 0.0 for group in made.groups[:2]]
+    means = [made.value(run, group, made.metric).mean or 0.0 for group in made.groups[:2]]
     ratio, words = None, f"{first} alone has a value ({where})" if first else f"no value yet ({where})"
     if second and min(means) > 0 and not metric_of(made.metric).is_additive:
         ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
@@ -66,7 +66,7 @@ def _lead_words(ratio: float | None) -> str:
     if ratio is None or ratio >= _AS_RATIO:
         return f"ahead, {ratio:.2f}x" if ratio else "ahead"
     share = f"{100 * (ratio - 1):.0f} %"
-    return "level with the next" if share == "0 %" else f"ahead by {share}"
+    return "level with the next" if share in ("0 %", "-0 %") else f"ahead by {share}"
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -112,7 +112,8 @@ def _answer(run: Run, said: Said, made: Decision | None) -> dict[str, Any]:
         "ratio": ratio,
         "bound": least if least and least > 1 else most,
         "confidence": 1 - best.alpha if best else None,
-        "together": made.confidence if made.best else None,
+        "together": 1 - made.alpha if made.best else None,
+        "each": made.confidence if made.best else None,
         "rows": [_row(run, made, group) for group in made.ranked],
     }
 
@@ -128,7 +129,7 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
 
 
 def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
-    found = aggregate(run, group, name)
+    found = made.value(run, group, name)
     pooled = found.pooled.value if found.mean is None and found.pooled else None
     return {
         "value": found.mean if pooled is None else pooled,

@@ -188,7 +188,7 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         if made.slo_row and made.left_out:
             return f"{label} {_superlative(name)} within the SLO at {told}"
         leaders[told] = label
-    elif made and made.best and name in (made.metric, *SECONDARY):
+    elif made and made.groups[1:] and name in (made.metric, *SECONDARY):
         leaders[told] = None  # the verdicts are of each pair, at another level than the decision
     if leaders[told]:
         return f"{leaders[told]} {_superlative(name)} {where_it_leads(leaders, told)}"

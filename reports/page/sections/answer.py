@@ -11,7 +11,7 @@ from reports.checks.examine import findings_of, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.equal_work import MEANS_APART
-from reports.measures.over_starts import aggregate, unit_of
+from reports.measures.over_starts import unit_of
 from reports.measures.written import several
 from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, table, tag, unbroken
@@ -98,7 +98,7 @@ def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
 
 def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
     names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
-    values = {name: [aggregate(run, group, name) for group in groups] for name in names}
+    values = {name: [made.value(run, group, name) for group in groups] for name in names}
     used = [each.mean for each in values["cores_used"] if each.mean]
     if not used or max(used) <= MEANS_APART * min(used):
         del values[_PER_CORE]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from begun_run import WORDS, begin, settings_of
-from make_run import write_cell
+from make_run import start_record, write_start
 
 from harness.errors import UserError
 from harness.plan import plan
@@ -74,10 +74,14 @@ def test_output_must_be_new_or_empty(tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_a_report_of_a_run_that_was_cut_short_is_a_look_at_its_whole_repeats(begun):
+def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(begun):
     directory, record, planned = begun
-    for start in planned.starts:
-        for cell in start.cells if start.repeat == 0 else start.cells[:1]:
-            write_cell(directory, cell, start, [], None)
+    first, second, *_ = planned.starts
+    write_start(directory, start_record(first, 0), [])
     session.end(directory, record)
-    assert store.read_run(directory).looks == (1,)
+    # It goes on: what failed is measured again, on a start of its own.
+    write_start(directory, start_record(second, 0), [])
+    session.end(directory, replace(store.read_run(directory), status="running"))
+    assert store.read_run(directory).looks == (1, 2)
+    session.end(directory, replace(store.read_run(directory), status="interrupted"))
+    assert store.read_run(directory).looks == (1, 2), "nothing new was seen"

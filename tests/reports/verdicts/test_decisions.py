@@ -13,6 +13,7 @@ from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFindin
 from reports import open_run
 from reports.stats.best import level_of_look, repeats_to_tell
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
+from reports.words.answer import answers_of
 
 FOUR = (Load(concurrency=4),)
 Q8, Q4, VLLM = (
@@ -168,6 +169,31 @@ def test_values_that_never_vary_are_the_same_within_the_margin_and_told_beyond_i
     assert decided(tmp_path / "far", [near, replace(far, memory=1.5)], **asked).kind == "named"
 
 
+def test_one_that_is_even_with_the_leader_keeps_it_from_being_named(tmp_path):
+    """The values never vary: two lie 0.3 % apart, the third far off."""
+    asked = {
+        "compare": CompareTerms(metrics=("memory_peak_bytes",)),
+        "settings": {"compare.metric": ["memory_peak_bytes"]},
+    }
+    made = [replace(FAST, memory=1.0), replace(MIDDLE, memory=1.003), replace(SLOW, memory=2.0)]
+    found = decided(tmp_path / "primary", made, **asked)
+    assert (found.kind, found.best.even) == ("open", ["llama_cpp gguf-q4_0"])
+    assert "memory_peak_bytes" not in decided(tmp_path / "other", made).leaders
+    far = [made[0], replace(made[1], memory=1.5), made[2]]
+    assert decided(tmp_path / "far", far).leaders["memory_peak_bytes"] == "llama_cpp gguf-q8_0"
+
+
+def test_of_several_the_pair_that_is_hardest_to_tell_apart_is_shown_with_its_advice(tmp_path):
+    """The noisy one has the least lower bound, the near one the largest p."""
+    near = replace(MIDDLE, slow=0.81, per_repeat=(1.0, 1.02, 0.985, 1.015, 0.98))
+    noisy = replace(SLOW, slow=1.3, per_repeat=(1.0, 2.2, 0.7, 1.3, 0.8))
+    run = open_run(repeated_run(tmp_path, [FAST, near, noisy], FOUR))
+    [made], [said] = decisions_of(run), answers_of(run)
+    assert (made.kind, made.best.nearest, made.best.even[0]) == ("open", "vllm bf16", "llama_cpp gguf-q4_0")
+    assert f"The first has {made.best.over['llama_cpp gguf-q4_0'].shown:.2f}" in said.text
+    assert said.lead.startswith("Too close to call: llama_cpp gguf-q8_0 or llama_cpp gguf-q4_0")
+
+
 def test_a_server_that_ran_already_gives_values_only(tmp_path):
     made = decided(tmp_path, [FAST, SLOW], start_changes=lambda start: {"attached": True})
     assert made.kind == "values"
@@ -187,9 +213,12 @@ def test_with_an_slo_those_known_to_keep_it_are_the_contenders(tmp_path):
 
 def test_a_further_look_is_held_to_what_is_left_of_the_5_percent(tmp_path):
     first = decided(tmp_path / "a", [FAST, SLOW])
-    second = decided(tmp_path / "b", [FAST, SLOW], looks=(3,))
-    again = decided(tmp_path / "c", [FAST, SLOW], looks=(5,))
-    assert [each.best.alpha for each in (first, second, again)] == pytest.approx([0.04, 0.005, 0.04])
+    second = decided(tmp_path / "b", [FAST, SLOW], looks=(6,))
+    again = decided(tmp_path / "c", [FAST, SLOW], looks=(10,))
+    early = decided(tmp_path / "d", [FAST, SLOW], looks=(4, 5))
+    assert [each.best.alpha for each in (first, second, again, early)] == pytest.approx(
+        [0.04, 0.005, 0.04, 0.04]
+    )
 
 
 def test_the_advice_is_for_the_next_look_and_counts_repeats_that_are_left_out(tmp_path):
@@ -198,7 +227,7 @@ def test_the_advice_is_for_the_next_look_and_counts_repeats_that_are_left_out(tm
     def changes(cell, start):
         return {"guard": (SEEN,)} if start.repeat == 3 else {}
 
-    first, later = decided(tmp_path / "a", near), decided(tmp_path / "b", near, looks=(3,))
+    first, later = decided(tmp_path / "a", near), decided(tmp_path / "b", near, looks=(6,))
     assert first.advised == repeats_to_tell(first.best, level_of_look(1))
     assert later.advised == repeats_to_tell(later.best, level_of_look(2)) > first.advised
     cut = decided(tmp_path / "c", near, cell_changes=changes)
@@ -228,6 +257,7 @@ def test_several_models_are_a_family_of_answers(tmp_path):
     made = decisions_of(run)
     assert len(made) == 2
     assert {each.kind for each in made} == {"named"}
+    assert [each.best.alpha for each in made] == [0.02, 0.02]
 
 
 def test_the_metric_that_was_asked_for_decides(tmp_path):

@@ -1,0 +1,98 @@
+"""Repeats in which the machine was disturbed decide nothing: names, titles, ratios and values agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import CompareTerms, GuardFinding, Load
+from reports import open_run
+from reports.data.run import Run
+from reports.page.sections.answer import opening
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.decisions import decisions_of
+from reports.words.answer import answers_of
+from reports.words.told import standings, told
+from reports.words.verdict_words import title_at
+
+FOUR = (Load(concurrency=4),)
+SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"
+SEEN = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
+STEADY, BUMPY = (1.0,) * 5, (1.0, 1.001, 0.999, 1.001, 1.0)
+
+
+def busy_run(path: Path, made: list[Made], hit: Collection[int], **given: Any) -> Run:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        return {"guard": (SEEN,)} if start.repeat in hit and start.deployment == FP16 else {}
+
+    return open_run(repeated_run(path, made, FOUR, cell_changes=changes, **given))
+
+
+def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path) -> None:
+    run = busy_run(tmp_path, [Made(FP16, 0.8), Made(Q8, per_repeat=BUMPY)], range(5))
+    [made], [said] = decisions_of(run), answers_of(run)
+    assert (made.kind, made.leaders) == ("values", {})
+    assert "busy or not fit in 5 of 5 repeats" in said.text
+    assert title_at(run, SPEED, run.groups) is None
+    assert title_at(run, TTFT, run.groups) is None
+    assert {verdict.kind for verdict in comparisons_of(run).by_key.values()} == {"none"}
+    # The same run on a quiet machine names one in all of these places.
+    calm = busy_run(tmp_path / "calm", [Made(FP16, 0.8), Made(Q8, per_repeat=BUMPY)], ())
+    assert title_at(calm, SPEED, calm.groups) == "llama_cpp fp16 gives the most output tokens/s at 4 users"
+    assert "better" in {verdict.kind for verdict in comparisons_of(calm).by_key.values()}
+
+
+def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Path) -> None:
+    """In its two disturbed repeats the leader was much slower than the other one."""
+    leads = Made(FP16, 0.95, per_repeat=(1.0, 1.001, 1.0, 2.0, 2.0))
+    run = busy_run(tmp_path, [leads, Made(Q8, per_repeat=BUMPY)], (3, 4))
+    [made] = decisions_of(run)
+    assert (made.served, made.repeats, made.disturbed) == (FP16.label, 3, 2)
+    first, second = told(run)["answers"][0]["rows"]
+    values = [row["values"][SPEED]["value"] for row in (first, second)]
+    assert values[1] / values[0] == pytest.approx(second["to_leader"]["ratio"])
+    verdict = comparisons_of(run).of(made.case.scenario, "4 users", SPEED, FP16.label, Q8.label)
+    assert verdict
+    assert verdict.k == 3
+    assert verdict.ratio == pytest.approx(values[0] / values[1])
+    [standing] = standings(run.path, 5)
+    assert standing.ratio == pytest.approx(values[0] / values[1])
+    left_out = "Left out: 2 repeats in which the machine was disturbed."
+    assert left_out in told(run)["answers"][0]["sentence"]
+    assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run).text))
+
+
+def test_a_start_that_failed_leaves_its_repeat_out_of_the_values_too(tmp_path: Path) -> None:
+    """The leader was slowest in the repeat that the other one has not."""
+
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        is_lost = start.deployment == Q8 and start.repeat == 4
+        return {"status": "failed", "error": "it died"} if is_lost else {}
+
+    made = [Made(FP16, 0.95, per_repeat=(1.0, 1.001, 1.0, 1.001, 4.0)), Made(Q8, per_repeat=BUMPY)]
+    run = open_run(repeated_run(tmp_path, made, FOUR, cell_changes=changes))
+    [found] = decisions_of(run)
+    values = [found.value(run, group, SPEED).mean for group in found.groups]
+    assert found.served == FP16.label
+    assert None not in values
+    assert values[0] > values[1]
+
+
+def test_what_may_decide_instead_is_said_only_of_one_that_is_better_in_the_repeats_that_decide(
+    tmp_path: Path,
+) -> None:
+    slow = Made(FP16, 0.9, per_repeat=(1.0, 1.001, 1.0, 2.0, 2.0))
+    terms = CompareTerms(metrics=("memory_peak_bytes",))
+    asked = {"compare": terms, "settings": {"compare.metric": ["memory_peak_bytes"]}}
+    run = busy_run(tmp_path, [slow, Made(Q8, memory=0.5, per_repeat=BUMPY)], (3, 4), **asked)
+    [said], [made] = answers_of(run), decisions_of(run)
+    assert (made.served, made.leaders[TTFT]) == (Q8.label, FP16.label)
+    [(first, second)] = re.findall(r"fp16 answers first \(([\d.]+) against ([\d.]+) ms\)", said.unless)
+    assert float(first) < float(second)
