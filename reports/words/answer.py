@@ -193,7 +193,7 @@ def _left_out(made: Decision) -> str:
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in ordered]
     said = f" Not compared: {several(labels)}." if labels else ""
-    if made.disturbed and made.best:
+    if made.disturbed and made.used:
         said += f" Left out: {plural(made.disturbed, 'repeat')} in which the machine was disturbed."
     return said
 

@@ -12,6 +12,8 @@ import pytest
 from make_run import all_failed_run, deployment
 from repeated_run import Made, repeated_run
 
+from harness.cli.ending import tell
+from harness.cli.progress import Show
 from harness.contracts import CompareTerms, Load, PlannedCell, PlannedStart
 from reports import open_run
 from reports.verdicts.decisions import decisions_of
@@ -82,6 +84,26 @@ def test_a_program_is_told_what_the_page_says(tmp_path: Path) -> None:
     )
     assert first["values"]["output_tokens_per_s"]["is_decided"]
     assert (found["cells"]["planned"], found["cells"]["counted"], found["cells"]["failed"]) == (10, 10, [])
+
+
+def test_the_terminal_shows_intervals_of_the_level_at_their_head(tmp_path: Path, capsys: Any) -> None:
+    made = [FAST, SLOW, replace(SLOW, deployment=deployment("vllm", "bf16"), slow=1.5)]
+    run = open_run(repeated_run(tmp_path, made, FOUR))
+    found, [decided] = told(run), decisions_of(run)
+    [answer] = found["answers"]
+    assert (answer["together"], answer["each"]) == (0.96, pytest.approx(1 - 0.04 / 3))
+    tell(found, "index.html", 0, Show(quiet=False), as_json=False)
+    said = capsys.readouterr().err
+    assert "96 % together" in " ".join(said.split())
+    assert "95 %" not in said
+    low, high = decided.best.over["vllm awq"].interval(answer["each"])
+    assert f"[{1 / high:.2f}, {1 / low:.2f}]" in said
+
+
+def test_equals_are_never_ahead_by_less_than_nothing(tmp_path: Path) -> None:
+    steady, bumpy = (1.0,) * 5, (1.001, 0.999, 1.0, 1.001, 0.999)
+    first = replace(FAST, per_repeat=bumpy)
+    assert "ahead by -" not in stands(tmp_path, first, replace(SLOW, slow=1.0, per_repeat=steady))
 
 
 def test_a_run_in_which_all_failed_is_told_with_its_reasons(tmp_path: Path) -> None:
