@@ -194,7 +194,7 @@ def _left_out(made: Decision) -> str:
     labels = [label for label in made.left_out if label not in ordered]
     said = f" Not compared: {several(labels)}." if labels else ""
     if made.disturbed and made.used:
-        said += f" Left out: {plural(made.disturbed, 'repeat')} in which the machine was disturbed."
+        said += f" Left out: {plural(made.disturbed, 'repeat')} (the machine was busy or not fit)."
     return said
 
 

@@ -64,7 +64,7 @@ def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Pat
     assert verdict.ratio == pytest.approx(values[0] / values[1])
     [standing] = standings(run.path, 5)
     assert standing.ratio == pytest.approx(values[0] / values[1])
-    left_out = "Left out: 2 repeats in which the machine was disturbed."
+    left_out = "Left out: 2 repeats (the machine was busy or not fit)."
     assert left_out in told(run)["answers"][0]["sentence"]
     assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run).text))
 
