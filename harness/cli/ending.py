@@ -14,6 +14,7 @@ from harness.cli.panel import inert
 from harness.cli.progress import Show
 from harness.errors import BenchError
 from harness.settings.units import counted
+from harness.store import store
 
 SIGN = "▲"
 _COMMAND = ": bench "
@@ -35,6 +36,15 @@ def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | No
         except (BenchError, OSError) as error:
             show.line(f"the report could not be written: {error}; try `bench report {directory}`")
             return None
+
+
+def print_no_answer(directory: Path, exit_code: int) -> None:
+    """Print the JSON of a run of which nothing was measured, or whose report could not be written."""
+    from reports.words.told import FORMAT
+
+    record = store.read_run(directory)
+    said = {"format": FORMAT, "run": record.run_id, "status": record.status, "answers": [], "report": None}
+    terminal.print_json({**said, "directory": str(directory), "exit_code": exit_code})
 
 
 def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
-from harness.cli.ending import report_whatever_happened, tell
+from harness.cli.ending import print_no_answer, report_whatever_happened, tell
 from harness.cli.planning import check_any, length_lines, planned, skip_lines
 from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
@@ -172,6 +172,7 @@ def search_line(terms: SearchTerms, whole: Plan) -> str:
 
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
+    has_json = as_json and not task.search
     with terminal.signals_interrupt():
         check_any(task.whole, verb)
         for line in skip_lines(task.whole.skips):
@@ -199,8 +200,11 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 if is_interrupt and not any(cell.counts for cell in store.read_cells(directory)):
                     show.close_panel()
                     show.line(f"nothing was measured yet; {again} goes on with it", is_whole=True)
-                    raise
-                found = report_whatever_happened(directory, show)
+                    found = None
+                else:
+                    found = report_whatever_happened(directory, show)
+                if isinstance(error, Interrupted) and not found and has_json:
+                    print_no_answer(directory, error.exit_code)
                 if found and isinstance(error, Interrupted):
                     if not task.search:
                         tell(found, report, error.exit_code, show, as_json=as_json)
@@ -210,6 +214,8 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 raise
             found = report_whatever_happened(directory, show)
             if not found:
+                if has_json:
+                    print_no_answer(directory, 1)
                 raise typer.Exit(1)
     if task.search:
         failed = _print_answers(directory, report, as_json=as_json)
