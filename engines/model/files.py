@@ -132,10 +132,9 @@ def gguf_header(path: Path) -> Header:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _header(_Cursor(data))
-        except struct.error as error:
-            raise UserError(f"model={path}: not a GGUF file of version 2 or 3 (it ends too early)") from error
-        except (ValueError, KeyError) as error:
-            raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({error})") from error
+        except (struct.error, ValueError, KeyError) as error:
+            why = "it ends too early" if isinstance(error, struct.error) else error
+            raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({why})") from error
 
 
 class _Cursor:

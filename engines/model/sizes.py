@@ -174,8 +174,7 @@ def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor
     """
     if facts.latent_size is not None:
         return facts.latent_size * tensor_parallel * value_bytes
-    heads_of_each = -(-facts.kv_heads // tensor_parallel)
-    return 2 * heads_of_each * tensor_parallel * facts.head_size * value_bytes
+    return 2 * -(-facts.kv_heads // tensor_parallel) * tensor_parallel * facts.head_size * value_bytes
 
 
 def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:

@@ -15,7 +15,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Command(NamedTuple):
-    """One command: its function (`module:name` of harness.cli), its docstring's start, an example."""
+    """One command: its function (`module:name` of harness.cli), what it does, an example."""
 
     function: str
     summary: str
@@ -110,7 +110,9 @@ class Commands(TyperGroup):
             module, _, function = told.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
             called = getattr(import_module(f"harness.cli.{module}"), function)
-            alone.command(name, epilog=f"Example:  {told.example}")(called)
+            # A docstring begins with the summary, and is there only where there is more to say.
+            said = None if called.__doc__ else told.summary
+            alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)
             command = typer.main.get_command(alone)
         return name, command, rest
 

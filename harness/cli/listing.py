@@ -1,6 +1,6 @@
 """`bench list`: what bench knows, as facts for `--json` and as tables. Each list has its own imports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +24,6 @@ def list_command(
     ] = "engines",
     as_json: Json = False,
 ) -> None:
-    """List what bench knows, with what is available here and why not."""
     facts = facts_of(what)
     if as_json:
         print_json(facts)
@@ -93,7 +92,7 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     from engines.model.sizes import mixed_kinds
     from harness.settings.keys import DEFAULT_MODEL
 
-    named: dict[str, list[str]] = {}  # by reason, _NAME in place of the quantizations that have it
+    named: dict[str, dict[str, None]] = {}  # by reason, _NAME in place of the quantizations that have it
     rows = []
     for row in served:
         cells = {
@@ -104,12 +103,9 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
         for engine, said in row.engines.items():
             if said != "yes":
                 reason = said.replace(row.quantization, _NAME)
-                names = named.setdefault(reason, [])
-                if row.quantization not in names:
-                    names.append(row.quantization)
-                said = (
-                    f"{'yes' if said.startswith(builds.SERVED_BUT) else 'no'} {list(named).index(reason) + 1}"
-                )
+                named.setdefault(reason, {})[row.quantization] = None
+                kind = "yes" if said.startswith(builds.SERVED_BUT) else "no"
+                said = f"{kind} {list(named).index(reason) + 1}"
             cells[engine] = said
         rows.append(cells)
     print_rows(rows)
@@ -124,7 +120,7 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     )
 
 
-def _or(names: Sequence[str]) -> str:
+def _or(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 

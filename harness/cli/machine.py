@@ -35,7 +35,6 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look whether this machine is fit to measure on, and say what to do where it is not."""
     findings = examine(install.cache_dir(), Path("results"))
     if as_json:
         print_json(findings)
@@ -119,7 +118,6 @@ def selftest_command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
     cache, show = install.cache_dir(), Show(quiet=quiet)
     native = selftest.find_reference("native", cache, read_sends)
     reference = native or selftest.find_reference("python", cache, read_sends)

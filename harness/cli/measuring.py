@@ -40,7 +40,6 @@ def run(
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Start each server in turn, play the same conversations at it, and write one report."""
     if resume is None:
         task = _new(config.settings(overrides.parse(changes or [], study)), None, output)
     else:

@@ -25,7 +25,6 @@ from harness.settings.units import counted, duration_text, grouped
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
-    """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
     settings = config.settings(overrides.parse(changes or [], study))
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
@@ -148,10 +147,11 @@ def _told(deployment: Deployment) -> str:
 def _tuned_lines(deployment: Deployment) -> Iterator[str]:
     engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
     if tuned and deployment.terms.fairness == "tuned":
-        told = []
-        for name, usual in tuned.options.items():
-            value = getattr(deployment.options, name)
-            told.append(f"{engine}.{name}={as_text(value)}{'' if value == usual else ' (given)'}")
+        values = {name: getattr(deployment.options, name) for name in tuned.options}
+        told = (
+            f"{engine}.{name}={as_text(value)}{'' if value == tuned.options[name] else ' (given)'}"
+            for name, value in values.items()
+        )
         yield f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(told)}; source: {tuned.source}'
 
 

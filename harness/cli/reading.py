@@ -58,8 +58,6 @@ def report(
         typer.Option(min=300, max=4000, help="Of a picture, CSS pixels.", show_default="the chart's own"),
     ] = None,
 ) -> None:
-    """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
-    pictures need an installed Chromium, Chrome or Edge."""
     from reports import open_run
     from reports.outputs.pictures import NO_CHARTS, charts_of
     from reports.outputs.writing import Asked, write_output
@@ -97,7 +95,6 @@ def compare(
         Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
     ] = None,
 ) -> None:
-    """Compare two runs, or two deployments: what differs in how they were made, then B against A."""
     from harness.cli.compare_text import print_comparison
     from reports import compare_runs, write_comparison
     from reports.measures.metrics import check_metric_name
@@ -134,8 +131,6 @@ def gate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: the
-    interval does not tell."""
     from harness.cli.compare_text import print_gate
     from reports import gate_runs, gate_to_builtins
     from reports.outputs.gate_files import junit_text, markdown_text

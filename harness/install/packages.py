@@ -76,7 +76,7 @@ def _with_uv() -> Path:
             _checked(pip, "uv could not be fetched")
         except InstallError as error:
             # So says pip where this platform has no wheel: pip itself then installs the rest.
-            if "from versions: none" not in error.output or "WARNING" in error.output:
+            if "from versions: none" not in error.args[1] or "WARNING" in error.args[1]:
                 raise
         else:
             marker.write_text(digest)
@@ -86,12 +86,9 @@ def _with_uv() -> Path:
 class InstallError(Exception):
     """A command that installs failed: what, and all that it printed."""
 
-    def __init__(self, what: str, output: str) -> None:
-        super().__init__(what)
-        self.output = output
-
     def __str__(self) -> str:
-        return f"{self.args[0]}: {why_not_fetched(self.output) or self.output.strip()}"
+        what, output = self.args
+        return f"{what}: {why_not_fetched(output) or output.strip()}"
 
 
 def _checked(argv: list[str], failure: str, environment: Mapping[str, str] | None = None) -> None:

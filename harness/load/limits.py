@@ -34,9 +34,8 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
             sharers = 1 if has_server_here else load.workers
             needed = OTHER_FILES + ceil((load.concurrency or 0) / sharers)
             if needed > hard:
-                users = max(1, hard - OTHER_FILES) * sharers
                 raise UserError(
                     f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this "
                     f"system allows {hard}; raise the limit (as root: `ulimit -n {needed}` in the shell that "
-                    f"starts bench), or give load.concurrency={users} or less"
+                    f"starts bench), or give load.concurrency={max(1, hard - OTHER_FILES) * sharers} or less"
                 )

@@ -49,8 +49,7 @@ def run_load(
             board_path = directory / "load.board"
             board = shared_board(board_path)
             stack.callback(board_path.unlink)
-            workers = _started(job, directory, state_dir, log_path, stack)
-            _follow(workers, job, board, on_progress, check)
+            _follow(_started(job, directory, state_dir, log_path, stack), job, board, on_progress, check)
         records.gather(job, log_path)
         summary = records.read_summary(job)
         assert summary is not None

@@ -119,13 +119,12 @@ def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float 
 def together(running: Sequence[Progress], ended: Sequence[Progress] = ()) -> Progress:
     """Return how far all processes are: sums of requests and of work done, and the phase of the slowest."""
     pulses = (*running, *ended)
-    first = min(running or ended, key=lambda pulse: pulse.t_s, default=Progress())
     return Progress(
         t_s=max((pulse.t_s for pulse in pulses), default=0.0),
         requests=sum(pulse.requests for pulse in pulses),
         failed=sum(pulse.failed for pulse in pulses),
         in_flight=sum(pulse.in_flight for pulse in running),
-        phase=first.phase,
+        phase=min(running or ended, key=lambda pulse: pulse.t_s, default=Progress()).phase,
         failures=dict(sum((Counter(pulse.failures) for pulse in pulses), Counter[str]())),
         recent=glance(pulse.stretch for pulse in running),
         loop_lag_s=max((pulse.loop_lag_s for pulse in running if pulse.loop_lag_s is not None), default=None),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic_ns
+from typing import Any
 
 import msgspec
 
@@ -143,21 +144,15 @@ def fail_rest(
 ) -> list[store.CellRecord]:
     """Record the cells of a failed start that were not measured, with its reason and the guard's findings."""
     found = error.findings if isinstance(error, UnfitError) else ()
+    mode = site.guard.mode if found else None
+    facts: dict[str, Any] = {"status": "failed", "error": str(error), "guard": found, "guard_mode": mode}
     measured = {record.number for record in done}
-    failed = []
-    for cell in start.cells:
-        if cell.number not in measured:
-            record = replace(
-                _new_record(start, cell),
-                status="failed",
-                error=str(error),
-                guard=found,
-                guard_mode=site.guard.mode if found else None,
-            )
-            directory = store.begin_cell(site.run_dir, cell.number)
-            store.write_record(directory / "cell.json", record)
-            _settle(directory, record, site)
-            failed.append(record)
+    left = [cell for cell in start.cells if cell.number not in measured]
+    failed = [replace(_new_record(start, cell), **facts) for cell in left]
+    for record in failed:
+        directory = store.begin_cell(site.run_dir, record.number)
+        store.write_record(directory / "cell.json", record)
+        _settle(directory, record, site)
     return failed
 
 

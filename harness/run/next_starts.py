@@ -178,9 +178,8 @@ def fitting(
     for place, start in enumerate(starts):
         repeat = [each for each in starts[place:] if each.repeat == start.repeat]
         is_begun = place > 0 and starts[place - 1].repeat == start.repeat
-        is_first = start.repeat == starts[0].repeat
         has_time = budget.has_time_for([start], LATEST) if is_begun else budget.has_time_for(repeat)
-        if is_first or has_time:
+        if has_time or start.repeat == starts[0].repeat:
             yield start
             continue
         recorded, directory = run.record.plan, run.path.parent

@@ -154,8 +154,7 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
     """Return the server's token count of each of PROMPTS, without the prompts that it refuses. Blocks."""
-    counted = {}
-    url = base_url.rstrip("/") + CHAT_PATH
+    counted, url = {}, base_url.rstrip("/") + CHAT_PATH
     for name, messages in PROMPTS.items():
         body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
         answer = request("POST", url, timeout_s=timeout_s, body=body, key=key)
@@ -207,8 +206,10 @@ def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0
     if listed.status is None:
         raise UserError(f"{at}: no server answers there: {listed.shown}")
     if listed.status in (401, 403):
-        said = f"{listed.status}: {listed.shown}"
-        raise UserError(f"{at}: the key was refused ({said}); engine.api_key_env names its variable")
+        raise UserError(
+            f"{at}: the key was refused ({listed.status}: {listed.shown}); engine.api_key_env names its "
+            "variable"
+        )
     names = []
     if listed.status == 200:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError):

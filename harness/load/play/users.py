@@ -107,8 +107,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         row = request_row(begun, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
         traffic.record(row)
         self._tell_locust(row, len(exchange.body))
-        is_scripted = traffic.is_scripted and turn.answer is not None
-        return row, (turn.answer or "") if is_scripted else decoded.text
+        return row, decoded.text if turn.answer is None or not traffic.is_scripted else turn.answer
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
         if row.outcome == "cancelled":  # its own users say nothing either when it stops them
