@@ -57,6 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (ROOT / "harness" / "install").glob("packages.py"):
         shutil.copy(path, folder / "harness" / "install")
     shutil.copy(ROOT / "harness" / "install" / "uv.txt", folder / "harness" / "install")
+    (folder / ".ci" / "build.txt").touch()
     (folder / "pyproject.toml").write_text(_PROJECT)
     (folder / "backend.py").write_text(_BACKEND)
     modules = {f"tinything/m{number:03d}.py": f"N = {number}\n" for number in range(300)}
@@ -132,6 +133,41 @@ def test_of_two_at_once_the_second_waits_and_changes_nothing(project: Path) -> N
     assert said[0] == ""
     assert said[1].startswith("environment: ")
     assert_works(project)
+
+
+def test_it_needs_no_program_to_wait_for_another(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = project.parent / "tools"
+    tools.mkdir()
+    for name in ("sh", "date", "rm", "touch", "du", "cut", "head"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    assert sorted(map(ends_well, [begin(project), begin(project)]))[0] == ""
+    assert_works(project)
+
+
+def test_one_that_was_cut_short_is_mended_under_what_runs_in_it(project: Path) -> None:
+    ends_well(begin(project))
+    [lacking] = project.glob(".venv/lib/*/site-packages/tinything/m299.py")
+    [short] = project.glob(".venv/lib/*/site-packages/tinything/m298.py")
+    lacking.unlink()
+    short.unlink()  # it may be a link to the cache
+    short.write_text("")
+    (project / ".venv.unfinished").touch()
+    with subprocess.Popen([project / ".venv/bin/python", "-c", "input()"], stdin=subprocess.PIPE) as running:
+        before = (project / ".venv/pyvenv.cfg").stat().st_ino
+        ends_well(begin(project))
+        assert running.poll() is None
+        assert (project / ".venv/pyvenv.cfg").stat().st_ino == before
+        running.communicate(b"\n")
+    assert_works(project)
+    assert short.read_text() == "N = 298\n"
+
+
+def test_what_builds_bench_has_hashes() -> None:
+    lock = (ROOT / ".ci" / "build.txt").read_text()
+    assert lock.startswith("setuptools==")
+    assert "--hash=sha256:" in lock
+    assert "--no-build-isolation -e ." in (ROOT / ".ci" / "environment").read_text()
 
 
 def test_one_whose_python_is_gone_is_made_again(project: Path) -> None:
