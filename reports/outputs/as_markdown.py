@@ -103,20 +103,19 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
     elif rows:
         states = {each.label: _STATES[each.state] for row in rows for each in row.standings}
         columns["SLO"] = [states.get(group.deployment, gfm.NOTHING) for group in ordered]
-    leaders = made.leaders if made else {}
     for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
         if all(aggregate(run, group, name).mean is None for group in groups):
             continue
-        values = [_value(run, group, name, leaders.get(name)) for group in ordered]
+        values = [_value(run, made, group, name) for group in ordered]
         columns[gfm.plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
     return gfm.table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 
-def _value(run: Run, group: Group, name: str, leader: str | None) -> str:
-    said = gfm.plain(value_text(name, aggregate(run, group, name)))
-    strong = f"**{said}**" if group.deployment == leader else said
+def _value(run: Run, made: Decision | None, group: Group, name: str) -> str:
+    said = gfm.plain(value_text(name, made.value(run, group, name) if made else aggregate(run, group, name)))
+    strong = f"**{said}**" if made and made.leaders.get(name) == group.deployment else said
     return f"{strong} {mark_text(marks_of(run, group.counted, name))}".rstrip()
 
 

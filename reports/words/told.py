@@ -66,7 +66,7 @@ def _lead_words(ratio: float | None) -> str:
     if ratio is None or ratio >= _AS_RATIO:
         return f"ahead, {ratio:.2f}x" if ratio else "ahead"
     share = f"{100 * (ratio - 1):.0f} %"
-    return "level with the next" if share in ("0 %", "-0 %") else f"ahead by {share}"
+    return "level with the next" if share == "0 %" else f"ahead by {share}"
 
 
 def told(run: Run) -> dict[str, Any]:
