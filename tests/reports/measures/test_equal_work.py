@@ -165,7 +165,7 @@ def test_an_engine_that_cannot_force_lengths_has_figures_per_token_only(tmp_path
     assert None not in offered(run, FIRST).values()
     whole, reason = write_report(run.path), "the engine cannot be made to give the length asked for"
     values = whole.read_text(encoding="utf-8").partition('id="values">')[2].partition("</section>")[0]
-    assert values.count(f'<span title="{reason}" class="none"') == 4  # two, by deployment and by cell
+    assert values.count(f'<span title="{reason}" class="none"') == 2
     assert "▲ per-token figures only" in plain(whole)
 
 
