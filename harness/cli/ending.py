@@ -23,12 +23,12 @@ _WORST_AT_MOST = 240
 
 def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | None:
     """Write the report undisturbed by another Ctrl-C. Return what to tell, None if it was not written."""
-    from reports import open_run, write_report
-    from reports.words.told import told
-
-    show.close_panel()
-    show.line("writing the report")
     with terminal.signals_handled(signal.SIG_IGN):
+        show.close_panel()
+        show.line("writing the report")
+        from reports import open_run, write_report
+        from reports.words.told import told
+
         try:
             run = open_run(directory)
             write_report(directory, run=run)

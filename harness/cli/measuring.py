@@ -43,8 +43,7 @@ def run(
     if resume is None:
         task = _new(config.settings(overrides.parse(changes or [], study)), None, output)
     else:
-        record, repeats = _recorded(resume, changes, study, output)
-        task = _search_left(resume, record) if record.search else _run_left(resume, record, repeats)
+        task = _left(resume, *_recorded(resume, changes, study, output))
     _perform(task, quiet=quiet, as_json=as_json)
 
 
@@ -132,6 +131,10 @@ def _recorded(
     return record, repeats if repeats > record.plan.blocks else None
 
 
+def _left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
+    return _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
+
+
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
     """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
     settings = config.settings(next_starts.choices_of(record))
@@ -209,7 +212,10 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                         tell(found, report, error.exit_code, show, as_json=as_json)
                     elif not as_json:
                         terminal.print_lines([report])
-                    show.line(f"{again} goes on with it", is_whole=True)
+                    left = _left(directory, store.read_run(directory), None)
+                    is_left = bool(left.starts) or left.may_grow
+                    goes_on = f"{again} goes on with it" if is_left else "all was measured before that"
+                    show.line(goes_on, is_whole=True)
                 raise
             found = report_whatever_happened(directory, show)
             if not found:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.contracts import Load, PlannedCell, PlannedStart
+from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.plan import plan
@@ -176,8 +177,10 @@ def _lately(recent: Glance | None) -> str:
     rate, unit = recent.tokens_per_s, "tokens/s"
     if rate is None:
         rate, unit = recent.chunks_per_s, "chunks/s"
-    ttft = f"TTFT p50 {time_text(recent.ttft_p50_s)}, p95 {time_text(recent.ttft_p95_s)}"
-    return f"{number_text(rate)} {unit}; {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
+    percentiles = (("p50", recent.ttft_p50_s), ("p95", recent.ttft_p95_s))
+    known = [f"{name} {time_text(seconds)}" for name, seconds in percentiles if seconds is not None]
+    ttft = ", ".join(known) or f"p50 from {LEAST_FOR_MEDIAN} requests on"
+    return f"{number_text(rate)} {unit}; TTFT {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 
 def inert(words: str, keep: str = "") -> str:

@@ -23,6 +23,8 @@ from harness.settings import config, overrides
 from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
 
+_ROWS_AT_MOST = 24
+
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     settings = config.settings(overrides.parse(changes or [], study))
@@ -93,7 +95,11 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
 
 
 def print_plan(whole: Plan, until: Until | None = None) -> None:
-    """Print a row for each cell, with its start's name in the first; then what holds for the whole plan."""
+    """Print a row for each cell, with its start's name in the first; then what holds for the whole plan.
+
+    Of many cells only those of the first repeat.
+    """
+    more = whole.blocks - 1 if sum(len(start.cells) for start in whole.starts) > _ROWS_AT_MOST else 0
     rows = [
         {
             "start": start.name if position == 0 else "",
@@ -105,9 +111,13 @@ def print_plan(whole: Plan, until: Until | None = None) -> None:
         }
         for start in whole.starts
         for position, cell in enumerate(start.cells)
+        if not more or start.repeat == 0
     ]
     if rows:
         print_rows(rows)
+    if more:
+        repeats = counted(more, "more repeat")
+        print_lines([f"... and the same for {repeats}, each in its own order (--json has all)"])
     print_lines(_plan_lines(whole, until))
 
 
@@ -177,7 +187,7 @@ def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
     beside = ", and each engine's own start-up" if is_ours else ""
     size = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}"
-    yield f"{size}, about {duration_text(whole.estimate_s)}{beside}"
+    yield f"{size}, {'at least' if until else 'about'} {duration_text(whole.estimate_s)}{beside}"
     if until is None:
         return
     share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)

@@ -37,7 +37,7 @@ Study = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print the report's path (of a search its answers) and errors only."),
+    typer.Option("--quiet", "-q", help="Show no progress: print what comes out, and errors."),
 ]
 Row = dict[str, str]
 

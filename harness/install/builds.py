@@ -240,8 +240,9 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
     found = next((tools[each] for each in names if each in tools), None)
     if found is None:
-        known = choose_from(name, [*sorted(ENGINES), *sorted(tools)])
-        raise UserError(f"{name}: no such engine or tool; {known}")
+        here = engines_here(install.cache_dir(), has_device=has_device)
+        needed = sorted(each.engine for each in here if any(program.install for program in each.programs))
+        raise UserError(f"{name}: no such engine or tool; {choose_from(name, [*needed, *sorted(tools)])}")
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
     return found

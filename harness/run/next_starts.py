@@ -193,8 +193,9 @@ def fitting(
             plan=replace(recorded, starts=kept),
             stopped_because=f"{said}; --resume with repeats={more} measures the others",
         )
-        command = f"`bench run --resume {directory} repeats={more}`"
-        observer.cut(starts[place:], f"{said}; {command} measures the others")
+        idle = "wait until the machine is idle (`bench doctor`), then " if _disturbed(directory) else ""
+        command = f"{idle}`bench run --resume {directory} repeats={more}`"
+        observer.cut(starts[place:], f"{said}; {command} measures the others; a larger run.budget holds more")
         return
 
 

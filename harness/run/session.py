@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -50,6 +51,10 @@ def check_output(directory: Path) -> None:
         raise UserError(
             f"--output {directory}: exists and is not empty; continue a run with --resume {directory}"
         )
+    try:
+        TemporaryDirectory(dir=existing).cleanup()
+    except OSError as error:
+        raise UserError(f"--output {directory}: cannot be made: {error.strerror} ({existing})") from error
 
 
 @contextmanager

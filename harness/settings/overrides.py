@@ -16,6 +16,8 @@ from harness.contracts import Scalar
 from harness.errors import UserError
 from harness.settings.decoding import refuse_first, shown
 
+_STUDY = "it must have lines `key: value`, such as `engine: [vllm, sglang]`"
+
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
     """Return the values of each key; the command line wins over the study. Raises UserError."""
@@ -69,9 +71,11 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
     except OSError as error:
         raise UserError(f"--from {path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--from {path}: not YAML ({' '.join(str(error).split())})") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {min(mark.line + 1, len(text.splitlines()))} cannot be read; " if mark else ""
+        raise UserError(f"--from {path}: not a study: {where}{_STUDY}") from error
     if not isinstance(content, dict):
-        raise UserError(f"--from {path}: must be a mapping of keys, such as `engine: [vllm, sglang]`")
+        raise UserError(f"--from {path}: not a study: {_STUDY}")
     keys = [key.value for key, _ in nodes.value] if isinstance(nodes, yaml.MappingNode) else []
     for key in keys:
         # YAML itself would let the last one win.

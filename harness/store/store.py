@@ -210,9 +210,10 @@ def read_run(run_dir: Path) -> RunRecord:
     if run_dir.is_file() and run_dir.with_name("run.json").is_file():
         raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
     if not path.is_file():
-        raise StoreError(
-            f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
-        )
+        runs = sorted(run_dir.glob("*/run.json"))
+        asked = f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
+        said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
+        raise StoreError(f"{run_dir}: {said}; give {asked}")
     version = _decode(path, _Version).schema_version
     if version != SCHEMA_VERSION:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")

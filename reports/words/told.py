@@ -39,9 +39,12 @@ _AS_RATIO = 2.0
 
 
 def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
-    """Return how each answer stands after `repeats` whole ones. Raises StoreError as open_run."""
+    """Return how each answer stands after `repeats` whole ones; none of one deployment alone.
+
+    Raises StoreError as open_run.
+    """
     run = open_run(run_dir)
-    return tuple(_standing(run, made, repeats) for made in decisions_of(run))
+    return tuple(_standing(run, made, repeats) for made in decisions_of(run) if len(run.deployments) > 1)
 
 
 def _standing(run: Run, made: Decision, whole: int) -> Standing:

@@ -70,10 +70,13 @@ def test_a_server_that_counts_no_tokens_is_shown_by_chunks():
     assert words(replace(MEASURING, progress=progress))["lately"].startswith("617 chunks/s; ")
 
 
-def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are():
+def test_percentiles_of_too_few_requests_are_not_shown_but_how_many_there_are():
     few = Glance(10.0, 1, 12.0, 6.0, None, None, 1)
     found = words(replace(MEASURING, progress=replace(PROGRESS, recent=few)))
-    assert found["lately"] == "12.0 tokens/s; TTFT p50 -, p95 - (last 10 s, n=1)"
+    assert found["lately"] == "12.0 tokens/s; TTFT p50 from 11 requests on (last 10 s, n=1)"
+    some = replace(GLANCE, ttft_p95_s=None, ttft_n=40)
+    found = words(replace(MEASURING, progress=replace(PROGRESS, recent=some)))
+    assert found["lately"] == "1,234 tokens/s; TTFT p50 41.2 ms (last 10 s, n=40)"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nvml_asking import ask, build_library
 
-from harness.cli.planning import check_goals
+from harness.cli.planning import check_goals, print_plan
 from harness.errors import UserError
 from harness.plan import plan
 from harness.settings import config, overrides
@@ -77,6 +77,17 @@ def test_every_value_has_a_name_that_is_taken() -> None:
     for name in value_names():
         check_metric_name(name, "until.metric")
     assert {name.partition(".")[0] for name in value_names()} == {metric.name for metric in METRICS}
+
+
+@pytest.mark.parametrize(("repeats", "rows"), [(6, 24), (7, 4)])
+def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(
+    repeats: int, rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["engine=reference", "load.concurrency=1,2,4,8", f"repeats={repeats}"]
+    print_plan(plan.make(config.settings(overrides.parse(words)), lambda weights: None))
+    said = capsys.readouterr().out
+    assert sum("2 s + 8 s" in line for line in said.splitlines()) == rows
+    assert ("\n... and the same for 6 more repeats, each in its own order" in said) == (rows == 4)
 
 
 CAPPED = """

@@ -117,7 +117,8 @@ def test_whole_last_repeats_are_left_out(tmp_path: Path) -> None:
     said = "4 of 5 repeats fit in run.budget (8 minutes)"
     assert record.stopped_because == f"{said}; --resume with repeats=5 measures the others"
     assert lines == [
-        f"3 starts left out: {said}; `bench run --resume {tmp_path} repeats=5` measures the others"
+        f"3 starts left out: {said}; `bench run --resume {tmp_path} repeats=5` measures the others; "
+        "a larger run.budget holds more"
     ]
 
 

@@ -46,7 +46,7 @@ def full(tmp_path_factory):
 
 
 def test_a_directory_without_a_run_is_one_line(tmp_path):
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(StoreError, match=r"no run here .*; give a directory that `bench run` made"):
         open_run(tmp_path)
 
 

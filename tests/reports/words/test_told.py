@@ -67,6 +67,10 @@ def test_a_deployment_that_failed_is_named_and_one_alone_is_not_compared(tmp_pat
     assert said == f"llama_cpp fp16 alone has a value ({where}); not compared: vllm awq"
 
 
+def test_of_one_deployment_there_is_no_standing(tmp_path: Path) -> None:
+    assert standings(repeated_run(tmp_path, [FAST], FOUR), 2) == ()
+
+
 def test_a_program_is_told_what_the_page_says(tmp_path: Path) -> None:
     run = open_run(repeated_run(tmp_path, [FAST, SLOW], FOUR))
     [said], [made] = answers_of(run), decisions_of(run)
