@@ -134,7 +134,7 @@ def test_other_bounds_and_seeds_are_compared_and_told(tmp_path, b_has, note):
      ({"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}, "other models: tiny-lm and other-lm")],
 )  # fmt: skip
 def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
-    said = f"DIR:DEPLOYMENT on each side compares deployments of other names ({A}, chat_multi_turn, 1 user: {why}"
+    said = f"compares deployments of other names ({A}, chat_multi_turn, 1 user: {why}"
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         two_runs(tmp_path, b_has=b_has)
     assert "\n" not in str(caught.value)
