@@ -114,6 +114,10 @@ class Commands(TyperGroup):
             said = None if called.__doc__ else told.summary
             alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)
             command = typer.main.get_command(alone)
+            for each in command.params:
+                if each.param_type_name == "argument":
+                    # Their help says it in words; Typer's is `<list[str]>`.
+                    vars(each)["display_type_rich"] = lambda ctx: None
         return name, command, rest
 
 

@@ -27,7 +27,10 @@ def install_command(
         typer.Argument(help="An engine, as in `bench list engines`, or a tool, as in `bench list tools`."),
     ],
     program: Annotated[
-        str | None, typer.Option(help="Which of its programs; by default the first that needs installing.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Which of its programs; by default the first that needs installing."
+        ),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
     quiet: terminal.Quiet = False,

@@ -32,7 +32,10 @@ def run(
     changes: terminal.Overrides = None,
     study: terminal.Study = None,
     output: Annotated[
-        Path | None, typer.Option(help="Directory of this run; new or empty.", show_default="results/<time>")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Directory of this run; new or empty.", show_default="results/<time>"
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
@@ -52,7 +55,9 @@ def search(
     study: terminal.Study = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Directory of this search; new or empty.", show_default="results/<time>"),
+        typer.Option(
+            metavar="DIR", help="Directory of this search; new or empty.", show_default="results/<time>"
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end.")

@@ -152,7 +152,7 @@ def view(
         Path, typer.Argument(metavar="DIR", help="The directory that has the runs, also some levels below.")
     ] = Path("results"),
     output: Annotated[
-        Path | None, typer.Option(help="The file to write.", show_default="DIR/index.html")
+        Path | None, typer.Option(metavar="FILE", help="The file to write.", show_default="DIR/index.html")
     ] = None,
     as_json: Json = False,
 ) -> None:
