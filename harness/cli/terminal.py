@@ -27,7 +27,7 @@ complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="What is measured, such as load.concurrency=1,8 (see `bench list keys`)",
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from begun_run import WORDS, begin, settings_of
@@ -72,6 +73,13 @@ def test_output_must_be_new_or_empty(tmp_path):
         with pytest.raises(UserError, match="--output"):
             session.check_output(wrong)
     assert (tmp_path / "file").read_text() == "x"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"], "asking leaves nothing behind"
+
+
+def test_output_where_nothing_can_be_made_is_refused(tmp_path):
+    missing = Path("/proc/no/run")
+    with pytest.raises(UserError, match=r"^--output /proc/no/run: cannot be made: .* \(/proc\)$"):
+        session.check_output(missing)
 
 
 def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(begun):

@@ -48,6 +48,17 @@ def full(tmp_path_factory):
 def test_a_directory_without_a_run_is_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"no run here .*; give a directory that `bench run` made"):
         open_run(tmp_path)
+    (tmp_path / "README.md").write_text("# A title")
+    with pytest.raises(StoreError, match=r"README.md: is a file; give a directory that `bench run` made"):
+        open_run(tmp_path / "README.md")
+
+
+def test_a_directory_of_runs_is_answered_with_the_last_of_them(tmp_path):
+    for name in ("20261125-run", "20261126-run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    with pytest.raises(StoreError, match=rf"give one of its runs, such as {tmp_path}/20261126-run$"):
+        open_run(tmp_path)
 
 
 def test_a_runs_own_page_is_answered_with_the_directory_to_give(full):
