@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import make_run
 import pytest
@@ -12,7 +13,7 @@ from begun_run import Told, settings_of
 from bench_command import Place, bench, quick, side_by_side, told
 from make_run import S, deployment, plan_of
 
-from harness.contracts import Load, PlannedStart
+from harness.contracts import GuardFinding, Load, PlannedStart
 from harness.run.budget import Budget
 from harness.run.next_starts import fitting
 from harness.store import store
@@ -88,7 +89,7 @@ def test_what_the_user_says_of_a_window_counts() -> None:
 
 
 def fitted(
-    tmp_path: Path, budget_s: float, took_s: Sequence[float], had: Sequence[int] = ()
+    tmp_path: Path, budget_s: float, took_s: Sequence[float], had: Sequence[int] = (), **changes: Any
 ) -> tuple[list[int], store.RunRecord, list[str]]:
     """The repeats of the starts that a run makes, each of which takes so long. It `had` some before."""
     store.write_record(tmp_path / "run.json", make_run.run_record(plan_of(THREE, [LOAD], repeats=5)))
@@ -100,7 +101,7 @@ def fitted(
     for start, each_s in zip(fitting(run, starts, budget, said), took_s, strict=False):
         play(budget, clock, start, each_s)
         make_run.write_start(tmp_path, make_run.start_record(start, S))
-        make_run.write_cell(tmp_path, start.cells[0], start, [], make_run.summary(S))
+        make_run.write_cell(tmp_path, start.cells[0], start, [], make_run.summary(S), **changes)
         made.append(start.repeat)
     return made, store.read_run(tmp_path), said.lines
 
@@ -120,6 +121,13 @@ def test_whole_last_repeats_are_left_out(tmp_path: Path) -> None:
         f"3 starts left out: {said}; `bench run --resume {tmp_path} repeats=5` measures the others; "
         "a larger run.budget holds more"
     ]
+
+
+def test_a_machine_that_was_busy_has_to_be_idle_before_more_is_measured(tmp_path: Path) -> None:
+    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+    *_, lines = fitted(tmp_path, 480.0, [40.0] * 15, guard=(seen,))
+    idle = "wait until the machine is idle (`bench doctor`), then `bench run --resume"
+    assert [f"run.budget (8 minutes); {idle}" in line for line in lines] == [True]
 
 
 def test_a_resume_of_scattered_starts_tells_how_many_repeats_are_whole(tmp_path: Path) -> None:
