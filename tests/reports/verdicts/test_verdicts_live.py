@@ -13,8 +13,8 @@ from harness.contracts import CompareTerms, GateTerms
 from reports import compare_runs, gate_runs
 from reports.stats.intervals import STARTS_NEEDED, Verdict
 
-# Two spellings of one time: three deployments of one sweep.
-EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=0.01s", "reference itl=11ms"
+# Two that differ by a ten-thousandth: three deployments of one sweep.
+EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=10.001ms", "reference itl=11ms"
 METRIC, RATE = "tpot_s.p50", "output_tokens_per_s"
 
 pytestmark = pytest.mark.long
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = made(tmp_path_factory.mktemp("verdicts") / "p")
     keys = quick(
-        "reference.itl=10ms,0.01s,11ms", "reference.ttft=5ms", "load.concurrency=8", "load.warmup=0.2s",
+        "reference.itl=10ms,10.001ms,11ms", "reference.ttft=5ms", "load.concurrency=8", "load.warmup=0.2s",
         "load.duration=1s", "load.min_requests=1", "scenario.think_time=0s", f"repeats={STARTS_NEEDED}",
     )  # fmt: skip
     done = bench(place, "run", *keys, "--output", "run", "--quiet")
