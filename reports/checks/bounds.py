@@ -2,6 +2,8 @@
 
 The first of these whose evidence is there, for more than half of the starts that count:
 
+    others      the guard saw other programs in the window, none of the processor was free, and the server had
+                not all that it may use
     client      its process used a whole core, or was late half of the time
     KV cache    most of the time requests waited, and then it was full, or less of it was free than a long
                 request takes while slots were free; or requests were put back (preempted)
@@ -26,7 +28,7 @@ from harness.contracts import LoadSummary
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.data.samples import growth, idle_cores, read_roof, server_cores, usable_cores
+from reports.data.samples import foreign_share, growth, idle_cores, read_roof, server_cores, usable_cores
 from reports.data.tables import floats
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 from reports.measures.equal_work import one_at_a_time
@@ -36,6 +38,7 @@ from reports.measures.values import measured_of
 from reports.measures.written import number
 
 WORDS = {
+    "others": "other programs",
     "client": "the client",
     "kv_cache": "KV cache full",
     "slots": "slots full",
@@ -128,6 +131,7 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
     the share that a long request takes), are shares of the samples. `in_flight` is the client's count,
     `over_slots` the share of the window in which it was above the slots. `work`: of the cores that the server
     may use those that it kept busy beyond what it does while idle, or of the device's time that with kernels.
+    `others`: the share of the processor that other programs took, if the guard saw them and none was free.
     """
     record, steady, summary = run.start_of(cell), measured_of(run)[cell.number].steadiness, cell.summary
     if record is None or steady is None or summary is None:
@@ -159,6 +163,7 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
         "long_request": long_request,
         "preemptions": growth(run, cell, "preemptions"),
         **_work(run, cell, record),
+        "others": _others(run, cell),
         "client": _late_client(run, cell, summary),
     }
 
@@ -179,6 +184,13 @@ def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
         device = run.window_samples(run.device, cell).reindex(columns=["utilization_pct"]).astype(float)
         cores, work = None, float(device["utilization_pct"].mean()) / 100
     return {"cores": cores, "idle": idle, "limit": limit, "work": work}
+
+
+def _others(run: Run, cell: Cell) -> float | None:
+    seen = [(each.kind, each.when) for each in (cell.record.guard if cell.record else ())]
+    busy_pct = run.window_samples(run.host, cell).get("machine_cpu_pct", pd.Series(dtype=float)).mean()
+    is_full = ("foreign_load", "during") in seen and busy_pct >= 100 * BUSY_SHARE
+    return foreign_share(run, cell) if is_full else None
 
 
 def _slots(run: Run, label: str, record: StartRecord) -> float:
@@ -217,6 +229,7 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
     noise = np.maximum((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * np.sqrt(2 * e["in_flight"]))
     has_slot = (e["users"] == 1) | (e["users"] <= e["slots"])
     rules: dict[str, pd.Series[bool]] = {
+        "others": e["others"].notna() & ~(e["work"] >= BUSY_SHARE),
         "unclear": (e["ok"] < MOST * e["sent"]) | (e["sent"] == 0),
         "client": client != "",
         "kv_cache": is_preempted | waited & no_room,
@@ -235,6 +248,11 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
     flight = f"{number(e['in_flight'])} requests in flight on average"
     grew = "these only became more" if e["grows"] == 1 else ""
     ended = f"{e['ended']:,.0f} ended"
+    if kind == "others":
+        took = (
+            f"other programs used {number(100 * e['others'], 0)} % of the processor, and none of it was free"
+        )
+        return [took, f"the server had {number(e['cores'], 2)} cores"]
     if kind == "client":
         return [f"the client did not keep up: {late}"]
     if kind == "unclear":

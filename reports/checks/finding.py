@@ -7,7 +7,7 @@ without a mark.
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.data.cells import Cell, Group, gathered
@@ -39,7 +39,8 @@ Check = Callable[[Run], "Finding | None"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason to distrust: `text` says what was seen, `remedy` what would help.
+    """A reason to distrust: `text` says what was seen, `short` the first of it in a sentence, `remedy` what
+    would help.
 
     `cells`: numbers of the cells that it is about; empty: the whole run. `metrics`: names of the metrics that
     it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark.
@@ -52,6 +53,7 @@ class Finding:
     cells: tuple[int, ...] = ()
     metrics: tuple[str, ...] = ()
     marks: bool = False
+    short: str = ""
 
 
 def check(
@@ -66,12 +68,28 @@ def check(
             seen = list(see(run))
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
-            made = Finding(see.__name__, title, said, remedy, cells, metrics, marks and bool(cells))
+            short = text.replace("{}", _first(run, seen)).split("; ")[0].split(". ")[0].rstrip(".") + "."
+            is_marked = marks and bool(cells)
+            made = Finding(see.__name__, title, said, remedy, cells, metrics, is_marked, short)
             return made if seen else None
 
         return found
 
     return declared
+
+
+def _first(run: Run, seen: Sequence[Seen]) -> str:
+    """Return the first case in words, and of how many deployments there is one: `all 3 deployments: 1 start`,
+    or where they are not alike `2 deployments, as vllm awq at 4 users: 1 start`."""
+    own = {label: (f"{label} at ", f"{label}: ") for label in run.deployments}
+    labels = {label for words, _ in seen for label, begins in own.items() if words.startswith(begins)}
+    labels |= {cell.label for words, cells in seen for cell in cells if labels}
+    first = seen[0][0] if seen else ""
+    if len(labels) < 2:
+        return first
+    which = f"{'all ' if len(labels) == len(own) else ''}{len(labels)} deployments"
+    said = {words.partition(": ")[2] for words, _ in seen}
+    return f"{which}: {said.pop()}" if len(said) == 1 else f"{which}, as {first}"
 
 
 def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator[Seen]]:

@@ -201,6 +201,7 @@ def open_run(run_dir: Path) -> Run:
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
     errors = {found.name: found.error for found in starts}
+    begun = {phase.name.partition(" warm-up")[0] for found in starts for phase in found.phases}
     is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
@@ -211,6 +212,8 @@ def open_run(run_dir: Path) -> Run:
             status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
         elif not reason:
             ended = "the run ended before it" if start.name in errors else "its server was not started"
+            if f"cell {cell.number:03d}" in begun:
+                ended = f"it was measured, and its folder cells/{cell.number:03d} is missing"
             reason = "not yet" if is_going_on else ended
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))

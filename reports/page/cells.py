@@ -179,14 +179,18 @@ def became(cell: Cell) -> str:
 
 
 def cell_marks(run: Run, group: Group) -> Html:
-    """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
-    said = []
-    if why := work_of(run).per_token_only.get(group.key):
-        said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    doubted = [cell for cell in group.cells if became(cell) != "valid"]
-    for word, cells in grouped(doubted, became).items():
+    """Return what is wrong with the cells of a row, and with its work."""
+    why = work_of(run).per_token_only.get(group.key)
+    work = tag("span", "▲ per-token figures only", title=why, class_="said warn") if why else ""
+    return join([work, doubts(group.cells)])
+
+
+def doubts(cells: Sequence[Cell]) -> Html:
+    """Return which cells are not valid: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
+    said, doubted = [], [cell for cell in cells if became(cell) != "valid"]
+    for word, own in grouped(doubted, became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
-        starts = {cell.planned.repeat + 1: cell.reason for cell in cells}
+        starts = {cell.planned.repeat + 1: cell.reason for cell in own}
         text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(map(str, starts))} {word}"
         reasons = "; ".join(f"start {start}: {reason}" for start, reason in starts.items() if reason)
         said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))

@@ -72,7 +72,8 @@ class Table(Generic[T]):
 class Chart(Generic[T]):
     """A chart of rows, with the table of the same rows. `draw` makes traces and layout with a function of
     reports/page/drawing. `each`: a chart for every value that it has, which is then its title; else `what` is
-    drawn, and `finding` what it shows. `of` is what a row is about, `about` what all are."""
+    drawn, and `finding` what it shows. `of` is what a row is about, `about` what all are. Of fewer than two
+    points there is the table alone."""
 
     id: str
     what: Words
@@ -87,22 +88,31 @@ class Chart(Generic[T]):
     names_ends: bool = False
     is_wide: bool = False
 
-    def __call__(self, run: Run) -> list[charts.Chart]:
+    def __call__(self, run: Run) -> list[charts.Part]:
         rows = self.rows(run)
         if self.each:
             by_title = grouped(rows, self.each).items()
             return [self._chart(run, f"{self.id}-{at}", *own) for at, own in enumerate(by_title)]
         return [self._chart(run, self.id, said(self.what, run), rows)] if rows else []
 
-    def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> charts.Chart:
+    def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> charts.Part:
+        traces, layout = self.draw(run, rows)
+        cells, note = filled(self.columns(run), rows, self.of), self.note
+        note = note if isinstance(note, str) else note(rows)
+        about = shared(list(map(self.of, rows))) if self.each else self.about
+        if all(trace["type"] == "scatter" for trace in traces):
+            points = {point for trace in traces for point in zip(trace["x"], trace["y"], strict=True)}
+            if len(points) < 2:
+                return charts.Block(what, [*Notes(note)(run), charts.Table(what, *cells, "plain")], about)
         return charts.Chart(
             id_,
             what,
-            *self.draw(run, rows),
-            *filled(self.columns(run), rows, self.of),
-            self.note if isinstance(self.note, str) else self.note(rows),
+            traces,
+            layout,
+            *cells,
+            note,
             finding=self.finding(run),
-            of=shared(list(map(self.of, rows))) if self.each else self.about,
+            of=about,
             names_ends=self.names_ends,
             is_wide=self.is_wide,
         )

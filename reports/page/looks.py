@@ -102,11 +102,11 @@ def join(parts: Iterable[Html | str]) -> Html:
 
 def unbroken(value: str) -> Html:
     """Return text whose short words with a hyphen, as names and dates, stay on one line."""
-    words = [
+    words = (
         tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else word
         for word in value.split(" ")
-    ]
-    return join(part for word in words for part in (word, " "))
+    )
+    return Html(" ".join(join([word]).text for word in words))
 
 
 def paragraph(content: Html | str, class_: str = "note") -> Html:
@@ -128,6 +128,9 @@ def own_file(name: str) -> str:
 _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
+
+
+_TEMPLATES.filters["unbroken"] = unbroken
 
 
 def render(template: str, **given: Any) -> str:

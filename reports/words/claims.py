@@ -36,6 +36,13 @@ START_UP = (
 )
 
 
+def beside(run: Run) -> str:
+    """Return what the values side by side are, and what stands in brackets."""
+    if all(len(group.counted_by_start) < 2 for group in run.groups):
+        return f"Values of one {repeats_word(run)[:-1]} each, so how much starts differ is not known."
+    return BESIDE[repeats_word(run)]
+
+
 def repeats_word(run: Run) -> str:
     """Return what a repeat is: `starts`, or `blocks` on a server that was not restarted."""
     return "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
@@ -176,10 +183,11 @@ def held_claim(run: Run) -> str:
     starts = [start for each in held_of(run) for start in each.starts]
     every = {start.record.name for each in anatomies(run).values() for start in each}
     left_out = ", ".join(sorted(every - {start.record.name for start in starts}))
+    is_one, what = len(starts) == len(held_of(run)), capital(several([start.what for start in starts], "; "))
     return (
-        f"{capital(several([start.what for start in starts], '; '))}: means over "
-        f"{plural(len(starts), 'start')}. Needed: with the KV cache that requests held at once, not the one "
-        "reserved." + (f" Left out, as other cells were measured on them: {left_out}." if left_out else "")
+        f"{what}: {'one start each' if is_one else 'means over ' + plural(len(starts), 'start')}. "
+        "Needed: with the KV cache that requests held at once, not the one reserved."
+        + (f" Left out, as other cells were measured on them: {left_out}." if left_out else "")
     )
 
 
@@ -262,13 +270,14 @@ BOUNDS = "What bounded each load"
 BOUND_BY = (
     "What kept each deployment from serving more at a load. Users: no request waited, each one's own time "
     "counts; arrival rate: as many ended as came; slots, KV cache: requests waited for these; compute: "
-    "processor or device busy all the time; the client: bench itself did not keep up."
+    "processor or device busy all the time; the client: bench itself did not keep up; other programs: they "
+    "left the server less of the processor than it could use."
 )
 BOUND_HOW = (
     "By the servers' metrics, asked once a second, and the client's own record, in the windows that count. "
     f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % of the KV "
     f"cache or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of what there is. The "
-    "first that holds is given, from the client to the users."
+    "first that holds is given, from other programs and the client to the users."
 )
 DECODE = (
     "A decode step reads all weights once for all requests in flight, so this is the least bandwidth that "
@@ -307,7 +316,8 @@ def not_known(run: Run) -> list[str]:
 def decode_finding(run: Run) -> str | None:
     """Return the greatest share of what the memory can give that decode read."""
     most = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
-    return f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else None
+    is_told = 0.01 <= most <= 1
+    return f"Decode reads up to {100 * most:.0f} % of what the memory can give" if is_told else None
 
 
 def unread(run: Run) -> str:

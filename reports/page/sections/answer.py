@@ -7,14 +7,15 @@ import math
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from harness.contracts import timing
 from reports.checks.examine import findings_of, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import unit_of
-from reports.measures.written import several
-from reports.page.cells import aggregate_cell, mark_html
-from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, table, tag, unbroken
+from reports.measures.written import NOTHING, several
+from reports.page.cells import aggregate_cell, doubts, mark_html
+from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, paragraph, table, tag, unbroken
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of, basis
@@ -83,8 +84,14 @@ def answer_table(run: Run, made: Decision) -> Html:
             said = clipped(note, _NOTE)
             name = join([name, tag("span", said, title=note, class_="said quiet")])
         name = tag("span", name, class_="winner" if group.deployment == made.served else "")
+        if all(cell.validity == "suspect" for cell in group.counted):  # of none nothing is said
+            name = join([name, doubts(group.counted)])
         rows.append(Row([name, *(cells[at] for cells in columns.values())], Of(group.deployment)))
-    return table(["deployment", *columns], rows, "standing", "Standing")
+    medians = [made.value(run, group, "ttft_s.p50") for group in groups if group.counted]
+    few = [each for each in medians if each.mean is None and each.pooled is None]
+    what = "No TTFT or TPOT" if len(few) == len(medians) else NOTHING
+    why = paragraph(f"{what}: fewer than {timing.needed(50)} requests.") if few else ""
+    return join([table(["deployment", *columns], rows, "standing", "Standing"), why])
 
 
 def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:

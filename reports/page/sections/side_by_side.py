@@ -92,7 +92,7 @@ VALUES = Topic(
         AtEachLoad(_values),
         Block("Start-up, step by step", [START_UP], is_folded=True),
     ],
-    lambda run: f"{words.BESIDE[words.repeats_word(run)]} {LEGEND}",
+    lambda run: f"{words.beside(run)} {LEGEND}",
     words.SIDE_BY_SIDE,
 )
 SECTION = Section("side", "Side by side", [VALUES])

@@ -32,7 +32,7 @@ from reports.words.verdict_words import slo_words, title_at, title_of
 _TITLE = "Throughput against latency"
 
 
-def frontier_charts(run: Run) -> list[charts.Chart]:
+def frontier_charts(run: Run) -> list[charts.Part]:
     """Return a chart against TTFT and one against TPOT for each scenario and family of loads."""
     return [
         chart

@@ -217,14 +217,14 @@ def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
 
 
 def test_a_percentile_that_a_start_lacks_is_pooled_and_not_drawn(tmp_path):
-    starts = {"vllm awq": (10, 11), "vllm fp16": (11, 11)}
+    starts = {"vllm awq": (10, 11), "vllm fp16": (11, 11), "vllm gptq": (12, 12)}
     page = write_report(uneven_run(tmp_path, starts)).read_text(encoding="utf-8")
     reason = "only 1 of 2 starts has enough requests"
     assert f'title="n = 21; {reason}"' in page
     assert "pooled over 2 starts" in plain(page)
     assert "Not drawn, with no value of both: vllm awq at 1 user." in plain(page)
     drawn = charts_of(page)["frontier-ttft-s-0"]["traces"]
-    assert [trace["name"] for trace in drawn] == ["vllm fp16"]
+    assert [trace["name"] for trace in drawn if trace["name"]] == ["vllm fp16", "vllm gptq"]
 
 
 def test_a_value_of_some_starts_only_says_how_many(tmp_path):

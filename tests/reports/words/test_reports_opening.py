@@ -174,7 +174,7 @@ def test_several_models_have_an_answer_and_a_table_each(tmp_path: Path) -> None:
     text = opening(run).text
     assert text.count('<table class="standing">') == 2
     assert re.findall(r"<h2>(.*?)\s*</h2>", text)[:2] == ["Serve vllm awq.", "Serve vllm other awq."]
-    assert "of llama_cpp fp16 at 4 users, tiny-lm (at least" in text
+    assert "of llama_cpp fp16 at 4 users, tiny-lm (at least" in as_text(text)
 
 
 def test_with_an_slo_each_family_of_loads_has_an_answer(tmp_path: Path) -> None:

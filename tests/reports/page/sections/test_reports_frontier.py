@@ -17,7 +17,7 @@ from reports.data.run import Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
 from reports.page.by_load import by_load_charts
-from reports.page.drawing.charts import Chart
+from reports.page.drawing.charts import Block, Chart, Part, Table, charts_in
 from reports.page.looks import Row
 from reports.page.sections import throughput
 from reports.page.sections.throughput import SEARCH, frontier_charts
@@ -33,7 +33,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(sweep_run(tmp_path_factory.mktemp("sweep"), given, (4, 32, 64), 3, 30.0, noise=0.001))
 
 
-def lines(chart: Chart) -> list[dict[str, Any]]:
+def lines(chart: Part) -> list[dict[str, Any]]:
+    assert isinstance(chart, Chart)
     return [trace for trace in chart.traces if trace["name"]]
 
 
@@ -124,12 +125,24 @@ def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
     assert len(lines(chart)[0]["x"]) == 2
 
 
-def test_one_start_at_one_load_is_a_point_without_intervals(tmp_path: Path) -> None:
+def test_one_start_of_each_is_a_point_without_intervals(tmp_path: Path) -> None:
+    run = open_run(repeated_run(tmp_path, three()[:2], [Load(concurrency=1)], repeats=1))
+    for drawn in lines(frontier_charts(run)[0]):
+        assert len(drawn["x"]) == 1
+        assert drawn["error_x"]["array"] == drawn["error_y"]["array"] == ["none"]
+
+
+def test_one_point_alone_is_no_chart_and_its_table_stays(tmp_path: Path) -> None:
     rows = [row(k, (102 + k // 4) * 10**9 + k) for k in range(30)]
     run = open_run(one_cell_run(tmp_path, rows).path)
-    [drawn] = frontier_charts(run)[0].traces
-    assert len(drawn["x"]) == 1
-    assert drawn["error_x"]["array"] == drawn["error_y"]["array"] == ["none"]
+    found = [each for each in frontier_charts(run) if isinstance(each, Block)]
+    assert [each.title for each in found] == [
+        "Output tokens/s against p50 TTFT",
+        "Output tokens/s against p50 TPOT",
+    ]
+    assert not list(charts_in(found))
+    tables = [[part.name for part in each.parts if isinstance(part, Table)] for each in found]
+    assert tables == [[each.title] for each in found]
 
 
 def test_a_run_without_values_has_no_frontier(tmp_path: Path) -> None:
