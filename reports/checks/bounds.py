@@ -90,11 +90,6 @@ class Bound:
     of: int
 
     @property
-    def words(self) -> str:
-
-        return WORDS[self.kind]
-
-    @property
     def agreement(self) -> str:
         """Return `2 of 3 starts`; nothing where all agree."""
         return "" if self.starts == self.of else f"{self.starts} of {self.of} starts"
@@ -188,8 +183,8 @@ def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
 
 def _others(run: Run, cell: Cell) -> float | None:
     seen = [(each.kind, each.when) for each in (cell.record.guard if cell.record else ())]
-    busy_pct = run.window_samples(run.host, cell).get("machine_cpu_pct", pd.Series(dtype=float)).mean()
-    is_full = ("foreign_load", "during") in seen and busy_pct >= 100 * BUSY_SHARE
+    busy_pct = run.window_samples(run.host, cell).reindex(columns=["machine_cpu_pct"]).astype(float).mean()
+    is_full = ("foreign_load", "during") in seen and busy_pct.item() >= 100 * BUSY_SHARE
     return foreign_share(run, cell) if is_full else None
 
 
@@ -242,17 +237,14 @@ def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
 
 
 def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
-    pct = {name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work")}
+    pct = {
+        name: f"{number(100 * e[name], 0)} %" for name in ("waited", "kv", "long_request", "work", "others")
+    }
     wait = f"{number(e['waiting'])} requests waited on average (some in {pct['waited']} of the samples)"
     wait = wait if e["waited"] > 0 else "none waited" if e["waited"] == 0 else ""
     flight = f"{number(e['in_flight'])} requests in flight on average"
     grew = "these only became more" if e["grows"] == 1 else ""
     ended = f"{e['ended']:,.0f} ended"
-    if kind == "others":
-        took = (
-            f"other programs used {number(100 * e['others'], 0)} % of the processor, and none of it was free"
-        )
-        return [took, f"the server had {number(e['cores'], 2)} cores"]
     if kind == "client":
         return [f"the client did not keep up: {late}"]
     if kind == "unclear":
@@ -266,6 +258,7 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         busy = f"the device ran kernels in {pct['work']} of the time"
     users = "one user" if e["users"] == 1 else f"{e['users']:.0f} users"
     said = {
+        "others": [f"other programs used {pct['others']} of the processor, and none of it was free"],
         "kv_cache": [
             wait,
             f"{pct['kv']} of the KV cache in use" if e["kv"] >= 0 else "",
@@ -307,8 +300,8 @@ class Decode:
 def decodes_of(run: Run) -> list[Decode]:
     """Return the decode of each load whose weights, TPOT and requests in flight are known, fewest in flight
     first."""
-    known = [each for group in run.groups if (each := _decode(run, group))]
-    return sorted(known, key=lambda each: each.in_flight)
+    found = (each for group in run.groups if (each := _decode(run, group)))
+    return sorted(found, key=lambda each: each.in_flight)
 
 
 def _decode(run: Run, group: Group) -> Decode | None:

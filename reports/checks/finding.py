@@ -39,8 +39,7 @@ Check = Callable[[Run], "Finding | None"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason to distrust: `text` says what was seen, `short` the first of it in a sentence, `remedy` what
-    would help.
+    """A reason to distrust: `text` says what was seen, `short` the first of it, `remedy` what would help.
 
     `cells`: numbers of the cells that it is about; empty: the whole run. `metrics`: names of the metrics that
     it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark.
@@ -68,9 +67,8 @@ def check(
             seen = list(see(run))
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
-            short = text.replace("{}", _first(run, seen)).split("; ")[0].split(". ")[0].rstrip(".") + "."
-            is_marked = marks and bool(cells)
-            made = Finding(see.__name__, title, said, remedy, cells, metrics, is_marked, short)
+            short = text.replace("{}", _first(run, seen) if seen else "")
+            made = Finding(see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short)
             return made if seen else None
 
         return found
@@ -79,17 +77,21 @@ def check(
 
 
 def _first(run: Run, seen: Sequence[Seen]) -> str:
-    """Return the first case in words, and of how many deployments there is one: `all 3 deployments: 1 start`,
-    or where they are not alike `2 deployments, as vllm awq at 4 users: 1 start`."""
-    own = {label: (f"{label} at ", f"{label}: ") for label in run.deployments}
-    labels = {label for words, _ in seen for label, begins in own.items() if words.startswith(begins)}
-    labels |= {cell.label for words, cells in seen for cell in cells if labels}
-    first = seen[0][0] if seen else ""
-    if len(labels) < 2:
+    """Return the first case in words, and how many deployments have one: `all 3 deployments: 1 start`, or
+    where they are not alike `all 3 deployments, as vllm awq at 4 users: 1 start`."""
+    first, begins = seen[0][0], {label: (f"{label} at ", f"{label}: ") for label in run.deployments}
+    of = {
+        label
+        for words, cells in seen
+        for label, each in begins.items()
+        if words.startswith(each) or any(cell.label == label for cell in cells)
+    }
+    if len(of) < 2 or not any(first.startswith(each) for each in begins.values()):
         return first
-    which = f"{'all ' if len(labels) == len(own) else ''}{len(labels)} deployments"
-    said = {words.partition(": ")[2] for words, _ in seen}
-    return f"{which}: {said.pop()}" if len(said) == 1 else f"{which}, as {first}"
+    which = f"{'all ' * (len(of) == len(begins))}{len(of)} deployments".replace("all 2 ", "both ")
+    rest = first.partition(": ")[2]
+    is_alike = all(words.endswith(f": {rest}") for words, _ in seen)
+    return f"{which}: {rest}" if is_alike else f"{which}, as {first}"
 
 
 def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator[Seen]]:

@@ -20,9 +20,8 @@ from harness.contracts import Deployment, SelfTest, masked_values, timing
 from harness.errors import StoreError
 from harness.store import store
 from harness.store.store import RunRecord, StartRecord
-from reports.data import tables
 from reports.data.cells import Cell, Group, groups_of, load_labels
-from reports.data.tables import floats, of_start, taken
+from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -65,7 +64,7 @@ class Run:
     @cached_property
     def requests(self) -> pd.DataFrame:
         origins = {cell.number: timing.origin_of(cell.load) for cell in self.planned_cells if cell.record}
-        return tables.requests_frame(self.path, origins)
+        return requests_frame(self.path, origins)
 
     @cached_property
     def host(self) -> pd.DataFrame | None:
@@ -80,7 +79,7 @@ class Run:
         return self._samples("server.parquet")
 
     def _samples(self, file_name: str) -> pd.DataFrame | None:
-        return tables.samples_frame(self.path, [record.name for record in self.start_records], file_name)
+        return samples_frame(self.path, [record.name for record in self.start_records], file_name)
 
     @cached_property
     def is_going_on(self) -> bool:
@@ -212,9 +211,8 @@ def open_run(run_dir: Path) -> Run:
             status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
         elif not reason:
             ended = "the run ended before it" if start.name in errors else "its server was not started"
-            if f"cell {cell.number:03d}" in begun:
-                ended = f"it was measured, and its folder cells/{cell.number:03d} is missing"
-            reason = "not yet" if is_going_on else ended
+            lost = f"its folder cells/{cell.number:03d} is missing, though it was begun"
+            reason = "not yet" if is_going_on else lost if f"cell {cell.number:03d}" in begun else ended
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
 

@@ -213,9 +213,12 @@ def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
 def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
     """Return the parts' means over starts, which still add up: a start without one has none of it."""
     parts = [each.parts for each in found]
-    sizes = pd.DataFrame([{name: part.size_bytes for name, part in each.items()} for each in parts])
+    means = (
+        pd.DataFrame([{name: part.size_bytes for name, part in each.items()} for each in parts])
+        .fillna(0.0)
+        .mean()
+    )
     sources = {name: [s for each in parts if name in each for s in each[name].sources] for name in PARTS}
-    means = sizes.fillna(0.0).mean()
     return {name: Part(means[name], tuple(dict.fromkeys(sources[name]))) for name in PARTS if name in means}
 
 
@@ -223,9 +226,12 @@ def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
     in bytes (means over its starts), where both are known. A pool counts as it was reserved."""
     expected, parts = found[0].record.memory_expected, mean_parts(found)
-    measured = {name: parts[name].size_bytes for name in (WEIGHTS, KV_CACHE) if name in parts}
     # What the model's shape gives is no measurement of it.
-    measured = {name: size for name, size in measured.items() if "computed" not in parts[name].sources}
+    measured = {
+        name: parts[name].size_bytes
+        for name in (WEIGHTS, KV_CACHE)
+        if name in parts and "computed" not in parts[name].sources
+    }
     if KV_CACHE in measured:
         measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in found) / len(found)
     made = {

@@ -56,8 +56,9 @@ def why_unknown(run: Run, group: Group) -> dict[str, str]:
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
         why["Energy"] = is_elsewhere or "; ".join(notes) or "nothing that was sampled tells it"
     if not is_costed(run, group):
-        no_price = "give price.gpu_hour, what an hour of the device costs (and price.currency)"
         why["Cost"] = is_elsewhere or (
-            "the server's devices are not on record" if price_of(run) else no_price
+            "the server's devices are not on record"
+            if price_of(run)
+            else "give price.gpu_hour, what an hour of the device costs (and price.currency)"
         )
     return why

@@ -197,8 +197,9 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
         del gaps["system"]
     if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
         less, more = names if 1 in gaps.values() else names[::-1]
-        said = f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
-        causes.append(said)
+        causes.append(
+            f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
+        )
     elif any(gaps.values()):
         causes.append(f"{names[0]} and {names[1]} use another chat template or tokenizer")
     return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"

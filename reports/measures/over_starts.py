@@ -27,8 +27,7 @@ from reports.measures.metrics import (
     why_missing,
 )
 from reports.measures.values import mean_value, measured_of, share_of_tokens, values_of
-from reports.stats import intervals
-from reports.stats.intervals import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
 BARS = (
@@ -90,8 +89,8 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
     # A value of 0 has no logarithm: such means are as additive ones.
-    is_log = not metric_of(name).is_additive and intervals.may_be_logged(known)
-    estimate = intervals.of_values(known, is_log=is_log)
+    is_log = not metric_of(name).is_additive and may_be_logged(known)
+    estimate = of_values(known, is_log=is_log)
     return Aggregate(
         mean=estimate.shown,
         low=min(known),

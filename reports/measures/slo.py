@@ -15,12 +15,10 @@ import pandas as pd
 from scipy.special import ndtri
 
 from harness.contracts import Objective, timing
-from harness.store import store
-from harness.store.store import CellRecord
-from reports.data import tables
+from harness.store.store import CellRecord, read_cells
 from reports.data.cells import Cell, gathered
 from reports.data.run import Run
-from reports.data.tables import floats, taken
+from reports.data.tables import floats, requests_frame, taken
 from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew
@@ -217,10 +215,9 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     """Judge the windows of these cells of one load, read from their own files alone."""
-    records = [record for record in store.read_cells(run_dir) if record.number in numbers]
+    records = [record for record in read_cells(run_dir) if record.number in numbers]
     windows = [
-        _window(each, tables.requests_frame(run_dir, {each.number: timing.origin_of(each.load)}))
-        for each in records
+        _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
     ]
     found = judged([window for window in windows if window], slo)
     errors = [record.error or "; ".join(record.reasons) for record in records]

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Price, counter_fell, mean_power_w
-from reports.data import tables
 from reports.data.cells import Cell
 from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, server_cores
-from reports.data.tables import ChunkTotals, GapCounts, chunk_totals, floats, of_start
+from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats, of_start
 from reports.measures import slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
 from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
@@ -57,7 +56,7 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
 def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
     summary = cell.summary if cell.window_s is not None else None
     window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
-    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, PERCENTILES)
+    return chunk_totals(chunk_batches(run_dir, cell.number), window_ns, PERCENTILES)
 
 
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
@@ -145,8 +144,11 @@ def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     start, speed = run.start_of(cell), tokens_per_s.value
     launch_s = start.launch_s if start else None
     cores = server_cores(run, cell)
-    is_on_host = start is not None and start.memory_kind == "host"
-    per_core = speed / cores if speed is not None and cores and is_on_host else None
+    per_core = (
+        speed / cores
+        if speed is not None and cores and start is not None and start.memory_kind == "host"
+        else None
+    )
     return {
         "launch_s": Value(launch_s, int(launch_s is not None)),
         "memory_peak_bytes": _peak(run, cell),

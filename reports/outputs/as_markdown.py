@@ -54,15 +54,19 @@ def _blocks(run: Run) -> Iterator[str]:
         yield f"**This run was cut short** ({gfm.plain(run.record.status)})."
     yield gfm.plain(_legend(run))
     yield from _distrust(run)
-    run_id = f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
-    yield f"{gfm.plain(environment_words(run))}. {run_id}"
+    yield (
+        f"{gfm.plain(environment_words(run))}. "
+        f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
+    )
     yield gfm.folded("How it was made", gfm.fenced(command(run), "sh"))
     for case in load_cases_of(run) if run.record.search is None else ():
         if case not in [made.case for made in decisions]:
             yield gfm.folded(gfm.plain(title_of_case(run, case)), _table(run, case.groups, None))
     if skips := run.record.plan.skips:
-        told = (f"- {gfm.code(skip.what)}: {gfm.plain(skip.reason)}" for skip in skips)
-        yield gfm.folded(f"{plural(len(skips), 'combination')} not run", "\n".join(told))
+        yield gfm.folded(
+            f"{plural(len(skips), 'combination')} not run",
+            "\n".join(f"- {gfm.code(skip.what)}: {gfm.plain(skip.reason)}" for skip in skips),
+        )
 
 
 def _distrust(run: Run) -> Iterator[str]:

@@ -43,9 +43,13 @@ def junit_text(gate: Gate) -> str:
             SubElement(element, "failure", {"type": "regression", "message": said}).text = said
         elif case.outcome == "inconclusive":
             SubElement(element, "skipped", {"message": said}).text = said
-    # What a case that passes has no place for.
-    told = [f"{case.case.name}: {_said(gate, case)}" for case in gate.cases]
-    whole = [f"BASE {gate.compared.a}, NEW {gate.compared.b}", *told, *_notes(gate), gate.summary]
+    whole = [
+        f"BASE {gate.compared.a}, NEW {gate.compared.b}",
+        # What a case that passes has no place for.
+        *(f"{case.case.name}: {_said(gate, case)}" for case in gate.cases),
+        *_notes(gate),
+        gate.summary,
+    ]
     SubElement(suite, "system-out").text = _xml_text("\n".join(whole))
     SubElement(suite, "system-err")
     indent(root)

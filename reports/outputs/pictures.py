@@ -142,9 +142,12 @@ def _drawn(page: str, flags: Sequence[str], limit_s: float) -> Any:
         file = Path(folder) / "page.html"
         file.write_text(page, encoding="utf-8")
         argv = [path, *_FLAGS, *flags, *sandbox, f"--user-data-dir={folder}/profile", file.as_uri()]
-        silent = subprocess.DEVNULL
         with subprocess.Popen(
-            argv, stdin=silent, stdout=subprocess.PIPE, stderr=silent, process_group=0
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
         ) as process:
             try:
                 text = process.communicate(timeout=limit_s)[0].decode()

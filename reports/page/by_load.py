@@ -18,9 +18,8 @@ from reports.measures.over_starts import (
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell
 from reports.page.declared import Columns, Shown, filled
-from reports.page.drawing import kinds
 from reports.page.drawing.charts import Chart, Table
-from reports.page.drawing.kinds import Limit, Point, ends_of
+from reports.page.drawing.kinds import Limit, Point, ends_of, lines, place_axis
 from reports.page.looks import Head, Of, Row, looks, named
 from reports.verdicts.load_cases import LoadCase
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
@@ -119,7 +118,7 @@ def by_load_charts(run: Run, *names: str) -> list[Chart]:
                     run,
                     name,
                     found,
-                    kinds.place_axis(title, levels, ticks),
+                    place_axis(title, levels, ticks),
                     "load",
                     id=f"{name}-{number}".replace(".", "-"),
                     what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
@@ -154,7 +153,7 @@ def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
                 run,
                 name,
                 [each for each in found if each.x in drawn],
-                kinds.place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
+                place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
                 "turn",
                 id=f"turns-{name.partition('.')[0]}-{index}",
                 what=f"{capital(title_of(name))} by turn at {at.load}",
@@ -170,7 +169,7 @@ def _chart(
 ) -> Chart:
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
-    drawn = kinds.lines(
+    drawn = lines(
         looks(run),
         points,
         x_axis,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.contracts import ServerTerm
-from reports.checks.bounds import NOT_KNOWN, Bound
+from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
@@ -27,7 +27,14 @@ from reports.words.claims import repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
-_TONES = {"client": "bad", "kv_cache": "warn", "slots": "warn", "compute": "", "unclear": "none"}
+_TONES = {
+    "others": "warn",
+    "client": "bad",
+    "kv_cache": "warn",
+    "slots": "warn",
+    "compute": "",
+    "unclear": "none",
+}
 # Side by side, and of every cell.
 COMPARED = (
     "output_tokens_per_s", "requests_per_s", "ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "e2e_s.p50",
@@ -93,10 +100,11 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
-    decided = [
-        made for made in decisions_of(run) if made.case.key == (group.scenario, group.load, group.model)
-    ]
-    if verdict.kind == "unknown" and any(made.leaders.get(name) == own.b for made in decided):
+    if verdict.kind == "unknown" and any(
+        made.leaders.get(name) == own.b
+        for made in decisions_of(run)
+        if made.case.key == (group.scenario, group.load, group.model)
+    ):
         word = f"{metric_of(name).words[1]} by the leader's own test"
     both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
     marks = mark_html(marks_of(run, [cell for each in both for cell in each.counted], name))
@@ -142,10 +150,12 @@ def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
 def bound_cell(group: Group, bound: Bound) -> Html:
     """Return what bounded a load, with its evidence; on a narrow screen, where no column has a head, behind
     the load. What is not known is said once, below the table."""
-    at = tag("span", f"{group.load}: ", class_="at")
-    word = tag("span", bound.words, class_=_TONES.get(bound.kind, "quiet"))
+    words = [
+        tag("span", f"{group.load}: ", class_="at"),
+        tag("span", WORDS[bound.kind], class_=_TONES.get(bound.kind, "quiet")),
+    ]
     said = tag("span", f"{capital(bound.sentence.partition(NOT_KNOWN)[0])}.", class_="range why-none")
-    return join([below(join([at, word]), bound.agreement), said])
+    return join([below(join(words), bound.agreement), said])
 
 
 def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html | str:
@@ -179,18 +189,14 @@ def became(cell: Cell) -> str:
 
 
 def cell_marks(run: Run, group: Group) -> Html:
-    """Return what is wrong with the cells of a row, and with its work."""
-    why = work_of(run).per_token_only.get(group.key)
-    work = tag("span", "▲ per-token figures only", title=why, class_="said warn") if why else ""
-    return join([work, doubts(group.cells)])
-
-
-def doubts(cells: Sequence[Cell]) -> Html:
-    """Return which cells are not valid: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
-    said, doubted = [], [cell for cell in cells if became(cell) != "valid"]
-    for word, own in grouped(doubted, became).items():
+    """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
+    said = []
+    if why := work_of(run).per_token_only.get(group.key):
+        said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
+    doubted = [cell for cell in group.cells if became(cell) != "valid"]
+    for word, cells in grouped(doubted, became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
-        starts = {cell.planned.repeat + 1: cell.reason for cell in own}
+        starts = {cell.planned.repeat + 1: cell.reason for cell in cells}
         text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(map(str, starts))} {word}"
         reasons = "; ".join(f"start {start}: {reason}" for start, reason in starts.items() if reason)
         said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))

@@ -97,22 +97,18 @@ class Chart(Generic[T]):
 
     def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> charts.Part:
         traces, layout = self.draw(run, rows)
-        cells, note = filled(self.columns(run), rows, self.of), self.note
-        note = note if isinstance(note, str) else note(rows)
-        about = shared(list(map(self.of, rows))) if self.each else self.about
-        if all(trace["type"] == "scatter" for trace in traces):
-            points = {point for trace in traces for point in zip(trace["x"], trace["y"], strict=True)}
-            if len(points) < 2:
-                return charts.Block(what, [*Notes(note)(run), charts.Table(what, *cells, "plain")], about)
+        cells = filled(self.columns(run), rows, self.of)
+        if len({(t["type"], *at) for t in traces for at in zip(t["x"], t["y"], strict=True)}) < 2:
+            return charts.Block(what, [charts.Table(what, *cells, "plain")], shared(list(map(self.of, rows))))
         return charts.Chart(
             id_,
             what,
             traces,
             layout,
             *cells,
-            note,
+            self.note if isinstance(self.note, str) else self.note(rows),
             finding=self.finding(run),
-            of=about,
+            of=shared(list(map(self.of, rows))) if self.each else self.about,
             names_ends=self.names_ends,
             is_wide=self.is_wide,
         )

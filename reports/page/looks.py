@@ -128,8 +128,6 @@ def own_file(name: str) -> str:
 _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
-
-
 _TEMPLATES.filters["unbroken"] = unbroken
 
 

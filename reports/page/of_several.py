@@ -171,14 +171,25 @@ def comparison_page(comparison: Comparison) -> str:
     title = f"{comparison.b} against {comparison.a}"
     charts = list(_charts(comparison))
     reasons = [macro("reason", each, f"{' and '.join(each.sides)}.", "") for each in comparison.distrust]
-    doubts = tag("h2", "Reasons to distrust"), tag("ul", *reasons)
     left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]
     parts: list[Part] = [
         tag("h1", title),
         paragraph(f"A: {comparison.a} · B: {comparison.b} · B is set against A", "sub"),
         paragraph(comparison.rule, "answer"),
         paragraph(comparison.how, "sub"),
-        *([tag("div", *doubts, class_="why-box", id="distrust")] if reasons else []),
+        *(
+            [
+                tag(
+                    "div",
+                    tag("h2", "Reasons to distrust"),
+                    tag("ul", *reasons),
+                    class_="why-box",
+                    id="distrust",
+                )
+            ]
+            if reasons
+            else []
+        ),
         tag("h2", "What differs"),
         *_differences(comparison),
         tag("h2", "B against A"),
@@ -194,15 +205,14 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _differences(comparison: Comparison) -> list[Part]:
-    found: list[Part] = [
+    return [
         Block(
             kind,
             [Table(kind, ["what", "A", "B"], [each.cells() for each in own], "words facts")],
             is_folded=kind == "versions",
         )
         for kind, own in grouped(comparison.differences, lambda each: each.kind).items()
-    ]
-    return found or [paragraph("Nothing that was recorded.")]
+    ] or [paragraph("Nothing that was recorded.")]
 
 
 def _charts(comparison: Comparison) -> Iterator[Chart]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, bounds_of, decodes_of
+from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, WORDS, bounds_of, decodes_of
 from reports.data.cells import Group, grouped
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
@@ -20,7 +20,7 @@ from reports.words.verdict_words import capital, family_text, margin_text, slo_w
 # --- side by side ----------------------------------------------------------------------------------
 
 BESIDE = {
-    "starts": "Means over starts, with their 95 % interval in brackets (of two starts their range).",
+    "starts": "Means over starts (of one its value), in brackets their 95 % interval (of two their range).",
     "blocks": "Means over blocks (repeats), with their range in brackets: the server was running already and "
     "not restarted between them, so how much starts differ is not known.",
 }
@@ -34,13 +34,6 @@ START_UP = (
     "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; one "
     "that was not seen is part of the next. A first start may compile, and read its files for the first time."
 )
-
-
-def beside(run: Run) -> str:
-    """Return what the values side by side are, and what stands in brackets."""
-    if all(len(group.counted_by_start) < 2 for group in run.groups):
-        return f"Values of one {repeats_word(run)[:-1]} each, so how much starts differ is not known."
-    return BESIDE[repeats_word(run)]
 
 
 def repeats_word(run: Run) -> str:
@@ -129,11 +122,9 @@ def too_few(found: Sequence[Spread]) -> str:
     return f"Too few requests: {several(few)}." if few else ""
 
 
-GIB = 2.0**-30
-
-
 # --- memory ----------------------------------------------------------------------------------------
 
+GIB = 2.0**-30
 SOURCES = (
     "Said: by the server, in its log or on its pages. Measured step: what the memory grew by between two "
     "stages of the start. Computed: from the model's shape, else from the size of the weights' files. "
@@ -183,10 +174,14 @@ def held_claim(run: Run) -> str:
     starts = [start for each in held_of(run) for start in each.starts]
     every = {start.record.name for each in anatomies(run).values() for start in each}
     left_out = ", ".join(sorted(every - {start.record.name for start in starts}))
-    is_one, what = len(starts) == len(held_of(run)), capital(several([start.what for start in starts], "; "))
     return (
-        f"{what}: {'one start each' if is_one else 'means over ' + plural(len(starts), 'start')}. "
-        "Needed: with the KV cache that requests held at once, not the one reserved."
+        f"{capital(several([start.what for start in starts], '; '))}: "
+        + (
+            "one start each"
+            if len(starts) == len(held_of(run))
+            else f"means over {plural(len(starts), 'start')}"
+        )
+        + ". Needed: with the KV cache that requests held at once, not the one reserved."
         + (f" Left out, as other cells were measured on them: {left_out}." if left_out else "")
     )
 
@@ -301,8 +296,8 @@ def bounds_title(run: Run) -> str:
     if len({(group.scenario, group.family) for group, _ in found}) > 1:
         return BOUNDS
     heaviest = max((group for group, _ in found), key=lambda group: group.level)
-    last = [bound.words for group, bound in found if group.level == heaviest.level]
-    said = (f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common())
+    last = [WORDS[bound.kind] for group, bound in found if group.level == heaviest.level]
+    said = [f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common()]
     return f"What bounded {heaviest.load}: {', '.join(said)}"
 
 
@@ -315,9 +310,8 @@ def not_known(run: Run) -> list[str]:
 
 def decode_finding(run: Run) -> str | None:
     """Return the greatest share of what the memory can give that decode read."""
-    most = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
-    is_told = 0.01 <= most <= 1
-    return f"Decode reads up to {100 * most:.0f} % of what the memory can give" if is_told else None
+    top = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
+    return f"Decode reads up to {100 * top:.0f} % of what the memory can give" if 0.01 <= top <= 1 else None
 
 
 def unread(run: Run) -> str:

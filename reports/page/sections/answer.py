@@ -14,7 +14,7 @@ from reports.data.run import Run
 from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import unit_of
 from reports.measures.written import NOTHING, several
-from reports.page.cells import aggregate_cell, doubts, mark_html
+from reports.page.cells import aggregate_cell, cell_marks, mark_html
 from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, paragraph, table, tag, unbroken
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.searches import capacities_of
@@ -81,16 +81,18 @@ def answer_table(run: Run, made: Decision) -> Html:
     for at, group in enumerate(groups):
         name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
         if note:  # in full below, with the reasons to distrust
-            said = clipped(note, _NOTE)
-            name = join([name, tag("span", said, title=note, class_="said quiet")])
-        name = tag("span", name, class_="winner" if group.deployment == made.served else "")
-        if all(cell.validity == "suspect" for cell in group.counted):  # of none nothing is said
-            name = join([name, doubts(group.counted)])
+            name = join([name, tag("span", clipped(note, _NOTE), title=note, class_="said quiet")])
+        name = join(
+            [
+                tag("span", name, class_="winner" if group.deployment == made.served else ""),
+                cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else "",
+            ]
+        )
         rows.append(Row([name, *(cells[at] for cells in columns.values())], Of(group.deployment)))
-    medians = [made.value(run, group, "ttft_s.p50") for group in groups if group.counted]
-    few = [each for each in medians if each.mean is None and each.pooled is None]
-    what = "No TTFT or TPOT" if len(few) == len(medians) else NOTHING
-    why = paragraph(f"{what}: fewer than {timing.needed(50)} requests.") if few else ""
+    medians = (made.value(run, group, "ttft_s.p50") for group in groups if group.counted)
+    few = [each.mean is None and each.pooled is None for each in medians]
+    what = "No TTFT or TPOT" if all(few) else NOTHING
+    why = paragraph(f"{what}: fewer than {timing.needed(50)} requests.") if any(few) else ""
     return join([table(["deployment", *columns], rows, "standing", "Standing"), why])
 
 

@@ -26,8 +26,14 @@ from reports.words import claims
 
 def _power(run: Run, group: Group) -> Shown:
     powers = powers_of(run, group)
-    idle = f"idle {number(mean([power.idle_w for power in powers]), 0)}"
-    return below(number(mean([power.mean_w for power in powers]), 0), idle) if powers else NOTHING
+    return (
+        below(
+            number(mean([power.mean_w for power in powers]), 0),
+            f"idle {number(mean([power.idle_w for power in powers]), 0)}",
+        )
+        if powers
+        else NOTHING
+    )
 
 
 def _costs(run: Run) -> Columns[Group]:

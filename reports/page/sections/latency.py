@@ -48,8 +48,10 @@ def _distribution(run: Run, case: LoadCase, name: str) -> Chart[Spread]:
 
 
 def _at_load(run: Run, case: LoadCase) -> list[Part]:
-    turns = turn_charts(run, case, load_cases_of(run).index(case), *_BY_TURN)
-    return [*(chart for name in LATENCIES for chart in _distribution(run, case, name)(run)), *turns]
+    return [
+        *(chart for name in LATENCIES for chart in _distribution(run, case, name)(run)),
+        *turn_charts(run, case, load_cases_of(run).index(case), *_BY_TURN),
+    ]
 
 
 def _pairs_of(run: Run) -> list[Paired]:

@@ -10,21 +10,23 @@ from reports.page.drawing.kinds import Bar, stacked
 from reports.page.drawing.more_kinds import of_start, over_time
 from reports.page.looks import MEMORY, Of, looks, macro
 from reports.words import claims as words
-from reports.words.claims import GIB, gib, part_name, tokens
 
 
 def _bar(held: Held) -> Bar:
     return Bar(
         Of(held.label),
         words.held_words(held),
-        {name: size * GIB for name, size in held.pieces.items()},
-        [(each.total_bytes * GIB, Of(held.label, start=each.record.repeat + 1)) for each in held.starts],
+        {name: size * words.GIB for name, size in held.pieces.items()},
+        [
+            (each.total_bytes * words.GIB, Of(held.label, start=each.record.repeat + 1))
+            for each in held.starts
+        ],
     )
 
 
 def _part(name: str, held: Held) -> Shown:
     part = mean_parts(held.starts).get(name)
-    return below(gib(part.size_bytes), *part.sources) if part else NOTHING
+    return below(words.gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
 _PARTS = Chart[Held](
@@ -34,9 +36,9 @@ _PARTS = Chart[Held](
     lambda _, rows: stacked(list(map(_bar, rows)), MEMORY, "GiB", "GiB"),
     lambda _: {
         "deployment": lambda held: held.label,
-        **{part_name(name): partial(_part, name) for name in PARTS},
-        "total GiB": lambda held: below(gib(held.total_bytes), words.held_range(held)),
-        "needed GiB": lambda held: gib(held.needed_bytes),
+        **{words.part_name(name): partial(_part, name) for name in PARTS},
+        "total GiB": lambda held: below(words.gib(held.total_bytes), words.held_range(held)),
+        "needed GiB": lambda held: words.gib(held.needed_bytes),
     },
     lambda held: Of(held.label),
     finding=words.held_finding,
@@ -48,9 +50,9 @@ _PREDICTED = Table[tuple[str, str, float, float]](
     expected_of,
     lambda run: {
         "deployment": lambda row: macro("dep", looks(run)[row[0]]),
-        "part": lambda row: part_name(row[1]),
-        "predicted": lambda row: gib(row[2]),
-        "measured": lambda row: gib(row[3]),
+        "part": lambda row: words.part_name(row[1]),
+        "predicted": lambda row: words.gib(row[2]),
+        "measured": lambda row: words.gib(row[3]),
         "error": lambda row: f"{round(100 * (row[2] / row[3] - 1.0), 1) + 0.0:+.1f} %",  # no -0.0
     },
     lambda row: Of(row[0]),
@@ -62,8 +64,8 @@ _KV_CACHE = Table[Held](
     pools_of,
     lambda run: {
         "deployment": lambda held: macro("dep", looks(run)[held.label]),
-        "reserved GiB": lambda held: below(gib(held.kv.size_bytes), tokens(held.kv.tokens)),
-        "needed GiB": lambda held: below(gib(held.kv.needed_bytes), tokens(held.kv.peak_tokens)),
+        "reserved GiB": lambda held: below(words.gib(held.kv.size_bytes), words.tokens(held.kv.tokens)),
+        "needed GiB": lambda held: below(words.gib(held.kv.needed_bytes), words.tokens(held.kv.peak_tokens)),
         "users that fit": lambda held: number(held.kv.users, 0),
     },
     lambda held: Of(held.label),
@@ -75,13 +77,13 @@ _COURSES = Chart[Course](
     "",
     courses_of,
     lambda run, rows: over_time(
-        looks(run)[rows[0].label], rows, "GiB", GIB, max(each.peak_bytes for each in courses_of(run))
+        looks(run)[rows[0].label], rows, "GiB", words.GIB, max(each.peak_bytes for each in courses_of(run))
     ),
     lambda _: {
         "deployment": lambda course: course.label,
         "start": lambda course: course.title,
-        "peak GiB": lambda course: gib(course.peak_bytes, 2),
-        "end GiB": lambda course: gib(float(course.size_bytes[-1]), 2),
+        "peak GiB": lambda course: words.gib(course.peak_bytes, 2),
+        "end GiB": lambda course: words.gib(float(course.size_bytes[-1]), 2),
     },
     of_start,
     each=lambda course: course.label,

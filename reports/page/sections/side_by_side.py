@@ -41,8 +41,13 @@ def _values(run: Run, case: LoadCase) -> list[charts.Part]:
         **{heading_of(name, unit_of(run, name)): partial(compared_cell, run, name) for name in names},
         "requests ok / failed": partial(requests_cell, run),
     }
-    cells = filled(columns, case.groups, of_group)
-    return [charts.Table(f"Values, {title_of_case(run, case)}", *cells, "summary verdicts")]
+    return [
+        charts.Table(
+            f"Values, {title_of_case(run, case)}",
+            *filled(columns, case.groups, of_group),
+            "summary verdicts",
+        )
+    ]
 
 
 def _instant(stage: str, start: StartRecord) -> str:
@@ -92,7 +97,7 @@ VALUES = Topic(
         AtEachLoad(_values),
         Block("Start-up, step by step", [START_UP], is_folded=True),
     ],
-    lambda run: f"{words.beside(run)} {LEGEND}",
+    lambda run: f"{words.BESIDE[words.repeats_word(run)]} {LEGEND}",
     words.SIDE_BY_SIDE,
 )
 SECTION = Section("side", "Side by side", [VALUES])

@@ -24,8 +24,7 @@ from reports.words import claims
 
 def _bounds(run: Run) -> list[charts.Part]:
     cells = [(group, bound_cell(group, bound)) for group, bound in bounds_of(run)]
-    tables = load_tables(run, claims.BOUNDS, cells, "words loads bounds")
-    return [*tables, *Notes(claims.not_known)(run)]
+    return [*load_tables(run, claims.BOUNDS, cells, "words loads bounds"), *Notes(claims.not_known)(run)]
 
 
 def _decode(run: Run, found: Sequence[Decode]) -> Drawn:

@@ -28,7 +28,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, LoadSummary, RequestRow
+from harness.contracts import GuardFinding, Load, LoadSummary, RequestRow
 from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.store import store
@@ -51,7 +51,8 @@ T0 = 100 * S
 @dataclass(frozen=True)
 class Told:
     """What a start's server and client told. `running`, `waiting`, `kv`: each second's, over and over;
-    `busy` and `idle`: cores, under load and after it; `e2e_s`: of each request."""
+    `busy` and `idle`: cores, under load and after it; `machine_pct`: of all cores, by whomever; `e2e_s`: of
+    each request; `guard`: what it saw."""
 
     load: Load = FOUR
     running: Sequence[float] | None = None
@@ -63,11 +64,13 @@ class Told:
     unmatched: Mapping[str, str] = field(default_factory=dict)
     busy: float = 0.2
     idle: float = 0.0
+    machine_pct: float = 50.0
     stopped_s: float = 14.0
     device_pct: int | None = None
     e2e_s: float = 1.0
     rows: Sequence[RequestRow] | None = None
     client: Mapping[str, Any] = field(default_factory=dict)
+    guard: tuple[GuardFinding, ...] = ()
 
 
 def rows_of(told: Told) -> list[RequestRow]:
@@ -127,7 +130,7 @@ def run_of(path: Path, *starts: Told, label: str = "vllm") -> Run:
             ]
             store.write_samples(folder / "device.parquet", samples)
         made: LoadSummary = summary(T0, **{"cpu_s": 0.5, **told.client})
-        write_cell(path, start.cells[0], start, told.rows or rows_of(told), made)
+        write_cell(path, start.cells[0], start, told.rows or rows_of(told), made, guard=told.guard)
     return open_run(path)
 
 
@@ -135,7 +138,7 @@ def _processor(told: Told) -> list[Any]:
     """As busy under load, until 110.5 s, and as idle after it as was told."""
     samples, used_s = [], 0.0
     for each in host_samples(T0, GIB, 14):
-        samples.append(replace(each, cpu_s=used_s))
+        samples.append(replace(each, cpu_s=used_s, machine_cpu_pct=told.machine_pct))
         used_s += 0.1 * (told.busy if each.t_ns < T0 + 10.5 * S else told.idle)
     return samples
 
@@ -152,6 +155,8 @@ GROWING += [row(200 + k, T0 + k * 300 * MS) for k in range(33)]
 LATE = [replace(each, scheduled_ns=(each.sent_ns or 0) - 250 * MS) for each in rows_of(Told(TWO_PER_S))]
 FAILED = [failed_row(k, T0 + 2 * S + k * 100 * MS) for k in range(80)]
 FREE = Told(running=[4], waiting=[0], slots=8)
+OTHERS = GuardFinding("foreign_load", "other programs used 94 % of the processor", "during", "suspect")
+STARVED = replace(FREE, machine_pct=100.0, guard=(OTHERS,))
 FULL_KV = Told(running=[2], waiting=[2], kv=[0.97], slots=8)
 # A request takes 60 of 200 tokens: at 80 % in use the next one does not fit.
 TIGHT_KV = replace(FULL_KV, kv=[0.8], resolved={"kv_cache_tokens": 200})
@@ -240,6 +245,18 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "a queue without a known cause": (
         Told(running=[3], waiting=[1], slots=8), "unclear", "not known: how much of the KV cache was in use",
     ),
+    "other programs that left nothing of the processor": (
+        STARVED, "others", "other programs used 94 % of the processor, and none of it was free; 0.20 cores "
+        "busy, 0.00 while idle, of 4",
+    ),
+    "no request that was answered for them":
+        (replace(STARVED, rows=FAILED), "others", "none of it was free"),
+    "other programs that left a tenth of it": (replace(STARVED, machine_pct=90.0), "users", ""),
+    "other programs before the window only":
+        (replace(STARVED, guard=(replace(OTHERS, when="before"),)), "users", ""),
+    "a full processor without other programs": (replace(STARVED, guard=()), "users", ""),
+    "other programs beside a server that has all it may use":
+        (replace(STARVED, busy=1.0, resolved={"threads": 1}), "compute", ""),
     "requests that failed":
         (replace(FREE, rows=FAILED), "unclear", "only 0 of 80 requests were answered well"),
 }  # fmt: skip

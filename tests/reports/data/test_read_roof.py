@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from make_sweep import SIX, sweep_run
 
+from reports.checks.bounds import decodes_of
 from reports.data.run import Run, open_run
 from reports.data.samples import read_roof
+from reports.words.claims import decode_finding
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,15 @@ def test_no_roof_is_known_where_a_card_does_not_tell_its_bus(run: Run) -> None:
     start = replace(run.start_records[0], memory_kind="device", devices=(0,))
     assert read_roof(_with(run, devices=cards), start) is None
     assert read_roof(_with(run, devices="no driver"), start) is None
+
+
+def test_decode_is_told_from_a_hundredth_of_the_roof_on(run: Run) -> None:
+    read = 1e9 * max(each.read_gb_per_s for each in decodes_of(run))
+
+    def found(share: float) -> str | None:
+        card = {"index": 0, "memory_clock_max_mhz": read / share / 2e6 / 128, "memory_bus_bits": 1024}
+        return decode_finding(_with(run, devices=[card]))
+
+    assert found(0.5) == "Decode reads up to 50 % of what the memory can give"
+    assert found(0.011) == "Decode reads up to 1 % of what the memory can give"
+    assert found(0.004) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
+from harness.contracts import Load, Phase
 from harness.errors import StoreError
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
@@ -95,6 +96,18 @@ def test_cells_of_an_empty_run_are_not_measured(tmp_path):
     assert run.requests.empty
     assert "ttft_s" in run.requests
     assert run.host is None
+
+
+def test_a_cell_that_was_begun_and_whose_folder_is_gone_is_missing(tmp_path):
+    path = one_cell_run(tmp_path, [row(0, T0)]).path
+    [start] = open_run(path).start_records
+    phases = (*start.phases, Phase("cell 000 reset", 101 * S), Phase("cell 000 warm-up", 102 * S))
+    write_start(path, replace(start, phases=phases))
+    assert open_run(path).planned_cells[0].reason is None
+    shutil.rmtree(path / "cells")
+    assert cells_frame(open_run(path))["reason"].tolist() == [
+        "its folder cells/000 is missing, though it was begun"
+    ]
 
 
 def test_cells_of_a_failed_start_have_its_error(tmp_path):

@@ -399,6 +399,7 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
     made = memory.HELD(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
     # 64 - 21.875 of 280 MiB
     assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
+    assert "at marks): one start each. Needed:" in made.claim
     bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
     assert sum(bars.values()) == pytest.approx(280 / 1024, abs=5e-4)
     assert bars["KV cache that requests held"] == pytest.approx(350 / 16 / 1024, abs=1e-4)

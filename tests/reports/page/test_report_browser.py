@@ -6,6 +6,7 @@ import pytest
 from browser import browser as browser
 from browser import draw_all, open_all, set_theme, show
 from make_run import engines_run, full_run
+from repeated_run import repeated_run, three
 from waiting import wait_until
 
 from reports import write_report
@@ -117,3 +118,26 @@ def test_no_row_of_charts_ends_with_an_empty_half(browser, path):
       return [...document.querySelectorAll('.grid:not(.small)')].map((grid) =>
         grid.getBoundingClientRect().right - grid.lastElementChild.getBoundingClientRect().right)"""
     assert max(browser.execute_script(gaps)) < 1
+
+
+def test_an_option_is_not_broken_over_two_lines_and_no_name_lies_under_the_filter(browser, tmp_path):
+    show(browser, write_report(repeated_run(tmp_path / "run", three(), repeats=2)), 390)
+    lines = """
+      const code = document.querySelector('.advice code');
+      const words = [...code.querySelectorAll('span')].filter((each) => each.textContent === '--resume');
+      return words.map((each) => each.getClientRects().length)"""
+    assert browser.execute_script(lines) == [1]
+    names, button, fades = browser.execute_script("""
+      const nav = document.querySelector('nav'), style = getComputedStyle(nav);
+      return [nav.getBoundingClientRect().right,
+        document.querySelector('.filters > summary').getBoundingClientRect().left,
+        style.maskImage || style.webkitMaskImage]""")
+    assert names <= button
+    assert "gradient" in fades
+    # The last name can be scrolled out of what fades.
+    last = """
+      const nav = document.querySelector('nav');
+      nav.scrollLeft = nav.scrollWidth;
+      const right = (each) => each.getBoundingClientRect().right;
+      return right(nav) - right(nav.querySelector('li:last-child'))"""
+    assert browser.execute_script(last) >= 20

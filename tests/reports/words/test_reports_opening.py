@@ -14,7 +14,7 @@ from make_run import HOSTILE, all_failed_run, deployment, empty_run, full_run
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from harness.contracts import Load, Skip
+from harness.contracts import GuardFinding, Load, Skip
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
@@ -122,6 +122,68 @@ def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) ->
     assert last[0] == "vllm awq it failed: it died"
     assert last[1] == "–"
     assert "Not compared: vllm awq." in plain(run)
+
+
+BUSY = GuardFinding("foreign_load", "other programs used 71 % of the processor", "during", "suspect")
+
+
+def test_rows_of_a_disturbed_machine_bear_the_mark_of_side_by_side(tmp_path: Path) -> None:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        is_calm = start.deployment.engine == "vllm" and start.repeat == 1
+        return {} if is_calm else {"validity": "suspect", "guard": (BUSY,)}
+
+    run = made_run(tmp_path, [BASE, OTHER], repeats=2, cell_changes=changes)
+    assert [row[0] for row in table_of(run).rows] == [
+        "vllm awq",
+        "llama_cpp fp16 ▲ starts 1, 2 suspect",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slow", "said"),
+    [
+        ((1.0, 8.0), "–: fewer than 11 requests."),
+        ((8.0, 8.0), "No TTFT or TPOT: fewer than 11 requests."),
+        ((1.0, 1.0), None),
+    ],
+)
+def test_a_latency_without_a_value_says_why_below_the_table(
+    tmp_path: Path, slow: tuple[float, float], said: str | None
+) -> None:
+    made = [replace(each, slow=by) for each, by in zip((BASE, OTHER), slow, strict=True)]
+    run = made_run(tmp_path, made, repeats=2)
+    below = as_text(opening(run).text.partition('<table class="standing">')[2].partition("</table>")[2])
+    assert (f" {said} " in f" {below} ") if said else "fewer than 11 requests" not in below
+    has_column = any(head.startswith("TTFT") for head in table_of(run).heads)
+    assert has_column is (min(slow) == 1.0)
+
+
+def test_a_reason_that_holds_for_all_deployments_says_so(tmp_path: Path) -> None:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        text = f"other programs used {70 + start.index} % of the processor"
+        return {"validity": "suspect", "guard": (replace(BUSY, text=text),)}
+
+    text = plain(made_run(tmp_path, three(), repeats=2, cell_changes=changes))
+    assert "and no verdict is given: all 3 deployments: 2 starts." in text
+    busy = "other programs used 70 % of the processor (during)."
+    assert f": all 3 deployments, as llama_cpp fp16 at 4 users (start 1): {busy}" in text
+
+
+def test_a_reason_that_holds_for_some_deployments_says_how_many(tmp_path: Path) -> None:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        return {} if start.deployment.engine == "vllm" else {"validity": "suspect", "guard": (BUSY,)}
+
+    text = plain(made_run(tmp_path, three(), repeats=3, cell_changes=changes))
+    busy = "other programs used 71 % of the processor (during)."
+    assert f"The machine was busy or not fit : 2 deployments: {busy}" in text
+
+
+def test_a_reason_of_one_deployment_names_it(tmp_path: Path) -> None:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        return {"validity": "suspect", "guard": (BUSY,)} if start.index == 2 else {}
+
+    text = plain(made_run(tmp_path, three(), repeats=3, cell_changes=changes))
+    assert "not fit : vllm fp16 at 4 users (start 1): other programs used 71 % of the processor" in text
 
 
 def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) -> None:
