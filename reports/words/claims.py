@@ -12,7 +12,7 @@ from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of
 from reports.measures.held import Held, courses_of, held_of
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.values import price_of
-from reports.measures.written import number, plural, precise, several
+from reports.measures.written import number, precise, several
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.load_cases import load_cases_of, opened
 from reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
@@ -174,14 +174,10 @@ def held_claim(run: Run) -> str:
     starts = [start for each in held_of(run) for start in each.starts]
     every = {start.record.name for each in anatomies(run).values() for start in each}
     left_out = ", ".join(sorted(every - {start.record.name for start in starts}))
+    count = "one start each" if len(starts) == len(held_of(run)) else f"means over {len(starts):,} starts"
     return (
-        f"{capital(several([start.what for start in starts], '; '))}: "
-        + (
-            "one start each"
-            if len(starts) == len(held_of(run))
-            else f"means over {plural(len(starts), 'start')}"
-        )
-        + ". Needed: with the KV cache that requests held at once, not the one reserved."
+        f"{capital(several([start.what for start in starts], '; '))}: {count}. "
+        "Needed: with the KV cache that requests held at once, not the one reserved."
         + (f" Left out, as other cells were measured on them: {left_out}." if left_out else "")
     )
 

@@ -28,10 +28,11 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Phase
+from harness.contracts import Load
 from harness.errors import StoreError
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
+from harness.store.store import Phase
 from reports import open_run, write_report
 from reports.data.cells import load_family, load_labels, load_level
 from reports.data.samples import memory_over_time
