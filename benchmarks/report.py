@@ -35,7 +35,8 @@ _BROWSER_FLAGS = (
 # chart that is not folded was drawn, for a reader who goes to it at once.
 _OPENED = """
     const done = arguments[0];
-    const chart = [...document.querySelectorAll('.chart')].find((each) => each.offsetParent);
+    const chart = [...document.querySelectorAll('.chart')].find(
+      (each) => each.offsetParent && !each.closest('details:not([open])'));
     const drawn = () => chart.querySelector('svg.main-svg .trace, svg.main-svg .point');
     const look = (ready) => drawn() ? done([ready, performance.now() / 1e3]) : setTimeout(look, 5, ready);
     bench.ready.then(() => {
