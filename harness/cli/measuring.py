@@ -179,7 +179,6 @@ def search_line(terms: SearchTerms, whole: Plan) -> str:
 
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
-    has_json = as_json and not task.search
     with terminal.signals_interrupt():
         check_any(task.whole, verb)
         for line in skip_lines(task.whole.skips):
@@ -202,29 +201,15 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
             )
             try:
                 _measure(task, directory, record, site, show)
-            except BaseException as error:
-                is_interrupt = isinstance(error, Interrupted)
-                if is_interrupt and not any(cell.counts for cell in store.read_cells(directory)):
-                    show.close_panel()
-                    show.line(f"nothing was measured yet; {again} goes on with it", is_whole=True)
-                    found = None
-                else:
-                    found = report_whatever_happened(directory, show)
-                if isinstance(error, Interrupted) and not found and has_json:
-                    print_no_answer(directory, error.exit_code)
-                if found and isinstance(error, Interrupted):
-                    if not task.search:
-                        tell(found, report, error.exit_code, show, as_json=as_json)
-                    elif not as_json:
-                        terminal.print_lines([report])
-                    left = _left(directory, store.read_run(directory), None)
-                    is_left = bool(left.starts) or left.may_grow
-                    goes_on = f"{again} goes on with it" if is_left else "all was measured before that"
-                    show.line(goes_on, is_whole=True)
+            except Interrupted as error:
+                _tell_interrupted(task, directory, error, again, show, as_json=as_json)
+                raise
+            except BaseException:
+                report_whatever_happened(directory, show)
                 raise
             found = report_whatever_happened(directory, show)
             if not found:
-                if has_json:
+                if as_json and not task.search:
                     print_no_answer(directory, 1)
                 raise typer.Exit(1)
     if task.search:
@@ -238,6 +223,30 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     if failed:
         show.line(said)
         raise typer.Exit(1)
+
+
+def _tell_interrupted(
+    task: Task, directory: Path, error: Interrupted, again: str, show: Show, *, as_json: bool
+) -> None:
+    """Report what there is and how to go on; `again` is the command for it."""
+    if any(cell.counts for cell in store.read_cells(directory)):
+        found = report_whatever_happened(directory, show)
+    else:
+        show.close_panel()
+        show.line(f"nothing was measured yet; {again} goes on with it", is_whole=True)
+        found = None
+    if not found:
+        if as_json and not task.search:
+            print_no_answer(directory, error.exit_code)
+        return
+    report = str(directory / "report.html")
+    if not task.search:
+        tell(found, report, error.exit_code, show, as_json=as_json)
+    elif not as_json:
+        terminal.print_lines([report])
+    left = _left(directory, store.read_run(directory), None)
+    goes_on = f"{again} goes on with it" if left.starts or left.may_grow else "all was measured before that"
+    show.line(goes_on, is_whole=True)
 
 
 def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show) -> None:
