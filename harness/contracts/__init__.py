@@ -9,5 +9,6 @@ from harness.contracts.engines import *
 from harness.contracts.fitness import *
 from harness.contracts.goals import *
 from harness.contracts.plans import *
+from harness.contracts.quality import *
 from harness.contracts.records import *
 from harness.contracts.secrets import *

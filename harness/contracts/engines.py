@@ -19,7 +19,8 @@ from harness.contracts.deployments import (
     ServerTerm,
     Weights,
 )
-from harness.contracts.plans import Turn
+from harness.contracts.plans import Message, Turn
+from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
 
 
@@ -67,7 +68,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All its functions are pure."""
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py.
+
+    All its functions are pure, but for given_text and prompt_tokens: those ask.
+    """
 
     name: str
     description: str
@@ -109,6 +113,13 @@ class Engine:
     stages: Sequence[Stage] = ()
     hints: Sequence[Hint] = ()
     tuned: Tuned | None = None
+    # How many of a place's likeliest tokens a chat answer names, at most. 0: its API names none.
+    logprobs: int = LOGPROBS
+    # Ask for each token of a text, with so many of the likeliest in its place (the first has none). The
+    # arguments: how to ask, the served model, the text, how many. None: its API tells no such thing.
+    given_text: Callable[[Ask, str, str, int], Sequence[Token]] | None = None
+    # Ask for the tokens (their ids) that a chat's messages become. None: its API does not tell.
+    prompt_tokens: Callable[[Ask, str, Sequence[Message]], Sequence[str]] | None = None
     # Return the memory that a deployment needs on a `cpu` or `cuda` device; its common terms are filled.
     # Reason: nobody knows, or this engine does not serve it.
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (

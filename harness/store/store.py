@@ -2,7 +2,7 @@
 
     results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
-                                               {host,device,server}.parquet
+                                               {host,device,server,quality}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
 
 Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
@@ -54,6 +54,7 @@ class RunRecord:
     until: contracts.Until | None = None
     compare: contracts.CompareTerms = field(default_factory=contracts.CompareTerms)
     search: contracts.SearchTerms | None = None
+    quality: contracts.QualityTerms = field(default_factory=contracts.QualityTerms)
     stopped_because: str | None = None
     looks: tuple[int, ...] = ()
     standings: tuple[contracts.Standing, ...] = ()
@@ -120,6 +121,7 @@ class StartRecord:
     idle_power_w: float | None = None
     idle_power_note: str | None = None
     api_prices: tuple[contracts.ApiPrice, ...] = ()
+    quality: contracts.QualityRecord | None = None
 
     @property
     def launch_s(self) -> float | None:

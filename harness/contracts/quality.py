@@ -1,0 +1,86 @@
+"""Types for how well a deployment answers: what is asked of its server after the load, and what it said."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.contracts.deployments import HttpCall
+
+# fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items with a key.
+Quality = Literal["fidelity", "tasks"]
+# How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
+# `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts
+# while as many are in flight as at the highest load; `text`: a given text, token by token; `prompt`: the
+# tokens that a chat prompt becomes.
+Way = Literal["chat", "again", "load", "text", "prompt"]
+# Tokens named at each place: the most that OpenAI's API allows, and the fewest that a limit is judged by.
+LOGPROBS = 20
+
+
+@dataclass(frozen=True)
+class QualityTerms:
+    """What is asked of each deployment beside its speed (`quality.*`).
+
+    `asked`: None asks for fidelity where the run has two deployments of a model; empty: nothing is.
+    `budget_s`: for one deployment. One whose mean KL divergence is above `limit_nats` (None: any may be)
+    does not win. `against`: the reference's label, or the directory of an earlier run that has it; None takes
+    the deployment with most bits. `text`: a file with prompts and texts to ask instead of bench's own.
+    `tasks`: names of lm-evaluation-harness, or of bench's own.
+    """
+
+    asked: tuple[Quality, ...] | None = None
+    budget_s: float = 12.0
+    limit_nats: float | None = 0.1
+    against: str | None = None
+    text: str | None = None
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token at its place in an answer or a text, and the likeliest tokens of that place.
+
+    `name`: of an answer its text, bytes that are no UTF-8 as `\\xNN`; of a given text its id. `logprob` and
+    the values of `top` are natural logarithms of probabilities before any sampling; None: not told. `top`
+    has this token too if it is one of the likeliest.
+    """
+
+    name: str
+    logprob: float | None = None
+    top: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt or text that was asked of a server, and what came: a row of quality.parquet.
+
+    `item` is its place in the list of prompts, or of texts. `error`: why nothing came, or not all.
+    `finish_reason` and `prompt_tokens` are as the server says.
+    """
+
+    way: Way
+    item: int
+    tokens: tuple[Token, ...] = ()
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class QualityRecord:
+    """How a start was asked; what it said is in quality.parquet.
+
+    `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many tokens were
+    asked for at each place. `missing`: why a way was not measured, as a clause. `in_flight`: requests at once
+    in the way `load`.
+    """
+
+    sha256: str
+    logprobs: int
+    took_s: float
+    in_flight: int | None = None
+    missing: Mapping[Way | Quality, str] = field(default_factory=dict)
+
+
+# Send a call to a ready server and return the JSON that it answered. Raises ServerError.
+Ask = Callable[[HttpCall], Any]

@@ -1,0 +1,61 @@
+"""Keep what a start said beside its load in its quality.parquet, a row per prompt or text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.contracts import Asked, Token
+from harness.errors import StoreError
+from harness.whole_files import written_whole
+
+FILE_NAME = "quality.parquet"
+# `tokens`, `logprobs` and `top` are as long as each other, a place each.
+QUALITY_SCHEMA = pa.schema(
+    {
+        "way": pa.string(),
+        "item": pa.int32(),
+        "tokens": pa.list_(pa.string()),
+        "logprobs": pa.list_(pa.float64()),
+        "top": pa.list_(pa.map_(pa.string(), pa.float64())),
+        "finish_reason": pa.string(),
+        "prompt_tokens": pa.int32(),
+        "error": pa.string(),
+    }
+)
+
+
+def write_quality(path: Path, asked: Sequence[Asked]) -> None:
+    """Write the rows whole or not at all; nothing if there are none."""
+    if not asked:
+        return
+    rows = [
+        {
+            **vars(each),
+            "tokens": [token.name for token in each.tokens],
+            "logprobs": [token.logprob for token in each.tokens],
+            "top": [list(token.top.items()) for token in each.tokens],
+        }
+        for each in asked
+    ]
+    with written_whole(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, QUALITY_SCHEMA), part, compression="zstd")
+
+
+def read_quality(path: Path) -> list[Asked]:
+    """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
+    if not path.is_file():
+        return []
+    try:
+        rows = pq.read_table(path, schema=QUALITY_SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: damaged ({error})") from error
+    return [_asked(row) for row in rows]
+
+
+def _asked(row: dict[str, Any]) -> Asked:
+    places = zip(row.pop("tokens"), row.pop("logprobs"), row.pop("top"), strict=True)
+    tokens = tuple(Token(name, logprob, dict(top)) for name, logprob, top in places)
+    return Asked(**row, tokens=tokens)
