@@ -4,6 +4,8 @@
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
+                  reference/                   start.json, quality.parquet: of the earlier run that quality is
+                                               held against
 
 Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
 request_table turns them into the table. Knows no statistics: instants and counts are the record.
@@ -28,6 +30,7 @@ from harness.whole_files import write_whole, written_whole
 
 _Read = TypeVar("_Read")
 SCHEMA_VERSION = 6
+REFERENCE = "reference"
 SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; formats before it are not read"}
 
 
@@ -243,6 +246,12 @@ def read_starts(run_dir: Path) -> list[StartRecord]:
     """Read all start records, in order. A start that was only planned has none."""
     records = (_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json"))
     return sorted(records, key=lambda record: record.index)
+
+
+def read_reference(run_dir: Path) -> StartRecord | None:
+    """Read the start of an earlier run that quality is held against; None if it is of this run."""
+    path = run_dir / REFERENCE / "start.json"
+    return _decode(path, StartRecord) if path.is_file() else None
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:

@@ -190,9 +190,9 @@ def open_run(run_dir: Path) -> Run:
 
     Raises StoreError where it cannot be read.
     """
-    record: RunRecord = _without_secrets(store.read_run(run_dir))
-    starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
-    records = {found.number: _without_secrets(found) for found in store.read_cells(run_dir)}
+    record: RunRecord = without_secrets(store.read_run(run_dir))
+    starts: tuple[StartRecord, ...] = tuple(map(without_secrets, store.read_starts(run_dir)))
+    records = {found.number: without_secrets(found) for found in store.read_cells(run_dir)}
     for number, found in records.items():
         folder = store.cell_dir(run_dir, number)
         if found.status == "completed" and not (folder / "requests.parquet").is_file():
@@ -217,7 +217,7 @@ def open_run(run_dir: Path) -> Run:
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
 
 
-def _without_secrets(record: Any) -> Any:
+def without_secrets(record: Any) -> Any:
     """Return a record of the same type. Many fields embed a server's text (an error, a log's end), so all are
     masked."""
     return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))

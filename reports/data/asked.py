@@ -1,0 +1,101 @@
+"""What servers said of their tokens beside the load, and whom the others of a model are held against."""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.contracts import LOGPROBS, Asked, QualityRecord, Way
+from harness.store import store
+from harness.store.quality_table import FILE_NAME, read_quality
+from harness.store.store import StartRecord
+from reports.data.cells import gathered
+from reports.data.run import Run, once, without_secrets
+
+_FOUR_BITS = ("awq", "gptq")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How one start was asked (`record`), and what it said: `rows` of each way, in their order."""
+
+    start: StartRecord
+    record: QualityRecord
+    rows: Mapping[Way, Sequence[Asked]]
+    is_of_this_run: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.start.deployment.label}{'' if self.is_of_this_run else ' of an earlier run'}"
+
+    @property
+    def model(self) -> str:
+        return self.start.deployment.model
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it named any probabilities that others can be held against."""
+        return any(self.whole(way) for way in ("chat", "text"))
+
+    def whole(self, way: Way) -> dict[int, Asked]:
+        """Return what came without an error in a way, by its item."""
+        return {row.item: row for row in self.rows.get(way, ()) if row.tokens and not row.error}
+
+    def named(self, way: Way) -> int:
+        """Return how many of the likeliest tokens it names at a place; the median, as tokens of one name are
+        one. 0 where it names none."""
+        counts = (len(token.top) for row in self.whole(way).values() for token in row.tokens if token.top)
+        return min(LOGPROBS, statistics.median_low([*counts] or [0]))
+
+
+@once
+def heard_of(run: Run) -> dict[str, Heard]:
+    """Return what each deployment said that was asked, by its label."""
+    asked = {record.deployment.label: record for record in run.start_records if record.quality}
+    return {
+        label: heard
+        for label in run.deployments
+        if label in asked and (heard := _heard(run.path / "starts" / asked[label].name, asked[label]))
+    }
+
+
+@once
+def references_of(run: Run) -> dict[str, Heard]:
+    """Return whom the others are held against, by model: what quality.against names, in this run or an
+    earlier one; else the deployment with most bits. Of as many bits fp16 comes before bf16, then one that
+    does not speculate, then the one with the largest weights. No model is there that has none."""
+    found: dict[str, Heard] = {}
+    for heard in sorted(heard_of(run).values(), key=_rank):
+        if heard.is_told:
+            found.setdefault(heard.model, heard)
+    if (against := run.record.quality.against) is None:
+        return found
+    if against in run.deployments:
+        named = heard_of(run).get(against)
+        found.pop(run.deployments[against].model, None)
+    else:
+        start, found = store.read_reference(run.path), {}
+        folder = run.path / store.REFERENCE
+        named = _heard(folder, without_secrets(start), is_of_this_run=False) if start else None
+    return {**found, named.model: named} if named and named.is_told else found
+
+
+def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> Heard | None:
+    if start.quality is None:
+        return None
+    rows = gathered((row.way, row) for row in read_quality(folder / FILE_NAME))
+    return Heard(start, start.quality, rows, is_of_this_run)
+
+
+def _rank(heard: Heard) -> tuple[int, bool, bool, int]:
+    deployment, size = heard.start.deployment, heard.start.weights.get("size_bytes")
+    is_speculating = bool(deployment.terms.speculative_tokens)
+    of_weights = size if isinstance(size, int) else 0
+    return -_bits(deployment.quantization), deployment.quantization != "fp16", is_speculating, -of_weights
+
+
+def _bits(quantization: str) -> int:
+    """Return the bits that a quantization's name says; 0 where it says none."""
+    said = re.match(r"(?:fp|bf|w|gguf-q)(\d+)", quantization)
+    return int(said[1]) if said else 4 * (quantization in _FOUR_BITS)

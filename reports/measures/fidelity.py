@@ -1,0 +1,140 @@
+"""How near one server's answers and probabilities are to another's, or to its own when it is asked again.
+
+Who is held against whom stands in quality.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.contracts import Asked, Token, Way
+from reports.data.asked import Heard
+from reports.stats.fidelity import kl_nats, mean_interval, survival
+
+# Logits of 16 and more lie 0.125 apart in bfloat16: which of two tokens this near is chosen may be rounding.
+TIE_NATS = 0.25
+# What became of a prompt that was asked again; a tie: it parts where two tokens are as likely.
+Outcome = Literal["same", "tie", "other", "empty", "cut", "failed"]
+# A token of the deployment, and the reference's at the same place.
+_Place = tuple[Token, Token]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near a deployment is to its reference, by one way of asking. It is over the places that can be
+    compared: of texts all tokens but the first, of answers those up to and including the first that differs.
+
+    `kl_nats`: the mean over places, with its 95 % interval over texts, by the `k` likeliest tokens; None
+    where those are not told. `agreement`: the share of places with the same likeliest token. `same`: the
+    share of answers that is the same for 0, 1 ... tokens. Of given texts, where each token's probability is
+    told, `perplexity`, its ratio to the reference's, and `rms_change`, the root of the mean squared change of
+    the probability.
+    """
+
+    way: Way
+    k: int
+    items: int
+    tokens: int
+    kl_nats: float | None = None
+    interval: tuple[float, float] | None = None
+    kl_p99_nats: float | None = None
+    agreement: float | None = None
+    same: Sequence[float] = ()
+    perplexity: float | None = None
+    perplexity_ratio: float | None = None
+    rms_change: float | None = None
+
+    @property
+    def median_same(self) -> int | None:
+        """The number of tokens for which half of the answers are the same; None where half are to the end."""
+        return sum(each >= 0.5 for each in self.same) - 1 if self.same and self.same[-1] < 0.5 else None
+
+
+def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
+    """Return how near `own` is to `base` by the texts, or the answers, of both; None where there are none."""
+    theirs = base.whole(way)
+    pairs = [(row, theirs[item]) for item, row in own.whole(way).items() if item in theirs]
+    more: dict[str, Any] = {}
+    if way == "text":
+        places = [list(zip(a.tokens[1:], b.tokens[1:], strict=False)) for a, b in pairs]
+        more = _of_given([place for each in places for place in each])
+    else:
+        ends = [_end(a, b) for a, b in pairs]
+        more["same"] = survival([length for length, _ in ends], [is_parted for _, is_parted in ends])
+        places = [
+            list(zip(a.tokens, b.tokens, strict=False))[: length + 1]
+            for (a, b), (length, _) in zip(pairs, ends, strict=True)
+        ]
+    tokens = sum(map(len, places))
+    return Fidelity(way, k, len(pairs), tokens, **_of_likely(places, k), **more) if tokens else None
+
+
+def _of_likely(places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
+    named = [[(own, base) for own, base in each if own.top and base.top] for each in places]
+    named = [each for each in named if each]
+    # Where not one name is known to both, the names are of another kind, and nothing can be compared.
+    if not any(own.top.keys() & base.top.keys() for each in named for own, base in each):
+        return {}
+    of_texts = [[kl_nats(base.top, own.top, k) for own, base in each] for each in named]
+    of_all = np.concatenate([*map(np.asarray, of_texts)])
+    return {
+        "kl_nats": float(of_all.mean()),
+        "interval": mean_interval([sum(each) for each in of_texts], [len(each) for each in of_texts]),
+        "kl_p99_nats": float(np.quantile(of_all, 0.99)),
+        "agreement": float(np.mean([_first(own) == _first(base) for each in named for own, base in each])),
+    }
+
+
+def _first(token: Token) -> str:
+    return max(token.top, key=lambda name: token.top[name])
+
+
+def _of_given(places: Sequence[_Place]) -> dict[str, Any]:
+    known = [(a.logprob, b.logprob) for a, b in places if a.logprob is not None and b.logprob is not None]
+    if not known or len(known) < len(places):
+        return {}
+    own, base = np.asarray(known).T
+    return {
+        "perplexity": math.exp(-own.mean()),
+        "perplexity_ratio": math.exp((base - own).mean()),
+        "rms_change": float(np.sqrt(((np.exp(own) - np.exp(base)) ** 2).mean())),
+    }
+
+
+# --- answers that part -----------------------------------------------------------------------------
+
+
+def _same_tokens(a: Asked, b: Asked) -> int:
+    pairs = zip(a.tokens, b.tokens, strict=False)
+    return next(
+        (at for at, (one, other) in enumerate(pairs) if one.name != other.name),
+        min(len(a.tokens), len(b.tokens)),
+    )
+
+
+def _end(a: Asked, b: Asked) -> tuple[int, bool]:
+    """Return for how many tokens two answers are the same, and whether they part there: one that is merely
+    cut at max_tokens does not."""
+    length, (shorter, longer) = _same_tokens(a, b), sorted((a, b), key=lambda row: len(row.tokens))
+    is_ended = len(longer.tokens) > length == len(shorter.tokens)
+    return length, shorter.finish_reason == "stop" if is_ended else length < len(shorter.tokens)
+
+
+def outcome(alone: Asked, again: Asked) -> Outcome:
+    """Return what became of a prompt that was answered once and is asked again."""
+    at = _same_tokens(alone, again)
+    if again.error or not again.tokens:
+        return "failed" if again.error else "empty"
+    if at == len(alone.tokens) == len(again.tokens):
+        return "same"
+    if at == len(again.tokens) and again.finish_reason != "stop":
+        return "cut"
+    # Of the end of an answer no probability is told.
+    if at == min(len(alone.tokens), len(again.tokens)):
+        return "tie"
+    said, other = alone.tokens[at], again.tokens[at].name
+    likely = said.top.get(said.name, -math.inf) - said.top.get(other, -math.inf)
+    return "tie" if likely <= TIE_NATS else "other"

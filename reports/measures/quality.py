@@ -1,0 +1,142 @@
+"""How well each deployment answers: against its reference, again, and under load; and who cannot win for it.
+
+The reference is chosen in reports/data/asked.py.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.contracts import LOGPROBS, Way
+from reports.data.asked import Heard, heard_of, references_of
+from reports.data.run import Run, once
+from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
+from reports.measures.written import precise
+
+# The way that is told first comes first: a given text is the same to its end, answers until they part.
+WAYS: tuple[Way, ...] = ("text", "chat")
+# Ways of asking a prompt once more.
+AGAIN: tuple[Way, ...] = ("again", "load")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of how well a deployment answers. `against`: its reference, None where there is none;
+    `unlike`: where its prompts or texts are other tokens than the reference's; `why`: why there is no
+    fidelity. `again`: what became of prompts that were asked again, by way."""
+
+    label: str
+    against: Heard | None = None
+    is_reference: bool = False
+    by_way: Mapping[Way, Fidelity] = field(default_factory=dict)
+    unlike: str | None = None
+    why: str | None = None
+    again: Mapping[Way, Mapping[Outcome, int]] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Fidelity | None:
+        """What is told first: the fidelity by texts, or by answers where there is none by texts."""
+        found = (self.by_way[way] for way in WAYS if way in self.by_way)
+        return next((each for each in found if each.kl_nats is not None), None)
+
+    @property
+    def highest_nats(self) -> float | None:
+        """The upper end of its mean KL divergence's interval; None where no limit can be held against it."""
+        told = self.told
+        return told.interval[1] if told and told.interval and told.k >= LOGPROBS else None
+
+    @property
+    def why_not_known(self) -> str | None:
+        """Why no limit can be held against it; None where one can, and of the reference."""
+        told = self.told
+        if self.is_reference or self.highest_nats is not None:
+            return None
+        if told and told.k < LOGPROBS:
+            return f"the {told.k} likeliest tokens alone were compared, not {LOGPROBS}"
+        return f"{told.items} texts are too few" if told else self.why
+
+
+@once
+def quality_of(run: Run) -> dict[str, Quality]:
+    """Return what is known of each deployment, by its label; empty where none was asked."""
+    heard = heard_of(run)
+    return {label: _quality(run, label, heard.get(label)) for label in run.deployments} if heard else {}
+
+
+def _quality(run: Run, label: str, own: Heard | None) -> Quality:
+    if own is None:
+        return Quality(label, why="it was not asked")
+    base = references_of(run).get(own.model)
+    again = {way: Counter(_outcomes(own, way)) for way in AGAIN if own.rows.get(way)}
+    made = Quality(label, base, base is own, again=again)
+    if base is None or base is own:
+        return made if base else replace(made, why="there is no reference")
+    if own.record.sha256 != base.record.sha256:
+        return replace(made, why=f"{base.name} was asked other prompts and texts")
+    # All of one comparison are cut to as many tokens as each of them names.
+    alike = [base, *(each for each in heard_of(run).values() if each.model == own.model)]
+    ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
+    found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
+    made = replace(made, by_way=found, unlike=_why_unlike(own, base))
+    clauses = [*own.record.missing.values(), *base.record.missing.values()]
+    why = clauses[0] if clauses else f"no token has the same name as at {base.name}"
+    return made if made.told else replace(made, why=why)
+
+
+def _outcomes(own: Heard, way: Way) -> list[Outcome]:
+    alone = own.whole("chat")
+    return [outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone]
+
+
+def _why_unlike(own: Heard, base: Heard) -> str | None:
+    """Return the first token of a prompt or a text that is another one than the reference's."""
+    ways: tuple[Way, ...] = ("prompt", "text")
+    for way in ways:
+        theirs = base.whole(way)
+        for item, row in own.whole(way).items():
+            a, b = ([token.name for token in each.tokens] for each in (row, theirs.get(item, row)))
+            if a != b:
+                return _first_difference(f"its {way} {item + 1}", base.name, a, b)
+    theirs = base.whole("chat")
+    for item, row in own.whole("chat").items():
+        counts = (row.prompt_tokens, theirs.get(item, row).prompt_tokens)
+        if None not in counts and counts[0] != counts[1]:
+            return f"its prompt {item + 1} has {counts[0]} tokens, that of {base.name} {counts[1]}"
+    return None
+
+
+def _first_difference(what: str, base: str, own: Sequence[str], theirs: Sequence[str]) -> str:
+    at = next((at for at, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), None)
+    if at is None:
+        return f"{what} has {len(own)} tokens, that of {base} {len(theirs)}"
+    return f"token {at + 1} of {what} is {own[at]}, that of {base} {theirs[at]}"
+
+
+# --- the limit -------------------------------------------------------------------------------------
+
+
+def limit_of(run: Run) -> tuple[float, str] | None:
+    """Return the most that a mean KL divergence may be, in nats, and the key that says so; None for any."""
+    limit = run.record.quality.limit_nats
+    return None if limit is None else (limit, "quality.limit")
+
+
+@once
+def beyond_limit(run: Run) -> dict[str, str]:
+    """Return who cannot win, by label, and why: its text is not the reference's, or its mean KL divergence is
+    not known to be within the limit. What was not measured is not left out."""
+    limit = limit_of(run)
+    found = quality_of(run).items() if limit else ()
+    return {label: why for label, each in found if limit and (why := _why_beyond(each, *limit))}
+
+
+def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
+    if found.unlike:
+        return f"not comparable: {found.unlike}"
+    highest, told = found.highest_nats, found.told
+    if highest is None or highest <= limit or told is None or told.kl_nats is None or found.against is None:
+        return None
+    said = f"KL {precise(told.kl_nats, 2)} nats against {found.against.name}"
+    if told.kl_nats <= limit:
+        return f"{said}, at most {precise(highest, 2)}: not known to be within {key}={limit:g}"
+    return f"{said}: beyond {key}={limit:g}"

@@ -1,0 +1,59 @@
+"""How far one server's probabilities are from another's, over texts, and until their answers part. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# What is left for tokens that are not named is never taken to be less.
+LEAST_REST = 1e-9
+# Servers write -9999 for a probability of 0, and e to less than this is one.
+_LOWEST = -700.0
+# Fewer texts do not say how much texts differ.
+TEXTS_NEEDED = 5
+_DRAWS = 4000
+
+
+def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
+    """Return the Kullback-Leibler divergence of q from p in nats, each given as logarithms of its likeliest
+    tokens' probabilities by name.
+
+    Over the tokens that both have among their k likeliest and one bucket for all others, so it is at most
+    that of all tokens (the log sum inequality; Cover and Thomas 2006, Elements of Information Theory, 2.7).
+    """
+    first, second = _likeliest(p, k), _likeliest(q, k)
+    both = [(math.exp(first[name]), math.exp(second[name])) for name in first if name in second]
+    rest = (max(LEAST_REST, 1 - sum(pair[side] for pair in both)) for side in (0, 1))
+    return max(0.0, sum(a * math.log(a / b) for a, b in [*both, tuple(rest)]))
+
+
+def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:
+    named = sorted(logprobs.items(), key=lambda pair: -pair[1])[:k]
+    return {name: value for name, value in named if value > _LOWEST}
+
+
+def mean_interval(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean over all places of some texts; None for fewer than 5 texts.
+
+    Draws whole texts with replacement, since the places of one text are not independent, and takes the
+    percentiles of the draws' means (Efron and Tibshirani 1993, An Introduction to the Bootstrap, 13.3).
+    """
+    if len(sums) < TEXTS_NEEDED:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (_DRAWS, len(sums)))
+    means = np.asarray(sums)[drawn].sum(axis=1) / np.asarray(counts)[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def survival(lengths: Sequence[int], is_parted: Sequence[bool]) -> list[float]:
+    """Return the share of answers that are the same for 0, 1, 2 ... tokens, as far as any says.
+
+    `lengths`: how many tokens are the same. One that has not parted is only known to be the same for so many
+    (Kaplan and Meier 1958, J. Am. Stat. Assoc. 53:457).
+    """
+    same, parted = np.asarray(lengths), np.asarray(is_parted, dtype=bool)
+    shares = [1.0]
+    for length in range(int(max(same.max(initial=0), 1 + same[parted].max(initial=-1)))):
+        shares.append(shares[-1] * float(1 - (parted & (same == length)).sum() / (same >= length).sum()))
+    return shares

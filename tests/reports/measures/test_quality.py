@@ -1,0 +1,276 @@
+"""How well deployments answer: against whom, by which way, over which places, and who cannot win for it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_quality import Voice, ask, with_quality
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Asked, EngineTerms, Load, QualityTerms, Token
+from harness.store import store
+from reports import Run, open_run
+from reports.data.asked import Heard, references_of
+from reports.measures.fidelity import fidelity, outcome
+from reports.measures.quality import beyond_limit, quality_of
+
+FP16, BF16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0"))
+LABELS = {each.label: each for each in (FP16, BF16, Q8, Q4)}
+REFERENCE, NEAR, FAR = "llama_cpp fp16", "llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"
+USUAL = {REFERENCE: Voice(), NEAR: Voice(0.1), FAR: Voice(0.9)}
+
+
+def asked(path: Path, voices: Mapping[str, Voice] = USUAL, **changes: Any) -> Run:
+    made = [Made(LABELS[label]) for label in voices]
+    repeated_run(path, made, (Load(concurrency=4),), 1, 3, **changes)
+    return open_run(with_quality(path, voices))
+
+
+def limited(**changes: Any) -> QualityTerms:
+    return replace(QualityTerms(), **changes)
+
+
+# --- the reference ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "reference"),
+    [
+        ([FAR, "llama_cpp bf16", REFERENCE], REFERENCE),
+        ([FAR, "llama_cpp bf16"], "llama_cpp bf16"),
+        ([FAR, NEAR], NEAR),
+    ],
+)
+def test_most_bits_are_the_reference_fp16_before_bf16(tmp_path, labels, reference):
+    found = quality_of(asked(tmp_path, dict.fromkeys(labels, Voice())))
+    assert [label for label, each in found.items() if each.is_reference] == [reference]
+    assert {each.against.name for each in found.values()} == {reference}
+
+
+def test_one_that_speculates_or_names_no_probabilities_is_no_reference_beside_one_that_does_not(tmp_path):
+    fast = replace(FP16, terms=EngineTerms(speculative_tokens=4), label="fast")
+    mute = replace(FP16, engine="tgi", label="mute")
+    repeated_run(tmp_path, [Made(fast), Made(mute), Made(FP16)], repeats=1, requests=3)
+    silent = Voice(k=0, ways=(), missing={"chat": "its API names none"})
+    run = open_run(with_quality(tmp_path, {"fast": Voice(), "mute": silent, REFERENCE: Voice()}))
+    assert references_of(run)["tiny-lm"].name == REFERENCE
+    assert quality_of(run)["mute"].why == "its API names none"
+
+
+def test_a_label_of_the_run_may_be_the_reference(tmp_path):
+    run = asked(tmp_path, quality=limited(against=NEAR))
+    assert references_of(run)["tiny-lm"].name == NEAR
+    assert quality_of(run)[REFERENCE].told.kl_nats == pytest.approx(0.0035, rel=0.2)
+
+
+def test_the_reference_may_be_of_an_earlier_run(tmp_path):
+    run = asked(tmp_path, {NEAR: Voice(0.1), FAR: Voice(0.9)}, quality=limited(against="results/before"))
+    assert {each.why for each in quality_of(run).values()} == {"there is no reference"}
+    kept = tmp_path / store.REFERENCE
+    before = replace(run.start_records[0], deployment=FP16)
+    store.write_record(kept / "start.json", before)
+    ask(kept, Voice())
+    found = quality_of(open_run(tmp_path))
+    assert found[NEAR].against.name == "llama_cpp fp16 of an earlier run"
+    assert [each.is_reference for each in found.values()] == [False, False]
+    assert found[FAR].told.kl_nats > 0.2
+
+
+# --- fidelity --------------------------------------------------------------------------------------
+
+
+def test_each_way_is_told_with_its_places_and_interval_texts_first(tmp_path):
+    run = asked(tmp_path)
+    found = quality_of(run)
+    assert list(found) == list(USUAL)
+    near, far = found[NEAR], found[FAR]
+    assert (near.told.way, near.told.k, near.told.items, near.told.tokens) == ("text", 20, 12, 12 * 59)
+    for each, nats in ((near, 0.0033), (far, 0.26)):
+        low, high = each.told.interval
+        assert low < each.told.kl_nats < high
+        assert each.told.kl_nats == pytest.approx(nats, rel=0.15)
+        assert each.by_way["chat"].kl_nats == pytest.approx(nats, rel=0.3)
+        assert each.told.kl_p99_nats > 2 * each.told.kl_nats
+    assert near.told.agreement > 0.9 > 0.7 > far.told.agreement
+    assert near.by_way["chat"].median_same > far.by_way["chat"].median_same
+    assert found[REFERENCE].told is found[REFERENCE].why is None
+
+
+def heard(*rows: Asked) -> Heard:
+    by_way = {row.way: [each for each in rows if each.way == row.way] for row in rows}
+    return Heard(None, None, by_way)
+
+
+def said(name: str, share: float, **others: float) -> Token:
+    return Token(name, log(share), {name: log(share), **{each: log(own) for each, own in others.items()}})
+
+
+def test_answers_are_held_against_each_other_up_to_the_first_token_that_differs():
+    a, b, c = said("a", 0.5, b=0.4), said("b", 0.6, a=0.3), said("c", 0.9)
+    base = heard(Asked("chat", 0, (a, b, c), "length"), Asked("chat", 1, (a,), "stop"))
+    own = heard(Asked("chat", 0, (a, a, c), "length"), Asked("chat", 1, (a,), "stop"))
+    found = fidelity("chat", own, base, 20)
+    # Of the first answer two places, the second of which differs; of the other its only one.
+    assert (found.items, found.tokens) == (2, 3)
+    at_fork = 0.6 * log(0.6 / 0.4) + 0.3 * log(0.3 / 0.5) + 0.1 * log(0.1 / 0.1)
+    assert found.kl_nats == pytest.approx(at_fork / 3)
+    assert found.agreement == pytest.approx(2 / 3)
+    assert found.same == pytest.approx([1, 1, 0.5])
+    assert found.interval is None
+
+
+@pytest.mark.parametrize(("finish", "same", "median"), [("stop", [1, 1, 0], 1), ("length", [1, 1], None)])
+def test_an_answer_that_ends_earlier_has_parted_one_that_is_cut_has_not(finish, same, median):
+    a = said("a", 0.9)
+    base, own = heard(Asked("chat", 0, (a, a), "length")), heard(Asked("chat", 0, (a,), finish))
+    found = fidelity("chat", own, base, 20)
+    assert (found.tokens, found.same, found.median_same) == (1, same, median)
+
+
+def test_given_texts_have_perplexity_and_the_change_of_their_tokens():
+    base = heard(Asked("text", 0, (Token("7"), said("1", 0.5), said("2", 0.25))))
+    own = heard(Asked("text", 0, (Token("7"), said("1", 0.25), said("2", 0.25))))
+    found = fidelity("text", own, base, 20)
+    assert found.tokens == 2
+    assert found.perplexity == pytest.approx(4)
+    assert found.perplexity_ratio == pytest.approx(4 / exp(0.5 * (log(2) + log(4))))
+    assert found.rms_change == pytest.approx((0.25**2 / 2) ** 0.5)
+
+
+def test_without_names_there_is_perplexity_alone_and_answers_are_told(tmp_path):
+    alone = Voice(0.1, changes=lambda row: unnamed(row) if row.way == "text" else row)
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: alone}))[NEAR]
+    assert found.by_way["text"].kl_nats is None
+    assert found.by_way["text"].perplexity_ratio == pytest.approx(1.0, abs=0.05)
+    assert found.told.way == "chat"
+
+
+def unnamed(row: Asked) -> Asked:
+    return replace(row, tokens=tuple(replace(token, top={}) for token in row.tokens))
+
+
+def renamed(row: Asked) -> Asked:
+    of_bytes = [{f"<{name}>": value for name, value in token.top.items()} for token in row.tokens]
+    return replace(row, tokens=tuple(map(lambda t, top: replace(t, top=top), row.tokens, of_bytes)))
+
+
+@pytest.mark.parametrize(
+    ("voice", "why"),
+    [
+        (Voice(changes=renamed), "no token has the same name as at llama_cpp fp16"),
+        (Voice(sha256="0" * 64), "llama_cpp fp16 was asked other prompts and texts"),
+        (Voice(ways=(), missing={"chat": "HTTP 500"}), "HTTP 500"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(tmp_path, voice, why):
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR]
+    assert (found.told, found.why, found.why_not_known) == (None, why, why)
+
+
+def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
+    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1), FAR: Voice(0.9, k=5)})
+    found = quality_of(run)
+    assert {found[label].told.k for label in (NEAR, FAR)} == {5}
+    assert found[FAR].told.kl_nats < 0.26
+    assert found[FAR].why_not_known == "the 5 likeliest tokens alone were compared, not 20"
+    assert beyond_limit(run) == {}
+
+
+def test_a_run_that_was_not_asked_has_no_quality(tmp_path):
+    repeated_run(tmp_path, [Made(FP16), Made(Q8)], repeats=1, requests=3)
+    run = open_run(tmp_path)
+    assert (quality_of(run), beyond_limit(run)) == ({}, {})
+
+
+# --- equal text ------------------------------------------------------------------------------------
+
+
+def templated(row: Asked) -> Asked:
+    ids = [*row.tokens[:2], Token("42"), *row.tokens[3:]]
+    return replace(row, tokens=tuple(ids)) if row.way == "prompt" and row.item == 1 else row
+
+
+def with_bos(row: Asked) -> Asked:
+    return replace(row, tokens=(Token("0"), *row.tokens)) if row.way == "text" else row
+
+
+def counted(row: Asked) -> Asked:
+    return replace(row, prompt_tokens=31) if row.way == "chat" and row.item == 3 else row
+
+
+def longer(row: Asked) -> Asked:
+    return replace(row, tokens=(*row.tokens, Token("9"))) if row.way == "prompt" else row
+
+
+NO_IDS = ("chat", "text")
+
+
+@pytest.mark.parametrize(
+    ("voice", "unlike"),
+    [
+        (Voice(changes=templated), "token 3 of its prompt 2 is 42, that of llama_cpp fp16 2"),
+        (Voice(changes=longer), "its prompt 1 has 21 tokens, that of llama_cpp fp16 20"),
+        (Voice(changes=with_bos), "token 1 of its text 1 is 0, that of llama_cpp fp16 1"),
+        (Voice(changes=counted, ways=NO_IDS), "its prompt 4 has 31 tokens, that of llama_cpp fp16 23"),
+        (Voice(ways=NO_IDS), None),
+    ],
+)
+def test_other_tokens_are_named_and_such_a_deployment_cannot_win(tmp_path, voice, unlike):
+    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: voice})
+    assert quality_of(run)[NEAR].unlike == unlike
+    assert beyond_limit(run) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
+
+
+# --- the limit -------------------------------------------------------------------------------------
+
+
+def test_beyond_the_limit_is_who_is_not_known_to_be_within_it(tmp_path):
+    run = asked(tmp_path)
+    said = "KL 0.26 nats against llama_cpp fp16: beyond quality.limit=0.1"
+    assert beyond_limit(run) == {FAR: said}
+    within = quality_of(run)[NEAR].told
+    run.found_once.clear()
+    tight = replace(run, record=replace(run.record, quality=limited(limit_nats=within.interval[1] - 1e-5)))
+    assert "at most 0.0033: not known to be within quality.limit=0.003" in beyond_limit(tight)[NEAR]
+
+
+def test_without_a_limit_nobody_is_left_out(tmp_path):
+    run = asked(
+        tmp_path, {REFERENCE: Voice(), FAR: Voice(0.9, changes=with_bos)}, quality=limited(limit_nats=None)
+    )
+    assert beyond_limit(run) == {}
+
+
+# --- asked again -----------------------------------------------------------------------------------
+
+ALONE = Asked("chat", 0, (said("a", 0.5, b=0.45), said("c", 0.9, d=0.05)), "length")
+RARE, TIE = replace(ALONE.tokens[1], name="d"), replace(ALONE.tokens[0], name="b")
+
+
+@pytest.mark.parametrize(
+    ("again", "became"),
+    [
+        (ALONE, "same"),
+        (replace(ALONE, tokens=(TIE, RARE)), "tie"),
+        (replace(ALONE, tokens=(ALONE.tokens[0], RARE)), "other"),
+        (replace(ALONE, tokens=(ALONE.tokens[0], said("z", 0.9))), "other"),
+        (replace(ALONE, tokens=ALONE.tokens[:1]), "cut"),
+        (replace(ALONE, tokens=ALONE.tokens[:1], finish_reason="stop"), "tie"),
+        (replace(ALONE, tokens=()), "empty"),
+        (replace(ALONE, tokens=(), error="HTTP 500"), "failed"),
+    ],
+)  # fmt: skip
+def test_what_became_of_a_prompt_that_is_asked_again(again, became):
+    assert outcome(ALONE, again) == became
+
+
+def test_prompts_that_were_asked_again_are_counted_by_way(tmp_path):
+    def drops(row: Asked) -> Asked:
+        return replace(row, tokens=()) if row.way == "load" and row.item < 3 else row
+
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1, changes=drops)}))[NEAR].again
+    assert found == {"again": {"same": 2}, "load": {"same": 7, "empty": 3}}

@@ -1,0 +1,68 @@
+"""Divergence of named tokens, intervals over texts, and how long answers stay the same: by hand."""
+
+from math import log
+
+import numpy as np
+import pytest
+
+from reports.stats.fidelity import kl_nats, mean_interval, survival
+
+
+def logs(**shares):
+    return {name: log(share) for name, share in shares.items()}
+
+
+def test_divergence_is_over_the_names_of_both_and_the_rest():
+    p, q = logs(a=0.5, b=0.3, c=0.1), logs(a=0.25, b=0.3, d=0.2)
+    # a: 0.5 ln 2; b: nothing; all others: 0.2 against 0.45.
+    assert kl_nats(p, q, 20) == pytest.approx(0.5 * log(2) + 0.2 * log(0.2 / 0.45))
+    # The two likeliest of each are the same; of the likeliest alone nothing is shared.
+    assert kl_nats(p, q, 2) == pytest.approx(kl_nats(p, q, 20))
+    assert kl_nats(p, q, 1) == 0.0
+
+
+def test_divergence_of_fewer_names_is_never_more():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        p, q = (dict(zip("abcdefgh", np.log(rng.dirichlet(np.ones(8))), strict=True)) for _ in range(2))
+        of_all = sum(np.exp(p[name]) * (p[name] - q[name]) for name in p)
+        found = [kl_nats(p, q, k) for k in (2, 4, 8)]
+        assert kl_nats(p, q, 8) == pytest.approx(of_all)
+        assert max(found) <= of_all + 1e-12
+        assert min(found) >= 0
+
+
+def test_probabilities_of_nothing_and_of_everything_have_a_divergence():
+    sure = {"a": 0.0, "b": -9999.0}
+    assert kl_nats(sure, logs(a=0.5, b=0.5), 20) == pytest.approx(log(2))
+    assert kl_nats(sure, sure, 20) == 0.0
+    # A rounded 1 is no reason for an infinite divergence.
+    assert kl_nats(logs(a=0.5), {"a": 1e-4}, 20) == pytest.approx(
+        0.5 * log(0.5) + 0.5 * log(0.5 / 1e-9), rel=1e-3
+    )
+
+
+def test_interval_of_a_mean_is_over_texts_not_places():
+    texts = [(0.1, 10), (0.3, 10), (0.2, 10), (0.15, 10), (0.25, 10)] * 8
+    low, high = mean_interval(*zip(*texts, strict=True))
+    # The mean is 0.02; texts' means have a standard deviation of 0.00707, and 40 of them an error of 0.00112.
+    assert (low, high) == pytest.approx((0.02 - 1.96 * 0.00112, 0.02 + 1.96 * 0.00112), abs=2e-4)
+    assert mean_interval(*zip(*texts, strict=True)) == (low, high)
+
+
+def test_interval_weighs_long_texts_more():
+    low, high = mean_interval([0.0, 9.0, 0.0, 0.0, 0.0, 0.0], [1, 90, 1, 1, 1, 1])
+    assert low == 0
+    assert high == pytest.approx(0.1, abs=0.002)
+
+
+def test_fewer_than_five_texts_have_no_interval():
+    assert mean_interval([1.0] * 4, [10] * 4) is None
+    assert mean_interval([1.0] * 5, [10] * 5) == pytest.approx((0.1, 0.1))
+
+
+def test_answers_that_are_cut_count_as_the_same_for_as_long_as_they_last():
+    # One parts at once, one after a token; one is the same for its one token; one is the same to its end.
+    assert survival([0, 1, 1, 3], [True, True, False, False]) == pytest.approx([1, 3 / 4, 1 / 2, 1 / 2])
+    assert survival([0, 0], [True, True]) == [1.0, 0.0]
+    assert survival([], []) == [1.0]

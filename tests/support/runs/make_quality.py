@@ -1,0 +1,95 @@
+"""Adds to a run what servers said of their tokens: answers and texts of a made-up model of 64 tokens.
+
+Each deployment's logits are the model's and a noise of its own. What that comes to is known: with a noise of
+standard deviation s the KL divergence is about s^2 / 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import Asked, QualityRecord, Token, Way
+from harness.store import store
+from harness.store.quality_table import FILE_NAME, write_quality
+
+PROMPTS, TEXTS, ANSWER_TOKENS, TEXT_TOKENS, IN_FLIGHT = 10, 12, 16, 60, 4
+VOCABULARY = [f" word{number}" for number in range(64)]
+SHA256 = "5e" * 32
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How a deployment answers. `noise`: standard deviation of its logits from the model's; `k`: tokens that
+    it names at a place; `ways`: how it can be asked. `changes`: of its rows, on top."""
+
+    noise: float = 0.0
+    k: int = 20
+    ways: Sequence[Way] = ("prompt", "chat", "again", "load", "text")
+    missing: Mapping[Any, str] | None = None
+    sha256: str = SHA256
+    changes: Any = lambda row: row
+
+
+def _logprobs(voice: Voice, context: tuple[int, ...]) -> np.ndarray:
+    plain = np.random.default_rng(context).normal(0, 3.0, len(VOCABULARY))
+    own = np.random.default_rng((*context, round(1e6 * voice.noise))).normal(0, 1, len(VOCABULARY))
+    logits = plain + voice.noise * own
+    return np.asarray(logits - np.log(np.exp(logits).sum()))
+
+
+def _token(logprobs: np.ndarray, chosen: int, names: Sequence[str], k: int) -> Token:
+    likeliest = np.argsort(-logprobs)[:k]
+    return Token(names[chosen], float(logprobs[chosen]), {names[at]: float(logprobs[at]) for at in likeliest})
+
+
+def answer(voice: Voice, way: Way, item: int) -> Asked:
+    """The greedy answer to a prompt."""
+    context, tokens = (1, item), []
+    for _ in range(ANSWER_TOKENS):
+        logprobs = _logprobs(voice, context)
+        chosen = int(logprobs.argmax())
+        tokens.append(_token(logprobs, chosen, VOCABULARY, voice.k))
+        context = (*context, chosen)
+    return Asked(way, item, tuple(tokens), "length", 20 + item)
+
+
+def text(voice: Voice, item: int) -> Asked:
+    """A given text, as the model without noise might write it; its tokens are ids."""
+    rng, names, tokens = np.random.default_rng((2, item)), list(map(str, range(len(VOCABULARY)))), []
+    for at in range(1, TEXT_TOKENS):
+        given = int(rng.choice(len(VOCABULARY), p=np.exp(_logprobs(Voice(), (2, item, at)))))
+        tokens.append(_token(_logprobs(voice, (2, item, at)), given, names, voice.k))
+    return Asked("text", item, (Token("1"), *tokens))
+
+
+def rows_of(voice: Voice) -> list[Asked]:
+    items: dict[Way, int] = {"chat": PROMPTS, "again": 2, "load": PROMPTS}
+    rows = [
+        Asked("prompt", item, tuple(Token(str(each)) for each in range(20 + item)))
+        for item in range(PROMPTS)
+        if "prompt" in voice.ways
+    ]
+    rows += [answer(voice, way, item) for way, n in items.items() for item in range(n) if way in voice.ways]
+    rows += [text(voice, item) for item in range(TEXTS) if "text" in voice.ways]
+    return list(map(voice.changes, rows))
+
+
+def ask(folder: Path, voice: Voice) -> None:
+    """Write what a start said into its folder."""
+    record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, voice.missing or {})
+    start = store._decode(folder / "start.json", store.StartRecord)
+    store.write_record(folder / "start.json", replace(start, quality=record))
+    write_quality(folder / FILE_NAME, rows_of(voice))
+
+
+def with_quality(path: Path, voices: Mapping[str, Voice]) -> Path:
+    """Ask the first start of each of these deployments of a stored run, by label."""
+    for label, voice in voices.items():
+        start = next(each for each in store.read_starts(path) if each.deployment.label == label)
+        ask(path / "starts" / start.name, voice)
+    return path
