@@ -130,7 +130,6 @@ class Supervised:
         the server is gone.
         """
         if self.ended is None:
-            self._lifeline.close()
             deadline = time.monotonic() + self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S
             try:
                 self._hear_the_end(deadline)
@@ -141,6 +140,7 @@ class Supervised:
         return self._code()
 
     def _hear_the_end(self, deadline: float) -> None:
+        self._lifeline.close()  # here, so that an interrupt right after it leaves the rest to be done
         while not self._reports.at_end and (left_s := deadline - time.monotonic()) > 0:
             self._receive(left_s)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -232,7 +232,7 @@ child = ("import os,pathlib,signal,sys\\nsignal.signal(signal.SIGTERM, signal.SI
          "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()}\\\\n')\\nwhile True: signal.pause()")
 try:
     argv = [sys.executable, "-c", child, str(tmp / "pid")]
-    with supervised(argv, log_path=tmp / "log", grace_s=1.0) as process:
+    with supervised(argv, log_path=tmp / "log", grace_s=60.0) as process:
         print("up", flush=True)
         while True:
             signal.sigtimedwait([], 0.05)  # a signal just before signal.pause() would leave it waiting
@@ -250,9 +250,10 @@ def test_a_second_ctrl_c_during_the_stop_is_raised_once_the_child_is_gone(tmp_pa
         assert bench.stdout.readline() == b"up\n"
         pid = number_in(tmp_path / "pid")
         bench.send_signal(signal.SIGINT)
-        # The stop is under way (the child ignores TERM for a second): the main thread waits in select.
+        # The stop is under way, and the child ignores TERM.
         wait_until(lambda: term_was_sent(pid))
         bench.send_signal(signal.SIGINT)
+        os.kill(pid, signal.SIGKILL)
         assert bench.stdout.readline() == b"out -9\n"
         assert not is_running(pid)
         assert bench.poll() is None
@@ -263,5 +264,29 @@ def term_was_sent(pid: int) -> bool:
     watchdog = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     bench = int(Path(f"/proc/{watchdog}/stat").read_text().rpartition(")")[2].split()[1])
     lifeline = os.readlink(f"/proc/{watchdog}/fd/0")
-    held = [os.readlink(f"/proc/{bench}/fd/{fd}") for fd in os.listdir(f"/proc/{bench}/fd")]
+    held = set()
+    for descriptor in Path(f"/proc/{bench}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            held.add(os.readlink(descriptor))
     return lifeline not in held
+
+
+INTERRUPTED_AT_ONCE = """
+import pathlib, signal, sys
+from harness.processes.supervise import supervised
+def interrupt(frame, event, called):
+    if event == "c_return" and called.__name__ == "close":
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+try:
+    argv = [sys.executable, "-c", "import signal; signal.pause()"]
+    with supervised(argv, log_path=pathlib.Path(sys.argv[1])) as process:
+        sys.setprofile(interrupt)
+except KeyboardInterrupt:
+    print(process.ended)
+"""
+
+
+def test_a_ctrl_c_right_after_the_lifeline_was_closed_does_not_cut_the_stop_short(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", INTERRUPTED_AT_ONCE, str(tmp_path / "log")]
+    assert subprocess.run(argv, capture_output=True, text=True).stdout == f"{-signal.SIGTERM}\n"
