@@ -256,8 +256,10 @@ def read_reference(run_dir: Path) -> StartRecord | None:
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
     """Read the record of each cell that was begun, by number. <nnn>.attempt<k> has its other attempts."""
-    paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
-    return sorted((_decode(path, CellRecord) for path in paths), key=lambda record: record.number)
+    numbers = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
+    paths = (cell_dir(run_dir, int(number)) / "cell.json" for number in numbers if number.isdecimal())
+    records = (_decode(path, CellRecord) for path in paths if path.is_file())
+    return sorted(records, key=lambda record: record.number)
 
 
 def _decode(path: Path, kind: type[_Read]) -> _Read:
@@ -268,12 +270,17 @@ def _decode(path: Path, kind: type[_Read]) -> _Read:
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:
-    return run_dir / "cells" / f"{number:03d}"
+    """Return a cell's directory: that of an attempt, if `settle` was cut short before it moved it there."""
+    path = run_dir / "cells" / f"{number:03d}"
+    cut_short = () if path.exists() else path.parent.glob(f"{path.name}.*.aside")
+    return next((aside.with_suffix("") for aside in cut_short), path)
 
 
 def begin_cell(run_dir: Path, number: int) -> Path:
     """Make a fresh directory for a cell: <nnn>.attempt<k> until `settle` where another attempt is stored."""
-    path = cell_dir(run_dir, number)
+    path = run_dir / "cells" / f"{number:03d}"
+    for aside in path.parent.glob(f"{path.name}.*.aside"):
+        _end_swap(aside)
     attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
     attempt = next(attempt for attempt in attempts if not attempt.exists())
     if (path / "cell.json").exists():
@@ -285,16 +292,25 @@ def begin_cell(run_dir: Path, number: int) -> Path:
 
 
 def settle(attempt: Path, record: CellRecord) -> bool:
-    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is."""
+    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is.
+
+    What was there is <nnn>.attempt<k>.aside meanwhile. If that is cut short, the next `begin_cell` ends it.
+    """
     path = attempt.with_name(f"{record.number:03d}")
     if attempt == path:
         return True
     if _decode(path / "cell.json", CellRecord).worth > record.worth:
         return False
-    aside = path.rename(f"{attempt}.aside")
-    attempt.rename(path)
-    aside.rename(attempt)
+    _end_swap(path.rename(f"{attempt}.aside"))
     return True
+
+
+def _end_swap(aside: Path) -> None:
+    """Put an attempt in its cell's place, unless that was done, and `aside`, what was there, in its own."""
+    attempt = aside.with_suffix("")
+    if not attempt.with_suffix("").exists():
+        attempt.rename(attempt.with_suffix(""))
+    aside.rename(attempt)
 
 
 _Kept = TypeVar("_Kept", RunRecord, StartRecord)

@@ -162,3 +162,25 @@ def test_each_earlier_attempt_at_a_cell_is_kept(tmp_path):
     kept = {path.parent.name: path.read_text() for path in tmp_path.rglob("who")}
     assert kept == {"007": "third", "007.attempt1": "first", "007.attempt2": "second"}
     assert store.read_cells(tmp_path) == []
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
+    """As a kill leaves it after one or two of the three renames."""
+    path = store.cell_dir(run.path, 0)
+    [before] = store.read_cells(run.path)
+    attempt = store.begin_cell(run.path, 0)
+    better = replace(before, reasons=("measured again",))
+    store.write_record(attempt / "cell.json", better)
+    aside = path.rename(f"{attempt}.aside")
+    if renamed == 2:
+        attempt.rename(path)
+    assert store.read_cells(run.path) == [better]
+    assert (store.cell_dir(run.path, 0) / "cell.json").is_file()
+    third = store.begin_cell(run.path, 0)
+    assert third.name == "000.attempt2"
+    assert not aside.exists()
+    assert json.loads((attempt / "cell.json").read_text())["reasons"] == list(before.reasons)
+    store.write_record(third / "cell.json", better)
+    assert store.settle(third, better)
+    assert store.read_cells(run.path) == [better]
