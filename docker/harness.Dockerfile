@@ -5,14 +5,14 @@
 ARG BASE=python:3.11-slim-trixie
 
 FROM ${BASE} AS build
-COPY requirements.lock /opt/serving-bench/
+COPY requirements.lock .ci/build.txt /opt/serving-bench/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /opt/serving-bench/requirements.lock
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes \
+    -r /opt/serving-bench/requirements.lock -r /opt/serving-bench/build.txt
 COPY . /opt/serving-bench
-# In place, so that docker/ and engines/ are found beside each other as in a checkout.
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/venv/bin/pip install --no-cache-dir --no-deps --editable /opt/serving-bench
+# In place, so that docker/ and engines/ are found beside each other as in a checkout; by the setuptools of build.txt.
+RUN /opt/venv/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation --editable /opt/serving-bench
 
 FROM ${BASE}
 COPY --from=build /opt /opt

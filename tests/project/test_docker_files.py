@@ -40,6 +40,15 @@ def test_hadolint_has_nothing_to_say(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_what_pip_fetches_for_an_image_has_a_hash(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    for command in re.findall(r"\bpip (?:install|wheel) [^&\n]*", text):
+        assert "--require-hashes" in command or "--no-index" in command, command
+        # Else it fetches what builds a package, whose hash no lock has.
+        assert "--no-build-isolation" in command or "--editable" not in command, command
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_is_built_on_the_base_of_versions_env_and_runs_as_nobody_special(path: Path) -> None:
     text = path.read_text()
     assert f"ARG BASE={read_versions()['BASE_IMAGE']}\n" in text
