@@ -114,7 +114,9 @@ def fit_command(
 
     Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
     """
-    settings, terms = config.fit_settings(overrides.parse(changes or [], study))
+    settings, terms = config.fit_settings(
+        overrides.parse(changes or [], study), typed=overrides.parse(changes or [])
+    )
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
     tool = provision.tools(install.cache_dir(), Show(quiet=as_json).line)
     known = {model: known_facts(model, tool) for model in settings.models}

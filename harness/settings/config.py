@@ -1,6 +1,6 @@
 """Turn the chosen values of each key into typed, frozen Settings, with defaults; check which go together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -46,6 +46,8 @@ FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "quantization": ("bf16", "fp8", "awq", "gguf-q8_0", "gguf-q4_k_m"),
     "load.concurrency": (4,),
 }
+# Sections of keys that say how often to measure and what to make of it.
+_OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run")
 # Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
 _PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
 _PATHS_OF_ENGINES = ("environment", "program")
@@ -129,8 +131,14 @@ def settings(given: Choices) -> Settings:
     return made
 
 
-def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
-    """Return the settings of `bench fit` and the values of its own keys. Raises UserError like `settings`."""
+def fit_settings(given: Choices, typed: Iterable[str] = ()) -> tuple[Settings, FitTerms]:
+    """Return the settings of `bench fit` and the values of its own keys. Raises UserError like `settings`.
+
+    A study may have keys for a run as well. Of those on the command line (`typed`) each must have an effect.
+    """
+    for key in typed:
+        if key.partition(".")[0] in _OF_RUNS:
+            raise UserError(f"{key}={shown(given[key][0])}: bench fit measures nothing; leave it out")
     if any(given.get("engine.base_url", ())):
         url = shown(given["engine.base_url"][0])
         raise UserError(f"engine.base_url={url}: a running server has its memory already; leave it out")

@@ -188,8 +188,10 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before
         raise UserError(f"{key}=null: needs a value")
     try:
         # Text stays text even if it looks like a number.
-        text = value if isinstance(value, str) or str not in parts else shown(value)
+        text = value if isinstance(value, str) or str not in parts else as_text(value)
         plain = _UNITS[suffix][0](str(value)) if suffix else text
+        if float not in parts and isinstance(plain, float) and plain.is_integer():
+            plain = int(plain)  # 1e3 is a whole number
         decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
     except msgspec.ValidationError as error:
         raise UserError(f"{given}: {_wanted(parts)}") from error
@@ -238,5 +240,7 @@ def as_text(value: Scalar) -> str:
 
 
 def shown(value: Scalar) -> str:
-    """Return the value as a message shows it: text without quotes."""
+    """Return the value as a message shows it: text without quotes, a whole number without a point."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return value if isinstance(value, str) else as_text(value)

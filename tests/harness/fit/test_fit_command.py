@@ -119,7 +119,7 @@ def test_without_a_number_of_users_as_many_are_meant_as_a_run_would_serve_at_onc
 def test_the_same_study_serves_fit_and_run(here: Place) -> None:
     (here.path / "study.yaml").write_text(
         "model: qwen3-8b\nengine: [vllm]\nquantization: awq\nload.concurrency: 16\nload.duration: 60s\n"
-        "repeats: 5\n"
+        "repeats: 5\nuntil: ci:5%\n"
     )
     said = answered(here, "--from", "study.yaml", "fit.device_memory=24GiB")
     assert "16 users at once x 4,096 tokens" in said
@@ -172,6 +172,8 @@ MISTAKES = [
     ("fit device=cuda", "device=cuda: not a device"),
     ("fit device=gpu fit.device_memory=24GiB", "device=gpu: not a device"),
     ("fit fairness=stock", "engine.fairness=stock: each engine then takes"),
+    ("fit until=ci:5%", "until=ci:5%: bench fit measures nothing; leave it out"),
+    ("fit slo.success=99%", "slo.success=99%: bench fit measures nothing; leave it out"),
     ("fit engine.base_url=http://127.0.0.1:1/v1", "a running server has its memory already"),
     ("fit engine.tensor_parallel=4 fit.device_memory=1GiB device=0,1", "device=0,1: cannot be swept"),
     ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),

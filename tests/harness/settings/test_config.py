@@ -36,6 +36,10 @@ def test_units_are_read_into_fields_that_carry_them() -> None:
     assert made.scenarios[0].options.think_time_s == pytest.approx(0.05)
 
 
+def test_a_whole_number_may_have_an_exponent() -> None:
+    assert settings("repeats=1e1", "load.concurrency=2e0,4").repeats == 10
+
+
 def test_sweeping_several_keys_gives_their_product() -> None:
     made = settings("load.concurrency=1,2", "load.duration=1s,2s", "scenario.turns=1,3")
     assert [(load.concurrency, load.duration_s) for load in made.loads] == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -89,6 +93,8 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["load.max_failed=10x"], "load.max_failed=10x: must be a share such as 5% or 0.05"),
         (["load.max_failed=120%"], "load.max_failed=120%: must be 100% or less"),
         (["repeats=1,2"], "repeats=1,2: cannot be swept"),
+        (["repeats=1e9"], "repeats=1000000000: must be 1000 or less"),
+        (["repeats=2.5"], "repeats=2.5: must be a whole number"),
         (["device=0,1"], "'device=\"0,1\"'"),
         (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
         (["scenario.turns=0"], "scenario.turns=0: must be 1 or more"),
