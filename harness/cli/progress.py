@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.cli.panel import STARTING, WAITING, Outlook, View, inert, left_text, panel, time_text
 from harness.contracts import PlannedCell, PlannedStart, Standing
+from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
 from harness.settings.units import counted, number_text
@@ -164,8 +165,7 @@ class Show:
         self._ends(record.number, cells=int(record.status != "interrupted"))
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
         if record.status == "completed":
-            figures = f"{number_text(result.tokens_per_s)} tokens/s, TTFT p50 {time_text(result.ttft_p50_s)}"
-            said = f"completed, {count}, {figures} (n={result.ttft_n:,})"
+            said = f"completed, {count}, {_figures(result)}"
         elif record.status == "interrupted":
             said = f"interrupted, {count}"
         else:
@@ -174,6 +174,13 @@ class Show:
         more = f"; and {len(record.reasons) - 1} more" if len(record.reasons) > 1 else ""
         doubt = f" ({record.validity}: {record.reasons[0]}{more})" if record.reasons else ""
         self.line(f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {said}{doubt}")
+
+
+def _figures(result: Result) -> str:
+    tokens = "" if result.tokens_per_s is None else f"{number_text(result.tokens_per_s)} tokens/s, "
+    if result.ttft_p50_s is None:
+        return f"{tokens}too few requests for a TTFT p50 ({result.ttft_n} of {LEAST_FOR_MEDIAN})"
+    return f"{tokens}TTFT p50 {time_text(result.ttft_p50_s)} (n={result.ttft_n:,})"
 
 
 def cells_of(starts: Sequence[PlannedStart]) -> int:

@@ -70,8 +70,8 @@ def test_a_completed_cell_is_told_with_its_figures(start, capsys):
         f"  cell 007 {label}, 1 user: completed, 212 requests, {figures}"
         for figures in (
             "1,234 tokens/s, TTFT p50 41.3 ms (n=180)",
-            "12.3 tokens/s, TTFT p50 - (n=9)",
-            "- tokens/s, TTFT p50 - (n=0)",
+            "12.3 tokens/s, too few requests for a TTFT p50 (9 of 11)",
+            "too few requests for a TTFT p50 (0 of 11)",
         )
     ]
 
