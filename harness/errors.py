@@ -100,7 +100,7 @@ _WHY_NOT_FETCHED = (
     ),
     (
         r"no space left|os error 28",
-        "the disk is full; free some of it, or name another place: BENCH_CACHE_DIR",
+        "the disk is full; free some of it, or name another place: {place}",
     ),
     (
         r"dns error|connect error|connection ?(refused|error|reset)|establish a new connection|time[d -]*out"
@@ -114,7 +114,10 @@ _WHY_NOT_FETCHED = (
 )
 
 
-def why_not_fetched(output: str) -> str | None:
-    """Return why an installer failed, by what it printed, and what would work; None if that is not known."""
+def why_not_fetched(output: str, place: str = "BENCH_CACHE_DIR=DIR") -> str | None:
+    """Return why an installer failed, by what it printed, and what would work; None if that is not known.
+
+    `place` says how to name another place for what it writes.
+    """
     found = (words for pattern, words in _WHY_NOT_FETCHED if re.search(pattern, output, re.IGNORECASE))
-    return next(found, None)
+    return next((words.replace("{place}", place) for words in found), None)

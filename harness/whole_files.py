@@ -1,10 +1,13 @@
-"""Write a file whole or not at all, and lock one, by the standard library alone."""
+"""Write a file whole or not at all, lock one, and check a disk's room, by the standard library alone."""
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from harness.errors import UserError
 
 
 @contextmanager
@@ -53,3 +56,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_room(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raise UserError if `what` needs more bytes than are free on the disk where a folder is, or would be."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{what} needs about {needed_bytes / 1e9:.1f} GB under {folder}, where {free / 1e9:.1f} GB are "
+            "free; free some, or name another place: BENCH_CACHE_DIR"
+        )

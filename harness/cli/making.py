@@ -83,6 +83,7 @@ def prepare(
     with terminal.signals_interrupt():
         for line in skip_lines(skips):
             show.line(line)
+        provision.check_disk([], needed, weights, cache)
         for each in needed:
             try:
                 found = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)

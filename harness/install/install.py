@@ -24,7 +24,7 @@ from harness.errors import MissingError, UserError, why_not_fetched
 from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
 from harness.processes.supervise import supervised
-from harness.whole_files import locked, write_whole
+from harness.whole_files import check_room, locked, write_whole
 
 OnLine = Callable[[str], None]
 
@@ -96,12 +96,7 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | 
         if found := installed(cache, spec):
             return found
         _clear(folder)
-        free = shutil.disk_usage(cache).free
-        if free < spec.size_bytes:
-            raise UserError(
-                f"{spec.environment} needs about {spec.size_bytes / 1e9:.1f} GB under {cache}, where "
-                f"{free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
-            )
+        check_room(cache, spec.size_bytes, spec.environment)
         log.write_bytes(b"")
         made_from = _made_from_sha256(spec)
         on_line(f"making {folder}")

@@ -32,6 +32,8 @@ _UV_VARIABLES = {
     "timeout": ("UV_HTTP_TIMEOUT", ""),
     "no-cache-dir": ("UV_NO_CACHE", ""),
 }
+# What `make` installs is in VENV; what uv downloads for it, in its own cache.
+_PLACES = "make VENV=DIR, and UV_CACHE_DIR=DIR for what uv downloads"
 # pip lists `section.name='value'`, with the value as Python writes it. A later section wins.
 _SECTIONS = ("global", "install", ":env:")
 _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
@@ -84,14 +86,16 @@ def _with_uv() -> Path:
 
 
 class InstallError(Exception):
-    """A command that installs failed: what, and all that it printed."""
+    """A command that installs failed: what, all that it printed, and how to name another place for it."""
 
     def __str__(self) -> str:
-        what, output = self.args
-        return f"{what}: {why_not_fetched(output) or output.strip()}"
+        what, output, *place = self.args
+        return f"{what}: {why_not_fetched(output, *place) or output.strip()}"
 
 
-def _checked(argv: list[str], failure: str, environment: Mapping[str, str] | None = None) -> None:
+def _checked(
+    argv: list[str], failure: str, environment: Mapping[str, str] | None = None, *place: str
+) -> None:
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -101,7 +105,7 @@ def _checked(argv: list[str], failure: str, environment: Mapping[str, str] | Non
         env={**os.environ, **(environment or {})},
     )
     if done.returncode != 0:
-        raise InstallError(failure, done.stdout + done.stderr)
+        raise InstallError(failure, done.stdout + done.stderr, *place)
 
 
 def _has_pip(python: str | Path) -> bool:
@@ -159,7 +163,7 @@ if __name__ == "__main__":
     # packages PYTHON ARGUMENTS: install for it. The arguments are those of `uv pip install` and pip alike.
     try:
         command, added = installer(sys.argv[1])
-        _checked([*command, *sys.argv[2:]], "packages could not be installed", added)
+        _checked([*command, *sys.argv[2:]], "packages could not be installed", added, _PLACES)
     except (InstallError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)

@@ -32,6 +32,7 @@ from harness.settings.config import Settings
 from harness.settings.decoding import as_text
 from harness.settings.keys import DEFAULTS
 from harness.settings.units import size_text
+from harness.whole_files import check_room
 
 # Makes the environment of a tool, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
@@ -47,6 +48,8 @@ class WeightsStore(Protocol):
 
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
+    def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int: ...
+    def tools_for(self, weights: Weights, cache: Path) -> Iterable[InstallSpec]: ...
     def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
     def prepare(
         self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
@@ -95,7 +98,7 @@ def provide(
 ) -> Provisions:
     """Find or make everything; blocks. Raises MissingError naming the command where that is too much."""
     started = [deployment for deployment in deployments if not deployment.terms.base_url]
-    environments = {}
+    environments, wanted = {}, {}
     for build in dict.fromkeys(build_of(each) for each in started if is_process(each)):
         spec = None if build.has_own_program else build.spec(has_device=has_device)
         if build.is_own:
@@ -103,15 +106,19 @@ def provide(
         elif isinstance(spec, Reason):
             raise MissingError(f"engine={build.engine}: {spec.text}")
         elif spec is not None:
-            environments[build] = _environment(
-                spec, build.label, build.install_line, cache, on_line, SMALL_BYTES
-            )
+            _refuse_by_hand(spec, build.label, build.install_line, cache, SMALL_BYTES)
+            wanted[build] = spec
     asked: dict[Weights, list[str]] = {}
     for deployment in started:
         needed = ENGINES[deployment.engine].weights(deployment)
         if isinstance(needed, Weights):
             asked.setdefault(needed, []).append(deployment.engine)
     _refuse_weights(asked, store, cache)
+    for each in asked:
+        _refuse_tools(each, store, cache, SMALL_BYTES)
+    check_disk(wanted.values(), asked, store, cache)
+    for build, spec in wanted.items():
+        environments[build] = _environment(spec, build.label, build.install_line, cache, on_line, SMALL_BYTES)
     made = [each for each in asked if store.find(each, cache) is None]
     began_s = time.monotonic()
     weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
@@ -129,16 +136,17 @@ def lacking(
         build = build_of(each)
         spec = build.spec(has_device=has_device) if is_process(each) and not build.is_own else None
         if isinstance(spec, InstallSpec) and not installed(cache, spec):
-            is_small = not (spec.is_built or spec.sources) and spec.size_bytes <= SMALL_BYTES
-            by = "done by `bench run`" if is_small else f"run `{build.install_line}`"
+            by = f"run `{build.install_line}`" if _is_by_hand(spec, SMALL_BYTES) else "done by `bench run`"
             yield f"{build.label} is not installed yet: about {size_text(spec.size_bytes)}, {by}", each.label
         needed = None if each.terms.base_url else ENGINES[each.engine].weights(each)
         if isinstance(needed, Weights) and store.find(needed, cache) is None:
             size = store.missing_bytes(needed, cache)
             about = "" if size is None else f"about {size_text(size)} to download and write, "
             keys = f"model={as_text(needed.model)} engine={each.engine} quantization={needed.quantization}"
-            is_small = _may_fetch(needed, size, store, cache)
-            by = "done by `bench run`" if is_small else f"run `bench prepare {keys}`"
+            tools = (tool for tool in store.tools_for(needed, cache) if not installed(cache, tool))
+            lines = [_tool_line(tool) for tool in tools if _is_by_hand(tool, SMALL_BYTES)]
+            lines += [] if _may_fetch(needed, size, store, cache) else [f"bench prepare {keys}"]
+            by = f"run {', then '.join(f'`{line}`' for line in lines)}" if lines else "done by `bench run`"
             yield f"weights are not prepared yet: {about}{by}", each.label
 
 
@@ -147,16 +155,41 @@ def _environment(
 ) -> Environment:
     if found := installed(cache, spec):
         return found
-    size = size_text(spec.size_bytes)
-    if spec.is_built or spec.sources:
-        raise MissingError(f"{what}: not built here, or from another version; run `{line}` ({size})")
-    if limit_bytes is not None and spec.size_bytes > limit_bytes:
-        raise MissingError(f"{what}: not installed; run `{line}` ({size})")
-    on_line(f"{what} is not installed; installing it ({size})")
+    _refuse_by_hand(spec, what, line, cache, limit_bytes)
+    on_line(f"{what} is not installed; installing it ({size_text(spec.size_bytes)})")
     began_s = time.monotonic()
     made = install(cache, spec, on_line, limit_bytes=limit_bytes)
     on_line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(made.size_bytes)}")
     return made
+
+
+def _is_by_hand(spec: InstallSpec, limit_bytes: int | None) -> bool:
+    """Return whether it is compiled, or too large, to be installed without being asked for by name."""
+    return spec.is_built or bool(spec.sources) or (limit_bytes is not None and spec.size_bytes > limit_bytes)
+
+
+def _refuse_by_hand(spec: InstallSpec, what: str, line: str, cache: Path, limit_bytes: int | None) -> None:
+    if _is_by_hand(spec, limit_bytes) and not installed(cache, spec):
+        is_built = spec.is_built or spec.sources
+        lack = "not built here, or from another version" if is_built else "not installed"
+        raise MissingError(f"{what}: {lack}; run `{line}` ({size_text(spec.size_bytes)})")
+
+
+def _refuse_tools(needed: Weights, store: WeightsStore, cache: Path, limit_bytes: int | None) -> None:
+    for spec in store.tools_for(needed, cache):
+        what = f"{needed.model} at {needed.quantization} needs {spec.environment}"
+        _refuse_by_hand(spec, what, _tool_line(spec), cache, limit_bytes)
+
+
+def check_disk(
+    specs: Iterable[InstallSpec], asked: Collection[Weights], store: WeightsStore, cache: Path
+) -> None:
+    """Raise UserError if the disk has no room for all of these environments, weights and what makes them."""
+    tools = (tool for each in asked for tool in store.tools_for(each, cache))
+    missing = {spec.environment: spec for spec in (*specs, *tools) if not installed(cache, spec)}
+    files = [f"{each.model} at {each.quantization}" for each in asked if store.find(each, cache) is None]
+    needed = sum(spec.size_bytes for spec in missing.values()) + store.disk_bytes(asked, cache)
+    check_room(cache, needed, f"what is missing here ({', '.join([*missing, *files])})")
 
 
 def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
@@ -250,6 +283,7 @@ def provide_weights(
     """Find or make weights. Raises MissingError for a tool of more than limit_bytes (None: no limit)."""
     if found := store.find(needed, cache):
         return found
+    _refuse_tools(needed, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")

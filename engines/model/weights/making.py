@@ -6,10 +6,11 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engines.model.facts import HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED, hub_python
+from engines.model.facts import HUB, HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED, hub_python
 from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
@@ -95,6 +96,20 @@ class Means:
         return tail[-1]
 
 
+def tool_of(way: Way) -> InstallSpec | None:
+    """Return the environment of the program that takes a step; None if it needs none of its own."""
+    if way.repo is not None:
+        return None if find_spec("huggingface_hub") else HUB
+    if way.step == "package":
+        return tools.GGUF
+    return None if way.step == "local" else _tool_of(way.step)
+
+
+def _tool_of(step: Step) -> InstallSpec:
+    specs, *_ = _PROGRAMS[step]
+    return specs["cuda" if step in CALIBRATED and _CUDA_DRIVER.exists() else "cpu"]
+
+
 def make(way: Way, means: Means) -> None:
     """Take one step, whose source must exist. Raise MissingError if it fails."""
     path = way.at(means.cache)
@@ -135,10 +150,10 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
 
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     assert way.source is not None
-    specs, script, maker, package = _PROGRAMS[way.step]
+    _, script, maker, package = _PROGRAMS[way.step]
     source, kind = way.source.at(means.cache), kind_of(way.quantization)
     is_calibrated = way.step in CALIBRATED
-    programs = means.tool(specs["cuda" if is_calibrated and _CUDA_DRIVER.exists() else "cpu"]) / "bin"
+    programs = means.tool(_tool_of(way.step)) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
     means.on_line(doing + (_SLOW if is_calibrated else ""))
     if way.file_format == "safetensors":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
+from small_disk import run_on_small_disk
 from wheels import make_lock, make_wheel
 
 from harness.install import packages
@@ -116,6 +117,24 @@ def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(
         said = refused_by(python, python, tmp_path / "lock.txt", url, monkeypatch)
     assert said.startswith("bench: uv could not be fetched: the package index does not answer")
     assert not (tmp_path / "cache" / "installer" / "installed").exists()
+
+
+def test_a_full_disk_is_said_with_what_moves_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    wheel = make_wheel(tmp_path, "large", {"large.py": "#" * 1_000_000})
+    lock, disk = make_lock(tmp_path, "large", wheel), tmp_path / "disk"
+    script = (
+        '"$0" -I -m venv --without-pip "$1" && exec "$0" -m harness.install.packages "$1/bin/python" "${@:2}"'
+    )
+    arguments = [sys.executable, disk / "venv", "--require-hashes", "--no-deps", "-r", lock]
+    done = run_on_small_disk(disk, "500k", ["bash", "-c", script, *arguments])
+    assert (done.returncode, done.stderr) == (
+        2,
+        "bench: packages could not be installed: the disk is full; free some of it, or name another place: "
+        "make VENV=DIR, and UV_CACHE_DIR=DIR for what uv downloads\n",
+    )
 
 
 def bare_python(folder: Path) -> Path:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import toy_engine
-from bench_command import Place, bench, quick, told
+from bench_command import BENCH, Place, bench, quick, told
 from reference_serving import native_program
+from small_disk import run_on_small_disk
 from toy_engine import Toy
 from wheels import make_lock, make_wheel
 
@@ -135,6 +137,12 @@ class Shelf:
 
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None:
         return 1
+
+    def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int:
+        return sum(self.missing_bytes(each, cache) or 0 for each in asked)
+
+    def tools_for(self, weights: Weights, cache: Path) -> list[InstallSpec]:
+        return [self.tool] if self.tool else []
 
     def calls_hub(self, weights: Weights, cache: Path) -> bool:
         return False
@@ -385,12 +393,39 @@ def test_a_tool_that_must_be_compiled_is_named_with_its_command(
 ) -> None:
     tool = dataclasses.replace(tiny, environment="tool-toys-cpu", is_built=True)
     monkeypatch.setattr(engines, "TOOLS", {"toys": tool})
-    with pytest.raises(MissingError, match=r"^tool-toys-cpu: not built here.*run `bench install toys` "):
+    said = r"^m at awq needs tool-toys-cpu: not built here.*run `bench install toys` "
+    with pytest.raises(MissingError, match=said):
         provide_weights(Weights("m", "awq", "safetensors"), Shelf(tmp_path, tool), tmp_path, ignore)
     toy.installs = {("second", "cpu"): dataclasses.replace(tool, environment="toy-second-cpu")}
     shelf = Shelf(tmp_path, dataclasses.replace(tool, environment="toy-second-cpu"))
     with pytest.raises(MissingError, match=r"run `bench install toy --program second`"):
         provide_weights(Weights("m", "awq", "safetensors"), shelf, tmp_path, ignore, limit_bytes=None)
+
+
+def test_a_run_names_a_tool_to_build_before_it_fetches_anything(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = dataclasses.replace(tiny, environment="tool-toys-cpu", is_built=True)
+    monkeypatch.setattr(engines, "TOOLS", {"toys": tool})
+    shelf = Shelf(tmp_path, tool)
+    with pytest.raises(MissingError, match=r"^m at fp16 needs tool-toys-cpu: not built here"):
+        provide([toy_of()], shelf, tmp_path / "cache", ignore, has_device=False)
+    assert not (tmp_path / "cache").exists()
+    told = [said for said, _ in lacking([toy_of()], shelf, tmp_path / "cache", has_device=False)]
+    assert [said.rpartition(", ")[2] for said in told] == ["done by `bench run`", "run `bench install toys`"]
+
+
+def test_the_disk_is_checked_for_the_sum_of_what_is_missing_before_any_download(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for command in (("run", "--output", place.run_dir), ("prepare", "engine=llama_cpp")):
+        argv = [BENCH, *command, "model=smollm2-135m", "quantization=fp16,gguf-q8_0", "device=cpu"]
+        done = run_on_small_disk(place.cache, "300m", argv, place.environment())
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert "llama_cpp-xllamacpp-cpu, smollm2-135m at fp16, smollm2-135m at gguf-q8_0) need" in done.stderr
+        assert re.search(
+            rf"about 0\.\d GB under {place.cache}, where 0\.3 GB are free; free some", done.stderr
+        )
+    assert not place.run_dir.exists()
 
 
 def test_what_cannot_be_started_here_has_a_reason(toy: Toy, own_program: Path) -> None:

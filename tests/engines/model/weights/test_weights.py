@@ -17,7 +17,7 @@ from weights_steps import environment, prepared, reason_text
 from wheels import make_lock, make_wheel
 
 from engines.model.models import MODELS, Model, PackageSource
-from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
+from engines.model.weights import calls_hub, can_prepare, choosing, disk_bytes, find, missing_bytes, tools_for
 from engines.model.weights.ways import METADATA_BYTES, RECIPE
 from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.errors import MissingError, UserError
@@ -251,6 +251,30 @@ def test_conversion_counts_its_source_only_where_that_is_missing(tiny: Model, tm
     # Six bits each, out of the F16 file, which is missing as well.
     six_bits = int(1_000 * 6.563 / 8) + METADATA_BYTES
     assert missing_bytes(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path) == alone + six_bits
+
+
+def test_the_disk_holds_what_several_are_made_of_once(tiny: Model, tmp_path: Path) -> None:
+    half, eight, six = (Weights("tiny", kind, "gguf") for kind in ("fp16", "gguf-q8_0", "gguf-q6_k"))
+    sizes = {half: 2_000, eight: int(1_000 * 8.5 / 8), six: int(1_000 * 6.563 / 8)}
+    files = {each: size + METADATA_BYTES for each, size in sizes.items()}
+    # Downloaded, unpacked, and the file that is put together.
+    assert disk_bytes([TINY], tmp_path) == 2 * (1_000 + len(DATA))
+    # By then the packages are gone. Six bits are made of sixteen.
+    assert disk_bytes([half, eight, TINY], tmp_path) == len(DATA) + files[half] + files[eight]
+    assert (
+        disk_bytes([six], tmp_path)
+        == disk_bytes([six, half], tmp_path)
+        == len(DATA) + files[half] + files[six]
+    )
+    prepared(TINY, tmp_path, this_python)
+    assert disk_bytes([TINY, half], tmp_path) == files[half]
+    assert disk_bytes([TINY], tmp_path) == 0
+
+
+def test_the_programs_that_would_make_weights_are_known_before(tiny: Model, tmp_path: Path) -> None:
+    found = [spec.environment for spec in tools_for(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path)]
+    assert found == ["llama_cpp-xllamacpp-cpu", "llama_cpp-xllamacpp-cpu", "llama_cpp-llama-server-cpu"]
+    assert tools_for(Weights("tiny", "gptq", "safetensors"), tmp_path) == []
 
 
 # Stands for convert_gguf.py and llama-quantize: input, output, kind.
