@@ -5,6 +5,7 @@ from engines.model.models import API_PRICES, aliases
 from engines.model.sizes import QUANTIZATIONS, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.openai import engine as openai
+from engines.places import TASKS_PROGRAM
 from engines.reference import engine as reference
 from engines.sglang import engine as sglang
 from engines.tgi import engine as tgi
@@ -12,7 +13,7 @@ from engines.transformers import engine as transformers
 from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
-__all__ = ["API_PRICES", "ENGINES", "QUANTIZATIONS", "TOOLS", "aliases", "weights_bytes"]
+__all__ = ["API_PRICES", "ENGINES", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "aliases", "weights_bytes"]
 
 ENGINES: dict[str, Engine] = {
     "llama_cpp": llama_cpp.ENGINE,

@@ -4,3 +4,4 @@ from pathlib import Path
 
 INSIDE = Path(__file__).parent / "inside"
 LOCKS = Path(__file__).parent / "locks"
+TASKS_PROGRAM = INSIDE / "ask_tasks.py"

@@ -67,6 +67,22 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Item:
+    """One item of a task as a server answered it: a row of tasks.parquet.
+
+    `task`: as in `quality.tasks`. `item` names it within the task, in every run. `score`: 1 right, 0 wrong,
+    or what the task's own measure gives; None: no answer or no score, and `error` says why.
+    """
+
+    task: str
+    item: str
+    score: float | None
+    answer: str
+    prompt_sha256: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class QualityRecord:
     """How a start was asked; what it said is in quality.parquet.
 

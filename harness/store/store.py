@@ -2,7 +2,7 @@
 
     results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
-                                               {host,device,server,quality}.parquet
+                                               {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
                   reference/                   start.json, quality.parquet: of the earlier run that quality is
                                                held against

@@ -31,12 +31,12 @@ HOMES = {
     "uv": ("harness/install/packages.py",),
 }
 # Only in engines/inside, where an engine's own environment has them.
-ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf"}
+ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf", "lm_eval"}
 # The packages of harness, each of which imports only those below it; those of one line may import each other.
 LEVELS = (
     ("cli",),
     ("run",),
-    ("selftest",),
+    ("selftest", "quality"),
     ("plan", "servers", "load", "sampling", "store", "install", "fit"),
     ("settings", "processes"),
     ("contracts", "errors", "whole_files"),

@@ -93,6 +93,20 @@ CONVERT = InstallSpec(
     mend=(INSIDE / "unpack_converter.py",),
     needs=_TORCH_NEEDS["cpu"],
 )
+# Asks and scores tasks (engines/inside/ask_tasks.py).
+LM_EVAL = InstallSpec(
+    environment="tool-lm_eval",
+    lock=LOCKS / "tool-lm_eval.txt",
+    check="import lm_eval.evaluator, lm_eval.tasks",
+    size_bytes=690_000_000,
+)
+# Has the items of GSM8K and MMLU, in frugal_llm/tasks. Nothing of it is run.
+TASK_ITEMS = InstallSpec(
+    environment="tool-task_items",
+    lock=LOCKS / "tool-task_items.txt",
+    check="import frugal_llm.tasks",
+    size_bytes=14_000_000,
+)
 # With the gguf package, which every user of llama.cpp has.
 GGUF = environment(XLLAMACPP, "cpu")
 # With bin/llama-quantize.
@@ -103,5 +117,7 @@ TOOLS: Mapping[str, InstallSpec] = {
     "checkpoint": CHECKPOINT,
     "convert": CONVERT,
     "hub": HUB,
+    "lm_eval": LM_EVAL,
+    "task_items": TASK_ITEMS,
     **{spec.environment: spec for specs in (AUTOAWQ, LLMCOMPRESSOR) for spec in specs.values()},
 }

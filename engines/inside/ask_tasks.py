@@ -1,0 +1,216 @@
+"""Asks a chat server the items of tasks, and scores its answers by lm-evaluation-harness (`python -P`).
+
+The argument is a JSON file: `tasks` (name -> the arguments of own_task; null: a task of lm_eval), `chat`
+(those of Chat; null: only load the tasks) and `rows`, the file to write. That gets JSON lines: {task, items}
+with their number, {task, row} for each item (Item in harness/contracts/quality.py), {task, failed} for why a
+task cannot be asked. The server's key comes from BENCH_TASKS_KEY, since everyone can see arguments.
+"""
+
+import difflib
+import json
+import os
+import re
+import sys
+import time
+import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+MAX_TOKENS = 256  # for a task that names no number; lm_eval's own client has the same
+MOST_STOPS = 4
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_LETTER = re.compile(r"\b([A-J])\b")
+
+
+class Chat:
+    """A model as lm_eval sees one: a server that is asked in chats, within a limit of time.
+
+    lm_eval's own client (local-chat-completions) sends the same fields, but one request that fails costs all
+    answers, and it knows no limit. `errors`: by task and item, why there is no answer.
+    """
+
+    rank, world_size, tokenizer_name = 0, 1, ""
+
+    def __init__(
+        self, base_url: str, model: str, fields: dict[str, Any], in_flight: int, limit_s: float
+    ) -> None:
+        self.url = base_url.rstrip("/") + "/chat/completions"
+        self.model, self.fields, self.in_flight = model, fields, in_flight
+        self.limit_s, self.ends_s = limit_s, 0.0
+        self.errors: dict[tuple[str, int], str] = {}
+
+    def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return json.dumps(messages, ensure_ascii=False)
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        self.ends_s = self.ends_s or time.monotonic() + self.limit_s
+        with ThreadPoolExecutor(self.in_flight) as pool:
+            return list(pool.map(self._answer, requests))
+
+    def _answer(self, request: Any) -> str:
+        left_s = self.ends_s - time.monotonic()
+        try:
+            if left_s <= 0:
+                raise TimeoutError
+            return self._ask(*request.args, timeout_s=left_s)
+        except TimeoutError:
+            why = f"no answer within the limit of {self.limit_s:g} s"
+        except urllib.error.HTTPError as error:
+            why = f"HTTP {error.code}: {error.read(300).decode(errors='replace')}"
+        except urllib.error.URLError as error:
+            why = str(error.reason)
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            why = f"{type(error).__name__}: {error}"
+        self.errors[request.task_name, request.doc_id] = why
+        return ""
+
+    def _ask(self, messages: str, generation: dict[str, Any], *, timeout_s: float) -> str:
+        given = {key: value for key, value in generation.items() if key != "do_sample"}
+        until = given.pop("until", None) or []
+        most = given.pop("max_gen_toks", MAX_TOKENS)
+        body = {
+            "model": self.model,
+            "messages": json.loads(messages),
+            "max_tokens": given.pop("max_tokens", most),
+            "temperature": given.pop("temperature", 0),
+            **self.fields,
+            **given,
+        }
+        if stop := [until] if isinstance(until, str) else until[:MOST_STOPS]:
+            body["stop"] = stop
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("BENCH_TASKS_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        asked = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
+        # Not through a proxy: neither does the load go through one.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(asked, timeout=timeout_s) as response:
+            return json.load(response)["choices"][0]["message"]["content"] or ""
+
+
+def is_right(item: dict[str, Any], answer: str) -> bool:
+    """Return whether an answer to an item of bench's own is right. What was thought before it is left out."""
+    said = answer.rpartition("</think>")[2].strip()
+    expected = item["expected"]
+    if item["check"] == "number":  # the last one counts: "7 + 5 = 12"
+        found = [each.replace(",", "") for each in _NUMBER.findall(said)]
+        return bool(found) and float(found[-1]) == float(expected)
+    if item["check"] == "letter":  # the first that stands alone: "B) horse"
+        letter = _LETTER.search(said)
+        return letter is not None and letter[1] == expected
+    if item["check"] == "named":  # it, and none of the others that the text has
+        return _has(said, expected) and not any(_has(said, each) for each in item["others"])
+    if item["check"] == "json":
+        try:
+            return json.loads(re.sub(r"^```(?:json)?|```$", "", said)) == json.loads(expected)
+        except ValueError:
+            return False
+    return re.sub(r"\s*,\s*", ", ", said) == expected  # "exact"
+
+
+def _has(said: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", said, re.IGNORECASE) is not None
+
+
+class RefusedError(Exception):
+    """A task that cannot be asked here; the text says why, as a clause."""
+
+
+def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the task of this name, or the tasks of a group, by their own names. Raises RefusedError."""
+    from lm_eval.tasks import TaskManager
+
+    if own is not None:
+        # The index of its thousands of tasks takes seconds, and holds none of ours.
+        return TaskManager(include_defaults=False).load([own_task(name, **own)])["tasks"]
+    manager = TaskManager()
+    if name not in manager.all_tasks and not os.path.isfile(name):
+        near = difflib.get_close_matches(name, manager.all_tasks, 3)
+        raise RefusedError(
+            "no such task of lm_eval" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )
+    tasks = manager.load([name])["tasks"]
+    for task in tasks.values():
+        if task.OUTPUT_TYPE != "generate_until":
+            raise RefusedError(f"it is a {task.OUTPUT_TYPE} task; over a chat API only generate_until works")
+        if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+            raise RefusedError("it runs what the model wrote, or shows pictures; bench does neither")
+    return tasks
+
+
+def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[str, Any]:
+    """Return a task of lm_eval that has these items."""
+    from datasets import Dataset
+
+    return {
+        "task": name,
+        "custom_dataset": lambda **metadata: {"test": Dataset.from_list(items)},
+        "test_split": "test",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{expected}}",
+        "process_results": lambda item, answers: {"right": int(is_right(item, answers[0]))},
+        "metric_list": [{"metric": "right", "aggregation": "mean", "higher_is_better": True}],
+        "generation_kwargs": {"until": [], "max_gen_toks": most_tokens},
+    }
+
+
+def ask(name: str, tasks: dict[str, Any], chat: Chat) -> Iterator[dict[str, Any]]:
+    """Ask all items of a task, or of the tasks of a group, and yield a row for each."""
+    from lm_eval.evaluator import evaluate
+
+    found = evaluate(
+        chat, {"tasks": tasks}, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True
+    )
+    for task, samples in found["samples"].items():
+        # Each filter of a task has its own samples. The first filter counts, and the first metric.
+        for sample in {each["doc_id"]: each for each in reversed(samples)}.values():
+            number, error = sample["doc_id"], chat.errors.get((task, sample["doc_id"]))
+            score = sample[sample["metrics"][0]]
+            if error is None and not isinstance(score, int | float):
+                error = f"{sample['metrics'][0]} is no score of one item"
+            yield {
+                "task": name,
+                "item": sample["doc"]["id"] if "check" in sample["doc"] else f"{task}/{number}",
+                "score": None if error else float(score),
+                "answer": sample["resps"][0][0],
+                "prompt_sha256": sample["prompt_hash"],
+                "error": error,
+            }
+
+
+def lines_of(name: str, own: dict[str, Any] | None, chat: Chat | None) -> Iterator[dict[str, Any]]:
+    """Yield what is written of a task."""
+    try:
+        tasks = load(name, own)
+        if not (count := sum(len(task.eval_docs) for task in tasks.values())):
+            raise RefusedError("it has no items")
+        yield {"task": name, "items": count}
+        if chat is not None:
+            for row in ask(name, tasks, chat):
+                yield {"task": name, "row": row}
+    except RefusedError as error:
+        yield {"task": name, "failed": str(error)}
+    # Whatever a task's own code raises, the other tasks are asked.
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(str(error).split())[:300]
+        yield {"task": name, "failed": f"lm_eval raised {type(error).__name__}: {said}"}
+
+
+def main() -> None:
+    # A task's data may be in the hub's cache; no hub is asked.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    with open(sys.argv[1], encoding="utf-8") as file:
+        job = json.load(file)
+    chat = Chat(**job["chat"]) if job["chat"] else None
+    with open(job["rows"], "w", encoding="utf-8") as rows:
+        for name, own in job["tasks"].items():
+            for line in lines_of(name, own, chat):
+                print(json.dumps(line), file=rows, flush=True)
+
+
+if __name__ == "__main__":
+    main()

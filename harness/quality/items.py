@@ -1,0 +1,205 @@
+"""The items of bench's own tasks: what is asked, and which answer is right. Those of GSM8K and MMLU are read.
+
+An item says how its answer is checked: see is_right in engines/inside/ask_tasks.py.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from pathlib import Path
+from typing import Any, Literal
+
+# number: the last number; letter: the first capital that stands alone; named: a text that has it and none of
+# the others; exact: nothing else; json: a value that is equal.
+Check = Literal["number", "letter", "named", "exact", "json"]
+
+# The fields of a Question after its id.
+Asks = tuple[str, Check, str] | tuple[str, Check, str, Sequence[str]]
+_NAMES = ("Ana", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Irene", "Jonas", "Karim", "Lucy")
+_CITIES = ("Lisbon", "Oslo", "Vienna", "Dublin", "Athens", "Prague", "Madrid", "Warsaw", "Cairo", "Lima")
+_THINGS = ("apples", "books", "coins", "stamps", "pencils", "cards", "eggs", "chairs")
+_MONTHS = ("January", "March", "April", "June", "July", "August", "October", "December")
+_MONTH_NUMBERS = (1, 3, 4, 6, 7, 8, 10, 12)
+LETTERS = "ABCDEFGHIJ"
+_GROUPS = {
+    "an animal": ("horse", "rabbit", "tiger", "sheep", "eagle", "whale"),
+    "a color": ("red", "blue", "green", "yellow", "purple", "brown"),
+    "a fruit": ("apple", "banana", "cherry", "grape", "peach", "lemon"),
+    "a country": ("France", "Japan", "Brazil", "Canada", "Kenya", "Norway"),
+    "a tool": ("hammer", "saw", "drill", "wrench", "shovel", "pliers"),
+    "a part of the body": ("arm", "knee", "nose", "elbow", "ear", "shoulder"),
+    "a vehicle": ("car", "bus", "train", "bicycle", "truck", "tram"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item of a task of bench's own. `others`: what may not be in the answer to a `named` one."""
+
+    id: str
+    prompt: str
+    check: Check
+    expected: str
+    others: Sequence[str] = ()
+
+
+class _Drawn:
+    """Seeded draws by random() alone, the one sequence that Python keeps from version to version."""
+
+    def __init__(self, seed: str) -> None:
+        self._rng = random.Random(seed)
+
+    def number(self, low: int, high: int) -> int:
+        return low + int(self._rng.random() * (high - low + 1))
+
+    def some(self, words: Sequence[str], count: int) -> list[str]:
+        left = list(words)
+        return [left.pop(self.number(0, len(left) - 1)) for _ in range(count)]
+
+    def one(self, words: Sequence[str]) -> str:
+        return self.some(words, 1)[0]
+
+
+def basics() -> list[Question]:
+    """Return the 300 items of bench-basics, 60 of each kind in turn, so that any part has all kinds."""
+    kinds: Mapping[str, Callable[[_Drawn, int], Asks]] = {
+        "arithmetic": _arithmetic,
+        "extraction": _extraction,
+        "format": _format,
+        "choice": _choice,
+        "json": _json,
+    }
+    return [question for row in zip(*starmap(_sixty, kinds.items()), strict=True) for question in row]
+
+
+def _sixty(kind: str, ask: Callable[[_Drawn, int], Asks]) -> Iterator[Question]:
+    drawn, asked = _Drawn(kind), set[str]()
+    for number in range(60):
+        question = ask(drawn, number)
+        while question[0] in asked:
+            question = ask(drawn, number)
+        asked.add(question[0])
+        yield Question(f"{kind}-{number:02d}", *question)
+
+
+def _arithmetic(drawn: _Drawn, number: int) -> Asks:
+    a, b = drawn.number(2, 9 if number % 3 else 40), drawn.number(2, 9 if number % 3 else 40)
+    if number % 4 == 3:
+        name, things = drawn.one(_NAMES), drawn.one(_THINGS)
+        question = f"{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?"
+        return f"{question} Answer with the number only.", "number", str(a + b)
+    sign, result = (("+", a + b), ("-", a), ("*", a * b))[number % 4]
+    left = a + b if sign == "-" else a
+    return f"What is {left} {sign} {b}? Answer with the number only.", "number", str(result)
+
+
+def _extraction(drawn: _Drawn, number: int) -> Asks:
+    buyer, seller = drawn.some(_NAMES, 2)
+    origin, target = drawn.some(_CITIES, 2)
+    amount, order = drawn.number(11, 99), drawn.number(1000, 9999)
+    things, month = drawn.one(_THINGS), drawn.one(_MONTHS)
+    text = (
+        f"{buyer} from {target} ordered {amount} {things} from {seller} in {origin}. "
+        f"The order has the number {order} and arrives in {month}."
+    )
+    facts = [
+        ("Who ordered?", buyer),
+        ("What was ordered?", things),
+        ("What is the number of the order?", str(order)),
+        ("In which month does the order arrive?", month),
+        (f"Which city is {seller} in?", origin),
+        (f"Which city is {buyer} from?", target),
+        (f"How many {things} were ordered?", str(amount)),
+    ]
+    question, expected = facts[number % len(facts)]
+    others = [each for _, each in facts if each != expected]
+    return f"{text}\n{question} Answer with one word or number only.", "named", expected, others
+
+
+def _format(drawn: _Drawn, number: int) -> Asks:
+    words = drawn.some([word for group in _GROUPS.values() for word in group], 3)
+    in_order = sorted(words, key=str.lower)
+    first = drawn.number(2, 30)
+    day, month = drawn.number(10, 28), drawn.number(0, len(_MONTHS) - 1)
+    asked = (
+        (f"Write the word {words[0]} in capital letters.", words[0].upper()),
+        (
+            f"Count from {first} to {first + 4}, with commas between the numbers.",
+            _listed(range(first, first + 5)),
+        ),
+        (f"Write the word {words[0]} three times, with a space between.", " ".join([words[0]] * 3)),
+        (f"Repeat these words exactly: {' '.join(words)}", " ".join(words)),
+        (
+            f"Put these words in alphabetical order, with commas between: {_listed(words)}",
+            _listed(in_order),
+        ),
+        (
+            f"Write this date as day/month/year: {day} {_MONTHS[month]} 2024",
+            f"{day}/{_MONTH_NUMBERS[month]}/2024",
+        ),
+    )
+    task, expected = asked[number % len(asked)]
+    return f"{task}\nWrite nothing else.", "exact", expected
+
+
+def _choice(drawn: _Drawn, number: int) -> Asks:
+    right, *wrong = drawn.some(list(_GROUPS), 4)
+    place = drawn.number(0, 3)
+    words = [drawn.one(_GROUPS[kind]) for kind in wrong]
+    words.insert(place, drawn.one(_GROUPS[right]))
+    return _chosen(f"Which of these is {right}?", words), "letter", LETTERS[place]
+
+
+def _json(drawn: _Drawn, number: int) -> Asks:
+    name, city, age = drawn.one(_NAMES), drawn.one(_CITIES), drawn.number(18, 80)
+    numbers = [drawn.number(1, 99) for _ in range(3)]
+    asked: tuple[tuple[str, object], ...] = (
+        (f"Write a JSON list of these numbers: {_listed(numbers)}", numbers),
+        (f'Write a JSON object with the key "age" and the value {age}.', {"age": age}),
+        (
+            f'Write a JSON object with the keys "name" and "city" for: {name} lives in {city}.',
+            {"name": name, "city": city},
+        ),
+        (
+            f'Write a JSON object with the keys "name" and "age" (a number) for: {name} is {age} years old.',
+            {"name": name, "age": age},
+        ),
+    )
+    task, expected = asked[number % len(asked)]
+    return f"{task}\nWrite the JSON only.", "json", json.dumps(expected)
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _chosen(question: str, choices: Sequence[str]) -> str:
+    lines = [f"{letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([question, *lines, "Answer with the letter only."])
+
+
+def gsm8k(folder: Path) -> list[Question]:
+    """Read the test items of GSM8K from the folder of a package that has them. Raises OSError, KeyError."""
+    return [
+        Question(
+            row["id"],
+            f"{row['question']}\nThink step by step, and end with the number that is the answer.",
+            "number",
+            row["answer"],
+        )
+        for row in _rows(folder / "gsm8k-v1.jsonl")
+    ]
+
+
+def mmlu(folder: Path) -> list[Question]:
+    """Read 1,000 test items of MMLU likewise. The letter is written by the model, without examples."""
+    return [
+        Question(row["id"], _chosen(row["question"], row["choices"]), "letter", row["answer"])
+        for row in _rows(folder / "mmlu-v1.jsonl")
+    ]
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    return map(json.loads, path.read_text(encoding="utf-8").splitlines())

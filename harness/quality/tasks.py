@@ -1,0 +1,154 @@
+"""Ask a running server the items of tasks, by lm-evaluation-harness (lm_eval) in an environment of its own.
+
+`provide_tasks` finds what they need before a run begins. `ask_tasks` asks one server, and keeps each answer
+with its score in tasks.parquet. Knows no task: engines/inside/ask_tasks.py loads them and scores answers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+
+from engines import TASKS_PROGRAM, TOOLS
+from harness.contracts import Item, masked
+from harness.errors import UserError
+from harness.install.install import python_of
+from harness.install.provision import Tool
+from harness.processes.supervise import supervised
+from harness.quality import items
+from harness.store.task_table import FILE_NAME, write_items
+
+# lm_eval reads some ten thousand task files before it knows one of its own tasks.
+LOADING_S = 300.0
+KEY_VARIABLE = "BENCH_TASKS_KEY"
+LOG_NAME = "tasks.log"
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A task of bench's own, as own_task takes it."""
+
+    items: Sequence[items.Question]
+    most_tokens: int
+
+
+# Where the items of a task of bench's own are, and the tokens of an answer, at most.
+_OWN: Mapping[str, tuple[Callable[[Tool], Sequence[items.Question]], int]] = {
+    "bench-basics": (lambda tool: items.basics(), 48),
+    "gsm8k": (lambda tool: items.gsm8k(_packed(tool)), 512),
+    "mmlu": (lambda tool: items.mmlu(_packed(tool)), 16),
+}
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that can be asked, by name: their items, or None where lm_eval has them. `python` has lm_eval."""
+
+    python: Path
+    own: Mapping[str, _Own | None]
+
+
+@dataclass(frozen=True)
+class TasksServer:
+    """A server that tasks can be asked of.
+
+    `base_url` ends in /v1. `fields` are sent with each request, beside model, messages, max_tokens,
+    temperature and stop. `in_flight`: requests at once.
+    """
+
+    base_url: str
+    model: str
+    fields: Mapping[str, Any]
+    in_flight: int
+    key: str | None = None
+
+
+class _Line(msgspec.Struct):
+    task: str
+    items: int | None = None
+    row: Item | None = None
+    failed: str | None = None
+
+
+def provide_tasks(names: Sequence[str], tool: Tool) -> Tasks:
+    """Find or install lm_eval, and find the items of tasks. Blocks.
+
+    Raises MissingError, and UserError for a task that cannot be asked.
+    """
+    python = python_of(tool(TOOLS["lm_eval"]))
+    own = {name: _Own(_OWN[name][0](tool), _OWN[name][1]) if name in _OWN else None for name in names}
+    others = {name: None for name, known in own.items() if known is None}
+    if others:
+        with TemporaryDirectory() as folder:
+            lines, problem = _run(Tasks(python, others), None, Path(folder), LOADING_S)
+        failed = next((f"quality.tasks={line.task}: {line.failed}" for line in lines if line.failed), None)
+        if failed or problem:
+            raise UserError(failed or f"quality.tasks={','.join(others)}: {problem}")
+    return Tasks(python, own)
+
+
+def _packed(tool: Tool) -> Path:
+    return next(tool(TOOLS["task_items"]).glob("lib/python*/site-packages/frugal_llm/tasks"))
+
+
+def ask_tasks(
+    tasks: Tasks, server: TasksServer, limit_s: float, folder: Path, state_dir: Path | None = None
+) -> str | None:
+    """Ask a server all items, write them to tasks.parquet in the folder, and return what is missing.
+
+    That is a clause on why, or None. Blocks for limit_s at most from the first item on, and before that while
+    lm_eval loads; its words are in tasks.log. What has no answer is in the table too.
+    """
+    asked = {**msgspec.to_builtins(server), "limit_s": limit_s}
+    key = asked.pop("key")
+    lines, problem = _run(tasks, asked, folder, LOADING_S + limit_s, key, state_dir)
+    rows = [line.row for line in lines if line.row]
+    write_items(folder / FILE_NAME, rows)
+    failed = [f"{line.task}: {line.failed}" for line in lines if line.failed]
+    return "; ".join([*failed, *_unanswered(rows), *([problem] if problem else [])]) or None
+
+
+def _unanswered(rows: Sequence[Item]) -> list[str]:
+    counts = Counter((row.task, row.error) for row in rows if row.error)
+    total = Counter(row.task for row in rows)
+    return [
+        f"{task}: {n} of {total[task]} items without a score ({why})" for (task, why), n in counts.items()
+    ]
+
+
+def _run(
+    tasks: Tasks,
+    chat: Mapping[str, Any] | None,
+    folder: Path,
+    limit_s: float,
+    key: str | None = None,
+    state_dir: Path | None = None,
+) -> tuple[list[_Line], str | None]:
+    """Run the program to its end; return what it wrote, and why it did not come to its end."""
+    job, rows, log = folder / "tasks.json", folder / "tasks.jsonl", folder / LOG_NAME
+    said = {"tasks": tasks.own, "chat": chat, "rows": str(rows)}
+    job.write_bytes(msgspec.json.encode(said))
+    argv = [str(tasks.python), "-P", str(TASKS_PROGRAM), str(job)]
+    try:
+        with supervised(
+            argv, log_path=log, state_dir=state_dir, label="lm_eval", environment={KEY_VARIABLE: key or ""}
+        ) as process:
+            code = process.wait(limit_s)
+        lines = rows.read_bytes().splitlines() if rows.exists() else []
+        return [msgspec.json.decode(line, type=_Line) for line in lines], _problem(code, limit_s, log)
+    finally:
+        job.unlink()
+        rows.unlink(missing_ok=True)
+
+
+def _problem(code: int | None, limit_s: float, log: Path) -> str | None:
+    if code == 0:
+        return None
+    if code is None:
+        return f"lm_eval had not ended after {limit_s:.0f} s"
+    last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    return f"lm_eval exited with code {code}: {masked(last)}"
