@@ -73,11 +73,13 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
         return made if base else replace(made, why="there is no reference")
     if own.record.sha256 != base.record.sha256:
         return replace(made, why=f"{base.name} was asked other prompts and texts")
+    if unlike := _why_unlike(own, base):
+        return replace(made, unlike=unlike, why=f"not comparable: {unlike}")
     # All of one comparison are cut to as many tokens as each of them names.
     alike = [base, *(each for each in heard_of(run).values() if each.model == own.model)]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
-    made = replace(made, by_way=found, unlike=_why_unlike(own, base))
+    made = replace(made, by_way=found)
     clauses = [*own.record.missing.values(), *base.record.missing.values()]
     why = clauses[0] if clauses else f"no token has the same name as at {base.name}"
     return made if made.told else replace(made, why=why)
@@ -132,7 +134,7 @@ def beyond_limit(run: Run) -> dict[str, str]:
 
 def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
     if found.unlike:
-        return f"not comparable: {found.unlike}"
+        return found.why
     highest, told = found.highest_nats, found.told
     if highest is None or highest <= limit or told is None or told.kl_nats is None or found.against is None:
         return None

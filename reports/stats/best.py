@@ -5,7 +5,9 @@ intersection-union test (Berger 1982, Technometrics 24:295), so that a wrong nam
 lose its own test. No correction for the number of others is due.
 """
 
+import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -91,6 +93,13 @@ def best_of(
         is_even = found.error == 0 and abs(found.mean) <= margin
         over[label] = replace(found, mean=0.0) if is_even else found
     return Best(leader, over, alpha)
+
+
+def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """Return who is nowhere better than another one and somewhere worse, and than whom: those that are not on
+    the front of several metrics, of all of which more is better."""
+    pairs = itertools.permutations(points.items(), 2)
+    return {a: b for (a, own), (b, other) in pairs if own != other and all(map(operator.le, own, other))}
 
 
 def holm(p: Sequence[float], alpha: float) -> float:

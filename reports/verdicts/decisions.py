@@ -1,8 +1,8 @@
 """Which deployment to serve: decided once per run, for each scenario and model, by the values of its starts.
 
 The primary metric decides among contenders that were fixed before the test: measured, with equal work, their
-own kernels, and with an SLO known to keep it. Leaders of other metrics are named by the same rule. A search
-is decided likewise, at the highest load that any deployment is known to keep.
+own kernels, answers within the quality limit, and with an SLO known to keep it. Leaders of other metrics are
+named by the same rule. A search is decided likewise, at the highest load that any is known to keep.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from reports.data.run import Run, once
 from reports.measures.equal_work import disturbed, odd_ones, stand_ins, why_other_work
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
+from reports.measures.quality import beyond_limit
 from reports.stats.best import ALPHA, Best, best_of, holm, repeats_to_tell
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
@@ -42,10 +43,11 @@ class Decision:
     `kind`: "named", a winner; "slight", a winner whose lead may lie within the margin; "same", all within the
     margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
-    deployment is none. `leaders`: the decided leader of each metric, by its name. `used`: the repeats that
-    decide, in which each contender has a value; `disturbed` more are left out. `advised`: how many
-    would tell; None if that is not known, or beyond what anyone would run. `capacities`: of a search, what
-    each deployment whose loads may be compared keeps, the most first.
+    deployment is none; `beyond` are those that are none for their answers. `leaders`: the decided leader of
+    each metric, by its name. `used`: the repeats that decide, in which each contender has a value;
+    `disturbed` more are left out. `advised`: how many would tell; None if that is not known, or beyond what
+    anyone would run. `capacities`: of a search, what each deployment whose loads may be compared keeps, the
+    most first.
     """
 
     case: LoadCase
@@ -61,6 +63,7 @@ class Decision:
     advised: int | None = None
     slo_row: SloRow | None = None
     capacities: tuple[Capacity, ...] = ()
+    beyond: Sequence[str] = ()
 
     @property
     def repeats(self) -> int:
@@ -82,11 +85,12 @@ class Decision:
 
     @property
     def served(self) -> str | None:
-        """The label of the one to serve: it is named, or all others are known to break the SLO."""
+        """The label of the one to serve: it is named, or all others break the SLO or the quality limit."""
         if self.leader is None or self.best:
             return self.leader.deployment if self.leader else None
-        label, standings = self.leader.deployment, self.slo_row.standings if self.slo_row else ()
-        return label if {each.state for each in standings if each.label != label} == {"broken"} else None
+        label, broken = self.leader.deployment, self.slo_row.labels("broken") if self.slo_row else []
+        others = {group.deployment for group in self.case.groups} - {label}
+        return label if others and others <= {*broken, *self.beyond} else None
 
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
         """Return value, low and high of a deployment's value over the leader's.
@@ -163,6 +167,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
         slo_row=row,
         capacities=tuple(capacities),
+        beyond=[label for label, why in unfit.items() if why == beyond_limit(run).get(label)],
     )
     return _tested(run, made, values, split)
 
@@ -191,6 +196,8 @@ def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
         return f"it failed: {next((c.reason for c in group.cells if c.reason), 'no cell was measured')}"
     if what := stand_ins(run).get(group.deployment):
         return f"its speed is not its own: {what}"
+    if why := beyond_limit(run).get(group.deployment):
+        return why
     # A load that is kept is a goodput.
     return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
 

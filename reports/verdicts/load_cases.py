@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from reports.data.cells import Group, grouped
 from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins, work_of
+from reports.measures.quality import beyond_limit
 from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.searches import SloRow, capacities_of, slo_rows
@@ -50,7 +51,7 @@ def told_first(run: Run) -> tuple[LoadCase, ...]:
 
 
 def _decisive(run: Run, rows: Sequence[SloRow]) -> LoadCase:
-    unfit = stand_ins(run).keys() | work_of(run).odd.keys()
+    unfit = stand_ins(run).keys() | work_of(run).odd.keys() | beyond_limit(run).keys()
     row = ([row for row in rows if set(row.labels("kept")) - unfit] or rows[:1])[-1]
     if run.record.search is None:
         return _case(run, row.scenario, row.load, row.model)

@@ -21,7 +21,8 @@ from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
-from reports.verdicts.searches import Capacity, slo_metrics
+from reports.verdicts.searches import Capacity, SloRow, slo_metrics
+from reports.words import quality
 from reports.words.described import command
 from reports.words.verdict_words import (
     bound_words,
@@ -121,7 +122,7 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
         said = (
             f"{ratio} the {title} of {rival} {where} (at {'least' if least > 1 else 'most'} {bound}, {sure})"
         )
-    said += f"{_price(run, made, best)}."
+    said += f"{_price(run, made, best)}{quality.clause(run, best.leader)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
     return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made))
@@ -169,6 +170,10 @@ def _amount_of(run: Run, group: Group, title: str) -> float:
 
 
 def _unless(run: Run, made: Decision) -> str:
+    return " ".join(filter(None, (quality.unless(run, made), _unless_metric(run, made))))
+
+
+def _unless_metric(run: Run, made: Decision) -> str:
     named = made.leader.deployment if made.leader else None
     for metric, does in _UNLESS.items():
         label = made.leaders.get(metric)
@@ -191,8 +196,9 @@ def _left_out(made: Decision) -> str:
     """Return who is no contender (the table says why; of a search, who keeps no load either), and how many
     repeats decide nothing."""
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
-    labels = [label for label in made.left_out if label not in ordered]
-    said = f" Not compared: {several(labels)}." if labels else ""
+    labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
+    said = f" Beyond the quality limit: {several(made.beyond)}." if made.beyond else ""
+    said += f" Not compared: {several(labels)}." if labels else ""
     if made.disturbed and made.used:
         said += f" Left out: {plural(made.disturbed, 'repeat')} (the machine was busy or not fit)."
     return said
@@ -268,12 +274,17 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     does = {
         (False, False): "Measured alone",
         (False, True): "Known to keep the SLO",
-        (True, False): "The only one that can be judged",
+        (True, False): f"The only one {_within(row) if made.served else 'that can be judged'}",
         (True, True): "The only one known to keep the SLO",
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
     values = ", ".join(text for name in names if (text := _with_span(run, made, name)))
-    return Said(_lead(made, group.deployment), f"{does} {where}: {values or 'no value'}.{_left_out(made)}")
+    said = f"{does} {where}: {values or 'no value'}{quality.clause(run, group.deployment)}.{_left_out(made)}"
+    return Said(_lead(made, group.deployment), said, unless=quality.unless(run, made))
+
+
+def _within(row: SloRow | None) -> str:
+    return f"{'known to keep the SLO ' * bool(row)}within the quality limit"
 
 
 def _lead(made: Decision, label: str) -> str:

@@ -185,8 +185,9 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     made = next((known[key] for load in loads if (key := (first.scenario, first.model, load)) in known), None)
     told = made.case.load if made else list(loads)[-1]
     if made and (label := made.leaders.get(name)):
-        if made.slo_row and made.left_out:
-            return f"{label} {_superlative(name)} within the SLO at {told}"
+        if made.left_out and (made.slo_row or made.beyond):
+            within = f"within the {'SLO' if made.slo_row else 'quality limit'}"
+            return f"{label} {_superlative(name)} {within} at {told}"
         leaders[told] = label
     elif made and made.groups[1:] and name in (made.metric, *SECONDARY):
         leaders[told] = None  # the verdicts are of each pair, at another level than the decision

@@ -1,0 +1,125 @@
+"""How well deployments answer, in words: in the answer, in a table's cell, and at the head of its section."""
+
+from collections.abc import Iterator
+
+from reports.data.run import Run
+from reports.measures.metrics import metric_of
+from reports.measures.quality import Quality, limit_of, quality_of
+from reports.measures.written import NOTHING, number, precise, several
+from reports.stats.best import beaten
+from reports.verdicts.decisions import SPEED, Decision, decisions_of
+from reports.words.verdict_words import title_of
+
+# The columns of a table of deployments, with what stands in them.
+HEADS = ("KL nats", "same token %")
+HOW = (
+    "KL: how far the probabilities of the next token are from the reference's (Kullback-Leibler divergence, "
+    "over the k likeliest tokens and the rest); the mean over places and its 95 % interval, by drawing texts "
+    "again. Same token: the share of places with the same likeliest one. By text: every token of given texts "
+    "but the first; by chat: greedy answers, up to the first token that differs. RMS: of the given token's "
+    "probability. "
+)
+AGAIN = (
+    "Greedy answers to the same prompts, against the first time. Near ties part where two tokens are about "
+    "as likely, so that rounding chooses. Cut: it breaks off."
+)
+
+
+def nats(value: float | None) -> str:
+    """Return a divergence with two digits: `0.0032`."""
+    return precise(value, 2)
+
+
+def ends(interval: tuple[float, float] | None) -> str:
+    """Return `[0.0031, 0.0033]`; nothing without an interval."""
+    return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
+
+
+def cells(found: Quality | None) -> tuple[str, str]:
+    """Return a deployment's divergence and its share of same tokens."""
+    told = found.told if found else None
+    kl = f"{nats(told.kl_nats)} {ends(told.interval)}".rstrip() if told else NOTHING
+    is_reference = found is not None and found.is_reference
+    return "reference" if is_reference else kl, number(told.agreement if told else None, 0, 100)
+
+
+# --- the answer ------------------------------------------------------------------------------------
+
+
+def clause(run: Run, label: str) -> str:
+    """Return what the answer says of the one to serve, behind its sentence; nothing where none was asked."""
+    found = quality_of(run).get(label)
+    if found is None or found.is_reference:
+        return "; it is the reference of quality" if found else ""
+    if found.against is None or found.highest_nats is None or found.told is None:
+        return f"; its quality is not known ({found.why_not_known})"
+    kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
+    return f"; quality against {found.against.name}: KL {kl}, the same token in {places} places"
+
+
+def _of_hundred(share: float) -> str:
+    # A hundred of a hundred are all.
+    return f"{min(round(100 * share), 99 if share < 1 else 100)} of 100"
+
+
+def unless(run: Run, made: Decision) -> str:
+    """Return the fastest of those that are left out for their answers, and what it costs, if it is ahead."""
+    costs = dict(_costs(run, made))
+    if not costs or max(costs) <= 1 + run.record.compare.margin_share:
+        return ""
+    return f"Unless answers may be worse: {costs[max(costs)]}."
+
+
+def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
+    metric = metric_of(made.metric)
+    for group in made.ranked if made.groups else ():
+        told = quality_of(run)[group.deployment].told if group.deployment in made.beyond else None
+        own, first = (made.value(run, each, made.metric).mean for each in (group, made.groups[0]))
+        if told and own and first:
+            ratio = first / own if metric.better == "lower" else own / first
+            is_speed = metric.words[0] == "faster"
+            much = f"is {ratio:.1f}x as fast" if is_speed else f"has {ratio:.1f}x the {title_of(made.metric)}"
+            places = _of_hundred(1 - (told.agreement or 0.0))
+            kl = nats(told.kl_nats)
+            yield ratio, f"{group.deployment} {much} and picks another token in {places} places (KL {kl})"
+
+
+# --- the section -----------------------------------------------------------------------------------
+
+
+def claim(run: Run) -> str:
+    """Return how far each deployment is from its reference; that nobody looked, where none was asked."""
+    found = [each for each in quality_of(run).values() if each.told and each.against]
+    said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
+    against = several(list(dict.fromkeys(each.against.name for each in found if each.against)))
+    if not found:
+        return "Not measured: a smaller quantization may answer worse."
+    return f"Against {against}: {several(said)}. {_front(run)}"
+
+
+def _front(run: Run) -> str:
+    """Return who is beaten in speed, quality and memory together by another one, by means."""
+    made = decisions_of(run)[0]
+    points = {}
+    for group in made.case.groups:
+        found = quality_of(run)[group.deployment]
+        kl = 0.0 if found.is_reference else found.told.kl_nats if found.told else None
+        speed, memory = (made.value(run, group, name).mean for name in (SPEED, "memory_peak_bytes"))
+        if speed and memory and kl is not None:
+            points[group.deployment] = (speed, -kl, -memory)
+    worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
+    return f"Beaten in speed, quality and memory: {several(worse) or 'none'}." if points else ""
+
+
+def how(run: Run) -> str:
+    """Return how to read the table of fidelity, with the limit."""
+    limit = limit_of(run)
+    rule = "{1}={0:g}, a convention: the upper end of who wins is at most that." if limit else ""
+    return HOW + rule.format(*limit or ())
+
+
+def notes(run: Run) -> list[str]:
+    """Return of what origin the references are, where that bears on their quality."""
+    bases = {each.against.name: each.against for each in quality_of(run).values() if each.against}
+    said = [(name, base.start.weights.get("note")) for name, base in bases.items()]
+    return [f"{name} is the reference: {note}." for name, note in said if note]

@@ -1,0 +1,109 @@
+"""Who may win for the quality of its answers, and what the answer says of that of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_quality import Voice, with_quality
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Load, Objective, QualityTerms
+from reports import Run, open_run
+from reports.verdicts.decisions import decisions_of
+from reports.words.answer import answers_of
+from reports.words.verdict_words import title_at
+
+FP16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q8_0", "gguf-q4_0"))
+SLOW, MIDDLE, FAST = Made(FP16, 1.3, 2.0), Made(Q8, 1.0), Made(Q4, 0.7, 0.5)
+REFERENCE, NEAR, FAR = FP16.label, Q8.label, Q4.label
+USUAL = {REFERENCE: Voice(), NEAR: Voice(0.1), FAR: Voice(0.9)}
+TOO_FAR = {FAR: "KL 0.26 nats against llama_cpp fp16: beyond quality.limit=0.1"}
+
+
+def measured(
+    path: Path, voices: Mapping[str, Voice] = USUAL, made: Sequence[Made] = (SLOW, MIDDLE, FAST), **given: Any
+) -> Run:
+    repeated_run(path, made, (Load(concurrency=4),), **given)
+    return open_run(with_quality(path, voices))
+
+
+def answer(run: Run) -> str:
+    [said] = answers_of(run)
+    return said.plain
+
+
+def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(tmp_path):
+    run = measured(tmp_path)
+    [made] = decisions_of(run)
+    assert (made.kind, made.served, made.left_out, made.beyond) == ("named", NEAR, TOO_FAR, [FAR])
+    assert answer(run) == (
+        "Serve llama_cpp gguf-q8_0. 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least 1.29x, "
+        "96 %), in 0.50x its memory; quality against llama_cpp fp16: KL 0.0032, the same token in 95 of 100 "
+        "places. Beyond the quality limit: llama_cpp gguf-q4_0. Unless answers may be worse: llama_cpp "
+        "gguf-q4_0 is 1.4x as fast and picks another token in 35 of 100 places (KL 0.26)."
+    )
+    assert title_at(run, "output_tokens_per_s", run.groups) == (
+        "llama_cpp gguf-q8_0 gives the most output tokens/s within the quality limit at 4 users"
+    )
+
+
+def test_a_slower_one_beyond_the_limit_is_no_reason_for_an_unless(tmp_path):
+    said = answer(measured(tmp_path, made=[SLOW, MIDDLE, replace(FAST, slow=1.1)]))
+    assert "Beyond the quality limit: llama_cpp gguf-q4_0." in said
+    assert "Unless answers" not in said
+
+
+def test_without_a_limit_the_fastest_wins_and_its_quality_is_said(tmp_path):
+    run = measured(tmp_path, quality=QualityTerms(limit_nats=None))
+    assert decisions_of(run)[0].served == FAR
+    assert "KL 0.26, the same token in 65 of 100 places." in answer(run)
+
+
+def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path):
+    silent = Voice(ways=(), missing={"chat": "its API names no probabilities of its tokens"})
+    run = measured(tmp_path, {**USUAL, FAR: silent})
+    assert decisions_of(run)[0].served == FAR
+    assert "; its quality is not known (its API names no probabilities of its tokens)." in answer(run)
+    few = measured(tmp_path / "few", {**USUAL, FAR: Voice(0.9, k=5)})
+    assert "not known (the 5 likeliest tokens alone were compared, not 20)." in answer(few)
+
+
+def test_the_reference_may_win(tmp_path):
+    run = measured(tmp_path, made=[replace(SLOW, slow=0.8), MIDDLE, FAST])
+    assert "; it is the reference of quality. Beyond" in answer(run)
+
+
+def test_of_a_run_that_was_not_asked_nothing_is_said_of_quality(tmp_path):
+    run = measured(tmp_path, {})
+    assert decisions_of(run)[0].served == FAR
+    assert "quality" not in answer(run)
+
+
+def test_one_that_reads_other_tokens_cannot_win(tmp_path):
+    def cut(row):
+        return replace(row, tokens=row.tokens[1:]) if row.way == "prompt" else row
+
+    run = measured(tmp_path, {**USUAL, FAR: Voice(changes=cut)})
+    why = "not comparable: token 1 of its prompt 1 is 1, that of llama_cpp fp16 0"
+    [made] = decisions_of(run)
+    assert (made.served, made.left_out) == (NEAR, {FAR: why})
+    assert "Unless answers" not in answer(run)
+
+
+@pytest.mark.parametrize(
+    ("slo", "said"),
+    [
+        ((), "The only one within"),
+        ((Objective("ttft_s", 0.5, 0.5),), "The only one known to keep the SLO within"),
+    ],
+)
+def test_the_only_one_within_the_limit_is_served_without_a_test(tmp_path, slo, said):
+    voices = {REFERENCE: Voice(), NEAR: Voice(0.8), FAR: Voice(0.9)}
+    run = measured(tmp_path, voices, slo=slo)
+    [made] = decisions_of(run)
+    assert (made.kind, made.served, made.beyond) == ("only", REFERENCE, [NEAR, FAR])
+    assert f"{said} the quality limit at 4 users" in answer(run)
+    assert "Unless answers may be worse: llama_cpp gguf-q4_0 is " in answer(run)
