@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.common.launching import container, given, need_counts, template_of
-from engines.llama_cpp import log
+from engines.llama_cpp import log, quality
 from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
@@ -194,6 +194,8 @@ ENGINE = contracts.Engine(
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
+    given_text=quality.given_text,
+    prompt_tokens=quality.prompt_tokens,
     memory_needed=memory_needed,
     tuned=contracts.Tuned(
         "large batches",

@@ -17,6 +17,7 @@ from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
+from harness.quality.due import Due, due, earlier_reference, keep_reference
 from harness.run import next_starts, session
 from harness.run.budget import Budget
 from harness.run.search import Search, Trial, prepared, starts_left
@@ -181,6 +182,9 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with terminal.signals_interrupt():
         check_any(task.whole, verb)
+        terms, deployments = task.settings.quality, task.whole.deployments.values()
+        done = store.read_starts(task.directory) if task.record and task.directory else []
+        quality, reference = due(terms, deployments, done), earlier_reference(terms, deployments)
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
@@ -191,7 +195,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         except Interrupted:
             show.line("nothing was measured yet; what is installed stays: give the same command again")
             raise
-        for line in task.lines:
+        for line in (*task.lines, *quality_lines(quality)):
             show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
@@ -199,8 +203,10 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search
             )
+            if reference and task.record is None:
+                keep_reference(reference, directory)
             try:
-                _measure(task, directory, record, site, show)
+                _measure(task, directory, record, replace(site, quality=quality), show)
             except Interrupted as error:
                 _tell_interrupted(task, directory, error, again, show, as_json=as_json)
                 raise
@@ -223,6 +229,13 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     if failed:
         show.line(said)
         raise typer.Exit(1)
+
+
+def quality_lines(quality: Due | None) -> Sequence[str]:
+    if quality is None:
+        return ()
+    asked = counted(len(quality.labels), "deployment")
+    return (f"quality: {asked}, each for up to {quality.terms.budget_s:g} s after its first load",)
 
 
 def _tell_interrupted(

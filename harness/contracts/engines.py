@@ -1,6 +1,6 @@
 """The engine seam: everything that bench knows of a serving program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +117,7 @@ class Engine:
     logprobs: int = LOGPROBS
     # Ask for each token of a text, with so many of the likeliest in its place (the first has none). The
     # arguments: how to ask, the served model, the text, how many. None: its API tells no such thing.
-    given_text: Callable[[Ask, str, str, int], Sequence[Token]] | None = None
+    given_text: Callable[[Ask, str, str, int], Iterable[Token]] | None = None
     # Ask for the tokens (their ids) that a chat's messages become. None: its API does not tell.
     prompt_tokens: Callable[[Ask, str, Sequence[Message]], Sequence[str]] | None = None
     # Return the memory that a deployment needs on a `cpu` or `cuda` device; its common terms are filled.

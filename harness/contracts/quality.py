@@ -1,11 +1,13 @@
 """Types for how well a deployment answers: what is asked of its server after the load, and what it said."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, Protocol, TypeVar
 
 from harness.contracts.deployments import HttpCall
 
+T = TypeVar("T")
 # fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items with a key.
 Quality = Literal["fidelity", "tasks"]
 # How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
@@ -88,15 +90,31 @@ class QualityRecord:
 
     `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many tokens were
     asked for at each place. `missing`: why a way was not measured, as a clause. `in_flight`: requests at once
-    in the way `load`.
+    in the way `load`. `bits`: of a weight; the reference is the deployment that has most.
     """
 
     sha256: str
     logprobs: int
     took_s: float
     in_flight: int | None = None
+    bits: float | None = None
     missing: Mapping[Way | Quality, str] = field(default_factory=dict)
 
 
-# Send a call to a ready server and return the JSON that it answered. Raises ServerError.
-Ask = Callable[[HttpCall], Any]
+class Ask(Protocol):
+    """Sends a call to a ready server and returns its JSON as `kind`, a dataclass or a type such as list[int].
+
+    Raises ServerError where it answers with something else.
+    """
+
+    def __call__(self, call: HttpCall, kind: type[T]) -> T: ...
+
+
+def merged_logprobs(likeliest: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Return the log-probabilities of one place by name; those of one name are one token's to a reader."""
+    found: dict[str, float] = {}
+    for name, value in likeliest:
+        known = found.get(name, -math.inf)
+        high, low = max(known, value), min(known, value)
+        found[name] = high if low == -math.inf else high + math.log1p(math.exp(low - high))
+    return found

@@ -68,9 +68,16 @@ class Budget:
         self._start_began_s = self._clock()
         self.cut([start])
 
-    def ends(self, start: PlannedStart, launch_s: float | None, loads: Iterable[LoadSummary | None]) -> None:
-        """Note that a start has ended, well or not: how long its server took to start, and its loads."""
-        label, took_s = start.deployment.label, self._clock() - self._start_began_s
+    def ends(
+        self,
+        start: PlannedStart,
+        launch_s: float | None,
+        loads: Iterable[LoadSummary | None],
+        once_s: float = 0.0,
+    ) -> None:
+        """Note that a start has ended, well or not: how long its server took to start, its loads, and what it
+        did that no other start of the deployment will do."""
+        label, took_s = start.deployment.label, self._clock() - self._start_began_s - once_s
         windows_s = sum((load.window_end_ns - load.window_start_ns) / 1e9 for load in loads if load)
         self._took_s[label].append(took_s)
         self._beside_s[label].append(max(0.0, took_s - windows_s))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from harness.contracts import PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted, ServerError
 from harness.run.cell import fail_rest, run_cell
+from harness.run.quality import ask_quality
 from harness.run.start import bring_up, hear_out, new_record, wait_for_memory, wait_ready
 from harness.run.watch import Site
 from harness.store.store import CellRecord
@@ -31,6 +32,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
     site.observer.start_begins(start)
     record = new_record(start, site)
     done: list[CellRecord] = []
+    quality_s = 0.0
     if site.budget:
         site.budget.begins(start)
     try:
@@ -40,6 +42,8 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
                 done.append(run_cell(up, cell, site))
                 up.watch.save()
             hear_out(up)
+            quality_s = ask_quality(up, site)
+            up.watch.mark("stopping")
         record.update(status="completed")
     except (BenchError, OSError) as error:
         log_tail = error.log_tail if isinstance(error, ServerError) else None
@@ -52,4 +56,4 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
         raise
     wait_for_memory(record)
     if site.budget:
-        site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done])
+        site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done], quality_s)

@@ -96,6 +96,7 @@ def begin(
         slo=settings.slo,
         until=settings.until,
         compare=settings.compare,
+        quality=settings.quality,
         search=search,
     )
     store.write_record(directory / "run.json", record)

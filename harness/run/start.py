@@ -235,8 +235,7 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
 
 
 def hear_out(up: Serving) -> None:
-    """Read the server's last words before it is stopped. Raises ServerError if it died in its last cell."""
+    """Read the server's last words after its load. Raises ServerError if it died in its last cell."""
     up.check()
-    up.watch.mark("stopping")
     # Some of a server's memory comes with load, and its log tells of it only then.
     up.record.update(memory_said=dict(_ask(up)[0].memory))

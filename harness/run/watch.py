@@ -1,5 +1,6 @@
 """What every step of a run is given (Site, Observer), and what watches one start: its samplers and phases."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
 from harness.install.provision import Provisions
 from harness.load.pulse import Progress
+from harness.quality.due import Due
 from harness.run.budget import Budget
 from harness.sampling import guard, host
 from harness.sampling.device_sample import sample_devices
@@ -52,6 +54,7 @@ class Site:
     observer: Observer
     provisions: Provisions = field(default_factory=Provisions)
     emptied: set[str] = field(default_factory=set)  # deployments whose prefix cache was shown to be emptied
+    quality: Due | None = None
     budget: Budget | None = None  # without one a window may go on STEPS times
 
     @property
@@ -69,6 +72,7 @@ class Watch:
     has_server: bool
     devices: int = 0
     phases: list[store.Phase] = field(default_factory=list)
+    kept_until_ns: float = math.inf
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
         """Note that a phase begins, now and with what is costly read once, or at the past instant `t_ns`."""
@@ -76,6 +80,11 @@ class Watch:
         if t_ns is None:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile
                 sampler.mark()
+
+    def leave_out(self, name: str) -> None:
+        """Mark a phase from whose begin on no sample is kept."""
+        self.mark(name)
+        self.kept_until_ns = self.phases[-1].t_ns
 
     def seen(self, since_ns: int, until_ns: int) -> guard.Seen:
         """Return the samples from one instant up to another. Without a device there are none of one."""
@@ -127,6 +136,7 @@ class Watch:
         notes = {} if self.has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self.samplers.items():
             rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
+            rows = [row for row in rows if row.t_ns <= self.kept_until_ns]
             store.write_samples(self.record.path.with_name(f"{name}.parquet"), rows)
             timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.

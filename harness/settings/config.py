@@ -17,6 +17,7 @@ from harness.contracts import (
     Load,
     Objective,
     Price,
+    QualityTerms,
     Scalar,
     ScenarioChoice,
     SearchTerms,
@@ -49,7 +50,7 @@ FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
 # Sections of keys that say how often to measure and what to make of it.
 _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run")
 # Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
-_PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
+_PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template", "quality.text")
 _PATHS_OF_ENGINES = ("environment", "program")
 
 
@@ -77,6 +78,7 @@ class Settings:
     until: Until | None
     budget_s: float | None
     compare: CompareTerms
+    quality: QualityTerms
     given: Mapping[str, tuple[str, ...]]
 
     @property
@@ -121,6 +123,7 @@ def settings(given: Choices) -> Settings:
         until=sections.until(given),
         budget_s=sections.budget_s(given),
         compare=sections.compare_terms(given),
+        quality=sections.quality_terms(given),
         given=_as_given(given),
     )
     if made.is_attached:

@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,12 @@ Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one wher
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
 _WORDS = ("null", "true", "false", "nan", "inf")
 # How the value of a field is read and what it takes in words, by the field's suffix.
-_UNITS = {
+_UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_per_s": (units.rate_per_s, "a rate, such as 2/s or 90/min"),
     "_s": (units.duration_s, "a duration, such as 500ms or 20s"),
     "_bytes": (units.size_bytes, "a size, such as 24GiB"),
     "_share": (units.share, "a share, such as 10%"),
+    "_nats": (float, "a number of nats, such as 0.1"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _DAY_S = 86400
@@ -72,6 +73,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "until": _PART,
     "until.budget": (0.1, math.inf),
     "run.budget": (1, math.inf),
+    "quality.budget": (0.1, _DAY_S),
+    "quality.limit": (0, math.inf),
 }
 
 

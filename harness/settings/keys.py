@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engines import ENGINES
-from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
+from harness.contracts import EngineTerms, GuardTerms, Load, Price, QualityTerms, Scalar, SearchTerms
 from harness.errors import did_you_mean
 from harness.settings import sections
 from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
@@ -70,6 +70,7 @@ def _fields() -> dict[str, Field]:
         ("price", Price),
         ("fit", FitTerms),
         ("search", SearchTerms),
+        ("quality", QualityTerms),
         *(("scenario", scenario.options) for scenario in SCENARIOS.values()),
         *((name, engine.options) for name, engine in ENGINES.items()),
     ]

@@ -12,6 +12,8 @@ from harness.contracts import (
     GateTerms,
     Load,
     Objective,
+    Quality,
+    QualityTerms,
     ScenarioChoice,
     SearchTerms,
     Until,
@@ -37,7 +39,7 @@ _SLO_SUCCESS = f"slo.{SUCCESS}"
 _CONVERSATIONS_A_WINDOW = 4
 # Of a run whose engines, quantizations, repeats and loads are the default ones; of others the least.
 DEFAULT_BUDGET_S = 480.0
-_NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run")
+_NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run", "quality")
 # The default of each key as a user would give it (`-`: none), and what it takes. Objectives are listed at one
 # percentile.
 LISTED: dict[str, tuple[str, str]] = {
@@ -47,6 +49,11 @@ LISTED: dict[str, tuple[str, str]] = {
     "until.metric": (Until.metric, "a name of `bench list metrics`"),
     "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
     "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, but 8 minutes at least"),
+    "quality": ("auto", "fidelity, tasks, both, or off; auto: fidelity where two deployments serve a model"),
+    "quality.limit": (f"{QualityTerms.limit_nats:g}", "mean KL divergence in nats, such as 0.1, or off"),
+    "quality.against": ("most bits", "a deployment's label, or the directory of an earlier run"),
+    "quality.text": ("bench's own", "a file of prompts and texts: JSON, JSON lines, or paragraphs"),
+    "quality.tasks": ("bench-basics", "names of tasks"),
     "load.steps": ("as run.budget allows", "a whole number"),
     "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
     "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
@@ -110,6 +117,19 @@ def compare_terms(given: Choices) -> CompareTerms:
     # A list of metrics is one value, not a sweep.
     metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
     terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
+    return terms
+
+
+def quality_terms(given: Choices) -> QualityTerms:
+    """Return what is asked of each deployment beside its speed. Raises UserError."""
+    values = given.get("quality", ("auto",))
+    alone = {("auto",): None, ("off",): (), (False,): ()}
+    asked = alone[values] if values in alone else decode_all("quality", Quality, values)
+    tasks = decode_all("quality.tasks", str, given.get("quality.tasks", ()))
+    if tasks and "tasks" not in (asked or ()):
+        raise UserError(f"quality.tasks={','.join(tasks)}: belongs to quality=tasks; give that too")
+    off = {"quality.limit": (None,)} if given.get("quality.limit") in (("off",), (False,)) else {}
+    terms: QualityTerms = single("quality", QualityTerms, {**given, **off}, asked=asked, tasks=tasks)
     return terms
 
 

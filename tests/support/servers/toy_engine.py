@@ -65,6 +65,9 @@ class Toy:
     pages: Sequence[str] = ()
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
     resets: Sequence[HttpCall] | None = None
+    logprobs: int = 0
+    given_text: None = None
+    prompt_tokens: None = None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization

@@ -1,0 +1,101 @@
+"""Ask llama.cpp's server for the probabilities of a given text's tokens, and for the tokens of a chat.
+
+Its API has no logprobs of a prompt, so a text is read by prompts that grow by a token; what it read before
+stays in its cache. Source: llama.cpp, tools/server/README.md (`n_probs`, `post_sampling_probs`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
+from harness.errors import ServerError
+
+# Added to the logit of a token that is none of the likeliest: a probability of 1e-8 becomes 1.6e-3. The lower
+# ones are for parts of characters: one that is drawn itself is withheld, and all probabilities with it.
+_BIASES = (12.0, 8.0, 4.0)
+# What is drawn makes no difference to the probabilities before sampling, but must be a whole character.
+_WHOLE, _SURE = "a", 1000.0
+
+
+@dataclass(frozen=True)
+class _Named:
+    id: int
+    logprob: float | None = None
+    prob: float | None = None
+
+
+@dataclass(frozen=True)
+class _Place(_Named):
+    top_logprobs: list[_Named] | None = None
+    top_probs: list[_Named] | None = None
+
+
+@dataclass(frozen=True)
+class _Completion:
+    completion_probabilities: list[_Place] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    prompt: str
+
+
+def given_text(ask: Ask, model: str, text: str, most: int) -> Iterator[Token]:
+    """Yield the tokens of a text, each but the first with `most` of the likeliest in its place."""
+    ids, whole = _ids(ask, text), _ids(ask, _WHOLE)[-1:]
+    if not ids or not whole:
+        raise ServerError("POST /tokenize makes no tokens of a text")
+    yield Token(str(ids[0]))
+    for end in range(1, len(ids)):
+        place = _next(ask, ids[:end], {"n_probs": most, "logit_bias": [[whole[0], _SURE]]})
+        if place is None or place.top_logprobs is None:
+            raise ServerError("POST /completion names no probabilities")
+        likeliest = [(str(each.id), each.logprob) for each in place.top_logprobs]
+        top = merged_logprobs((name, value) for name, value in likeliest if value is not None)
+        known = top.get(str(ids[end]))
+        yield Token(str(ids[end]), _rare(ask, ids[:end], ids[end], most) if known is None else known, top)
+
+
+def _rare(ask: Ask, ids: Sequence[int], token: int, most: int) -> float | None:
+    """Return the log-probability of a token that is none of the likeliest; None if it cannot be told.
+
+    With a bias b on its logit alone, p becomes q = p e^b / (1 - p + p e^b), from which p follows.
+    """
+    for bias in _BIASES:
+        fields = {"logit_bias": [[token, bias]], "samplers": ["temperature"], "temperature": 1}
+        place = _next(ask, ids, {**fields, "n_probs": most, "post_sampling_probs": True})
+        found = [each.prob for each in (place and place.top_probs) or () if each.id == token]
+        for q in filter(None, found):
+            odds = math.log(q / (1 - q)) - bias if q < 1 else 0.0
+            return odds - math.log1p(math.exp(odds))
+    return None
+
+
+def _next(ask: Ask, ids: Sequence[int], fields: dict[str, Any]) -> _Place | None:
+    body = {
+        "prompt": list(ids),
+        "n_predict": 1,
+        "cache_prompt": True,
+        "response_fields": ["completion_probabilities"],
+        **fields,
+    }
+    said = ask(HttpCall("POST", "/completion", body), _Completion).completion_probabilities
+    return said[0] if said else None
+
+
+def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str]:
+    """Return the tokens that a chat's messages become by the server's template."""
+    said = ask(HttpCall("POST", "/apply-template", {"messages": list(map(vars, messages))}), _Prompt)
+    return list(map(str, _ids(ask, said.prompt, parse_special=True)))
+
+
+def _ids(ask: Ask, text: str, *, parse_special: bool = False) -> list[int]:
+    body = {"content": text, "add_special": True, "parse_special": parse_special}
+    return ask(HttpCall("POST", "/tokenize", body), _Tokens).tokens

@@ -1,0 +1,76 @@
+"""Which deployments of a run are to be asked for their quality, with what, and against which."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.contracts import Deployment, QualityTerms
+from harness.errors import UserError, choose_from
+from harness.quality.texts import Items, items
+from harness.store import store
+from harness.store.quality_table import FILE_NAME
+from harness.whole_files import write_whole
+
+# Of a run, where what an earlier one holds is the reference (quality.against=DIR).
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is asked, and the labels of the deployments that were not asked yet."""
+
+    terms: QualityTerms
+    items: Items
+    labels: set[str]
+
+
+def due(
+    terms: QualityTerms, deployments: Iterable[Deployment], done: Iterable[store.StartRecord]
+) -> Due | None:
+    """Return what is to be asked of which deployments; None where nothing is. `done`: starts so far.
+
+    Raises UserError for a file without items, and for a reference that is none of these deployments.
+    """
+    known = {each.label: each for each in deployments if each.model != "-"}
+    against = terms.against
+    if against is not None and "/" not in against and not Path(against).is_dir() and against not in known:
+        raise UserError(
+            f"quality.against={against}: no deployment of this run, and no directory of an earlier one; "
+            f"{choose_from(against, known)}"
+        )
+    models = Counter(each.model for each in known.values())
+    is_auto = terms.asked is None and against is None
+    asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
+    asked -= {start.deployment.label for start in done if start.quality}
+    if terms.asked == () or not asked:
+        return None
+    return Due(terms, items(terms.text), asked)
+
+
+def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) -> Path | None:
+    """Return the folder of the start that an earlier run has most bits of, where quality.against names a run.
+
+    Raises UserError if it has no answers of a model of these deployments, StoreError if it cannot be read.
+    """
+    if terms.against is None or not Path(terms.against).is_dir():
+        return None
+    run_dir, models = Path(terms.against), {each.model for each in deployments}
+    store.read_run(run_dir)
+    starts = [(start, start.quality) for start in store.read_starts(run_dir) if start.quality]
+    own = [pair for pair in starts if pair[0].deployment.model in models]
+    if not own:
+        there = ", ".join(sorted({start.deployment.model for start, _ in starts}))
+        raise UserError(
+            f"quality.against={run_dir}: has no answers of {', '.join(sorted(models))}"
+            f"{f', only of {there}' if there else ''}; measure it with quality=fidelity first"
+        )
+    best, _ = max(own, key=lambda pair: (pair[1].bits or 0.0, pair[0].deployment.quantization == "fp16"))
+    return run_dir / "starts" / best.name
+
+
+def keep_reference(start_dir: Path, run_dir: Path) -> None:
+    """Copy a start's record and answers into a run, which then needs no other."""
+    for name in ("start.json", FILE_NAME):
+        (run_dir / REFERENCE).mkdir(exist_ok=True)
+        write_whole(run_dir / REFERENCE / name, (start_dir / name).read_bytes())

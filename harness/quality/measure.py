@@ -1,0 +1,174 @@
+"""Ask one server for its quality: prompts alone, again, and while others are in flight; then given texts.
+
+It takes quality.budget, but the first of each kind is asked in any case, with as much time again. What fails
+is recorded and ends nothing.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle, islice
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.contracts import (
+    Asked,
+    Deployment,
+    Engine,
+    HttpCall,
+    LaunchSpec,
+    Message,
+    QualityRecord,
+    Token,
+    Turn,
+    Way,
+)
+from harness.errors import BenchError, ServerError
+from harness.quality.chat import greedy
+from harness.quality.texts import Items
+from harness.servers import probe
+
+T = TypeVar("T")
+# Tokens of an answer: where two deployments part, they mostly do so within a few.
+MAX_TOKENS = 16
+# How many prompts are asked twice, and how many texts are read side by side.
+_AGAIN, _TEXTS_AT_ONCE = 2, 4
+# The share of the budget at which each way ends.
+_ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.6, "text": 1.0}
+# A request is waited for as long as the whole budget, and no less than this.
+_LEAST_S = 10.0
+# Fields that would make an answer go on behind its natural end.
+_FORCES_LENGTH = ("ignore_eos", "min_tokens")
+# Rounding puts some probabilities a little above 1.
+_HIGHEST = 1e-3
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready. `in_flight`: requests at once at its highest load. `bits`: of a weight."""
+
+    engine: Engine
+    deployment: Deployment
+    spec: LaunchSpec
+    key: str | None
+    in_flight: int
+    bits: float | None
+
+
+def measure(server: Server, items: Items, budget_s: float) -> tuple[list[Asked], QualityRecord]:
+    """Ask for all items in all ways; return what came, and how it was asked. Blocks for about budget_s."""
+    asking, began_s = _Asking(server, items, budget_s), time.monotonic()
+    try:
+        rows = [row for way in _ENDS for row in asking.rows(way)]
+    finally:
+        asking.is_over = True  # for what still waits in a pool when an interrupt comes
+    took_s = time.monotonic() - began_s
+    facts = (items.sha256, server.engine.logprobs, took_s, server.in_flight, server.bits)
+    return rows, QualityRecord(*facts, dict(asking.missing))
+
+
+@dataclass
+class _Asking:
+    """What is under way. `missing`: why a way is not measured."""
+
+    server: Server
+    items: Items
+    budget_s: float
+    began_s: float = field(default_factory=time.monotonic)
+    missing: dict[Any, str] = field(default_factory=dict)
+    is_over: bool = False
+
+    def rows(self, way: Way) -> list[Asked]:
+        """Return what came in one way, as far as there was time."""
+        engine, prompts = self.server.engine, range(len(self.items.prompts))
+        if way == "prompt":
+            return self._all(way, self._prompt, prompts) if engine.prompt_tokens else []
+        if way == "text":
+            if engine.given_text is None:
+                self.missing[way] = "its API tells no probabilities of a given text"
+                return []
+            slots = self.server.deployment.terms.concurrent_sequences or 1
+            return self._all(way, self._text, range(len(self.items.texts)), min(slots, _TEXTS_AT_ONCE))
+        if not engine.logprobs:
+            self.missing[way] = "its API names no probabilities of its tokens"
+            return []
+        at_once = self.server.in_flight if way == "load" else 1
+        if (way == "load" and at_once == 1) or (way != "chat" and "chat" in self.missing):
+            return []
+        asked = {"again": prompts[:_AGAIN], "load": list(islice(cycle(prompts), max(len(prompts), at_once)))}
+        return self._all(way, partial(self._answer, way), asked.get(way, prompts), at_once)
+
+    def _all(
+        self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
+    ) -> list[Asked]:
+        with ThreadPoolExecutor(at_once) as pool:
+            found = list(pool.map(partial(self._one, way, ask), items, range(len(items))))
+        return [] if way in self.missing else [row for row in found if row]
+
+    def _one(self, way: Way, ask: Callable[[int], Asked], item: int, place: int) -> Asked | None:
+        if self.is_over or way in self.missing or (place and self._left_s(way) <= 0):
+            return None
+        try:
+            row = ask(item)
+            _check(row.tokens)
+            return row
+        except BenchError as error:
+            if not place:
+                self.missing[way] = str(error)
+            return Asked(way, item, error=str(error))
+
+    def _left_s(self, way: Way) -> float:
+        return self.began_s + _ENDS[way] * self.budget_s - time.monotonic()
+
+    def _send(self, call: HttpCall, kind: type[T]) -> T:
+        root, timeout_s = probe.root_of(self.server.spec.base_url), max(self.budget_s, _LEAST_S)
+        answer = probe.request(
+            call.method, root + call.path, timeout_s=timeout_s, body=call.body, key=self.server.key
+        )
+        if answer.status != 200:
+            raise ServerError(f"{call.method} {call.path} {answer}")
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except (msgspec.DecodeError, RecursionError) as error:
+            said = f"{call.method} {call.path} answered what bench cannot read ({error})"
+            raise ServerError(f"{said}: {answer.shown}") from error
+
+    # --- the ways ---
+
+    def _answer(self, way: Way, item: int) -> Asked:
+        server, prompt = self.server, Message("user", self.items.prompts[item])
+        fields = server.engine.request_fields(
+            Turn((prompt,), MAX_TOKENS), server.deployment.options, server.deployment.terms.fairness
+        )
+        body = {
+            **{name: value for name, value in fields.items() if name not in _FORCES_LENGTH},
+            "model": server.spec.served_model,
+            "messages": [vars(prompt)],
+            "max_tokens": MAX_TOKENS,
+        }
+        path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + probe.CHAT_PATH
+        return greedy(self._send, path, way, item, body, server.engine.logprobs)
+
+    def _prompt(self, item: int) -> Asked:
+        ask = self.server.engine.prompt_tokens
+        assert ask is not None
+        messages = [Message("user", self.items.prompts[item])]
+        ids = ask(self._send, self.server.spec.served_model, messages)
+        return Asked("prompt", item, tuple(map(Token, ids)))
+
+    def _text(self, item: int) -> Asked:
+        ask, engine = self.server.engine.given_text, self.server.engine
+        assert ask is not None
+        text, model = self.items.texts[item], self.server.spec.served_model
+        return Asked("text", item, tuple(ask(self._send, model, text, engine.logprobs)))
+
+
+def _check(tokens: Sequence[Token]) -> None:
+    """Raise ServerError for a number that is no log-probability: NaN, or above 0."""
+    for token in tokens:
+        for name, value in [(token.name, token.logprob), *token.top.items()]:
+            if value is not None and not value <= _HIGHEST:
+                raise ServerError(f"it gives {value:g} as the log-probability of {name!r:.40}")

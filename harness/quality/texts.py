@@ -1,0 +1,122 @@
+"""The prompts and texts that are asked of every deployment: bench's own, or a file of the user's.
+
+Bench's own are short, of many kinds, and written for it, so that no model has read them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import UserError
+
+_PROMPTS = (
+    "Why does bread rise? Answer in two sentences.",
+    "Write a Python function that returns the second largest number of a list.",
+    "A train leaves at 14:35 and arrives at 17:10. How long does it take? Show the steps.",
+    "Translate into German: The library closes at eight, but the garden stays open.",
+    "List four things to check before renting a flat, as bullet points.",
+    'Give me a JSON object with the keys "city", "country" and "river" for Vienna.',
+    "My neighbour's dog barks all night. Draft a polite note to him.",
+    "Summarize in one sentence: The council voted to plant 300 trees along the canal, to be paid for by "
+    "a fee on parking, although shop owners had warned that customers would stay away.",
+    "What is the difference between a virus and a bacterium?",
+    "Continue the story: The lighthouse had been dark for nine years when, one evening in March,",
+)
+_TEXTS = (
+    "The ferry to the outer islands runs twice a day in summer and once in winter, unless the wind is "
+    "stronger than forty knots, in which case the harbour master hangs a black ball from the mast.",
+    "def running_mean(values, width):\n    total = sum(values[:width])\n    means = [total / width]\n    "
+    "for old, new in zip(values, values[width:]):\n        total += new - old\n        means.append(total "
+    "/ width)\n    return means\n",
+    "Die Werkstatt öffnet um sieben Uhr. Wer sein Fahrrad bis neun bringt, kann es am selben Abend "
+    "abholen; nur auf Ersatzteile aus dem Ausland wartet man manchmal eine Woche.",
+    '{"order": 4711, "customer": {"name": "Ines Ferreira", "city": "Porto"}, "items": [{"sku": "B-20", '
+    '"count": 3, "price": 12.5}, {"sku": "K-07", "count": 1, "price": 89.0}], "paid": false}',
+    "To find the area of the field, split it into a rectangle of 30 by 20 metres and a triangle with a "
+    "base of 20 and a height of 9 metres. The rectangle has 600 and the triangle 90 square metres, so the "
+    "field has 690.",
+    "Le médecin a regardé longtemps la radiographie avant de répondre. « Ce n'est rien de grave, dit-il "
+    "enfin, mais il faudra rester au lit jusqu'à lundi. »",
+    "Before you solder the second wire, tin the pad and let it cool. If the joint looks dull or forms a "
+    "ball, heat it again and add a little flux. A good joint is shiny and shaped like a small volcano.",
+    "Q: Which planet has the shortest year?\nA: Mercury. It goes around the Sun in 88 days.\nQ: Which has "
+    "the longest day?\nA: Venus. It turns once in 243 days, more slowly than it goes around.",
+    "| month | rain mm | sun h |\n|-------|---------|-------|\n| April | 61 | 172 |\n| May | 74 | 205 |\n| "
+    "June | 88 | 219 |\n| July | 90 | 231 |\n",
+    "El mercado se llena antes del amanecer: primero llegan los camiones del sur, cargados de naranjas, y "
+    "luego los cocineros, que discuten el precio de cada caja como si fuera la última.",
+    "The committee rejected the appeal on two grounds. First, it had been filed nine days late; secondly, "
+    "the new evidence had been known to the applicant since the first hearing and could have been given "
+    "then.",
+    "SELECT region, COUNT(*) AS orders, SUM(amount) AS total\nFROM sales\nWHERE year = 2024 AND NOT "
+    "refunded\nGROUP BY region\nHAVING SUM(amount) > 10000\nORDER BY total DESC;",
+)
+# Of a file: what is longer is cut, and what comes later is left out.
+_CHARACTERS, _ITEMS = 1200, 64
+_FIELDS = ("prompt", "text")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is asked: `prompts` as a user's one message of a chat, `texts` as they are."""
+
+    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(msgspec.json.encode([self.prompts, self.texts])).hexdigest()
+
+
+def items(path: str | None) -> Items:
+    """Return bench's own prompts and texts, or those of a file. Raises UserError if it has none.
+
+    A JSON list or JSON lines of objects with a `prompt`, a `text`, or ShareGPT's `conversations` (whose first
+    message is a prompt and whose first answer a text); of any other file each paragraph is a text.
+    """
+    if path is None:
+        return Items(_PROMPTS, _TEXTS)
+    given = f"quality.text={path}"
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise UserError(f"{given}: cannot be read: {why}") from error
+    found = dict.fromkeys(_found(path, given, content))
+    prompts, texts = (
+        [text.strip()[:_CHARACTERS] for kind, text in found if kind == field and text.strip()][:_ITEMS]
+        for field in _FIELDS
+    )
+    if not prompts and not texts:
+        raise UserError(
+            f"{given}: has no prompt and no text; give paragraphs, or JSON lines such as "
+            '{"prompt": "Why is the sky blue?"}'
+        )
+    return Items(tuple(prompts), tuple(texts))
+
+
+def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:
+    if not path.endswith((".json", ".jsonl")):
+        yield from (("text", paragraph) for paragraph in content.split("\n\n"))
+        return
+    try:
+        lines = [line for line in content.splitlines() if line.strip()]
+        objects = msgspec.json.decode(content) if path.endswith(".json") else map(msgspec.json.decode, lines)
+        for each in objects if isinstance(objects, Iterable) else ():
+            yield from _of_object(each)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{given}: is not JSON: {error}") from error
+
+
+def _of_object(given: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(given, dict):
+        return
+    talk = given.get("conversations")
+    said = [each.get("value") for each in talk if isinstance(each, dict)] if isinstance(talk, list) else []
+    for field, text in [*((field, given.get(field)) for field in _FIELDS), *zip(_FIELDS, said, strict=False)]:
+        if isinstance(text, str):
+            yield field, text

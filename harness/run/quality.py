@@ -1,0 +1,43 @@
+"""Ask a start's server for its quality once its load is over: one start of each deployment."""
+
+import time
+
+from engines import QUANTIZATIONS
+from harness.errors import BenchError
+from harness.quality.measure import Server, measure
+from harness.run.start import Serving
+from harness.run.watch import Site
+from harness.store.quality_table import FILE_NAME, write_quality
+
+# In flight at once where the load does not say it: an open loop.
+_IN_FLIGHT = 8
+
+
+def ask_quality(up: Serving, site: Site) -> float:
+    """Ask what is due of this deployment, and store it. Return the seconds that it took. Ends no start."""
+    due, label = site.quality, up.start.deployment.label
+    if due is None or label not in due.labels:
+        return 0.0
+    up.watch.leave_out("quality")
+    began_s = time.monotonic()
+    site.observer.line(f"{up.start.name}: asking for its quality, up to {due.terms.budget_s:g} s")
+    try:
+        rows, record = measure(_server(up), due.items, due.terms.budget_s)
+        write_quality(up.record.path.with_name(FILE_NAME), rows)
+        up.record.update(quality=record)
+        due.labels.discard(label)
+        for way, why in record.missing.items():
+            site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
+    except (BenchError, OSError) as error:
+        site.observer.line(f"{up.start.name}: quality not measured: {error}")
+    return time.monotonic() - began_s
+
+
+def _server(up: Serving) -> Server:
+    loads = [cell.load for cell in up.start.cells]
+    slots = up.start.deployment.terms.concurrent_sequences or _IN_FLIGHT
+    in_flight = max(load.concurrency or slots for load in loads)
+    kind = QUANTIZATIONS.get(up.start.deployment.quantization)
+    return Server(
+        up.engine, up.start.deployment, up.spec, up.key, in_flight, kind.bits_per_weight if kind else None
+    )

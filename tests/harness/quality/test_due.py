@@ -1,0 +1,122 @@
+"""Quality is asked of those deployments that have something to be compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bench_command import Place, told
+from make_run import one_cell_run
+
+from harness.contracts import Asked, Deployment, EngineTerms, QualityRecord, QualityTerms, Token
+from harness.errors import StoreError, UserError
+from harness.quality.due import due, earlier_reference, keep_reference
+from harness.settings import config, overrides
+from harness.store import store
+from harness.store.quality_table import FILE_NAME, read_quality, write_quality
+
+
+def deployment(label: str, model: str = "tiny") -> Deployment:
+    return Deployment("llama_cpp", model, label, EngineTerms(), None, label)
+
+
+PAIR = (deployment("fp16"), deployment("gguf-q8_0"))
+ALONE = (deployment("fp16"),)
+AUTO = QualityTerms()
+
+
+def labels(terms: QualityTerms, *deployments: Deployment) -> set[str]:
+    found = due(terms, deployments, ())
+    return found.labels if found else set()
+
+
+def test_by_itself_a_deployment_has_nothing_to_be_compared_with() -> None:
+    assert labels(AUTO, *PAIR) == {"fp16", "gguf-q8_0"}
+    assert labels(AUTO, *ALONE) == set()
+    assert labels(AUTO, *PAIR, deployment("other", "large")) == {"fp16", "gguf-q8_0"}
+    assert labels(AUTO, deployment("a", "-"), deployment("b", "-")) == set()
+
+
+def test_asked_for_it_is_measured_alone_for_later_runs() -> None:
+    assert labels(QualityTerms(("fidelity",)), *ALONE) == {"fp16"}
+    assert labels(QualityTerms(()), *PAIR) == set()
+
+
+def test_a_reference_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="no deployment of this run"):
+        due(QualityTerms(against="fp32"), PAIR, ())
+
+
+@pytest.mark.parametrize(
+    ("words", "terms"),
+    [
+        ([], AUTO),
+        (["quality=auto"], AUTO),
+        (["quality=off"], QualityTerms(())),
+        (["quality=fidelity"], QualityTerms(("fidelity",))),
+        (["quality=fidelity,tasks"], QualityTerms(("fidelity", "tasks"))),
+        (["quality=tasks", "quality.tasks=gsm8k,mmlu"], QualityTerms(("tasks",), tasks=("gsm8k", "mmlu"))),
+        (["quality.budget=1min"], QualityTerms(budget_s=60)),
+        (["quality.limit=0.3"], QualityTerms(limit_nats=0.3)),
+        (["quality.limit=off"], QualityTerms(limit_nats=None)),
+    ],
+)
+def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
+    assert config.settings(overrides.parse(words)).quality == terms
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["quality=best"], "quality=best: choose from fidelity, tasks"),
+        (["quality=fidelity,off"], "quality=off: choose from fidelity, tasks"),
+        (["quality.limit=-1"], "quality.limit=-1: must be 0 or more"),
+        (["quality.limit=low"], "quality.limit=low: "),
+        (["quality.budget=1,2"], "quality.budget=1,2: cannot be swept"),
+        (["quality.tasks=gsm8k"], "quality.tasks=gsm8k: belongs to quality=tasks"),
+        (["quality.text=/nowhere/x.txt"], "quality.text=/nowhere/x.txt: cannot be read: No such file"),
+    ],
+)
+def test_wrong_values_of_quality(words: list[str], why: str) -> None:
+    with pytest.raises(UserError, match="quality") as error:
+        due(config.settings(overrides.parse(words)).quality, PAIR, ())
+    assert str(error.value).startswith(why)
+
+
+def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
+    earlier, later = tmp_path / "earlier", tmp_path / "later"
+    one_cell_run(earlier, [])
+    (start,) = store.read_starts(earlier)
+    folder = earlier / "starts" / start.name
+    rows = [Asked("chat", 0, (Token("Hello", -0.1, {"Hello": -0.1}),))]
+    own = [start.deployment]
+    with pytest.raises(UserError, match="has no answers of"):
+        earlier_reference(QualityTerms(against=str(earlier)), own)
+    store.write_record(folder / "start.json", replace(start, quality=QualityRecord("0", 20, 1.0)))
+    write_quality(folder / FILE_NAME, rows)
+    assert earlier_reference(QualityTerms(against=str(earlier)), own) == folder
+    assert earlier_reference(AUTO, own) is None
+    with pytest.raises(StoreError, match="no run here"):
+        earlier_reference(QualityTerms(against=str(tmp_path)), own)
+    later.mkdir()
+    keep_reference(folder, later)
+    assert read_quality(later / "reference" / FILE_NAME) == rows
+    assert (later / "reference/start.json").read_bytes() == (folder / "start.json").read_bytes()
+
+
+def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
+    one_cell_run(tmp_path, [])
+    (start,) = store.read_starts(tmp_path)
+    start = replace(start, deployment=PAIR[0], quality=QualityRecord("0", 20, 1.0))
+    found = due(AUTO, PAIR, [start])
+    assert found is not None
+    assert found.labels == {"gguf-q8_0"}
+
+
+def test_a_wrong_file_ends_a_run_before_anything_is_started(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    ended = told(place, "run", "quality.text=nowhere.txt", "quality=fidelity")
+    assert ended.returncode == 2
+    assert "quality.text=" in ended.stderr
+    assert "No such file" in ended.stderr

@@ -1,0 +1,237 @@
+"""A server is asked for its answers and for the probabilities of its tokens, whatever it says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import pytest
+from answering import Reply, answering
+
+from engines import ENGINES
+from harness.contracts import (
+    Ask,
+    Asked,
+    AttachSpec,
+    Deployment,
+    EngineTerms,
+    HttpCall,
+    Message,
+    QualityRecord,
+    Token,
+)
+from harness.quality.measure import MAX_TOKENS, Server, measure
+from harness.quality.texts import Items
+
+ITEMS = Items(("one", "two", "three"), ("a text", "another"))
+ATTACHED = ENGINES["openai"]
+PLENTY_S = 60.0
+
+
+def place(text: str, *likeliest: tuple[str, float]) -> dict[str, Any]:
+    """A token as OpenAI's API tells it, the most likely one of its place."""
+    named = [(text, -0.1), *likeliest]
+    tops = [{"token": name, "logprob": value, "bytes": list(name.encode())} for name, value in named]
+    return {**tops[0], "top_logprobs": tops}
+
+
+def completion(*places: dict[str, Any], **choice: Any) -> dict[str, Any]:
+    content = "".join(each["token"] for each in places)
+    logprobs = {"content": list(places)}
+    said = {"message": {"content": content}, "logprobs": logprobs, "finish_reason": "stop", **choice}
+    return {"choices": [said], "usage": {"prompt_tokens": 7}}
+
+
+HELLO = completion(place("Hel", ("Hi", -2.5)), place("lo", ("p", -3.0)))
+
+
+def measured(
+    reply: Reply,
+    engine: Any = ATTACHED,
+    *,
+    in_flight: int = 2,
+    budget_s: float = PLENTY_S,
+    items: Items = ITEMS,
+) -> tuple[list[Asked], QualityRecord]:
+    with answering(reply) as base_url:
+        deployment = Deployment(
+            "openai", "tiny", "-", EngineTerms(base_url=base_url), ATTACHED.options(), "a"
+        )
+        server = Server(engine, deployment, AttachSpec(base_url, "tiny"), None, in_flight, 16.0)
+        return measure(server, items, budget_s)
+
+
+def ways(rows: Iterable[Asked]) -> Counter[str]:
+    return Counter(row.way for row in rows)
+
+
+def test_each_prompt_is_asked_alone_twice_and_in_company() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        asked.append({"path": path, **body})
+        return HELLO
+
+    rows, record = measured(reply, in_flight=5)
+    assert ways(rows) == {"chat": 3, "again": 2, "load": 5}
+    assert rows[0] == Asked(
+        "chat",
+        0,
+        (
+            Token("Hel", -0.1, {"Hel": -0.1, "Hi": -2.5}),
+            Token("lo", -0.1, {"lo": -0.1, "p": -3.0}),
+        ),
+        finish_reason="stop",
+        prompt_tokens=7,
+    )
+    plain = {
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "max_tokens": MAX_TOKENS,
+        "stream": False,
+    }
+    assert all(plain.items() <= each.items() for each in asked)
+    assert {each["path"] for each in asked} == {"/v1/chat/completions"}
+    assert asked[0]["messages"] == [{"role": "user", "content": "one"}]
+    assert (record.in_flight, record.logprobs, record.bits) == (5, 20, 16.0)
+    assert record.missing == {"text": "its API tells no probabilities of a given text"}
+
+
+def test_as_many_are_in_flight_as_at_the_highest_load() -> None:
+    counts, meeting = itertools.count(1), threading.Barrier(3)
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        if next(counts) > 5:  # after three alone, and two again
+            meeting.wait(30)  # broken unless three are there at once
+        return HELLO
+
+    rows, _ = measured(reply, in_flight=3)
+    assert ways(rows)["load"] == 3
+    assert not [row.error for row in rows if row.error]
+
+
+def test_a_load_of_one_user_is_no_company() -> None:
+    rows, _ = measured(lambda path, body: HELLO, in_flight=1)
+    assert ways(rows) == {"chat": 3, "again": 2}
+
+
+def test_bytes_that_are_no_text_and_names_that_come_twice() -> None:
+    half = {"token": "\ufffd", "logprob": -1.0, "bytes": [0xF0, 0x9F]}
+    tops = [half, {"token": "x", "logprob": math.log(0.2)}, {"token": "x", "logprob": math.log(0.1)}]
+    rows, _ = measured(lambda path, body: completion({**half, "top_logprobs": tops}))
+    (token,) = rows[0].tokens
+    assert token.name == "\\xf0\\x9f"
+    assert token.top == {"\\xf0\\x9f": -1.0, "x": pytest.approx(math.log(0.3))}
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (completion(place("a")) | {"choices": []}, "has no choices"),
+        ({"choices": [{"message": {"content": "Hello"}}]}, "name no probabilities"),
+        (completion({"token": "a", "logprob": -0.1}), "name no probabilities"),
+        (completion(place("a", ("b", 0.5))), "it gives 0.5 as the log-probability of 'b'"),
+        (json.dumps(HELLO).replace("-2.5", "NaN").encode(), "cannot read (JSON is malformed"),
+        (completion({**place("a"), "bytes": [300]}), "bytes"),
+        (b"<html>Bad gateway</html>", "cannot read (JSON is malformed: invalid character (byte 0)): <html>"),
+        (None, "answered 500"),
+        ({"choices": "none"}, "cannot read (Expected `array`, got `str` - at `$.choices`)"),
+        ([1, 2], "cannot read (Expected `object`"),
+    ],
+)
+def test_an_answer_that_tells_nothing_is_a_reason_and_no_error(said: object, why: str) -> None:
+    rows, record = measured(lambda path, body: said)
+    assert rows == []
+    assert why in record.missing["chat"]
+    assert "\n" not in record.missing["chat"]
+
+
+def test_one_bad_answer_leaves_the_others() -> None:
+    def reply(path: str, body: dict[str, Any]) -> object:
+        return None if body["messages"][0]["content"] == "two" else HELLO
+
+    rows, record = measured(reply)
+    bad = [row for row in rows if row.error]
+    assert {(row.way, row.item) for row in bad} == {("chat", 1), ("again", 1), ("load", 1)}
+    assert "answered 500" in (bad[0].error or "")
+    assert "chat" not in record.missing
+
+
+def test_an_empty_answer_is_an_answer() -> None:
+    said = {"choices": [{"message": {"content": ""}, "finish_reason": "stop", "logprobs": None}]}
+    rows, record = measured(lambda path, body: said)
+    assert (rows[0].tokens, rows[0].finish_reason, rows[0].error) == ((), "stop", None)
+    assert "chat" not in record.missing
+
+
+def test_without_time_the_first_of_each_way_is_asked() -> None:
+    engine = replace(ATTACHED, given_text=lambda ask, model, text, most: [Token("1")])
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        time.sleep(0.02)  # with the first answer the time of all ways is over
+        return HELLO
+
+    rows, _ = measured(reply, engine, budget_s=0.01)
+    assert ways(rows) == {"chat": 1, "again": 1, "load": 1, "text": 1}
+
+
+@dataclass(frozen=True)
+class Ids:
+    ids: list[str]
+
+
+def test_engines_of_given_texts_are_asked_through_the_server() -> None:
+    def given(ask: Ask, model: str, text: str, most: int) -> Iterable[Token]:
+        said = ask(HttpCall("POST", "/score", {"text": text, "model": model, "most": most}), Ids)
+        return [Token(each, -1.0, {}) for each in said.ids]
+
+    def prompt(ask: Ask, model: str, messages: Sequence[Message]) -> Sequence[str]:
+        return ask(HttpCall("POST", "/ids", {"text": messages[0].content}), Ids).ids
+
+    asked: list[tuple[str, Any]] = []
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        asked.append((path, body.get("text")))
+        return {"ids": ["5", "6"]} if path in ("/score", "/ids") else HELLO
+
+    engine = replace(ATTACHED, given_text=given, prompt_tokens=prompt, logprobs=0)
+    rows, record = measured(reply, engine)
+    assert ways(rows) == {"prompt": 3, "text": 2}
+    assert rows[-1].tokens == (Token("5", -1.0, {}), Token("6", -1.0, {}))
+    assert record.missing["chat"] == "its API names no probabilities of its tokens"
+    assert asked == [*(("/ids", text) for text in ITEMS.prompts), *(("/score", text) for text in ITEMS.texts)]
+
+
+def test_llama_cpp_reads_a_text_by_prompts_that_grow() -> None:
+    given = ENGINES["llama_cpp"].given_text
+    assert given is not None
+    asked: list[dict[str, Any]] = []
+
+    def ask(call: HttpCall, kind: type[Any]) -> Any:
+        return msgspec.convert(page(call.path, dict(call.body or {})), kind)
+
+    def page(path: str, body: dict[str, Any]) -> object:
+        if path == "/tokenize":
+            return {"tokens": [1] if body["content"] == "a" else [11, 12, 13]}
+        asked.append(body)
+        if body.get("post_sampling_probs"):
+            # p = 0.001 under a bias of 12 on its logit.
+            q = 0.001 * math.exp(12) / (1 - 0.001 + 0.001 * math.exp(12))
+            return {"completion_probabilities": [{"id": 13, "top_probs": [{"id": 13, "prob": q}]}]}
+        tops = [{"id": 12, "logprob": -0.5}, {"id": 99, "logprob": -1.5}]
+        return {"completion_probabilities": [{"id": 1, "logprob": -9.0, "top_logprobs": tops}]}
+
+    tokens = list(given(ask, "tiny", "abc", 2))
+    assert [token.name for token in tokens] == ["11", "12", "13"]
+    assert [token.logprob for token in tokens] == [None, -0.5, pytest.approx(math.log(0.001))]
+    assert tokens[1].top == {"12": -0.5, "99": -1.5}
+    assert [each["prompt"] for each in asked] == [[11], [11, 12], [11, 12]]
