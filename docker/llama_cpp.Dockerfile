@@ -9,8 +9,9 @@ FROM ${BASE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends build-essential cmake git libssl-dev
 COPY engines/locks/llama_cpp-llama-server-cpu.txt /lock.txt
+# Without a number it compiles all files at once, which takes more memory than most machines have.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m pip wheel --no-cache-dir --no-deps --require-hashes --requirement /lock.txt --wheel-dir /wheels
+    LLAMA_CPP_BUILD_JOBS="$(nproc)" python3 -m pip wheel --no-cache-dir --no-deps --require-hashes --requirement /lock.txt --wheel-dir /wheels
 
 FROM scratch AS wheels
 COPY --from=build /wheels /

@@ -227,6 +227,8 @@ class InstallSpec:
     mend: tuple[Path, ...] = ()
     program: str | None = None  # a file in the environment that is the server, where no Python starts it
     is_built: bool = False  # packages are compiled here, which takes minutes: only when the user asks for it
+    # The variable that tells a build how many compilers it may run at once, where it would run all at once.
+    jobs_variable: str | None = None
     needs: str | None = None  # what the packages need to be found or built: said when the install fails
 
 

@@ -167,6 +167,8 @@ def _make_venv(
     scratch.mkdir()
     # A start that is measured should not be the one that compiles modules.
     environment = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
+    if spec.jobs_variable and spec.jobs_variable not in os.environ:
+        environment[spec.jobs_variable] = str(os.cpu_count() or 1)
     if limit_bytes is not None:
         environment["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
     advice = [spec.needs] if spec.needs else []

@@ -44,6 +44,7 @@ def environment(program: str, device: str) -> InstallSpec:
         mend=(INSIDE / "link_llama_server.py",) if is_server else (),
         program="bin/llama-server" if is_server else None,
         is_built=is_built,
+        jobs_variable="LLAMA_CPP_BUILD_JOBS" if is_server else None,
         needs=needs if is_built else None,
     )
 

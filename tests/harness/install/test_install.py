@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import hashlib
 import http.server
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -107,6 +108,20 @@ def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_i
     assert installed(tmp_path, spec) is None
     mend.write_text(mend.read_text() + "# more\n")
     assert installed(tmp_path, mended) is None
+
+
+def test_a_build_is_told_to_run_a_compiler_for_each_processor_unless_the_user_says_how_many(
+    tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text("import os\nprint('at once:', os.environ.get('TINY_JOBS'))\n")
+    lines: list[str] = []
+    install(tmp_path, dataclasses.replace(spec, mend=(mend,), jobs_variable="TINY_JOBS"), lines.append)
+    assert f"at once: {os.cpu_count()}" in lines
+    monkeypatch.setenv("TINY_JOBS", "77")
+    mend.write_text(mend.read_text() + "# changed\n")
+    install(tmp_path, dataclasses.replace(spec, mend=(mend,), jobs_variable="TINY_JOBS"), lines.append)
+    assert "at once: 77" in lines
 
 
 def test_what_an_environment_needs_is_said_when_its_mending_fails(tmp_path: Path, spec: InstallSpec) -> None:
