@@ -115,7 +115,7 @@ def provide(
             asked.setdefault(needed, []).append(deployment.engine)
     _refuse_weights(asked, store, cache)
     for each in asked:
-        _refuse_tools(each, store, cache, SMALL_BYTES)
+        _refuse_tools(each, store, cache, SMALL_BYTES, f"{each.model} at {each.quantization} needs ")
     check_disk(wanted.values(), asked, store, cache)
     for build, spec in wanted.items():
         environments[build] = _environment(spec, build.label, build.install_line, cache, on_line, SMALL_BYTES)
@@ -175,10 +175,11 @@ def _refuse_by_hand(spec: InstallSpec, what: str, line: str, cache: Path, limit_
         raise MissingError(f"{what}: {lack}; run `{line}` ({size_text(spec.size_bytes)})")
 
 
-def _refuse_tools(needed: Weights, store: WeightsStore, cache: Path, limit_bytes: int | None) -> None:
+def _refuse_tools(
+    needed: Weights, store: WeightsStore, cache: Path, limit_bytes: int | None, who: str = ""
+) -> None:
     for spec in store.tools_for(needed, cache):
-        what = f"{needed.model} at {needed.quantization} needs {spec.environment}"
-        _refuse_by_hand(spec, what, _tool_line(spec), cache, limit_bytes)
+        _refuse_by_hand(spec, f"{who}{spec.environment}", _tool_line(spec), cache, limit_bytes)
 
 
 def check_disk(
