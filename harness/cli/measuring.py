@@ -10,14 +10,14 @@ import typer
 from engines.model import weights
 from harness.cli import terminal
 from harness.cli.ending import print_no_answer, report_whatever_happened, tell
-from harness.cli.planning import check_any, length_lines, planned, skip_lines
+from harness.cli.planning import check_any, length_lines, planned, quality_lines, skip_lines, with_tasks
 from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
-from harness.quality.due import Due, due, earlier_reference, keep_reference
+from harness.quality.due import due, earlier_reference, keep_reference
 from harness.run import next_starts, session
 from harness.run.budget import Budget
 from harness.run.search import Search, Trial, prepared, starts_left
@@ -195,6 +195,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         except Interrupted:
             show.line("nothing was measured yet; what is installed stays: give the same command again")
             raise
+        quality = quality and with_tasks(quality, cache, show.line)
         for line in (*task.lines, *quality_lines(quality)):
             show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
@@ -229,13 +230,6 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     if failed:
         show.line(said)
         raise typer.Exit(1)
-
-
-def quality_lines(quality: Due | None) -> Sequence[str]:
-    if quality is None:
-        return ()
-    asked = counted(len(quality.labels), "deployment")
-    return (f"quality: {asked}, each for up to {quality.terms.budget_s:g} s after its first load",)
 
 
 def _tell_interrupted(

@@ -1,7 +1,9 @@
 """`bench plan`, which shows what a run would do; and the plan of the commands that measure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,13 +16,16 @@ from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
-from harness.install.provision import device_of, lacking
+from harness.install.provision import device_of, lacking, tools
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.terms import context_lines
+from harness.quality.due import Due, due
+from harness.quality.tasks import provide_tasks
 from harness.sampling import gpu
 from harness.settings import config, overrides
 from harness.settings.decoding import as_text
+from harness.settings.sections import DEFAULT_TASKS
 from harness.settings.units import counted, duration_text, grouped
 
 _ROWS_AT_MOST = 24
@@ -31,6 +36,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
+    quality = due(settings.quality, whole.deployments.values(), ())
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
     if as_json:
@@ -38,6 +44,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until)
+        print_lines(quality_lines(quality))
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
 
@@ -201,3 +208,18 @@ def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
+
+
+def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due:
+    """Return what is due with the tasks that are asked for, found or installed. Blocks. Raises UserError."""
+    if "tasks" not in quality.terms.asked:
+        return quality
+    names = quality.terms.tasks or DEFAULT_TASKS
+    return replace(quality, tasks=provide_tasks(names, tools(cache, on_line)))
+
+
+def quality_lines(quality: Due | None) -> Sequence[str]:
+    if quality is None:
+        return ()
+    asked = counted(len(quality.labels), "deployment")
+    return (f"quality: {asked}, each for up to {quality.terms.budget_s:g} s after its first load",)

@@ -9,7 +9,8 @@ from harness.contracts.deployments import HttpCall
 
 T = TypeVar("T")
 # fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items with a key.
-Quality = Literal["fidelity", "tasks"]
+# auto: fidelity, where the run has two deployments of a model.
+Quality = Literal["auto", "fidelity", "tasks"]
 # How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
 # `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts
 # while as many are in flight as at the highest load; `text`: a given text, token by token; `prompt`: the
@@ -23,19 +24,21 @@ LOGPROBS = 20
 class QualityTerms:
     """What is asked of each deployment beside its speed (`quality.*`).
 
-    `asked`: None asks for fidelity where the run has two deployments of a model; empty: nothing is.
-    `budget_s`: for one deployment. One whose mean KL divergence is above `limit_nats` (None: any may be)
-    does not win. `against`: the reference's label, or the directory of an earlier run that has it; None takes
-    the deployment with most bits. `text`: a file with prompts and texts to ask instead of bench's own.
-    `tasks`: names of lm-evaluation-harness, or of bench's own.
+    `asked`: nothing if empty. `budget_s`: for one deployment. One whose mean KL divergence is above
+    `limit_nats` (None: any may be), or whose score is below `least_score_share`, does not win. `against`: the
+    reference's label, or the directory of an earlier run that has it; None takes the deployment with most
+    bits. `text`: a file with prompts and texts to ask instead of bench's own. `tasks`: names of
+    lm-evaluation-harness, or of bench's own; `tasks_budget_s`: for all of one deployment's.
     """
 
-    asked: tuple[Quality, ...] | None = None
+    asked: tuple[Quality, ...] = ("auto",)
     budget_s: float = 12.0
     limit_nats: float | None = 0.1
     against: str | None = None
     text: str | None = None
     tasks: tuple[str, ...] = ()
+    tasks_budget_s: float = 900.0
+    least_score_share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.contracts import Deployment, QualityTerms
 from harness.errors import UserError, choose_from
+from harness.quality.tasks import Tasks
 from harness.quality.texts import Items, items
 from harness.store import store
 from harness.store.quality_table import FILE_NAME
@@ -23,6 +24,7 @@ class Due:
     terms: QualityTerms
     items: Items
     labels: set[str]
+    tasks: Tasks | None = None
 
 
 def due(
@@ -40,7 +42,7 @@ def due(
             f"{choose_from(against, known)}"
         )
     models = Counter(each.model for each in known.values())
-    is_auto = terms.asked is None and against is None
+    is_auto = terms.asked == ("auto",) and against is None
     asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
     asked -= {start.deployment.label for start in done if start.quality}
     if terms.asked == () or not asked:

@@ -40,7 +40,6 @@ _AGAIN, _TEXTS_AT_ONCE = 2, 4
 _ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.6, "text": 1.0}
 # A request is waited for as long as the whole budget, and no less than this.
 _LEAST_S = 10.0
-# Fields that would make an answer go on behind its natural end.
 _FORCES_LENGTH = ("ignore_eos", "min_tokens")
 # Rounding puts some probabilities a little above 1.
 _HIGHEST = 1e-3
@@ -56,6 +55,12 @@ class Server:
     key: str | None
     in_flight: int
     bits: float | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of its chat requests, without what would make an answer go on behind its end."""
+        turn, deployment = Turn((), MAX_TOKENS), self.deployment
+        given = self.engine.request_fields(turn, deployment.options, deployment.terms.fairness)
+        return {name: value for name, value in given.items() if name not in _FORCES_LENGTH}
 
 
 def measure(server: Server, items: Items, budget_s: float) -> tuple[list[Asked], QualityRecord]:
@@ -140,11 +145,8 @@ class _Asking:
 
     def _answer(self, way: Way, item: int) -> Asked:
         server, prompt = self.server, Message("user", self.items.prompts[item])
-        fields = server.engine.request_fields(
-            Turn((prompt,), MAX_TOKENS), server.deployment.options, server.deployment.terms.fairness
-        )
         body = {
-            **{name: value for name, value in fields.items() if name not in _FORCES_LENGTH},
+            **server.fields(),
             "model": server.spec.served_model,
             "messages": [vars(prompt)],
             "max_tokens": MAX_TOKENS,

@@ -74,7 +74,9 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "until.budget": (0.1, math.inf),
     "run.budget": (1, math.inf),
     "quality.budget": (0.1, _DAY_S),
+    "quality.tasks_budget": (1, _DAY_S),
     "quality.limit": (0, math.inf),
+    "quality.least_score": (0, 1),
 }
 
 

@@ -35,6 +35,10 @@ from harness.settings.decoding import (
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
+# Objectives of a deployment, not of its requests, and the keys that say the same.
+_OF_DEPLOYMENTS = {"slo.kl_nats.mean": "quality.limit", "slo.tasks.score": "quality.least_score"}
+_OFF = (("off",), (False,))  # YAML takes off for false
+DEFAULT_TASKS = ("bench-basics",)
 # At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
 # Of a run whose engines, quantizations, repeats and loads are the default ones; of others the least.
@@ -53,7 +57,9 @@ LISTED: dict[str, tuple[str, str]] = {
     "quality.limit": (f"{QualityTerms.limit_nats:g}", "mean KL divergence in nats, such as 0.1, or off"),
     "quality.against": ("most bits", "a deployment's label, or the directory of an earlier run"),
     "quality.text": ("bench's own", "a file of prompts and texts: JSON, JSON lines, or paragraphs"),
-    "quality.tasks": ("bench-basics", "names of tasks"),
+    "quality.tasks": (",".join(DEFAULT_TASKS), "names of tasks, such as bench-basics, gsm8k, mmlu"),
+    "slo.kl_nats.mean": ("-", "as quality.limit"),
+    "slo.tasks.score": ("-", "as quality.least_score"),
     "load.steps": ("as run.budget allows", "a whole number"),
     "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
     "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
@@ -123,13 +129,19 @@ def compare_terms(given: Choices) -> CompareTerms:
 def quality_terms(given: Choices) -> QualityTerms:
     """Return what is asked of each deployment beside its speed. Raises UserError."""
     values = given.get("quality", ("auto",))
-    alone = {("auto",): None, ("off",): (), (False,): ()}
-    asked = alone[values] if values in alone else decode_all("quality", Quality, values)
+    asked = () if values in _OFF else decode_all("quality", Quality, values)
+    refuse_first((len(asked) > 1 and "auto" in asked, f"quality={','.join(asked)}: auto stands alone"))
     tasks = decode_all("quality.tasks", str, given.get("quality.tasks", ()))
-    if tasks and "tasks" not in (asked or ()):
+    if tasks and "tasks" not in asked:
         raise UserError(f"quality.tasks={','.join(tasks)}: belongs to quality=tasks; give that too")
-    off = {"quality.limit": (None,)} if given.get("quality.limit") in (("off",), (False,)) else {}
-    terms: QualityTerms = single("quality", QualityTerms, {**given, **off}, asked=asked, tasks=tasks)
+    chosen = dict(given)
+    for objective, key in _OF_DEPLOYMENTS.items():
+        if objective in given and key in given:
+            raise UserError(f"{objective} and {key} are one limit; give one of them")
+        if objective in given or key in given:
+            limit = given.get(objective, given.get(key, ()))
+            chosen[key] = (None,) if limit in _OFF else limit
+    terms: QualityTerms = single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
     return terms
 
 

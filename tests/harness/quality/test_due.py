@@ -60,6 +60,8 @@ def test_a_reference_that_does_not_exist_is_refused() -> None:
         (["quality.budget=1min"], QualityTerms(budget_s=60)),
         (["quality.limit=0.3"], QualityTerms(limit_nats=0.3)),
         (["quality.limit=off"], QualityTerms(limit_nats=None)),
+        (["slo.kl_nats.mean=0.2"], QualityTerms(limit_nats=0.2)),
+        (["slo.tasks.score=60%"], QualityTerms(least_score_share=0.6)),
     ],
 )
 def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
@@ -69,8 +71,11 @@ def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["quality=best"], "quality=best: choose from fidelity, tasks"),
-        (["quality=fidelity,off"], "quality=off: choose from fidelity, tasks"),
+        (["quality=best"], "quality=best: choose from auto, fidelity, tasks"),
+        (["quality=fidelity,off"], "quality=off: choose from auto, fidelity, tasks"),
+        (["quality=auto,tasks"], "quality=auto,tasks: auto stands alone"),
+        (["quality.limit=1", "slo.kl_nats.mean=1"], "slo.kl_nats.mean and quality.limit are one limit"),
+        (["slo.tasks.score=120%"], "quality.least_score=120%: must be 100% or less"),
         (["quality.limit=-1"], "quality.limit=-1: must be 0 or more"),
         (["quality.limit=low"], "quality.limit=low: "),
         (["quality.budget=1,2"], "quality.budget=1,2: cannot be swept"),
