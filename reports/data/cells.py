@@ -40,6 +40,11 @@ class Cell:
         return self.record.validity if self.record else "valid"
 
     @property
+    def became(self) -> str:
+        """Its validity if it was completed, else its status."""
+        return self.validity if self.status == "completed" else self.status
+
+    @property
     def summary(self) -> LoadSummary | None:
         return self.record.summary if self.record else None
 

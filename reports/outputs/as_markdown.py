@@ -9,7 +9,7 @@ from reports.data.run import Run
 from reports.measures.over_starts import aggregate, unit_of
 from reports.measures.written import plural, value_text
 from reports.outputs import gfm
-from reports.page.sections.answer import COLUMNS
+from reports.page.standing import COLUMNS
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
 from reports.verdicts.searches import capacities_of, slo_rows

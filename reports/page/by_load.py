@@ -16,22 +16,18 @@ from reports.measures.over_starts import (
     withheld,
 )
 from reports.measures.written import NOTHING, several
-from reports.page.cells import aggregate_cell
-from reports.page.declared import Columns, Shown, filled
-from reports.page.drawing.charts import Chart, Table
-from reports.page.drawing.kinds import Limit, Point, ends_of, lines, place_axis
+from reports.page.cells import aggregate_cell, mean_cell
+from reports.page.declared import Chart, Shown, of_group
+from reports.page.drawing.charts import Part, Table
+from reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
 from reports.page.looks import Head, Of, Row, looks, named
-from reports.verdicts.load_cases import LoadCase
+from reports.verdicts.load_cases import LoadCase, load_cases_of
+from reports.words.claims import not_drawn
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
 
 # The most turns of a conversation that are drawn.
 TURNS_AT_MOST = 20
 SPEED = "output_tokens_per_s"
-
-
-def of_group(group: Group) -> Of:
-    """Return what a row or point of a group is about."""
-    return Of(group.deployment, group.load)
 
 
 def at_load(run: Run, group: Group, name: str) -> Point:
@@ -43,13 +39,13 @@ def at_load(run: Run, group: Group, name: str) -> Point:
 def in_plane(run: Run, groups: Sequence[Group], name: str) -> list[Point]:
     """Return the points of groups in the plane of a percentile (`ttft_s.p95`) and tokens/s, of those that
     have both."""
-    scale, found = metric_of(name).shown_scale, []
-    for group in groups:
-        latency, speed = aggregate(run, group, name), at_load(run, group, SPEED)
-        if latency.mean is not None and speed.value.mean is not None:
-            x, x_ends = latency.mean * scale, ends_of(name, latency)
-            found.append(replace(speed, x=x, x_ends=x_ends, starts={}))
-    return found
+    scale = metric_of(name).shown_scale
+    both = [(aggregate(run, group, name), at_load(run, group, SPEED)) for group in groups]
+    return [
+        replace(speed, x=latency.mean * scale, x_ends=ends_of(name, latency), starts={})
+        for latency, speed in both
+        if latency.mean is not None and speed.value.mean is not None
+    ]
 
 
 def most_drawn(run: Run, groups: Sequence[Group], metric: str) -> tuple[str, str]:
@@ -96,93 +92,139 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
         )
 
 
-def by_load_charts(run: Run, *names: str) -> list[Chart]:
+# --- against the load or the turn ------------------------------------------------------------------
+
+
+def load_charts(run: Run, *names: str) -> list[Part]:
     """Return a chart of each value by its name (`ttft_s.p50`) per scenario and family of loads (users, rates
     of one arrival process) of several loads in which a start has it."""
-    charts = []
-    for name in names:
-        metric, level = metric_of(name), name.partition(".")[2]
-        for number, (suffix, groups) in enumerate(families(run)):
-            found = [at_load(run, group, name) for group in groups]
-            absent = [each for each in found if each.value.mean is None]
-            levels = sorted({each.x for each in found if each.value.mean is not None})
-            if len(levels) < 2:
-                continue
-            title, ticks = level_axis(groups[0].family, levels)
-            why = [
-                f"{several([f'{e.of.deployment} at {e.at}' for e in own])} ({why})"
-                for why, own in grouped(absent, lambda each: each.value.why or "no cell counts").items()
-            ]
-            charts.append(
-                _chart(
-                    run,
-                    name,
-                    found,
-                    place_axis(title, levels, ticks),
-                    "load",
-                    id=f"{name}-{number}".replace(".", "-"),
-                    what=capital(f"{metric.title}{f', {level}' if level else ''}{suffix}"),
-                    finding=title_at(run, name, groups),
-                    note=f"No value: {several(why, '; ')}." if why else "",
-                )
-            )
-    return charts
+    return [
+        chart
+        for name in names
+        for number, (suffix, groups) in enumerate(families(run))
+        for chart in _by_load(run, name, groups, suffix, f"{name}-{number}".replace(".", "-"))
+    ]
 
 
-def turn_charts(run: Run, at: LoadCase, index: int, *names: str) -> list[Chart]:
+def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[Part]:
+    found = [at_load(run, group, name) for group in groups]
+    levels = sorted({each.x for each in found if each.value.mean is not None})
+    if len(levels) < 2:
+        return []
+    title, ticks = level_axis(groups[0].family, levels)
+    level = name.partition(".")[2]
+    absent = [each for each in found if each.value.mean is None]
+    why = [
+        f"{several([f'{each.of.deployment} at {each.at}' for each in own])} ({why})"
+        for why, own in grouped(absent, lambda each: each.value.why or "no cell counts").items()
+    ]
+    return _chart(
+        run,
+        name,
+        found,
+        place_axis(title, levels, ticks),
+        "load",
+        id=id_,
+        what=capital(f"{metric_of(name).title}{f', {level}' if level else ''}{suffix}"),
+        finding=lambda run: title_at(run, name, groups),
+        note=f"No value: {several(why, '; ')}." if why else "",
+    )
+
+
+def turn_charts(run: Run, at: LoadCase, *names: str) -> list[Part]:
     """Return a chart of each value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load;
     none of a value that fewer than two turns have."""
-    charts = []
-    for name in names:
-        found = [
-            Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
-            for group in at.groups
-            if not withheld(run, group.key, name)
-            for turn, starts in turn_values(run, group, name).items()
-            if (value := aggregate_of(run, group, name, list(starts.values()))).mean is not None
-        ]
-        turns = sorted({each.x for each in found})
-        if len(turns) < 2:
-            continue
-        drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
-        absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
-        said = [f"{len(drawn)} of {len(turns):,} turns."] if len(drawn) < len(turns) else []
-        said += [f"No value: {several(absent)}."] if absent else []
-        charts.append(
-            _chart(
-                run,
-                name,
-                [each for each in found if each.x in drawn],
-                place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
-                "turn",
-                id=f"turns-{name.partition('.')[0]}-{index}",
-                what=f"{capital(title_of(name))} by turn at {at.load}",
-                note=" ".join(said),
-                of=Of(load=at.load),
-            )
-        )
-    return charts
+    return [chart for name in names for chart in _by_turn(run, at, name)]
+
+
+def _by_turn(run: Run, at: LoadCase, name: str) -> list[Part]:
+    found = [
+        Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
+        for group in at.groups
+        if not withheld(run, group.key, name)
+        for turn, starts in turn_values(run, group, name).items()
+        if (value := aggregate_of(run, group, name, list(starts.values()))).mean is not None
+    ]
+    turns = sorted({each.x for each in found})
+    if len(turns) < 2:
+        return []
+    drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
+    absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
+    said = [f"{len(drawn)} of {len(turns):,} turns."] if len(drawn) < len(turns) else []
+    said += [f"No value: {several(absent)}."] if absent else []
+    return _chart(
+        run,
+        name,
+        [each for each in found if each.x in drawn],
+        place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
+        "turn",
+        id=f"turns-{name.partition('.')[0]}-{load_cases_of(run).index(at)}",
+        what=f"{capital(title_of(name))} by turn at {at.load}",
+        note=" ".join(said),
+        about=Of(load=at.load),
+    )
 
 
 def _chart(
     run: Run, name: str, found: Sequence[Point], x_axis: dict[str, Any], place: str, **said: Any
-) -> Chart:
+) -> list[Part]:
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
-    drawn = lines(
-        looks(run),
-        points,
-        x_axis,
-        unit,
-        may_be_log=metric.better == "lower" and not metric.is_additive,
-        limit=slo_limit(run, name) if place == "load" else None,
+    return Chart[Point](
+        rows=lambda _: found,
+        draw=lambda run, _: lines(
+            looks(run),
+            points,
+            x_axis,
+            unit,
+            may_be_log=metric.better == "lower" and not metric.is_additive,
+            limit=slo_limit(run, name) if place == "load" else None,
+        ),
+        columns=lambda _: {
+            "deployment": lambda each: each.of.deployment or "",
+            place: lambda each: each.at,
+            unit: lambda each: aggregate_cell(name, each.value),
+            "n": lambda each: counted(each.value.n, each.value.requests) if each.value.k else NOTHING,
+            "starts" if points[0].value.is_of_starts else "blocks": lambda each: str(each.value.k),
+        },
+        of=lambda each: each.of,
+        names_ends=True,
+        **said,
+    )(run)
+
+
+# --- tokens/s against a latency --------------------------------------------------------------------
+
+
+def frontier_charts(run: Run) -> list[Part]:
+    """Return a chart against TTFT and one against TPOT for each scenario and family of loads."""
+    return [
+        chart
+        for at, (suffix, groups) in enumerate(families(run))
+        for metric in ("ttft_s", "tpot_s")
+        for chart in _against(run, metric, groups, suffix, at)(run)
+    ]
+
+
+def _against(run: Run, metric: str, groups: Sequence[Group], suffix: str, at: int) -> Chart[Group]:
+    name, wanted = most_drawn(run, groups, metric)
+    points, latency = in_plane(run, groups, name), " ".join(reversed(title_of(name).split(" ")))
+    absent = [group for group in groups if of_group(group) not in {point.of for point in points}]
+    return Chart(
+        f"frontier-{metric}-{at}".replace("_", "-"),
+        f"Output tokens/s against {latency}{suffix}",
+        lambda _: groups if points else [],
+        lambda run, _: frontier(looks(run), points, latency, slo_limit(run, name)),
+        lambda run: {
+            "deployment": lambda group: group.deployment,
+            "load": lambda group: group.load,
+            f"{title_of(name)} ms": lambda group: mean_cell(run, group, name),
+            "output tokens/s": lambda group: mean_cell(run, group, SPEED),
+            "starts": lambda group: str(aggregate(run, group, SPEED).k),
+        },
+        of_group,
+        finding=lambda run: title_at(run, SPEED if metric == "ttft_s" else name, groups),
+        note=not_drawn(name, wanted, absent),
+        names_ends=True,
+        is_wide=at == 0,
     )
-    columns: Columns[Point] = {
-        "deployment": lambda each: each.of.deployment or "",
-        place: lambda each: each.at,
-        unit: lambda each: aggregate_cell(name, each.value),
-        "n": lambda each: counted(each.value.n, each.value.requests) if each.value.k else NOTHING,
-        "starts" if points[0].value.is_of_starts else "blocks": lambda each: str(each.value.k),
-    }
-    heads, rows = filled(columns, found, lambda each: each.of)
-    return Chart(traces=drawn[0], layout=drawn[1], columns=heads, rows=rows, names_ends=True, **said)

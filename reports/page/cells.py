@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
 from harness.contracts import ServerTerm
 from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
@@ -11,19 +9,22 @@ from reports.checks.finding import Finding
 from reports.data.cells import Cell, Group, grouped
 from reports.data.run import Run
 from reports.data.samples import device_samples, mean_gauge
+from reports.measures.anatomy import mean_parts
+from reports.measures.distributions import Spread
 from reports.measures.equal_work import work_of
+from reports.measures.held import Held
 from reports.measures.metrics import Value, counted, metric_of, why_missing
-from reports.measures.over_starts import Aggregate, aggregate, shorter_half, withheld
+from reports.measures.over_starts import Aggregate, aggregate, pooled, shorter_half, withheld
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
 from reports.page.declared import below
-from reports.page.looks import Html, join, tag
+from reports.page.looks import Html, join, looks, named, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import State
-from reports.words.claims import repeats_word
+from reports.words.claims import gib, repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
@@ -84,6 +85,11 @@ def value_cell(name: str, found: Value | None, withheld: str | None = None) -> H
         missing = why_missing(name, found.n, found.requests) if found else why_missing(name, 0)
         return none_cell(withheld or missing)
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
+
+
+def pooled_cell(run: Run, name: str, spread: Spread) -> Html:
+    """Return a value over the requests of all starts together."""
+    return value_cell(name, pooled(run, spread.group, name))
 
 
 def compared_cell(run: Run, name: str, group: Group) -> Html:
@@ -166,8 +172,14 @@ def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html |
 
 def device_cell(run: Run, group: Group, column: str, how: str) -> str:
     """Return what samples of devices in the windows come to (`mean`, `max`)."""
-    known = device_samples(run, group.counted).get(column, pd.Series(dtype=float)).dropna()
+    known = device_samples(run, group.counted).reindex(columns=[column])[column].dropna()
     return number(float(known.agg(how)), 0) if len(known) else NOTHING
+
+
+def part_cell(name: str, held: Held) -> Html | str:
+    """Return what a part of the memory takes, and where that is known from."""
+    part = mean_parts(held.starts).get(name)
+    return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
 # --- marks -----------------------------------------------------------------------------------------
@@ -183,9 +195,9 @@ def mark_html(found: Sequence[Finding | Reason]) -> Html:
     return join([" ", tag("a", mark_text(found), href=href, class_="doubt", title=titles, aria_label=label)])
 
 
-def became(cell: Cell) -> str:
-    """Return a completed cell's validity, the status of any other."""
-    return cell.validity if cell.status == "completed" else cell.status
+def name_cell(run: Run, group: Group) -> Html:
+    """Return a group's deployment with its marks, and what is wrong with the group's cells."""
+    return join([named(looks(run)[group.deployment]), cell_marks(run, group)])
 
 
 def cell_marks(run: Run, group: Group) -> Html:
@@ -193,8 +205,8 @@ def cell_marks(run: Run, group: Group) -> Html:
     said = []
     if why := work_of(run).per_token_only.get(group.key):
         said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
-    doubted = [cell for cell in group.cells if became(cell) != "valid"]
-    for word, cells in grouped(doubted, became).items():
+    doubted = [cell for cell in group.cells if cell.became != "valid"]
+    for word, cells in grouped(doubted, lambda cell: cell.became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
         starts = {cell.planned.repeat + 1: cell.reason for cell in cells}
         text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(map(str, starts))} {word}"

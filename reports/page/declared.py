@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from reports.data.cells import grouped
+from reports.data.cells import Group, grouped
 from reports.data.run import Run
 from reports.measures.written import NOTHING
 from reports.page.drawing import charts
@@ -135,13 +135,13 @@ class Block:
 
 @dataclass(frozen=True)
 class AtEachLoad:
-    """A block for each load, open for the one that is told first. `show` returns what it has."""
+    """A block for each load, open for the one that is told first. `shows` returns what it has."""
 
-    show: Callable[[Run, LoadCase], Sequence[charts.Part]]
+    shows: Callable[[Run, LoadCase], Sequence[Shows]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
         cases = load_cases_of(run)
-        made = [(case, self.show(run, case)) for case in cases]
+        made = [(case, shown(self.shows(run, case), run)) for case in cases]
         return [
             charts.Block(title_of_case(run, case), parts, Of(load=case.load), case not in opened(run, cases))
             for case, parts in made
@@ -151,18 +151,18 @@ class AtEachLoad:
 
 @dataclass(frozen=True)
 class Fold:
-    """A line with its title and what it comes to, which opens. `when`: whether it is on the page."""
+    """A line with its title and what it comes to, which opens. It is on the page if it comes to
+    anything."""
 
     id: str
-    title: Words
+    title: str
     claim: Words
     shows: Sequence[Shows]
-    when: Callable[[Run], object] = lambda _: True
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        if not self.when(run):
+        if not (claim := said(self.claim, run)):
             return []
-        title = tag("summary", tag("b", said(self.title, run)), f": {said(self.claim, run)}")
+        title = tag("summary", tag("b", self.title), f": {claim}")
         return [tag("details", title, charts.rendered(shown(self.shows, run)), id=self.id, class_="ground")]
 
 
@@ -205,6 +205,11 @@ def filled(
     cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
     kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
+
+
+def of_group(group: Group) -> Of:
+    """Return what a row or point of a group is about."""
+    return Of(group.deployment, group.load)
 
 
 def below(main: Shown, *said: str) -> Html:

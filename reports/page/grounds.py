@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.contracts import masked, masked_argv, masked_values
+from harness.contracts import Skip, masked, masked_argv, masked_values
 from harness.store.store import StartRecord
 from reports.checks.examine import examine, findings_of
 from reports.checks.late_client import ms, nearest_of
@@ -17,8 +17,8 @@ from reports.data.run import Run
 from reports.data.samples import start_title
 from reports.measures.metrics import METRICS, Metric
 from reports.measures.written import NOTHING, flat, number
-from reports.page.cells import COMPARED, became, mean_cell, value_of_cell
-from reports.page.declared import Columns, Table
+from reports.page.cells import COMPARED, mean_cell, value_of_cell
+from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
 from reports.page.looks import Head, Html, Of, details, join, looks, macro, named, paragraph, tag
 from reports.words import grounds as words
@@ -90,7 +90,7 @@ CLIENT = Table[Group](
     "Client",
     lambda run: [group for group in run.groups if any(cell.summary for cell in group.counted)],
     _client_columns,
-    lambda group: Of(group.deployment, group.load),
+    of_group,
     "plain client",
     is_bare=True,
 )
@@ -136,7 +136,7 @@ CELLS = Table[Cell](
         "deployment": lambda cell: cell.label,
         "load": lambda cell: cell.load_label,
         "start": lambda cell: str(cell.planned.repeat + 1),
-        "status": lambda cell: tag("span", became(cell), class_="" if became(cell) == "valid" else "bad"),
+        "status": lambda cell: tag("span", cell.became, class_="" if cell.became == "valid" else "bad"),
         **{heading_of(name): partial(value_of_cell, run, name) for name in COMPARED},
         "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
         "what the guard saw": words.guard_saw,
@@ -144,6 +144,15 @@ CELLS = Table[Cell](
     },
     lambda cell: Of(cell.label, cell.load_label, cell.planned.repeat + 1),
     "summary",
+    is_bare=True,
+)
+
+
+SKIPPED = Table[Skip](
+    "Not run",
+    lambda run: run.record.plan.skips,
+    lambda _: {"what": lambda skip: skip.what, "why": lambda skip: skip.reason},
+    look="words",
     is_bare=True,
 )
 

@@ -98,6 +98,18 @@ class Capacity:
         return "not known" if self.measured is None else f"not known ({self.group.load} as measured)"
 
     @property
+    def brackets(self) -> str:
+        """`12 – 16; 12 – 18`: the highest load that each start kept and the lowest that it did not, or its
+        words; once where all found the same."""
+        said = [
+            f"{'none' if answer.kept is None else f'{answer.kept:g}'} – {answer.broken:g}"
+            if answer.is_whole and answer.broken is not None
+            else answer.words
+            for answer in self.answers
+        ]
+        return "; ".join(said) if len(set(said)) > 1 else said[0]
+
+    @property
     def cells_at_highest(self) -> list[Cell]:
         """The cells that count at the highest load that each start kept."""
         kept = (tried for a in self.answers for tried in a.tried if tried.level == a.kept)

@@ -45,7 +45,7 @@ def ratios(run: Run) -> str:
     """Return what ratios are to and at which level, or why there are none."""
     found = comparisons_of(run)
     if not found.rows:
-        return "No verdicts on values: no two deployments are of one model."
+        return "No verdicts on values: no two deployments are of one model." * bool(run.planned_cells)
     if found.why_none or not found.family:
         return f"No verdicts: {found.why_none or 'no comparison allows one; each says why'}."
     return (

@@ -66,9 +66,10 @@ def where(run: Run, found: Finding) -> str:
 
 
 def fairness_claim(run: Run) -> str:
-    """Return how many terms are not as asked."""
+    """Return how many terms are not as asked; nothing where none was asked or told."""
     off = sum(entry.is_off for row in ledger_of(run) for entry in row.entries.values())
-    return f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
+    said = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
+    return said if ledger_of(run) else ""
 
 
 def fairness_notes(run: Run) -> list[str]:
@@ -112,6 +113,13 @@ def failures_claim(run: Run) -> str:
     return f"{plural(failed, 'request')}, left out of every latency" if failed else "no request failed"
 
 
+def cells_claim(run: Run) -> str:
+    """Return how many cells failed or are in doubt; nothing where none was begun."""
+    doubted = sum(cell.became != "valid" for cell in run.planned_cells)
+    is_begun = any(cell.record for cell in run.planned_cells)
+    return f"{doubted or 'none'} of {len(run.planned_cells)} failed or in doubt" if is_begun else ""
+
+
 def guard_notes(run: Run) -> list[str]:
     """Return how the guard looked at the machine; nothing where no cell was begun."""
     records = [cell.record for cell in run.planned_cells if cell.record]
@@ -131,9 +139,9 @@ def cache_left(cell: Cell) -> str:
 
 
 def order_claim(run: Run) -> str:
-    """Return how many starts there were, and how they followed each other."""
+    """Return how many starts there were, and how they followed each other; nothing where there was none."""
     how = "interleaved" if len({each.repeat for each in run.start_records}) > 1 else "one after the other"
-    return f"{plural(len(run.start_records), 'start')}, {how}"
+    return f"{plural(len(run.start_records), 'start')}, {how}" * bool(run.start_records)
 
 
 def servers_claim(run: Run) -> str:

@@ -190,13 +190,14 @@ def aside(levels: Sequence[float], count: int, shift: float, is_log: bool) -> di
 # --- frontier --------------------------------------------------------------------------------------
 
 
-def frontier(looks: Looks, points: Sequence[Point], x_title: str, y_title: str, limit: Limit | None) -> Drawn:
-    """Draw a line per deployment through its loads in the plane of latency (x, ms) and speed (y), with both
-    intervals, the front that no point beats in both, and the region beyond the SLO where it is near."""
+def frontier(looks: Looks, points: Sequence[Point], latency: str, limit: Limit | None) -> Drawn:
+    """Draw a line per deployment through its loads in the plane of a latency (x, ms) and tokens/s (y), with
+    both intervals, the front that no point beats in both, and the region beyond the SLO where it is near."""
     ends = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     near = limit if limit and limit.at < _NEAR * max(ends) else None
-    x_axis = log_axis(x_title, min(ends), max(ends + ([near.at] if near else [])))
-    layout: dict[str, Any] = {"height": 390, "xaxis": x_axis, "yaxis": axis(y_title, rangemode="tozero")}
+    x_axis = log_axis(f"{latency}, ms, lower is better", min(ends), max(ends + ([near.at] if near else [])))
+    y_axis = axis("output tokens/s, higher is better", rangemode="tozero")
+    layout: dict[str, Any] = {"height": 390, "xaxis": x_axis, "yaxis": y_axis}
     if near:
         right = 10 ** x_axis["range"][1]
         layout |= {
@@ -231,47 +232,28 @@ def _front(points: Sequence[Point]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# --- curves ----------------------------------------------------------------------------------------
-
-
-# What a point of a curve is about, its x and its y.
-Place = tuple[Of, float, float]
-
-
-def curves(looks: Looks, places: Sequence[Place], x_title: str, unit: str, limits: Sequence[Limit]) -> Drawn:
-    """Draw a line per deployment through its places, without intervals, and the limits of y."""
-    traces = []
-    for name, look in looks.items():
-        if own := [each for each in places if each[0].deployment == name]:
-            made = line(
-                look,
-                [significant(x) for _, x, _ in own],
-                [significant(y) for *_, y in own],
-                customdata=[escaped(of.load or "") for of, *_ in own],
-                hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:.3~g}} {unit}<extra></extra>",
-            )
-            traces.append(about(made, Of(name), points=[Of(load=of.load) for of, *_ in own]))
-    return traces, {"xaxis": axis(x_title), "yaxis": axis(unit, rangemode="tozero"), **across(limits)}
-
-
 # --- bars ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of pieces, the length of each by its name. `said` stands above it: beside it, words would leave a
-    narrow screen no room. `ticks` are the values of single starts, each with what it is of."""
+    """A deployment's bar of pieces, the length of each by its name. `said` stands above it: beside it, words
+    would leave a narrow screen no room. `ticks` are the values of single starts, each with its number."""
 
-    of: Of
+    label: str
     said: str
     pieces: Mapping[str, float]
-    ticks: Sequence[tuple[float, Of]]
+    ticks: Sequence[tuple[int, float]]
 
 
 def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: str) -> Drawn:
     """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be, in
     their order."""
-    ticks = [(str(place), at, of) for place, bar in enumerate(bars) for at, of in bar.ticks]
+    ticks = [
+        (str(place), at, Of(bar.label, start=start))
+        for place, bar in enumerate(bars)
+        for start, at in bar.ticks
+    ]
     marks = {
         "type": "scatter", "mode": "markers", "hovertemplate": f"a start: %{{x:.2f}} {unit}<extra></extra>",
         "y": [y for y, _, _ in ticks], "x": [significant(at) for _, at, _ in ticks], "cliponaxis": False,
@@ -288,7 +270,7 @@ def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: 
         "margin": {"l": 4, "r": 4, "t": 10, "b": 8},
         "annotations": [
             {"xref": "paper", "x": 0, "xanchor": "left", "y": str(place), "yshift": 20, "showarrow": False,
-             "text": escaped(bar.said), "font": {"size": 11.5}, "of": bar.of.to_builtins()}
+             "text": escaped(bar.said), "font": {"size": 11.5}, "of": Of(bar.label).to_builtins()}
             for place, bar in enumerate(bars)
         ],
         "barmode": "stack",
@@ -307,4 +289,4 @@ def _pieces(name: str, fill: Fill, bars: Sequence[Bar], unit: str) -> dict[str, 
                                "solidity": 0.18}},
         "hovertemplate": f"%{{fullData.name}}: %{{x:.2f}} {unit}<extra></extra>",
     }  # fmt: skip
-    return about(made, points=[bar.of for _, bar in own])
+    return about(made, points=[Of(bar.label) for _, bar in own])

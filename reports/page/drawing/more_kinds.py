@@ -1,22 +1,25 @@
-"""Kinds of chart that one place each has: distributions, pairs, a size over time, a forest of ratios.
+"""Kinds of chart that one place each has: distributions, pairs, memory, start-up, decode, ratios.
 
 Knows no run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from reports.checks.bounds import Decode
+from reports.data.samples import LATER, Launch, instants_s
 from reports.measures.distributions import LEAST_S, Paired, Spread
-from reports.measures.held import Course
+from reports.measures.held import Course, Held
 from reports.measures.metrics import metric_of
 from reports.measures.written import number
 from reports.page.drawing.charts import about, axis, downsample, line, log_axis, significant
-from reports.page.drawing.kinds import Drawn, Looks, error_bars
-from reports.page.looks import Look, Of, escaped
+from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, error_bars, stacked
+from reports.page.looks import MEMORY, STAGES, Look, Of, escaped
 from reports.stats.intervals import Verdict
+from reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
 
@@ -86,11 +89,11 @@ _POINTS, _HEADROOM, _HEIGHT_PX = 400, 1.18, 240
 _ROOM = 0.16
 
 
-def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, top: float) -> Drawn:
-    """Draw a line per start on an axis up to `top`, with the highest value; the first, whose windows
-    are shown, is bold, the others are faint. `scale` makes bytes the unit."""
+def over_time(looks: Looks, courses: Sequence[Course], top_bytes: float) -> Drawn:
+    """Draw a line per start of a deployment, in GiB on an axis up to `top_bytes`, with the highest value; the
+    first, whose windows are shown, is bold, the others are faint."""
     first, highest = courses[0], max(courses, key=lambda each: each.peak_bytes)
-    peak = highest.peak_bytes * scale
+    look, peak = looks[first.label], highest.peak_bytes * GIB
     over = {"y": peak, "yref": "y", "yanchor": "bottom", "font": {"color": "--fg", "size": 12}}
     notes = [
         _note(of_start(highest), highest.t_s[highest.size_bytes.argmax()], f"peak {number(peak)}", **over)
@@ -109,11 +112,11 @@ def over_time(look: Look, courses: Sequence[Course], unit: str, scale: float, to
         "xaxis": axis(
             f"seconds {'since spawn' if first.record.spawned_ns else 'sampled'}", rangemode="tozero"
         ),
-        "yaxis": axis(unit, range=[0, top * scale * _HEADROOM]),
+        "yaxis": axis("GiB", range=[0, top_bytes * GIB * _HEADROOM]),
         "shapes": windows,
         "annotations": notes,
     }
-    return [_line(look, each, scale, is_faint=each is not first) for each in courses], layout
+    return [_line(look, each, is_faint=each is not first) for each in courses], layout
 
 
 def of_start(course: Course) -> Of:
@@ -126,13 +129,13 @@ def _note(of: Of, x: float, text: str, **place: Any) -> dict[str, Any]:
     return {**small, "x": float(x), "text": text, "of": of.to_builtins(), **place}
 
 
-def _line(look: Look, course: Course, scale: float, *, is_faint: bool) -> dict[str, Any]:
+def _line(look: Look, course: Course, *, is_faint: bool) -> dict[str, Any]:
     t_s, sizes = downsample(course.t_s, course.size_bytes, _POINTS)
     name = escaped(f"start {course.title}")
     drawn = line(
         look,
         t_s.round(2).tolist(),
-        [significant(float(size) * scale) for size in sizes],
+        [significant(float(size) * GIB) for size in sizes],
         mode="lines",
         name=name,
         line={"color": look.colour, "dash": "solid", "width": 1 if is_faint else 2},
@@ -140,6 +143,57 @@ def _line(look: Look, course: Course, scale: float, *, is_faint: bool) -> dict[s
         hovertemplate=f"{name}, %{{x:.1f}} s: %{{y:.4~g}}<extra></extra>",
     )
     return about(drawn, of_start(course))
+
+
+# --- what decode reads -----------------------------------------------------------------------------
+
+
+def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
+    """Draw a line per deployment through what decode reads at each load, and what the memory can give."""
+    traces = []
+    for name, look in looks.items():
+        if own := [each for each in found if each.group.deployment == name]:
+            made = line(
+                look,
+                [significant(each.in_flight) for each in own],
+                [significant(each.read_gb_per_s) for each in own],
+                customdata=[escaped(each.group.load) for each in own],
+                hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.3~g} GB/s<extra></extra>",
+            )
+            traces.append(about(made, Of(name), points=[Of(load=each.group.load) for each in own]))
+    roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
+    axes = {"xaxis": axis("requests in flight, mean"), "yaxis": axis("GB/s", rangemode="tozero")}
+    return traces, {**axes, **across([Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs])}
+
+
+# --- memory by what it is for, and the steps of a start --------------------------------------------
+
+
+def memory_bars(found: Sequence[Held]) -> Drawn:
+    """Draw what each deployment held at its highest, in GiB."""
+    bars = [
+        Bar(
+            held.label,
+            held_words(held),
+            {name: size_bytes * GIB for name, size_bytes in held.pieces.items()},
+            [(each.record.repeat + 1, each.total_bytes * GIB) for each in held.starts],
+        )
+        for held in found
+    ]
+    return stacked(bars, MEMORY, "GiB", "GiB")
+
+
+def start_up_bars(launches: Sequence[Launch], titles: Mapping[str, str]) -> Drawn:
+    """Draw the steps of each deployment's first start, and of its later ones. `titles`: of all stages."""
+    bars = []
+    for launch in launches:
+        which = f"{len(launch.records)} later" if launch.which == LATER else launch.which
+        said = f"{launch.label}, {which}: {number(sum(launch.steps_s.values()), 2)} s"
+        steps = {titles[stage]: length_s for stage, length_s in launch.steps_s.items()}
+        ends = [(each.repeat + 1, max(instants_s(each).values())) for each in launch.records]
+        bars.append(Bar(launch.label, said, steps, ends))
+    fills = {title: STAGES.get(stage, ("--mut", "-")) for stage, title in titles.items()}
+    return stacked(bars, fills, "seconds since the spawn", "s")
 
 
 # --- ratios ----------------------------------------------------------------------------------------

@@ -1,35 +1,46 @@
-"""The page's sections in their order. Before them all stands the answer (answer.py)."""
+"""The page's sections in their order, each of one or more topics. Before them all stands the answer."""
 
 from collections.abc import Mapping
 
 from reports.data.run import Run
 from reports.page.declared import Notes, Section, Topic
 from reports.page.drawing import charts
-from reports.page.sections import energy, latency, memory, side_by_side, throughput, trust, why
+from reports.page.sections import (
+    energy,
+    latency,
+    memory,
+    memory_over_time,
+    search,
+    side_by_side,
+    throughput,
+    told,
+    trust,
+    why,
+)
 
 SECTIONS: Mapping[str, Section] = {
     each.id: each
     for each in (
-        side_by_side.SECTION,
-        throughput.SECTION,
-        latency.SECTION,
-        memory.SECTION,
+        Section("side", "Side by side", [side_by_side.VALUES]),
+        Section("frontier", "Throughput", [throughput.AGAINST, search.SEARCH], "Throughput against latency"),
+        Section("latency", "Latency", [latency.LATENCY]),
+        Section("memory", "Memory", [memory.HELD, memory_over_time.OVER_TIME]),
         Section(
             "quality",
             "Quality",
             [Topic("kept", "Quality", [Notes("Not measured: a smaller quantization may answer worse.")])],
         ),
-        energy.SECTION,
-        why.SECTION,
-        trust.SECTION,
+        Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),
+        Section("why", "Why", [why.BOUNDS, why.DECODE, told.TOLD]),
+        Section("trust", "Trust", [trust.CHECKS, trust.GROUNDS, trust.AGAIN]),
     )
 }
 
 
 def sections_of(run: Run) -> dict[str, dict[str, charts.Section]]:
     """Return what each section has of this run, by the ids of sections and topics."""
-    found = {
-        name: {topic.id: made for topic in section.topics if (made := topic(run)).parts}
+    return {
+        name: found
         for name, section in SECTIONS.items()
+        if (found := {topic.id: made for topic in section.topics if (made := topic(run)).parts})
     }
-    return {name: topics for name, topics in found.items() if topics}

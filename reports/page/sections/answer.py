@@ -1,26 +1,15 @@
-"""Answer: the question, the answer, the table to choose from, and the reasons to distrust them.
+"""Answer: the question, the answer, the table to choose from, and the reasons to distrust them."""
 
-The table has a row per deployment, best first, with its ratio to the leader drawn.
-"""
-
-import math
-from collections.abc import Sequence
 from itertools import zip_longest
 
-from harness.contracts import timing
-from reports.checks.examine import findings_of, marks_of
-from reports.data.cells import Group
+from reports.checks.examine import findings_of
 from reports.data.run import Run
-from reports.measures.equal_work import MEANS_APART
-from reports.measures.over_starts import unit_of
-from reports.measures.written import NOTHING, several
-from reports.page.cells import aggregate_cell, cell_marks, mark_html
-from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, paragraph, table, tag, unbroken
-from reports.verdicts.decisions import Decision, decisions_of
-from reports.verdicts.searches import capacities_of
+from reports.measures.written import several
+from reports.page.looks import Html, macro, unbroken
+from reports.page.standing import answer_table
+from reports.verdicts.decisions import decisions_of
 from reports.words.answer import answers_of, basis
 from reports.words.described import cut_short, question, what_was_run
-from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
 
 # Reasons to distrust that fit on a screen; the others are folded.
 _TOLD = 5
@@ -47,110 +36,3 @@ def opening(run: Run) -> Html:
         findings_of(run),
         _TOLD,
     )
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-# Beside the metric that decides; those that no deployment has a value of are left out.
-COLUMNS = (
-    "output_tokens_per_s",
-    "ttft_s.p50",
-    "tpot_s.p50",
-    "memory_peak_bytes",
-    "energy_j_per_output_token",
-    "cost_per_million_output_tokens",
-    "cores_used",
-)
-_PER_CORE = "output_tokens_per_s_per_core"
-# The drawing of a ratio, in px.
-_WIDTH, _HEIGHT = 150, 16
-# Characters of why one is left out: a narrow screen has room for few.
-_NOTE = 90
-# The cells of the table's rows by the column's head.
-Columns = dict[Html | str, list[Html | str]]
-
-
-def answer_table(run: Run, made: Decision) -> Html:
-    """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
-    groups = made.ranked
-    kept = _kept_loads(run, made, groups)
-    first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
-    columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
-    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
-    rows = []
-    for at, group in enumerate(groups):
-        name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
-        if note:  # in full below, with the reasons to distrust
-            name = join([name, tag("span", clipped(note, _NOTE), title=note, class_="said quiet")])
-        name = join(
-            [
-                tag("span", name, class_="winner" if group.deployment == made.served else ""),
-                cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else "",
-            ]
-        )
-        rows.append(Row([name, *(cells[at] for cells in columns.values())], Of(group.deployment)))
-    medians = (made.value(run, group, "ttft_s.p50") for group in groups if group.counted)
-    few = [each.mean is None and each.pooled is None for each in medians]
-    what = "No TTFT or TPOT" if all(few) else NOTHING
-    why = paragraph(f"{what}: fewer than {timing.needed(50)} requests.") if any(few) else ""
-    return join([table(["deployment", *columns], rows, "standing", "Standing"), why])
-
-
-def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
-    cells: list[Html | str] = []
-    for each in (found[group.deployment] for group in groups if found):
-        beside = f"values at {each.group.load}" if each.level is None else ""
-        cells.append(join([each.words, tag("span", beside, class_="range")]))
-    return {"keeps the SLO up to": cells} if found else {}
-
-
-def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
-    names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
-    values = {name: [made.value(run, group, name) for group in groups] for name in names}
-    used = [each.mean for each in values["cores_used"] if each.mean]
-    if not used or max(used) <= MEANS_APART * min(used):
-        del values[_PER_CORE]
-    columns: Columns = {}
-    for name, own in values.items():
-        if columns and all(each.mean is None and each.pooled is None for each in own):
-            continue
-        head = heading_of(name, unit_of(run, name))
-        cells = columns.setdefault(head if columns else f"{head} {where}", [])
-        for group, each in zip(groups, own, strict=True):
-            cell = aggregate_cell(name, each, mark_html(marks_of(run, group.counted, name)))
-            cells.append(
-                tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
-            )
-    return columns
-
-
-# --- against the leader ----------------------------------------------------------------------------
-
-
-def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    ratios = {group.deployment: made.ratio_to_leader(group.deployment) for group in groups}
-    known = [ratio for ratio in ratios.values() if ratio]
-    if not known:
-        return {}
-    frame = max(0.02, min(0.9, *(low for _, low, _ in known))), min(50.0, max(1.1, *(r[2] for r in known)))
-    cells: list[Html | str] = []
-    for label, ratio in ratios.items():
-        figures: Html | str = ""
-        if ratio:
-            said, _, ends = ratio_words(*ratio).partition(" ")
-            figures = tag("span", said, tag("span", ends, class_="range"), class_="figures")
-        is_drawn = ratio or label == groups[0].deployment
-        drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
-        cells.append(join([drawn, figures]))
-    title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    sure = f"{sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
-    return {tag("span", f"against the leader, {sure}", title=title): cells}
-
-
-def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:
-    # What lies beyond the frame stands at its edge; the figures beside it say the same.
-    low, high = map(math.log, frame)
-    shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
-    places = [round(5 + (_WIDTH - 10) * min(1.0, max(0.0, share)), 1) for share in shares]
-    return macro("ratio", _WIDTH, _HEIGHT, places, look.colour)

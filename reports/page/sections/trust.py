@@ -5,64 +5,35 @@ The checks are open; each other part is a line that says what it comes to, and o
 
 import shlex
 
-from harness.contracts import Skip, masked_argv
-from reports.checks.ledger import ledger_of
-from reports.data.run import Run
+from harness.contracts import masked_argv
 from reports.measures.metrics import METRICS
 from reports.measures.written import plural
 from reports.page import grounds
-from reports.page.cells import became
-from reports.page.declared import Fold, Notes, Section, Table, Topic
+from reports.page.declared import Fold, Notes, Topic
 from reports.page.looks import macro
 from reports.words import grounds as words
 from reports.words.described import command, device
 
-_SKIPPED = Table[Skip](
-    "Not run",
-    lambda run: run.record.plan.skips,
-    lambda _: {"what": lambda skip: skip.what, "why": lambda skip: skip.reason},
-    look="words",
-    is_bare=True,
-)
-
-
-def _cells(run: Run) -> str:
-    doubted = sum(became(cell) != "valid" for cell in run.planned_cells)
-    return f"{doubted or 'none'} of {len(run.planned_cells)} failed or in doubt"
-
-
+CHECKS = Topic("distrust", words.checks_title, [grounds.checks])
 GROUNDS = Topic(
     "grounds",
     "What the numbers rest on",
     [
-        Fold(
-            "fairness",
-            "Fairness",
-            words.fairness_claim,
-            [Notes(words.fairness_notes), grounds.fairness],
-            ledger_of,
-        ),
+        Fold("fairness", "Fairness", words.fairness_claim, [Notes(words.fairness_notes), grounds.fairness]),
         Fold(
             "own-error", "bench's own error", words.error_claim, [Notes(words.client_notes), grounds.CLIENT]
         ),
         Fold("errors", "Failures", words.failures_claim, [grounds.FAILURES]),
-        Fold("cells", "Cells", _cells, [Notes(words.guard_notes), grounds.CELLS], words.guard_notes),
-        Fold(
-            "order",
-            "Starts in their order",
-            words.order_claim,
-            [grounds.STARTS, grounds.logs],
-            grounds.in_order,
-        ),
+        Fold("cells", "Cells", words.cells_claim, [Notes(words.guard_notes), grounds.CELLS]),
+        Fold("order", "Starts in their order", words.order_claim, [grounds.STARTS, grounds.logs]),
         Fold(
             "skipped",
             "Not run",
-            lambda run: plural(len(run.record.plan.skips), "combination"),
-            [_SKIPPED],
-            lambda run: run.record.plan.skips,
+            lambda run: plural(len(skips), "combination") if (skips := run.record.plan.skips) else "",
+            [grounds.SKIPPED],
         ),
         Fold("environment", "Traffic and machine", device, [grounds.machine]),
-        Fold("servers", "Servers", words.servers_claim, [grounds.servers], grounds.in_order),
+        Fold("servers", "Servers", words.servers_claim, [grounds.servers]),
         Fold(
             "method",
             "Method",
@@ -71,16 +42,8 @@ GROUNDS = Topic(
         ),
     ],
 )
-SECTION = Section(
-    "trust",
-    "Trust",
-    [
-        Topic("distrust", words.checks_title, [grounds.checks]),
-        GROUNDS,
-        Topic(
-            "rerun",
-            "Run it again",
-            [lambda run: [macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))]],
-        ),
-    ],
+AGAIN = Topic(
+    "rerun",
+    "Run it again",
+    [lambda run: [macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))]],
 )

@@ -27,7 +27,7 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 from reports.measures.written import span_text, supported
-from reports.page.by_load import by_load_charts
+from reports.page.by_load import load_charts
 from reports.page.cells import aggregate_cell
 from reports.page.sections import side_by_side
 from reports.stats.intervals import of_values
@@ -135,7 +135,7 @@ def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
 
 
 def bars_of(path: Path, *first_ms: float) -> tuple[Any, Any]:
-    chart = by_load_charts(run_with(path, *first_ms), "ttft_s.p50")[0]
+    chart = load_charts(run_with(path, *first_ms), "ttft_s.p50")[0]
     bars = chart.traces[0]["error_y"]
     return bars["arrayminus"][0], bars["array"][0]
 
@@ -148,7 +148,7 @@ def test_a_charts_bars_are_the_interval_from_three_starts_on(tmp_path: Path) -> 
 
 def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Path) -> None:
     run = run_with(tmp_path, 90, 100, 110, attached=True)
-    chart = by_load_charts(run, "ttft_s.p50")[0]
+    chart = load_charts(run, "ttft_s.p50")[0]
     bars = chart.traces[0]["error_y"]
     assert (bars["arrayminus"][0], bars["array"][0]) == pytest.approx((99.66 - 90, 110 - 99.66), abs=0.01)
     assert chart.columns[-1] == "blocks"
@@ -159,11 +159,11 @@ def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Pa
 
 
 def test_an_interval_that_would_squash_the_chart_is_cut_at_twice_the_greatest_mean(tmp_path: Path) -> None:
-    wide = by_load_charts(run_with(tmp_path / "wide", 10, 20, 40), "ttft_s.p50")[0]
+    wide = load_charts(run_with(tmp_path / "wide", 10, 20, 40), "ttft_s.p50")[0]
     assert wide.layout["yaxis"]["range"] == [0.0, pytest.approx(40.0)]
     # 4.303 x ln 2 / sqrt(3): a factor of 5.6 from 20 ms.
     assert "[4, 112]" in plain(wide.rows[0].cells[2].text)  # type: ignore[union-attr]
     # Whoever points at it reads them.
     assert wide.traces[0]["text"] == ["95 % interval [4, 112], 3 starts, n = 33"] * 2
-    near = by_load_charts(run_with(tmp_path / "near", 90, 100, 110), "ttft_s.p50")[0]
+    near = load_charts(run_with(tmp_path / "near", 90, 100, 110), "ttft_s.p50")[0]
     assert "range" not in near.layout["yaxis"]

@@ -27,7 +27,7 @@ from harness.contracts import Load, Objective, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
-from reports.page.by_load import by_load_charts
+from reports.page.by_load import load_charts
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import SloRow, slo_rows
 from reports.words.answer import answers_of
@@ -133,7 +133,7 @@ def test_the_loads_of_a_question_are_a_family(tmp_path: Path) -> None:
 
 def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(4, replace(FAST, counts=(133,)))})
-    [chart] = by_load_charts(run, "goodput_per_s")
+    [chart] = load_charts(run, "goodput_per_s")
     [trace] = chart.traces
     assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 

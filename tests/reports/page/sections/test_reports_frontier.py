@@ -16,11 +16,11 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
-from reports.page.by_load import by_load_charts
+from reports.page.by_load import frontier_charts, load_charts
 from reports.page.drawing.charts import Block, Chart, Part, Table, charts_in
 from reports.page.looks import Row
 from reports.page.sections import throughput
-from reports.page.sections.throughput import SEARCH, frontier_charts
+from reports.page.sections.search import SEARCH
 from reports.verdicts.load_cases import load_cases_of, opened
 
 SPEED = "output_tokens_per_s"
@@ -78,7 +78,7 @@ def test_latencies_that_span_much_stand_on_a_log_axis_and_say_so(sweep: Run) -> 
     ttft, _ = frontier_charts(sweep)
     assert ttft.layout["xaxis"]["type"] == "log"
     assert "(log scale)" in ttft.layout["xaxis"]["title"]["text"]
-    assert by_load_charts(sweep, SPEED)[0].layout["yaxis"].get("type") is None
+    assert load_charts(sweep, SPEED)[0].layout["yaxis"].get("type") is None
 
 
 def test_the_region_beyond_the_slo_begins_at_its_limit(sweep: Run) -> None:
@@ -153,15 +153,15 @@ def test_a_run_without_values_has_no_frontier(tmp_path: Path) -> None:
 
 
 def test_a_chart_with_a_finding_says_below_it_what_is_drawn(sweep: Run) -> None:
-    [chart] = by_load_charts(sweep, SPEED)
+    [chart] = load_charts(sweep, SPEED)
     assert chart.title == "sglang awq gives the most output tokens/s within the SLO at 32 users"
     assert chart.what == "Output tokens per second"
-    [other] = by_load_charts(sweep, "requests_per_s")
+    [other] = load_charts(sweep, "requests_per_s")
     assert (other.title, other.finding) == ("Requests per second", None)
 
 
 def test_points_have_the_values_of_each_start(sweep: Run) -> None:
-    [chart] = by_load_charts(sweep, "ttft_s.p50")
+    [chart] = load_charts(sweep, "ttft_s.p50")
     meta = lines(chart)[0]["meta"]
     group = next(group for group in sweep.groups if group.key[::2] == ("vllm fp16", "32 users"))
     found = [values_of(sweep)[cell.number]["ttft_s.p50"] for cell in group.counted]
@@ -171,7 +171,7 @@ def test_points_have_the_values_of_each_start(sweep: Run) -> None:
 
 
 def test_a_hover_says_interval_starts_and_n(sweep: Run) -> None:
-    [chart] = by_load_charts(sweep, "ttft_s.p95")
+    [chart] = load_charts(sweep, "ttft_s.p95")
     group = sweep.groups[0]
     n = aggregate(sweep, group, "ttft_s.p95").n
     assert lines(chart)[0]["text"][0].startswith("95 % interval [")
@@ -179,23 +179,23 @@ def test_a_hover_says_interval_starts_and_n(sweep: Run) -> None:
 
 
 def test_latencies_far_apart_stand_on_a_log_scale_and_throughput_from_zero(sweep: Run) -> None:
-    [latency] = by_load_charts(sweep, "ttft_s.p95")
+    [latency] = load_charts(sweep, "ttft_s.p95")
     assert latency.layout["yaxis"]["type"] == "log"
     assert latency.layout["yaxis"]["title"]["text"] == "ms (log scale)"
-    [speed] = by_load_charts(sweep, SPEED)
+    [speed] = load_charts(sweep, SPEED)
     assert speed.layout["yaxis"]["rangemode"] == "tozero"
 
 
 def test_the_slos_limit_is_a_line_on_its_own_percentile_only(sweep: Run) -> None:
-    [asked] = by_load_charts(sweep, "ttft_s.p95")
+    [asked] = load_charts(sweep, "ttft_s.p95")
     assert asked.layout["shapes"][0]["y0"] == pytest.approx(300.0)
     assert asked.layout["annotations"][0]["text"] == "SLO: p95 TTFT 300 ms"
-    [other] = by_load_charts(sweep, "ttft_s.p50")
+    [other] = load_charts(sweep, "ttft_s.p50")
     assert not other.layout["shapes"]
 
 
 def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
-    [chart] = by_load_charts(sweep, SPEED)
+    [chart] = load_charts(sweep, SPEED)
     first = chart.rows[0]
     assert isinstance(first, Row)
     assert first.of.to_builtins() == {"deployment": "vllm fp16", "load": "4 users"}
@@ -229,7 +229,7 @@ def test_a_search_has_no_frontier(sweep: Run) -> None:
 def test_a_load_of_a_rate_is_named_as_it_is(tmp_path: Path) -> None:
     loads = [Load(concurrency=None, rate_per_s=rate) for rate in (1.0, 2.0)]
     run = open_run(repeated_run(tmp_path, three(), loads, repeats=3))
-    [chart] = by_load_charts(run, SPEED)
+    [chart] = load_charts(run, SPEED)
     axis = chart.layout["xaxis"]
     assert axis["title"]["text"] == "conversations begun per second"
     assert axis["ticktext"] == ["1", "2"]
