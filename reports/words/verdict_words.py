@@ -121,14 +121,16 @@ def _change(factor: float, places: int) -> str:
 
 
 def ratio_words(mean: float, low: float, high: float) -> str:
-    """Return `1.31x [1.24, 1.38]`: two places, and up to four where an end is as near to 1 or to the mean."""
-    places = _places(mean, low, high)
+    """Return `1.31x [1.24, 1.38]`: two places, of less than 1 three if the interval is as narrow, and up to
+    four where an end is as near to 1."""
+    places = _places(mean, low, high, 2 if mean >= 1 else 3)
     return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
 
 
-def _places(mean: float, low: float, high: float) -> int:
-    gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
-    return max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
+def _places(mean: float, low: float, high: float, to_mean: int = 4) -> int:
+    to_one = min((abs(end - 1) for end in (low, high) if end != 1), default=0.0)
+    seen = min(to_mean, _places_to_see(min(mean - low, high - mean)))
+    return max(3 if mean < 0.1 else 2, seen, min(4, _places_to_see(to_one)))
 
 
 def bound_words(ratio: float, bound: float) -> tuple[str, str]:

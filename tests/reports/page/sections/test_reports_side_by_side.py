@@ -84,9 +84,12 @@ def test_what_is_ahead_within_the_margin_is_not_said_to_be_the_same(name, ends, 
         # An end that is not 1 does not read as 1.
         (ratio("better", 1.031, 1.0011, 1.0613), "1.031x [1.001, 1.061]"),
         (ratio("unknown", 1.5, 0.00001, 2e9), "1.50x [<0.01, >1,000]"),
-        # An interval that two places would not show has more, four at most.
+        (ratio("same", 1.0110, 1.0109, 1.0111), "1.01x [1.01, 1.01]"),
+        (ratio("same", 1.0003, 1.0002, 1.0004), "1.0003x [1.0002, 1.0004]"),
+        # Beside the mean no more than three digits, however narrow the interval.
         (ratio("better", 0.58123, 0.57912, 0.58334), "0.581x [0.579, 0.583]"),
-        (ratio("better", 0.581234, 0.581229, 0.581239), "0.5812x [0.5812, 0.5812]"),
+        (ratio("better", 0.581234, 0.581229, 0.581239), "0.581x [0.581, 0.581]"),
+        (ratio("worse", 1.2133, 1.2131, 1.2135), "1.21x [1.21, 1.21]"),
         (ratio("same", 1.0004, 0.9961, 1.0047), "1.000x [0.996, 1.005]"),
         (ratio("same", 1.0, 1.0, 1.0), "1.00x [1.00, 1.00]"),
         (Verdict("none", 1.1, 0.0, float("inf"), k=1), ""),
