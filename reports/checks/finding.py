@@ -42,7 +42,8 @@ class Finding:
     """A reason to distrust: `text` says what was seen, `short` the first of it, `remedy` what would help.
 
     `cells`: numbers of the cells that it is about; empty: the whole run. `metrics`: names of the metrics that
-    it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark.
+    it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark; where
+    it holds for all that a deployment did, the deployment's name does (`is_at_name`), and not each number.
     """
 
     check: str
@@ -53,10 +54,17 @@ class Finding:
     metrics: tuple[str, ...] = ()
     marks: bool = False
     short: str = ""
+    is_at_name: bool = False
 
 
 def check(
-    title: str, text: str, remedy: str, metrics: tuple[str, ...] = SPEED, *, marks: bool = False
+    title: str,
+    text: str,
+    remedy: str,
+    metrics: tuple[str, ...] = SPEED,
+    *,
+    marks: bool = False,
+    is_at_name: bool = False,
 ) -> Callable[[Callable[[Run], Iterable[Seen]]], Check]:
     """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
     first four. The finding has the function's name; "Look for ..." in its docstring names the reason."""
@@ -68,7 +76,9 @@ def check(
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
             short = text.replace("{}", _first(run, seen) if seen else "")
-            made = Finding(see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short)
+            made = Finding(
+                see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short, is_at_name
+            )
             return made if seen else None
 
         return found

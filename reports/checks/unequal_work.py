@@ -32,6 +32,7 @@ from reports.measures.written import number, several
     "{}. These are no speeds of that engine.",
     "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
     marks=True,
+    is_at_name=True,
 )
 def kernels_stand_in(run: Run) -> Iterator[Seen]:
     """Look for stand-ins for kernels."""
@@ -45,6 +46,7 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
     "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
     (*SPEED, "input_tokens"),
     marks=True,
+    is_at_name=True,
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
     """Look for unequal prompts."""

@@ -20,7 +20,7 @@ from reports.measures.written import NOTHING, flat, number
 from reports.page.cells import COMPARED, mean_cell, value_of_cell
 from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
-from reports.page.looks import Head, Html, Of, details, join, looks, macro, named, paragraph, tag
+from reports.page.looks import Head, Html, Of, details, join, looks, macro, paragraph, tag
 from reports.words import grounds as words
 from reports.words.described import fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
@@ -57,7 +57,10 @@ def fairness(run: Run) -> list[charts.Part]:
         ]
         for row in ledger
     ]
-    columns: list[Head | str] = ["term", *(Head(named(look), Of(name)) for name, look in looks(run).items())]
+    columns: list[Head | str] = [
+        "term",
+        *(Head(macro("dep", look), Of(name)) for name, look in looks(run).items()),
+    ]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
     return [charts.Table("Fairness", columns, rows, "ledger"), numbered] if ledger else []
 
@@ -65,7 +68,7 @@ def fairness(run: Run) -> list[charts.Part]:
 def _client_columns(run: Run) -> Columns[Group]:
     nearest, has_scenarios = nearest_of(run), len({group.scenario for group in run.groups}) > 1
     return {
-        "deployment": lambda group: named(looks(run)[group.deployment]),
+        "deployment": lambda group: macro("dep", looks(run)[group.deployment]),
         "scenario": lambda group: group.scenario if has_scenarios else "",
         "load": lambda group: group.load,
         "nearest load tested": lambda group: nearest[group.key].at if group.key in nearest else NOTHING,
@@ -172,7 +175,7 @@ STARTS = Table[StartRecord](
     in_order,
     lambda run: {
         "start": lambda record: record.name,
-        "deployment": lambda record: named(looks(run)[record.deployment.label]),
+        "deployment": lambda record: macro("dep", looks(run)[record.deployment.label]),
         "repeat": lambda record: start_title(run, record),
         "began, minutes": partial(_began, run),
         "status": lambda record: record.status,
@@ -204,7 +207,10 @@ def servers(run: Run) -> list[charts.Part]:
         [key_words(key), *(fact(key, own.get(key)) for own in facts)]
         for key in dict.fromkeys(key for own in facts for key in own)
     ]
-    columns: list[Head | str] = ["fact", *(Head(named(looks(run)[label]), Of(label)) for label in found)]
+    columns: list[Head | str] = [
+        "fact",
+        *(Head(macro("dep", looks(run)[label]), Of(label)) for label in found),
+    ]
     table = charts.Table("What each server is, and says that it uses", columns, rows, "ledger")
     commands = (
         charts.Block(f"Command of {label}", list(_commands(run, records)), Of(label), is_folded=True)

@@ -83,7 +83,8 @@ def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Co
         head = heading_of(name, unit_of(run, name))
         cells = columns.setdefault(head if columns else f"{head} {where}", [])
         for group, each in zip(groups, own, strict=True):
-            cell = aggregate_cell(name, each, mark_html(marks_of(run, group.counted, name)))
+            marks = [found for found in marks_of(run, group.counted, name) if not found.is_at_name]
+            cell = aggregate_cell(name, each, mark_html(marks))
             cells.append(
                 tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
             )

@@ -14,7 +14,7 @@ from reports.measures.written import NOTHING, plural, several
 KINDS = {
     True: (
         "Numbers that bear a mark",
-        f"The values of these cells are marked {SIGN} wherever they are shown.",
+        f"The values of these cells are marked {SIGN} wherever they are shown, or the deployment's name is.",
     ),
     False: ("To know", "Reasons to look twice, worst first; no number is marked for them."),
 }

@@ -4,7 +4,7 @@ from reports.measures.values import values_of
 from reports.measures.written import several
 from reports.page import by_load, cells
 from reports.page.declared import Block, Table, Topic
-from reports.page.looks import Of, looks, named, tag
+from reports.page.looks import Of, looks, macro, named, tag
 from reports.verdicts.searches import Capacity, Tried, capacities_of
 from reports.words import claims
 
@@ -27,7 +27,7 @@ TRIALS = Table[Tried](
     "Every load that was tried",
     lambda run: [load for each in capacities_of(run) for answer in each.answers for load in answer.tried],
     lambda run: {
-        "deployment": lambda load: named(looks(run)[load.cells[0].label]),
+        "deployment": lambda load: macro("dep", looks(run)[load.cells[0].label]),
         "start": lambda load: str(load.cells[0].planned.repeat + 1),
         "load": lambda load: load.load,
         "windows": lambda load: str(len(load.cells)),

@@ -269,10 +269,22 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
     assert "sglang bf16 1 user 1.9" in page.partition("their machine told")[2]
 
 
-def test_stand_ins_and_single_requests_are_marked_wherever_a_deployment_is_named(engines):
-    text = plain(engines.read_text(encoding="utf-8"))
-    assert len(re.findall("sglang bf16 ✕ stand-in kernels", text)) > 5
-    assert len(re.findall("transformers bf16 ≠ other prompts ▲ one request at a time", text)) > 5
+@pytest.mark.parametrize(
+    ("name", "marks"),
+    [
+        ("sglang bf16", "✕ stand-in kernels"),
+        ("transformers bf16", "≠ other prompts ▲ one request at a time"),
+    ],
+)
+def test_what_holds_for_a_whole_deployment_is_marked_once_at_its_name_where_values_are(engines, name, marks):
+    page = engines.read_text(encoding="utf-8")
+    compared = re.findall(r'<table class="(?:standing|summary verdicts)">.*?</table>', page, re.S)
+    assert len(compared) > 1
+    for table in compared:
+        row = re.search(rf'<tr data-deployment="{name}".*?</tr>', table, re.S)[0]
+        assert plain(table).count(f"{name} {marks}") == 1
+        assert 'class="doubt"' not in row
+    assert marks not in plain(page.partition('id="grounds"')[2])
 
 
 def test_a_deployment_that_never_started_has_its_column(tmp_path):
