@@ -6,6 +6,7 @@ One thread generates, further requests wait in their order, and nothing is kept 
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +25,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 # The fields of a request. Others are refused: ignoring one would answer another question.
-FIELDS = ("model", "messages", "max_tokens", "ignore_eos", "temperature", "stream", "stream_options")
+FIELDS = (
+    "model", "messages", "max_tokens", "ignore_eos", "temperature", "stream", "stream_options", "logprobs",
+    "top_logprobs",
+)  # fmt: skip
+TOKENIZE_FIELDS = ("model", "prompt", "messages", "top_logprobs")
+MOST_LOGPROBS = 20  # as OpenAI's API has it
+# The bytes that a byte-level vocabulary writes as themselves; it writes the others as characters from U+0100.
+PLAIN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+MOVED = [byte for byte in range(256) if byte not in PLAIN]
+BYTE_OF = {chr(byte): byte for byte in PLAIN} | {chr(256 + at): byte for at, byte in enumerate(MOVED)}
 # Tokens that are decoded again with each new one: spaces and accents depend on what stands before.
 DECODED_AGAIN = 4
 BROKEN = "\ufffd"
@@ -78,6 +88,8 @@ class Model:
         taken = torch.cuda.memory_allocated() if args.device == "cuda" else on_cpu
         print(f"weights take {taken} bytes", flush=True)
         self._check_numbers()
+        decoder = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "decoder", None)
+        self.is_byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
         self.thread = ThreadPoolExecutor(1)
         self.submitted = self.begun = self.ended = self.prompt_tokens = self.generated_tokens = 0
         self.queue_s = 0.0
@@ -106,6 +118,42 @@ class Model:
         except Exception as error:  # jinja's, and whatever a template raises
             raise RefusedError(f"the chat template does not take these messages: {error}") from error
 
+    def text_ids(self, text: Any) -> list[int]:
+        """Return a text as tokens, with those that begin one. Raise RefusedError for what is none."""
+        if not isinstance(text, str) or not text:
+            raise RefusedError("prompt: must be a text")
+        return list(self.tokenizer(text)["input_ids"])
+
+    def given(self, ids: list[int], count: int) -> dict[str, Any]:
+        """Wait for its turn, then return the log-probability of each token, and `count` likeliest by ids.
+
+        They come of one pass over all. Nothing is known of the first. Raise RefusedError if it is too long.
+        """
+        if len(ids) > self.context_length:
+            raise RefusedError(f"the text has {len(ids)} tokens; the context has {self.context_length}")
+        return self.thread.submit(self._given, ids, count).result()
+
+    def _given(self, ids: list[int], count: int) -> dict[str, Any]:
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids], device=self.model.device)).logits[0]
+            rows = [likeliest(row, token, count) for row, token in zip(logits, ids[1:], strict=False)]
+        tops = [{}, *({str(token): each for token, each in top} for _, top in rows)]
+        return {"logprobs": [None, *(logprob for logprob, _ in rows)], "top": tops}
+
+    def token_bytes(self, token: int) -> bytes:
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        if self.is_byte_level and all(letter in BYTE_OF for letter in piece):
+            return bytes(BYTE_OF[letter] for letter in piece)
+        if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+            return bytes.fromhex(match[1])
+        # SentencePiece marks a space so.
+        return (piece if self.is_byte_level else piece.replace("\u2581", " ")).encode()
+
+    def named(self, token: int, logprob: float) -> dict[str, Any]:
+        """Return a token of an answer as OpenAI's API has it."""
+        raw = self.token_bytes(token)
+        return {"token": raw.decode(errors="replace"), "logprob": logprob, "bytes": list(raw)}
+
     def generate(self, answer: "Answer") -> None:
         """Wait for its turn, then generate. Raise what generate or the answer's `send` raises."""
         with self.lock:
@@ -123,12 +171,17 @@ class Model:
             prompt_lookup_num_tokens=self.args.speculative_tokens,
             use_cache=True,
             do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=answer.count is not None,
         )
         prompt = torch.tensor([answer.ids], device=self.model.device)
         mask = torch.ones_like(prompt)
         try:
             with torch.inference_mode():
-                self.model.generate(prompt, attention_mask=mask, generation_config=settings, streamer=answer)
+                made = self.model.generate(
+                    prompt, attention_mask=mask, generation_config=settings, streamer=answer
+                )
+                answer.finish(made.logits)
         except Exception as error:  # of any kind: the server goes on, the client is told
             said = f"{len(answer.tokens)} of {answer.most} tokens"
             print(f"generation ended after {said}: {error!r}", flush=True)
@@ -167,8 +220,20 @@ class Model:
         }
 
 
+def likeliest(row: torch.Tensor, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
+    """Return a token's log-probability, and `count` likeliest with theirs, from a row of logits."""
+    logs = torch.log_softmax(row.float(), dim=-1)
+    if torch.isnan(logs).any():
+        raise ArithmeticError("the model computes NaN")
+    values, tokens = torch.topk(logs, count)
+    return logs[token].item(), list(zip(tokens.tolist(), values.tolist(), strict=True))
+
+
 class Answer(BaseStreamer):
-    """One answer: generate gives it the prompt, each new token, and its end. Raises RefusedError."""
+    """One answer: generate gives it the prompt, each new token, and its end. Raises RefusedError.
+
+    `count`: how many likeliest tokens it names with each of its own. None: it tells no probabilities.
+    """
 
     def __init__(self, model: Model, request: dict[str, Any], send: Callable[[bytes], None]) -> None:
         self.model, self.send = model, send
@@ -182,12 +247,23 @@ class Answer(BaseStreamer):
             )
         self.end_ids = [] if request.get("ignore_eos") else model.end_ids
         self.is_streamed = request.get("stream")
+        self.count = self._count(request)
         self.has_usage = not self.is_streamed or (request.get("stream_options") or {}).get("include_usage")
         self.started_ns = time.time_ns()
         self.saw_prompt = False
         self.tokens: list[int] = []
         self.said = 0  # tokens before this are in `text`
         self.text = ""
+
+    def _count(self, request: dict[str, Any]) -> int | None:
+        count = counted(request.get("top_logprobs"))
+        if not request.get("logprobs"):
+            if count:
+                raise RefusedError("top_logprobs: needs logprobs, which must be true")
+            return None
+        if self.is_streamed:
+            raise RefusedError("logprobs: only of an answer that is not streamed")
+        return count
 
     def put(self, value: torch.Tensor) -> None:
         for token in value.flatten().tolist() if self.saw_prompt else ():
@@ -201,17 +277,30 @@ class Answer(BaseStreamer):
     def end(self) -> None:
         if rest := self._undecoded():
             self._say(rest)
-        finish = {"finish_reason": "stop" if self.tokens[-1] in self.end_ids else "length"}
+
+    def finish(self, logits: Any) -> None:
+        """Send what comes after the text. `logits`: a row for each token, where probabilities are told."""
+        finish: dict[str, Any] = {"finish_reason": "stop" if self.tokens[-1] in self.end_ids else "length"}
         counts = {"prompt_tokens": len(self.ids), "completion_tokens": len(self.tokens)}
         usage = {"usage": {**counts, "total_tokens": sum(counts.values())}}
         if not self.is_streamed:
-            message = {"role": "assistant", "content": self.text}
-            self.send(to_json(self._body("chat.completion", [{"message": message, **finish}]) | usage))
+            finish["message"] = {"role": "assistant", "content": self.text}
+            if self.count is not None:
+                finish["logprobs"] = {"content": self._content(logits, self.count)}
+            self.send(to_json(self._body("chat.completion", [finish]) | usage))
             return
         self.event([{"delta": {}, **finish}])
         if self.has_usage:
             self.send(event(self._body("chat.completion.chunk", []) | usage))
         self.send(b"data: [DONE]\n\n")
+
+    def _content(self, logits: Any, count: int) -> list[dict[str, Any]]:
+        found = []
+        for token, (row,) in zip(self.tokens, logits, strict=True):
+            logprob, top = likeliest(row, token, count)
+            likely = [self.model.named(*each) for each in top]
+            found.append(self.model.named(token, logprob) | {"top_logprobs": likely})
+        return found
 
     def _undecoded(self) -> str:
         start = max(0, self.said - DECODED_AGAIN)
@@ -236,6 +325,14 @@ class Answer(BaseStreamer):
             "model": self.model.args.alias,
             "choices": [{"index": 0, "logprobs": None, **choice} for choice in choices],
         }
+
+
+def counted(top_logprobs: Any) -> int:
+    """Return how many likeliest tokens are asked for; None asks for none. Raise RefusedError."""
+    count = top_logprobs or 0
+    if not isinstance(count, int) or not 0 <= count <= MOST_LOGPROBS:
+        raise RefusedError(f"top_logprobs: must be a whole number from 0 to {MOST_LOGPROBS}")
+    return count
 
 
 def to_json(value: object) -> bytes:
@@ -289,25 +386,38 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            if self.path != "/v1/chat/completions":
+            if self.path not in ("/tokenize", "/v1/chat/completions"):
                 raise RefusedError(f"there is no {self.path} here")
-            answer = self._answer(json.loads(raw))
+            is_chat = self.path != "/tokenize"
+            request = self._request(json.loads(raw), FIELDS if is_chat else TOKENIZE_FIELDS)
+            answer = self._answer(request) if is_chat else self._tokens(request)
         except (RefusedError, ValueError) as error:
             self._reply(400, to_json(error_body(str(error))))
+        except ArithmeticError as error:
+            self._reply(500, to_json(error_body(str(error), "server_error")))
         else:
-            self._generate(answer)
+            self._generate(answer) if isinstance(answer, Answer) else self._reply(200, to_json(answer))
 
-    def _answer(self, request: Any) -> Answer:
-        if not isinstance(request, dict) or not request.keys() <= {*FIELDS}:
-            raise RefusedError(f"body: must be an object of {', '.join(FIELDS)}")
+    def _request(self, request: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(request, dict) or not request.keys() <= {*fields}:
+            raise RefusedError(f"body: must be an object of {', '.join(fields)}")
+        alias = self.server.model.args.alias
+        if request.get("model") != alias:
+            raise RefusedError(f"model {request.get('model')} is not served here; {alias} is")
+        return request
+
+    def _tokens(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the tokens of a prompt or a rendered chat, and their probabilities if asked for."""
+        model, messages, count = self.server.model, request.get("messages"), request.get("top_logprobs")
+        ids = model.text_ids(request.get("prompt")) if messages is None else model.prompt_ids(messages)
+        return {"tokens": ids} | ({} if count is None else model.given(ids, counted(count)))
+
+    def _answer(self, request: dict[str, Any]) -> Answer:
         if request.get("temperature"):
             raise RefusedError("temperature: must be 0; this server takes the likeliest token")
         most = request.get("max_tokens")
         if most is not None and (not isinstance(most, int) or most < 1):
             raise RefusedError("max_tokens: must be a whole number from 1")
-        alias = self.server.model.args.alias
-        if request.get("model") != alias:
-            raise RefusedError(f"model {request.get('model')} is not served here; {alias} is")
         send = self._send if request.get("stream") else partial(self._reply, 200)
         return Answer(self.server.model, request, send)
 

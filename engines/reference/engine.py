@@ -117,6 +117,7 @@ ENGINE = contracts.Engine(
     said=lambda log, pages: contracts.Said(
         from_page(pages.get("/info"), {"context_length": "context_length", "concurrent_sequences": "slots"})
     ),
+    logprobs=0,
     memory_needed=lambda deployment, facts, device: contracts.Reason(
         "it has no model; it holds reference.memory and little else"
     ),

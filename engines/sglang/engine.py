@@ -3,12 +3,12 @@
 On a CPU it runs only in an environment of the user's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common import launching
+from engines.common import launching, tokens
 from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
@@ -190,6 +190,34 @@ def _arguments(
     return *launching.flags(values), *launching.flags(launching.named(options, _VALUES))
 
 
+# A log-probability (null of the first), the token's id, and its text or null.
+_Scored = tuple[float | None, int, str | None]
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What is said of a prompt: each token, and the likeliest in its place (null in the first)."""
+
+    input_token_logprobs: Sequence[_Scored]
+    input_top_logprobs: Sequence[Sequence[tuple[float, int, str | None]] | None]
+
+
+@dataclass(frozen=True)
+class _Generated:
+    meta_info: _Meta
+
+
+def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
+    """Ask for a prompt's probabilities. Their form: srt/managers/tokenizer_manager.py."""
+    path = "/generate"
+    asked = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": most}
+    body = {"text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, **asked}
+    said = ask(contracts.HttpCall("POST", path, body), _Generated).meta_info
+    pairs = zip(said.input_token_logprobs, said.input_top_logprobs, strict=False)
+    places = ((own[0], {str(token): value for value, token, _ in top or ()}) for own, top in pairs)
+    return tokens.placed(path, [token for _, token, _ in said.input_token_logprobs], places, most)
+
+
 ENGINE = contracts.Engine(
     name="sglang",
     description="SGLang on Hugging Face checkpoints (on a CPU: in an environment of your own)",
@@ -206,6 +234,9 @@ ENGINE = contracts.Engine(
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
+    given_text=_given_text,
+    # Without add_generation_prompt it renders as it does for a chat.
+    prompt_tokens=tokens.tokenized,
     memory_needed=memory_needed,
     tuned=contracts.Tuned(
         "shared-prefixes",

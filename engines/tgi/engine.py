@@ -4,12 +4,13 @@ Facts are from its source as of 2026-01-08, after v3.3.7. It generates an answer
 pieces, each with a prefill of all before it, and does not cut the last to max_tokens.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from engines.common import overhead
 from engines.common.launching import DTYPES, QUANTIZED, checkpoint, container, flags, given, need_counts
+from engines.common.tokens import placed
 from engines.model import sizes
 from engines.tgi import log
 from harness import contracts
@@ -198,6 +199,45 @@ def _memory_needed(
     )
 
 
+@dataclass(frozen=True)
+class _Piece:
+    id: int
+    logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class _Details:
+    prefill: Sequence[_Piece]
+
+
+@dataclass(frozen=True)
+class _Generated:
+    details: _Details
+
+
+@dataclass(frozen=True)
+class _Tokenized:
+    tokenize_response: Sequence[_Piece]
+
+
+def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
+    """Ask for the probability of each token of a text. TGI names no others in its place.
+
+    Seen with the Python shard of 3.3.6-dev0; with its llama.cpp backend the list is empty.
+    """
+    path = "/generate"
+    asked = {"max_new_tokens": 1, "details": True, "decoder_input_details": True}
+    call = contracts.HttpCall("POST", path, {"inputs": text, "parameters": asked})
+    pieces = ask(call, _Generated).details.prefill
+    return placed(path, [each.id for each in pieces], ((each.logprob, {}) for each in pieces), 0)
+
+
+def _prompt_tokens(ask: contracts.Ask, model: str, messages: Sequence[contracts.Message]) -> Sequence[str]:
+    body = {"model": model, "messages": list(map(vars, messages))}
+    pieces = ask(contracts.HttpCall("POST", "/chat_tokenize", body), _Tokenized).tokenize_response
+    return [str(each.id) for each in pieces]
+
+
 ENGINE = contracts.Engine(
     name="tgi",
     description="Hugging Face Text Generation Inference: its container, your own launcher, or attached; "
@@ -218,6 +258,11 @@ ENGINE = contracts.Engine(
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
+    # More than --max-top-n-tokens is refused. Tokens that are as likely as the last come beside it: 5 to 16
+    # were seen. The llama.cpp backend refuses any, and ignores temperature 0.
+    logprobs=5,
+    given_text=_given_text,
+    prompt_tokens=_prompt_tokens,
     memory_needed=_memory_needed,
     # router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums. No prompt_tokens: a
     # long request has its input_length counted again for each 1,024.

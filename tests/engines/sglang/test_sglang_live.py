@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import asker, assert_a_text_is_told_as_an_answer
 from places import ROOT
 from waiting import wait_until
 
@@ -203,6 +204,11 @@ def test_a_prompt_comes_from_the_cache_the_second_time(live: Live) -> None:
     assert first.input_tokens == second.input_tokens
     assert first.input_tokens
     assert second.cached_tokens == first.input_tokens - 1
+
+
+def test_a_text_is_told_as_an_answer_is(live: Live) -> None:
+    rendered = "<start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n"
+    assert_a_text_is_told_as_an_answer(ENGINE, asker(live.spec.base_url), live.spec.served_model, rendered)
 
 
 def test_users_are_served_at_once(live: Live) -> None:

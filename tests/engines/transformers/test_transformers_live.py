@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import re
 import shutil
@@ -11,18 +12,30 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import asker, assert_a_text_is_told_as_an_answer
 from places import TESTS
 from waiting import wait_until
 
 from engines.transformers.engine import ENGINE, Options
-from harness.contracts import METRICS_PATH, Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
+from harness.contracts import (
+    METRICS_PATH,
+    Ask,
+    Deployment,
+    EngineTerms,
+    HttpCall,
+    InstallSpec,
+    NativeSpec,
+    Place,
+    Token,
+    Turn,
+)
 from harness.install.install import Environment, cache_dir, installed
 from harness.load.answer.chat import Decoded, decode
 from harness.servers.scrape import terms_on
@@ -53,6 +66,10 @@ class Live:
 
     def get(self, path: str) -> Any:
         return json.loads(self.request("GET", path)[1])
+
+    @property
+    def ask(self) -> Ask:
+        return asker(f"http://127.0.0.1:{self.port}/v1")
 
     def is_healthy(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()[-2000:]
@@ -268,6 +285,104 @@ def test_a_client_that_leaves_ends_its_generation(server: Live) -> None:
     )
     assert ends
     assert int(ends[-1]) < 400
+
+
+def whole(live: Live, text: str, max_tokens: int, **more: Any) -> Any:
+    """The choice of an answer that is not streamed, with its probabilities."""
+    body = asked(text, max_tokens, stream=False, logprobs=True, **more)
+    del body["stream_options"]
+    return live.ask(HttpCall("POST", "/v1/chat/completions", body), dict[str, Any])["choices"][0]
+
+
+def test_each_token_of_an_answer_is_named_with_the_likeliest(server: Live) -> None:
+    choice = whole(server, "hello", 40, top_logprobs=5)
+    content = choice["logprobs"]["content"]
+    assert len(content) == 40
+    assert all(len(each["top_logprobs"]) == 5 for each in content)
+    # It takes the likeliest. Each token is one byte, of which most are no whole character.
+    for each in content:
+        assert each["top_logprobs"][0] == {name: each[name] for name in ("token", "logprob", "bytes")}
+        likely = [other["logprob"] for other in each["top_logprobs"]]
+        assert likely == sorted(likely, reverse=True)
+        assert 0 < sum(map(math.exp, likely)) < 1
+    raw = bytes(byte for each in content for byte in each["bytes"])
+    assert raw.decode(errors="replace") == choice["message"]["content"]
+    assert not raw.decode(errors="replace").isascii()
+
+
+def test_an_answer_names_none_beside_its_own_unless_asked(server: Live) -> None:
+    assert [each["top_logprobs"] for each in whole(server, "hello", 3)["logprobs"]["content"]] == [[], [], []]
+    plain = asked("hello", 3, stream=False)
+    del plain["stream_options"]
+    answer = server.ask(HttpCall("POST", "/v1/chat/completions", plain), dict[str, Any])
+    assert answer["choices"][0]["logprobs"] is None
+
+
+def given(live: Live, text: str) -> Sequence[Token]:
+    given_text = ENGINE.given_text
+    assert given_text is not None
+    return list(given_text(live.ask, "tiny", text, 20))
+
+
+def test_a_text_is_told_as_an_answer_is(server: Live) -> None:
+    """The template's first token is written out: this tokenizer puts none before a text."""
+    assert_a_text_is_told_as_an_answer(ENGINE, server.ask, "tiny", "<s>user: hello\nassistant: ")
+
+
+def test_one_pass_says_of_each_place_what_the_text_up_to_it_says(server: Live) -> None:
+    text = "again and again"
+    tokens = given(server, text)
+    assert [token.name for token in tokens[:5]] == [token.name for token in tokens[10:]]
+    assert tokens[0] == Token(tokens[0].name)
+    for place in (1, 7, len(text) - 1):
+        alone = given(server, text[: place + 1])[-1]
+        assert alone.name == tokens[place].name
+        assert alone.logprob == pytest.approx(tokens[place].logprob, abs=0.02)
+        shared = alone.top.keys() & tokens[place].top.keys()
+        assert len(shared) > 10
+        assert [alone.top[name] for name in shared] == pytest.approx(
+            [tokens[place].top[name] for name in shared], abs=0.02
+        )
+
+
+def test_speculation_tells_the_same_probabilities(
+    environment: Environment, tiny: Path, tmp_path: Path, server: Live
+) -> None:
+    terms = EngineTerms(context_length=CONTEXT, speculative_tokens=4)
+    with serving(environment, tiny, tmp_path, terms) as live:
+        found = whole(live, "again and again", 30, top_logprobs=3)["logprobs"]["content"]
+    plain = whole(server, "again and again", 30, top_logprobs=3)["logprobs"]["content"]
+    assert [each["token"] for each in found] == [each["token"] for each in plain]
+    assert [each["logprob"] for each in found] == pytest.approx([each["logprob"] for each in plain], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "said"),
+    [
+        ("/v1/chat/completions", {"logprobs": True}, "logprobs: only of an answer that is not streamed"),
+        ("/v1/chat/completions", {"top_logprobs": 2}, "top_logprobs: needs logprobs, which must be true"),
+        ("/v1/chat/completions", {"top_logprobs": 21}, "top_logprobs: must be a whole number from 0 to 20"),
+        (
+            "/tokenize",
+            {"prompt": "a", "top_logprobs": "5"},
+            "top_logprobs: must be a whole number from 0 to 20",
+        ),
+        ("/tokenize", {"prompt": ["a"]}, "prompt: must be a text"),
+        ("/tokenize", {}, "prompt: must be a text"),
+        ("/tokenize", {"text": "a"}, "body: must be an object of model, prompt, messages, top_logprobs"),
+        (
+            "/tokenize",
+            {"prompt": "a" * 600, "top_logprobs": 1},
+            "the text has 600 tokens; the context has 512",
+        ),
+    ],
+)
+def test_probabilities_that_cannot_be_told_are_http_400_with_a_reason(
+    server: Live, path: str, change: dict[str, Any], said: str
+) -> None:
+    body = {"model": "tiny"} if path == "/tokenize" else asked("hi", 8)
+    status, raw = server.request("POST", path, {**body, **change})
+    assert (status, json.loads(raw)["error"]["message"]) == (400, said)
 
 
 @pytest.mark.parametrize(

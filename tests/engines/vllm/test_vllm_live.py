@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from asking import asker, assert_a_text_is_told_as_an_answer
 from waiting import is_running
 
 from engines.model.models import MODELS
@@ -189,6 +190,11 @@ def test_answer_without_room_in_the_context_is_refused(server: Server) -> None:
     answer = probe.request("POST", f"{server.spec.base_url}/chat/completions", timeout_s=60, body=body)
     assert answer.status == 400
     assert "min_tokens" in answer.text
+
+
+def test_a_text_is_told_as_an_answer_is(server: Server) -> None:
+    rendered = "<start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n"
+    assert_a_text_is_told_as_an_answer(ENGINE, asker(server.spec.base_url), MODEL, rendered)
 
 
 def test_resolved_values_are_those_that_were_asked_for(server: Server) -> None:

@@ -1,0 +1,47 @@
+"""Asks a live server of its tokens as bench does, and checks that its ways of telling them agree."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from harness.contracts import Ask, Engine, HttpCall, Message
+from harness.servers import probe
+
+T = TypeVar("T")
+CHAT = "/v1/chat/completions"
+
+
+def asker(base_url: str) -> Ask:
+    def ask(call: HttpCall, kind: type[T]) -> T:
+        url = probe.root_of(base_url) + call.path
+        answer = probe.request(call.method, url, timeout_s=200, body=call.body)
+        assert answer.status == 200, answer
+        return msgspec.json.decode(answer.body, type=kind)
+
+    return ask
+
+
+def assert_a_text_is_told_as_an_answer(engine: Engine, ask: Ask, model: str, rendered: str) -> None:
+    """`rendered`: what the chat `hello` becomes. Behind it, an answer's first place is that of a text."""
+    assert engine.given_text
+    assert engine.prompt_tokens
+    first, *tokens = engine.given_text(ask, model, f"{rendered}x", 20)
+    assert (first.logprob, first.top) == (None, {})
+    assert all(len(token.top) == 20 and sum(map(exp, token.top.values())) <= 1.001 for token in tokens)
+    assert all(token.logprob == token.top.get(token.name, token.logprob) for token in tokens)
+    rare = [token.logprob or 0.0 for token in tokens if token.name not in token.top]
+    assert max(rare, default=-1.0) <= -1
+    prompt = engine.prompt_tokens(ask, model, [Message("user", "hello")])
+    assert [first.name, *(token.name for token in tokens)][:-1] == prompt
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+    asked = {"temperature": 0, "logprobs": True, "top_logprobs": 20}
+    answer = ask(HttpCall("POST", CHAT, {**body, **asked}), dict[str, Any])
+    (place,) = answer["choices"][0]["logprobs"]["content"]
+    likely = [each["logprob"] for each in place["top_logprobs"]]
+    assert likely == sorted(likely, reverse=True)
+    # The two are computed in 16 bits, in batches of different shapes.
+    assert sorted(tokens[-1].top.values(), reverse=True) == pytest.approx(likely, abs=0.1)
