@@ -1,15 +1,16 @@
-"""What servers said of their tokens beside the load, and whom the others of a model are held against."""
+"""What servers said beside the load, and whom the others of a model are held against."""
 
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.contracts import LOGPROBS, Asked, QualityRecord, Way
-from harness.store import store
+from harness.contracts import LOGPROBS, Asked, Item, QualityRecord, Way
+from harness.store import store, task_table
 from harness.store.quality_table import FILE_NAME, read_quality
 from harness.store.store import StartRecord
+from harness.store.task_table import read_items
 from reports.data.cells import gathered
 from reports.data.run import Run, once, without_secrets
 
@@ -18,11 +19,13 @@ _FOUR_BITS = ("awq", "gptq")
 
 @dataclass(frozen=True)
 class Heard:
-    """How one start was asked (`record`), and what it said: `rows` of each way, in their order."""
+    """How one start was asked (`record`), and what it said: `rows` of each way, in their order, and the items
+    of each task."""
 
     start: StartRecord
     record: QualityRecord
     rows: Mapping[Way, Sequence[Asked]]
+    tasks: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     is_of_this_run: bool = True
 
     @property
@@ -66,7 +69,7 @@ def references_of(run: Run) -> dict[str, Heard]:
     earlier one; else the deployment with most bits. Of as many bits fp16 comes before bf16, then one that
     does not speculate, then the one with the largest weights. No model is there that has none."""
     found: dict[str, Heard] = {}
-    for heard in sorted(heard_of(run).values(), key=_rank):
+    for heard in sorted(heard_of(run).values(), key=rank):
         if heard.is_told:
             found.setdefault(heard.model, heard)
     if (against := run.record.quality.against) is None:
@@ -85,10 +88,12 @@ def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> 
     if start.quality is None:
         return None
     rows = gathered((row.way, row) for row in read_quality(folder / FILE_NAME))
-    return Heard(start, start.quality, rows, is_of_this_run)
+    tasks = gathered((item.task, item) for item in read_items(folder / task_table.FILE_NAME))
+    return Heard(start, start.quality, rows, tasks, is_of_this_run)
 
 
-def _rank(heard: Heard) -> tuple[int, bool, bool, int]:
+def rank(heard: Heard) -> tuple[int, bool, bool, int]:
+    """Return what sorts first the one that others are held against, unless it says too little."""
     deployment, size = heard.start.deployment, heard.start.weights.get("size_bytes")
     is_speculating = bool(deployment.terms.speculative_tokens)
     of_weights = size if isinstance(size, int) else 0

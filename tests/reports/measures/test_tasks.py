@@ -1,0 +1,101 @@
+"""Scores of tasks by deployment, and which items a deployment answers otherwise than its reference."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_quality import Voice, ask, with_quality
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Item, QualityTerms
+from harness.store import store
+from harness.store.task_table import FILE_NAME, write_items
+from reports import Run, open_run
+from reports.measures.tasks import task_scores
+
+FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
+MUTE = Voice(k=0, ways=())
+
+
+def answers(scores: str, task: str = "bench-basics", prompt: str = "a") -> list[Item]:
+    """An item for each letter: `r` is right, `w` wrong, `-` has no answer, `h` half right."""
+    known = {"r": 1.0, "w": 0.0, "h": 0.5}
+    return [Item(task, str(number), known.get(each), each, prompt) for number, each in enumerate(scores)]
+
+
+def answered(path: Path, items: Mapping[str, list[Item]], voice: Voice = MUTE, **changes: Any) -> Run:
+    repeated_run(path, [Made(Q4), Made(FP16)], repeats=1, requests=3, **changes)
+    with_quality(path, dict.fromkeys((Q4.label, FP16.label), voice))
+    for record in store.read_starts(path):
+        write_items(path / "starts" / record.name / FILE_NAME, items.get(record.deployment.label, []))
+    return open_run(path)
+
+
+def test_a_score_is_the_share_of_right_items_with_wilsons_interval(tmp_path: Path) -> None:
+    (found,) = task_scores(answered(tmp_path, {Q4.label: answers("r" * 45 + "w" * 15 + "-" * 5)}))
+    assert (found.label, found.task, found.items, found.scored) == (Q4.label, "bench-basics", 65, 60)
+    assert found.score == 0.75
+    z, n = 1.959964, 60
+    middle, half = 0.75 + z * z / 2 / n, z * sqrt(0.75 * 0.25 / n + (z / 2 / n) ** 2)
+    by_hand = [(middle + sign * half) / (1 + z * z / n) for sign in (-1, 1)]
+    assert found.interval == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_flip_is_an_item_that_its_reference_answers_otherwise(tmp_path: Path) -> None:
+    before = "r" * 8 + "w" + "rrr" + "ww" + "-r"
+    after = "w" * 8 + "r" + "rrr" + "ww" + "r-"
+    run = answered(tmp_path, {FP16.label: answers(before), Q4.label: answers(after)})
+    flips = {each.label: each.flips for each in task_scores(run)}
+    assert flips[FP16.label] is None
+    assert (flips[Q4.label].against, flips[Q4.label].items) == (FP16.label, 14)
+    assert (flips[Q4.label].broken, flips[Q4.label].mended) == (8, 1)
+    # Of nine coins at most one falls the other way, in either direction: 2 (1 + 9) / 2^9.
+    assert flips[Q4.label].p == pytest.approx(20 / 512)
+
+
+def test_no_flip_is_no_evidence(tmp_path: Path) -> None:
+    run = answered(tmp_path, dict.fromkeys((FP16.label, Q4.label), answers("rrww")))
+    assert [each.flips.p for each in task_scores(run) if each.flips] == [1.0]
+
+
+def test_an_item_that_was_asked_in_other_words_is_no_flip(tmp_path: Path) -> None:
+    run = answered(tmp_path, {FP16.label: answers("rr"), Q4.label: answers("ww", prompt="b")})
+    (flips,) = (each.flips for each in task_scores(run) if each.flips)
+    assert (flips.items, flips.broken) == (0, 0)
+
+
+def test_a_score_between_right_and_wrong_has_a_mean_and_no_flips(tmp_path: Path) -> None:
+    items = {FP16.label: answers("hhrw", "f1"), Q4.label: answers("hhrr", "f1")}
+    found = {each.label: each for each in task_scores(answered(tmp_path, items))}
+    assert found[Q4.label].score == 0.75
+    # Mean 0.75, standard error 0.1443, 3 degrees of freedom: t = 3.1824.
+    assert found[Q4.label].interval == pytest.approx((0.2906, 1.2094), abs=1e-3)
+    assert (found[Q4.label].flips.items, found[Q4.label].flips.mended) == (2, 1)
+
+
+def test_the_reference_of_its_probabilities_is_that_of_its_items(tmp_path: Path) -> None:
+    items = dict.fromkeys((FP16.label, Q4.label), answers("rw"))
+    found = task_scores(answered(tmp_path, items, Voice()))
+    assert [each.flips.against for each in found if each.flips] == [FP16.label]
+
+
+def test_items_of_an_earlier_run_may_be_the_reference(tmp_path: Path) -> None:
+    terms = QualityTerms(against="results/before")
+    run = answered(tmp_path, {Q4.label: answers("wr")}, Voice(), quality=terms)
+    kept = tmp_path / store.REFERENCE
+    store.write_record(kept / "start.json", replace(run.start_records[0], deployment=FP16))
+    ask(kept, Voice())
+    write_items(kept / FILE_NAME, answers("rr"))
+    (flips,) = (each.flips for each in task_scores(open_run(tmp_path)))
+    assert flips is not None
+    assert (flips.against, flips.broken) == ("llama_cpp fp16 of an earlier run", 1)
+
+
+def test_without_answers_there_is_no_score(tmp_path: Path) -> None:
+    assert task_scores(answered(tmp_path, {})) == []
+    (found,) = task_scores(answered(tmp_path / "more", {Q4.label: answers("--")}))
+    assert (found.scored, found.score, found.interval) == (0, None, None)
