@@ -41,6 +41,7 @@ FILES: Mapping[str, Sequence[str]] = {
         "engines/model/weights/test_weights_w4a16_live.py",
         "engines/model/weights/test_weights_from_checkpoint_live.py",
     ),
+    "tasks": ("harness/quality/test_tasks_live.py",),
     "memory": ("engines/test_memory_live.py", "reports/measures/test_anatomy_live.py"),
 }
 # This machine cannot have a package: pip's words, and what bench makes of them.

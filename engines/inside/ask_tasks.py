@@ -108,7 +108,7 @@ def is_right(item: dict[str, Any], answer: str) -> bool:
             return json.loads(re.sub(r"^```(?:json)?|```$", "", said)) == json.loads(expected)
         except ValueError:
             return False
-    return re.sub(r"\s*,\s*", ", ", said) == expected  # "exact"
+    return re.fullmatch(expected, said) is not None  # "pattern"
 
 
 def _has(said: str, words: str) -> bool:
@@ -132,7 +132,12 @@ def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
         raise RefusedError(
             "no such task of lm_eval" + (f"; did you mean {' or '.join(near)}?" if near else "")
         )
-    tasks = manager.load([name])["tasks"]
+    try:
+        tasks = manager.load([name])["tasks"]
+    except ConnectionError as error:
+        raise RefusedError(
+            "its data is not in the hub's cache on this machine, and no hub is asked"
+        ) from error
     for task in tasks.values():
         if task.OUTPUT_TYPE != "generate_until":
             raise RefusedError(f"it is a {task.OUTPUT_TYPE} task; over a chat API only generate_until works")
@@ -166,7 +171,7 @@ def ask(name: str, tasks: dict[str, Any], chat: Chat) -> Iterator[dict[str, Any]
     )
     for task, samples in found["samples"].items():
         # Each filter of a task has its own samples. The first filter counts, and the first metric.
-        for sample in {each["doc_id"]: each for each in reversed(samples)}.values():
+        for sample in (each for each in samples if each["filter"] == samples[0]["filter"]):
             number, error = sample["doc_id"], chat.errors.get((task, sample["doc_id"]))
             score = sample[sample["metrics"][0]]
             if error is None and not isinstance(score, int | float):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 # number: the last number; letter: the first capital that stands alone; named: a text that has it and none of
-# the others; exact: nothing else; json: a value that is equal.
-Check = Literal["number", "letter", "named", "exact", "json"]
+# the others; pattern: all of it matches a regular expression; json: a value that is equal.
+Check = Literal["number", "letter", "named", "pattern", "json"]
 
 # The fields of a Question after its id.
 Asks = tuple[str, Check, str] | tuple[str, Check, str, Sequence[str]]
@@ -23,6 +23,7 @@ _THINGS = ("apples", "books", "coins", "stamps", "pencils", "cards", "eggs", "ch
 _MONTHS = ("January", "March", "April", "June", "July", "August", "October", "December")
 _MONTH_NUMBERS = (1, 3, 4, 6, 7, 8, 10, 12)
 LETTERS = "ABCDEFGHIJ"
+_PLURALS = ("animals", "colors", "fruits", "countries", "tools", "cities", "vehicles", "drinks", "sports")
 _GROUPS = {
     "an animal": ("horse", "rabbit", "tiger", "sheep", "eagle", "whale"),
     "a color": ("red", "blue", "green", "yellow", "purple", "brown"),
@@ -119,29 +120,25 @@ def _extraction(drawn: _Drawn, number: int) -> Asks:
 
 
 def _format(drawn: _Drawn, number: int) -> Asks:
-    words = drawn.some([word for group in _GROUPS.values() for word in group], 3)
-    in_order = sorted(words, key=str.lower)
-    first = drawn.number(2, 30)
+    group = drawn.one(list(_GROUPS))
+    word, count = drawn.one(_GROUPS[group]), drawn.number(2, 4)
     day, month = drawn.number(10, 28), drawn.number(0, len(_MONTHS) - 1)
+    lines = [rf"{place}\. [\w'-]+( [\w'-]+){{0,3}}" for place in range(1, count + 1)]
     asked = (
-        (f"Write the word {words[0]} in capital letters.", words[0].upper()),
         (
-            f"Count from {first} to {first + 4}, with commas between the numbers.",
-            _listed(range(first, first + 5)),
+            f"Write a numbered list of {count} {drawn.one(_PLURALS)}, with their names only.",
+            r"\n".join(lines),
         ),
-        (f"Write the word {words[0]} three times, with a space between.", " ".join([words[0]] * 3)),
-        (f"Repeat these words exactly: {' '.join(words)}", " ".join(words)),
+        (f"Is {word} the name of {group}? Answer with Yes or No only.", r"(Yes|No)\.?"),
+        (f"What is meant by {word}? Answer in one short sentence.", r"[A-Z][^.!?\n]{3,100}\."),
+        (f"Write a title of one line about {word}. It must begin with #.", r"#[^#\n]+"),
+        (f"Write the word {word} in capital letters. Write nothing else.", word.upper()),
         (
-            f"Put these words in alphabetical order, with commas between: {_listed(words)}",
-            _listed(in_order),
-        ),
-        (
-            f"Write this date as day/month/year: {day} {_MONTHS[month]} 2024",
-            f"{day}/{_MONTH_NUMBERS[month]}/2024",
+            f"Write the date {day} {_MONTHS[month]} 2024 as day/month/year. Write nothing else.",
+            f"{day}/0?{_MONTH_NUMBERS[month]}/2024",
         ),
     )
-    task, expected = asked[number % len(asked)]
-    return f"{task}\nWrite nothing else.", "exact", expected
+    return asked[number % len(asked)][0], "pattern", asked[number % len(asked)][1]
 
 
 def _choice(drawn: _Drawn, number: int) -> Asks:

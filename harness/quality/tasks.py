@@ -109,10 +109,11 @@ def ask_tasks(
     rows = [line.row for line in lines if line.row]
     write_items(folder / FILE_NAME, rows)
     failed = [f"{line.task}: {line.failed}" for line in lines if line.failed]
-    return "; ".join([*failed, *_unanswered(rows), *([problem] if problem else [])]) or None
+    return "; ".join([*failed, *unanswered(rows), *([problem] if problem else [])]) or None
 
 
-def _unanswered(rows: Sequence[Item]) -> list[str]:
+def unanswered(rows: Sequence[Item]) -> list[str]:
+    """Return a clause for each reason why items of a task have no score."""
     counts = Counter((row.task, row.error) for row in rows if row.error)
     total = Counter(row.task for row in rows)
     return [

@@ -1,0 +1,60 @@
+"""A chat server whose every answer a test gives: a text, the status of a refusal, or none until it ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class AnsweringServer:
+    """`asked`: each request's body, with its key as `key`."""
+
+    answer: Callable[[str], str | int | None]  # of the last message
+    port: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+@contextmanager
+def answering_server(answer: Callable[[str], str | int | None]) -> Iterator[AnsweringServer]:
+    made = AnsweringServer(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made.asked.append({**body, "key": self.headers["Authorization"], "path": self.path})
+            said = made.answer(body["messages"][-1]["content"])
+            if said is None:
+                made.ended.wait(30)
+                return
+            self.send_response(said if isinstance(said, int) else 200)
+            self.end_headers()
+            message = {"role": "assistant", "content": said}
+            page = {"error": "refused"} if isinstance(said, int) else {"choices": [{"message": message}]}
+            self.wfile.write(json.dumps(page).encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    made.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
