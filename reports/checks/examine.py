@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.checks import late_client, unequal_work, windows
 from reports.checks.finding import Check, Finding
-from reports.data.cells import Cell
-from reports.data.run import Run, once
+from reports.data import Cell, Run, once
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.data.cells import Cell, Group, gathered
-from reports.data.run import Run
+from reports.data import Cell, Group, Run, gathered
 from reports.measures.written import several
 from reports.stats.intervals import Estimate
 

@@ -21,8 +21,7 @@ from reports.checks.finding import (
     check,
     of_cells,
 )
-from reports.data.cells import Cell, gathered
-from reports.data.run import Run, once
+from reports.data import Cell, Run, gathered, once
 from reports.measures.values import measured_of, values_of
 from reports.measures.written import number, plural
 

@@ -10,8 +10,7 @@ from typing import TypeGuard
 
 from harness.contracts import Deployment, Scalar
 from harness.store.store import StartRecord
-from reports.data.cells import gathered
-from reports.data.run import Run
+from reports.data import Run, gathered
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
 MORE_SHARE = 0.1

@@ -19,10 +19,7 @@ from reports.checks.finding import (
     of_groups,
 )
 from reports.checks.ledger import Entry, ledger_of
-from reports.data.cells import Cell, Group, gathered
-from reports.data.run import Run
-from reports.data.samples import grown_in_cell
-from reports.data.tables import floats
+from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell
 from reports.measures import equal_work
 from reports.measures.written import number, several
 

@@ -21,14 +21,13 @@ from reports.checks.finding import (
     of_cells,
     of_groups,
 )
-from reports.data.cells import Cell, Group, gathered
-from reports.data.run import Run
-from reports.data.tables import floats
+from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures.over_starts import aggregate, by_start
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural, shown
 from reports.stats.drift import humps, start_drifts, window_change, window_drifts
 from reports.stats.intervals import STARTS_NEEDED
+from reports.stats.steadiness import REQUESTS_NEEDED
 
 # The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
 LOST_SHARE = 0.01
@@ -235,8 +234,8 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
             at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
             if (change := window_change(at, seconds, turn)) is not None:
                 yield (cell.key, metric), change
-        first, _, last = steady.throughput.thirds
-        if steady.is_judged and first > 0 and last > 0:
+        first, _, last = (steady.tokens or steady.ended).thirds
+        if steady.requests >= REQUESTS_NEEDED and first > 0 and last > 0:
             yield (cell.key, "output_tokens_per_s"), math.log(last / first)
 
 

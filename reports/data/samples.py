@@ -248,11 +248,7 @@ def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     if max(t_ns[first] - t_ns[first - 1], t_ns[last] - t_ns[last - 1]) > GAP_S * 1e9:
         return None
     begun, ended = np.interp(ends, t_ns, counts)
-    return _grown(counts[first - 1 : last + 1], float(ended - begun))
-
-
-def _grown(counts: np.ndarray, grown: float) -> float | None:
-    return None if (np.diff(counts) < 0).any() else grown
+    return None if (np.diff(counts[first - 1 : last + 1]) < 0).any() else float(ended - begun)
 
 
 def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
@@ -269,7 +265,7 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     last = int(np.searchsorted(t_ns, next_ns)) - 1
     if first < 0 or last < 0 or t_ns[last] < cell.summary.ended_ns:
         return None
-    return _grown(counts[first : last + 1], float(counts[last] - counts[first]))
+    return None if (np.diff(counts[first : last + 1]) < 0).any() else float(counts[last] - counts[first])
 
 
 def pooled(run: Run, group: Group, above: ServerTerm, below: ServerTerm) -> float | None:

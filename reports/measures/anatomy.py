@@ -32,10 +32,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import gathered
-from reports.data.run import Run, once
-from reports.data.samples import Memory, memory_over_time
-from reports.data.tables import floats, of_start
+from reports.data import Memory, Run, floats, gathered, memory_over_time, of_start, once
 from reports.measures.kv_need import KvCache, kv_cache_of, pool_of
 
 Source = Literal["said", "measured step", "computed"]

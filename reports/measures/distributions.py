@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.data.cells import Cell, Group
-from reports.data.run import Run
-from reports.data.tables import EDGES_S, together
+from reports.data import EDGES_S, Cell, Group, Run, together
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import counted, is_supported
 from reports.measures.over_starts import withheld

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from harness.contracts import ApiPrice
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import Power, devices_of, power_in, price_of
 

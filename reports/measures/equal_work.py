@@ -13,9 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import Group, grouped
-from reports.data.run import Run, once
-from reports.data.tables import floats
+from reports.data import Group, Run, floats, grouped, once
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02

@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import gathered
-from reports.data.run import Run, once
-from reports.data.samples import memory_over_time, start_title
+from reports.data import Run, gathered, memory_over_time, once, start_title
 from reports.measures.anatomy import (
     GRAPHS,
     KV_CACHE,

@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.cells import Cell
-from reports.data.run import Run, once
-from reports.data.tables import floats
+from reports.data import Cell, Run, floats, once
 
 # A request's instants and tokens that have to be known.
 _COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]

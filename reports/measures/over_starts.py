@@ -14,19 +14,10 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Precision
-from reports.data.cells import Group
-from reports.data.run import Run, once, open_run
-from reports.data.samples import memory_over_time
-from reports.data.tables import quantile, together
+from reports.data import Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
-from reports.measures.metrics import (
-    Value,
-    is_supported,
-    metric_of,
-    value_of_start,
-    why_missing,
-)
-from reports.measures.values import mean_value, measured_of, share_of_tokens, values_of
+from reports.measures.metrics import Value, is_supported, metric_of, value_of_start, why_missing
+from reports.measures.values import mean_value, measured_of, percentile_values, share_of_tokens, values_of
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
@@ -85,7 +76,11 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
     used = [value for value in found if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
     if not used or (metric_of(name).is_distribution and len(used) < len(found)):
-        why = _why_no_mean(name, found, len(used)) if found else None
+        most = max(found, key=lambda value: value.n, default=_NONE)
+        why = why_missing(name, most.n, most.requests) if found else None
+        if used:
+            have = f"{len(used)} of {len(found)} starts {'has' if len(used) == 1 else 'have'}"
+            why = f"only {have} enough requests"
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
     # A value of 0 has no logarithm: such means are as additive ones.
@@ -102,13 +97,6 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
         interval=estimate.interval() if len(known) > 1 else None,
         is_of_starts=is_restarted,
     )
-
-
-def _why_no_mean(name: str, found: Sequence[Value], have: int) -> str:
-    if have:
-        return f"only {have} of {len(found)} starts {'has' if have == 1 else 'have'} enough requests"
-    most = max(found, key=lambda value: value.n)
-    return why_missing(name, most.n, most.requests)
 
 
 def pooled(run: Run, group: Group, name: str) -> Value:
@@ -141,8 +129,6 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 
 # --- by turn of the conversation, from 0 -----------------------------------------------------------
 
-_MEDIANS = ("ttft_s", "tpot_s")
-
 
 def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
     """Return a value by its name by the turn, and the repeat of each of the group's starts that count: the
@@ -151,7 +137,6 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
         cells[0].planned.repeat: [_by_turn(run, cell.number) for cell in cells]
         for cells in group.counted_by_start
     }
-
     return {
         turn: {
             repeat: value_of_start([found.get(turn, {}).get(name, _NONE) for found in windows])
@@ -163,22 +148,18 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
 
 @once
 def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
-    columns = [*_MEDIANS, "input_tokens", "cached_tokens"]
+    columns = ["ttft_s", "tpot_s", "input_tokens", "cached_tokens"]
     ok = run.ok_requests(number, "turn", *columns).astype(dict.fromkeys(columns, float))
     return {
         turn: {
-            **{f"{name}.p50": _median(own[name]) for name in _MEDIANS},
+            **percentile_values("ttft_s", own["ttft_s"].dropna().to_numpy()),
+            **percentile_values("tpot_s", own["tpot_s"].dropna().to_numpy()),
             "input_tokens": mean_value(own["input_tokens"].to_numpy()),
             "cached_share": share_of_tokens(own["cached_tokens"].to_numpy(), own["input_tokens"].to_numpy()),
         }
         for turn in ok["turn"].unique().tolist()
         for own in [ok[ok["turn"] == turn]]
     }
-
-
-def _median(values: "pd.Series[float]") -> Value:
-    n = int(values.count())
-    return Value(float(values.median()) if is_supported(50, n) else None, n)
 
 
 # --- what is offered, in which unit ----------------------------------------------------------------

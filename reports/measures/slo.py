@@ -16,9 +16,7 @@ from scipy.special import ndtri
 
 from harness.contracts import Objective, timing
 from harness.store.store import CellRecord, read_cells
-from reports.data.cells import Cell, gathered
-from reports.data.run import Run
-from reports.data.tables import floats, requests_frame, taken
+from reports.data import Cell, Run, floats, gathered, requests_frame, taken
 from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew

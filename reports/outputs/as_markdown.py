@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures.over_starts import aggregate, unit_of
 from reports.measures.written import plural, value_text
 from reports.outputs import gfm

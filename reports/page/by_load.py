@@ -4,17 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reports.data.cells import Group, grouped, level_axis
-from reports.data.run import Run
+from reports.data import Group, Run, grouped, level_axis
 from reports.measures.metrics import counted, metric_of
-from reports.measures.over_starts import (
-    aggregate,
-    aggregate_of,
-    by_start,
-    turn_values,
-    unit_of,
-    withheld,
-)
+from reports.measures.over_starts import aggregate, aggregate_of, by_start, turn_values, unit_of, withheld
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell, mean_cell
 from reports.page.declared import Chart, Shown, of_group

@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
+import numpy as np
 from jinja2 import Environment, FunctionLoader
 
-from reports.data.cells import grouped
-from reports.data.run import Run, once
+from reports.data import Run, grouped, once
 from reports.measures.equal_work import one_at_a_time, stand_ins, work_of
 
 # A longer table is folded where a line or a chart says what it comes to.
@@ -151,6 +152,25 @@ def table(
     table is of to those who hear the page."""
     heads = [each if isinstance(each, Head) else Head(each) for each in columns]
     return macro("table", heads, [row if isinstance(row, Row) else Row(row) for row in rows], class_, name)
+
+
+# A ratio and the ends of its interval.
+Ratio = tuple[float, float, float]
+# Its drawing, in px.
+_WIDTH, _HEIGHT = 150, 16
+
+
+def ratio_frame(ratios: Iterable[Ratio]) -> tuple[float, float]:
+    """Return the ends of an axis on which these ratios and 1 have a place, within reason."""
+    ends = np.array([(0.9, 0.9, 1.1), *ratios])[:, 1:]
+    return max(0.02, float(ends.min())), min(50.0, float(ends.max()))
+
+
+def ratio_picture(colour: str, ratio: Ratio, frame: tuple[float, float]) -> Html:
+    """Draw a ratio and its interval beside 1 on a log axis. What lies beyond the frame stands at its edge;
+    figures beside it have to say the same."""
+    places = np.log(np.clip((*ratio, 1.0), *frame) / frame[0]) / math.log(frame[1] / frame[0])
+    return macro("ratio", _WIDTH, _HEIGHT, (5 + (_WIDTH - 10) * places).round(1).tolist(), colour)
 
 
 # --- data for the script ---------------------------------------------------------------------------

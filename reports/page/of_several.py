@@ -1,8 +1,8 @@
 """The pages of several runs: the index of all below a directory, and the comparison of two.
 
 The index has one row per run, newest first. It links to each run's report and needs no server; runs that
-cannot be read are listed with the reason. A comparison says what differs, draws the ratios as a forest, and
-has both sides' values.
+cannot be read are listed with the reason. A comparison says what differs, and has both sides' values with
+their ratios drawn.
 """
 
 import os
@@ -22,13 +22,11 @@ from reports.measures.written import NOTHING, plural
 from reports.page.cells import mark_html
 from reports.page.declared import Columns, filled
 from reports.page.document import INDEX, document, write_page
-from reports.page.drawing.charts import Block, Chart, Part, Table, rendered
-from reports.page.drawing.more_kinds import Ratio, forest
-from reports.page.looks import Html, Look, join, macro, paragraph, table, tag, unbroken
+from reports.page.drawing.charts import Block, Part, Table, rendered
+from reports.page.looks import Html, join, macro, paragraph, ratio_frame, ratio_picture, table, tag, unbroken
 from reports.stats.intervals import Kind
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from reports.words.told import Digest, digest
-from reports.words.verdict_words import margin_text, title_of
 
 # How far below the directory runs are looked for.
 DEPTH = 4
@@ -151,13 +149,13 @@ def _shown(path: Path | str) -> str:
 
 # --- comparison ------------------------------------------------------------------------------------
 
-# Colour and marker of a row by its verdict; the word itself is in its name.
-_LOOKS: Mapping[Kind, Look] = {
-    "better": Look("better", "--c-green", marker="triangle-up"),
-    "worse": Look("worse", "--c-vermilion", marker="triangle-down"),
-    "same": Look("same", "--c-blue"),
-    "unknown": Look("cannot tell", "--c-grey", fill="open"),
-    "none": Look("no verdict", "--c-other", marker="cross", fill="open"),
+# The colour of a ratio by its verdict; the word itself stands in its row.
+_COLOURS: Mapping[Kind, str] = {
+    "better": "--c-green",
+    "worse": "--c-vermilion",
+    "same": "--c-blue",
+    "unknown": "--c-grey",
+    "none": "--c-other",
 }
 
 
@@ -169,7 +167,6 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 def comparison_page(comparison: Comparison) -> str:
     """Return the whole page as text."""
     title = f"{comparison.b} against {comparison.a}"
-    charts = list(_charts(comparison))
     reasons = [macro("reason", each, f"{' and '.join(each.sides)}.", "") for each in comparison.distrust]
     left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]
     parts: list[Part] = [
@@ -195,13 +192,12 @@ def comparison_page(comparison: Comparison) -> str:
         tag("h2", "B against A"),
         paragraph(
             "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
-            + LEGEND
+            "Drawn: the ratio of B to A and its interval; right of the dotted line B has more. " + LEGEND
         ),
-        *charts,
         *(Block(case.name, _case(comparison, case)) for case in comparison.cases),
         *([tag("h2", "Not compared"), tag("ul", *left_out)] if left_out else []),
     ]
-    return document(title, tag("main", rendered(parts)), charts)
+    return document(title, tag("main", rendered(parts)), ())
 
 
 def _differences(comparison: Comparison) -> list[Part]:
@@ -215,37 +211,27 @@ def _differences(comparison: Comparison) -> list[Part]:
     ] or [paragraph("Nothing that was recorded.")]
 
 
-def _charts(comparison: Comparison) -> Iterator[Chart]:
-    asked = ((case, row, row.verdict) for case in comparison.cases for row in case.rows if row.verdict)
-    ratios = [each for each in asked if each[2].is_log and each[1].change != NOTHING]
-    by_load = grouped(ratios, lambda each: f"{each[0].scenario}, {each[0].load}")
-    for number, (where, found) in enumerate(by_load.items()):
-        has_several = len({case.deployment for case, *_ in found}) > 1
-        drawn, rows = [], []
-        for case, row, verdict in found:
-            word = comparison.verdict_text(case, row)
-            name = f"{title_of(row.metric)}{f' · {case.deployment}' if has_several else ''}"
-            drawn.append(Ratio(_LOOKS[verdict.kind], name, f"{row.marked_change}, {word}", verdict))
-            rows.append([case.deployment, row.metric, row.change, word])
-        yield Chart(
-            f"ratios-{number}",
-            f"B over A at {where}, each with its interval",
-            *forest(drawn, "B / A", comparison.margin_share),
-            ["deployment", "metric", "B against A", "verdict"],
-            rows,
-            f"Right of 1: B has more. Band: within {margin_text(comparison.margin_share)}. "
-            "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
-        )
-
-
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     reasons = {each.check: each for each in comparison.distrust}
+    ratios = {
+        row.metric: (found.ratio or 0.0, found.low or 0.0, found.high or 0.0)
+        for row in case.rows
+        if (found := row.verdict) and found.is_log and row.change != NOTHING
+    }
+    frame = ratio_frame(ratios.values())
+    drawn = {
+        row.metric: ratio_picture(_COLOURS[row.verdict.kind], ratios[row.metric], frame)
+        for row in case.rows
+        if row.verdict and row.metric in ratios
+    }
     columns: Columns[MetricRow] = {
         "metric": lambda row: row.metric,
         "unit": lambda row: row.shown_unit,
         "A": lambda row: row.values[0],
         "B": lambda row: row.values[1],
-        "B against A": lambda row: join([row.change, mark_html([reasons[check] for check in row.marks])]),
+        "B against A": lambda row: join(
+            [drawn.get(row.metric, ""), row.change, mark_html([reasons[check] for check in row.marks])]
+        ),
         "verdict": lambda row: comparison.verdict_text(case, row),
     }
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))

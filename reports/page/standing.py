@@ -1,6 +1,5 @@
 """The table of the answer: a row per deployment, best first, with its ratio to the leader drawn."""
 
-import math
 from collections.abc import Sequence
 
 from harness.contracts import timing
@@ -11,7 +10,19 @@ from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import unit_of
 from reports.measures.written import NOTHING
 from reports.page.cells import aggregate_cell, cell_marks, mark_html
-from reports.page.looks import Html, Look, Of, Row, join, looks, macro, named, paragraph, table, tag
+from reports.page.looks import (
+    Html,
+    Of,
+    Row,
+    join,
+    looks,
+    named,
+    paragraph,
+    ratio_frame,
+    ratio_picture,
+    table,
+    tag,
+)
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import capacities_of
 from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
@@ -27,8 +38,6 @@ COLUMNS = (
     "cores_used",
 )
 _PER_CORE = "output_tokens_per_s_per_core"
-# The drawing of a ratio, in px.
-_WIDTH, _HEIGHT = 150, 16
 # Characters of why one is left out: a narrow screen has room for few.
 _NOTE = 90
 # The cells of the table's rows by the column's head.
@@ -99,7 +108,7 @@ def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
     known = [ratio for ratio in ratios.values() if ratio]
     if not known:
         return {}
-    frame = max(0.02, min(0.9, *(low for _, low, _ in known))), min(50.0, max(1.1, *(r[2] for r in known)))
+    frame = ratio_frame(known)
     cells: list[Html | str] = []
     for label, ratio in ratios.items():
         figures: Html | str = ""
@@ -107,16 +116,9 @@ def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
             said, _, ends = ratio_words(*ratio).partition(" ")
             figures = tag("span", said, tag("span", ends, class_="range"), class_="figures")
         is_drawn = ratio or label == groups[0].deployment
-        drawn = _picture(looks(run)[label], ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
+        colour = looks(run)[label].colour
+        drawn = ratio_picture(colour, ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
         cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
     sure = f"{sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
     return {tag("span", f"against the leader, {sure}", title=title): cells}
-
-
-def _picture(look: Look, ratio: tuple[float, float, float], frame: tuple[float, float]) -> Html:
-    # What lies beyond the frame stands at its edge; the figures beside it say the same.
-    low, high = map(math.log, frame)
-    shares = [(math.log(max(value, 1e-9)) - low) / (high - low) for value in (*ratio, 1.0)]
-    places = [round(5 + (_WIDTH - 10) * min(1.0, max(0.0, share)), 1) for share in shares]
-    return macro("ratio", _WIDTH, _HEIGHT, places, look.colour)

@@ -40,11 +40,6 @@ class Series:
         return first, middle, last
 
     @property
-    def drift(self) -> float:
-        """Last third minus first, as a share of the mean."""
-        return (self.thirds[2] - self.thirds[0]) / self.mean if self.mean else 0.0
-
-    @property
     def only_rises(self) -> bool:
         first, _, last = self.thirds
         # Spearman's correlation with the order (importing scipy.stats takes half a second).
@@ -65,19 +60,6 @@ class Steadiness:
     ended: Series
     requests: int
     is_growing: bool = False
-
-    @property
-    def throughput(self) -> Series:
-        return self.tokens or self.ended
-
-    @property
-    def unit(self) -> str:
-        return "tokens/s" if self.tokens else "requests/s"
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether enough requests ended for its thirds to be compared."""
-        return self.requests >= REQUESTS_NEEDED
 
 
 def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
@@ -112,7 +94,7 @@ def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Ser
     return Series(np.diff(lived) / np.diff(edges))
 
 
-def rate(at_ns: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> Series:
-    """Return events per second (or their weights) in each part."""
-    counts, _ = np.histogram(at_ns, edges, weights=weights)
+def rate(at_ns: np.ndarray, edges: np.ndarray) -> Series:
+    """Return events per second in each part."""
+    counts, _ = np.histogram(at_ns, edges)
     return Series(counts / (np.diff(edges) / 1e9))

@@ -7,8 +7,7 @@ from pathlib import Path
 from harness.contracts import CompareTerms
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
-from reports.data.cells import gathered
-from reports.data.run import Run
+from reports.data import Run, gathered
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import Aggregate, aggregate
 from reports.measures.written import NOTHING, plural, value_text

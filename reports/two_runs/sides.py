@@ -14,8 +14,7 @@ import msgspec
 from harness.contracts import is_secret
 from harness.errors import UserError
 from harness.store.store import StartRecord
-from reports.data.cells import Group, gathered
-from reports.data.run import Run, open_run
+from reports.data import Group, Run, gathered, open_run
 from reports.measures.written import NOTHING, flat, several
 from reports.verdicts.comparisons import Names, Pair
 

@@ -11,8 +11,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from reports.data.cells import Group, grouped
-from reports.data.run import Run, once
+from reports.data import Group, Run, grouped, once
 from reports.measures import equal_work
 from reports.measures.equal_work import disturbed, stand_ins, turn_table
 from reports.measures.metrics import metric_of

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reports.data.cells import Group
-from reports.data.run import Run, once
+from reports.data import Group, Run, once
 from reports.measures.equal_work import disturbed, odd_ones, stand_ins, why_other_work
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld

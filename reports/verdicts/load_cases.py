@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.data.cells import Group, grouped
-from reports.data.run import Run, once
+from reports.data import Group, Run, grouped, once
 from reports.measures.equal_work import stand_ins, work_of
 from reports.measures.quality import beyond_limit
 from reports.stats.intervals import STARTS_NEEDED

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts import SUCCESS
-from reports.data.cells import Cell, Group, grouped, load_level
-from reports.data.run import Run, once
+from reports.data import Cell, Group, Run, grouped, load_level, once
 from reports.measures.slo import Judged, judged_cells
 from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
-from reports.data.cells import Group
-from reports.data.run import Run, once
+from reports.data import Group, Run, once
 from reports.measures.equal_work import MEANS_APART
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, shorter_half

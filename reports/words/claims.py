@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, WORDS, bounds_of, decodes_of
-from reports.data.cells import Group, grouped
-from reports.data.run import Run
+from reports.data import Group, Run, grouped
 from reports.measures.anatomy import anatomies
 from reports.measures.distributions import Spread
 from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown

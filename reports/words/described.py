@@ -11,8 +11,7 @@ import msgspec
 from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
 from harness.store.store import StartRecord
 from reports.checks.ledger import COMMON, TOLD
-from reports.data.cells import load_family, load_level
-from reports.data.run import Run
+from reports.data import Run, load_family, load_level
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import slo_words
 

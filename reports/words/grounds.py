@@ -5,8 +5,7 @@ from reports.checks.examine import SIGN, examine, findings_of
 from reports.checks.finding import Finding
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import MORE_SHARE, ledger_of
-from reports.data.cells import Cell
-from reports.data.run import Run
+from reports.data import Cell, Run
 from reports.measures.metrics import PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, plural, several
 

@@ -18,8 +18,7 @@ from harness.errors import StoreError
 from harness.store import store
 from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, marks_of
-from reports.data.cells import Group
-from reports.data.run import Run, open_run
+from reports.data import Group, Run, open_run
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import has_interval, shorter_half, unit_of
 from reports.measures.written import plural, several, shown, supported

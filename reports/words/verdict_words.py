@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.contracts import Objective
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures.metrics import metric_of
 from reports.stats.intervals import Kind, Verdict
 from reports.verdicts.comparisons import comparisons_of

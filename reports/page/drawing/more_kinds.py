@@ -1,10 +1,9 @@
-"""Kinds of chart that one place each has: distributions, pairs, memory, start-up, decode, ratios.
+"""Kinds of chart that one place each has: distributions, pairs, memory, start-up, decode.
 
 Knows no run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from reports.measures.held import Course, Held
 from reports.measures.metrics import metric_of
 from reports.measures.written import number
 from reports.page.drawing.charts import about, axis, downsample, line, log_axis, significant
-from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, error_bars, stacked
+from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
 from reports.page.looks import MEMORY, STAGES, Look, Of, escaped
-from reports.stats.intervals import Verdict
 from reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
@@ -194,76 +192,3 @@ def start_up_bars(launches: Sequence[Launch], titles: Mapping[str, str]) -> Draw
         bars.append(Bar(launch.label, said, steps, ends))
     fills = {title: STAGES.get(stage, ("--mut", "-")) for stage, title in titles.items()}
     return stacked(bars, fills, "seconds since the spawn", "s")
-
-
-# --- ratios ----------------------------------------------------------------------------------------
-
-_ROW_PX, _AROUND_PX = 60, 64
-# A range that reaches further from the points than this factor is cut at the frame: the table has it.
-_REACH = 3.0
-# A log axis has no 0.
-_LEAST = 1e-9
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A verdict that has an interval, and the two lines that stand above it."""
-
-    look: Look
-    name: str
-    said: str
-    verdict: Verdict
-
-    @property
-    def values(self) -> tuple[float, float, float]:
-        """Return the ratio and its interval's ends."""
-        given = self.verdict.ratio, self.verdict.low, self.verdict.high
-        at, low, high = (significant(min(max(each or 0.0, _LEAST), 1 / _LEAST)) for each in given)
-        return at, low, high
-
-
-def forest(rows: Sequence[Ratio], title: str, margin_share: float) -> Drawn:
-    """Draw ratios on a log axis, with 1 as a line and the margin as a band about it."""
-    across = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    band = {"type": "rect", "fillcolor": "--shade", "line": {"width": 0}, **across}
-    one = {"type": "line", "line": {"color": "--mut", "width": 1, "dash": "dot"}, **across}
-    layout = {
-        # Enough for the words above the rows.
-        "height": _AROUND_PX + _ROW_PX * len(rows),
-        "xaxis": log_axis(title, *_frame(rows, 1 + margin_share)),
-        "yaxis": {"range": [len(rows) - 0.5, -0.8], "title": {"text": ""},
-                  **dict.fromkeys(("showticklabels", "showgrid", "zeroline", "automargin"), False)},
-        "margin": {"l": 6, "r": 6, "t": 6, "b": 8},
-        "annotations": [
-            {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yanchor": "bottom", "yshift": 5,
-             "showarrow": False, "align": "left", "text": _words(row), "font": {"size": 11.5}}
-            for place, row in enumerate(rows)
-        ],
-        "shapes": [
-            {**band, "x0": 1 / (1 + margin_share), "x1": 1 + margin_share}, {**one, "x0": 1.0, "x1": 1.0},
-        ],
-    }  # fmt: skip
-    return [_drawn(row, place) for place, row in enumerate(rows)], layout
-
-
-def _words(row: Ratio) -> str:
-    return f"{escaped(row.name)}<br>{escaped(row.said)}"
-
-
-def _drawn(row: Ratio, place: int) -> dict[str, Any]:
-    at, low, high = row.values
-    is_full, colour = row.look.fill == "full", row.look.colour
-    outline = {"color": "--card" if is_full else colour, "width": 1 if is_full else 2}
-    return {
-        "type": "scatter", "name": escaped(row.look.label), "mode": "markers", "x": [at], "y": [place],
-        "marker": {"color": colour, "symbol": row.look.symbol, "size": 10, "line": outline},
-        "error_x": {**error_bars([(at, (low, high))]), "color": colour, "thickness": 2, "width": 0},
-        "hovertemplate": f"{_words(row)}<extra></extra>",
-    }  # fmt: skip
-
-
-def _frame(rows: Sequence[Ratio], least: float) -> tuple[float, float]:
-    """Return ends that hold all points, their intervals within reason, and the margin (`least`) about 1."""
-    points, lows, highs = zip(*(row.values for row in rows), strict=True)
-    low, high = min(1.0, *points) / _REACH, max(1.0, *points) * _REACH
-    return min(1 / least, max(low, min(lows))), max(least, min(high, max(highs)))

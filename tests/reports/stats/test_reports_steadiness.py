@@ -28,17 +28,15 @@ def test_occupancy_is_right_after_months_of_uptime():
     assert occupancy(sent, ended, edges).parts == pytest.approx([0.5] + [0] * 11, abs=1e-6)
 
 
-def test_rate_counts_events_or_their_weights():
+def test_rate_counts_events():
     edges = edges_of(0, 24 * S)
     at_ns = np.array([0.0, 1.0, 2.0, 23.9]) * S
     assert rate(at_ns, edges).parts == pytest.approx([1, 0.5] + [0] * 9 + [0.5])
-    assert rate(at_ns, edges, np.array([4.0, 0, 0, 2])).parts == pytest.approx([2] + [0] * 10 + [1])
 
 
-def test_drift_is_the_last_third_against_the_first_as_a_share_of_the_mean():
+def test_a_series_has_its_mean_and_those_of_its_thirds():
     found = Series(np.repeat([8.0, 10.0, 12.0], PARTS // 3))
     assert (found.mean, found.thirds) == (pytest.approx(10), pytest.approx((8, 10, 12)))
-    assert (found.drift, Series(np.zeros(PARTS)).drift) == (pytest.approx(0.4), 0.0)
 
 
 @pytest.mark.parametrize(

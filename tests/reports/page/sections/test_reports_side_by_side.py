@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -11,8 +12,7 @@ from repeated_run import LOADS, Made, repeated_run, three
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
 from reports.page.drawing.charts import log_ticks
-from reports.page.drawing.more_kinds import Ratio, forest
-from reports.page.looks import looks
+from reports.page.looks import ratio_frame, ratio_picture
 from reports.page.sections import side_by_side
 from reports.page.sections.same_requests import PAIRS
 from reports.stats.intervals import Verdict
@@ -185,24 +185,29 @@ def test_ticks_of_ratios_are_few_and_have_one(low, high):
     assert all(low <= tick <= high for tick in ticks)
 
 
-def test_words_above_a_row_are_escaped(run_dir):
-    look = looks(open_run(run_dir))["vllm fp16"]
-    rows = [Ratio(look, "<b> TTFT", "1.20x, slower \u25b2 2", ratio("worse", 1.2, 1.1, 1.3))]
-    [said] = forest(rows, "ratio", 0.05)[1]["annotations"]
-    assert said["text"] == "&lt;b&gt; TTFT<br>1.20x, slower \u25b2 2"
+def drawn(ratio, frame):
+    """The middle, both ends and 1 as they are drawn, in px."""
+    svg = ratio_picture("--c-blue", ratio, frame).text
+    one, low, high = (float(found) for found in re.findall(r' x[12]="([\d.]+)"', svg)[1:4])
+    return float(re.search(r'cx="([\d.]+)"', svg)[1]), low, high, one
 
 
-def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
-    look = looks(open_run(run_dir))["vllm fp16"]
-    found = [ratio("better", 1.2, 1.1, 1.3), ratio("unknown", 0.9, 1e-5, 1e6)]
-    rows = [Ratio(look, "a", "", each) for each in found]
-    traces, layout = forest(rows, "ratio", 0.05)
-    low, high = layout["xaxis"]["range"]
-    band, one = layout["shapes"]
-    assert (band["x0"], band["x1"], one["x0"]) == (pytest.approx(1 / 1.05), 1.05, 1.0)
-    assert traces[0]["error_x"]["array"] == [pytest.approx(0.1)]
-    assert 0.2 < 10**low < 0.9
-    assert 1.3 < 10**high < 5
+def test_a_ratio_is_drawn_with_its_interval_beside_1():
+    frame = ratio_frame([(1.2, 1.1, 1.3), (0.9, 0.8, 0.95)])
+    assert frame == (0.8, 1.3)
+    at, low, high, one = drawn((1.2, 1.1, 1.3), frame)
+    assert 5 < one < low < at < high == 145
+    assert (at - one) / (high - one) == pytest.approx(math.log(1.2) / math.log(1.3), abs=0.01)
+    assert drawn((0.9, 0.8, 0.95), frame)[1] == 5
+    assert ratio_frame([]) == (0.9, 1.1)
+
+
+def test_an_interval_beyond_any_sense_does_not_squeeze_the_others():
+    frame = ratio_frame([(1.2, 1.1, 1.3), (0.9, 1e-5, 1e6)])
+    assert frame == (0.02, 50)
+    at, low, high, one = drawn((1.2, 1.1, 1.3), frame)
+    assert one < low < at < high
+    assert drawn((0.9, 0.0, 1e6), frame)[1:3] == (5, 145)
 
 
 # --- the same requests -----------------------------------------------------------------------------
