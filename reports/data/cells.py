@@ -49,10 +49,15 @@ class Cell:
         return self.record.summary if self.record else None
 
     @property
+    def window_ns(self) -> tuple[int, int] | None:
+        """Begin and end of its window; None without one."""
+        found = self.summary
+        is_there = found is not None and found.window_end_ns > found.window_start_ns
+        return (found.window_start_ns, found.window_end_ns) if found and is_there else None
+
+    @property
     def window_s(self) -> float | None:
-        """Length of its window; None without one."""
-        length_ns = self.summary.window_end_ns - self.summary.window_start_ns if self.summary else 0
-        return length_ns / 1e9 if length_ns > 0 else None
+        return (self.window_ns[1] - self.window_ns[0]) / 1e9 if self.window_ns else None
 
     @property
     def counts(self) -> bool:
@@ -82,7 +87,6 @@ class Group:
 
     @property
     def key(self) -> tuple[str, str, str]:
-
         return self.deployment, self.scenario, self.load
 
     @property
@@ -108,16 +112,14 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
     return gathered((key(item), item) for item in items)
 
 
-def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
-    """Return groups by scenario, deployments as in `labels` (else by their first cells), and their loads."""
-    by_key = grouped(cells, lambda cell: cell.key)
-    order = list(dict.fromkeys([*labels, *(label for label, _, _ in by_key)]))
+def groups_of(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[Group, ...]:
+    """Return groups by scenario, deployments as in `labels`, and their loads."""
     groups = []
-    for (label, scenario, load), found in by_key.items():
+    for (label, scenario, load), found in grouped(cells, lambda cell: cell.key).items():
         of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))
         family, level = load_family(own[0].load), load_level(own[0].load)
         groups.append(Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, own))
-    return tuple(sorted(groups, key=lambda g: (g.scenario, order.index(g.deployment), g.family, g.level)))
+    return tuple(sorted(groups, key=lambda g: (g.scenario, labels.index(g.deployment), g.family, g.level)))
 
 
 # --- loads -----------------------------------------------------------------------------------------

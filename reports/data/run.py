@@ -103,7 +103,6 @@ class Run:
 
     @cached_property
     def repeats(self) -> int:
-
         return len({cell.planned.repeat for cell in self.planned_cells})
 
     @cached_property
@@ -139,11 +138,11 @@ class Run:
     def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
         """Return the samples (`host`, `device` or `server`) of the cell's start that were taken in its
         window."""
-        if frame is None or cell.record is None or cell.summary is None:
+        if frame is None or cell.record is None or cell.window_ns is None:
             return pd.DataFrame()
-        own = of_start(frame, cell.record.start)
+        own, (begin_ns, end_ns) = of_start(frame, cell.record.start), cell.window_ns
         t_ns = own["t_ns"].to_numpy(dtype=np.int64)
-        return taken(own, (t_ns >= cell.summary.window_start_ns) & (t_ns < cell.summary.window_end_ns))
+        return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
 
     # --- requests ---
 

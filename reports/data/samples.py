@@ -133,9 +133,9 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
 @once
 def server_cores(run: Run, cell: Cell) -> float | None:
     """Return the mean cores that the server's processes kept busy in the window; None if not sampled."""
-    if cell.record is None or cell.summary is None:
+    if cell.record is None or cell.window_ns is None:
         return None
-    return _cores_between(run, cell.record.start, cell.summary.window_start_ns, cell.summary.window_end_ns, 2)
+    return _cores_between(run, cell.record.start, *cell.window_ns, 2)
 
 
 def foreign_share(run: Run, cell: Cell) -> float | None:
@@ -238,16 +238,15 @@ def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] 
 def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     """Return how far a counter grew from the window's begin to its end, each interpolated between the samples
     around it; None where one of them is missing or the counter fell (the server was started again)."""
-    if cell.record is None or cell.summary is None:
+    if cell.record is None or cell.window_ns is None:
         return None
     t_ns, counts = _course(run, "server", cell.record.start, term)
-    ends = [cell.summary.window_start_ns, cell.summary.window_end_ns]
-    first, last = np.searchsorted(t_ns, ends).tolist()
+    first, last = np.searchsorted(t_ns, cell.window_ns).tolist()
     if first == 0 or last == len(t_ns):
         return None
     if max(t_ns[first] - t_ns[first - 1], t_ns[last] - t_ns[last - 1]) > GAP_S * 1e9:
         return None
-    begun, ended = np.interp(ends, t_ns, counts)
+    begun, ended = np.interp(cell.window_ns, t_ns, counts)
     return None if (np.diff(counts[first - 1 : last + 1]) < 0).any() else float(ended - begun)
 
 

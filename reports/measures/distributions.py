@@ -29,17 +29,14 @@ class Steps:
 
     @property
     def n(self) -> int:
-
         return int(self.upto[-1]) if len(self.upto) else 0
 
     @property
     def counted(self) -> str:
-        """Return that number, and of how many requests, in words."""
         return counted(self.n, self.requests)
 
     @property
     def is_enough(self) -> bool:
-        """Return whether there are enough observations for a median."""
         return is_supported(50, self.n, self.requests)
 
     def drawn(self, most: int) -> np.ndarray:

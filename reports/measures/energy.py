@@ -49,7 +49,6 @@ def why_unknown(run: Run, group: Group) -> dict[str, str]:
     """Return why energy and cost are not known, each that is not."""
     starts = run.starts_of(group.deployment)
     is_elsewhere = "the server ran already, perhaps on another machine" * any(s.attached for s in starts)
-
     why = {}
     if not any(power.idle_w is not None for power in powers_of(run, group)):
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)

@@ -97,12 +97,10 @@ class Course:
 
     @property
     def label(self) -> str:
-
         return self.record.deployment.label
 
     @property
     def peak_bytes(self) -> float:
-
         return float(self.size_bytes.max())
 
 
@@ -116,7 +114,6 @@ def courses_of(run: Run) -> list[Course]:
 def _course(run: Run, record: StartRecord) -> Course:
     memory = memory_over_time(run, record)
     zero_ns = record.spawned_ns or next(iter(memory.t_ns), 0.0)
-
     return Course(
         record,
         start_title(run, record),

@@ -75,8 +75,7 @@ def _whole(value: object) -> int | None:
 
 def _peak_in_window(run: Run, cell: Cell) -> float | None:
     known = run.cell_requests(cell.number)[_COLUMNS].dropna()
-    summary = cell.summary if cell.window_s is not None and len(known) else None
-    return peak_tokens(known, summary.window_start_ns, summary.window_end_ns) if summary else None
+    return peak_tokens(known, *cell.window_ns) if cell.window_ns and len(known) else None
 
 
 def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:

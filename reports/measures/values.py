@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,7 +40,10 @@ def measured_of(run: Run) -> dict[int, Measured]:
     """Return what each completed cell came to, by its number. Reads their chunks side by side."""
     completed = [cell for cell in run.planned_cells if cell.status == "completed"]
     with ThreadPoolExecutor(WORKERS) as pool:
-        totals = pool.map(lambda cell: _totals(run.path, cell), completed)
+        totals = pool.map(
+            lambda cell: chunk_totals(chunk_batches(run.path, cell.number), cell.window_ns, PERCENTILES),
+            completed,
+        )
         return {
             cell.number: _measured(run, cell, found) for cell, found in zip(completed, totals, strict=True)
         }
@@ -51,12 +53,6 @@ def measured_of(run: Run) -> dict[int, Measured]:
 def values_of(run: Run) -> dict[int, dict[str, Value]]:
     """Return each completed cell's values, by its number and their names."""
     return {number: found.values for number, found in measured_of(run).items()}
-
-
-def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
-    summary = cell.summary if cell.window_s is not None else None
-    window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
-    return chunk_totals(chunk_batches(run_dir, cell.number), window_ns, PERCENTILES)
 
 
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
@@ -113,10 +109,9 @@ def _means(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
-    summary = cell.summary
-    if summary is None or cell.window_s is None:
+    if cell.summary is None or cell.window_ns is None:
         return None
-    edges = edges_of(summary.window_start_ns, summary.window_end_ns)
+    edges = edges_of(*cell.window_ns)
     frame = run.cell_requests(cell.number)
     sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
     was_sent = ~np.isnan(sent_ns)
@@ -126,8 +121,8 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
         in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),
         tokens=None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9)),
         ended=ended,
-        requests=round(ended.mean * cell.window_s),
-        is_growing=only_grew(frame, cell.load, summary),
+        requests=round(ended.mean * (cell.window_s or 0.0)),
+        is_growing=only_grew(frame, cell.load, cell.summary),
     )
 
 

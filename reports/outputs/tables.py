@@ -100,7 +100,6 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
 
 
 def _ids(found: Iterable[Any]) -> str | None:
-    """Return the ids of checks, each once; None for none."""
     return " ".join(dict.fromkeys(each.check for each in found)) or None
 
 

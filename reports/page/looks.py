@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader
+from markupsafe import Markup
 
 from reports.data import Run, grouped, once
 from reports.measures.equal_work import one_at_a_time, stand_ins, work_of
 
+# Text that is safe to put into a page as it is.
+Html = Markup
 # A longer table is folded where a line or a chart says what it comes to.
 OPEN_ROWS = 12
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
@@ -27,16 +30,6 @@ LONG_WORD = 18
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-
-
-@dataclass(frozen=True)
-class Html:
-    """Markup that is safe to put into a page as it is."""
-
-    text: str
-
-    def __html__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -93,12 +86,12 @@ def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"' for key, value in attributes.items()
     )
-    return Html(f"<{name}{given}>{join(content).text}</{name}>")
+    return Html(f"<{name}{given}>{join(content)}</{name}>")
 
 
 def join(parts: Iterable[Html | str]) -> Html:
     """Return parts one after the other; strings are escaped."""
-    return Html("".join(part.text if isinstance(part, Html) else escaped(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else escaped(part) for part in parts))
 
 
 def unbroken(value: str) -> Html:
@@ -107,7 +100,7 @@ def unbroken(value: str) -> Html:
         tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else word
         for word in value.split(" ")
     )
-    return Html(" ".join(join([word]).text for word in words))
+    return Html(" ".join(join([word]) for word in words))
 
 
 def paragraph(content: Html | str, class_: str = "note") -> Html:

@@ -62,7 +62,6 @@ class Best:
 
     @property
     def next(self) -> str:
-        """Return the one with the next best mean."""
         return min(self.over, key=lambda label: self.over[label].mean)
 
     def lead_over(self, label: str) -> tuple[float, float]:

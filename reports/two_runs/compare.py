@@ -56,7 +56,6 @@ class MetricRow:
 
     @property
     def shown_unit(self) -> str:
-
         return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
 
     @property
@@ -115,7 +114,6 @@ class Comparison:
 
     @property
     def rule(self) -> str:
-
         if not self.family:
             return "What B has against A, with 95 % intervals; no verdicts."
         return (
@@ -180,7 +178,6 @@ def compare_pairs(
 def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> ComparedCase:
     a, b = pair.groups
     told = dict(zip(metrics, verdicts, strict=False))
-
     whys = {verdict.why for verdict in verdicts}
     are_starts = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     notes = {

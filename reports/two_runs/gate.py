@@ -18,7 +18,7 @@ from reports.data.cells import Group
 from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import NOTHING, plural
 from reports.stats.intervals import Estimate, Question
-from reports.two_runs.compare import ComparedCase, Comparison, MetricRow, compare_pairs
+from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
 from reports.two_runs.sides import open_sides, pairs_of
 from reports.verdicts.comparisons import estimate_of, mirrored, why_not
 from reports.words.verdict_words import family_text, margin_text
@@ -47,13 +47,9 @@ class GatedCase:
     more_repeats: int | None = None
 
     @property
-    def row(self) -> MetricRow | None:
-        return self.case.rows[0] if self.case.rows else None
-
-    @property
     def cells(self) -> tuple[str, str, str]:
         """Return BASE, NEW and what NEW has against it, for instance `3 % less [5 % less, 1 % less] ▲ 2`."""
-        row = self.row
+        row = next(iter(self.case.rows), None)
         if row and row.verdict and metric_of(row.metric).better == "higher":
             row = replace(row, verdict=mirrored(row.verdict))
         return (*row.values, row.marked_change) if row else (NOTHING, NOTHING, NOTHING)
@@ -75,7 +71,6 @@ class Gate:
 
     @property
     def summary(self) -> str:
-
         worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
         total, count = plural(len(self.cases), "case"), self.count(self.outcome)
         said = {
@@ -94,20 +89,18 @@ class Gate:
 
     @property
     def exit_code(self) -> int:
-
         return EXIT_CODES[self.outcome]
 
     def count(self, outcome: Outcome) -> int:
         return sum(each.outcome == outcome for each in self.cases)
 
 
-def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None) -> Gate:
+def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
     """Read two sides, each `DIR` or `DIR:deployment`, and decide.
 
     Raises StoreError where a run cannot be read, UserError for a metric that cannot be gated and where
     nothing of the two can be compared.
     """
-    terms = terms or GateTerms()
     check_terms(terms)
     sides = open_sides(str(base), str(new))
     pairs, left_out = pairs_of(*sides, NAMES)
@@ -209,7 +202,6 @@ def _is_gateable(name: str) -> bool:
 
 
 def _is_of_less(name: str) -> bool:
-    """Return whether worse is less of it, by a ratio."""
     return metric_of(name).better == "higher" and not metric_of(name).is_additive
 
 

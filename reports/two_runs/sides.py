@@ -107,11 +107,10 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
     left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest.values()]
     if not pairs:
-        whys = [f"{each.what}: {each.why}" for each in left_out]
-        more = f" and {len(whys) - 3} more" if whys[3:] else ""
+        whys = several([f"{each.what}: {each.why}" for each in left_out], "; ")
         raise UserError(
             f"{a.text} and {b.text} have nothing in common; DIR:DEPLOYMENT on each side compares deployments "
-            f"of other names ({'; '.join(whys[:3])}{more})"
+            f"of other names ({whys})"
         )
     return pairs, left_out
 

@@ -57,7 +57,6 @@ class Pair:
 
     @property
     def sides(self) -> list[tuple[str, Run, Group]]:
-        """Name, run and group of each."""
         return list(zip(self.names, self.runs, self.groups, strict=True))
 
     @cached_property
@@ -69,7 +68,6 @@ class Pair:
 
     @cached_property
     def why_none(self) -> str | None:
-        """Why no metric of them gets a verdict."""
         fakes = (f"{n}: {what}" for n, run, g in self.sides if (what := stand_ins(run).get(g.deployment)))
         return self.whole or next(fakes, None) or _other_prompts(self)
 

@@ -150,8 +150,10 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
 
 # --- digest ---------------------------------------------------------------------------------------
 
-DIGEST_VERSION = 3
+DIGEST_VERSION = 4
 DIGEST_FILE = "headline.json"
+# What a digest was made of: DIGEST_VERSION, then number, bytes and sum of change times of the run's records.
+Sources = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -172,15 +174,6 @@ class Digest:
     cells: int
     measured: int
     status: str
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The content of headline.json. `sources`: see sources_of."""
-
-    version: int
-    sources: tuple[int, int, int]
-    digest: Digest
 
 
 def digest_of(run: Run) -> Digest:
@@ -211,19 +204,16 @@ def digest(run_dir: Path) -> Digest:
     """
     sources = sources_of(run_dir)
     with suppress(OSError, msgspec.MsgspecError):
-        found = msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=Kept)
-        if (found.version, found.sources) == (DIGEST_VERSION, sources):
-            return found.digest
+        kept, found = msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=tuple[Sources, Digest])
+        if kept == sources:
+            return found
     made = digest_of(open_run(run_dir))
     keep(run_dir, sources, made)
     return made
 
 
-def sources_of(run_dir: Path) -> tuple[int, int, int]:
-    """Return number, bytes and sum of change times of run.json and all records, of which a digest is made.
-
-    Raises StoreError where there is no run.
-    """
+def sources_of(run_dir: Path) -> Sources:
+    """Return what a digest of this run would be made of. Raises StoreError where there is no run."""
     try:
         records = (*run_dir.glob("starts/*/start.json"), *run_dir.glob("cells/*/cell.json"))
         found = [each.stat() for each in (run_dir / "run.json", *records)]
@@ -232,10 +222,10 @@ def sources_of(run_dir: Path) -> tuple[int, int, int]:
         raise StoreError(f"{run_dir}: cannot be read ({error})") from error
     # A JSON number of more than 64 bits would not be read back.
     times_ns = sum(each.st_mtime_ns for each in found) % 2**62
-    return len(found), sum(each.st_size for each in found), times_ns
+    return DIGEST_VERSION, len(found), sum(each.st_size for each in found), times_ns
 
 
-def keep(run_dir: Path, sources: tuple[int, int, int], made: Digest) -> None:
+def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     with suppress(OSError):
-        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")
+        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, made)) + b"\n")

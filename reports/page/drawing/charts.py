@@ -64,7 +64,6 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """Return the finding; without one what is drawn."""
         return self.finding or self.what
 
     @property
@@ -122,13 +121,11 @@ class Section:
 
     @property
     def body(self) -> Html:
-        """Return its markup, without the heading."""
         how = [details("How to read this", paragraph(self.how))] if self.how else []
         return join([*([paragraph(self.claim)] if self.claim else []), *how, rendered(self.parts)])
 
     @property
     def charts(self) -> list[Chart]:
-        """Return the charts that its markup places."""
         return list(charts_in(self.parts))
 
 

@@ -54,7 +54,6 @@ class Point:
 
     @property
     def ends(self) -> Span | None:
-        """Return the ends of its interval in the shown unit."""
         return ends_of(self.name, self.value)
 
 

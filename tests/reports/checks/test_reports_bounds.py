@@ -286,7 +286,7 @@ def test_starts_that_halve_are_not_clear(tmp_path: Path) -> None:
 
 def plain(run: Run) -> str:
     made = why.BOUNDS(run)
-    return " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
+    return " ".join(re.sub("<[^>]+>", " ", made.body).split())
 
 
 def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     [found] = anatomies(open_run(path)).values()
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
-    text = plain(memory.HELD(open_run(path)).body.text)
+    text = plain(memory.HELD(open_run(path)).body)
     assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
@@ -409,9 +409,9 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
 def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
     made = memory.HELD(open_run(marked_run(tmp_path, memory_said=said)))
-    key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
+    key = made.body.partition('class="key"')[2].partition("</p>")[0]
     assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "back"]
-    text = plain(made.body.text)
+    text = plain(made.body)
     assert "0.098 said 0.127 said" in text
     assert "0.391" in text  # as it was reserved
     assert "0.049 measured step" in text

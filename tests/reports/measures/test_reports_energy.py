@@ -137,10 +137,10 @@ def test_rows_of_cells_that_are_suspect_are_marked(tmp_path):
     path = tmp_path / "cells" / "000" / "cell.json"
     record = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
-    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body
     assert html.count("▲ start 1 suspect") == 1
     assert html.count('title="start 1: others&#x27; work"') == 1
-    assert "suspect" not in energy.ENERGY_AND_COST(run).body.text.replace("▲ suspect", "")
+    assert "suspect" not in energy.ENERGY_AND_COST(run).body.replace("▲ suspect", "")
 
 
 def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
@@ -171,7 +171,7 @@ def test_a_price_is_on_record_as_it_was_understood(tmp_path):
     run = open_run(tmp_path)
     assert price_of(run) == Price(2.5, "US $")
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(2.5 / 0.072)
-    assert '<th scope="col">US $ per million output tokens</th>' in energy.ENERGY_AND_COST(run).body.text
+    assert '<th scope="col">US $ per million output tokens</th>' in energy.ENERGY_AND_COST(run).body
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
     store.write_record(tmp_path / "run.json", run_record(plan, price=Price(0.72)))
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
-    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body
     rows = [row.split("<td>")[-2:] for row in html.partition("One, USD")[2].split("</tr>")[1:3]]
     shown = [[cell.partition("<")[0] for cell in row] for row in rows]
     # Output, and five times as much input: 0.40 + 5 x 0.10 of one model, 0.80 + 5 x 0.20 of the other.
@@ -219,7 +219,7 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert power_in(run, run.planned_cells[0]) is None
     assert value(run, "energy_j_per_output_token") is None
     assert value(run, "cost_per_million_output_tokens") is None
-    html = energy.ENERGY_AND_COST(run).body.text
+    html = energy.ENERGY_AND_COST(run).body
     assert "Energy is not known: the server ran already, perhaps on another machine." in html
     assert "Cost is not known: the server ran already, perhaps on another machine." in html
     assert "this machine, used for nothing else" not in html
@@ -231,7 +231,7 @@ def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
-    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body.text
+    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body
     assert "Energy is not known of openai at 1 user: the server ran already" in html
     assert "Cost is not known of openai at 1 user: the server ran already" in html
     assert ">1.00<" in html  # (60 W - 40 W) / 20 tokens/s of the other
@@ -248,8 +248,7 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
     assert (
-        "Cost is not known: the server&#x27;s devices are not on record."
-        in energy.ENERGY_AND_COST(run).body.text
+        "Cost is not known: the server&#x27;s devices are not on record." in energy.ENERGY_AND_COST(run).body
     )
 
 
@@ -289,7 +288,7 @@ def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
 def test_small_joules_and_costs_keep_their_digits(tmp_path):
     host = of_host(lambda k: 0.108 * k)
     run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
-    html = energy.ENERGY_AND_COST(run).body.text
+    html = energy.ENERGY_AND_COST(run).body
     assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
     assert ">0.0042<" in html  # 0.0003 / 72,000 x 1,000,000
     assert "At 0.00030 USD" in html

@@ -65,11 +65,11 @@ def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
 
 
 def text_of(run: Run) -> str:
-    return plain(memory_over_time.OVER_TIME(run).body.text)
+    return plain(memory_over_time.OVER_TIME(run).body)
 
 
 def served_text(run: Run) -> str:
-    return plain(told.TOLD(run).body.text)
+    return plain(told.TOLD(run).body)
 
 
 def plain(markup: str) -> str:

@@ -122,7 +122,7 @@ def test_markdown_has_no_markup_from_a_text(run_dir):
 )
 def test_markup_and_data_write_it_the_same(given, said):
     assert escaped(given) == said
-    data = packed_json("charts", {given: [given]}).text.partition(">")[2].partition("<")[0]
+    data = packed_json("charts", {given: [given]}).partition(">")[2].partition("<")[0]
     assert json.loads(gzip.decompress(base64.b64decode(data))) == {said: [said]}
 
 

@@ -130,7 +130,7 @@ def test_marks_can_be_read_on_what_they_stand_on(theme):
 
 def marker(look) -> str:
     """The marker in a deployment's picture, without its line."""
-    return re.sub(r"<line[^>]*>", "", re.search(r"<svg.*?</svg>", named(look).text)[0])
+    return re.sub(r"<line[^>]*>", "", re.search(r"<svg.*?</svg>", named(look))[0])
 
 
 def style(theme: str) -> dict[str, str]:

@@ -154,8 +154,8 @@ def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Pa
     assert chart.columns[-1] == "blocks"
     found = side_by_side.VALUES(run)
     assert found is not None
-    assert "Means over blocks" in found.body.text
-    assert "[78, 128]" not in found.body.text
+    assert "Means over blocks" in found.body
+    assert "[78, 128]" not in found.body
 
 
 def test_an_interval_that_would_squash_the_chart_is_cut_at_twice_the_greatest_mean(tmp_path: Path) -> None:

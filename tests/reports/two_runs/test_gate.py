@@ -50,7 +50,7 @@ def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
     base = (100 / 1.1, 100, 110)
     [case] = gated(tmp_path, base, [1.2 * value for value in base]).cases
     # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
-    verdict = case.row.verdict
+    verdict = case.case.rows[0].verdict
     assert verdict.ratio == pytest.approx(1.2, rel=1e-4)
     assert (verdict.low, verdict.high) == pytest.approx((1.2 / 1.2412, 1.2 * 1.2412), rel=1e-3)
     assert case.cells[2] == "20 % more [3 % less, 49 % more]"
@@ -61,7 +61,7 @@ def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
     """The same tokens in each start, so that the intervals are points; worse is above one."""
     base, new = ([rows_of(100, output_tokens=count)] * 3 for count in (1000, round(1000 * share)))
     gate = gated(tmp_path, base, new, GateTerms("output_tokens_per_s", 0.05))
-    assert gate.cases[0].row.verdict.ratio == pytest.approx(1 / share, rel=1e-3)
+    assert gate.cases[0].case.rows[0].verdict.ratio == pytest.approx(1 / share, rel=1e-3)
     assert (gate.outcome, gate.limit_text) == (outcome, "5 % less")
     percent, _, words = gate.cases[0].cells[2].partition(" % less [")
     assert float(percent) == pytest.approx(100 * (1 - share), abs=0.51)
@@ -76,7 +76,7 @@ def with_failures(failed):
 def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
     """From 100 % to 92 % is worse by 8 percentage points."""
     gate = gated(tmp_path, [with_failures(0)] * 3, [with_failures(4)] * 3, GateTerms("success_share", limit))
-    assert gate.cases[0].row.verdict.ratio == pytest.approx(0.08)
+    assert gate.cases[0].case.rows[0].verdict.ratio == pytest.approx(0.08)
     assert gate.cases[0].cells[2].startswith("−8.0 [−8.0, −8.0] %")
     assert gate.limit_text == f"{100 * limit:g} percentage points less"
     assert gate.outcome == outcome
@@ -159,7 +159,7 @@ def test_what_new_does_not_have_is_inconclusive(unseen):
 
 
 def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
-    assert "requests_failed" in unseen.cases[0].row.marks
+    assert "requests_failed" in unseen.cases[0].case.rows[0].marks
     [remedy] = [each.remedy for each in unseen.compared.distrust if each.check == "requests_failed"]
     [suite] = ElementTree.fromstring(junit_text(unseen))
     for text in (" ".join(printed(300, print_gate, unseen).split()), suite.find("system-out").text):

@@ -66,7 +66,7 @@ def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Pat
     assert standing.ratio == pytest.approx(values[0] / values[1])
     left_out = "Left out: 2 repeats (the machine was busy or not fit)."
     assert left_out in told(run)["answers"][0]["sentence"]
-    assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run).text))
+    assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run)))
 
 
 def test_a_start_that_failed_leaves_its_repeat_out_of_the_values_too(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_an_invalid_window_is_not_in_the_curve(tmp_path):
 def test_the_page_has_answers_curve_and_every_trial(twice):
     made = SEARCH(twice)
     assert made is not None
-    text = made.body.text
+    text = made.body
     assert "The highest load, in users, that keeps the SLO" in text
     assert "4 – 5; 5 – 6; 4 – 5" in text
     (chart,) = made.charts

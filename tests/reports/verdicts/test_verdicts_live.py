@@ -90,7 +90,7 @@ def test_the_gate_fails_what_is_ten_percent_slower(place: Place) -> None:
 
 def test_the_gate_is_inconclusive_where_the_limit_is_what_was_seen(place: Place) -> None:
     sides = (f"{place.run_dir}:{name}" for name in (EQUAL, SLOWER))
-    row = gate_runs(*sides, GateTerms(METRIC)).cases[0].row
+    row = gate_runs(*sides, GateTerms(METRIC)).cases[0].case.rows[0]
     assert row
     assert row.verdict
     seen = row.verdict.ratio

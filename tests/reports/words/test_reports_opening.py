@@ -51,11 +51,11 @@ def as_text(page: str) -> str:
 
 
 def table_of(run: Run) -> Table:
-    return Table(opening(run).text)
+    return Table(opening(run))
 
 
 def plain(run: Run) -> str:
-    return as_text(opening(run).text)
+    return as_text(opening(run))
 
 
 def made_run(path: Path, made: Sequence[Made], loads: Sequence[Load] = FOUR, **given: Any) -> Run:
@@ -83,7 +83,7 @@ def test_the_winner_stands_first_in_a_table_of_all_with_ratios_to_it(decided: Ru
 
 
 def test_what_is_decided_is_bold_and_the_winner_is_marked(decided: Run) -> None:
-    text = opening(decided).text
+    text = opening(decided)
     assert text.count('<span class="winner">') == 1
     assert '<b class="lead">' in text.partition('<span class="winner">')[2].partition("</tr>")[0]
     said = "Bold: decided. A winner beats each other one in its own paired t test over 5 repeats (96 %)."
@@ -152,7 +152,7 @@ def test_a_latency_without_a_value_says_why_below_the_table(
 ) -> None:
     made = [replace(each, slow=by) for each, by in zip((BASE, OTHER), slow, strict=True)]
     run = made_run(tmp_path, made, repeats=2)
-    below = as_text(opening(run).text.partition('<table class="standing">')[2].partition("</table>")[2])
+    below = as_text(opening(run).partition('<table class="standing">')[2].partition("</table>")[2])
     assert (f" {said} " in f" {below} ") if said else "fewer than 11 requests" not in below
     has_column = any(head.startswith("TTFT") for head in table_of(run).heads)
     assert has_column is (min(slow) == 1.0)
@@ -233,7 +233,7 @@ def test_several_models_have_an_answer_and_a_table_each(tmp_path: Path) -> None:
         replace(deployment("vllm", q, model="other-lm"), label=f"vllm other {q}") for q in ("fp16", "awq")
     ]
     run = made_run(tmp_path, [BASE, OTHER, Made(other[0]), Made(other[1], 0.5)], repeats=5)
-    text = opening(run).text
+    text = opening(run)
     assert text.count('<table class="standing">') == 2
     assert re.findall(r"<h2>(.*?)\s*</h2>", text)[:2] == ["Serve vllm awq.", "Serve vllm other awq."]
     assert "of llama_cpp fp16 at 4 users, tiny-lm (at least" in as_text(text)
@@ -368,7 +368,7 @@ def test_the_traffic_is_one_line_with_what_matters_of_the_scenario(tmp_path: Pat
 
 def test_reasons_beyond_the_first_five_are_folded_and_named_only(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
-    box = opening(run).text.partition('class="why-box doubts"')[2].partition("</div>")[0]
+    box = opening(run).partition('class="why-box doubts"')[2].partition("</div>")[0]
     assert len(findings_of(run)) > 5
     assert box.partition("<details>")[0].count("<li") == 5
     assert f"<summary>{len(findings_of(run)) - 5} more</summary>" in box
@@ -395,10 +395,10 @@ def test_what_was_not_run_is_said_below(tmp_path: Path) -> None:
 def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) -> None:
     run = open_run(make(tmp_path))
     assert said in plain(run)
-    assert "<script>" not in opening(run).text
-    assert "<img" not in opening(run).text
+    assert "<script>" not in opening(run)
+    assert "<img" not in opening(run)
     has_values = any(cell.counts for cell in run.planned_cells)
-    assert ('<table class="standing">' in opening(run).text) == has_values
+    assert ('<table class="standing">' in opening(run)) == has_values
 
 
 # --- in a line -------------------------------------------------------------------------------------

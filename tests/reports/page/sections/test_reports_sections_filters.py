@@ -51,7 +51,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def about(section: object) -> set[str]:
     """What the rows of a section are about, as attributes."""
-    return set(ROW.findall(section.body.text))  # type: ignore[attr-defined]
+    return set(ROW.findall(section.body))  # type: ignore[attr-defined]
 
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_cells_whose_cache_may_not_have_been_empty_are_told_with_the_reason(tmp_
     failed = CacheReset("failed", 400, 384, "the prompt was still cached after the reset")
     unchecked = CacheReset("unchecked", note="its counts do not show it")
     run = run_with(tmp_path, CacheReset("reset", 400, 0), failed, unchecked)
-    made = trust.GROUNDS(run).body.text.partition('id="cells"')[2].partition("</details>")[0]
+    made = trust.GROUNDS(run).body.partition('id="cells"')[2].partition("</details>")[0]
     text = " ".join(re.sub("<[^>]+>", " ", made).split())
     _, first, second, third = re.split(r"00(?=[012] vllm)", text)
     assert "emptied" not in first

@@ -138,9 +138,9 @@ def test_the_load_told_first_is_open(page):
 
 def test_without_verdicts_the_section_says_why_and_has_the_values(tmp_path):
     found = side_by_side.VALUES(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
-    text = plain(found.body.text)
+    text = plain(found.body)
     assert "No verdicts: a verdict needs 3 starts of each deployment or more, here 2." in text
-    assert 'class="verdict' not in found.body.text
+    assert 'class="verdict' not in found.body
     assert [chart.id for chart in found.charts] == ["startup"]
 
 
@@ -149,7 +149,7 @@ def test_a_pair_without_a_verdict_says_why(tmp_path):
         return {"resolved": {"kernel_stand_in": f"pure Python {HOSTILE}"}} if start.deployment == Q8 else {}
 
     path = repeated_run(tmp_path, three(), ONE, start_changes=replaced)
-    found = side_by_side.VALUES(open_run(path)).body.text
+    found = side_by_side.VALUES(open_run(path)).body
     assert "llama_cpp gguf-q8_0: pure Python" in plain(found)
     assert "<script>" not in found
 
@@ -160,19 +160,19 @@ def test_a_metric_that_may_be_0_is_compared_by_differences(tmp_path):
     path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
     found = side_by_side.VALUES(open_run(path))
     assert [chart.id for chart in found.charts] == ["startup"]
-    assert re.search(r"\[−?[\d.]+, −?[\d.]+\] %", plain(found.body.text))
+    assert re.search(r"\[−?[\d.]+, −?[\d.]+\] %", plain(found.body))
 
 
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
     found = side_by_side.VALUES(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
-    assert "No verdicts on values: no two deployments are of one model." in found.body.text
+    assert "No verdicts on values: no two deployments are of one model." in found.body
     assert PAIRS(open_run(tmp_path)) == []
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
     run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
     assert "a search tries other loads" in comparisons_of(run).why_none
-    assert 'class="verdict' not in side_by_side.VALUES(run).body.text
+    assert 'class="verdict' not in side_by_side.VALUES(run).body
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_ticks_of_ratios_are_few_and_have_one(low, high):
 
 def drawn(ratio, frame):
     """The middle, both ends and 1 as they are drawn, in px."""
-    svg = ratio_picture("--c-blue", ratio, frame).text
+    svg = ratio_picture("--c-blue", ratio, frame)
     one, low, high = (float(found) for found in re.findall(r' x[12]="([\d.]+)"', svg)[1:4])
     return float(re.search(r'cx="([\d.]+)"', svg)[1]), low, high, one
 
