@@ -114,7 +114,6 @@ def bound_of(run: Run, group: Group) -> Bound | None:
 
 
 def bounds_of(run: Run) -> list[tuple[Group, Bound]]:
-    """Return what bounded each group of which that can be told."""
     return [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
 
 

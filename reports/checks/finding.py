@@ -129,12 +129,10 @@ def of_groups(see: Callable[[Run, Group], str | None]) -> Callable[[Run], Iterat
 
 
 def measured_cells(run: Run) -> list[Cell]:
-    """Return the cells whose values count."""
     return [cell for cell in run.planned_cells if cell.counts]
 
 
 def cells_of(run: Run, labels: Collection[str]) -> list[Cell]:
-    """Return all planned cells of some deployments."""
     return [cell for cell in run.planned_cells if cell.label in labels]
 
 

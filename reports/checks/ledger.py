@@ -9,8 +9,7 @@ from pathlib import PurePath
 from typing import TypeGuard
 
 from harness.contracts import Deployment, Scalar
-from harness.store.store import StartRecord
-from reports.data import Run, gathered
+from reports.data import Run, StartRecord, gathered
 
 # A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
 MORE_SHARE = 0.1

@@ -25,9 +25,8 @@ from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures.over_starts import aggregate, by_start
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural, shown
-from reports.stats.drift import humps, start_drifts, window_change, window_drifts
 from reports.stats.intervals import STARTS_NEEDED
-from reports.stats.steadiness import REQUESTS_NEEDED
+from reports.stats.steadiness import REQUESTS_NEEDED, humps, start_drifts, window_change, window_drifts
 
 # The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
 LOST_SHARE = 0.01

@@ -1,5 +1,6 @@
-"""The results directory as frames. Computes no metric."""
+"""The results directory as frames and records. Computes no metric."""
 
+from harness.store.store import StartRecord as StartRecord
 from reports.data.cells import *
 from reports.data.run import *
 from reports.data.samples import *

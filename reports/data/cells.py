@@ -108,12 +108,10 @@ def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """Return items by what `key` says of each, in the same way."""
     return gathered((key(item), item) for item in items)
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[Group, ...]:
-    """Return groups by scenario, deployments as in `labels`, and their loads."""
     groups = []
     for (label, scenario, load), found in grouped(cells, lambda cell: cell.key).items():
         of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))

@@ -117,7 +117,6 @@ class Run:
 
     @once
     def starts_of(self, label: str) -> list[StartRecord]:
-        """Return the records of a deployment's starts, in order."""
         return [record for record in self.start_records if record.deployment.label == label]
 
     @once
@@ -127,7 +126,6 @@ class Run:
         return next((record for record in self.start_records if record.name == name), None)
 
     def counted_on(self, record: StartRecord) -> list[Cell]:
-        """Return the cells that were measured on a start, and count."""
         return [cell for cell in self.planned_cells if cell.counts and self.start_of(cell) is record]
 
     def is_restarted(self, label: str) -> bool:
@@ -147,7 +145,6 @@ class Run:
     # --- requests ---
 
     def cell_requests(self, number: int) -> pd.DataFrame:
-        """Return all of a cell's requests."""
         numbers = self.requests["cell"].to_numpy(dtype=np.int64)
         first, last = np.searchsorted(numbers, [number, number + 1])
         return self.requests.iloc[first:last]

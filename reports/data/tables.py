@@ -186,13 +186,11 @@ NO_GAPS = GapCounts(np.zeros(BINS, dtype=np.int64), 0)
 
 
 def together(found: Iterable[GapCounts]) -> GapCounts:
-    """Return the counts of several cells added."""
     each = [NO_GAPS, *found]
     return GapCounts(np.sum([gaps.counts for gaps in each], axis=0), sum(gaps.requests for gaps in each))
 
 
 def bins_of(gaps_ns: np.ndarray) -> np.ndarray:
-    """Return the bin of each gap."""
     places = gaps_ns.astype(np.float64).view(np.int64)
     places >>= _SHIFT
     places -= _BEFORE_FIRST

@@ -31,8 +31,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from harness.store.store import StartRecord
-from reports.data import Memory, Run, floats, gathered, memory_over_time, of_start, once
+from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
 from reports.measures.kv_need import KvCache, kv_cache_of, pool_of
 
 Source = Literal["said", "measured step", "computed"]

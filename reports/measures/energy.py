@@ -13,7 +13,6 @@ Provider = tuple[str, str]
 
 
 def powers_of(run: Run, group: Group) -> list[Power]:
-    """Return the power in each window that counts, where it is known."""
     return [power for cell in group.counted if (power := power_in(run, cell))]
 
 
@@ -23,7 +22,6 @@ def is_costed(run: Run, group: Group) -> bool:
 
 
 def told_of(run: Run) -> list[Group]:
-    """Return the groups of which power or cost is known."""
     return [each for each in run.groups if each.counted and (powers_of(run, each) or is_costed(run, each))]
 
 

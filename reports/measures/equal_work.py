@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.store.store import StartRecord
-from reports.data import Group, Run, floats, grouped, once
+from reports.data import Group, Run, StartRecord, floats, grouped, once
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02
@@ -36,7 +35,6 @@ def differ(values: Iterable[float | None], share: float = LENGTHS_DIFFER) -> boo
 
 
 def by_case(run: Run) -> list[list[Group]]:
-    """Return the groups of each scenario and load."""
     return list(grouped(run.groups, lambda group: (group.scenario, group.load)).values())
 
 
@@ -91,7 +89,6 @@ class Work:
 
 @once
 def work_of(run: Run) -> Work:
-    """Return what the run's records and requests say of equal work."""
     by_model = grouped(run.deployments, lambda label: run.deployments[label].model)
     tables = [
         (groups[0].load, turn_table({each.deployment: (run, each) for each in groups}, "input_tokens"))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.store.store import StartRecord
-from reports.data import Run, gathered, memory_over_time, once, start_title
+from reports.data import Run, StartRecord, gathered, memory_over_time, once, start_title
 from reports.measures.anatomy import (
     GRAPHS,
     KV_CACHE,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from harness.store.store import StartRecord
-from reports.data import Cell, Run, floats, once
+from reports.data import Cell, Run, StartRecord, floats, once
 
 # A request's instants and tokens that have to be known.
 _COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]

@@ -261,7 +261,6 @@ def cells_frame(run: Run) -> pd.DataFrame:
 
 
 def starts_frame(run: Run) -> pd.DataFrame:
-    """Return a row per start that was begun: its status, launch time and memory."""
     return pd.DataFrame(
         {
             "name": record.name,

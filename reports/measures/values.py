@@ -51,7 +51,6 @@ def measured_of(run: Run) -> dict[int, Measured]:
 
 @once
 def values_of(run: Run) -> dict[int, dict[str, Value]]:
-    """Return each completed cell's values, by its number and their names."""
     return {number: found.values for number, found in measured_of(run).items()}
 
 

@@ -50,7 +50,6 @@ _BEGIN_S, _EACH_S = 120.0, 5.0
 
 
 def charts_of(run: Run) -> dict[str, Chart]:
-    """Return all charts of the page by their ids, in its order."""
     return {
         chart.id: chart
         for parts in sections_of(run).values()

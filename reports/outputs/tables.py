@@ -276,5 +276,4 @@ def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def json_text(run: Run) -> str:
-    """Return the same as text, one line per entry."""
     return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"

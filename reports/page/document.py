@@ -64,7 +64,6 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
 
 
 def page(run: Run) -> str:
-    """Return the whole page as text."""
     sections = sections_of(run)
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
     parts = [

@@ -42,7 +42,6 @@ class Of:
     start: int | None = None
 
     def to_builtins(self) -> dict[str, str]:
-        """Return what is given, as text."""
         return {name: str(value) for name, value in vars(self).items() if value is not None}
 
 
@@ -115,7 +114,6 @@ def details(title: str, *content: Html) -> Html:
 
 
 def own_file(name: str) -> str:
-    """Return a file of this folder as text."""
     return resources.files("reports.page").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -299,5 +297,4 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
 
 
 def named(look: Look) -> Html:
-    """Return a deployment's picture, name and marks."""
     return macro("named", look)

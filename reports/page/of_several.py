@@ -51,7 +51,6 @@ class IndexRow:
         return path if path.is_file() else None
 
     def to_builtins(self) -> dict[str, Any]:
-        """Return it for JSON."""
         where = {"directory": _shown(self.directory), "report": _shown(self.report) if self.report else None}
         return {**where, **(asdict(self.digest) if self.digest else {"problem": self.problem})}
 
@@ -165,7 +164,6 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """Return the whole page as text."""
     title = f"{comparison.b} against {comparison.a}"
     reasons = [macro("reason", each, f"{' and '.join(each.sides)}.", "") for each in comparison.distrust]
     left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]

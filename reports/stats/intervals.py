@@ -54,7 +54,6 @@ class Estimate:
 
 
 def may_be_logged(values: Sequence[float]) -> bool:
-    """Return whether all values have a finite logarithm."""
     return all(0 < value < math.inf for value in values)
 
 

@@ -1,15 +1,27 @@
-"""Requests in flight and throughput over a window, and whether its queue only grew. Pure.
+"""Whether a window is steady, values drift, and latencies have two humps. Pure.
 
-This checks a window that was fixed before the run; it never chooses one.
+Windows are fixed before the run and checked here, never chosen. A drift is over a window beside what turns
+make of it, or from start to start. Each test is Student's t at ALPHA divided by the number of tests made
+together (Bonferroni), so that of runs without a drift at most 1 % are said to have one. A drift is the mean change of a logarithm, over its starts.
+
+Two humps show in the valley of a kernel density of the logarithms (Gaussian kernel, Silverman's rule of thumb
+for its width, 1986: 0.9 min(s, IQR / 1.34) n^(-1/5)) against the lower of the two humps beside it. Its limits
+are chosen by simulation (tests/reports/stats/test_reports_humps.py): a page looks at many cells and
+turns, so of samples with one hump, lognormal, exponential or heavier in the tail, at most one in two hundred
+is called two-humped. That width smooths two humps that are close: it misses some rather than see too many.
 """
 
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from harness.contracts import Load, LoadSummary
+from reports.stats.intervals import STARTS_NEEDED, Estimate, of_values
 
 PARTS = 12
 # A third holds ten of them: with fewer, one request more or less is already 10 %.
@@ -95,6 +107,118 @@ def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Ser
 
 
 def rate(at_ns: np.ndarray, edges: np.ndarray) -> Series:
-    """Return events per second in each part."""
     counts, _ = np.histogram(at_ns, edges)
     return Series(counts / (np.diff(edges) / 1e9))
+
+
+# --- drift -----------------------------------------------------------------------------------------
+
+ALPHA = 0.01
+# Of each of PARTS parts, in the order of their sending, five; a part's median is one observation, since
+# requests that were in flight together share what happened to them.
+DRIFT_NEEDS = 60
+TURN_NEEDED = 5
+Name = TypeVar("Name", bound=Hashable)
+
+
+def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> float | None:
+    """Return by how much the logarithm of a latency changes from a window's first third to its last.
+
+    Later turns have longer prompts, and users that began together are in the same turn together, so each
+    request is compared with the median of its own turn. None with fewer than DRIFT_NEEDS requests.
+    """
+    logs = np.log(np.where(seconds > 0, seconds, np.nan))
+    known = pd.DataFrame({"at": at, "turn": turn, "log": logs}).dropna().sort_values("at", kind="stable")
+    of_turn = known.groupby("turn")["log"]
+    rest = (known["log"] - of_turn.transform("median"))[of_turn.transform("size") >= TURN_NEEDED]
+    if len(rest) < DRIFT_NEEDS:
+        return None
+    parts = np.array([np.median(part) for part in np.array_split(rest.to_numpy(), PARTS)])
+    return float(parts[-PARTS // 3 :].mean() - parts[: PARTS // 3].mean())
+
+
+def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -> dict[Name, Estimate]:
+    """Return what drifts over its windows, given a change of logarithms per start, by least_share or more."""
+    tested = {name: found for name, found in changes.items() if len(found) >= STARTS_NEEDED}
+    means = {name: of_values(found, is_log=False) for name, found in tested.items()}
+    return _clear(means, len(means), math.log1p(least_share))
+
+
+def start_drifts(
+    logs: Mapping[Name, Mapping[int, float]], least_share: float, tests: int = 1
+) -> dict[tuple[Name, ...], Estimate]:
+    """Return who drifts from one start to the next otherwise than the others, one at a time.
+
+    `logs`: by deployment and repeat the logarithm of a value. What a repeat has in common is taken out, as
+    the pairing of repeats does; a single deployment is tested by itself. The one that is farthest from the
+    others is told and left out, then the rest is tested among themselves. Of two that part nobody knows which
+    one drifts: a pair stands for both, with the slope of its first beside its second. `least_share`: the
+    least change from the first start to the last that is told. `tests`: how often a run asks.
+    """
+    values = pd.DataFrame(dict(enumerate(map(dict, logs.values())))).dropna().sort_index()
+    names, k, found = list(logs), len(values), dict[tuple[Name, ...], Estimate]()
+    if k < STARTS_NEEDED:
+        return {}
+    repeats = values.index.to_numpy(dtype=float)
+    x, y = repeats - repeats.mean(), values.to_numpy()
+    least = math.log1p(least_share) / float(np.ptp(repeats))
+    while names:
+        # Of two the one beside the other, of more each beside the mean of all.
+        own = y[:, :1] - y[:, 1:] if len(names) == 2 else y - y.mean(axis=1, keepdims=True) * (len(names) > 1)
+        slopes = x @ own / (x @ x)
+        rest = own - own.mean(axis=0) - np.outer(x, slopes)
+        errors = np.sqrt((rest**2).sum(axis=0) / (k - 2) / (x @ x))
+        told = [tuple(names)] if len(names) == 2 else [(name,) for name in names]
+        lines = zip(told, slopes.tolist(), errors.tolist(), strict=True)
+        drifts = {name: Estimate(slope, error, k - 2, k, False) for name, slope, error in lines}
+        worst = max(drifts, key=lambda each: abs(drifts[each].mean))
+        if not _clear({worst: drifts[worst]}, tests * len(logs), least):
+            break
+        found[worst] = drifts[worst]
+        kept = [at for at, name in enumerate(names) if name not in worst]
+        names, y = [names[at] for at in kept], y[:, kept]
+    return found
+
+
+def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Estimate]:
+    return {name: each for name, each in found.items() if each.p <= ALPHA / tests and abs(each.mean) >= least}
+
+
+# --- two humps -------------------------------------------------------------------------------------
+
+# Fewer requests have valleys by chance: of 50 from a heavy tail 3 %.
+HUMPS_NEED = 100
+# The valley's density, as a share of the lower hump's: at most this.
+VALLEY_SHARE = 0.5
+# Each hump holds this share of the requests, and its middle lies this far from the other's.
+HUMP_SHARE = 0.1
+HUMPS_APART = 1.25
+_GRID = 256  # points of the density
+
+
+def humps(seconds: np.ndarray) -> tuple[float, float, float] | None:
+    """Return the medians of the two humps with the deepest valley between them, and the upper one's share.
+
+    None where there are no two. Values of 0 or less are left out.
+    """
+    values = np.sort(seconds[seconds > 0])
+    if len(values) < HUMPS_NEED:
+        return None
+    logs = np.log(values)
+    quartiles = np.percentile(logs, [25, 75])
+    width = 0.9 * min(logs.std(ddof=1), float(np.diff(quartiles)[0]) / 1.34) * len(logs) ** -0.2
+    if width <= 0:
+        return None
+    counts, edges = np.histogram(logs, bins=_GRID)
+    grid = (edges[:-1] + edges[1:]) / 2
+    reach = np.arange(1 - _GRID, _GRID) * (edges[1] - edges[0])
+    density = np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="valid")
+    # At each point the lower of the highest densities to its left and to its right: the hump that it parts.
+    beside = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
+    upper = 1 - np.searchsorted(logs, grid) / len(logs)
+    depth = np.where((upper >= HUMP_SHARE) & (upper <= 1 - HUMP_SHARE), density / beside, 1.0)
+    valley = int(np.argmin(depth))
+    low_s, high_s = (float(np.median(own)) for own in np.split(values, [np.searchsorted(logs, grid[valley])]))
+    if depth[valley] > VALLEY_SHARE or high_s < HUMPS_APART * low_s:
+        return None
+    return low_s, high_s, float(upper[valley])

@@ -173,7 +173,6 @@ def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | N
 
 
 def gate_to_builtins(gate: Gate) -> dict[str, Any]:
-    """Return the gate as plain JSON values, in stored units."""
     made = asdict(gate)
     return {**made.pop("compared"), **made.pop("terms"), **made, "exit_code": gate.exit_code}
 

@@ -13,8 +13,7 @@ import msgspec
 
 from harness.contracts import is_secret
 from harness.errors import UserError
-from harness.store.store import StartRecord
-from reports.data import Group, Run, gathered, open_run
+from reports.data import Group, Run, StartRecord, gathered, open_run
 from reports.measures.written import NOTHING, flat, several
 from reports.verdicts.comparisons import Names, Pair
 
@@ -167,7 +166,6 @@ class Difference:
     where: str = ""
 
     def cells(self) -> tuple[str, str, str]:
-        """Return what, a and b as a person reads them."""
         a, b = (NOTHING if side is None else side for side in (self.a, self.b))
         return f"{self.what} ({self.where})" if self.where else self.what, a, b
 

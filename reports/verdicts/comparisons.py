@@ -275,7 +275,6 @@ def _best(run: Run, groups: list[Group], metric: str) -> str:
 
 
 def mirrored(verdict: Verdict) -> Verdict:
-    """Return the same verdict with both sides exchanged."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (

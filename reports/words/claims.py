@@ -116,7 +116,6 @@ SAME_REQUESTS = (
 
 
 def too_few(found: Sequence[Spread]) -> str:
-    """Return which deployments have too few requests for a distribution."""
     few = [each.group.deployment for each in found if not each.whole.is_enough]
     return f"Too few requests: {several(few)}." if few else ""
 
@@ -147,12 +146,10 @@ def gib(size_bytes: float | None, digits: int = 3) -> str:
 
 
 def tokens(count: float | None) -> str:
-    """Return a count of tokens, or nothing."""
     return "" if count is None else f"{count:,.0f} tokens"
 
 
 def part_name(name: str) -> str:
-    """Return the name of a part as a person reads it."""
     return name.replace("kv_", "KV ")
 
 
@@ -188,7 +185,6 @@ def held_finding(run: Run) -> str | None:
 
 
 def held_words(held: Held) -> str:
-    """Return what stands above a deployment's bar."""
     needed = "held" if held.needed_bytes is None else f"needs {gib(held.needed_bytes, 2)} of"
     return f"{held.label} {needed} {gib(held.total_bytes, 2)}"
 
@@ -240,7 +236,6 @@ def cost_note(run: Run) -> str:
 
 
 def cost_unknown(run: Run) -> list[str]:
-    """Return what is not known of energy and cost, of which groups, and why."""
     groups = [group for group in run.groups if group.counted]
     found = [(what, why, group) for group in groups for what, why in why_unknown(run, group).items()]
     return [

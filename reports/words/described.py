@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
-from harness.store.store import StartRecord
 from reports.checks.ledger import COMMON, TOLD
-from reports.data import Run, load_family, load_level
+from reports.data import Run, StartRecord, load_family, load_level
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import slo_words
 

@@ -52,7 +52,6 @@ _RESETS = {
 
 
 def checks_title(run: Run) -> str:
-    """Return how many checks found a reason to distrust, and how many did not."""
     clean = sum(not seen for seen in examine(run).values())
     return f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(clean, 'check')} found nothing"
 
@@ -107,7 +106,6 @@ def client_notes(run: Run) -> list[str]:
 
 
 def failures_claim(run: Run) -> str:
-    """Return how many requests failed."""
     failed = int((run.requests["outcome"] != "ok").sum())
     return f"{plural(failed, 'request')}, left out of every latency" if failed else "no request failed"
 
@@ -144,5 +142,4 @@ def order_claim(run: Run) -> str:
 
 
 def servers_claim(run: Run) -> str:
-    """Return the servers and their versions."""
     return several([" ".join(filter(None, (r.deployment.engine, r.version))) for r in run.start_records])

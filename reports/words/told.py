@@ -177,7 +177,6 @@ class Digest:
 
 
 def digest_of(run: Run) -> Digest:
-    """Return the digest of an open run."""
     cells, deployments = run.planned_cells, run.deployments.values()
     return Digest(
         run_id=run.record.run_id,

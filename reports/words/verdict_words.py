@@ -160,7 +160,6 @@ def clipped(text: str, most: int) -> str:
 
 
 def capital(text: str) -> str:
-    """Return a text with a capital letter at its beginning."""
     return text[:1].upper() + text[1:]
 
 

@@ -76,7 +76,6 @@ class Chart:
         ]
 
     def to_builtins(self) -> dict[str, Any]:
-        """Return what the page's script draws."""
         return {
             "traces": list(self.traces),
             "layout": {"height": HEIGHT_PX, **self.layout},
@@ -172,7 +171,6 @@ def figure(chart: Chart) -> Html:
 
 
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
-    """Return a line with markers in the deployment's look."""
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -227,7 +225,6 @@ def significant(value: float, digits: int = 5) -> float:
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
-    """Return an axis with its title."""
     return {"title": {"text": title}, **more}
 
 

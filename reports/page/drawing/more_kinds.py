@@ -118,7 +118,6 @@ def over_time(looks: Looks, courses: Sequence[Course], top_bytes: float) -> Draw
 
 
 def of_start(course: Course) -> Of:
-    """Return what a start's line and row are about."""
     return Of(course.label, start=course.record.repeat + 1)
 
 

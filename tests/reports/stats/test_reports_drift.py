@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.stats.drift import ALPHA, REQUESTS_NEEDED, start_drifts, window_change, window_drifts
+from reports.stats.steadiness import ALPHA, DRIFT_NEEDS, start_drifts, window_change, window_drifts
 
 DRAWS = 1000
 # Of DRAWS at ALPHA, the most by chance (three standard errors).
@@ -32,7 +32,7 @@ def test_longer_prompts_of_later_turns_are_no_drift():
 
 
 def test_too_few_requests_have_no_drift():
-    n = REQUESTS_NEEDED - 1
+    n = DRIFT_NEEDS - 1
     assert window_change(np.arange(n), np.exp(np.arange(n) / n), np.zeros(n, dtype=int)) is None
 
 
