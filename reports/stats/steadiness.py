@@ -2,7 +2,8 @@
 
 Windows are fixed before the run and checked here, never chosen. A drift is over a window beside what turns
 make of it, or from start to start. Each test is Student's t at ALPHA divided by the number of tests made
-together (Bonferroni), so that of runs without a drift at most 1 % are said to have one. A drift is the mean change of a logarithm, over its starts.
+together (Bonferroni), so that of runs without a drift at most 1 % are said to have one. A drift is the
+mean change of a logarithm, over its starts.
 
 Two humps show in the valley of a kernel density of the logarithms (Gaussian kernel, Silverman's rule of thumb
 for its width, 1986: 0.9 min(s, IQR / 1.34) n^(-1/5)) against the lower of the two humps beside it. Its limits
