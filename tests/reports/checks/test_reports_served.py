@@ -214,7 +214,7 @@ def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> 
 
 
 def plain(body: Html) -> str:
-    return " ".join(re.sub("<[^>]+>", " ", body.text).split())
+    return " ".join(re.sub("<[^>]+>", " ", body).split())
 
 
 def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:

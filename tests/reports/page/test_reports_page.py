@@ -192,7 +192,7 @@ def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
 
 
 def test_data_for_the_script_cannot_end_it():
-    element = packed_json("made", {"a": HOSTILE}).text
+    element = packed_json("made", {"a": HOSTILE})
     assert element.count("<") == 2
     assert json.loads(unpacked(element, "made")) == {"a": HOSTILE}
 
