@@ -1,6 +1,7 @@
 """The results directory as frames and records. Computes no metric."""
 
 from harness.store.store import StartRecord as StartRecord
+from reports.data.asked import *
 from reports.data.cells import *
 from reports.data.run import *
 from reports.data.samples import *
