@@ -106,7 +106,7 @@ TASK_ITEMS = InstallSpec(
     environment="tool-task_items",
     lock=LOCKS / "tool-task_items.txt",
     check="import frugal_llm.tasks",
-    size_bytes=14_000_000,
+    size_bytes=23_000_000,
 )
 # With the gguf package, which every user of llama.cpp has.
 GGUF = environment(XLLAMACPP, "cpu")
