@@ -92,6 +92,9 @@ def _table(answer: dict[str, Any]) -> Table:
         if has_ratios and name == answer["metric"]:
             together = " together" * (sum(bool(row["to_leader"]) for row in rows) > 1)
             table.add_column(f"to the leader\n{100 * answer['together']:.4g} %{together}", no_wrap=True)
+    of_quality = rows[0]["quality"] or {"cells": {}}
+    for head in of_quality["cells"]:
+        table.add_column("\n".join(head.rsplit(" ", 1)), justify="right", no_wrap=True)
     for row in rows:
         style = "bold" if row["deployment"] == answer["deployment"] else ""
         cells = [Text(inert(row["deployment"]), style)]
@@ -101,5 +104,5 @@ def _table(answer: dict[str, Any]) -> Table:
             cells.append(Text(said, "bold" if value["is_decided"] else ""))
             if has_ratios and name == answer["metric"]:
                 cells.append(Text(row["to_leader"]["text"] if row["to_leader"] else ""))
-        table.add_row(*cells)
+        table.add_row(*cells, *(row["quality"]["cells"].values() if row["quality"] else ()))
     return table

@@ -1,7 +1,7 @@
 """Reasons to doubt that deployments did the same work.
 
 Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, caches, the
-origin of weights, quality.
+origin of weights.
 """
 
 from collections.abc import Iterator
@@ -181,16 +181,3 @@ def weights_noted(run: Run) -> Iterator[Seen]:
     clauses = ((clause, label) for label, note in notes.items() for clause in note.split("; ") if clause)
     for clause, labels in gathered(clauses).items():
         yield f"{several(labels)}: {clause}", cells_of(run, labels)
-
-
-@check(
-    "Quality is not measured",
-    "{} may answer differently well; speed and memory alone do not choose between them.",
-    "Judge the answers on a task of yours, or compare at one quantization=NAME.",
-    (),
-)
-def quality_not_measured(run: Run) -> Iterator[Seen]:
-    """Look for several quantizations with quality not measured."""
-    names = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
-    if len(names) > 1:
-        yield several(names), ()

@@ -6,7 +6,7 @@ Who is held against whom stands in quality.py.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from reports.stats.fidelity import kl_nats, mean_interval, survival
 TIE_NATS = 0.25
 # What became of a prompt that was asked again; a tie: it parts where two tokens are as likely.
 Outcome = Literal["same", "tie", "other", "empty", "cut", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # A token of the deployment, and the reference's at the same place.
 _Place = tuple[Token, Token]
 

@@ -63,6 +63,22 @@ def quality_of(run: Run) -> dict[str, Quality]:
     return {label: _quality(run, label, heard.get(label)) for label in run.deployments} if heard else {}
 
 
+def fidelities(run: Run) -> list[tuple[Quality, Fidelity | None]]:
+    """Return what is known of each deployment by each way; by none, None."""
+    found = quality_of(run).values()
+    return [(each, by_way) for each in found for by_way in each.by_way.values() or (None,)]
+
+
+def asked_again(run: Run) -> list[tuple[str, Way, int, Mapping[Outcome, int]]]:
+    """Return a deployment, the way, how many were in flight, and what became of the prompts, of each."""
+    at_once = {label: each.record.in_flight or 1 for label, each in heard_of(run).items()}
+    return [
+        (label, way, at_once[label] if way == "load" else 1, counts)
+        for label, found in quality_of(run).items()
+        for way, counts in found.again.items()
+    ]
+
+
 def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if own is None:
         return Quality(label, why="it was not asked")

@@ -6,12 +6,14 @@ from itertools import zip_longest
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
 from reports.measures.over_starts import aggregate, unit_of
+from reports.measures.quality import quality_of
 from reports.measures.written import plural, value_text
 from reports.outputs import gfm
 from reports.page.standing import COLUMNS
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
 from reports.verdicts.searches import capacities_of, slo_rows
+from reports.words import quality
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.verdict_words import heading_of, ratio_words, slo_words, sure_text, title_of
@@ -113,6 +115,9 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
         columns[gfm.plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
+    if found := quality_of(run):
+        asked = [quality.columns(found[group.deployment]) for group in ordered]
+        columns |= {head: [gfm.plain(each[head]) for each in asked] for head in quality.HEADS}
     return gfm.table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 

@@ -13,8 +13,10 @@ import pandas as pd
 
 from reports.checks.examine import findings_of, marks_of
 from reports.data.run import Run
+from reports.measures.fidelity import OUTCOMES
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
+from reports.measures.quality import asked_again, fidelities
 from reports.measures.values import values_of
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
@@ -24,6 +26,9 @@ from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
 
 _Rows = Iterable[dict[str, Any]]
+_OF_FIDELITY = (
+    "way k items tokens kl_nats kl_p99_nats agreement median_same perplexity perplexity_ratio rms_change"
+)
 _DTYPES = {"text": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
 # Each table's columns, each after what its values are; `cells` has a further one for each metric. The names
 # are an interface: scripts of others read them.
@@ -40,6 +45,10 @@ _DECLARED = {
     "capacities": "text: deployment scenario model unit float: value measured bool: is_least "
     "int: starts text: why marks",
     "brackets": "text: deployment scenario start float: kept broken bool: is_whole int: trials",
+    "quality": "text: deployment model against bool: is_reference text: way int: k items tokens "
+    "float: kl_nats low high kl_p99_nats agreement int: median_same "
+    "float: perplexity perplexity_ratio rms_change text: why",
+    "asked_again": "text: deployment way int: at_once same tie other empty cut failed",
     "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
     "int: concurrency float: rate_per_s text: status validity reason float: window_s",
     "starts": "text: name int: index text: deployment int: repeat text: status error float: launch_s "
@@ -74,6 +83,16 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "decisions": _decisions(run),
         "capacities": _capacities(run),
         "brackets": _brackets(run),
+        "quality": _quality(run),
+        "asked_again": (
+            {
+                "deployment": label,
+                "way": way,
+                "at_once": n,
+                **{each: counts.get(each, 0) for each in OUTCOMES},
+            }
+            for label, way, n, counts in asked_again(run)
+        ),
         "cells": cells_frame(run),
         "starts": starts_frame(run),
         "findings": _findings(run),
@@ -214,6 +233,17 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
                 **_of(answer, "start kept broken is_whole"),
                 "trials": sum(len(tried.cells) for tried in answer.tried),
             }
+
+
+def _quality(run: Run) -> Iterator[dict[str, Any]]:
+    for found, each in fidelities(run):
+        yield {
+            **_of(found, "is_reference why"),
+            "deployment": found.label,
+            "model": run.deployments[found.label].model,
+            "against": found.against and found.against.name,
+            **(_of(each, _OF_FIDELITY) | _ends(each.interval) if each else {}),
+        }
 
 
 def _findings(run: Run) -> Iterator[dict[str, Any]]:

@@ -12,9 +12,11 @@ from reports.data.samples import device_samples, mean_gauge
 from reports.measures.anatomy import mean_parts
 from reports.measures.distributions import Spread
 from reports.measures.equal_work import work_of
+from reports.measures.fidelity import Fidelity
 from reports.measures.held import Held
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, pooled, shorter_half, withheld
+from reports.measures.quality import Quality, quality_of
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
@@ -24,6 +26,7 @@ from reports.two_runs.compare import Reason
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import State
+from reports.words import quality
 from reports.words.claims import gib, repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
@@ -180,6 +183,22 @@ def part_cell(name: str, held: Held) -> Html | str:
     """Return what a part of the memory takes, and where that is known from."""
     part = mean_parts(held.starts).get(name)
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
+
+
+def quality_columns(run: Run, labels: Sequence[str]) -> dict[Html | str, list[Html | str]]:
+    """Return the columns of deployments' quality, where any was asked."""
+    found = [quality.cells(quality_of(run).get(label)) for label in labels]
+    kl, same = quality.HEADS
+    shown: dict[Html | str, list[Html | str]] = {kl: [below(*each[:2]) for each in found]}
+    return {**shown, same: [each[2] for each in found]} if quality_of(run) else {}
+
+
+def kl_cell(row: tuple[Quality, Fidelity | None]) -> Html:
+    """Return how far a deployment is from its reference by one way, or why that is not known."""
+    found, each = row
+    if each is None:
+        return below("reference" if found.is_reference else NOTHING, found.why or "")
+    return below(quality.nats(each.kl_nats), quality.ends(each.interval))
 
 
 # --- marks -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from reports.data.run import Run
 from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import unit_of
 from reports.measures.written import NOTHING
-from reports.page.cells import aggregate_cell, cell_marks, mark_html
+from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
 from reports.page.looks import (
     Html,
     Of,
@@ -50,6 +50,7 @@ def answer_table(run: Run, made: Decision) -> Html:
     kept = _kept_loads(run, made, groups)
     first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
     columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
+    columns |= quality_columns(run, [group.deployment for group in groups])
     notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
     rows = []
     for at, group in enumerate(groups):

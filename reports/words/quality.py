@@ -1,8 +1,9 @@
 """How well deployments answer, in words: in the answer, in a table's cell, and at the head of its section."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from reports.data.run import Run
+from reports.measures.fidelity import Fidelity
 from reports.measures.metrics import metric_of
 from reports.measures.quality import Quality, limit_of, quality_of
 from reports.measures.written import NOTHING, number, precise, several
@@ -35,12 +36,37 @@ def ends(interval: tuple[float, float] | None) -> str:
     return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
 
 
-def cells(found: Quality | None) -> tuple[str, str]:
-    """Return a deployment's divergence and its share of same tokens."""
-    told = found.told if found else None
-    kl = f"{nats(told.kl_nats)} {ends(told.interval)}".rstrip() if told else NOTHING
-    is_reference = found is not None and found.is_reference
-    return "reference" if is_reference else kl, number(told.agreement if told else None, 0, 100)
+def cells(found: Quality | None) -> tuple[str, str, str]:
+    """Return a deployment's divergence, its interval, and its share of same tokens."""
+    if found is None or found.told is None:
+        return "reference" if found and found.is_reference else NOTHING, "", NOTHING
+    return nats(found.told.kl_nats), ends(found.told.interval), number(found.told.agreement, 0, 100)
+
+
+def columns(found: Quality | None) -> dict[str, str]:
+    """Return them by the heads of their columns, as plain text."""
+    kl, interval, same = cells(found)
+    return dict(zip(HEADS, (f"{kl} {interval}".rstrip(), same), strict=True))
+
+
+def _until(found: Fidelity) -> str:
+    """Return for how many tokens half of the answers are the same: `11`, or `16 or more`."""
+    most = len(found.same) - 1
+    return ("" if most < 0 else f"{most} or more") if found.median_same is None else str(found.median_same)
+
+
+# The columns of a table of fidelities.
+FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
+    "by": lambda found: found.way,
+    "KL p99": lambda found: nats(found.kl_p99_nats),
+    "same token %": lambda found: number(found.agreement, 1, 100),
+    "tokens until half part": _until,
+    "perplexity ratio": lambda found: number(found.perplexity_ratio, 3) if found.perplexity_ratio else "",
+    "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",
+    "k": lambda found: str(found.k),
+    "tokens": lambda found: f"{found.tokens:,}",
+    "texts": lambda found: str(found.items),
+}
 
 
 # --- the answer ------------------------------------------------------------------------------------
@@ -53,8 +79,9 @@ def clause(run: Run, label: str) -> str:
         return "; it is the reference of quality" if found else ""
     if found.against is None or found.highest_nats is None or found.told is None:
         return f"; its quality is not known ({found.why_not_known})"
+    by = " by chat" if found.told.way == "chat" else ""
     kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-    return f"; quality against {found.against.name}: KL {kl}, the same token in {places} places"
+    return f"; quality against {found.against.name}{by}: KL {kl}, the same token in {places} places"
 
 
 def _of_hundred(share: float) -> str:
@@ -88,12 +115,12 @@ def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
 
 
 def claim(run: Run) -> str:
-    """Return how far each deployment is from its reference; that nobody looked, where none was asked."""
+    """Return how far each deployment is from its reference, and who is worse in all."""
     found = [each for each in quality_of(run).values() if each.told and each.against]
     said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
     against = several(list(dict.fromkeys(each.against.name for each in found if each.against)))
     if not found:
-        return "Not measured: a smaller quantization may answer worse."
+        return ""
     return f"Against {against}: {several(said)}. {_front(run)}"
 
 
@@ -119,7 +146,9 @@ def how(run: Run) -> str:
 
 
 def notes(run: Run) -> list[str]:
-    """Return of what origin the references are, where that bears on their quality."""
+    """Return of what origin the references are, where that bears on quality; that none was asked."""
+    if not quality_of(run):
+        return ["Not measured: a smaller quantization may answer worse."]
     bases = {each.against.name: each.against for each in quality_of(run).values() if each.against}
     said = [(name, base.start.weights.get("note")) for name, base in bases.items()]
     return [f"{name} is the reference: {note}." for name, note in said if note]

@@ -21,9 +21,11 @@ from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import has_interval, shorter_half, unit_of
+from reports.measures.quality import Quality, quality_of
 from reports.measures.written import plural, several, shown, supported
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
+from reports.words import quality
 from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of
 from reports.words.described import device, loads_words, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
@@ -127,6 +129,20 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
         "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,
         "to_leader": ratio and {**dict(zip(_ENDS, ratio, strict=True)), "text": ratio_words(*ratio)},
         "values": {name: _value(run, made, group, name) for name in names},
+        "quality": _quality(quality_of(run).get(group.deployment)),
+    }
+
+
+def _quality(found: Quality | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    told = asdict(found.told) if found.told else {}
+    return {
+        "against": found.against.name if found.against else None,
+        "is_reference": found.is_reference,
+        "why": found.why_not_known,
+        **{name: told.get(name) for name in ("way", "k", "kl_nats", "interval", "agreement")},
+        "cells": quality.columns(found),
     }
 
 

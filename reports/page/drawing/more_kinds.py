@@ -79,6 +79,21 @@ def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
     return traces, {"height": 380, **axes, "shapes": [same]}
 
 
+# --- answers ---------------------------------------------------------------------------------------
+
+
+def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
+    """Draw steps for each deployment: the share of answers that are the same for 0, 1, 2 ... tokens."""
+    hover = "%{fullData.name}<br>%{y:.3~g} % of answers are the same for %{x} tokens<extra></extra>"
+    traces = []
+    for label, own in shares.items():
+        steps = {"color": looks[label].colour, "dash": looks[label].dash, "width": 2, "shape": "hv"}
+        y = [significant(100 * share) for share in own]
+        made = line(looks[label], range(len(own)), y, mode="lines", line=steps, hovertemplate=hover)
+        traces.append(about(made, Of(label)))
+    return traces, {"xaxis": axis("tokens"), "yaxis": axis("% of answers", rangemode="tozero")}
+
+
 # --- a size over time ------------------------------------------------------------------------------
 
 # A chart is some 500 pixels wide; above its highest value is room for labels.

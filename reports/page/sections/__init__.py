@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 
 from reports.data.run import Run
-from reports.page.declared import Notes, Section, Topic
+from reports.page.declared import Section
 from reports.page.drawing import charts
 from reports.page.sections import (
     energy,
     latency,
     memory,
     memory_over_time,
+    quality,
     search,
     side_by_side,
     throughput,
@@ -25,11 +26,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("frontier", "Throughput", [throughput.AGAINST, search.SEARCH], "Throughput against latency"),
         Section("latency", "Latency", [latency.LATENCY]),
         Section("memory", "Memory", [memory.HELD, memory_over_time.OVER_TIME]),
-        Section(
-            "quality",
-            "Quality",
-            [Topic("kept", "Quality", [Notes("Not measured: a smaller quantization may answer worse.")])],
-        ),
+        Section("quality", "Quality", [quality.FIDELITY]),
         Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),
         Section("why", "Why", [why.BOUNDS, why.DECODE, told.TOLD]),
         Section("trust", "Trust", [trust.CHECKS, trust.GROUNDS, trust.AGAIN]),

@@ -1,0 +1,137 @@
+"""The page and other outputs of a run whose deployments were asked for their quality."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from browser import browser, draw_all, open_all, problems, show  # noqa: F401
+from make_quality import Voice, with_quality
+from make_run import HOSTILE, deployment
+from page_data import charts_of
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Load, Token
+from reports import open_run, tables_of, write_report
+from reports.outputs.as_markdown import markdown_text
+from reports.outputs.tables import json_text
+from reports.words.told import told
+
+FP16, Q8, Q4, VLLM = (
+    deployment(*each.split())
+    for each in ("llama_cpp fp16", "llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0", "vllm bf16")
+)
+NOTE = "made from the Q4_1 file"
+
+
+def under_load(row):
+    """Under load two answers break off, one is another, one parts from the first one's at a near tie."""
+    if row.way == "load" and row.item < 2:
+        return replace(row, tokens=row.tokens[:5])
+    token = row.tokens[4] if row.way in ("chat", "load") and row.item in (2, 3) else None
+    if token is None:
+        return row
+    if row.item == 3:
+        token = replace(token, top={**token.top, "near": token.top[token.name] - 0.2})
+    name = {2: HOSTILE, 3: "near"}[row.item] if row.way == "load" else token.name
+    return replace(row, tokens=(*row.tokens[:4], replace(token, name=name), *row.tokens[5:]))
+
+
+def hostile(row):
+    return replace(row, tokens=(Token(HOSTILE), *row.tokens[1:])) if row.way == "prompt" else row
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    made = [Made(FP16, 1.3), Made(Q8), Made(Q4, 0.7), Made(VLLM, 1.4)]
+    notes = {"start_changes": lambda start: {"weights": {"note": NOTE}} if start.deployment == FP16 else {}}
+    folder = repeated_run(tmp_path_factory.mktemp("asked"), made, (Load(concurrency=4),), 3, **notes)
+    voices = [Voice(), Voice(0.1, changes=under_load), Voice(0.9), Voice(changes=hostile)]
+    return with_quality(folder, {each.deployment.label: voices[at] for at, each in enumerate(made)})
+
+
+@pytest.fixture(scope="module")
+def run(path):
+    return open_run(path)
+
+
+@pytest.fixture(scope="module")
+def html(path, run):
+    return write_report(path, run=run).read_text(encoding="utf-8")
+
+
+def section(html: str) -> str:
+    return html.partition('<section id="quality">')[2].partition("</section>")[0]
+
+
+def test_the_section_has_each_way_the_curve_and_what_became_of_prompts_asked_again(html):
+    found = section(html)
+    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26." in found
+    for words in ("KL p99", "same token %", "perplexity ratio", "the same", "near ties", "cut off"):
+        assert f">{words}</th>" in found, words
+    assert "llama_cpp fp16 is the reference: made from the Q4_1 file." in found
+    chart = charts_of(html)["answers-same"]
+    assert [trace["name"] for trace in chart["traces"]] == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
+    assert all(trace["y"][0] == 100 and trace["y"] == sorted(trace["y"])[::-1] for trace in chart["traces"])
+
+
+def test_the_first_screen_has_divergence_and_agreement_of_each(html):
+    first = html.partition('id="answer"')[2].partition("<section")[0]
+    assert ">KL nats</th>" in first
+    assert "[0.0031, 0.0033]" in first
+    assert "beyond quality.limit=0.1" in first
+
+
+def test_answers_under_load_and_other_tokens_mark_the_speed(run):
+    tables = tables_of(run)
+    found = tables["findings"].set_index("check")
+    changed = found.loc["answers_change_under_load"]
+    assert "llama_cpp gguf-q8_0: of 10 1 answered otherwise, 2 cut off" in changed["text"]
+    assert changed["marks"]
+    assert "vllm bf16: token 1 of its prompt 1 is " in found.loc["text_not_comparable", "text"]
+    # vllm's answers are of another text, so its quality is not known.
+    assert "bf16 may answer differently well" in found.loc["quality_not_measured", "text"]
+    assert "not_repeatable" not in found.index
+    values = tables["values"].query("metric == 'output_tokens_per_s'").set_index("deployment")["marks"]
+    assert values["llama_cpp gguf-q8_0"] == "answers_change_under_load"
+    assert values["vllm bf16"] == "text_not_comparable"
+
+
+def test_all_outputs_have_the_same_values(run):
+    table = tables_of(run)["quality"]
+    near = table.query("deployment == 'llama_cpp gguf-q8_0' and way == 'text'").iloc[0]
+    rows = {row["deployment"]: row["quality"] for row in told(run)["answers"][0]["rows"]}
+    assert rows["llama_cpp gguf-q8_0"]["kl_nats"] == near["kl_nats"]
+    assert tuple(rows["llama_cpp gguf-q8_0"]["interval"]) == (near["low"], near["high"])
+    assert rows["llama_cpp fp16"]["cells"] == {"KL nats": "reference", "same token %": "–"}
+    assert rows["vllm bf16"]["why"].startswith("not comparable: ")
+    assert "| 0.0032 \\[0.0031, 0.0033\\] | 95 |" in markdown_text(run)
+    listed = json.loads(json_text(run))["tables"]["quality"]
+    assert near["kl_nats"] in [row["kl_nats"] for row in listed]
+    again = (
+        tables_of(run)["asked_again"].query("deployment == 'llama_cpp gguf-q8_0' and way == 'load'").iloc[0]
+    )
+    assert again[["at_once", "same", "tie", "other", "empty", "cut", "failed"]].tolist() == [
+        4,
+        6,
+        1,
+        1,
+        0,
+        2,
+        0,
+    ]
+
+
+def test_a_run_that_was_not_asked_says_that_nobody_measured(tmp_path):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5)
+    html = write_report(path).read_text(encoding="utf-8")
+    assert "Not measured: a smaller quantization may answer worse." in section(html)
+    assert "KL nats" not in html
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_drawn_whole_and_fits(browser, path, html, width):  # noqa: F811
+    show(browser, path / "report.html", width)
+    open_all(browser)
+    draw_all(browser)
+    assert problems(browser) == []
+    assert browser.title != "pwned"
