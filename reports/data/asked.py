@@ -1,6 +1,5 @@
 """What servers said beside the load, and whom the others of a model are held against."""
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,6 @@ from harness.store.store import StartRecord
 from harness.store.task_table import read_items
 from reports.data.cells import gathered
 from reports.data.run import Run, once, without_secrets
-
-_FOUR_BITS = ("awq", "gptq")
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,16 @@ class Heard:
     @property
     def model(self) -> str:
         return self.start.deployment.model
+
+    @property
+    def missing(self) -> list[str]:
+        """Why ways were not measured, as clauses."""
+        return [why for way, why in self.record.missing.items() if way != "tasks"]
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it was asked for its tokens, not for tasks alone."""
+        return bool(self.rows or self.missing)
 
     @property
     def is_told(self) -> bool:
@@ -92,15 +99,9 @@ def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> 
     return Heard(start, start.quality, rows, tasks, is_of_this_run)
 
 
-def rank(heard: Heard) -> tuple[int, bool, bool, int]:
+def rank(heard: Heard) -> tuple[float, bool, bool, int]:
     """Return what sorts first the one that others are held against, unless it says too little."""
     deployment, size = heard.start.deployment, heard.start.weights.get("size_bytes")
     is_speculating = bool(deployment.terms.speculative_tokens)
     of_weights = size if isinstance(size, int) else 0
-    return -_bits(deployment.quantization), deployment.quantization != "fp16", is_speculating, -of_weights
-
-
-def _bits(quantization: str) -> int:
-    """Return the bits that a quantization's name says; 0 where it says none."""
-    said = re.match(r"(?:fp|bf|w|gguf-q)(\d+)", quantization)
-    return int(said[1]) if said else 4 * (quantization in _FOUR_BITS)
+    return -(heard.record.bits or 0), deployment.quantization != "fp16", is_speculating, -of_weights

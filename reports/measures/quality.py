@@ -59,7 +59,7 @@ class Quality:
 @once
 def quality_of(run: Run) -> dict[str, Quality]:
     """Return what is known of each deployment, by its label; empty where none was asked."""
-    heard = heard_of(run)
+    heard = {label: each for label, each in heard_of(run).items() if each.is_asked}
     return {label: _quality(run, label, heard.get(label)) for label in run.deployments} if heard else {}
 
 
@@ -96,7 +96,7 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
-    clauses = [*own.record.missing.values(), *base.record.missing.values()]
+    clauses = [*own.missing, *base.missing]
     why = clauses[0] if clauses else f"no token has the same name as at {base.name}"
     return made if made.told else replace(made, why=why)
 
@@ -135,8 +135,8 @@ def _first_difference(what: str, base: str, own: Sequence[str], theirs: Sequence
 
 def limit_of(run: Run) -> tuple[float, str] | None:
     """Return the most that a mean KL divergence may be, in nats, and the key that says so; None for any."""
-    limit = run.record.quality.limit_nats
-    return None if limit is None else (limit, "quality.limit")
+    limit, said = run.record.quality.limit_nats, "slo.kl_nats.mean" in run.record.settings
+    return None if limit is None else (limit, "slo.kl_nats.mean" if said else "quality.limit")
 
 
 @once

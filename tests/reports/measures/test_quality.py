@@ -180,6 +180,11 @@ def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
     assert beyond_limit(run) == {}
 
 
+def test_a_run_that_was_asked_tasks_alone_has_no_fidelity(tmp_path):
+    alone = Voice(ways=(), missing={"tasks": "no items"})
+    assert quality_of(asked(tmp_path, {REFERENCE: alone, NEAR: alone})) == {}
+
+
 def test_a_run_that_was_not_asked_has_no_quality(tmp_path):
     repeated_run(tmp_path, [Made(FP16), Made(Q8)], repeats=1, requests=3)
     run = open_run(tmp_path)
@@ -232,10 +237,12 @@ def test_beyond_the_limit_is_who_is_not_known_to_be_within_it(tmp_path):
     run = asked(tmp_path)
     said = "KL 0.26 nats against llama_cpp fp16: beyond quality.limit=0.1"
     assert beyond_limit(run) == {FAR: said}
-    within = quality_of(run)[NEAR].told
     run.found_once.clear()
-    tight = replace(run, record=replace(run.record, quality=limited(limit_nats=within.interval[1] - 1e-5)))
-    assert "at most 0.0033: not known to be within quality.limit=0.003" in beyond_limit(tight)[NEAR]
+    limit = quality_of(run)[NEAR].told.interval[1] - 1e-5
+    asked_as = {**run.record.settings, "slo.kl_nats.mean": (f"{limit:g}",)}
+    tight = replace(run, record=replace(run.record, quality=limited(limit_nats=limit), settings=asked_as))
+    said = "at most 0.0033: not known to be within slo.kl_nats.mean=0.003"
+    assert said in beyond_limit(tight)[NEAR]
 
 
 def test_without_a_limit_nobody_is_left_out(tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from harness.contracts import Asked, QualityRecord, Token, Way
@@ -19,6 +20,7 @@ from harness.store.quality_table import FILE_NAME, write_quality
 
 PROMPTS, TEXTS, ANSWER_TOKENS, TEXT_TOKENS, IN_FLIGHT = 10, 12, 16, 60, 4
 VOCABULARY = [f" word{number}" for number in range(64)]
+BITS = {"fp16": 16.0, "bf16": 16.0, "gguf-q8_0": 8.5, "gguf-q4_k_m": 4.9, "gguf-q4_0": 4.5}
 SHA256 = "5e" * 32
 
 
@@ -81,9 +83,11 @@ def rows_of(voice: Voice) -> list[Asked]:
 
 def ask(folder: Path, voice: Voice) -> None:
     """Write what a start said into its folder."""
-    record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, voice.missing or {})
-    start = store._decode(folder / "start.json", store.StartRecord)
-    store.write_record(folder / "start.json", replace(start, quality=record))
+    path = folder / "start.json"
+    start = msgspec.json.decode(path.read_bytes(), type=store.StartRecord)
+    bits = BITS.get(start.deployment.quantization)
+    record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, bits, voice.missing or {})
+    store.write_record(path, replace(start, quality=record))
     write_quality(folder / FILE_NAME, rows_of(voice))
 
 

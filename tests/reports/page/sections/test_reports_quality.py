@@ -36,6 +36,11 @@ def under_load(row):
     return replace(row, tokens=(*row.tokens[:4], replace(token, name=name), *row.tokens[5:]))
 
 
+def unsteady(row):
+    """Asked again it answers with another first token."""
+    return replace(row, tokens=(Token("?"), *row.tokens[1:])) if row.way == "again" else row
+
+
 def hostile(row):
     return replace(row, tokens=(Token(HOSTILE), *row.tokens[1:])) if row.way == "prompt" else row
 
@@ -45,7 +50,7 @@ def path(tmp_path_factory):
     made = [Made(FP16, 1.3), Made(Q8), Made(Q4, 0.7), Made(VLLM, 1.4)]
     notes = {"start_changes": lambda start: {"weights": {"note": NOTE}} if start.deployment == FP16 else {}}
     folder = repeated_run(tmp_path_factory.mktemp("asked"), made, (Load(concurrency=4),), 3, **notes)
-    voices = [Voice(), Voice(0.1, changes=under_load), Voice(0.9), Voice(changes=hostile)]
+    voices = [Voice(), Voice(0.1, changes=under_load), Voice(0.9, changes=unsteady), Voice(changes=hostile)]
     return with_quality(folder, {each.deployment.label: voices[at] for at, each in enumerate(made)})
 
 
@@ -90,7 +95,11 @@ def test_answers_under_load_and_other_tokens_mark_the_speed(run):
     assert "vllm bf16: token 1 of its prompt 1 is " in found.loc["text_not_comparable", "text"]
     # vllm's answers are of another text, so its quality is not known.
     assert "bf16 may answer differently well" in found.loc["quality_not_measured", "text"]
-    assert "not_repeatable" not in found.index
+    again = found.loc["not_repeatable"]
+    assert again["text"].startswith(
+        "The same prompts asked twice, alone: llama_cpp gguf-q4_0: of 2 2 answered"
+    )
+    assert not again["marks"]
     values = tables["values"].query("metric == 'output_tokens_per_s'").set_index("deployment")["marks"]
     assert values["llama_cpp gguf-q8_0"] == "answers_change_under_load"
     assert values["vllm bf16"] == "text_not_comparable"
