@@ -109,17 +109,18 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
+    word, _, how = word.partition(", ")
     if verdict.kind == "unknown" and any(
         made.leaders.get(name) == own.b
         for made in decisions_of(run)
         if made.case.key == (group.scenario, group.load, group.model)
     ):
-        word = f"{metric_of(name).words[1]} by the leader's own test"
+        word, how = metric_of(name).words[1], "by the leader's own test"
     both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
     marks = mark_html(marks_of(run, [cell for each in both for cell in each.counted], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
-    return join([value, said, tag("span", interval, class_="range")])
+    return join([value, said, *(tag("span", line, class_="range") for line in (how, interval) if line)])
 
 
 def kept_cell(found: Judged | None) -> Html:

@@ -120,9 +120,9 @@ def _change(factor: float, places: int) -> str:
 
 
 def ratio_words(mean: float, low: float, high: float) -> str:
-    """Return `1.31x [1.24, 1.38]`: two places, of less than 1 three if the interval is as narrow, and up to
-    four where an end is as near to 1."""
-    places = _places(mean, low, high, 2 if mean >= 1 else 3)
+    """Return `1.31x [1.24, 1.38]`: three digits, and more places, four at most, where an end is as near
+    to 1; below 1 two places where the interval needs no third."""
+    places = _places(mean, low, high, 2 if mean >= 1 else 3) - (low >= 10)
     return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
 
 
