@@ -11,21 +11,13 @@ from typing import Any, Literal
 
 from engines.model.facts import HubFile, mark
 from engines.model.models import HubRepo, Model, PackageSource
-from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS
+from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, weights_bytes
 from harness.contracts import ModelFacts
 
 CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"
 CALIBRATION_SEED = 1
 # Raised when a program writes something else than before: what older ones wrote is then made again.
 RECIPE = 1
-# Bits of a weight where they are not the quantization's own.
-_BITS: Mapping[str, float] = {
-    **PLAIN_BITS,
-    # The embedding, two thirds of a small model, stays at 8.5 bits in Q4_0 and at 16 where it is calibrated.
-    "gguf-q4_0": 8.5,
-    "awq": 10.0,
-    "w4a16": 10.0,
-}
 # The vocabulary's text (262,144 tokens) and the tensors that stay F32.
 METADATA_BYTES = 7_000_000
 
@@ -157,7 +149,10 @@ def made(step: Step, source: Way, quantization: str) -> Way:
             identity["seen_beside"] = _seen(source.path, *ends) if is_local else []
         path = folder / f"{source.name.rpartition('/')[2]}-{kind}.gguf"
         file_format, metadata_bytes = "gguf", METADATA_BYTES
-    bits = _BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
+    tensors_bytes = weights_bytes(source.facts, quantization, file_format) if source.facts else None
+    if tensors_bytes is None and source.parameters:  # of a file that does not tell its shape
+        bits = PLAIN_BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
+        tensors_bytes = int(source.parameters * bits / 8)
     return replace(
         source,
         step=step,
@@ -165,7 +160,7 @@ def made(step: Step, source: Way, quantization: str) -> Way:
         file_format=file_format,
         path=path,
         identity=identity,
-        size_bytes=int(source.parameters * bits / 8) + metadata_bytes if source.parameters else None,
+        size_bytes=None if tensors_bytes is None else tensors_bytes + metadata_bytes,
         source=source,
         package=None,
         repo=None,

