@@ -32,7 +32,10 @@ WEIGHTS: Sequence[tuple[str, str, Sequence[str]]] = (
     ("gemma3-270m", "vllm", ("bf16", "awq", "w4a16")),
 )
 FILES: Mapping[str, Sequence[str]] = {
-    "llama_cpp": ("engines/llama_cpp/test_llama_cpp_programs_live.py",),
+    "llama_cpp": (
+        "engines/llama_cpp/test_llama_cpp_programs_live.py",
+        "engines/llama_cpp/test_llama_cpp_quality_live.py",
+    ),
     "vllm": ("engines/vllm/test_vllm_live.py",),
     "sglang": ("engines/sglang/test_sglang_live.py",),
     "transformers": ("engines/transformers/test_transformers_live.py",),
