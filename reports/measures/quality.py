@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.contracts import LOGPROBS, Way
-from reports.data.asked import Heard, heard_of, references_of
-from reports.data.run import Run, once
+from reports.data import Heard, Run, heard_of, once, references_of
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.written import precise
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 from harness.contracts import Item
-from reports.data.asked import Heard, heard_of, rank, references_of
-from reports.data.run import Run, once
+from reports.data import Heard, Run, heard_of, once, rank, references_of
 from reports.stats.intervals import of_values
 
 

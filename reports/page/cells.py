@@ -6,9 +6,7 @@ from harness.contracts import ServerTerm
 from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
-from reports.data.cells import Cell, Group, grouped
-from reports.data.run import Run
-from reports.data.samples import device_samples, mean_gauge
+from reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
 from reports.measures.anatomy import mean_parts
 from reports.measures.distributions import Spread
 from reports.measures.equal_work import work_of

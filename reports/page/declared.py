@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from reports.data.cells import Group, grouped
-from reports.data.run import Run
+from reports.data import Group, Run, grouped
 from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn

@@ -12,9 +12,7 @@ from harness.store.store import StartRecord
 from reports.checks.examine import examine, findings_of
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import ledger_of
-from reports.data.cells import Cell, Group, gathered
-from reports.data.run import Run
-from reports.data.samples import start_title
+from reports.data import Cell, Group, Run, gathered, start_title
 from reports.measures.metrics import METRICS, Metric
 from reports.measures.written import NOTHING, flat, number
 from reports.page.cells import COMPARED, mean_cell, value_of_cell

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from harness.contracts import timing
 from reports.checks.examine import marks_of
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures.equal_work import MEANS_APART
 from reports.measures.over_starts import unit_of
 from reports.measures.written import NOTHING

@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures import energy, metrics, values, written
 from reports.page import by_load, cells
 from reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group

@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from reports.data.cells import Group
-from reports.data.run import Run
+from reports.data import Group, Run
 from reports.measures.over_starts import unit_of
 from reports.page import cells
 from reports.page.declared import AtEachLoad, Block, Notes, Shows, Table, Topic, of_group

@@ -1,7 +1,6 @@
 """What servers told of themselves in the windows, and what their machine told."""
 
-from reports.data.cells import Group
-from reports.data.samples import foreign_share, growth, pooled, server_cores
+from reports.data import Group, foreign_share, growth, pooled, server_cores
 from reports.measures.metrics import mean
 from reports.measures.written import number
 from reports.page.cells import device_cell, gauge_cell
