@@ -30,12 +30,8 @@ from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.data.samples import foreign_share, growth, idle_cores, read_roof, server_cores, usable_cores
 from reports.data.tables import floats
+from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
-from reports.measures.equal_work import one_at_a_time
-from reports.measures.metrics import mean
-from reports.measures.over_starts import aggregate
-from reports.measures.values import measured_of
-from reports.measures.written import number
 
 WORDS = {
     "others": "other programs",

@@ -22,8 +22,7 @@ from reports.checks.finding import (
     of_cells,
 )
 from reports.data import Cell, Run, gathered, once
-from reports.measures.values import measured_of, values_of
-from reports.measures.written import number, plural
+from reports.measures import measured_of, number, plural, values_of
 
 # A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
 # server. A timer is late from 5 ms on.

@@ -22,9 +22,7 @@ from reports.checks.finding import (
     of_groups,
 )
 from reports.data import Cell, Group, Run, floats, gathered
-from reports.measures.over_starts import aggregate, by_start
-from reports.measures.values import measured_of
-from reports.measures.written import number, plural, shown
+from reports.measures import aggregate, by_start, measured_of, number, plural, shown
 from reports.stats.intervals import STARTS_NEEDED
 from reports.stats.steadiness import REQUESTS_NEEDED, humps, start_drifts, window_change, window_drifts
 

@@ -18,9 +18,7 @@ from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.quality import asked_again, fidelities
 from reports.measures.values import values_of
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import capacities_of, slo_metrics, slo_rows
+from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of

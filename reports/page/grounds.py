@@ -13,8 +13,7 @@ from reports.checks.examine import examine, findings_of
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import ledger_of
 from reports.data import Cell, Group, Run, gathered, start_title
-from reports.measures.metrics import METRICS, Metric
-from reports.measures.written import NOTHING, flat, number
+from reports.measures import METRICS, NOTHING, Metric, flat, number
 from reports.page.cells import COMPARED, mean_cell, value_of_cell
 from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts

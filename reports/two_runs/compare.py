@@ -8,9 +8,7 @@ from harness.contracts import CompareTerms
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
 from reports.data import Run, gathered
-from reports.measures.metrics import metric_of, value_names
-from reports.measures.over_starts import Aggregate, aggregate
-from reports.measures.written import NOTHING, plural, value_text
+from reports.measures import NOTHING, Aggregate, aggregate, metric_of, plural, value_names, value_text
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
 from reports.verdicts.comparisons import Pair, question_of

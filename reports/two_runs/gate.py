@@ -15,8 +15,7 @@ from scipy.special import stdtrit
 from harness.contracts import GateTerms
 from harness.errors import UserError
 from reports.data.cells import Group
-from reports.measures.metrics import METRICS, check_metric_name, metric_of
-from reports.measures.written import NOTHING, plural
+from reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
 from reports.stats.intervals import Estimate, Question
 from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
 from reports.two_runs.sides import open_sides, pairs_of

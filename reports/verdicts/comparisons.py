@@ -12,10 +12,7 @@ from functools import cached_property
 import pandas as pd
 
 from reports.data import Group, Run, grouped, once
-from reports.measures import equal_work
-from reports.measures.equal_work import disturbed, stand_ins, turn_table
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate, by_start
+from reports.measures import aggregate, by_start, disturbed, equal_work, metric_of, stand_ins, turn_table
 from reports.stats.best import level_of_look
 from reports.stats.intervals import (
     STARTS_NEEDED,

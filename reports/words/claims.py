@@ -5,15 +5,12 @@ from collections.abc import Sequence
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, WORDS, bounds_of, decodes_of
 from reports.data import Group, Run, grouped
+from reports.measures import BARS, aggregate, number, precise, price_of, several
 from reports.measures.anatomy import anatomies
 from reports.measures.distributions import Spread
 from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
 from reports.measures.held import Held, courses_of, held_of
-from reports.measures.over_starts import BARS, aggregate
-from reports.measures.values import price_of
-from reports.measures.written import number, precise, several
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.load_cases import load_cases_of, opened
+from reports.verdicts import comparisons_of, load_cases_of, opened
 from reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
 
 # --- side by side ----------------------------------------------------------------------------------

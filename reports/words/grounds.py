@@ -6,8 +6,7 @@ from reports.checks.finding import Finding
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import MORE_SHARE, ledger_of
 from reports.data import Cell, Run
-from reports.measures.metrics import PERCENTILES, REQUESTS_NEEDED
-from reports.measures.written import NOTHING, plural, several
+from reports.measures import NOTHING, PERCENTILES, REQUESTS_NEEDED, plural, several
 
 # Heading, and what it means, of findings that mark a number and of all others.
 KINDS = {

@@ -8,8 +8,7 @@ from harness.contracts import Objective
 from reports.data import Group, Run
 from reports.measures.metrics import metric_of
 from reports.stats.intervals import Kind, Verdict
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import SECONDARY, decisions_of
+from reports.verdicts import SECONDARY, comparisons_of, decisions_of
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {

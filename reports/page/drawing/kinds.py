@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from reports.data.cells import grouped
-from reports.measures.metrics import Value, counted, metric_of
-from reports.measures.over_starts import Aggregate, has_interval, span
-from reports.measures.written import plural, span_text
+from reports.measures import Aggregate, Value, counted, has_interval, metric_of, plural, span, span_text
 from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
 from reports.page.looks import Look, Of, escaped
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from reports.checks.bounds import Decode
 from reports.data.samples import LATER, Launch, instants_s
+from reports.measures import metric_of, number
 from reports.measures.distributions import LEAST_S, Paired, Spread
 from reports.measures.held import Course, Held
-from reports.measures.metrics import metric_of
-from reports.measures.written import number
 from reports.page.drawing.charts import about, axis, downsample, line, log_axis, significant
 from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
 from reports.page.looks import MEMORY, STAGES, Look, Of, escaped

@@ -1,7 +1,6 @@
 """A search: the highest load at which each deployment keeps the SLO, and every load that was tried."""
 
-from reports.measures.values import values_of
-from reports.measures.written import several
+from reports.measures import several, values_of
 from reports.page import by_load, cells
 from reports.page.declared import Block, Table, Topic
 from reports.page.looks import Of, looks, macro, named, tag

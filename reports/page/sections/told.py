@@ -1,8 +1,7 @@
 """What servers told of themselves in the windows, and what their machine told."""
 
 from reports.data import Group, foreign_share, growth, pooled, server_cores
-from reports.measures.metrics import mean
-from reports.measures.written import number
+from reports.measures import mean, number
 from reports.page.cells import device_cell, gauge_cell
 from reports.page.declared import Notes, Table, Topic, of_group
 from reports.words import claims

@@ -6,8 +6,7 @@ The checks are open; each other part is a line that says what it comes to, and o
 import shlex
 
 from harness.contracts import masked_argv
-from reports.measures.metrics import METRICS
-from reports.measures.written import plural
+from reports.measures import METRICS, plural
 from reports.page import grounds
 from reports.page.declared import Fold, Notes, Topic
 from reports.page.looks import macro
