@@ -45,15 +45,18 @@ def supported(name: str, value: float | None, half: float) -> str:
     return f"{round(value * metric.shown_scale, places):,.{max(places, 0)}f}"
 
 
+def mean_text(name: str, found: Aggregate) -> str:
+    """Return a mean with the digits that its interval supports, without its unit."""
+    return supported(name, found.mean, shorter_half(found))
+
+
 def span_text(name: str, found: Aggregate) -> str:
     """Return what stands beside a mean, with its decimals: `[9.5, 10.5]` for an interval, `(9.8–10.2)` for a
     range, nothing for one value."""
     ends = span(found)
     if ends is None:
         return ""
-    half = shorter_half(found)
-    main = supported(name, found.mean, half)
-    low, high = (_like(main, name, end, half) for end in ends)
+    low, high = (_like(mean_text(name, found), name, end, shorter_half(found)) for end in ends)
     return f"[{low}, {high}]" if has_interval(found) else f"({low}–{high})"
 
 
@@ -62,7 +65,7 @@ def value_text(name: str, found: Aggregate) -> str:
     A percentile that not all starts have is `104.9 (pooled over 3 starts)`."""
     if found.mean is None and found.pooled:
         return f"{shown(name, found.pooled.value)} ({found.pooled_over})"
-    return f"{supported(name, found.mean, shorter_half(found))} {span_text(name, found)}".rstrip()
+    return f"{mean_text(name, found)} {span_text(name, found)}".rstrip()
 
 
 def _like(main: str, name: str, value: float, half: float) -> str:

@@ -3,8 +3,8 @@
 Puts sections together and knows nothing of what they show. plotly.js and the charts are inline, packed.
 """
 
-import base64
 import hashlib
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -105,10 +105,11 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
     # One function, so that nothing of it is global but window.bench.
     script = '(() => {\n"use strict";\n' + "".join(map(own_file, scripts)) + "})();"
     plotly, packed_plotly = _plotly() if charts else ("", Html(""))
+    digests = (hashlib.sha256(each.encode()).digest() for each in (_HAS_SCRIPT, script, plotly) if each)
     return render(
         "page.html",
         title=title,
-        allowed=Html(" ".join(_hash_of(each) for each in (_HAS_SCRIPT, script, plotly) if each)),
+        allowed=Html(" ".join(f"'sha256-{b64encode(each).decode()}'" for each in digests)),
         style=Html("".join(map(own_file, styles))),
         has_script=Html(_HAS_SCRIPT),
         script=Html(script),
@@ -119,11 +120,6 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
         if charts
         else "",
     )
-
-
-@cache
-def _hash_of(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 @cache

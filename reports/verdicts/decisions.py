@@ -229,7 +229,13 @@ def _known(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> V
     for group in groups:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
-    return _with_enough(values, left_out)
+    # Without those that have too few values, where the others then have enough.
+    most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
+    if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
+        few = {label: len(own) for label, own in values.items() if label not in most}
+        left_out |= {label: f"only {count} of its starts have a value" for label, count in few.items()}
+        return most
+    return values
 
 
 def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
@@ -243,16 +249,6 @@ def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
 
 def _shared(values: Values) -> list[int]:
     return sorted(set.intersection(*map(set, values.values()))) if values else []
-
-
-def _with_enough(values: Values, left_out: dict[str, str]) -> Values:
-    # Without those that have too few values, where the others then have enough.
-    most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
-    if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
-        few = {label: len(own) for label, own in values.items() if label not in most}
-        left_out |= {label: f"only {count} of its starts have a value" for label, count in few.items()}
-        return most
-    return values
 
 
 def _why_no_test(run: Run, made: Decision) -> str | None:

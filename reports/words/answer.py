@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run, once
-from reports.measures.equal_work import MEANS_APART
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate, shorter_half
-from reports.measures.written import plural, several, span_text, supported
+from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
 from reports.stats.best import Best
 from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
@@ -98,14 +95,13 @@ def headline(run: Run) -> str:
 
 def basis(run: Run) -> str:
     """Return by which rule a winner is named, as a sentence; nothing where no test was made."""
-    tested = [(made, made.best) for made in decisions_of(run) if made.best]
+    tested = [made for made in decisions_of(run) if made.best]
     if not tested:
         is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
-    made, best = tested[0]
-    said = f"{plural(made.repeats, 'repeat')} ({sure_text(best.alpha)}"
-    said += f", one of {len(tested)} answers)" if len(tested) > 1 else ")"
-    return f"A winner beats each other one in its own paired t test over {said}."
+    repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
+    among = f", one of {len(tested)} answers" if tested[1:] else ""
+    return f"A winner beats each other one in its own paired t test over {repeats} ({sure}{among})."
 
 
 # --- a winner --------------------------------------------------------------------------------------
@@ -180,15 +176,10 @@ def _unless_metric(run: Run, made: Decision) -> str:
         own, other = (made.value(run, group, metric).mean or 0.0 for group in groups)
         # Of all of these less is better.
         if label and label != named and other > (1 + run.record.compare.margin_share) * own > 0:
-            values = " against ".join(_amount(run, made, group, metric) for group in groups)
+            values = " against ".join(mean_text(metric, made.value(run, group, metric)) for group in groups)
             said = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
             return f"{'Unless' if named else 'If'} {title_of(metric)} decides: {said}"
     return ""
-
-
-def _amount(run: Run, made: Decision, group: Group, metric: str) -> str:
-    found = made.value(run, group, metric)
-    return supported(metric, found.mean, shorter_half(found))
 
 
 def _left_out(made: Decision) -> str:
@@ -295,7 +286,7 @@ def _with_span(run: Run, made: Decision, name: str) -> str:
     if found.mean is None:
         return ""
     unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
-    said = (title_of(name), _amount(run, made, made.groups[0], name), span_text(name, found), unit)
+    said = (title_of(name), mean_text(name, found), span_text(name, found), unit)
     return " ".join(filter(None, said))
 
 

@@ -20,9 +20,9 @@ from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import has_interval, shorter_half, unit_of
+from reports.measures.over_starts import has_interval, unit_of
 from reports.measures.quality import Quality, quality_of
-from reports.measures.written import plural, several, shown, supported
+from reports.measures.written import mean_text, plural, several, shown
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
 from reports.words import quality
@@ -159,7 +159,7 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
         "marks": [each.check for each in marks_of(run, group.counted, name)],
         "text": shown(name, pooled)
         if pooled is not None
-        else supported(name, found.mean, shorter_half(found)),
+        else mean_text(name, found),
         "head": heading_of(name, unit_of(run, name)),
     }
 
