@@ -5,14 +5,11 @@ from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
-from reports.measures.over_starts import aggregate, unit_of
+from reports.measures import aggregate, plural, unit_of, value_text
 from reports.measures.quality import quality_of
-from reports.measures.written import plural, value_text
 from reports.outputs import gfm
 from reports.page.standing import COLUMNS
-from reports.verdicts.decisions import Decision, decisions_of
-from reports.verdicts.load_cases import load_cases_of, title_of_case
-from reports.verdicts.searches import capacities_of, slo_rows
+from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run

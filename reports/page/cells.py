@@ -21,9 +21,7 @@ from reports.measures.written import NOTHING, number, plural, shown, span_text, 
 from reports.page.declared import below
 from reports.page.looks import Html, join, looks, named, tag
 from reports.two_runs.compare import Reason
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import State
+from reports.verdicts import State, comparisons_of, decisions_of
 from reports.words import quality
 from reports.words.claims import gib, repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from harness.contracts import timing
 from reports.checks.examine import marks_of
 from reports.data import Group, Run
-from reports.measures.equal_work import MEANS_APART
-from reports.measures.over_starts import unit_of
-from reports.measures.written import NOTHING
+from reports.measures import MEANS_APART, NOTHING, unit_of
 from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
 from reports.page.looks import (
     Html,
@@ -22,8 +20,7 @@ from reports.page.looks import (
     table,
     tag,
 )
-from reports.verdicts.decisions import Decision
-from reports.verdicts.searches import capacities_of
+from reports.verdicts import Decision, capacities_of
 from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from reports.data.run import Run
+from reports.measures import NOTHING, metric_of, number, precise, several
 from reports.measures.fidelity import Fidelity
-from reports.measures.metrics import metric_of
 from reports.measures.quality import Quality, limit_of, quality_of
-from reports.measures.written import NOTHING, number, precise, several
 from reports.stats.best import beaten
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.words.verdict_words import title_of

@@ -19,12 +19,9 @@ from harness.store import store
 from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run, open_run
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import has_interval, unit_of
+from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
 from reports.measures.quality import Quality, quality_of
-from reports.measures.written import mean_text, plural, several, shown
-from reports.verdicts.decisions import SPEED, Decision, decisions_of
-from reports.verdicts.load_cases import title_of_case
+from reports.verdicts import SPEED, Decision, decisions_of, title_of_case
 from reports.words import quality
 from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of
 from reports.words.described import device, loads_words, question
@@ -157,9 +154,7 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
         "is_pooled": pooled is not None,
         "is_decided": made.leaders.get(name) == group.deployment,
         "marks": [each.check for each in marks_of(run, group.counted, name)],
-        "text": shown(name, pooled)
-        if pooled is not None
-        else mean_text(name, found),
+        "text": shown(name, pooled) if pooled is not None else mean_text(name, found),
         "head": heading_of(name, unit_of(run, name)),
     }
 
