@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 BENCH = Path(sys.executable).with_name("bench")
 # What the tests serve or look at: a model, an engine that takes it in the file format that they want, kinds.
 WEIGHTS: Sequence[tuple[str, str, Sequence[str]]] = (
-    ("smollm2-135m", "llama_cpp", ("gguf-q4_1", "gguf-q8_0", "gguf-q4_0", "fp16")),
+    ("smollm2-135m", "llama_cpp", ("gguf-q4_1", "gguf-q8_0", "gguf-q4_0", "fp16", "gguf-q4_k_m")),
     ("smollm2-135m", "vllm", ("fp16", "awq")),
     ("gemma3-270m", "llama_cpp", ("gguf-q4_k_m", "gguf-q8_0", "gguf-q4_0", "fp16", "bf16")),
     ("gemma3-270m", "vllm", ("bf16", "awq", "w4a16")),

@@ -1,7 +1,7 @@
 """Weights that were really made: the checkpoint, AWQ, and a kind that only llama-quantize makes.
 
-`bench prepare model=gemma3-270m,smollm2-135m quantization=fp16,bf16,awq` and the environments that it
-installs make what is looked at here.
+`bench prepare model=gemma3-270m,smollm2-135m quantization=fp16,bf16,awq,gguf-q4_k_m` and the environments
+that it installs make what is looked at here.
 """
 
 from __future__ import annotations
@@ -72,6 +72,16 @@ second_head = here[64:128]
 same = np.concatenate([there[64:128:2], there[65:128:2]])
 print(float(np.abs(second_head - same).max() / np.abs(same).max()))
 """
+# The weights of a GGUF file's layers by their kinds.
+KINDS = """
+import collections, json, sys
+from gguf import GGUFReader
+counts = collections.Counter()
+for tensor in GGUFReader(sys.argv[1]).tensors:
+    if tensor.name.startswith("blk.") and len(tensor.shape) > 1:
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+print(json.dumps(counts))
+"""
 # How much of each input channel of a matrix is left in its quantized form: the median over channels. Both are
 # taken with the norm before them, into which AWQ moves the scales. Source of the layout: autoawq's
 # WQLinear_GEMM: eight columns in an int32, in the order 0 2 4 6 1 3 5 7.
@@ -128,6 +138,16 @@ def test_checkpoint_has_all_parameters_under_the_names_of_transformers() -> None
     assert shapes["model.layers.17.self_attn.q_proj.weight"] == (1024, 640)
     assert shapes["model.layers.0.mlp.down_proj.weight"] == (640, 2048)
     assert manifest_of(found)["bits_per_weight"] == pytest.approx(16, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["q2_k", "q4_k_m", "q6_k"])
+def test_a_k_kind_of_a_narrow_model_is_mostly_blocks_of_32_as_its_note_says(kind: str) -> None:
+    found = weights_of(f"gguf-{kind}", "gguf", SMOLLM)
+    counts = said_by_tool(KINDS, found.path)
+    of_32 = sum(count for name, count in counts.items() if not name.endswith("_K"))
+    assert 0.5 < of_32 / sum(counts.values()) < 1, counts
+    assert found.note is not None
+    assert "llama-quantize stores most of the layers in kinds with blocks of 32" in found.note
 
 
 def test_norm_weights_are_one_less_than_in_the_gguf_file() -> None:
