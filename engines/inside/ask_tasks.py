@@ -8,6 +8,7 @@ task cannot be asked. The server's key comes from BENCH_TASKS_KEY, since everyon
 
 import difflib
 import json
+import math
 import os
 import re
 import sys
@@ -162,7 +163,7 @@ def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[s
     }
 
 
-def ask(name: str, tasks: dict[str, Any], chat: Chat) -> Iterator[dict[str, Any]]:
+def ask(name: str, tasks: dict[str, Any], chat: Chat, *, is_own: bool) -> Iterator[dict[str, Any]]:
     """Ask all items of a task, or of the tasks of a group, and yield a row for each."""
     from lm_eval.evaluator import evaluate
 
@@ -172,29 +173,34 @@ def ask(name: str, tasks: dict[str, Any], chat: Chat) -> Iterator[dict[str, Any]
     for task, samples in found["samples"].items():
         # Each filter of a task has its own samples. The first filter counts, and the first metric.
         for sample in (each for each in samples if each["filter"] == samples[0]["filter"]):
-            number, error = sample["doc_id"], chat.errors.get((task, sample["doc_id"]))
-            score = sample[sample["metrics"][0]]
-            if error is None and not isinstance(score, int | float):
-                error = f"{sample['metrics'][0]} is no score of one item"
+            metric, error = sample["metrics"][0], chat.errors.get((task, sample["doc_id"]))
+            score = None if error else finite(sample[metric])
             yield {
                 "task": name,
-                "item": sample["doc"]["id"] if "check" in sample["doc"] else f"{task}/{number}",
-                "score": None if error else float(score),
+                "item": sample["doc"]["id"] if is_own else f"{task}/{sample['doc_id']}",
+                "score": score,
                 "answer": sample["resps"][0][0],
                 "prompt_sha256": sample["prompt_hash"],
-                "error": error,
+                "error": f"{metric} is no score of one item" if error is None and score is None else error,
             }
+
+
+def finite(score: Any) -> float | None:
+    """Return a score as a number; None for what is none, such as texts that are scored with others."""
+    try:
+        number = float(score)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def lines_of(name: str, own: dict[str, Any] | None, chat: Chat | None) -> Iterator[dict[str, Any]]:
     """Yield what is written of a task."""
     try:
         tasks = load(name, own)
-        if not (count := sum(len(task.eval_docs) for task in tasks.values())):
-            raise RefusedError("it has no items")
-        yield {"task": name, "items": count}
+        yield {"task": name, "items": sum(len(task.eval_docs) for task in tasks.values())}
         if chat is not None:
-            for row in ask(name, tasks, chat):
+            for row in ask(name, tasks, chat, is_own=own is not None):
                 yield {"task": name, "row": row}
     except RefusedError as error:
         yield {"task": name, "failed": str(error)}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from answering_server import answering_server
 
-from engines.inside.ask_tasks import MAX_TOKENS, Chat
+from engines.inside.ask_tasks import MAX_TOKENS, Chat, finite
 from harness.contracts import Item
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, provide_tasks, unanswered
@@ -66,6 +66,14 @@ def test_no_item_is_asked_after_the_limit() -> None:
     why = "no answer within the limit of 0.5 s"
     assert chat.errors == {("basics", 1): why, ("basics", 2): why}
     assert [each["messages"][0]["content"] for each in server.asked] == ["quick", "slow"]
+
+
+@pytest.mark.parametrize(
+    ("score", "number"),
+    [(True, 1.0), (0, 0.0), (0.25, 0.25), (float("nan"), None), (("said", "meant"), None), ("said", None)],
+)
+def test_a_score_of_one_item_is_a_number(score: Any, number: float | None) -> None:
+    assert finite(score) == number
 
 
 def test_a_server_that_is_gone_is_said_for_each_item() -> None:

@@ -71,6 +71,14 @@ def test_a_task_of_the_users_own_is_scored_by_lm_eval(
     }  # fmt: skip
 
 
+def test_a_task_without_items_is_said_before_a_run(tmp_path: Path) -> None:
+    data, task = tmp_path / "none.jsonl", tmp_path / "none.yaml"
+    data.touch()
+    task.write_text(OWN_TASK.format(data=data))
+    with pytest.raises(UserError, match=r"^quality\.tasks=.*/none\.yaml: it has no items$"):
+        provide_tasks([str(task)], TOOL)
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
