@@ -136,9 +136,9 @@ def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
     try:
         tasks = manager.load([name])["tasks"]
     except ConnectionError as error:
-        raise RefusedError(
-            "its data is not in the hub's cache on this machine, and no hub is asked"
-        ) from error
+        raise RefusedError("its data is not in the hub's cache on this machine; no hub is asked") from error
+    except (StopIteration, IndexError) as error:  # lm_eval looks at the first item at once
+        raise RefusedError("it has no items") from error
     for task in tasks.values():
         if task.OUTPUT_TYPE != "generate_until":
             raise RefusedError(f"it is a {task.OUTPUT_TYPE} task; over a chat API only generate_until works")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from harness.contracts import LOGPROBS, Way
 from reports.data import Heard, Run, heard_of, once, references_of
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
+from reports.measures.tasks import below_least
 from reports.measures.written import precise
 
 # The way that is told first comes first: a given text is the same to its end, answers until they part.
@@ -140,11 +141,12 @@ def limit_of(run: Run) -> tuple[float, str] | None:
 
 @once
 def beyond_limit(run: Run) -> dict[str, str]:
-    """Return who cannot win, by label, and why: its text is not the reference's, or its mean KL divergence is
-    not known to be within the limit. What was not measured is not left out."""
+    """Return who cannot win, by label, and why: its text is not the reference's, its mean KL divergence is not
+    known to be within the limit, or its score not to be enough. What was not measured is not left out."""
     limit = limit_of(run)
     found = quality_of(run).items() if limit else ()
-    return {label: why for label, each in found if limit and (why := _why_beyond(each, *limit))}
+    beyond = {label: why for label, each in found if limit and (why := _why_beyond(each, *limit))}
+    return {**below_least(run), **beyond}
 
 
 def _why_beyond(found: Quality, limit: float, key: str) -> str | None:

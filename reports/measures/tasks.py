@@ -55,6 +55,19 @@ def task_scores(run: Run) -> list[TaskScore]:
     ]
 
 
+@once
+def below_least(run: Run) -> dict[str, str]:
+    """Return whose score of a task is not known to be at least what it has to be, by label, and why."""
+    least, said = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
+    key = "slo.tasks.score" if said else "quality.least_score"
+    return {
+        each.label: f"{100 * each.score:.1f} % of {each.task} right, at least "
+        f"{100 * each.interval[0]:.1f} %: not known to reach {key}={least:g}"
+        for each in task_scores(run)
+        if least is not None and each.score is not None and each.interval and each.interval[0] < least
+    }
+
+
 def _reference(run: Run, task: str, own: Heard) -> Heard | None:
     """Return whom its probabilities are held against; without those, the one with most bits."""
     alike = [each for each in heard_of(run).values() if each.model == own.model]

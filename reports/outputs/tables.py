@@ -17,6 +17,7 @@ from reports.measures.fidelity import OUTCOMES
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.quality import asked_again, fidelities
+from reports.measures.tasks import task_scores
 from reports.measures.values import values_of
 from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
 from reports.words.answer import answers_of, basis, headline
@@ -47,6 +48,8 @@ _DECLARED = {
     "float: kl_nats low high kl_p99_nats agreement int: median_same "
     "float: perplexity perplexity_ratio rms_change text: why",
     "asked_again": "text: deployment way int: at_once same tie other empty cut failed",
+    "tasks": "text: deployment task float: score low high int: items scored text: against "
+    "int: both broken mended float: p",
     "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
     "int: concurrency float: rate_per_s text: status validity reason float: window_s",
     "starts": "text: name int: index text: deployment int: repeat text: status error float: launch_s "
@@ -91,6 +94,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
             }
             for label, way, n, counts in asked_again(run)
         ),
+        "tasks": _tasks(run),
         "cells": cells_frame(run),
         "starts": starts_frame(run),
         "findings": _findings(run),
@@ -242,6 +246,13 @@ def _quality(run: Run) -> Iterator[dict[str, Any]]:
             "against": found.against and found.against.name,
             **(_of(each, _OF_FIDELITY) | _ends(each.interval) if each else {}),
         }
+
+
+def _tasks(run: Run) -> Iterator[dict[str, Any]]:
+    for each in task_scores(run):
+        row = _of(each, "task score items scored") | _ends(each.interval) | {"deployment": each.label}
+        flips = each.flips
+        yield row | (_of(flips, "against broken mended p") | {"both": flips.items} if flips else {})
 
 
 def _findings(run: Run) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from reports.data.run import Run
 from reports.measures import NOTHING, metric_of, number, precise, several
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Quality, limit_of, quality_of
+from reports.measures.tasks import TaskScore, task_scores
 from reports.stats.best import beaten
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.words.verdict_words import title_of
@@ -22,6 +23,13 @@ HOW = (
 AGAIN = (
     "Greedy answers to the same prompts, against the first time. Near ties part where two tokens are about "
     "as likely, so that rounding chooses. Cut: it breaks off."
+)
+
+TASKS = (
+    "Score: the share of items that are right, with its 95 % interval over items (Wilson; Student's where a "
+    "task gives scores between). Against the reference, on the same items: how many it had right that are "
+    "wrong now, and wrong that are right; p: how likely a split as uneven is if both are as good (McNemar's "
+    "exact test). Items decide about quality, never about speed."
 )
 
 
@@ -65,6 +73,21 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
     "k": lambda found: str(found.k),
     "tokens": lambda found: f"{found.tokens:,}",
     "texts": lambda found: str(found.items),
+}
+
+
+def score(found: TaskScore) -> tuple[str, str]:
+    """Return a score in percent, and its interval."""
+    ends = found.interval and ", ".join(number(end, 1, 100) for end in found.interval)
+    return number(found.score, 1, 100), f"[{ends}]" if ends else ""
+
+
+# The columns of a table of tasks, behind the score.
+TASK: Mapping[str, Callable[[TaskScore], str]] = {
+    "items": lambda found: f"{found.scored} of {found.items}",
+    "right to wrong": lambda found: str(found.flips.broken) if found.flips else "",
+    "wrong to right": lambda found: str(found.flips.mended) if found.flips else "",
+    "p": lambda found: precise(found.flips.p, 3) if found.flips else "",
 }
 
 
@@ -114,13 +137,13 @@ def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
 
 
 def claim(run: Run) -> str:
-    """Return how far each deployment is from its reference, and who is worse in all."""
+    """Return how far each deployment is from its reference, what it gets right, and who is worse in all."""
     found = [each for each in quality_of(run).values() if each.told and each.against]
     said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
     against = several(list(dict.fromkeys(each.against.name for each in found if each.against)))
-    if not found:
-        return ""
-    return f"Against {against}: {several(said)}. {_front(run)}"
+    scores = [f"{each.label} {number(each.score, 1, 100)} % of {each.task}" for each in task_scores(run)]
+    scored = f"Right: {several(scores)}. " if scores else ""
+    return f"Against {against}: {several(said)}. {scored}{_front(run)}" if found else scored
 
 
 def _front(run: Run) -> str:

@@ -6,8 +6,9 @@ from reports.checks.answers import BECAME
 from reports.data.run import Run
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Quality, asked_again, fidelities
+from reports.measures.tasks import task_scores
 from reports.page.cells import kl_cell
-from reports.page.declared import Chart, Columns, Notes, Shown, Table, Topic
+from reports.page.declared import Chart, Columns, Notes, Shown, Table, Topic, below
 from reports.page.drawing.more_kinds import still_same
 from reports.page.looks import Of, looks, named
 from reports.words import quality as words
@@ -52,6 +53,18 @@ FIDELITY = Topic(
             },
             lambda row: Of(row[0]),
             note=words.AGAIN,
+        ),
+        Table(
+            "Tasks",
+            task_scores,
+            lambda run: {
+                "deployment": lambda row: named(looks(run)[row.label]),
+                "task": lambda row: row.task,
+                "score %": lambda row: below(*words.score(row)),
+                **words.TASK,
+            },
+            lambda row: Of(row.label),
+            note=words.TASKS,
         ),
         Notes(words.notes),
     ],
