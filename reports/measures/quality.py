@@ -141,8 +141,8 @@ def limit_of(run: Run) -> tuple[float, str] | None:
 
 @once
 def beyond_limit(run: Run) -> dict[str, str]:
-    """Return who cannot win, by label, and why: its text is not the reference's, its mean KL divergence is not
-    known to be within the limit, or its score not to be enough. What was not measured is not left out."""
+    """Return who cannot win, by label, and why: its text is not the reference's, or its mean KL divergence or
+    a score is not known to be good enough. What was not measured is not left out."""
     limit = limit_of(run)
     found = quality_of(run).items() if limit else ()
     beyond = {label: why for label, each in found if limit and (why := _why_beyond(each, *limit))}

@@ -1,38 +1,19 @@
 """Scores of tasks by deployment, and which items a deployment answers otherwise than its reference."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import pytest
-from make_quality import Voice, ask, with_quality
-from make_run import deployment
-from repeated_run import Made, repeated_run
+from make_quality import Voice, ask
+from make_tasks import FP16, Q4, answered, answers
 
-from harness.contracts import Item, QualityTerms
+from harness.contracts import QualityTerms
 from harness.store import store
 from harness.store.task_table import FILE_NAME, write_items
-from reports import Run, open_run
+from reports import open_run
+from reports.measures.quality import beyond_limit
 from reports.measures.tasks import task_scores
-
-FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
-MUTE = Voice(k=0, ways=())
-
-
-def answers(scores: str, task: str = "bench-basics", prompt: str = "a") -> list[Item]:
-    """An item for each letter: `r` is right, `w` wrong, `-` has no answer, `h` half right."""
-    known = {"r": 1.0, "w": 0.0, "h": 0.5}
-    return [Item(task, str(number), known.get(each), each, prompt) for number, each in enumerate(scores)]
-
-
-def answered(path: Path, items: Mapping[str, list[Item]], voice: Voice = MUTE, **changes: Any) -> Run:
-    repeated_run(path, [Made(Q4), Made(FP16)], repeats=1, requests=3, **changes)
-    with_quality(path, dict.fromkeys((Q4.label, FP16.label), voice))
-    for record in store.read_starts(path):
-        write_items(path / "starts" / record.name / FILE_NAME, items.get(record.deployment.label, []))
-    return open_run(path)
 
 
 def test_a_score_is_the_share_of_right_items_with_wilsons_interval(tmp_path: Path) -> None:
@@ -99,3 +80,12 @@ def test_without_answers_there_is_no_score(tmp_path: Path) -> None:
     assert task_scores(answered(tmp_path, {})) == []
     (found,) = task_scores(answered(tmp_path / "more", {Q4.label: answers("--")}))
     assert (found.scored, found.score, found.interval) == (0, None, None)
+
+
+def test_who_is_not_known_to_score_enough_cannot_win(tmp_path: Path) -> None:
+    items = {FP16.label: answers("r" * 90 + "w" * 10), Q4.label: answers("r" * 80 + "w" * 20)}
+    run = answered(tmp_path, items, quality=QualityTerms(least_score_share=0.8))
+    # Of 90 in 100 Wilson's lower end is 0.826, of 80 it is 0.711.
+    why = "80.0 % of bench-basics right, at least 71.1 %: not known to reach quality.least_score=0.8"
+    assert beyond_limit(run) == {Q4.label: why}
+    assert beyond_limit(answered(tmp_path / "any", items)) == {}

@@ -1,0 +1,45 @@
+"""Scores of tasks on the page, in the tables and in the answer."""
+
+import pytest
+from make_tasks import FP16, Q4, answered, answers
+
+from harness.contracts import QualityTerms
+from reports import tables_of, write_report
+from reports.words.told import told
+
+BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    items = {FP16.label: answers(BEFORE), Q4.label: answers(AFTER)}
+    return answered(tmp_path_factory.mktemp("run"), items, quality=QualityTerms(least_score_share=0.5))
+
+
+def test_the_section_has_scores_with_intervals_and_flips(run):
+    html = write_report(run.path, run=run).read_text(encoding="utf-8")
+    found = html.partition('<section id="quality">')[2].partition("</section>")[0]
+    assert (
+        "Right: llama_cpp gguf-q4_0 47.4 % of bench-basics, llama_cpp fp16 60.0 % of bench-basics." in found
+    )
+    for words in ("score %", "right to wrong", "wrong to right", "95 of 100", "[50.2, 69.1]"):
+        assert words in found, words
+
+
+def test_the_tables_have_the_same_values(run):
+    found = tables_of(run)["tasks"].set_index("deployment")
+    assert found.loc[Q4.label, ["items", "scored", "both", "broken", "mended"]].tolist() == [
+        100,
+        95,
+        95,
+        20,
+        5,
+    ]
+    assert found.loc[Q4.label, "score"] == pytest.approx(45 / 95)
+    assert found.loc[Q4.label, "against"] == FP16.label
+    assert found.loc[FP16.label, ["against", "p"]].isna().all()
+
+
+def test_one_that_scores_too_low_does_not_win(run):
+    answer = told(run)["answers"][0]
+    assert "not known to reach quality.least_score=0.5" in str(answer)

@@ -1,0 +1,33 @@
+"""Runs with two deployments whose answers to the items of tasks are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from make_quality import Voice, with_quality
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Item
+from harness.store import store
+from harness.store.task_table import FILE_NAME, write_items
+from reports import Run, open_run
+
+FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
+MUTE = Voice(k=0, ways=())
+
+
+def answers(scores: str, task: str = "bench-basics", prompt: str = "a") -> list[Item]:
+    """An item for each letter: `r` is right, `w` wrong, `-` has no answer, `h` half right."""
+    known = {"r": 1.0, "w": 0.0, "h": 0.5}
+    return [Item(task, str(number), known.get(each), each, prompt) for number, each in enumerate(scores)]
+
+
+def answered(path: Path, items: Mapping[str, list[Item]], voice: Voice = MUTE, **changes: Any) -> Run:
+    repeated_run(path, [Made(Q4), Made(FP16)], repeats=1, requests=3, **changes)
+    with_quality(path, dict.fromkeys((Q4.label, FP16.label), voice))
+    for record in store.read_starts(path):
+        write_items(path / "starts" / record.name / FILE_NAME, items.get(record.deployment.label, []))
+    return open_run(path)
