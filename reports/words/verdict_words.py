@@ -119,16 +119,17 @@ def _change(factor: float, places: int) -> str:
 
 
 def ratio_words(mean: float, low: float, high: float) -> str:
-    """Return `1.31x [1.24, 1.38]`: three digits, and more places, four at most, where an end is as near
-    to 1; below 1 two places where the interval needs no third."""
-    places = _places(mean, low, high, 2 if mean >= 1 else 3) - (low >= 10)
+    """Return `1.31x [1.24, 1.38]`: three digits at most, where the interval is as narrow, and as many more as
+    show of one beside 1 that it leaves 1 out."""
+    narrow = min(2 if mean >= 1 else 3, _places_to_see(min(mean - low, high - mean)))
+    beside = 0 if low <= 1 <= high else min(4, _places_to_see(min(abs(low - 1), abs(high - 1))))
+    places = max(3 if mean < 0.1 else 2, narrow, beside) - (low >= 10)
     return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
 
 
-def _places(mean: float, low: float, high: float, to_mean: int = 4) -> int:
-    to_one = min((abs(end - 1) for end in (low, high) if end != 1), default=0.0)
-    seen = min(to_mean, _places_to_see(min(mean - low, high - mean)))
-    return max(3 if mean < 0.1 else 2, seen, min(4, _places_to_see(to_one)))
+def _places(mean: float, low: float, high: float) -> int:
+    gaps = [mean - low, high - mean, *(abs(end - 1) for end in (low, high) if end != 1)]
+    return max(3 if mean < 0.1 else 2, min(4, _places_to_see(min(gaps))))
 
 
 def bound_words(ratio: float, bound: float) -> tuple[str, str]:

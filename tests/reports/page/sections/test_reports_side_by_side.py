@@ -81,7 +81,7 @@ def test_what_is_ahead_within_the_margin_is_not_said_to_be_the_same(name, ends, 
     [
         (ratio("better", 1.312, 1.238, 1.3815), "1.31x [1.24, 1.38]"),
         (ratio("better", 0.0412, 0.0381, 0.0449), "0.041x [0.038, 0.045]"),
-        # An end that is not 1 does not read as 1.
+        # Where the interval leaves 1 out, no end reads as 1.
         (ratio("better", 1.031, 1.0011, 1.0613), "1.031x [1.001, 1.061]"),
         (ratio("unknown", 1.5, 0.00001, 2e9), "1.50x [<0.01, >1,000]"),
         (ratio("same", 1.0110, 1.0109, 1.0111), "1.01x [1.01, 1.01]"),
@@ -91,7 +91,7 @@ def test_what_is_ahead_within_the_margin_is_not_said_to_be_the_same(name, ends, 
         (ratio("better", 0.581234, 0.581229, 0.581239), "0.581x [0.581, 0.581]"),
         (ratio("worse", 1.2133, 1.2131, 1.2135), "1.21x [1.21, 1.21]"),
         (ratio("worse", 38.114, 29.634, 49.021), "38.1x [29.6, 49.0]"),
-        (ratio("same", 1.0004, 0.9961, 1.0047), "1.000x [0.996, 1.005]"),
+        (ratio("same", 1.0004, 0.9961, 1.0047), "1.00x [1.00, 1.00]"),
         (ratio("same", 1.0, 1.0, 1.0), "1.00x [1.00, 1.00]"),
         (Verdict("none", 1.1, 0.0, float("inf"), k=1), ""),
         (Verdict("none"), ""),
