@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.data import Cell, Group, Run, gathered
-from reports.measures.written import several
+from reports.measures import LATENCIES, several
 from reports.stats.intervals import Estimate
 
 # What the client sees of a server's speed; energy and cost are computed from tokens/s.
@@ -21,7 +21,6 @@ TOKENS = (
     "energy_j_per_output_token",
     "cost_per_million_output_tokens",
 )
-LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 RATES = ("requests_per_s", "goodput_per_s", *TOKENS)
 SPEED = (*LATENCIES, "slo_share", *RATES)
 # What counts requests whose latencies are within limits: whatever bears on a latency bears on these.

@@ -11,18 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.contracts import SelfTest, SelfTestStep
-from reports.checks.finding import (
-    BY_OBJECTIVES,
-    FROM_SENDING,
-    LATENCIES,
-    SPEED,
-    Seen,
-    cell_name,
-    check,
-    of_cells,
-)
+from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Seen, cell_name, check, of_cells
 from reports.data import Cell, Run, gathered, once
-from reports.measures import measured_of, number, plural, values_of
+from reports.measures import LATENCIES, measured_of, number, plural, values_of
 
 # A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
 # server. A timer is late from 5 ms on.

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from harness.contracts import Item
 from reports.data import Heard, Run, heard_of, once, rank, references_of
+from reports.measures.slo import wilson
 from reports.stats.intervals import of_values
 
 
@@ -89,8 +90,7 @@ def _interval(scores: Sequence[float]) -> tuple[float, float] | None:
     if len(scores) < 2:
         return None
     if set(scores) <= {0.0, 1.0}:
-        found = binomtest(int(sum(scores)), len(scores)).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        return wilson(int(sum(scores)), len(scores))
     return of_values(scores, is_log=False).interval()
 
 
