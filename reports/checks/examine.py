@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import answers, late_client, unequal_work, windows
+from reports.checks import late_client, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 
@@ -12,8 +12,8 @@ LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to
 CHECKS: tuple[Check, ...] = (
     unequal_work.kernels_stand_in,
     unequal_work.prompts_differ,
-    answers.text_not_comparable,
-    answers.answers_change_under_load,
+    unequal_work.text_not_comparable,
+    unequal_work.answers_change_under_load,
     unequal_work.output_lengths_differ,
     windows.requests_failed,
     windows.answers_cut,
@@ -27,8 +27,8 @@ CHECKS: tuple[Check, ...] = (
     windows.drift_over_run,
     late_client.machine_unfit,
     unequal_work.terms_not_matched,
-    answers.not_repeatable,
-    answers.quality_not_measured,
+    unequal_work.not_repeatable,
+    unequal_work.quality_not_measured,
     unequal_work.server_counts_differ,
     windows.queue_only_grew,
     windows.repeats_disagree,

@@ -1,13 +1,16 @@
-"""A run as GitHub-flavoured Markdown, for a pull request: answer, table, reasons to distrust, command."""
+"""A run as GitHub-flavoured Markdown, for a pull request: answer, table, reasons to distrust, command.
 
-from collections.abc import Iterator, Sequence
+The text may be anything: a model's words, a file's name, a log.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
-from reports.measures import aggregate, plural, unit_of, value_text
+from reports.measures import NOTHING, aggregate, plural, unit_of, value_text
 from reports.measures.quality import quality_of
-from reports.outputs import gfm
 from reports.page.standing import COLUMNS
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
@@ -38,39 +41,38 @@ def markdown_text(run: Run) -> str:
 
 
 def _blocks(run: Run) -> Iterator[str]:
-    yield f"### {gfm.plain(question(run))}"
+    yield f"### {plain(question(run))}"
     decisions = decisions_of(run)
     for said, made in zip_longest(answers_of(run), decisions):
         rest = " ".join(filter(None, (said.text, said.unless, said.note)))
-        yield f"**{gfm.plain(said.lead)}.** {gfm.plain(rest)}"
+        yield f"**{plain(said.lead)}.** {plain(rest)}"
         if made:
-            yield f"#### {gfm.plain(title_of_case(run, made.case))}\n\n{_table(run, made.case.groups, made)}"
-    yield gfm.plain(what_was_run(run))
+            yield f"#### {plain(title_of_case(run, made.case))}\n\n{_table(run, made.case.groups, made)}"
+    yield plain(what_was_run(run))
     if run.is_going_on:
         yield "**This run is still running**; this is what there is so far."
     elif run.record.status != "completed":
-        yield f"**This run was cut short** ({gfm.plain(run.record.status)})."
-    yield gfm.plain(_legend(run))
+        yield f"**This run was cut short** ({plain(run.record.status)})."
+    yield plain(_legend(run))
     yield from _distrust(run)
     yield (
-        f"{gfm.plain(environment_words(run))}. "
-        f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
+        f"{plain(environment_words(run))}. "
+        f"Run {code(run.record.run_id)} of {plain(run.record.created_at[:10])}."
     )
-    yield gfm.folded("How it was made", gfm.fenced(command(run), "sh"))
+    yield folded("How it was made", fenced(command(run), "sh"))
     for case in load_cases_of(run) if run.record.search is None else ():
         if case not in [made.case for made in decisions]:
-            yield gfm.folded(gfm.plain(title_of_case(run, case)), _table(run, case.groups, None))
+            yield folded(plain(title_of_case(run, case)), _table(run, case.groups, None))
     if skips := run.record.plan.skips:
-        yield gfm.folded(
+        yield folded(
             f"{plural(len(skips), 'combination')} not run",
-            "\n".join(f"- {gfm.code(skip.what)}: {gfm.plain(skip.reason)}" for skip in skips),
+            "\n".join(f"- {code(skip.what)}: {plain(skip.reason)}" for skip in skips),
         )
 
 
 def _distrust(run: Run) -> Iterator[str]:
     items = [
-        f"- **{gfm.plain(each.title)}**: {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*"
-        for each in findings_of(run)
+        f"- **{plain(each.title)}**: {plain(each.text)} *{plain(each.remedy)}*" for each in findings_of(run)
     ]
     if not items:
         yield "No check found a reason to distrust these numbers. That proves nothing yet."
@@ -78,7 +80,7 @@ def _distrust(run: Run) -> Iterator[str]:
     yield f"#### {plural(len(items), 'reason')} to distrust these numbers"
     yield "\n".join(items[:_REASONS_OPEN])
     if more := items[_REASONS_OPEN:]:
-        yield gfm.folded(f"{len(more)} more", "\n".join(more))
+        yield folded(f"{len(more)} more", "\n".join(more))
 
 
 def _legend(run: Run) -> str:
@@ -97,34 +99,84 @@ def _legend(run: Run) -> str:
 def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
     best_first = list(made.groups) if made else []
     ordered = [*best_first, *(group for group in groups if group not in best_first)]
-    columns = {"deployment": [gfm.code(group.deployment) for group in ordered]}
+    columns = {"deployment": [code(group.deployment) for group in ordered]}
     where = groups[0].scenario, groups[0].load
     rows = [row for row in slo_rows(run) if (row.scenario, row.load) == where]
     if kept := {each.deployment: each.words for each in capacities_of(run) if each.scenario == where[0]}:
-        columns["keeps the SLO up to"] = [gfm.plain(kept[group.deployment]) for group in ordered]
+        columns["keeps the SLO up to"] = [plain(kept[group.deployment]) for group in ordered]
     elif rows:
         states = {each.label: _STATES[each.state] for row in rows for each in row.standings}
-        columns["SLO"] = [states.get(group.deployment, gfm.NOTHING) for group in ordered]
+        columns["SLO"] = [states.get(group.deployment, NOTHING) for group in ordered]
     for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
         if all(aggregate(run, group, name).mean is None for group in groups):
             continue
         values = [_value(run, made, group, name) for group in ordered]
-        columns[gfm.plain(heading_of(name, unit_of(run, name)))] = values
+        columns[plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
     if found := quality_of(run):
         asked = [quality.columns(found[group.deployment]) for group in ordered]
-        columns |= {head: [gfm.plain(each[head]) for each in asked] for head in quality.HEADS}
-    return gfm.table(list(columns), zip(*columns.values(), strict=True), right_from=1)
+        columns |= {head: [plain(each[head]) for each in asked] for head in quality.HEADS}
+    return table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 
 def _value(run: Run, made: Decision | None, group: Group, name: str) -> str:
-    said = gfm.plain(value_text(name, made.value(run, group, name) if made else aggregate(run, group, name)))
+    said = plain(value_text(name, made.value(run, group, name) if made else aggregate(run, group, name)))
     strong = f"**{said}**" if made and made.leaders.get(name) == group.deployment else said
     return f"{strong} {mark_text(marks_of(run, group.counted, name))}".rstrip()
 
 
 def _ratio(made: Decision, group: Group) -> str:
     if ratio := made.ratio_to_leader(group.deployment):
-        return gfm.plain(ratio_words(*ratio))
-    return gfm.plain(made.left_out.get(group.deployment, gfm.NOTHING))
+        return plain(ratio_words(*ratio))
+    return plain(made.left_out.get(group.deployment, NOTHING))
+
+
+# --- GitHub-flavoured Markdown ---------------------------------------------------------------------
+
+# All that XML 1.0 may hold is outside of this; nothing else is shown, escaped or not.
+NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+# What no terminal and no page shows as it stands, and directions of writing, which could show text in
+# another order.
+_UNWRITABLE = re.compile(f"{NOT_XML}|[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
+# An underscore within a word is no markup.
+_MARKUP = re.compile(r"([\\`*\[\]<>#|~&$]|(?<!\w)_|_(?!\w))")
+# What a forge makes a link of without any markup: mentions, addresses, numbers of issues.
+_LINKED = re.compile(r"@|(?<=:)(?=//)|(?i:(?<=www)(?=\.))|(?<=#)(?=\d)")
+_INVISIBLE = "\u200b"
+
+
+def plain(value: str) -> str:
+    """Return text without markup, on one line; an invisible character keeps it from being a link."""
+    return _MARKUP.sub(r"\\\1", _LINKED.sub(lambda found: f"{found.group()}{_INVISIBLE}", one_line(value)))
+
+
+def code(value: str) -> str:
+    """Return a code span: no markup, no mention, no entity in it; a table's cell still ends at a bar."""
+    inside = one_line(value).replace("`", "'")
+    # A backslash that stands before the bar's own would be taken for the escaped one.
+    inside = re.sub(r"\\(?=\|)", "\\\\\u200b", inside).replace("|", r"\|")
+    return f"`{inside or NOTHING}`"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> str:
+    """Return a table of cells in Markdown; columns from `right_from` on are set to the right."""
+    right = len(heads) if right_from is None else right_from
+    rule = ["---" if at < right else "---:" for at in range(len(heads))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def folded(title: str, content: str) -> str:
+    """Return Markdown that stands behind a title, Markdown without markup, until it is asked for."""
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def fenced(value: str, language: str = "") -> str:
+    """Return text on one line as a block of code, whatever is in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", value)), default=0))
+    return f"{fence}{language}\n{one_line(value)}\n{fence}"
+
+
+def one_line(value: str) -> str:
+    """Return text without line breaks and without what cannot be shown."""
+    return " ".join(_UNWRITABLE.sub("\ufffd", value).split())

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from reports.checks.examine import SIGN
 from reports.measures.metrics import metric_of
-from reports.outputs import gfm
+from reports.outputs.as_markdown import NOT_XML, code, folded, plain, table
 from reports.two_runs.gate import Gate, GatedCase
 
 _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
@@ -64,21 +64,21 @@ def _said(gate: Gate, case: GatedCase) -> str:
 
 
 def _xml_text(value: str) -> str:
-    return re.sub(gfm.NOT_XML, "\ufffd", value)
+    return re.sub(NOT_XML, "\ufffd", value)
 
 
 def markdown_text(gate: Gate) -> str:
     """Return a heading, one table and what a reviewer has to know; names in the table are code spans."""
     unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
     heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW against BASE", "")
-    rows = [[each.kind, *map(gfm.code, each.cells())] for each in compared.differences]
-    unlike = gfm.folded(f"What differs ({len(rows)})", gfm.table(("", "what", "BASE", "NEW"), rows))
+    rows = [[each.kind, *map(code, each.cells())] for each in compared.differences]
+    unlike = folded(f"What differs ({len(rows)})", table(("", "what", "BASE", "NEW"), rows))
     blocks = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
-        f"{gfm.plain(gate.summary)}. Limit: {gate.limit_text}.",
-        gfm.table(heads, map(_cells, gate.cases)),
-        f"BASE {gfm.code(compared.a)}, NEW {gfm.code(compared.b)}. {gfm.plain(compared.how)}",
-        "\n".join(f"- {gfm.plain(note)}" for note in _notes(gate)),
+        f"{plain(gate.summary)}. Limit: {gate.limit_text}.",
+        table(heads, map(_cells, gate.cases)),
+        f"BASE {code(compared.a)}, NEW {code(compared.b)}. {plain(compared.how)}",
+        "\n".join(f"- {plain(note)}" for note in _notes(gate)),
         unlike if rows else "",
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -86,9 +86,9 @@ def markdown_text(gate: Gate) -> str:
 
 def _cells(case: GatedCase) -> list[str]:
     return [
-        *map(gfm.code, (case.case.deployment, case.case.scenario, case.case.load)),
-        *map(gfm.plain, case.cells),
-        _SIGNS[case.outcome] + (f": {gfm.plain(case.why)}" if case.why else ""),
+        *map(code, (case.case.deployment, case.case.scenario, case.case.load)),
+        *map(plain, case.cells),
+        _SIGNS[case.outcome] + (f": {plain(case.why)}" if case.why else ""),
     ]
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from reports.data import Group, Run, grouped, once
 from reports.measures import aggregate, by_start, disturbed, equal_work, metric_of, stand_ins, turn_table
-from reports.stats.best import level_of_look
 from reports.stats.intervals import (
     STARTS_NEEDED,
     Estimate,
@@ -21,6 +20,7 @@ from reports.stats.intervals import (
     Question,
     Verdict,
     decide,
+    level_of_look,
     may_be_logged,
     of_pairs,
     of_two_samples,

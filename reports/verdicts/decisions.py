@@ -16,8 +16,7 @@ from reports.measures.equal_work import disturbed, odd_ones, stand_ins, why_othe
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
 from reports.measures.quality import beyond_limit
-from reports.stats.best import ALPHA, Best, best_of, holm, repeats_to_tell
-from reports.stats.intervals import STARTS_NEEDED, may_be_logged
+from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run, once
 from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
-from reports.stats.best import Best
-from reports.stats.intervals import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case

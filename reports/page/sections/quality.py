@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from reports.checks.answers import BECAME
+from reports.checks.unequal_work import BECAME
 from reports.data.run import Run
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Quality, asked_again, fidelities

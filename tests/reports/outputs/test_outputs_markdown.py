@@ -15,7 +15,7 @@ from harness.store import store
 from reports import open_run
 from reports.checks.examine import examine
 from reports.checks.finding import Finding
-from reports.outputs import as_markdown, gfm
+from reports.outputs import as_markdown
 from reports.outputs.as_markdown import markdown_text
 
 TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
@@ -158,4 +158,4 @@ def test_tables_that_have_no_room_are_left_out_whole(tmp_path, models, length):
      ("<b>&amp;", r"\<b\>\&amp;"), ("x@y", "x@\u200by")],
 )  # fmt: skip
 def test_plain_text(given, plain):
-    assert gfm.plain(given) == plain
+    assert as_markdown.plain(given) == plain

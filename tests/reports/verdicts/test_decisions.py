@@ -11,7 +11,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFinding, Load, Objective
 from reports import open_run
-from reports.stats.best import level_of_look, repeats_to_tell
+from reports.stats.intervals import level_of_look, repeats_to_tell
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
 from reports.words.answer import answers_of
 

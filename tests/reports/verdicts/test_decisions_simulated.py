@@ -16,7 +16,7 @@ from make_run import deployment
 
 from harness.contracts import CompareTerms, GuardFinding
 from reports.data.run import Run
-from reports.stats.best import ALPHA
+from reports.stats.intervals import ALPHA
 from reports.verdicts.decisions import Decision, decisions_of
 
 pytestmark = pytest.mark.long
