@@ -174,6 +174,7 @@ MISTAKES = [
     ("fit fairness=stock", "engine.fairness=stock: each engine then takes"),
     ("fit until=ci:5%", "until=ci:5%: bench fit measures nothing; leave it out"),
     ("fit slo.success=99%", "slo.success=99%: bench fit measures nothing; leave it out"),
+    ("fit quality.limit=0.1", "quality.limit=0.1: bench fit measures nothing; leave it out"),
     ("fit engine.base_url=http://127.0.0.1:1/v1", "a running server has its memory already"),
     ("fit engine.tensor_parallel=4 fit.device_memory=1GiB device=0,1", "device=0,1: cannot be swept"),
     ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),
