@@ -221,5 +221,5 @@ def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due
 def quality_lines(quality: Due | None) -> Sequence[str]:
     if quality is None:
         return ()
-    asked = counted(len(quality.labels), "deployment")
-    return (f"quality: {asked}, each for up to {quality.terms.budget_s:g} s after its first load",)
+    asked, each = counted(len(quality.labels), "deployment"), ", each" if len(quality.labels) > 1 else ","
+    return (f"quality: {asked}{each} for up to {quality.terms.budget_s:g} s after its first load",)

@@ -105,7 +105,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, "text/event-stream", stream([*[chunk] * asked["max_tokens"], *last]))
         else:
             message = {"role": "assistant", "content": "word"}
-            said = {"choices": [{"index": 0, "message": message}], "usage": counted}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            if asked.get("logprobs"):
+                named = {"token": "word", "logprob": -0.5, "bytes": list(b"word")}
+                choice["logprobs"] = {"content": [{**named, "top_logprobs": [named]}]}
+            said = {"choices": [choice], "usage": counted}
             self.answer(200, "application/json", json.dumps(said).encode())
 
     def answer(self, status: int, kind: str, body: bytes) -> None:
