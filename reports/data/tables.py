@@ -133,7 +133,6 @@ def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def floats(series: "pd.Series[Any]") -> np.ndarray:
-    """Return a column as floats, NaN where it has no value."""
     return np.asarray(series.to_numpy(dtype=float, na_value=np.nan))
 
 

@@ -71,6 +71,22 @@ class Anatomy:
         part, needed = self.parts.get(KV_CACHE), self.kv.needed_bytes
         return None if part is None or needed is None else max(part.size_bytes - needed, 0.0)
 
+    @property
+    def pieces(self) -> dict[str, float]:
+        """Return the bytes of a bar's pieces, which add up to the total; 0 of those that are not there."""
+        size = {name: self.parts[name].size_bytes if name in self.parts else 0.0 for name in PARTS}
+        spare = self.spare_bytes
+        return {
+            "weights": size[WEIGHTS],
+            "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
+            "KV cache": size[KV_CACHE] if spare is None else 0.0,
+            "graphs and workspace": size[GRAPHS] + size[WORKSPACE],
+            "program": size[PROGRAM],
+            "KV copies": size[KV_COPIES],
+            "the rest": size[REST],
+            "KV cache reserved, not needed": spare or 0.0,
+        }
+
 
 @once
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:

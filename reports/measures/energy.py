@@ -26,7 +26,6 @@ def told_of(run: Run) -> list[Group]:
 
 
 def api_prices(run: Run, group: Group) -> Mapping[Provider, ApiPrice]:
-    """Return what providers ask for the group's model."""
     prices = (api for record in run.starts_of(group.deployment) for api in record.api_prices)
     return {(api.provider, api.currency): api for api in prices}
 

@@ -7,20 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reports.data import Run, StartRecord, gathered, memory_over_time, once, start_title
-from reports.measures.anatomy import (
-    GRAPHS,
-    KV_CACHE,
-    KV_COPIES,
-    PARTS,
-    PROGRAM,
-    REST,
-    WEIGHTS,
-    WORKSPACE,
-    Anatomy,
-    alike,
-    anatomies,
-    expectations,
-)
+from reports.measures.anatomy import REST, Anatomy, alike, anatomies, expectations
 from reports.measures.kv_need import KvCache
 from reports.measures.metrics import mean
 
@@ -46,7 +33,7 @@ def held_of(run: Run) -> list[Held]:
 
 def _held(label: str, starts: Sequence[Anatomy]) -> Held:
     total, spare = sum(e.total_bytes for e in starts) / len(starts), mean([e.spare_bytes for e in starts])
-    means = pd.DataFrame(map(_pieces, starts)).mean()
+    means = pd.DataFrame([each.pieces for each in starts]).mean()
     pieces = {str(name): float(size) for name, size in means.items() if size > 0}
     kv = max((each.kv for each in starts), key=lambda kv: kv.peak_tokens or 0.0)
     return Held(label, starts, total, None if spare is None else total - spare, pieces, kv)
@@ -55,21 +42,6 @@ def _held(label: str, starts: Sequence[Anatomy]) -> Held:
 def pools_of(run: Run) -> list[Held]:
     """Return the deployments whose server told its KV cache, or the run's requests."""
     return [each for each in held_of(run) if (each.kv.tokens, each.kv.size_bytes) != (None, None)]
-
-
-def _pieces(of: Anatomy) -> dict[str, float]:
-    size = {name: of.parts[name].size_bytes if name in of.parts else 0.0 for name in PARTS}
-    spare = of.spare_bytes
-    return {
-        "weights": size[WEIGHTS],
-        "KV cache that requests held": 0.0 if spare is None else size[KV_CACHE] - spare,
-        "KV cache": size[KV_CACHE] if spare is None else 0.0,
-        "graphs and workspace": size[GRAPHS] + size[WORKSPACE],
-        "program": size[PROGRAM],
-        "KV copies": size[KV_COPIES],
-        "the rest": size[REST],
-        "KV cache reserved, not needed": spare or 0.0,
-    }
 
 
 def expected_of(run: Run) -> list[tuple[str, str, float, float]]:

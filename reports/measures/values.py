@@ -85,7 +85,6 @@ def _percentiles(
 
 
 def mean_value(observations: np.ndarray) -> Value:
-    """Return the mean of the observations that are known, and their number."""
     known = observations[~np.isnan(observations)]
     return Value(float(known.mean()) if len(known) else None, len(known))
 

@@ -172,7 +172,6 @@ def folded(title: str, content: str) -> str:
 
 
 def fenced(value: str, language: str = "") -> str:
-    """Return text on one line as a block of code, whatever is in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", value)), default=0))
     return f"{fence}{language}\n{one_line(value)}\n{fence}"
 

@@ -13,17 +13,15 @@ from reports.page.declared import Chart, Shown, of_group
 from reports.page.drawing.charts import Part, Table
 from reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
 from reports.page.looks import Head, Of, Row, looks, named
-from reports.verdicts.load_cases import LoadCase, load_cases_of
+from reports.verdicts import SPEED, LoadCase, load_cases_of
 from reports.words.claims import not_drawn
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
 
 # The most turns of a conversation that are drawn.
 TURNS_AT_MOST = 20
-SPEED = "output_tokens_per_s"
 
 
 def at_load(run: Run, group: Group, name: str) -> Point:
-    """Return a group's value by its name (`ttft_s.p50`) at its load."""
     value, starts = aggregate(run, group, name), by_start(run, group, name)
     return Point(name, of_group(group), group.load, group.level, value, starts)
 

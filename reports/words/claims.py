@@ -176,7 +176,6 @@ def held_claim(run: Run) -> str:
 
 
 def held_finding(run: Run) -> str | None:
-    """Return which deployment needs the least memory, where that is decided."""
     found = (title_at(run, "memory_peak_bytes", case.groups) for case in opened(run, load_cases_of(run)))
     return next(filter(None, found), None)
 
@@ -187,7 +186,6 @@ def held_words(held: Held) -> str:
 
 
 def held_range(held: Held) -> str:
-    """Return the totals of the least and the greatest start, where they differ."""
     low, high = (gib(end(start.total_bytes for start in held.starts)) for end in (min, max))
     return "" if low == high else f"{low}–{high}"
 
@@ -296,7 +294,6 @@ def not_known(run: Run) -> list[str]:
 
 
 def decode_finding(run: Run) -> str | None:
-    """Return the greatest share of what the memory can give that decode read."""
     top = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
     return f"Decode reads up to {100 * top:.0f} % of what the memory can give" if 0.01 <= top <= 1 else None
 

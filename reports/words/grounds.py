@@ -124,7 +124,6 @@ def guard_notes(run: Run) -> list[str]:
 
 
 def guard_saw(cell: Cell) -> str:
-    """Return what the guard saw before, during and after a cell."""
     return "; ".join(f"{each.text} ({each.when})" for each in cell.record.guard) if cell.record else ""
 
 

@@ -129,7 +129,6 @@ class Section:
 
 
 def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
-    """Yield the charts of parts and of the blocks within them."""
     for part in parts:
         if isinstance(part, Chart):
             yield part

@@ -4,7 +4,7 @@ from reports.data.run import Run
 from reports.page import by_load, cells
 from reports.page.declared import Block, Topic
 from reports.page.drawing import charts
-from reports.verdicts.searches import slo_rows
+from reports.verdicts import SPEED, slo_rows
 from reports.words import claims, verdict_words
 
 
@@ -23,7 +23,7 @@ AGAINST = Topic(
         _who_keeps_it,
         Block(
             "Throughput by load",
-            [lambda run: by_load.load_charts(run, by_load.SPEED, "requests_per_s", "goodput_per_s")],
+            [lambda run: by_load.load_charts(run, SPEED, "requests_per_s", "goodput_per_s")],
         ),
     ],
     claims.AGAINST,
