@@ -14,7 +14,6 @@ request_table turns them into the table. Knows no statistics: instants and count
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -257,9 +256,13 @@ def read_reference(run_dir: Path) -> StartRecord | None:
 def read_cells(run_dir: Path) -> list[CellRecord]:
     """Read the record of each cell that was begun, by number. <nnn>.attempt<k> has its other attempts."""
     numbers = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
-    paths = (cell_dir(run_dir, int(number)) / "cell.json" for number in numbers if number.isdecimal())
-    records = (_decode(path, CellRecord) for path in paths if path.is_file())
+    folders = (cell_dir(run_dir, int(number)) for number in numbers if number.isdecimal())
+    records = (read_cell(folder) for folder in folders if (folder / "cell.json").is_file())
     return sorted(records, key=lambda record: record.number)
+
+
+def read_cell(folder: Path) -> CellRecord:
+    return _decode(folder / "cell.json", CellRecord)
 
 
 def _decode(path: Path, kind: type[_Read]) -> _Read:
@@ -274,43 +277,6 @@ def cell_dir(run_dir: Path, number: int) -> Path:
     path = run_dir / "cells" / f"{number:03d}"
     cut_short = () if path.exists() else path.parent.glob(f"{path.name}.*.aside")
     return next((aside.with_suffix("") for aside in cut_short), path)
-
-
-def begin_cell(run_dir: Path, number: int) -> Path:
-    """Make a fresh directory for a cell: <nnn>.attempt<k> until `settle` where another attempt is stored."""
-    path = run_dir / "cells" / f"{number:03d}"
-    for aside in path.parent.glob(f"{path.name}.*.aside"):
-        _end_swap(aside)
-    attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
-    attempt = next(attempt for attempt in attempts if not attempt.exists())
-    if (path / "cell.json").exists():
-        path = attempt
-    elif path.exists():
-        path.rename(attempt)
-    path.mkdir(parents=True)
-    return path
-
-
-def settle(attempt: Path, record: CellRecord) -> bool:
-    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is.
-
-    What was there is <nnn>.attempt<k>.aside meanwhile. If that is cut short, the next `begin_cell` ends it.
-    """
-    path = attempt.with_name(f"{record.number:03d}")
-    if attempt == path:
-        return True
-    if _decode(path / "cell.json", CellRecord).worth > record.worth:
-        return False
-    _end_swap(path.rename(f"{attempt}.aside"))
-    return True
-
-
-def _end_swap(aside: Path) -> None:
-    """Put an attempt in its cell's place, unless that was done, and `aside`, what was there, in its own."""
-    attempt = aside.with_suffix("")
-    if not attempt.with_suffix("").exists():
-        attempt.rename(attempt.with_suffix(""))
-    aside.rename(attempt)
 
 
 _Kept = TypeVar("_Kept", RunRecord, StartRecord)
