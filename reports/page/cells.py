@@ -1,6 +1,7 @@
 """How tables write numbers, and what they say beside a row or a number that may not be compared."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from harness.contracts import ServerTerm
 from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
@@ -18,7 +19,7 @@ from reports.measures.quality import Quality, quality_of
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
-from reports.page.declared import below
+from reports.page.declared import Columns, below
 from reports.page.looks import Html, join, looks, named, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts import State, comparisons_of, decisions_of
@@ -26,6 +27,8 @@ from reports.words import quality
 from reports.words.claims import gib, repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
+# A deployment by one way of asking it for its quality.
+FidelityRow = tuple[Quality, Fidelity | None]
 # What limits the server, or bench itself, is coloured; the others are what was asked for.
 _TONES = {
     "others": "warn",
@@ -190,7 +193,20 @@ def quality_columns(run: Run, labels: Sequence[str]) -> dict[Html | str, list[Ht
     return {**shown, same: [each[2] for each in found]} if quality_of(run) else {}
 
 
-def kl_cell(row: tuple[Quality, Fidelity | None]) -> Html:
+def fidelity_columns(run: Run) -> Columns[FidelityRow]:
+    """Return the columns of a table of fidelities."""
+    columns: Columns[FidelityRow] = {
+        "deployment": lambda row: named(looks(run)[row[0].label]),
+        "KL nats": _kl_cell,
+    }
+    return {**columns, **{head: partial(_fidelity_cell, head) for head in quality.FIDELITY}}
+
+
+def _fidelity_cell(head: str, row: FidelityRow) -> str:
+    return quality.FIDELITY[head](row[1]) if row[1] else ""
+
+
+def _kl_cell(row: FidelityRow) -> Html:
     """Return how far a deployment is from its reference by one way, or why that is not known."""
     found, each = row
     if each is None:

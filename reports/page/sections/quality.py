@@ -3,40 +3,25 @@
 from functools import partial
 
 from reports.checks.unequal_work import BECAME
-from reports.data.run import Run
-from reports.measures.fidelity import Fidelity
-from reports.measures.quality import Quality, asked_again, fidelities
+from reports.measures.quality import asked_again, fidelities
 from reports.measures.tasks import task_scores
-from reports.page.cells import kl_cell
-from reports.page.declared import Chart, Columns, Notes, Shown, Table, Topic, below
+from reports.page.cells import fidelity_columns
+from reports.page.declared import Chart, Notes, Table, Topic, below
 from reports.page.drawing.more_kinds import still_same
 from reports.page.looks import Of, looks, named
 from reports.words import quality as words
-
-# A deployment by one way of asking.
-_Row = tuple[Quality, Fidelity | None]
-
-
-def _columns(run: Run) -> Columns[_Row]:
-    columns: Columns[_Row] = {"deployment": lambda row: named(looks(run)[row[0].label]), "KL nats": kl_cell}
-    return {**columns, **{head: partial(_told, head) for head in words.FIDELITY}}
-
-
-def _told(head: str, row: _Row) -> Shown:
-    return words.FIDELITY[head](row[1]) if row[1] else ""
-
 
 FIDELITY = Topic(
     "fidelity",
     "Quality",
     [
-        Table("Fidelity", fidelities, _columns, lambda row: Of(row[0].label), is_bare=True),
+        Table("Fidelity", fidelities, fidelity_columns, lambda row: Of(row[0].label), is_bare=True),
         Chart(
             "answers-same",
             "Answers that are still the reference's",
             lambda run: [row for row in fidelities(run) if row[1] and row[1].same],
             lambda run, rows: still_same(looks(run), {row[0].label: row[1].same for row in rows if row[1]}),
-            _columns,
+            fidelity_columns,
             lambda row: Of(row[0].label),
             note="Of greedy answers (Kaplan and Meier); one that is cut counts for as long as it lasts.",
         ),
