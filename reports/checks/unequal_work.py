@@ -187,7 +187,7 @@ def weights_noted(run: Run) -> Iterator[Seen]:
 
 # --- what is answered again, and under load --------------------------------------------------------
 
-# What becomes of a prompt that is asked again; all but the first two are a reason to distrust.
+# What becomes of a prompt that is asked again. One that failed may only have had no time left.
 BECAME: Mapping[Outcome, str] = {
     "same": "the same",
     "tie": "near ties",
@@ -196,6 +196,7 @@ BECAME: Mapping[Outcome, str] = {
     "cut": "cut off",
     "failed": "failed",
 }
+_DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
 
 
 @check(
@@ -242,7 +243,7 @@ def _asked_again(run: Run, way: Way) -> Iterator[tuple[str, str]]:
     # A near tie may be rounding, which depends on what else is computed at once.
     for label, found in quality_of(run).items():
         counts = found.again.get(way, {})
-        if words := [f"{n} {said}" for each, said in [*BECAME.items()][2:] if (n := counts.get(each))]:
+        if words := [f"{n} {BECAME[each]}" for each in _DOUBTFUL if (n := counts.get(each))]:
             yield label, f"of {sum(counts.values())} {', '.join(words)}"
 
 

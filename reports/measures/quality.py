@@ -4,10 +4,11 @@ The reference is chosen in reports/data/asked.py.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
-from harness.contracts import LOGPROBS, Way
+from harness.contracts import LOGPROBS, Asked, Way
 from reports.data import Heard, Run, heard_of, once, references_of
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.tasks import below_least
@@ -86,7 +87,8 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     again = {way: Counter(_outcomes(own, way)) for way in AGAIN if own.rows.get(way)}
     made = Quality(label, base, base is own, again=again)
     if base is None or base is own:
-        return made if base else replace(made, why="there is no reference")
+        why = own.missing[0] if own.missing and not own.is_told else "there is no reference"
+        return made if base else replace(made, why=why)
     if own.record.sha256 != base.record.sha256:
         return replace(made, why=f"{base.name} was asked other prompts and texts")
     if unlike := _why_unlike(own, base):
@@ -108,26 +110,25 @@ def _outcomes(own: Heard, way: Way) -> list[Outcome]:
 
 def _why_unlike(own: Heard, base: Heard) -> str | None:
     """Return the first token of a prompt or a text that is another one than the reference's."""
-    ways: tuple[Way, ...] = ("prompt", "text")
-    for way in ways:
-        theirs = base.whole(way)
-        for item, row in own.whole(way).items():
-            a, b = ([token.name for token in each.tokens] for each in (row, theirs.get(item, row)))
+    for way, item, row, other in _of_both(own, base, "prompt", "text"):
+        names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
+        for at, (a, b) in enumerate(names):
             if a != b:
-                return _first_difference(f"its {way} {item + 1}", base.name, a, b)
-    theirs = base.whole("chat")
-    for item, row in own.whole("chat").items():
-        counts = (row.prompt_tokens, theirs.get(item, row).prompt_tokens)
+                is_a, is_b = (each or "no token" for each in (a, b))
+                return f"token {at + 1} of its {way} {item + 1} is {is_a}, that of {base.name} {is_b}"
+    # Where one of them tells no tokens of its prompts, their number says something.
+    is_told = own.rows.get("prompt") and base.rows.get("prompt")
+    for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
+        counts = (row.prompt_tokens, other.prompt_tokens)
         if None not in counts and counts[0] != counts[1]:
             return f"its prompt {item + 1} has {counts[0]} tokens, that of {base.name} {counts[1]}"
     return None
 
 
-def _first_difference(what: str, base: str, own: Sequence[str], theirs: Sequence[str]) -> str:
-    at = next((at for at, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), None)
-    if at is None:
-        return f"{what} has {len(own)} tokens, that of {base} {len(theirs)}"
-    return f"token {at + 1} of {what} is {own[at]}, that of {base} {theirs[at]}"
+def _of_both(own: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
+    for way in ways:
+        theirs = base.whole(way)
+        yield from ((way, item, row, theirs[item]) for item, row in own.whole(way).items() if item in theirs)
 
 
 # --- the limit -------------------------------------------------------------------------------------

@@ -293,7 +293,8 @@ def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
     text = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
-    text += f"{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})."
+    text += f"{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})"
+    text += f"{quality.clause(run, best.deployment)}."
     unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
     if unclear:
         text += f" Not known to keep or to break it there: {several(unclear)}."

@@ -138,24 +138,24 @@ def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
 
 def claim(run: Run) -> str:
     """Return how far each deployment is from its reference, what it gets right, and who is worse in all."""
-    found = [each for each in quality_of(run).values() if each.told and each.against]
-    said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
-    against = several(list(dict.fromkeys(each.against.name for each in found if each.against)))
+    found = [each for each in quality_of(run).values() if each.told]
+    said = [f"{each.label} KL {cells(each)[0]}" for each in found]
+    against = [each.against.name for each in found if each.against]
     scores = [f"{each.label} {number(each.score, 1, 100)} % of {each.task}" for each in task_scores(run)]
     scored = f"Right: {several(scores)}. " if scores else ""
-    return f"Against {against}: {several(said)}. {scored}{_front(run)}" if found else scored
+    return f"Against {several(against)}: {several(said)}. {scored}{_front(run)}" if found else scored
 
 
 def _front(run: Run) -> str:
     """Return who is beaten in speed, quality and memory together by another one, by means."""
-    made = decisions_of(run)[0]
-    points = {}
-    for group in made.case.groups:
-        found = quality_of(run)[group.deployment]
-        kl = 0.0 if found.is_reference else found.told.kl_nats if found.told else None
-        speed, memory = (made.value(run, group, name).mean for name in (SPEED, "memory_peak_bytes"))
-        if speed and memory and kl is not None:
-            points[group.deployment] = (speed, -kl, -memory)
+    points: dict[str, list[float]] = {}
+    for made in decisions_of(run)[:1]:
+        for group in made.case.groups:
+            found = quality_of(run)[group.deployment]
+            kl = 0.0 if found.is_reference else found.told.kl_nats if found.told else None
+            speed, memory = (made.value(run, group, name).mean for name in (SPEED, "memory_peak_bytes"))
+            if speed and memory and kl is not None:
+                points[group.deployment] = [speed, -kl, -memory]
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
     return f"Beaten in speed, quality and memory: {several(worse) or 'none'}." if points else ""
 

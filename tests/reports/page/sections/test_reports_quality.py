@@ -130,6 +130,13 @@ def test_all_outputs_have_the_same_values(run):
     ]
 
 
+def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
+    spoilt = {"cell_changes": lambda cell, start: {"validity": "invalid", "reasons": ("it swapped",)}}
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5, **spoilt)
+    html = write_report(with_quality(path, {FP16.label: Voice(), Q8.label: Voice(0.1)})).read_text("utf-8")
+    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032. " in section(html)
+
+
 def test_a_run_that_was_not_asked_says_that_nobody_measured(tmp_path):
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5)
     html = write_report(path).read_text(encoding="utf-8")
