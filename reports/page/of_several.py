@@ -228,7 +228,10 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         "A": lambda row: row.values[0],
         "B": lambda row: row.values[1],
         "B against A": lambda row: join(
-            [drawn.get(row.metric, ""), row.change, mark_html([reasons[check] for check in row.marks])]
+            [
+                drawn.get(row.metric, ""),
+                tag("div", row.change, mark_html([reasons[check] for check in row.marks]), class_="beside"),
+            ]
         ),
         "verdict": lambda row: comparison.verdict_text(case, row),
     }

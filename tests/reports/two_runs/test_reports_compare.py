@@ -372,7 +372,9 @@ def test_the_page_draws_each_ratio_and_escapes_all_text(tmp_path):
     page = write_comparison(found, tmp_path / "c.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
     assert "document.title='pwned'</script>" not in page
-    ratios = re.findall(r'<svg class="ratio".*?cx="([\d.]+)".*?</svg>([^<]*)', page, re.DOTALL)
+    ratios = re.findall(
+        r'<svg class="ratio".*?cx="([\d.]+)".*?</svg><div class="beside">([^<]*)', page, re.DOTALL
+    )
     assert len(ratios) == 4
     assert ratios[1][1].startswith("98 % more [28 % more, ")
     assert float(ratios[1][0]) == max(float(at) for at, _ in ratios)
