@@ -23,6 +23,7 @@ from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell
 from reports.measures import equal_work
 from reports.measures.fidelity import Outcome
 from reports.measures.quality import quality_of
+from reports.measures.tasks import task_scores
 from reports.measures.written import number, several
 
 
@@ -256,6 +257,7 @@ def _asked_again(run: Run, way: Way) -> Iterator[tuple[str, str]]:
 def quality_not_measured(run: Run) -> Iterator[Seen]:
     """Look for several quantizations with quality not measured."""
     known = {label for label, each in quality_of(run).items() if each.is_reference or each.told}
+    known |= {each.label for each in task_scores(run) if each.score is not None}
     names = {label: each.quantization for label, each in run.deployments.items() if each.quantization != "-"}
     if len(set(names.values())) > 1 and (unknown := [names[label] for label in names if label not in known]):
         yield several(unknown), ()

@@ -96,14 +96,31 @@ TASK: Mapping[str, Callable[[TaskScore], str]] = {
 
 def clause(run: Run, label: str) -> str:
     """Return what the answer says of the one to serve, behind its sentence; nothing where none was asked."""
-    found = quality_of(run).get(label)
-    if found is None or found.is_reference:
-        return "; it is the reference of quality" if found else ""
-    if found.against is None or found.highest_nats is None or found.told is None:
-        return f"; its quality is not known ({found.why_not_known})"
-    by = " by chat" if found.told.way == "chat" else ""
-    kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-    return f"; quality against {found.against.name}{by}: KL {kl}, the same token in {places} places"
+    return "; ".join(["", *_nearness(quality_of(run).get(label)), *_right(run, label)])
+
+
+def _nearness(found: Quality | None) -> Iterator[str]:
+    if found is None:
+        return
+    if found.is_reference:
+        yield "it is the reference of quality"
+    elif found.against is None or found.highest_nats is None or found.told is None:
+        yield f"its quality is not known ({found.why_not_known})"
+    else:
+        by = " by chat" if found.told.way == "chat" else ""
+        kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
+        yield f"quality against {found.against.name}{by}: KL {kl}, the same token in {places} places"
+
+
+def _right(run: Run, label: str) -> list[str]:
+    """Return `35.0 % of bench-basics right` of each task; `of 98 items of bench-basics` if not all have a
+    score."""
+    return [
+        f"{number(each.score, 1, 100)} % of "
+        f"{'' if each.scored == each.items else f'{each.scored} items of '}{each.task} right"
+        for each in task_scores(run)
+        if each.label == label and each.scored
+    ]
 
 
 def _of_hundred(share: float) -> str:
@@ -122,15 +139,22 @@ def unless(run: Run, made: Decision) -> str:
 def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
     metric = metric_of(made.metric)
     for group in made.ranked if made.groups else ():
-        told = quality_of(run)[group.deployment].told if group.deployment in made.beyond else None
+        label = group.deployment
         own, first = (made.value(run, each, made.metric).mean for each in (group, made.groups[0]))
-        if told and own and first:
+        worse = " and ".join(_worse(run, label)) if label in made.beyond else ""
+        if worse and own and first:
             ratio = first / own if metric.better == "lower" else own / first
             is_speed = metric.words[0] == "faster"
             much = f"is {ratio:.1f}x as fast" if is_speed else f"has {ratio:.1f}x the {title_of(made.metric)}"
-            places = _of_hundred(1 - (told.agreement or 0.0))
-            kl = nats(told.kl_nats)
-            yield ratio, f"{group.deployment} {much} and picks another token in {places} places (KL {kl})"
+            yield ratio, f"{label} {much} and {worse}"
+
+
+def _worse(run: Run, label: str) -> Iterator[str]:
+    found = quality_of(run).get(label)
+    if found and found.told:
+        places, kl = _of_hundred(1 - (found.told.agreement or 0.0)), nats(found.told.kl_nats)
+        yield f"picks another token in {places} places (KL {kl})"
+    yield from (f"gets {each}" for each in _right(run, label))
 
 
 # --- the section -----------------------------------------------------------------------------------
@@ -141,8 +165,8 @@ def claim(run: Run) -> str:
     found = [each for each in quality_of(run).values() if each.told]
     said = [f"{each.label} KL {cells(each)[0]}" for each in found]
     against = [each.against.name for each in found if each.against]
-    scores = [f"{each.label} {number(each.score, 1, 100)} % of {each.task}" for each in task_scores(run)]
-    scored = f"Right: {several(scores)}. " if scores else ""
+    scores = [f"{label} {each}" for label in run.deployments for each in _right(run, label)]
+    scored = f"{several(scores)}. " if scores else ""
     return f"Against {several(against)}: {several(said)}. {scored}{_front(run)}" if found else scored
 
 
@@ -169,7 +193,7 @@ def how(run: Run) -> str:
 
 def notes(run: Run) -> list[str]:
     """Return of what origin the references are, where that bears on quality; that none was asked."""
-    if not quality_of(run):
+    if not quality_of(run) and not task_scores(run):
         return ["Not measured: a smaller quantization may answer worse."]
     bases = {each.against.name: each.against for each in quality_of(run).values() if each.against}
     said = [(name, base.start.weights.get("note")) for name, base in bases.items()]

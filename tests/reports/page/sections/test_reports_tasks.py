@@ -5,7 +5,7 @@ from make_tasks import FP16, Q4, answered, answers
 
 from harness.contracts import QualityTerms
 from reports import tables_of, write_report
-from reports.words.told import told
+from reports.words.answer import answers_of
 
 BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
 
@@ -19,9 +19,9 @@ def run(tmp_path_factory):
 def test_the_section_has_scores_with_intervals_and_flips(run):
     html = write_report(run.path, run=run).read_text(encoding="utf-8")
     found = html.partition('<section id="quality">')[2].partition("</section>")[0]
-    assert (
-        "Right: llama_cpp gguf-q4_0 47.4 % of bench-basics, llama_cpp fp16 60.0 % of bench-basics." in found
-    )
+    assert "llama_cpp gguf-q4_0 47.4 % of 95 items of bench-basics right" in found
+    assert "llama_cpp fp16 60.0 % of bench-basics right." in found
+    assert "Not measured" not in found
     for words in ("score %", "right to wrong", "wrong to right", "95 of 100", "[50.2, 69.1]"):
         assert words in found, words
 
@@ -40,6 +40,13 @@ def test_the_tables_have_the_same_values(run):
     assert found.loc[FP16.label, ["against", "p"]].isna().all()
 
 
-def test_one_that_scores_too_low_does_not_win(run):
-    answer = told(run)["answers"][0]
-    assert "not known to reach quality.least_score=0.5" in str(answer)
+def test_the_answer_says_what_the_winner_gets_right_and_what_a_faster_one_costs(tmp_path):
+    items = {FP16.label: answers(BEFORE), Q4.label: answers("r" * 30 + "w" * 70)}
+    terms = QualityTerms(least_score_share=0.5)
+    run = answered(tmp_path, items, repeats=5, requests=20, quality=terms)
+    (said,) = answers_of(run)
+    assert said.plain.startswith("Serve llama_cpp fp16.")
+    assert "; 60.0 % of bench-basics right" in said.plain
+    assert "Unless answers may be worse: llama_cpp gguf-q4_0 is 1.1x as fast" in said.plain
+    assert said.plain.endswith("as fast and gets 30.0 % of bench-basics right.")
+    assert "quality_not_measured" not in set(tables_of(run)["findings"]["check"])
