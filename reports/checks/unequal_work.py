@@ -206,7 +206,6 @@ _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
     "The same engine.chat_template for all; look for a beginning-of-text token that is doubled or lacks.",
     (*SPEED, "input_tokens"),
     marks=True,
-    is_at_name=True,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
     """Look for prompts and texts that are other tokens than the reference's."""
@@ -220,7 +219,6 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     "Greedy answers at the highest load, against the same server's alone: {}.",
     "Its speed may be of answers that are worse: look at them, and at the server's log.",
     marks=True,
-    is_at_name=True,
 )
 def answers_change_under_load(run: Run) -> Iterator[Seen]:
     """Look for answers that change, are empty, or break off under load."""

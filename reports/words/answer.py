@@ -186,7 +186,7 @@ def _left_out(made: Decision) -> str:
     repeats decide nothing."""
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
-    said = f" Beyond the quality limit: {several(made.beyond)}." if made.beyond else ""
+    said = f" Left out for quality: {several(made.beyond)}." if made.beyond else ""
     said += f" Not compared: {several(labels)}." if labels else ""
     if made.disturbed and made.used:
         said += f" Left out: {plural(made.disturbed, 'repeat')} (the machine was busy or not fit)."

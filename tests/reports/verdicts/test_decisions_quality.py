@@ -42,7 +42,7 @@ def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(t
     assert answer(run) == (
         "Serve llama_cpp gguf-q8_0. 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least 1.29x, "
         "96 %), in 0.50x its memory; quality against llama_cpp fp16: KL 0.0032, the same token in 95 of 100 "
-        "places. Beyond the quality limit: llama_cpp gguf-q4_0. Unless answers may be worse: llama_cpp "
+        "places. Left out for quality: llama_cpp gguf-q4_0. Unless answers may be worse: llama_cpp "
         "gguf-q4_0 is 1.4x as fast and picks another token in 35 of 100 places (KL 0.26)."
     )
     assert title_at(run, "output_tokens_per_s", run.groups) == (
@@ -52,7 +52,7 @@ def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(t
 
 def test_a_slower_one_beyond_the_limit_is_no_reason_for_an_unless(tmp_path):
     said = answer(measured(tmp_path, made=[SLOW, MIDDLE, replace(FAST, slow=1.1)]))
-    assert "Beyond the quality limit: llama_cpp gguf-q4_0." in said
+    assert "Left out for quality: llama_cpp gguf-q4_0." in said
     assert "Unless answers" not in said
 
 
@@ -73,7 +73,7 @@ def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path)
 
 def test_the_reference_may_win(tmp_path):
     run = measured(tmp_path, made=[replace(SLOW, slow=0.8), MIDDLE, FAST])
-    assert "; it is the reference of quality. Beyond" in answer(run)
+    assert "; it is the reference of quality. Left out" in answer(run)
 
 
 def test_of_a_run_that_was_not_asked_nothing_is_said_of_quality(tmp_path):

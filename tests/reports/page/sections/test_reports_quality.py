@@ -84,6 +84,7 @@ def test_the_first_screen_has_divergence_and_agreement_of_each(html):
     assert ">KL nats</th>" in first
     assert "[0.0031, 0.0033]" in first
     assert "beyond quality.limit=0.1" in first
+    assert 'href="#distrust-answers_change_under_load"' in first.partition("doubts")[0]
 
 
 def test_answers_under_load_and_other_tokens_mark_the_speed(run):
