@@ -72,7 +72,7 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
     "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",
     "k": lambda found: str(found.k),
     "tokens": lambda found: f"{found.tokens:,}",
-    "texts": lambda found: str(found.items),
+    "texts or answers": lambda found: str(found.items),
 }
 
 

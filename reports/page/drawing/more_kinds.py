@@ -90,7 +90,8 @@ def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
         y = [significant(100 * share) for share in own]
         made = line(looks[label], range(len(own)), y, mode="lines", line=steps, hovertemplate=hover)
         traces.append(about(made, Of(label)))
-    return traces, {"xaxis": axis("tokens"), "yaxis": axis("% of answers", rangemode="tozero")}
+    x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values())) // 8))
+    return traces, {"xaxis": x_axis, "yaxis": axis("% of answers", rangemode="tozero")}
 
 
 # --- a size over time ------------------------------------------------------------------------------
