@@ -35,7 +35,7 @@ def small_run(path: Path, created_at: str = "2026-01-02T03:04:05+00:00") -> Path
     return path
 
 
-def kept(path: Path) -> dict[str, object]:
+def kept(path: Path) -> tuple[list[int], dict[str, object]]:
     return json.loads((path / DIGEST_FILE).read_text())
 
 
@@ -155,10 +155,9 @@ def test_a_page_without_a_script_has_every_row_and_with_one_no_network(tmp_path:
 def test_a_report_keeps_its_digest_and_the_index_reads_that(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run")
     write_report(path)
-    assert kept(path)["digest"] == json.loads(msgspec.json.encode(digest(path)))
-    found = kept(path)
-    found["digest"]["headline"] = "as it was kept"  # type: ignore[index]
-    (path / DIGEST_FILE).write_text(json.dumps(found))
+    sources, found = kept(path)
+    assert found == json.loads(msgspec.json.encode(digest(path)))
+    (path / DIGEST_FILE).write_text(json.dumps([sources, {**found, "headline": "as it was kept"}]))
     assert digest(path).headline == "as it was kept"
     assert "as it was kept" in page_of(tmp_path)
 
@@ -189,19 +188,18 @@ def without_a_cell(path: Path) -> None:
         lambda path: touched(next(path.glob("starts/*/start.json"))),
         without_a_cell,
         lambda path: (path / DIGEST_FILE).write_text((path / DIGEST_FILE).read_text()[:-20]),
-        lambda path: (path / DIGEST_FILE).write_text(json.dumps({**kept(path), "version": 0})),
+        lambda path: (path / DIGEST_FILE).write_text(json.dumps([[0, *kept(path)[0][1:]], kept(path)[1]])),
         lambda path: (path / DIGEST_FILE).write_text('{"digest": []}'),
     ],
 )  # fmt: skip
 def test_what_was_kept_is_made_anew_where_it_may_not_hold(tmp_path: Path, change) -> None:
     path = small_run(tmp_path / "run")
     digest(path)
-    found = kept(path)
-    found["digest"]["headline"] = "stale"  # type: ignore[index]
-    (path / DIGEST_FILE).write_text(json.dumps(found))
+    sources, found = kept(path)
+    (path / DIGEST_FILE).write_text(json.dumps([sources, {**found, "headline": "stale"}]))
     change(path)
     assert digest(path).headline != "stale"
-    assert kept(path)["digest"]["headline"] != "stale"  # type: ignore[index]
+    assert kept(path)[1]["headline"] != "stale"
 
 
 def test_a_directory_that_cannot_be_written_is_read_each_time(tmp_path: Path) -> None:
