@@ -30,7 +30,8 @@ class Chat:
     """A model as lm_eval sees one: a server that is asked in chats, within a limit of time.
 
     lm_eval's own client (local-chat-completions) sends the same fields, but one request that fails costs all
-    answers, and it knows no limit. `errors`: by task and item, why there is no answer.
+    answers, and it knows no limit. `limit_s` is for all tasks: each of the `tasks_left` gets as much of what
+    is left. `errors`: by task and item, why there is no answer.
     """
 
     rank, world_size, tokenizer_name = 0, 1, ""
@@ -40,16 +41,20 @@ class Chat:
     ) -> None:
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.model, self.fields, self.in_flight = model, fields, in_flight
-        self.limit_s, self.ends_s = limit_s, 0.0
+        self.left_s, self.tasks_left = limit_s, 1
+        self.share_s = self.ends_s = 0.0
         self.errors: dict[tuple[str, int], str] = {}
 
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return json.dumps(messages, ensure_ascii=False)
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        self.ends_s = self.ends_s or time.monotonic() + self.limit_s
+        began_s, self.share_s = time.monotonic(), self.left_s / self.tasks_left
+        self.ends_s = began_s + self.share_s
         with ThreadPoolExecutor(self.in_flight) as pool:
-            return list(pool.map(self._answer, requests))
+            answers = list(pool.map(self._answer, requests))
+        self.left_s = max(0.0, self.left_s - (time.monotonic() - began_s))
+        return answers
 
     def _answer(self, request: Any) -> str:
         left_s = self.ends_s - time.monotonic()
@@ -58,7 +63,7 @@ class Chat:
                 raise TimeoutError
             return self._ask(*request.args, timeout_s=left_s)
         except TimeoutError:
-            why = f"no answer within the limit of {self.limit_s:g} s"
+            why = f"no answer within the limit of {self.share_s:.3g} s"
         except urllib.error.HTTPError as error:
             why = f"HTTP {error.code}: {error.read(300).decode(errors='replace')}"
         except urllib.error.URLError as error:
@@ -218,7 +223,9 @@ def main() -> None:
         job = json.load(file)
     chat = Chat(**job["chat"]) if job["chat"] else None
     with open(job["rows"], "w", encoding="utf-8") as rows:
-        for name, own in job["tasks"].items():
+        for number, (name, own) in enumerate(job["tasks"].items()):
+            if chat is not None:
+                chat.tasks_left = len(job["tasks"]) - number
             for line in lines_of(name, own, chat):
                 print(json.dumps(line), file=rows, flush=True)
 

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
@@ -198,5 +199,7 @@ def mmlu(folder: Path) -> list[Question]:
     ]
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    return map(json.loads, path.read_text(encoding="utf-8").splitlines())
+def _rows(path: Path) -> list[Any]:
+    """Return the items in the order of their names' hashes, so that any part has all subjects."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sorted(rows, key=lambda row: sha256(row["id"].encode()).digest())

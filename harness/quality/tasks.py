@@ -100,8 +100,8 @@ def ask_tasks(
 ) -> str | None:
     """Ask a server all items, write them to tasks.parquet in the folder, and return what is missing.
 
-    That is a clause on why, or None. Blocks for limit_s at most from the first item on, and before that while
-    lm_eval loads; its words are in tasks.log. What has no answer is in the table too.
+    That is a clause on why, or None. Blocks while lm_eval loads, whose words are in tasks.log, and then for
+    limit_s at most, of which each task has an equal share. What has no answer is in the table too.
     """
     asked = {**msgspec.to_builtins(server), "limit_s": limit_s}
     key = asked.pop("key")

@@ -96,3 +96,11 @@ def test_packed_items_are_read(tmp_path: Path) -> None:
     assert number.prompt.startswith("Two and two?")
     assert letter.prompt == "Which?\nA) this\nB) that\nAnswer with the letter only."
     assert (letter.check, letter.expected) == ("letter", "B")
+
+
+def test_a_part_of_packed_items_has_all_subjects(tmp_path: Path) -> None:
+    rows = [{"id": f"{subject}-{n}", "question": "?", "answer": "4"} for subject in "abcd" for n in range(50)]
+    (tmp_path / "gsm8k-v1.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = [each.id for each in gsm8k(tmp_path)]
+    assert {each[0] for each in found[:20]} == set("abcd")
+    assert sorted(found) == sorted(row["id"] for row in rows)

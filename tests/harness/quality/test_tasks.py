@@ -59,13 +59,12 @@ def test_a_request_that_fails_costs_its_own_answer_alone() -> None:
 
 
 def test_no_item_is_asked_after_the_limit() -> None:
-    with answering_server(lambda text: None if text == "slow" else "quick") as server:
-        chat = Chat(server.base_url, "tiny", {}, 1, 0.5)
-        said = chat.generate_until([request(0, "quick"), request(1, "slow"), request(2, "late")])
-    assert said == ["quick", "", ""]
-    why = "no answer within the limit of 0.5 s"
-    assert chat.errors == {("basics", 1): why, ("basics", 2): why}
-    assert [each["messages"][0]["content"] for each in server.asked] == ["quick", "slow"]
+    with answering_server(lambda text: None) as server:
+        chat = Chat(server.base_url, "tiny", {}, 1, 0.3)
+        assert chat.generate_until([request(0, "slow"), request(1, "late")]) == ["", ""]
+    why = "no answer within the limit of 0.3 s"
+    assert chat.errors == {("basics", 0): why, ("basics", 1): why}
+    assert "late" not in {each["messages"][0]["content"] for each in server.asked}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +73,16 @@ def test_no_item_is_asked_after_the_limit() -> None:
 )
 def test_a_score_of_one_item_is_a_number(score: Any, number: float | None) -> None:
     assert finite(score) == number
+
+
+def test_each_task_has_its_share_of_the_time() -> None:
+    with answering_server(lambda text: None if text == "slow" else "quick") as server:
+        chat = Chat(server.base_url, "tiny", {}, 1, 60)
+        chat.tasks_left = 200
+        assert chat.generate_until([request(0, "slow")]) == [""]
+        chat.tasks_left = 1
+        assert chat.generate_until([request(1, "quick")]) == ["quick"]
+    assert chat.errors == {("basics", 0): "no answer within the limit of 0.3 s"}
 
 
 def test_a_server_that_is_gone_is_said_for_each_item() -> None:
