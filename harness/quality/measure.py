@@ -164,8 +164,12 @@ class _Asking:
     def _text(self, item: int) -> Asked:
         ask, engine = self.server.engine.given_text, self.server.engine
         assert ask is not None
-        text, model = self.items.texts[item], self.server.spec.served_model
-        return Asked("text", item, tuple(ask(self._send, model, text, engine.logprobs)))
+        text, model, tokens = self.items.texts[item], self.server.spec.served_model, list[Token]()
+        for token in ask(self._send, model, text, engine.logprobs):
+            tokens.append(token)
+            if self._left_s("text") < -max(self.budget_s, _LEAST_S):
+                raise ServerError(f"a text was not read in twice quality.budget ({self.budget_s:g} s)")
+        return Asked("text", item, tuple(tokens))
 
 
 def _check(tokens: Sequence[Token]) -> None:

@@ -184,6 +184,14 @@ def test_without_time_the_first_of_each_way_is_asked() -> None:
     assert ways(rows) == {"chat": 1, "again": 1, "load": 1, "text": 1}
 
 
+def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.05)
+    endless = replace(ATTACHED, logprobs=0, given_text=lambda *_: itertools.repeat(Token("1")))
+    rows, record = measured(lambda path, body: HELLO, endless, budget_s=0.05)
+    assert rows == []
+    assert record.missing["text"] == "a text was not read in twice quality.budget (0.05 s)"
+
+
 @dataclass(frozen=True)
 class Ids:
     ids: list[str]
