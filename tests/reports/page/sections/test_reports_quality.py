@@ -10,6 +10,8 @@ from make_run import HOSTILE, deployment
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
+from harness.cli.ending import tell
+from harness.cli.progress import Show
 from harness.contracts import Load, Token
 from reports import open_run, tables_of, write_report
 from reports.outputs.as_markdown import markdown_text
@@ -129,6 +131,15 @@ def test_all_outputs_have_the_same_values(run):
         2,
         0,
     ]
+
+
+def test_the_terminal_has_divergence_and_agreement_behind_the_values(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    tell(told(run), "report.html", 0, Show(quiet=False), as_json=False)
+    said = capsys.readouterr().err
+    near = next(line for line in said.splitlines() if line.startswith("llama_cpp gguf-q8_0 "))
+    assert near.split()[-4:] == ["0.0032", "[0.0031,", "0.0033]", "95"]
+    assert "picks another token in 35 of 100 places (KL 0.26)" in said
 
 
 def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
