@@ -9,16 +9,17 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
+from reports.checks.examine import SIGN, findings_of
 from reports.data import Group, Run, once
 from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import title_of_case
-from reports.verdicts.searches import Capacity, SloRow, slo_metrics
+from reports.verdicts.searches import SloRow
 from reports.words import quality
 from reports.words.described import command
+from reports.words.found import on_each
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -243,7 +244,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     if made.groups:
         return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
     kept = [
-        f"{each.deployment} {group.load} {_on_each(run, each)} ({each.why})"
+        f"{each.deployment} {group.load} {on_each(run, each)} ({each.why})"
         for each in made.capacities
         if each.measured and (group := each.group)
     ]
@@ -292,28 +293,13 @@ def _with_span(run: Run, made: Decision, name: str) -> str:
 def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
-    text = f"It keeps the SLO up to {best.words} {_on_each(run, best)}"
+    text = f"It keeps the SLO up to {best.words} {on_each(run, best)}"
     text += f"{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})"
     text += f"{quality.clause(run, best.deployment)}."
     unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
     if unclear:
         text += f" Not known to keep or to break it there: {several(unclear)}."
     return Said(_lead(made, best.deployment), text + _left_out(made))
-
-
-def search_words(run: Run, found: Capacity) -> str:
-    """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
-    by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
-    if found.measured is None:
-        return f"not known{by_start}: {found.why}"
-    marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
-    at = f"not known: {found.why}; {found.group.load} as measured" if found.level is None else found.words
-    return " ".join(filter(None, (at, marks, _on_each(run, found)))) + by_start
-
-
-def _on_each(run: Run, found: Capacity) -> str:
-    unit, count = "start" if run.is_restarted(found.deployment) else "block", len(found.answers)
-    return f"on each of {plural(count, unit)}" if count > 1 else f"on one {unit}"
 
 
 def _none(run: Run, made: Decision, where: str) -> Said:
