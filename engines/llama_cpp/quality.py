@@ -12,9 +12,10 @@ from typing import Any
 from harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
 from harness.errors import ServerError
 
-# Added to the logit of a token that is none of the likeliest: a probability of 1e-8 becomes 1.6e-3. The lower
-# ones are for parts of characters: one that is drawn itself is withheld, and all probabilities with it.
-_BIASES = (12.0, 8.0, 4.0)
+# Added to the logit of a token that is none of the likeliest: a probability of 1e-8 becomes 1.6e-3, and with
+# the second one of 1e-13. The lower ones are for parts of characters: one that is drawn itself is withheld,
+# and all probabilities with it.
+_BIASES = (12.0, 24.0, 8.0, 4.0)
 # What is drawn makes no difference to the probabilities before sampling, but must be a whole character.
 _WHOLE, _SURE = "a", 1000.0
 

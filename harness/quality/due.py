@@ -13,9 +13,6 @@ from harness.store import store
 from harness.store.quality_table import FILE_NAME
 from harness.whole_files import write_whole
 
-# Of a run, where what an earlier one holds is the reference (quality.against=DIR).
-REFERENCE = "reference"
-
 
 @dataclass(frozen=True)
 class Due:
@@ -74,5 +71,5 @@ def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) ->
 def keep_reference(start_dir: Path, run_dir: Path) -> None:
     """Copy a start's record and answers into a run, which then needs no other."""
     for name in ("start.json", FILE_NAME):
-        (run_dir / REFERENCE).mkdir(exist_ok=True)
-        write_whole(run_dir / REFERENCE / name, (start_dir / name).read_bytes())
+        (run_dir / store.REFERENCE).mkdir(exist_ok=True)
+        write_whole(run_dir / store.REFERENCE / name, (start_dir / name).read_bytes())

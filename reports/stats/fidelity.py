@@ -20,11 +20,21 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
 
     Over the tokens that both have among their k likeliest and one bucket for all others, so it is at most
     that of all tokens (the log sum inequality; Cover and Thomas 2006, Elements of Information Theory, 2.7).
+    Where q has less left than its part of that bucket for the tokens that p alone names, they are a bucket
+    of their own: two that name nothing alike are far apart.
     """
     first, second = _likeliest(p, k), _likeliest(q, k)
-    both = [(math.exp(first[name]), math.exp(second[name])) for name in first if name in second]
-    rest = (max(LEAST_REST, 1 - sum(pair[side] for pair in both)) for side in (0, 1))
-    return max(0.0, sum(a * math.log(a / b) for a, b in [*both, tuple(rest)]))
+    named = [{name: math.exp(value) for name, value in each.items()} for each in (first, second)]
+    both = [(value, named[1][name]) for name, value in named[0].items() if name in named[1]]
+    rest_p, rest_q = (max(LEAST_REST, 1 - sum(pair[side] for pair in both)) for side in (0, 1))
+    alone_p, alone_q = (
+        sum(value for name, value in named[at].items() if name not in named[1 - at]) for at in (0, 1)
+    )
+    left_q = max(LEAST_REST, rest_q - alone_q)
+    others = [(rest_p, rest_q)]
+    if left_q < rest_q * alone_p / rest_p:
+        others = [(alone_p, left_q), (max(LEAST_REST, rest_p - alone_p), max(LEAST_REST, rest_q - left_q))]
+    return max(0.0, sum(a * math.log(a / b) for a, b in [*both, *others]))
 
 
 def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:

@@ -66,3 +66,9 @@ def test_answers_that_are_cut_count_as_the_same_for_as_long_as_they_last():
     assert survival([0, 1, 1, 3], [True, True, False, False]) == pytest.approx([1, 3 / 4, 1 / 2, 1 / 2])
     assert survival([0, 0], [True, True]) == [1.0, 0.0]
     assert survival([], []) == [1.0]
+
+
+def test_two_that_name_nothing_alike_are_far_apart():
+    p, q = logs(a=0.9, b=0.05), logs(c=0.9, d=0.05)
+    # q has 0.05 left for what p gives 0.95.
+    assert kl_nats(p, q, 20) == pytest.approx(0.95 * log(0.95 / 0.05) + 0.05 * log(0.05 / 0.95))
