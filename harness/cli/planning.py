@@ -222,4 +222,6 @@ def quality_lines(quality: Due | None) -> Sequence[str]:
     if quality is None:
         return ()
     asked, each = counted(len(quality.labels), "deployment"), ", each" if len(quality.labels) > 1 else ","
-    return (f"quality: {asked}{each} for up to {quality.terms.budget_s:g} s after its first load",)
+    terms, most_s = quality.terms, [] if quality.terms.asked == ("tasks",) else [quality.terms.budget_s]
+    most_s += [terms.tasks_budget_s] if "tasks" in terms.asked else []
+    return (f"quality: {asked}{each} for up to {duration_text(sum(most_s))} after its first load",)

@@ -9,8 +9,7 @@ from harness.contracts import Deployment, QualityTerms
 from harness.errors import UserError, choose_from
 from harness.quality.tasks import Tasks
 from harness.quality.texts import Items, items
-from harness.store import store
-from harness.store.quality_table import FILE_NAME
+from harness.store import quality_table, store, task_table
 from harness.whole_files import write_whole
 
 
@@ -70,6 +69,7 @@ def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) ->
 
 def keep_reference(start_dir: Path, run_dir: Path) -> None:
     """Copy a start's record and answers into a run, which then needs no other."""
-    for name in ("start.json", FILE_NAME):
-        (run_dir / store.REFERENCE).mkdir(exist_ok=True)
-        write_whole(run_dir / store.REFERENCE / name, (start_dir / name).read_bytes())
+    (run_dir / store.REFERENCE).mkdir(exist_ok=True)
+    for name in ("start.json", quality_table.FILE_NAME, task_table.FILE_NAME):
+        if (start_dir / name).is_file():
+            write_whole(run_dir / store.REFERENCE / name, (start_dir / name).read_bytes())

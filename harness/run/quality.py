@@ -30,12 +30,13 @@ def ask_quality(up: Serving, site: Site) -> float:
             site.observer.line(f"{up.start.name}: asking for its quality, up to {due.terms.budget_s:g} s")
             rows, record = measure(server, due.items, due.terms.budget_s)
             write_quality(up.record.path.with_name(FILE_NAME), rows)
-        if due.tasks and (why := _ask_tasks(server, due.tasks, up, site)):
-            record = replace(record, missing={**record.missing, "tasks": why})
-        up.record.update(quality=record)
-        due.labels.discard(label)
         for way, why in record.missing.items():
             site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
+        up.record.update(quality=record)
+        if due.tasks and (untold := _ask_tasks(server, due.tasks, up, site)):
+            up.record.update(quality=replace(record, missing={**record.missing, "tasks": untold}))
+            site.observer.line(f"{up.start.name}: not all of its quality by tasks is measured: {untold}")
+        due.labels.discard(label)
     except (BenchError, OSError) as error:
         site.observer.line(f"{up.start.name}: quality not measured: {error}")
     return time.monotonic() - began_s
@@ -54,7 +55,7 @@ def _ask_tasks(server: Server, tasks: Tasks, up: Serving, site: Site) -> str | N
 def _server(up: Serving) -> Server:
     loads = [cell.load for cell in up.start.cells]
     slots = up.start.deployment.terms.concurrent_sequences or _IN_FLIGHT
-    in_flight = max(load.concurrency or slots for load in loads)
+    in_flight = max((load.concurrency or slots for load in loads), default=1)
     kind = QUANTIZATIONS.get(up.start.deployment.quantization)
     return Server(
         up.engine, up.start.deployment, up.spec, up.key, in_flight, kind.bits_per_weight if kind else None
