@@ -73,8 +73,8 @@ def _rare(ask: Ask, ids: Sequence[int], token: int, most: int) -> float | None:
         fields = {"logit_bias": [[token, bias]], "samplers": ["temperature"], "temperature": 1}
         place = _next(ask, ids, {**fields, "n_probs": most, "post_sampling_probs": True})
         found = [each.prob for each in (place and place.top_probs) or () if each.id == token]
-        for q in filter(None, found):
-            odds = math.log(q / (1 - q)) - bias if q < 1 else 0.0
+        for q in (each for each in found if each and 0 < each < 1):
+            odds = math.log(q / (1 - q)) - bias
             return odds - math.log1p(math.exp(odds))
     return None
 

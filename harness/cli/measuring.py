@@ -183,29 +183,29 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     with terminal.signals_interrupt():
         check_any(task.whole, verb)
         terms, deployments = task.settings.quality, task.whole.deployments.values()
-        done = store.read_starts(task.directory) if task.record and task.directory else []
-        quality, reference = due(terms, deployments, done), earlier_reference(terms, deployments)
+        quality = due(terms, deployments, task.directory if task.record else None)
+        reference = None if task.record else earlier_reference(terms, deployments)
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
         # A block that is added starts every deployment again.
         needed = task.whole.starts if task.may_grow else task.starts
         try:
+            quality = quality and with_tasks(quality, cache, show.line)
             site = session.provide_site(task.settings, needed, weights, cache, show)
         except Interrupted:
             show.line("nothing was measured yet; what is installed stays: give the same command again")
             raise
-        quality = quality and with_tasks(quality, cache, show.line)
-        for line in (*task.lines, *quality_lines(quality)):
+        for line in (*task.lines, *quality_lines(quality, task.starts)):
             show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
         with session.sole_writer(directory):
+            if reference:
+                keep_reference(reference, directory)
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search
             )
-            if reference and task.record is None:
-                keep_reference(reference, directory)
             try:
                 _measure(task, directory, record, replace(site, quality=quality), show)
             except Interrupted as error:

@@ -12,7 +12,7 @@ from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
 from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
-from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
+from harness.contracts import Deployment, Load, ModelFacts, Plan, PlannedStart, Skip, Until
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
@@ -36,7 +36,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
-    quality = due(settings.quality, whole.deployments.values(), ())
+    quality = due(settings.quality, whole.deployments.values())
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
     if as_json:
@@ -44,7 +44,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until)
-        print_lines(quality_lines(quality))
+        print_lines(quality_lines(quality, whole.starts))
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
 
@@ -218,10 +218,17 @@ def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due
     return replace(quality, tasks=provide_tasks(names, tools(cache, on_line)))
 
 
-def quality_lines(quality: Due | None) -> Sequence[str]:
+def quality_lines(quality: Due | None, starts: Sequence[PlannedStart]) -> Iterator[str]:
+    """Say how many deployments are asked for their quality, and of which no start is left that could be."""
     if quality is None:
-        return ()
-    asked, each = counted(len(quality.labels), "deployment"), ", each" if len(quality.labels) > 1 else ","
-    terms, most_s = quality.terms, [] if quality.terms.asked == ("tasks",) else [quality.terms.budget_s]
+        return
+    terms = quality.terms
+    most_s = [] if terms.asked == ("tasks",) else [terms.budget_s]
     most_s += [terms.tasks_budget_s] if "tasks" in terms.asked else []
-    return (f"quality: {asked}{each} for up to {duration_text(sum(most_s))} after its first load",)
+    asked = quality.labels & {start.deployment.label for start in starts}
+    if asked:
+        each = ", each" if len(asked) > 1 else ","
+        up_to = f"up to {duration_text(sum(most_s))} after the load of its first start"
+        yield f"quality: {counted(len(asked), 'deployment')}{each} for {up_to}"
+    if lost := sorted(quality.labels - asked):
+        yield f"quality is not known of {', '.join(lost)}: it was never asked; more repeats ask it"

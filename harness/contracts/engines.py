@@ -115,8 +115,8 @@ class Engine:
     tuned: Tuned | None = None
     # How many of a place's likeliest tokens a chat answer names, at most. 0: its API names none.
     logprobs: int = LOGPROBS
-    # Ask for each token of a text, with so many of the likeliest in its place (the first has none). The
-    # arguments: how to ask, the served model, the text, how many. None: its API tells no such thing.
+    # Ask for each token of a text, with the likeliest ones in its place (the first has none). Arguments: how
+    # to ask, the served model, the text, how many of the likeliest. None: its API tells no such thing.
     given_text: Callable[[Ask, str, str, int], Iterable[Token]] | None = None
     # Ask for the tokens (their ids) that a chat's messages become. None: its API does not tell.
     prompt_tokens: Callable[[Ask, str, Sequence[Message]], Sequence[str]] | None = None

@@ -43,7 +43,7 @@ class _Completion(msgspec.Struct):
 
 
 def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], logprobs: int) -> Asked:
-    """Return the answer to a chat request, with so many of the likeliest tokens at each place.
+    """Return the answer to a chat request, with the `logprobs` likeliest tokens at each place.
 
     Raises ServerError where it has none.
     """

@@ -23,16 +23,14 @@ class Due:
     tasks: Tasks | None = None
 
 
-def due(
-    terms: QualityTerms, deployments: Iterable[Deployment], done: Iterable[store.StartRecord]
-) -> Due | None:
-    """Return what is to be asked of which deployments; None where nothing is. `done`: starts so far.
+def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
+    """Return what is to be asked of which deployments; None: nothing. `run_dir`: of a run that goes on.
 
     Raises UserError for a file without items, and for a reference that is none of these deployments.
     """
     known = {each.label: each for each in deployments if each.model != "-"}
-    against = terms.against
-    if against is not None and "/" not in against and not Path(against).is_dir() and against not in known:
+    against, has_copy = terms.against, run_dir is not None and store.read_reference(run_dir) is not None
+    if against is not None and against not in known and not has_copy and not Path(against).is_dir():
         raise UserError(
             f"quality.against={against}: no deployment of this run, and no directory of an earlier one; "
             f"{choose_from(against, known)}"
@@ -40,31 +38,43 @@ def due(
     models = Counter(each.model for each in known.values())
     is_auto = terms.asked == ("auto",) and against is None
     asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
-    asked -= {start.deployment.label for start in done if start.quality}
+    asked -= (
+        {start.deployment.label for start in store.read_starts(run_dir) if start.quality}
+        if run_dir
+        else set()
+    )
     if terms.asked == () or not asked:
         return None
     return Due(terms, items(terms.text), asked)
 
 
 def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) -> Path | None:
-    """Return the folder of the start that an earlier run has most bits of, where quality.against names a run.
+    """Return the folder of an earlier run's start with most bits per weight, if quality.against names a run.
 
-    Raises UserError if it has no answers of a model of these deployments, StoreError if it cannot be read.
+    Raises UserError if it has no answers of the model of these deployments, StoreError if it cannot be read.
     """
     if terms.against is None or not Path(terms.against).is_dir():
         return None
     run_dir, models = Path(terms.against), {each.model for each in deployments}
+    given = f"quality.against={run_dir}"
+    if len(models) > 1:
+        raise UserError(f"{given}: is the reference of one model, here are {', '.join(sorted(models))}")
     store.read_run(run_dir)
-    starts = [(start, start.quality) for start in store.read_starts(run_dir) if start.quality]
+    folders = {start.name: run_dir / "starts" / start.name for start in store.read_starts(run_dir)}
+    starts = [
+        (start, start.quality)
+        for start in store.read_starts(run_dir)
+        if start.quality and (folders[start.name] / quality_table.FILE_NAME).is_file()
+    ]
     own = [pair for pair in starts if pair[0].deployment.model in models]
     if not own:
         there = ", ".join(sorted({start.deployment.model for start, _ in starts}))
         raise UserError(
-            f"quality.against={run_dir}: has no answers of {', '.join(sorted(models))}"
+            f"{given}: has no answers of {', '.join(sorted(models))}"
             f"{f', only of {there}' if there else ''}; measure it with quality=fidelity first"
         )
     best, _ = max(own, key=lambda pair: (pair[1].bits or 0.0, pair[0].deployment.quantization == "fp16"))
-    return run_dir / "starts" / best.name
+    return folders[best.name]
 
 
 def keep_reference(start_dir: Path, run_dir: Path) -> None:

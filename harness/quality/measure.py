@@ -40,6 +40,8 @@ _AGAIN, _TEXTS_AT_ONCE = 2, 4
 _ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.6, "text": 1.0}
 # A request is waited for as long as the whole budget, and no less than this.
 _LEAST_S = 10.0
+# After so many that failed, and none that did not, a way is given up.
+_IN_VAIN = 2
 _FORCES_LENGTH = ("ignore_eos", "min_tokens")
 # Rounding puts some probabilities a little above 1.
 _HIGHEST = 1e-3
@@ -65,19 +67,16 @@ class Server:
 
 def measure(server: Server, items: Items, budget_s: float) -> tuple[list[Asked], QualityRecord]:
     """Ask for all items in all ways; return what came, and how it was asked. Blocks for about budget_s."""
-    asking, began_s = _Asking(server, items, budget_s), time.monotonic()
-    try:
-        rows = [row for way in _ENDS for row in asking.rows(way)]
-    finally:
-        asking.is_over = True  # for what still waits in a pool when an interrupt comes
-    took_s = time.monotonic() - began_s
+    asking = _Asking(server, items, budget_s)
+    rows = [row for way in _ENDS for row in asking.rows(way)]
+    took_s = time.monotonic() - asking.began_s
     facts = (items.sha256, server.engine.logprobs, took_s, server.in_flight, server.bits)
     return rows, QualityRecord(*facts, dict(asking.missing))
 
 
 @dataclass
 class _Asking:
-    """What is under way. `missing`: why a way is not measured."""
+    """One server being asked. `missing`: why a way is not measured."""
 
     server: Server
     items: Items
@@ -109,21 +108,30 @@ class _Asking:
     def _all(
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
     ) -> list[Asked]:
-        with ThreadPoolExecutor(at_once) as pool:
-            found = list(pool.map(partial(self._one, way, ask), items, range(len(items))))
-        return [] if way in self.missing else [row for row in found if row]
+        """Return what came of the items; nothing, and why, where nothing came of any."""
+        pool, tried = ThreadPoolExecutor(at_once), list[Asked]()
+        try:
+            list(pool.map(partial(self._one, way, ask, tried), items))
+        except BaseException:
+            self.is_over = True
+            raise
+        finally:
+            pool.shutdown(wait=not self.is_over, cancel_futures=True)
+        if tried and all(row.error for row in tried):
+            self.missing[way] = tried[0].error or ""
+            return []
+        return sorted(tried, key=lambda row: row.item)
 
-    def _one(self, way: Way, ask: Callable[[int], Asked], item: int, place: int) -> Asked | None:
-        if self.is_over or way in self.missing or (place and self._left_s(way) <= 0):
-            return None
+    def _one(self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], item: int) -> None:
+        is_vain = len(tried) >= _IN_VAIN and all(row.error for row in tried)
+        if self.is_over or is_vain or (tried and self._left_s(way) <= 0):
+            return
         try:
             row = ask(item)
-            _check(row.tokens)
-            return row
+            _check(row)
         except BenchError as error:
-            if not place:
-                self.missing[way] = str(error)
-            return Asked(way, item, error=str(error))
+            row = Asked(way, item, error=str(error))
+        tried.append(row)
 
     def _left_s(self, way: Way) -> float:
         return self.began_s + _ENDS[way] * self.budget_s - time.monotonic()
@@ -167,14 +175,16 @@ class _Asking:
         text, model, tokens = self.items.texts[item], self.server.spec.served_model, list[Token]()
         for token in ask(self._send, model, text, engine.logprobs):
             tokens.append(token)
-            if self._left_s("text") < -max(self.budget_s, _LEAST_S):
+            if self.is_over or self._left_s("text") < -max(self.budget_s, _LEAST_S):
                 raise ServerError(f"a text was not read in twice quality.budget ({self.budget_s:g} s)")
         return Asked("text", item, tuple(tokens))
 
 
-def _check(tokens: Sequence[Token]) -> None:
-    """Raise ServerError for a number that is no log-probability: NaN, or above 0."""
-    for token in tokens:
+def _check(row: Asked) -> None:
+    """Raise ServerError for a number that is no log-probability (NaN, or above 0), and no count of tokens."""
+    if row.prompt_tokens is not None and not 0 <= row.prompt_tokens < 2**31:
+        raise ServerError(f"it counts {row.prompt_tokens} tokens of a prompt")
+    for token in row.tokens:
         for name, value in [(token.name, token.logprob), *token.top.items()]:
             if value is not None and not value <= _HIGHEST:
                 raise ServerError(f"it gives {value:g} as the log-probability of {name!r:.40}")

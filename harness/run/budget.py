@@ -86,6 +86,10 @@ class Budget:
             alike = (each.index for each in (start, *self._left) if each.deployment.label == label)
             self._start_ups_s |= dict.fromkeys(alike, launch_s)
 
+    def extend(self, seconds: float) -> None:
+        """Give the run more time, for what was asked for beside its loads."""
+        self._began_s += seconds
+
     def cut(self, starts: Sequence[PlannedStart]) -> None:
         """Note that these are no longer left."""
         self._left = [each for each in self._left if each not in starts]

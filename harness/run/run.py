@@ -42,7 +42,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
                 done.append(run_cell(up, cell, site))
                 up.watch.save()
             hear_out(up)
-            quality_s = ask_quality(up, site)
+            quality_s = ask_quality(up, done, site)
             up.watch.mark("stopping")
         record.update(status="completed")
     except (BenchError, OSError) as error:

@@ -200,7 +200,12 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(
         str(Path(value).expanduser().absolute())
-        if isinstance(value, str) and (key in _PATHS or (may_be_path and ("/" in value or name != "program")))
+        if isinstance(value, str)
+        and (
+            key in _PATHS
+            or (may_be_path and ("/" in value or name != "program"))
+            or (key == "quality.against" and Path(value).is_dir())
+        )
         else value
         for value in values
     )

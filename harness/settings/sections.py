@@ -38,6 +38,7 @@ _SLO_SUCCESS = f"slo.{SUCCESS}"
 # Objectives of a deployment, not of its requests, and the keys that say the same.
 _OF_DEPLOYMENTS = {"slo.kl_nats.mean": "quality.limit", "slo.tasks.score": "quality.least_score"}
 _OFF = (("off",), (False,))  # YAML takes off for false
+_OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "slo.tasks.score")
 DEFAULT_TASKS = ("bench-basics",)
 # At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
@@ -131,9 +132,11 @@ def quality_terms(given: Choices) -> QualityTerms:
     values = given.get("quality", ("auto",))
     asked = () if values in _OFF else decode_all("quality", Quality, values)
     refuse_first((len(asked) > 1 and "auto" in asked, f"quality={','.join(asked)}: auto stands alone"))
+    for key in (key for key in given if key.startswith("quality.") or key in _OF_DEPLOYMENTS):
+        if not asked or (key in _OF_TASKS and "tasks" not in asked):
+            more = "give quality=fidelity,tasks" if asked else "leave out quality=off"
+            raise UserError(f"{key}={shown(given[key][0])}: would have no effect; {more}")
     tasks = decode_all("quality.tasks", str, given.get("quality.tasks", ()))
-    if tasks and "tasks" not in asked:
-        raise UserError(f"quality.tasks={','.join(tasks)}: belongs to quality=tasks; give that too")
     chosen = dict(given)
     for objective, key in _OF_DEPLOYMENTS.items():
         if objective in given and key in given:

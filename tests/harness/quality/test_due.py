@@ -27,7 +27,7 @@ AUTO = QualityTerms()
 
 
 def labels(terms: QualityTerms, *deployments: Deployment) -> set[str]:
-    found = due(terms, deployments, ())
+    found = due(terms, deployments)
     return found.labels if found else set()
 
 
@@ -44,8 +44,9 @@ def test_asked_for_it_is_measured_alone_for_later_runs() -> None:
 
 
 def test_a_reference_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UserError, match="no deployment of this run"):
-        due(QualityTerms(against="fp32"), PAIR, ())
+    for against in ("fp32", "results/typo"):
+        with pytest.raises(UserError, match=f"quality.against={against}: no deployment of this run"):
+            due(QualityTerms(against=against), PAIR)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_reference_that_does_not_exist_is_refused() -> None:
         (["quality.limit=0.3"], QualityTerms(limit_nats=0.3)),
         (["quality.limit=off"], QualityTerms(limit_nats=None)),
         (["slo.kl_nats.mean=0.2"], QualityTerms(limit_nats=0.2)),
-        (["slo.tasks.score=60%"], QualityTerms(least_score_share=0.6)),
+        (["quality=tasks", "slo.tasks.score=60%"], QualityTerms(("tasks",), least_score_share=0.6)),
     ],
 )
 def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
@@ -75,17 +76,22 @@ def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
         (["quality=fidelity,off"], "quality=off: choose from auto, fidelity, tasks"),
         (["quality=auto,tasks"], "quality=auto,tasks: auto stands alone"),
         (["quality.limit=1", "slo.kl_nats.mean=1"], "slo.kl_nats.mean and quality.limit are one limit"),
-        (["slo.tasks.score=120%"], "quality.least_score=120%: must be 100% or less"),
+        (["quality=tasks", "slo.tasks.score=120%"], "quality.least_score=120%: must be 100% or less"),
+        (
+            ["quality=off", "quality.limit=0.2"],
+            "quality.limit=0.2: would have no effect; leave out quality=off",
+        ),
+        (["slo.tasks.score=60%"], "slo.tasks.score=60%: would have no effect"),
         (["quality.limit=-1"], "quality.limit=-1: must be 0 or more"),
         (["quality.limit=low"], "quality.limit=low: "),
         (["quality.budget=1,2"], "quality.budget=1,2: cannot be swept"),
-        (["quality.tasks=gsm8k"], "quality.tasks=gsm8k: belongs to quality=tasks"),
+        (["quality.tasks=gsm8k"], "quality.tasks=gsm8k: would have no effect; give quality=fidelity,tasks"),
         (["quality.text=/nowhere/x.txt"], "quality.text=/nowhere/x.txt: cannot be read: No such file"),
     ],
 )
 def test_wrong_values_of_quality(words: list[str], why: str) -> None:
     with pytest.raises(UserError, match="quality") as error:
-        due(config.settings(overrides.parse(words)).quality, PAIR, ())
+        due(config.settings(overrides.parse(words)).quality, PAIR)
     assert str(error.value).startswith(why)
 
 
@@ -102,11 +108,15 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     write_quality(folder / FILE_NAME, rows)
     assert earlier_reference(QualityTerms(against=str(earlier)), own) == folder
     assert earlier_reference(AUTO, own) is None
+    with pytest.raises(UserError, match="is the reference of one model"):
+        earlier_reference(QualityTerms(against=str(earlier)), [*own, deployment("other", "large")])
     with pytest.raises(StoreError, match="no run here"):
         earlier_reference(QualityTerms(against=str(tmp_path)), own)
     later.mkdir()
     keep_reference(folder, later)
     assert read_quality(later / "reference" / FILE_NAME) == rows
+    # What was copied is enough, wherever the earlier run is now.
+    assert due(QualityTerms(against="/nowhere"), own, later)
     assert (later / "reference/start.json").read_bytes() == (folder / "start.json").read_bytes()
 
 
@@ -114,7 +124,8 @@ def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
     one_cell_run(tmp_path, [])
     (start,) = store.read_starts(tmp_path)
     start = replace(start, deployment=PAIR[0], quality=QualityRecord("0", 20, 1.0))
-    found = due(AUTO, PAIR, [start])
+    store.write_record(tmp_path / "starts" / start.name / "start.json", start)
+    found = due(AUTO, PAIR, tmp_path)
     assert found is not None
     assert found.labels == {"gguf-q8_0"}
 

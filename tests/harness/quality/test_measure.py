@@ -166,6 +166,25 @@ def test_one_bad_answer_leaves_the_others() -> None:
     assert "chat" not in record.missing
 
 
+def test_a_first_answer_that_fails_leaves_the_others() -> None:
+    counts = itertools.count()
+    rows, record = measured(lambda path, body: HELLO if next(counts) else None)
+    assert [row.error is None for row in rows if row.way == "chat"] == [False, True, True]
+    assert "chat" not in record.missing
+
+
+def test_two_answers_that_fail_are_enough() -> None:
+    asked = []
+    rows, record = measured(lambda path, body: asked.append(body))
+    assert (rows, len(asked)) == ([], 2)
+    assert "answered 500" in record.missing["chat"]
+
+
+def test_a_count_of_tokens_that_is_none_is_refused() -> None:
+    _, record = measured(lambda path, body: {**HELLO, "usage": {"prompt_tokens": 2**40}})
+    assert record.missing["chat"] == "it counts 1099511627776 tokens of a prompt"
+
+
 def test_an_empty_answer_is_an_answer() -> None:
     said = {"choices": [{"message": {"content": ""}, "finish_reason": "stop", "logprobs": None}]}
     rows, record = measured(lambda path, body: said)
@@ -181,7 +200,7 @@ def test_without_time_the_first_of_each_way_is_asked() -> None:
         return HELLO
 
     rows, _ = measured(reply, engine, budget_s=0.01)
-    assert ways(rows) == {"chat": 1, "again": 1, "load": 1, "text": 1}
+    assert ways(rows) == {"chat": 1, "again": 1, "load": 2, "text": 1}, "two at once are the first of a load"
 
 
 def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

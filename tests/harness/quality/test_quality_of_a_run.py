@@ -66,5 +66,5 @@ def test_no_sample_is_of_that_time(ended: tuple[Place, Done]) -> None:
 
 def test_the_run_says_what_it_does_not_know(ended: tuple[Place, Done]) -> None:
     _, run = ended
-    assert "quality: 1 deployment, for up to 12 s after its first load" in run.stderr
+    assert "quality: 1 deployment, for up to 12 s after the load of its first start" in run.stderr
     assert "quality by text not measured: its API tells no probabilities of a given text" in run.stderr
