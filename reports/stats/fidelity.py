@@ -8,7 +8,7 @@ import numpy as np
 # What is left for tokens that are not named is never taken to be less.
 LEAST_REST = 1e-9
 # Servers write -9999 for a probability of 0, and e to less than this is one.
-_LOWEST = -700.0
+LOWEST = -700.0
 # Fewer texts do not say how much texts differ.
 TEXTS_NEEDED = 5
 _DRAWS = 4000
@@ -20,8 +20,8 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
 
     Over the tokens that both have among their k likeliest and one bucket for all others, so it is at most
     that of all tokens (the log sum inequality; Cover and Thomas 2006, Elements of Information Theory, 2.7).
-    Where q has less left than its part of that bucket for the tokens that p alone names, they are a bucket
-    of their own: two that name nothing alike are far apart.
+    The tokens that p alone names are a bucket of their own where q can have less of them than its part of
+    that bucket: of each at most its k-th probability, of all at most what its own names leave.
     """
     first, second = _likeliest(p, k), _likeliest(q, k)
     named = [{name: math.exp(value) for name, value in each.items()} for each in (first, second)]
@@ -30,7 +30,11 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
     alone_p, alone_q = (
         sum(value for name, value in named[at].items() if name not in named[1 - at]) for at in (0, 1)
     )
-    left_q = max(LEAST_REST, rest_q - alone_q)
+    left_q = rest_q - alone_q
+    # One that names fewer than k does not say how likely the next one is.
+    if len(second) == k:
+        left_q = min(left_q, len(named[0].keys() - named[1].keys()) * min(named[1].values()))
+    left_q = max(LEAST_REST, left_q)
     others = [(rest_p, rest_q)]
     if left_q < rest_q * alone_p / rest_p:
         others = [(alone_p, left_q), (max(LEAST_REST, rest_p - alone_p), max(LEAST_REST, rest_q - left_q))]
@@ -39,7 +43,7 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
 
 def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:
     named = sorted(logprobs.items(), key=lambda pair: -pair[1])[:k]
-    return {name: value for name, value in named if value > _LOWEST}
+    return {name: value for name, value in named if value > LOWEST}
 
 
 def mean_interval(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> tuple[float, float] | None:

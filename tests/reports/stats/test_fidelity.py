@@ -16,9 +16,9 @@ def test_divergence_is_over_the_names_of_both_and_the_rest():
     p, q = logs(a=0.5, b=0.3, c=0.1), logs(a=0.25, b=0.3, d=0.2)
     # a: 0.5 ln 2; b: nothing; all others: 0.2 against 0.45.
     assert kl_nats(p, q, 20) == pytest.approx(0.5 * log(2) + 0.2 * log(0.2 / 0.45))
-    # The two likeliest of each are the same; of the likeliest alone nothing is shared.
+    # The two likeliest of each are the same; of the likeliest alone nothing is shared, and q has 0.3 of b.
     assert kl_nats(p, q, 2) == pytest.approx(kl_nats(p, q, 20))
-    assert kl_nats(p, q, 1) == 0.0
+    assert kl_nats(p, q, 1) == pytest.approx(0.5 * log(0.5 / 0.3) + 0.5 * log(0.5 / 0.7))
 
 
 def test_divergence_of_fewer_names_is_never_more():
@@ -30,6 +30,27 @@ def test_divergence_of_fewer_names_is_never_more():
         assert kl_nats(p, q, 8) == pytest.approx(of_all)
         assert max(found) <= of_all + 1e-12
         assert min(found) >= 0
+
+
+@pytest.mark.parametrize("spread_p", [0.02, 0.3, 3.0])
+@pytest.mark.parametrize("spread_q", [0.02, 0.3, 3.0, 1e9])
+def test_divergence_of_those_named_is_never_more_than_that_of_all_tokens(spread_p, spread_q):
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        p, q = (np.maximum(rng.dirichlet(np.full(300, each)), 1e-12) for each in (spread_p, spread_q))
+        p, q = p / p.sum(), q / q.sum()
+        named = [{str(at): log(each[at]) for at in np.argsort(-each)[:20]} for each in (p, q)]
+        assert 0 <= kl_nats(*named, 20) <= float((p * np.log(p / q)).sum()) + 1e-6
+
+
+def test_one_that_finds_all_tokens_as_likely_is_far_apart():
+    p = {str(at): log(0.95 / 20) for at in range(20)}
+    q = {str(at): log(0.01 / 20) for at in range(100, 120)}
+    # q has of each that p names at most what it has of its twentieth.
+    assert kl_nats(p, q, 20) == pytest.approx(0.95 * log(0.95 / 0.01) + 0.05 * log(0.05 / 0.99))
+    # One that names 19 of 20 does not say what the next has.
+    del q["119"]
+    assert kl_nats(p, q, 20) == 0.0
 
 
 def test_probabilities_of_nothing_and_of_everything_have_a_divergence():
