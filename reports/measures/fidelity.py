@@ -12,11 +12,11 @@ import numpy as np
 
 from harness.contracts import Asked, Token, Way
 from reports.data.asked import Heard
-from reports.stats.fidelity import kl_nats, mean_interval, survival
+from reports.stats.fidelity import LOWEST, kl_nats, mean_interval, survival
 
 # Logits of 16 and more lie 0.125 apart in bfloat16: which of two tokens this near is chosen may be rounding.
 TIE_NATS = 0.25
-# What became of a prompt that was asked again; a tie: it parts where two tokens are as likely.
+# What became of a prompt that was asked again; a tie: it parts between two of the likeliest tokens.
 Outcome = Literal["same", "tie", "other", "empty", "cut", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # A token of the deployment, and the reference's at the same place.
@@ -70,14 +70,16 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
             for (a, b), (length, _) in zip(pairs, ends, strict=True)
         ]
     tokens = sum(map(len, places))
-    return Fidelity(way, k, len(pairs), tokens, **_of_likely(places, k), **more) if tokens else None
+    return Fidelity(way, k, len(pairs), tokens, **_of_likely(way, places, k), **more) if tokens else None
 
 
-def _of_likely(places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
+def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
     named = [[(own, base) for own, base in each if own.top and base.top] for each in places]
     named = [each for each in named if each]
-    # Where not one name is known to both, the names are of another kind, and nothing can be compared.
-    if not any(own.top.keys() & base.top.keys() for each in named for own, base in each):
+    # Names of answers that have not one in common are of another kind; those of texts are ids, and far apart.
+    if not named or (
+        way == "chat" and not any(own.top.keys() & base.top.keys() for each in named for own, base in each)
+    ):
         return {}
     of_texts = [[kl_nats(base.top, own.top, k) for own, base in each] for each in named]
     of_all = np.concatenate([*map(np.asarray, of_texts)])
@@ -97,7 +99,7 @@ def _of_given(places: Sequence[_Place]) -> dict[str, Any]:
     known = [(a.logprob, b.logprob) for a, b in places if a.logprob is not None and b.logprob is not None]
     if not known or len(known) < len(places):
         return {}
-    own, base = np.asarray(known).T
+    own, base = np.maximum(np.asarray(known).T, LOWEST)
     return {
         "perplexity": math.exp(-own.mean()),
         "perplexity_ratio": math.exp((base - own).mean()),
@@ -133,9 +135,10 @@ def outcome(alone: Asked, again: Asked) -> Outcome:
         return "same"
     if at == len(again.tokens) and again.finish_reason != "stop":
         return "cut"
-    # Of the end of an answer no probability is told.
+    # Of the end of an answer no probability is told, so that none is known to be a tie.
     if at == min(len(alone.tokens), len(again.tokens)):
-        return "tie"
-    said, other = alone.tokens[at], again.tokens[at].name
-    likely = said.top.get(said.name, -math.inf) - said.top.get(other, -math.inf)
-    return "tie" if likely <= TIE_NATS else "other"
+        return "other"
+    said, other = alone.tokens[at], again.tokens[at]
+    least = max(said.top.values(), default=math.inf) - TIE_NATS
+    is_tie = all(said.top.get(each.name, -math.inf) >= least for each in (said, other))
+    return "tie" if is_tie else "other"

@@ -141,6 +141,12 @@ def test_given_texts_have_perplexity_and_the_change_of_their_tokens():
     assert found.rms_change == pytest.approx((0.25**2 / 2) ** 0.5)
 
 
+def test_a_token_that_cannot_be_has_a_perplexity():
+    base = heard(Asked("text", 0, (Token("7"), said("1", 0.5))))
+    own = heard(Asked("text", 0, (Token("7"), Token("1", -9999.0, {"2": 0.0}))))
+    assert fidelity("text", own, base, 20).perplexity == pytest.approx(exp(700))
+
+
 def test_without_names_there_is_perplexity_alone_and_answers_are_told(tmp_path):
     alone = Voice(0.1, changes=lambda row: unnamed(row) if row.way == "text" else row)
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: alone}))[NEAR]
@@ -161,7 +167,7 @@ def renamed(row: Asked) -> Asked:
 @pytest.mark.parametrize(
     ("voice", "why"),
     [
-        (Voice(changes=renamed), "no token has the same name as at llama_cpp fp16"),
+        (Voice(changes=renamed, ways=("prompt", "chat")), "no token has the same name as at llama_cpp fp16"),
         (Voice(sha256="0" * 64), "llama_cpp fp16 was asked other prompts and texts"),
         (Voice(ways=(), missing={"chat": "HTTP 500"}), "HTTP 500"),
     ],
@@ -169,6 +175,12 @@ def renamed(row: Asked) -> Asked:
 def test_what_cannot_be_compared_says_why(tmp_path, voice, why):
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR]
     assert (found.told, found.why, found.why_not_known) == (None, why, why)
+
+
+def test_given_texts_whose_likeliest_tokens_are_all_others_are_far_apart(tmp_path):
+    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(changes=renamed)})
+    assert quality_of(run)[NEAR].told.kl_nats > 3
+    assert NEAR in beyond_limit(run)
 
 
 def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
@@ -266,13 +278,23 @@ RARE, TIE = replace(ALONE.tokens[1], name="d"), replace(ALONE.tokens[0], name="b
         (replace(ALONE, tokens=(ALONE.tokens[0], RARE)), "other"),
         (replace(ALONE, tokens=(ALONE.tokens[0], said("z", 0.9))), "other"),
         (replace(ALONE, tokens=ALONE.tokens[:1]), "cut"),
-        (replace(ALONE, tokens=ALONE.tokens[:1], finish_reason="stop"), "tie"),
+        (replace(ALONE, tokens=ALONE.tokens[:1], finish_reason="stop"), "other"),
+        (replace(ALONE, tokens=(*ALONE.tokens, said("e", 0.9))), "other"),
         (replace(ALONE, tokens=()), "empty"),
         (replace(ALONE, tokens=(), error="HTTP 500"), "failed"),
     ],
 )  # fmt: skip
 def test_what_became_of_a_prompt_that_is_asked_again(again, became):
     assert outcome(ALONE, again) == became
+
+
+def test_a_token_that_was_not_among_the_likeliest_is_no_tie():
+    # The first answer drew what the second would not: that is chance, not rounding.
+    drawn = replace(ALONE, tokens=(replace(ALONE.tokens[0], top={"a": log(0.1), "b": log(0.85)}),))
+    assert outcome(drawn, replace(ALONE, tokens=(TIE,))) == "other"
+    unseen = replace(ALONE, tokens=(Token("z", log(0.01), ALONE.tokens[0].top),))
+    assert outcome(unseen, replace(ALONE, tokens=(TIE,))) == "other"
+    assert outcome(replace(ALONE, tokens=(Token("z"),)), replace(ALONE, tokens=(TIE,))) == "other"
 
 
 def test_prompts_that_were_asked_again_are_counted_by_way(tmp_path):
