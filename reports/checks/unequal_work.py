@@ -208,7 +208,7 @@ _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
     marks=True,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
-    """Look for prompts and texts that are other tokens than the reference's."""
+    """Look for prompts and texts that are other tokens than those of most of the model."""
     for label, found in quality_of(run).items():
         if found.unlike:
             yield f"{label}: {found.unlike}", cells_of(run, {label})

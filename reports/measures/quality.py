@@ -6,10 +6,11 @@ The reference is chosen in reports/data/asked.py.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import permutations, zip_longest
 
 from harness.contracts import LOGPROBS, Asked, Way
-from reports.data import Heard, Run, heard_of, once, references_of
+from reports.data import Heard, Run, grouped, heard_of, once, references_of
+from reports.measures.equal_work import odd_ones
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.tasks import below_least
 from reports.measures.written import precise
@@ -23,8 +24,8 @@ AGAIN: tuple[Way, ...] = ("again", "load")
 @dataclass(frozen=True)
 class Quality:
     """What is known of how well a deployment answers. `against`: its reference, None where there is none;
-    `unlike`: where its prompts or texts are other tokens than the reference's; `why`: why there is no
-    fidelity. `again`: what became of prompts that were asked again, by way."""
+    `unlike`: where its prompts or texts are other tokens than those of most of its model; `why`: why there is
+    no fidelity. `again`: what became of prompts that were asked again, by way."""
 
     label: str
     against: Heard | None = None
@@ -85,14 +86,17 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
         return Quality(label, why="it was not asked")
     base = references_of(run).get(own.model)
     again = {way: Counter(_outcomes(own, way)) for way in AGAIN if own.rows.get(way)}
-    made = Quality(label, base, base is own, again=again)
+    odd = unlike_of(run)
+    made = Quality(label, base, base is own, again=again, unlike=odd.get(label))
+    if made.unlike:
+        return replace(made, why=f"not comparable: {made.unlike}")
     if base is None or base is own:
         why = own.missing[0] if own.missing and not own.is_told else "there is no reference"
         return made if base else replace(made, why=why)
     if own.record.sha256 != base.record.sha256:
         return replace(made, why=f"{base.name} was asked other prompts and texts")
-    if unlike := _why_unlike(own, base):
-        return replace(made, unlike=unlike, why=f"not comparable: {unlike}")
+    if base.name in odd:
+        return replace(made, why=f"{base.name} is not comparable: {odd[base.name]}")
     # All of one comparison are cut to as many tokens as each of them names.
     alike = [base, *(each for each in heard_of(run).values() if each.model == own.model)]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
@@ -108,8 +112,29 @@ def _outcomes(own: Heard, way: Way) -> list[Outcome]:
     return [outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone]
 
 
+@once
+def unlike_of(run: Run) -> dict[str, str]:
+    """Return whose prompts or texts are other tokens than those of most that were asked of its model, and the
+    first that differs, by name; all that differ where no tokens are those of most. A reference counts as one
+    of them, of an earlier run too."""
+    found: dict[str, str] = {}
+    heard = [*references_of(run).values(), *(each for each in heard_of(run).values() if each.is_asked)]
+    for alike in grouped(heard, lambda each: each.model).values():
+        by_name = {each.name: each for each in alike}
+        pairs = permutations(by_name, 2)
+        whys = {(a, b): why for a, b in pairs if (why := _why_unlike(by_name[a], by_name[b]))}
+        odd, is_split = odd_ones([*by_name], {frozenset(pair): why for pair, why in whys.items()})
+        for (a, b), why in whys.items():
+            if is_split or (a in odd and b not in odd):
+                found.setdefault(a, why)
+    return found
+
+
 def _why_unlike(own: Heard, base: Heard) -> str | None:
-    """Return the first token of a prompt or a text that is another one than the reference's."""
+    """Return the first token of a prompt or a text that is another one than the other's; None where they were
+    not asked the same."""
+    if own.record.sha256 != base.record.sha256:
+        return None
     for way, item, row, other in _of_both(own, base, "prompt", "text"):
         names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
         for at, (a, b) in enumerate(names):
@@ -142,7 +167,7 @@ def limit_of(run: Run) -> tuple[float, str] | None:
 
 @once
 def beyond_limit(run: Run) -> dict[str, str]:
-    """Return who cannot win, by label, and why: its text is not the reference's, or its mean KL divergence or
+    """Return who cannot win, by label, and why: its text is not that of most, or its mean KL divergence or
     a score is not known to be good enough. What was not measured is not left out."""
     limit = limit_of(run)
     found = quality_of(run).items() if limit else ()

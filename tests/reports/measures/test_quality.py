@@ -237,9 +237,26 @@ NO_IDS = ("chat", "text")
     ],
 )
 def test_other_tokens_are_named_and_such_a_deployment_cannot_win(tmp_path, voice, unlike):
-    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: voice})
+    run = asked(tmp_path, {REFERENCE: Voice(), BF16.label: Voice(), NEAR: voice})
     assert quality_of(run)[NEAR].unlike == unlike
     assert beyond_limit(run) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
+
+
+def test_a_reference_whose_text_is_not_that_of_most_cannot_win(tmp_path):
+    run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice(), FAR: Voice(0.9)})
+    unlike = "token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2"
+    found = quality_of(run)
+    assert beyond_limit(run) == {REFERENCE: f"not comparable: {unlike}"}
+    assert found[NEAR].unlike is found[NEAR].told is None
+    assert found[NEAR].why == f"llama_cpp fp16 is not comparable: {unlike}"
+
+
+def test_of_two_whose_texts_are_not_the_same_neither_can_win(tmp_path):
+    run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice()})
+    assert beyond_limit(run) == {
+        REFERENCE: "not comparable: token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2",
+        NEAR: "not comparable: token 3 of its prompt 2 is 2, that of llama_cpp fp16 42",
+    }
 
 
 # --- the limit -------------------------------------------------------------------------------------

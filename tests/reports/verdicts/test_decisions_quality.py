@@ -91,6 +91,11 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
     [made] = decisions_of(run)
     assert (made.served, made.left_out) == (NEAR, {FAR: why})
     assert "Unless answers" not in answer(run)
+    two = measured(tmp_path / "two", {REFERENCE: Voice(), FAR: Voice(changes=cut)}, [SLOW, FAST])
+    [made] = decisions_of(two)
+    other = "not comparable: token 1 of its prompt 1 is 0, that of llama_cpp gguf-q4_0 1"
+    assert (made.served, made.left_out) == (None, {REFERENCE: other, FAR: why})
+    assert answer(two).startswith("No ")
 
 
 @pytest.mark.parametrize(
