@@ -2,11 +2,13 @@
 
 The argument is a JSON file: `tasks` (name -> the arguments of own_task; null: a task of lm_eval), `chat`
 (those of Chat; null: only load the tasks) and `rows`, the file to write. That gets JSON lines: {task, items}
-with their number, {task, row} for each item (Item in harness/contracts/quality.py), {task, failed} for why a
-task cannot be asked. The server's key comes from BENCH_TASKS_KEY, since everyone can see arguments.
+with their number, {task, row} for each item (Item in harness/contracts/quality.py) once it is answered and
+again once lm_eval has scored it, {task, failed} for why a task cannot be asked. The server's key comes from
+BENCH_TASKS_KEY, since everyone can see arguments; no line has it.
 """
 
 import difflib
+import http.client
 import json
 import math
 import os
@@ -16,12 +18,16 @@ import time
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 MAX_TOKENS = 256  # for a task that names no number; lm_eval's own client has the same
 MOST_STOPS = 4
+KEY_VARIABLE = "BENCH_TASKS_KEY"
+NOT_SCORED = "answered, but cut off before lm_eval scored the task"
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _LETTER = re.compile(r"\b([A-J])\b")
 
@@ -31,7 +37,8 @@ class Chat:
 
     lm_eval's own client (local-chat-completions) sends the same fields, but one request that fails costs all
     answers, and it knows no limit. `limit_s` is for all tasks: each of the `tasks_left` gets as much of what
-    is left. `errors`: by task and item, why there is no answer.
+    is left. `errors`: by task and item, why there is no answer. `keep` gets each request and its answer as
+    they come.
     """
 
     rank, world_size, tokenizer_name = 0, 1, ""
@@ -44,6 +51,7 @@ class Chat:
         self.left_s, self.tasks_left = limit_s, 1
         self.share_s = self.ends_s = 0.0
         self.errors: dict[tuple[str, int], str] = {}
+        self.keep: Callable[[Any, str], None] = lambda request, answer: None
 
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return json.dumps(messages, ensure_ascii=False)
@@ -52,9 +60,11 @@ class Chat:
         began_s, self.share_s = time.monotonic(), self.left_s / self.tasks_left
         self.ends_s = began_s + self.share_s
         with ThreadPoolExecutor(self.in_flight) as pool:
-            answers = list(pool.map(self._answer, requests))
+            asked = {pool.submit(self._answer, request): request for request in requests}
+            for done in as_completed(asked):
+                self.keep(asked[done], done.result())
         self.left_s = max(0.0, self.left_s - (time.monotonic() - began_s))
-        return answers
+        return [each.result() for each in asked]
 
     def _answer(self, request: Any) -> str:
         left_s = self.ends_s - time.monotonic()
@@ -65,12 +75,12 @@ class Chat:
         except TimeoutError:
             why = f"no answer within the limit of {self.share_s:.3g} s"
         except urllib.error.HTTPError as error:
-            why = f"HTTP {error.code}: {error.read(300).decode(errors='replace')}"
+            why = f"HTTP {error.code}: {_beginning(error)}"
         except urllib.error.URLError as error:
             why = str(error.reason)
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError, AttributeError) as error:
             why = f"{type(error).__name__}: {error}"
-        self.errors[request.task_name, request.doc_id] = why
+        self.errors[request.task_name, request.doc_id] = without_key(why)
         return ""
 
     def _ask(self, messages: str, generation: dict[str, Any], *, timeout_s: float) -> str:
@@ -88,13 +98,30 @@ class Chat:
         if stop := [until] if isinstance(until, str) else until[:MOST_STOPS]:
             body["stop"] = stop
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("BENCH_TASKS_KEY"):
+        if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         asked = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         # Not through a proxy: neither does the load go through one.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(asked, timeout=timeout_s) as response:
-            return json.load(response)["choices"][0]["message"]["content"] or ""
+            said = json.load(response)["choices"][0]["message"]["content"] or ""
+            # Half of a character of two, which no file can hold.
+            return said.encode(errors="replace").decode()
+
+
+def _beginning(error: urllib.error.HTTPError) -> str:
+    """Return the first words of a refusal, without the key: it may stand where they are cut."""
+    body = b""
+    with suppress(OSError, http.client.HTTPException):
+        body = error.read(65_536)
+    return without_key(body.decode(errors="replace"))[:300]
+
+
+def without_key(text: str) -> str:
+    """Return a text without the server's key, as it is and as it is written in JSON."""
+    if key := os.environ.get(KEY_VARIABLE):
+        text = text.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
+    return text
 
 
 def is_right(item: dict[str, Any], answer: str) -> bool:
@@ -168,10 +195,18 @@ def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[s
     }
 
 
-def ask(name: str, tasks: dict[str, Any], chat: Chat, *, is_own: bool) -> Iterator[dict[str, Any]]:
-    """Ask all items of a task, or of the tasks of a group, and yield a row for each."""
+def ask(
+    name: str, tasks: dict[str, Any], chat: Chat, keep: Callable[[dict[str, Any]], None], *, is_own: bool
+) -> Iterator[dict[str, Any]]:
+    """Ask all items of a task, or of the tasks of a group, and yield a row for each.
+
+    `keep` gets one as soon as an item is answered, which has a score only if the task is bench's own.
+    """
     from lm_eval.evaluator import evaluate
 
+    chat.keep = lambda request, answer: keep(
+        answered(name, request, answer, chat.errors.get((request.task_name, request.doc_id)), is_own=is_own)
+    )
     found = evaluate(
         chat, {"tasks": tasks}, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True
     )
@@ -184,10 +219,23 @@ def ask(name: str, tasks: dict[str, Any], chat: Chat, *, is_own: bool) -> Iterat
                 "task": name,
                 "item": sample["doc"]["id"] if is_own else f"{task}/{sample['doc_id']}",
                 "score": score,
-                "answer": sample["resps"][0][0],
+                "answer": without_key(sample["resps"][0][0]),
                 "prompt_sha256": sample["prompt_hash"],
                 "error": f"{metric} is no score of one item" if error is None and score is None else error,
             }
+
+
+def answered(name: str, request: Any, answer: str, error: str | None, *, is_own: bool) -> dict[str, Any]:
+    """Return the row of an item that was just answered, or was not because of an error."""
+    is_scored = is_own and error is None
+    return {
+        "task": name,
+        "item": request.doc["id"] if is_own else f"{request.task_name}/{request.doc_id}",
+        "score": float(is_right(request.doc, answer)) if is_scored else None,
+        "answer": without_key(answer),
+        "prompt_sha256": sha256(request.args[0].encode()).hexdigest(),  # as lm_eval makes it
+        "error": None if is_scored else error or NOT_SCORED,
+    }
 
 
 def finite(score: Any) -> float | None:
@@ -199,21 +247,27 @@ def finite(score: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def lines_of(name: str, own: dict[str, Any] | None, chat: Chat | None) -> Iterator[dict[str, Any]]:
-    """Yield what is written of a task."""
+def write_lines(
+    name: str, own: dict[str, Any] | None, chat: Chat | None, write: Callable[[dict[str, Any]], None]
+) -> None:
+    """Load a task, ask it, and write what comes of it line by line."""
+
+    def keep(row: dict[str, Any]) -> None:
+        write({"task": name, "row": row})
+
     try:
         tasks = load(name, own)
-        yield {"task": name, "items": sum(len(task.eval_docs) for task in tasks.values())}
+        write({"task": name, "items": sum(len(task.eval_docs) for task in tasks.values())})
         if chat is not None:
-            for row in ask(name, tasks, chat, is_own=own is not None):
-                yield {"task": name, "row": row}
+            for row in ask(name, tasks, chat, keep, is_own=own is not None):
+                keep(row)
     except RefusedError as error:
-        yield {"task": name, "failed": str(error)}
+        write({"task": name, "failed": str(error)})
     # Whatever a task's own code raises, the other tasks are asked.
     except Exception as error:
         traceback.print_exc()
-        said = " ".join(str(error).split())[:300]
-        yield {"task": name, "failed": f"lm_eval raised {type(error).__name__}: {said}"}
+        said = " ".join(without_key(str(error)).split())[:300]
+        write({"task": name, "failed": f"lm_eval raised {type(error).__name__}: {said}"})
 
 
 def main() -> None:
@@ -226,8 +280,7 @@ def main() -> None:
         for number, (name, own) in enumerate(job["tasks"].items()):
             if chat is not None:
                 chat.tasks_left = len(job["tasks"]) - number
-            for line in lines_of(name, own, chat):
-                print(json.dumps(line), file=rows, flush=True)
+            write_lines(name, own, chat, lambda line: print(json.dumps(line), file=rows, flush=True))
 
 
 if __name__ == "__main__":

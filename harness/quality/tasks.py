@@ -26,6 +26,7 @@ from harness.store.task_table import FILE_NAME, write_items
 LOADING_S = 300.0
 KEY_VARIABLE = "BENCH_TASKS_KEY"
 LOG_NAME = "tasks.log"
+ROWS_NAME = "tasks.jsonl"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def provide_tasks(names: Sequence[str], tool: Tool) -> Tasks:
     others = {name: None for name, known in own.items() if known is None}
     if others:
         with TemporaryDirectory() as folder:
-            lines, problem = _run(Tasks(python, others), None, Path(folder), LOADING_S)
+            problem = _run(Tasks(python, others), None, Path(folder), LOADING_S)
+            lines, _ = _taken(Path(folder) / ROWS_NAME)
         failed = next((f"quality.tasks={line.task}: {line.failed}" for line in lines if line.failed), None)
         if failed or problem:
             raise UserError(failed or f"quality.tasks={','.join(others)}: {problem}")
@@ -101,15 +103,20 @@ def ask_tasks(
     """Ask a server all items, write them to tasks.parquet in the folder, and return what is missing.
 
     That is a clause on why, or None. Blocks while lm_eval loads, whose words are in tasks.log, and then for
-    limit_s at most, of which each task has an equal share. What has no answer is in the table too.
+    limit_s at most, of which each task has an equal share. What has no answer is in the table too. An
+    interrupt passes through, and what was answered until then is in the table.
     """
     asked = {**msgspec.to_builtins(server), "limit_s": limit_s}
     key = asked.pop("key")
-    lines, problem = _run(tasks, asked, folder, LOADING_S + limit_s, key, state_dir)
-    rows = [line.row for line in lines if line.row]
-    write_items(folder / FILE_NAME, rows)
+    try:
+        problem = _run(tasks, asked, folder, LOADING_S + limit_s, key, state_dir)
+    finally:
+        lines, unread = _taken(folder / ROWS_NAME)
+        rows = _rows(lines)
+        write_items(folder / FILE_NAME, rows)
     failed = [f"{line.task}: {line.failed}" for line in lines if line.failed]
-    return "; ".join([*failed, *unanswered(rows), *([problem] if problem else [])]) or None
+    ended = [problem] if problem else []
+    return "; ".join([*failed, *unread, *unanswered(rows), *_unasked(lines, rows), *ended]) or None
 
 
 def unanswered(rows: Sequence[Item]) -> list[str]:
@@ -121,6 +128,43 @@ def unanswered(rows: Sequence[Item]) -> list[str]:
     ]
 
 
+def _unasked(lines: Sequence[_Line], rows: Sequence[Item]) -> list[str]:
+    """Return a clause for each task that was cut off before all of its items were asked."""
+    found = Counter(row.task for row in rows)
+    return [
+        f"{line.task}: {line.items - found[line.task]} of {line.items} items not asked"
+        for line in lines
+        if line.items and line.items > found[line.task]
+    ]
+
+
+def _rows(lines: Sequence[_Line]) -> list[Item]:
+    """Return the last row of each item, which has its score if lm_eval came to that; in their order."""
+    found = dict[tuple[str, str], Item]()
+    for row in (line.row for line in lines if line.row):
+        found.pop((row.task, row.item), None)
+        found[row.task, row.item] = row
+    return list(found.values())
+
+
+def _taken(path: Path) -> tuple[list[_Line], list[str]]:
+    """Read and remove what the program wrote; return its lines, and a clause if some cannot be read.
+
+    A last line without its end is left out: the program was ended while it wrote.
+    """
+    whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    path.unlink(missing_ok=True)
+    lines, problems = list[_Line](), list[str]()
+    for line in whole:
+        try:
+            lines.append(msgspec.json.decode(line, type=_Line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(str(error))
+    if not problems:
+        return lines, []
+    return lines, [f"{len(problems)} of {len(whole)} lines of lm_eval cannot be read ({problems[0]})"]
+
+
 def _run(
     tasks: Tasks,
     chat: Mapping[str, Any] | None,
@@ -128,10 +172,10 @@ def _run(
     limit_s: float,
     key: str | None = None,
     state_dir: Path | None = None,
-) -> tuple[list[_Line], str | None]:
-    """Run the program to its end; return what it wrote, and why it did not come to its end."""
-    job, rows, log = folder / "tasks.json", folder / "tasks.jsonl", folder / LOG_NAME
-    said = {"tasks": tasks.own, "chat": chat, "rows": str(rows)}
+) -> str | None:
+    """Run the program, which writes tasks.jsonl, to its end; return why it did not come to it."""
+    job, log = folder / "tasks.json", folder / LOG_NAME
+    said = {"tasks": tasks.own, "chat": chat, "rows": str(folder / ROWS_NAME)}
     job.write_bytes(msgspec.json.encode(said))
     argv = [str(tasks.python), "-P", str(TASKS_PROGRAM), str(job)]
     try:
@@ -139,11 +183,9 @@ def _run(
             argv, log_path=log, state_dir=state_dir, label="lm_eval", environment={KEY_VARIABLE: key or ""}
         ) as process:
             code = process.wait(limit_s)
-        lines = rows.read_bytes().splitlines() if rows.exists() else []
-        return [msgspec.json.decode(line, type=_Line) for line in lines], _problem(code, limit_s, log)
     finally:
         job.unlink()
-        rows.unlink(missing_ok=True)
+    return _problem(code, limit_s, log)
 
 
 def _problem(code: int | None, limit_s: float, log: Path) -> str | None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +16,11 @@ from typing import Any
 import pytest
 from answering_server import answering_server
 
-from engines.inside.ask_tasks import MAX_TOKENS, Chat, finite
+from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
 from harness.contracts import Item
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, provide_tasks, unanswered
+from harness.store.task_table import FILE_NAME, read_items
 
 
 def request(number: int, text: str, **generation: Any) -> SimpleNamespace:
@@ -67,6 +73,68 @@ def test_no_item_is_asked_after_the_limit() -> None:
     assert "late" not in {each["messages"][0]["content"] for each in server.asked}
 
 
+@pytest.mark.parametrize("room", [0, 250])
+def test_a_key_that_the_server_repeats_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Not even its beginning, where a long refusal is cut."""
+    key = 'sesame"open' * 6
+    monkeypatch.setenv("BENCH_TASKS_KEY", key)
+    with answering_server(lambda text: 401) as server:
+        server.refusal = f"{'x' * room}Incorrect API key: {key}"
+        chat = Chat(server.base_url, "tiny", {}, 1, 60)
+        chat.generate_until([request(0, "Well?")])
+    (why,) = chat.errors.values()
+    assert why.startswith('HTTP 401: {"error": "')
+    assert "API key: ***" in why
+    assert "sesame" not in why
+
+
+def test_a_row_is_kept_without_the_key_as_soon_as_its_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_TASKS_KEY", "sesame")
+    rows, is_kept = [], threading.Event()
+
+    def answer(text: str) -> str:
+        if text == "last":  # comes only once the first one's row is there
+            assert is_kept.wait(30)
+        return "4, says sesame"
+
+    def keep(asked: Any, said: str) -> None:
+        rows.append(answered("basics", asked, said, None, is_own=True))
+        is_kept.set()
+
+    with answering_server(answer) as server:
+        chat = Chat(server.base_url, "tiny", {}, 2, 60)
+        chat.keep = keep
+        items = [request(0, "last"), request(1, "first")]
+        for each in items:
+            each.doc = {"id": each.args[0], "check": "number", "expected": "4", "others": []}
+        assert chat.generate_until(items) == ["4, says sesame"] * 2
+    assert [row["item"] for row in rows] == [items[1].args[0], items[0].args[0]]
+    assert {(row["answer"], row["score"], row["error"]) for row in rows} == {("4, says ***", 1.0, None)}
+    assert answered("basics", items[0], "4", None, is_own=False)["error"] == NOT_SCORED
+
+
+def test_half_a_character_in_an_answer_is_replaced() -> None:
+    with answering_server(lambda text: "4 \ud83d") as server:
+        assert Chat(server.base_url, "tiny", {}, 1, 60).generate_until([request(0, "Well?")]) == ["4 ?"]
+
+
+def test_an_answer_that_breaks_off_costs_itself_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        chat = Chat(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "tiny", {}, 1, 60)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert chat.generate_until([request(0, "Well?")]) == [""]
+        thread.join()
+    assert "IncompleteRead" in chat.errors["basics", 0]
+
+
 @pytest.mark.parametrize(
     ("score", "number"),
     [(True, 1.0), (0, 0.0), (0.25, 0.25), (float("nan"), None), (("said", "meant"), None), ("said", None)],
@@ -109,6 +177,55 @@ def test_a_program_that_dies_is_said_with_its_last_words(tmp_path: Path) -> None
     python.chmod(0o755)
     said = ask_tasks(Tasks(python, {"ifeval": None}), TasksServer("http://x/v1", "tiny", {}, 1), 1, tmp_path)
     assert said == "lm_eval exited with code 3: out of memory"
+
+
+ROW = {"task": "t", "item": "0", "score": None, "answer": "4", "prompt_sha256": "a", "error": "not scored"}
+
+
+def program(path: Path, lines: list[str], then: str) -> Tasks:
+    """A python that writes these lines to the file that its job names, and then goes on."""
+    (path / "lines").write_bytes("\n".join(lines).encode())
+    python = path / "python"
+    python.write_text(f'#!/bin/sh\ncat "{path}/lines" > "$(dirname "$3")/tasks.jsonl"\n{then}\n')
+    python.chmod(0o755)
+    return Tasks(python, {"t": None})
+
+
+SERVER = TasksServer("http://127.0.0.1:9/v1", "tiny", {}, 1)
+
+
+def lines_of(*rows: dict[str, Any], items: int) -> list[str]:
+    head = {"task": "t", "items": items}
+    return list(map(json.dumps, (head, *({"task": "t", "row": row} for row in rows))))
+
+
+def test_a_torn_last_line_is_left_out_and_others_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    scored, other = {**ROW, "score": 1.0, "error": None}, {**ROW, "item": "1", "score": 0.0, "error": None}
+    lines = lines_of(ROW, other, scored, items=4)
+    lines += ['{"task": "t", "row": {"answer": "\\ud83d"}}', '{"task": "t", "ro']
+    said = ask_tasks(program(tmp_path, lines, "exit 0"), SERVER, 1, tmp_path)
+    assert said
+    assert said.startswith("1 of 5 lines of lm_eval cannot be read (")
+    assert said.endswith("; t: 2 of 4 items not asked")
+    assert read_items(tmp_path / FILE_NAME) == [Item(**other), Item(**scored)]
+    assert not (tmp_path / "tasks.jsonl").exists()
+
+
+def test_what_was_answered_until_an_interrupt_is_kept(tmp_path: Path) -> None:
+    tasks = program(tmp_path, [*lines_of(ROW, items=2), ""], f'touch "{tmp_path}/written"; sleep 60')
+
+    def interrupt() -> None:
+        while not (tmp_path / "written").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        ask_tasks(tasks, SERVER, 60, tmp_path)
+    thread.join()
+    assert read_items(tmp_path / FILE_NAME) == [Item(**ROW)]
+    assert not (tmp_path / "tasks.jsonl").exists()
 
 
 def test_a_task_that_cannot_be_asked_is_refused_before_a_run(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 @dataclass
 class AnsweringServer:
-    """`asked`: each request's body, with its key as `key`."""
+    """`asked`: each request's body, with its key as `key`. `refusal`: what stands behind a status."""
 
     answer: Callable[[str], str | int | None]  # of the last message
     port: int = 0
+    refusal: str = "refused"
     asked: list[dict[str, Any]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -43,7 +44,7 @@ def answering_server(answer: Callable[[str], str | int | None]) -> Iterator[Answ
             self.send_response(said if isinstance(said, int) else 200)
             self.end_headers()
             message = {"role": "assistant", "content": said}
-            page = {"error": "refused"} if isinstance(said, int) else {"choices": [{"message": message}]}
+            page = {"error": made.refusal} if isinstance(said, int) else {"choices": [{"message": message}]}
             self.wfile.write(json.dumps(page).encode())
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
