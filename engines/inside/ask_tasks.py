@@ -29,7 +29,9 @@ MOST_STOPS = 4
 KEY_VARIABLE = "BENCH_TASKS_KEY"
 NOT_SCORED = "answered, but cut off before lm_eval scored the task"
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-_LETTER = re.compile(r"\b([A-J])\b")
+# "A or B" chooses none of them.
+_OPEN_CHOICE = re.compile(r"\b(?:[A-J], )*[A-J],? or [A-J]\b")
+_ENDED = r"(?=[*_]*\s*(?:[).:]|$))"
 
 
 class Chat:
@@ -131,9 +133,8 @@ def is_right(item: dict[str, Any], answer: str) -> bool:
     if item["check"] == "number":  # the last one counts: "7 + 5 = 12"
         found = [each.replace(",", "") for each in _NUMBER.findall(said)]
         return bool(found) and float(found[-1]) == float(expected)
-    if item["check"] == "letter":  # the first that stands alone: "B) horse"
-        letter = _LETTER.search(said)
-        return letter is not None and letter[1] == expected
+    if item["check"] == "letter":
+        return chosen_letter(said, {expected, *item["others"]}) == expected
     if item["check"] == "named":  # it, and none of the others that the text has
         return _has(said, expected) and not any(_has(said, each) for each in item["others"])
     if item["check"] == "json":
@@ -142,6 +143,22 @@ def is_right(item: dict[str, Any], answer: str) -> bool:
         except ValueError:
             return False
     return re.fullmatch(expected, said) is not None  # "pattern"
+
+
+def chosen_letter(said: str, letters: set[str]) -> str | None:
+    """Return which of the letters an answer chooses; None if none.
+
+    The one that the answer begins with, or that follows "answer is" or "answer:", if no small word is behind
+    it; else the last before `)`, `.`, `:` or the end of a line, as in "A horse, so B."; else the last that
+    stands alone. A before a small word other than `is` is an article, I a pronoun. "A or B" chooses none.
+    """
+    said = _OPEN_CHOICE.sub("", said)
+    letter = rf"(?<![\w'])([{''.join(sorted(letters))}])(?![\w'’])"
+    if first := re.search(rf"(?:\A|(?i:\banswer(?: is)?:?))[\s*_(\"]*{letter}(?! [a-z])", said):
+        return first[1]
+    alone = rf"{letter}(?!(?<=[AI]) (?!is\b)[a-z])"
+    found = re.findall(letter + _ENDED, said, re.MULTILINE) or re.findall(alone, said)
+    return found[-1] if found else None
 
 
 def _has(said: str, words: str) -> bool:

@@ -12,8 +12,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
-# number: the last number; letter: the first capital that stands alone; named: a text that has it and none of
-# the others; pattern: all of it matches a regular expression; json: a value that is equal.
+# number: the last number; letter: the one that is chosen (see chosen_letter in engines/inside/ask_tasks.py);
+# named: a text that has it and none of the others; pattern: all of it matches a regular expression; json: a
+# value that is equal.
 Check = Literal["number", "letter", "named", "pattern", "json"]
 
 # The fields of a Question after its id.
@@ -38,7 +39,10 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class Question:
-    """An item of a task of bench's own. `others`: what may not be in the answer to a `named` one."""
+    """An item of a task of bench's own.
+
+    `others`: what may not be in the answer to a `named` one; the other letters of a `letter` one.
+    """
 
     id: str
     prompt: str
@@ -147,7 +151,7 @@ def _choice(drawn: _Drawn, number: int) -> Asks:
     place = drawn.number(0, 3)
     words = [drawn.one(_GROUPS[kind]) for kind in wrong]
     words.insert(place, drawn.one(_GROUPS[right]))
-    return _chosen(f"Which of these is {right}?", words), "letter", LETTERS[place]
+    return _chosen(f"Which of these is {right}?", words), "letter", LETTERS[place], _others(LETTERS[place], 4)
 
 
 def _json(drawn: _Drawn, number: int) -> Asks:
@@ -178,6 +182,10 @@ def _chosen(question: str, choices: Sequence[str]) -> str:
     return "\n".join([question, *lines, "Answer with the letter only."])
 
 
+def _others(letter: str, choices: int) -> list[str]:
+    return [each for each in LETTERS[:choices] if each != letter]
+
+
 def gsm8k(folder: Path) -> list[Question]:
     """Read the test items of GSM8K from the folder of a package that has them. Raises OSError, KeyError."""
     return [
@@ -194,7 +202,13 @@ def gsm8k(folder: Path) -> list[Question]:
 def mmlu(folder: Path) -> list[Question]:
     """Read 1,000 test items of MMLU likewise. The letter is written by the model, without examples."""
     return [
-        Question(row["id"], _chosen(row["question"], row["choices"]), "letter", row["answer"])
+        Question(
+            row["id"],
+            _chosen(row["question"], row["choices"]),
+            "letter",
+            row["answer"],
+            _others(row["answer"], len(row["choices"])),
+        )
         for row in _rows(folder / "mmlu-v1.jsonl")
     ]
 

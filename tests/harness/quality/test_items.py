@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engines.inside.ask_tasks import is_right
+from engines.inside.ask_tasks import chosen_letter, is_right
 from harness.quality.items import Question, basics, gsm8k, mmlu
 
 # A right answer to an item, as a model may write it: to those of one format by their number.
@@ -45,7 +45,7 @@ def test_bench_basics_has_sixty_different_items_of_each_kind_in_turn() -> None:
 def test_bench_basics_is_what_it_was() -> None:
     """Else two runs would compare answers to other questions under the same names."""
     digest = hashlib.sha256(msgspec.json.encode(basics())).hexdigest()
-    assert digest == "c13cfea685b9c1ffb70a384a62278424d1e3b25e8f4b9f98f6424397c73adcc4"
+    assert digest == "81e409130aaa2bfacaa57f0f333298d32b2198eda17d34e44fba77eda062ccd2"
 
 
 def test_the_expected_answer_is_right_and_none_is_wrong() -> None:
@@ -70,8 +70,8 @@ def test_a_format_is_right_where_nothing_else_is_written() -> None:
         (Question("", "", "number", "1234"), "1,200 + 34 = 1,234.0", True),
         (Question("", "", "number", "4"), "4 is 2 + 2", False),
         (Question("", "", "number", "-4"), "It is -4", True),
-        (Question("", "", "letter", "B"), "Because it is an animal: B", True),
-        (Question("", "", "letter", "B"), "A or B", False),
+        (Question("", "", "letter", "B", "ACD"), "Because it is an animal: B", True),
+        (Question("", "", "letter", "B", "ACD"), "A or B", False),
         (Question("", "", "named", "May", ("Oslo", "12")), "in may", True),
         (Question("", "", "named", "May", ("Oslo", "12")), "In May, in Oslo", False),
         (Question("", "", "named", "12", ("May",)), "128", False),
@@ -86,6 +86,37 @@ def test_an_answer_is_checked_exactly(question: Question, answer: str, is_so: bo
     assert checked(question, answer) is is_so
 
 
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("B", "B"),
+        ("(B)", "B"),
+        ("**B) horse**", "B"),
+        ("B - horse. A - saw", "B"),
+        ("B\nA horse is an animal.", "B"),
+        ("I think it is B", "B"),
+        ("A horse is an animal, so B.", "B"),
+        ("Answer: C\nA) saw is a tool.", "C"),
+        ("The correct answer is **B) horse**. A) saw is a tool.", "B"),
+        ("A saw is a tool. B is right", "B"),
+        ("A is correct", "A"),
+        ("It's C!", "C"),
+        ("A horse is an animal", None),
+        ("I'd say a horse", None),
+        ("A or B", None),
+        ("A, B or C", None),
+        ("E", None),
+    ],
+)
+def test_the_letter_that_an_answer_chooses(answer: str, letter: str | None) -> None:
+    assert chosen_letter(answer, set("ABCD")) == letter
+
+
+def test_an_item_of_ten_choices_may_be_answered_by_the_letter_i() -> None:
+    assert chosen_letter("I think it is B", set("ABCDEFGHIJ")) == "B"
+    assert chosen_letter("I'm sure: I) lemon", set("ABCDEFGHIJ")) == "I"
+
+
 def test_packed_items_are_read(tmp_path: Path) -> None:
     row = {"id": "gsm8k-test-0", "question": "Two and two?", "answer": "4"}
     (tmp_path / "gsm8k-v1.jsonl").write_text(json.dumps(row) + "\n")
@@ -95,7 +126,7 @@ def test_packed_items_are_read(tmp_path: Path) -> None:
     assert (number.id, number.check, number.expected) == ("gsm8k-test-0", "number", "4")
     assert number.prompt.startswith("Two and two?")
     assert letter.prompt == "Which?\nA) this\nB) that\nAnswer with the letter only."
-    assert (letter.check, letter.expected) == ("letter", "B")
+    assert (letter.check, letter.expected, letter.others) == ("letter", "B", ["A"])
 
 
 def test_a_part_of_packed_items_has_all_subjects(tmp_path: Path) -> None:
