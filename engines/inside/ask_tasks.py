@@ -80,7 +80,7 @@ class Chat:
             why = f"HTTP {error.code}: {_beginning(error)}"
         except urllib.error.URLError as error:
             why = str(error.reason)
-        except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             why = f"{type(error).__name__}: {error}"
         self.errors[request.task_name, request.doc_id] = without_key(why)
         return ""
@@ -108,7 +108,7 @@ class Chat:
         with opener.open(asked, timeout=timeout_s) as response:
             said = json.load(response)["choices"][0]["message"]["content"] or ""
             # Half of a character of two, which no file can hold.
-            return said.encode(errors="replace").decode()
+            return str.encode(said, errors="replace").decode()
 
 
 def _beginning(error: urllib.error.HTTPError) -> str:
