@@ -1,6 +1,5 @@
 """What servers said beside the load, and whom the others of a model are held against."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,9 @@ from harness.store.store import StartRecord
 from harness.store.task_table import read_items
 from reports.data.cells import gathered
 from reports.data.run import Run, once, without_secrets
+
+# Fewer than one place in this many may name fewer tokens than the rest: tokens of one name are one.
+_ONE_PLACE_IN = 20
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Heard:
         return {row.item: row for row in self.rows.get(way, ()) if row.tokens and not row.error}
 
     def named(self, way: Way) -> int:
-        """Return how many of the likeliest tokens it names at a place; the median, as tokens of one name are
-        one. 0 where it names none."""
-        counts = (len(token.top) for row in self.whole(way).values() for token in row.tokens if token.top)
-        return min(LOGPROBS, statistics.median_low([*counts] or [0]))
+        """Return how many of the likeliest tokens it names at all places but fewer than 5 %. 0 where it names
+        none."""
+        counts = [len(token.top) for row in self.whole(way).values() for token in row.tokens if token.top]
+        return min(LOGPROBS, sorted(counts)[(len(counts) - 1) // _ONE_PLACE_IN]) if counts else 0
 
 
 @once

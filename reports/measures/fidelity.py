@@ -29,10 +29,10 @@ class Fidelity:
     compared: of texts all tokens but the first, of answers those up to and including the first that differs.
 
     `kl_nats`: the mean over places, with its 95 % interval over texts, by the `k` likeliest tokens; None
-    where those are not told. `agreement`: the share of places with the same likeliest token. `same`: the
-    share of answers that is the same for 0, 1 ... tokens. Of given texts, where each token's probability is
-    told, `perplexity`, its ratio to the reference's, and `rms_change`, the root of the mean squared change of
-    the probability.
+    where those are not told. `left_out`: the places that name fewer than k and do not count in these.
+    `agreement`: the share of places with the same likeliest token. `same`: the share of answers that is the
+    same for 0, 1 ... tokens. Of given texts, where each token's probability is told, `perplexity`, its ratio
+    to the reference's, and `rms_change`, the root of the mean squared change of the probability.
     """
 
     way: Way
@@ -42,6 +42,7 @@ class Fidelity:
     kl_nats: float | None = None
     interval: tuple[float, float] | None = None
     kl_p99_nats: float | None = None
+    left_out: int = 0
     agreement: float | None = None
     same: Sequence[float] = ()
     perplexity: float | None = None
@@ -74,8 +75,9 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
 
 
 def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
-    named = [[(own, base) for own, base in each if own.top and base.top] for each in places]
-    named = [each for each in named if each]
+    told = [[(own, base) for own, base in each if own.top and base.top] for each in places]
+    whole = [[pair for pair in each if min(len(token.top) for token in pair) >= k] for each in told]
+    named = [each for each in whole if each]
     # Names of answers that have not one in common are of another kind; those of texts are ids, and far apart.
     if not named or (
         way == "chat" and not any(own.top.keys() & base.top.keys() for each in named for own, base in each)
@@ -87,6 +89,7 @@ def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str
         "kl_nats": float(of_all.mean()),
         "interval": mean_interval([sum(each) for each in of_texts], [len(each) for each in of_texts]),
         "kl_p99_nats": float(np.quantile(of_all, 0.99)),
+        "left_out": sum(map(len, told)) - len(of_all),
         "agreement": float(np.mean([_first(own) == _first(base) for each in named for own, base in each])),
     }
 

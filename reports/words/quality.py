@@ -14,11 +14,12 @@ from reports.words.verdict_words import title_of
 # The columns of a table of deployments, with what stands in them.
 HEADS = ("KL nats", "same token %")
 HOW = (
-    "KL: how far the probabilities of the next token are from the reference's (Kullback-Leibler divergence, "
-    "over the k likeliest tokens and the rest); the mean over places and its 95 % interval, by drawing texts "
-    "again. Same token: the share of places with the same likeliest one. By text: every token of given texts "
-    "but the first; by chat: greedy answers, up to the first token that differs. RMS: of the given token's "
-    "probability. "
+    "KL: how far the probabilities of the next token are from the reference's (Kullback-Leibler divergence): "
+    "the mean over places and its 95 % interval, by drawing texts again. Tokens that both name among their k "
+    "likeliest count one by one and all others as one bucket, but those that the reference alone names are a "
+    "bucket of their own where the deployment can give them less than their part of it. Same token: the "
+    "share of places with the same likeliest one. By text: every token of given texts but the first; by "
+    "chat: greedy answers, up to the first token that differs. RMS: of the given token's probability. "
 )
 AGAIN = (
     "Greedy answers to the same prompts, against the first time. Near ties part where two tokens are about "
@@ -71,7 +72,7 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
     "perplexity ratio": lambda found: number(found.perplexity_ratio, 3) if found.perplexity_ratio else "",
     "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",
     "k": lambda found: str(found.k),
-    "tokens": lambda found: f"{found.tokens:,}",
+    "tokens": lambda found: f"{found.tokens:,}{f' ({found.left_out} without KL)' if found.left_out else ''}",
     "texts or answers": lambda found: str(found.items),
 }
 

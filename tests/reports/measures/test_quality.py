@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from reports import Run, open_run
 from reports.data.asked import Heard, references_of
 from reports.measures.fidelity import fidelity, outcome
 from reports.measures.quality import beyond_limit, quality_of
+from reports.words.quality import FIDELITY
 
 FP16, BF16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0"))
 LABELS = {each.label: each for each in (FP16, BF16, Q8, Q4)}
@@ -113,7 +115,7 @@ def test_answers_are_held_against_each_other_up_to_the_first_token_that_differs(
     a, b, c = said("a", 0.5, b=0.4), said("b", 0.6, a=0.3), said("c", 0.9)
     base = heard(Asked("chat", 0, (a, b, c), "length"), Asked("chat", 1, (a,), "stop"))
     own = heard(Asked("chat", 0, (a, a, c), "length"), Asked("chat", 1, (a,), "stop"))
-    found = fidelity("chat", own, base, 20)
+    found = fidelity("chat", own, base, 2)
     # Of the first answer two places, the second of which differs; of the other its only one.
     assert (found.items, found.tokens) == (2, 3)
     at_fork = 0.6 * log(0.6 / 0.4) + 0.3 * log(0.3 / 0.5) + 0.1 * log(0.1 / 0.1)
@@ -190,6 +192,23 @@ def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
     assert found[FAR].told.kl_nats < 0.26
     assert found[FAR].why_not_known == "the 5 likeliest tokens alone were compared, not 20"
     assert beyond_limit(run) == {}
+
+
+def fewer(places: int, k: int, row: Asked) -> Asked:
+    """Leave k names at the first places of one text."""
+    if row.way != "text" or row.item != 0:
+        return row
+    cut = [replace(token, top=dict([*token.top.items()][:k])) for token in row.tokens[1 : 1 + places]]
+    return replace(row, tokens=(row.tokens[0], *cut, *row.tokens[1 + places :]))
+
+
+@pytest.mark.parametrize(("places", "k", "left_out"), [(35, 20, 35), (36, 5, 0)])
+def test_fewer_names_at_fewer_than_one_place_in_twenty_leave_out_those(tmp_path, places, k, left_out):
+    # Of 708 places 35 are less than 5 %.
+    voice = Voice(0.1, changes=partial(fewer, places, 5))
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].told
+    assert (found.k, found.left_out, found.tokens) == (k, left_out, 708)
+    assert ("without KL" in FIDELITY["tokens"](found)) == bool(left_out)
 
 
 def test_a_run_that_was_asked_tasks_alone_has_no_fidelity(tmp_path):
