@@ -127,6 +127,9 @@ def test_an_answer_that_breaks_off_costs_itself_alone() -> None:
             with connection:
                 connection.recv(65_536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65_536):  # else what is unread would reset the connection
+                    pass
 
         thread = threading.Thread(target=serve)
         thread.start()
