@@ -10,7 +10,6 @@ from itertools import zip_longest
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
 from reports.measures import NOTHING, aggregate, plural, unit_of, value_text
-from reports.measures.quality import quality_of
 from reports.page.standing import COLUMNS
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
@@ -114,9 +113,8 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
         columns[plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
             columns["against the leader"] = [_ratio(made, group) for group in ordered]
-    if found := quality_of(run):
-        asked = [quality.columns(found[group.deployment]) for group in ordered]
-        columns |= {head: [plain(each[head]) for each in asked] for head in quality.HEADS}
+    asked = [quality.texts(run, group.deployment) for group in ordered]
+    columns |= {plain(head): [plain(each[head]) for each in asked] for head in asked[0]}
     return table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 

@@ -15,7 +15,7 @@ from reports.measures.fidelity import Fidelity
 from reports.measures.held import Held
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, pooled, shorter_half, withheld
-from reports.measures.quality import Quality, quality_of
+from reports.measures.quality import Quality
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
@@ -187,10 +187,8 @@ def part_cell(name: str, held: Held) -> Html | str:
 
 def quality_columns(run: Run, labels: Sequence[str]) -> dict[Html | str, list[Html | str]]:
     """Return the columns of deployments' quality, where any was asked."""
-    found = [quality.cells(quality_of(run).get(label)) for label in labels]
-    kl, same = quality.HEADS
-    shown: dict[Html | str, list[Html | str]] = {kl: [below(*each[:2]) for each in found]}
-    return {**shown, same: [each[2] for each in found]} if quality_of(run) else {}
+    found = [quality.columns(run, label) for label in labels]
+    return {head: [below(*each[head]) for each in found] for head in next(iter(found), {})}
 
 
 def fidelity_columns(run: Run) -> Columns[FidelityRow]:

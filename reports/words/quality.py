@@ -51,10 +51,24 @@ def cells(found: Quality | None) -> tuple[str, str, str]:
     return nats(found.told.kl_nats), ends(found.told.interval), number(found.told.agreement, 0, 100)
 
 
-def columns(found: Quality | None) -> dict[str, str]:
-    """Return them by the heads of their columns, as plain text."""
-    kl, interval, same = cells(found)
-    return dict(zip(HEADS, (f"{kl} {interval}".rstrip(), same), strict=True))
+def columns(run: Run, label: str) -> dict[str, tuple[str, str]]:
+    """Return a deployment's quality by the heads of the columns, each with its interval or an empty text.
+
+    Its scores of tasks are among them. Empty where nobody was asked.
+    """
+    found = dict[str, tuple[str, str]]()
+    if known := quality_of(run):
+        kl, interval, same = cells(known.get(label))
+        found = dict(zip(HEADS, ((kl, interval), (same, "")), strict=True))
+    tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
+    own = {each.task: score(each) for each in task_scores(run) if each.label == label}
+    heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
+    return found | dict(zip(heads, (own.get(task, (NOTHING, "")) for task in tasks), strict=True))
+
+
+def texts(run: Run, label: str) -> dict[str, str]:
+    """Return the same as plain text: `0.0032 [0.0031, 0.0033]`."""
+    return {head: " ".join(filter(None, cell)) for head, cell in columns(run, label).items()}
 
 
 def _until(found: Fidelity) -> str:

@@ -21,6 +21,7 @@ from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
 from reports.measures.quality import Quality, quality_of
+from reports.measures.tasks import TaskScore, task_scores
 from reports.verdicts import SPEED, Decision, decisions_of, title_of_case
 from reports.words import quality
 from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of
@@ -126,21 +127,28 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
         "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,
         "to_leader": ratio and {**dict(zip(_ENDS, ratio, strict=True)), "text": ratio_words(*ratio)},
         "values": {name: _value(run, made, group, name) for name in names},
-        "quality": _quality(quality_of(run).get(group.deployment)),
+        "quality": _quality(run, group.deployment),
     }
 
 
-def _quality(found: Quality | None) -> dict[str, Any] | None:
-    if found is None:
+def _quality(run: Run, label: str) -> dict[str, Any] | None:
+    cells = quality.texts(run, label)
+    if not cells:
         return None
+    found = quality_of(run).get(label) or Quality(label, why="it was not asked for its tokens")
     told = asdict(found.told) if found.told else {}
     return {
         "against": found.against.name if found.against else None,
         "is_reference": found.is_reference,
         "why": found.why_not_known,
         **{name: told.get(name) for name in ("way", "k", "kl_nats", "interval", "agreement")},
-        "cells": quality.columns(found),
+        "scores": {each.task: _score(each) for each in task_scores(run) if each.label == label},
+        "cells": cells,
     }
+
+
+def _score(found: TaskScore) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("score", "interval", "scored", "items")}
 
 
 def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from make_tasks import FP16, Q4, answered, answers
 
 from harness.contracts import QualityTerms
 from reports import tables_of, write_report
+from reports.outputs.as_markdown import markdown_text
 from reports.words.answer import answers_of
+from reports.words.told import told
 
 BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
 
@@ -50,3 +52,30 @@ def test_the_answer_says_what_the_winner_gets_right_and_what_a_faster_one_costs(
     assert "Unless answers may be worse: llama_cpp gguf-q4_0 is 1.1x as fast" in said.plain
     assert said.plain.endswith("as fast and gets 30.0 % of bench-basics right.")
     assert "quality_not_measured" not in set(tables_of(run)["findings"]["check"])
+
+
+def test_the_answers_tables_have_a_column_of_scores(tmp_path):
+    items = {FP16.label: answers(BEFORE), Q4.label: answers("r" * 30 + "w" * 70)}
+    run = answered(tmp_path, items, repeats=5, requests=20)
+    (answer,) = told(run)["answers"]
+    rows = {row["deployment"]: row["quality"] for row in answer["rows"]}
+    assert rows[FP16.label]["scores"]["bench-basics"] == {
+        "score": 0.6, "interval": pytest.approx((0.502, 0.691), abs=5e-4), "scored": 100, "items": 100,
+    }  # fmt: skip
+    assert rows[FP16.label]["cells"] == {"score %": "60.0 [50.2, 69.1]"}
+    assert rows[Q4.label]["cells"]["score %"].startswith("30.0 [")
+    text = markdown_text(run)
+    assert "| score % |" in text
+    assert "| 60.0 \\[50.2, 69.1\\] |" in text
+    html = write_report(run.path, run=run).read_text(encoding="utf-8")
+    found = html.partition('<section id="quality">')[0]
+    assert "score %" in found
+    assert "[50.2, 69.1]" in found
+
+
+def test_each_of_several_tasks_has_its_column_and_one_that_was_not_asked_a_dash(tmp_path):
+    items = {FP16.label: answers(BEFORE) + answers("rw", "gsm8k"), Q4.label: answers(BEFORE)}
+    (answer,) = told(answered(tmp_path, items))["answers"]
+    rows = {row["deployment"]: row["quality"]["cells"] for row in answer["rows"]}
+    assert set(rows[FP16.label]) == {"score % (bench-basics)", "score % (gsm8k)"}
+    assert rows[Q4.label] == {"score % (bench-basics)": "60.0 [50.2, 69.1]", "score % (gsm8k)": "–"}
