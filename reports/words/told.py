@@ -132,7 +132,10 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
 
 
 def _quality(run: Run, label: str) -> dict[str, Any] | None:
-    cells = quality.texts(run, label)
+    columns = quality.columns(run, label)
+    # A terminal has no room for the intervals of scores beside the values.
+    scores = {head: value for head, (value, _) in columns.items() if head not in quality.HEADS}
+    cells = {**quality.texts(run, label), **scores}
     if not cells:
         return None
     found = quality_of(run).get(label) or Quality(label, why="it was not asked for its tokens")

@@ -3,6 +3,8 @@
 import pytest
 from make_tasks import FP16, Q4, answered, answers
 
+from harness.cli.ending import tell
+from harness.cli.progress import Show
 from harness.contracts import QualityTerms
 from reports import tables_of, write_report
 from reports.outputs.as_markdown import markdown_text
@@ -62,8 +64,8 @@ def test_the_answers_tables_have_a_column_of_scores(tmp_path):
     assert rows[FP16.label]["scores"]["bench-basics"] == {
         "score": 0.6, "interval": pytest.approx((0.502, 0.691), abs=5e-4), "scored": 100, "items": 100,
     }  # fmt: skip
-    assert rows[FP16.label]["cells"] == {"score %": "60.0 [50.2, 69.1]"}
-    assert rows[Q4.label]["cells"]["score %"].startswith("30.0 [")
+    assert rows[FP16.label]["cells"] == {"score %": "60.0"}
+    assert rows[Q4.label]["cells"] == {"score %": "30.0"}
     text = markdown_text(run)
     assert "| score % |" in text
     assert "| 60.0 \\[50.2, 69.1\\] |" in text
@@ -78,4 +80,14 @@ def test_each_of_several_tasks_has_its_column_and_one_that_was_not_asked_a_dash(
     (answer,) = told(answered(tmp_path, items))["answers"]
     rows = {row["deployment"]: row["quality"]["cells"] for row in answer["rows"]}
     assert set(rows[FP16.label]) == {"score % (bench-basics)", "score % (gsm8k)"}
-    assert rows[Q4.label] == {"score % (bench-basics)": "60.0 [50.2, 69.1]", "score % (gsm8k)": "–"}
+    assert rows[Q4.label] == {"score % (bench-basics)": "60.0", "score % (gsm8k)": "–"}
+
+
+def test_the_terminal_has_names_and_scores_in_90_columns(tmp_path, capsys, monkeypatch):
+    items = {FP16.label: answers(BEFORE), Q4.label: answers("r" * 30 + "w" * 70)}
+    run = answered(tmp_path, items, repeats=5, requests=20)
+    monkeypatch.setenv("COLUMNS", "90")
+    tell(told(run), "report.html", 0, Show(quiet=False), as_json=False)
+    lines = capsys.readouterr().err.splitlines()
+    (row,) = [line for line in lines if line.split()[-1:] == ["60.0"]]
+    assert row.startswith("llama_cpp")
