@@ -4,8 +4,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -53,7 +54,7 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
         for line in _sentences(answer):
             show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line.startswith("bench "))
         if answer["rows"]:
-            show.console.print(_table(answer))
+            show.console.print(*_tables(answer, show.console.width), sep="\n\n")
             if any(value["is_pooled"] for row in answer["rows"] for value in row["values"].values()):
                 show.line("* of the requests of all starts together")
         for row in answer["rows"]:
@@ -80,29 +81,63 @@ def _sentences(answer: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _table(answer: dict[str, Any]) -> Table:
-    rows = answer["rows"]
-    has_ratios = any(row["to_leader"] for row in rows)
+def _tables(answer: dict[str, Any], width: int) -> Iterator[Table]:
+    """Yield the table of an answer; where quality has no room beside speed, it has one of its own."""
+    of_quality = (answer["rows"][0]["quality"] or {"cells": {}})["cells"]
+    speed, quality = _speed(answer), {head: _cells(answer, head) for head in of_quality}
+    beside = _names(answer)
+    if not _fits(beside, speed | quality, width):
+        yield _drawn(beside, speed)
+        speed = {}
+    if speed or quality:
+        yield _drawn(beside, speed | quality)
+
+
+def _names(answer: dict[str, Any]) -> list[Text]:
+    labels = [row["deployment"] for row in answer["rows"]]
+    return [Text(inert(label), "bold" if label == answer["deployment"] else "") for label in labels]
+
+
+def _cells(answer: dict[str, Any], head: str) -> list[Text]:
+    return [Text(row["quality"]["cells"][head] if row["quality"] else "") for row in answer["rows"]]
+
+
+def _speed(answer: dict[str, Any]) -> dict[str, list[Text]]:
+    """Return the columns of values, and of the ratios behind the metric that decides."""
+    rows, columns = answer["rows"], dict[str, list[Text]]()
+    for name, first in rows[0]["values"].items():
+        columns[first["head"]] = [_value(row["values"][name]) for row in rows]
+        if name == answer["metric"] and any(row["to_leader"] for row in rows):
+            together = " together" * (sum(bool(row["to_leader"]) for row in rows) > 1)
+            head = f"to the leader\n{100 * answer['together']:.4g} %{together}"
+            columns[head] = [Text(row["to_leader"]["text"] if row["to_leader"] else "") for row in rows]
+    return columns
+
+
+def _value(value: dict[str, Any]) -> Text:
+    said = value["text"] + "*" * value["is_pooled"]
+    said += f" {SIGN} {len(value['marks'])}" if value["marks"] else ""
+    return Text(said, "bold" if value["is_decided"] else "")
+
+
+def _head(head: str) -> str:
+    # The unit stands below, so that all fits into 80 columns.
+    return head if "\n" in head else "\n".join(head.rsplit(" ", 1))
+
+
+def _fits(names: list[Text], columns: dict[str, list[Text]], width: int) -> bool:
+    widths = [
+        max(map(cell_len, [*_head(head).splitlines(), *map(str, own)])) for head, own in columns.items()
+    ]
+    return max(map(len, names)) + sum(2 + each for each in widths) <= width
+
+
+def _drawn(names: list[Text], columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
-    for name in rows[0]["values"]:
-        # The unit stands below, so that all fits into 80 columns.
-        head = "\n".join(rows[0]["values"][name]["head"].rsplit(" ", 1))
-        table.add_column(head, justify="right", no_wrap=True)
-        if has_ratios and name == answer["metric"]:
-            together = " together" * (sum(bool(row["to_leader"]) for row in rows) > 1)
-            table.add_column(f"to the leader\n{100 * answer['together']:.4g} %{together}", no_wrap=True)
-    of_quality = rows[0]["quality"] or {"cells": {}}
-    for head in of_quality["cells"]:
-        table.add_column("\n".join(head.rsplit(" ", 1)), justify="right", no_wrap=True)
-    for row in rows:
-        style = "bold" if row["deployment"] == answer["deployment"] else ""
-        cells = [Text(inert(row["deployment"]), style)]
-        for name, value in row["values"].items():
-            said = value["text"] + "*" * value["is_pooled"]
-            said += f" {SIGN} {len(value['marks'])}" if value["marks"] else ""
-            cells.append(Text(said, "bold" if value["is_decided"] else ""))
-            if has_ratios and name == answer["metric"]:
-                cells.append(Text(row["to_leader"]["text"] if row["to_leader"] else ""))
-        table.add_row(*cells, *(row["quality"]["cells"].values() if row["quality"] else ()))
+    for head in columns:
+        justify: Literal["left", "right"] = "left" if head.startswith("to the leader") else "right"
+        table.add_column(_head(head), justify=justify, no_wrap=True)
+    for name, *cells in zip(names, *columns.values(), strict=True):
+        table.add_row(name, *cells)
     return table
