@@ -33,7 +33,7 @@ from harness.servers import probe
 
 T = TypeVar("T")
 # Tokens of an answer: where two deployments part, they mostly do so within a few.
-MAX_TOKENS = 16
+MAX_TOKENS = 12
 # How many prompts are asked twice, and how many texts are read side by side.
 _AGAIN, _TEXTS_AT_ONCE = 2, 4
 # The share of the budget at which each way ends.

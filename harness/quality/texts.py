@@ -1,6 +1,6 @@
 """The prompts and texts that are asked of every deployment: bench's own, or a file of the user's.
 
-Bench's own are short, of many kinds, and written for it, so that no model has read them.
+Bench's own are few and short, so that they cost seconds, of many kinds, and written for it.
 """
 
 import hashlib
@@ -18,42 +18,25 @@ _PROMPTS = (
     "Write a Python function that returns the second largest number of a list.",
     "A train leaves at 14:35 and arrives at 17:10. How long does it take? Show the steps.",
     "Translate into German: The library closes at eight, but the garden stays open.",
-    "List four things to check before renting a flat, as bullet points.",
     'Give me a JSON object with the keys "city", "country" and "river" for Vienna.',
     "My neighbour's dog barks all night. Draft a polite note to him.",
-    "Summarize in one sentence: The council voted to plant 300 trees along the canal, to be paid for by "
-    "a fee on parking, although shop owners had warned that customers would stay away.",
     "What is the difference between a virus and a bacterium?",
     "Continue the story: The lighthouse had been dark for nine years when, one evening in March,",
 )
 _TEXTS = (
     "The ferry to the outer islands runs twice a day in summer and once in winter, unless the wind is "
-    "stronger than forty knots, in which case the harbour master hangs a black ball from the mast.",
-    "def running_mean(values, width):\n    total = sum(values[:width])\n    means = [total / width]\n    "
-    "for old, new in zip(values, values[width:]):\n        total += new - old\n        means.append(total "
-    "/ width)\n    return means\n",
-    "Die Werkstatt öffnet um sieben Uhr. Wer sein Fahrrad bis neun bringt, kann es am selben Abend "
-    "abholen; nur auf Ersatzteile aus dem Ausland wartet man manchmal eine Woche.",
-    '{"order": 4711, "customer": {"name": "Ines Ferreira", "city": "Porto"}, "items": [{"sku": "B-20", '
-    '"count": 3, "price": 12.5}, {"sku": "K-07", "count": 1, "price": 89.0}], "paid": false}',
-    "To find the area of the field, split it into a rectangle of 30 by 20 metres and a triangle with a "
-    "base of 20 and a height of 9 metres. The rectangle has 600 and the triangle 90 square metres, so the "
-    "field has 690.",
-    "Le médecin a regardé longtemps la radiographie avant de répondre. « Ce n'est rien de grave, dit-il "
-    "enfin, mais il faudra rester au lit jusqu'à lundi. »",
+    "stronger than forty knots, when the harbour master hangs a black ball from the mast.",
+    "def running_mean(values, width):\n    total = sum(values[:width])\n    yield total / width\n",
+    "Die Werkstatt öffnet um sieben Uhr. Wer sein Fahrrad bis neun bringt, kann es am Abend abholen.",
+    '{"order": 4711, "customer": {"name": "Ines Ferreira", "city": "Porto"}, "paid": false}',
+    "A rectangle of 30 by 20 metres has 600 square metres. A triangle with a base of 20 and a height of 9 "
+    "has 90. Together they have 690.",
     "Before you solder the second wire, tin the pad and let it cool. If the joint looks dull or forms a "
-    "ball, heat it again and add a little flux. A good joint is shiny and shaped like a small volcano.",
-    "Q: Which planet has the shortest year?\nA: Mercury. It goes around the Sun in 88 days.\nQ: Which has "
-    "the longest day?\nA: Venus. It turns once in 243 days, more slowly than it goes around.",
-    "| month | rain mm | sun h |\n|-------|---------|-------|\n| April | 61 | 172 |\n| May | 74 | 205 |\n| "
-    "June | 88 | 219 |\n| July | 90 | 231 |\n",
-    "El mercado se llena antes del amanecer: primero llegan los camiones del sur, cargados de naranjas, y "
-    "luego los cocineros, que discuten el precio de cada caja como si fuera la última.",
+    "ball, heat it again and add a little flux.",
+    "Q: Which planet has the shortest year?\nA: Mercury. It goes around the Sun in 88 days.\n"
+    "Q: Which has the longest day?\nA: Venus.",
     "The committee rejected the appeal on two grounds. First, it had been filed nine days late; secondly, "
-    "the new evidence had been known to the applicant since the first hearing and could have been given "
-    "then.",
-    "SELECT region, COUNT(*) AS orders, SUM(amount) AS total\nFROM sales\nWHERE year = 2024 AND NOT "
-    "refunded\nGROUP BY region\nHAVING SUM(amount) > 10000\nORDER BY total DESC;",
+    "the new evidence could have been given at the first hearing.",
 )
 # Of a file: what is longer is cut, and what comes later is left out.
 _CHARACTERS, _ITEMS = 1200, 64
