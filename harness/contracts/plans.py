@@ -121,7 +121,7 @@ class Load:
     ramp_down_s: float = 0.0
     ramp: Literal["linear", "steps"] = "linear"
     ramp_steps: int = 4
-    warmup_s: float = 2.0
+    warmup_s: float = 1.5
     duration_s: float | None = 8.0
     steps: int | None = None
     min_requests: int = 13  # 11 are what a start's p50 needs, and five times 13 what a pooled p90 needs

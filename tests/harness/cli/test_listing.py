@@ -54,12 +54,12 @@ def listed(what: str) -> str:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["load.concurrency=1"], ["1 user ", "2 s + 8 s"]),
-        (["load.rate=120/min", "load.arrival=constant"], ["2/s constant", "2 s + 8 s"]),
+        (["load.concurrency=1"], ["1 user ", "1.5 s + 8 s"]),
+        (["load.rate=120/min", "load.arrival=constant"], ["2/s constant", "1.5 s + 8 s"]),
         (["load.rate=2", "load.arrival=gamma", "load.burstiness=0.5"], ["2/s gamma 0.5"]),
-        (["load.ramp_up=3s", "load.ramp_down=4s"], ["3 s + 2 s + 8 s + 4 s"]),
-        (["load.conversations=9"], ["2 s + 9 conversations"]),
-        (["load.conversations=9", "load.duration=5s"], ["2 s + 5 s or 9 conversations"]),
+        (["load.ramp_up=3s", "load.ramp_down=4s"], ["3 s + 1.5 s + 8 s + 4 s"]),
+        (["load.conversations=9"], ["1.5 s + 9 conversations"]),
+        (["load.conversations=9", "load.duration=5s"], ["1.5 s + 5 s or 9 conversations"]),
     ],
 )
 def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: list[str]) -> None:
