@@ -108,7 +108,7 @@ def test_the_keys_say_what_they_take() -> None:
 def test_the_keys_say_their_defaults() -> None:
     defaults = {row["key"]: row["default"] for row in facts_of("keys")}
     assert (defaults["load.warmup"], defaults["load.grace"], defaults["engine.dtype"]) == (
-        "2s",
+        "1.5s",
         "null",
         "null",
     )
