@@ -65,7 +65,7 @@ def test_the_plan_is_told_in_words():
     _, terms, whole = planned("search.highest=16", "repeats=2")
     said = search_line(terms, whole)
     assert "from 1 to 16 users on each of 2 starts" in said
-    assert "one trial on each about 32 s," in said
+    assert "one trial on each about 31 s," in said
 
 
 # --- trials ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def replay(tmp_path: Path) -> list[str]:
 def test_a_rate_makes_an_open_loop_without_the_users_of_the_default() -> None:
     (load,) = loads("load.rate=2.5/s")
     assert (load.kind, load.concurrency, load.rate_per_s, load.arrival) == ("open", None, 2.5, "poisson")
-    assert (load.warmup_s, load.duration_s) == (2, 8)
+    assert (load.warmup_s, load.duration_s) == (1.5, 8)
 
 
 def test_rates_are_swept_and_read_with_their_units() -> None:

@@ -74,7 +74,7 @@ SAID = [
     ("full", "own-error", "not measured on this machine: run bench selftest, and later runs quote it here"),
     ("loads", "", "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2"),
     ("loads", "", "windows of 8 s, 200 conversations, 30 s, the whole trace"),
-    ("loads", "environment", "window 200 conversations, warm-up 2 s, a request at most 120 s"),
+    ("loads", "environment", "window 200 conversations, warm-up 1.5 s, a request at most 120 s"),
     (
         "loads",
         "latencies",
