@@ -158,9 +158,9 @@ def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
         yield label, ", ".join(f"{key_words(key)} {_value(key, value)}" for key, value in options)
     labels = {cell.load: cell.load_label for cell in run.planned_cells}
     for load in _ordered(run):
-        given = [
-            f"{words} {_value(key, value)}" for key, words in _TERMS.items() if (value := getattr(load, key))
-        ]
+        terms = {key: value for key in _TERMS if (value := getattr(load, key))}
+        texts = {key: f"{value:g} s" for key, value in terms.items() if key.endswith("_s")}
+        given = [f"{_TERMS[key]} {texts.get(key) or _value(key, value)}" for key, value in terms.items()]
         yield labels[load], ", ".join([f"window {window_bound(load)}", *given])
     for key, why in run.record.plan.filled.items():
         yield key_words(key), why
