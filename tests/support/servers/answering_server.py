@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from served import served
 
 
 @dataclass
@@ -47,15 +49,8 @@ def answering_server(answer: Callable[[str], str | int | None]) -> Iterator[Answ
             page = {"error": made.refusal} if isinstance(said, int) else {"choices": [{"message": message}]}
             self.wfile.write(json.dumps(page).encode())
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Handler) as made.port:
+        try:
+            yield made
+        finally:
+            made.ended.set()

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from served import served
 
 
 @dataclass
@@ -50,15 +52,8 @@ def page_server(page: PageServer) -> Iterator[PageServer]:
             self.wfile.write(body)
             self.close_connection = page.closes
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    page.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield page
-    finally:
-        page.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Handler) as page.port:
+        try:
+            yield page
+        finally:
+            page.released.set()
