@@ -13,7 +13,9 @@ Place = tuple[float | None, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class _Tokenized:
+class Tokenized:
+    """What /tokenize answers: ids."""
+
     tokens: Sequence[int]
 
 
@@ -22,7 +24,7 @@ def tokenized(
 ) -> list[str]:
     """Return the ids that a chat becomes, by /tokenize as vLLM and SGLang have it."""
     body = {"model": model, "messages": list(map(vars, messages)), **(more or {})}
-    return list(map(str, ask(HttpCall("POST", "/tokenize", body), _Tokenized).tokens))
+    return list(map(str, ask(HttpCall("POST", "/tokenize", body), Tokenized).tokens))
 
 
 def placed(path: str, ids: Sequence[int], places: Iterable[Place], most: int) -> Iterator[Token]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.common.tokens import Tokenized
 from harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
 from harness.errors import ServerError
 
@@ -36,11 +37,6 @@ class _Place(_Named):
 @dataclass(frozen=True)
 class _Completion:
     completion_probabilities: list[_Place] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    tokens: list[int]
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,6 @@ def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str
     return list(map(str, _ids(ask, said.prompt, parse_special=True)))
 
 
-def _ids(ask: Ask, text: str, *, parse_special: bool = False) -> list[int]:
+def _ids(ask: Ask, text: str, *, parse_special: bool = False) -> Sequence[int]:
     body = {"content": text, "add_special": True, "parse_special": parse_special}
-    return ask(HttpCall("POST", "/tokenize", body), _Tokens).tokens
+    return ask(HttpCall("POST", "/tokenize", body), Tokenized).tokens

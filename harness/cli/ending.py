@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +20,7 @@ from harness.store import store
 SIGN = "▲"
 _COMMAND = ": bench "
 _WORST_AT_MOST = 240
+_WIDEST = 10_000  # of a table that nothing bounds
 
 
 def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | None:
@@ -54,7 +55,7 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
         for line in _sentences(answer):
             show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line.startswith("bench "))
         if answer["rows"]:
-            show.console.print(*_tables(answer, show.console.width), sep="\n\n")
+            show.console.print(*_tables(answer, show.console), sep="\n\n")
             if any(value["is_pooled"] for row in answer["rows"] for value in row["values"].values()):
                 show.line("* of the requests of all starts together")
         for row in answer["rows"]:
@@ -81,21 +82,16 @@ def _sentences(answer: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _tables(answer: dict[str, Any], width: int) -> Iterator[Table]:
+def _tables(answer: dict[str, Any], console: Console) -> Iterator[Table]:
     """Yield the table of an answer; where quality has no room beside speed, it has one of its own."""
     of_quality = (answer["rows"][0]["quality"] or {"cells": {}})["cells"]
     speed, quality = _speed(answer), {head: _cells(answer, head) for head in of_quality}
-    beside = _names(answer)
-    if not _fits(beside, speed | quality, width):
-        yield _drawn(beside, speed)
-        speed = {}
-    if speed or quality:
-        yield _drawn(beside, speed | quality)
-
-
-def _names(answer: dict[str, Any]) -> list[Text]:
-    labels = [row["deployment"] for row in answer["rows"]]
-    return [Text(inert(label), "bold" if label == answer["deployment"] else "") for label in labels]
+    whole = _drawn(answer, speed | quality)
+    width = console.measure(whole, options=console.options.update(max_width=_WIDEST)).maximum
+    if not quality or width <= console.width:
+        yield whole
+    else:
+        yield from (_drawn(answer, speed), _drawn(answer, quality))
 
 
 def _cells(answer: dict[str, Any], head: str) -> list[Text]:
@@ -125,19 +121,13 @@ def _head(head: str) -> str:
     return head if "\n" in head else "\n".join(head.rsplit(" ", 1))
 
 
-def _fits(names: list[Text], columns: dict[str, list[Text]], width: int) -> bool:
-    widths = [
-        max(map(cell_len, [*_head(head).splitlines(), *map(str, own)])) for head, own in columns.items()
-    ]
-    return max(map(len, names)) + sum(2 + each for each in widths) <= width
-
-
-def _drawn(names: list[Text], columns: dict[str, list[Text]]) -> Table:
+def _drawn(answer: dict[str, Any], columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
     for head in columns:
         justify: Literal["left", "right"] = "left" if head.startswith("to the leader") else "right"
         table.add_column(_head(head), justify=justify, no_wrap=True)
-    for name, *cells in zip(names, *columns.values(), strict=True):
-        table.add_row(name, *cells)
+    for row, *cells in zip(answer["rows"], *columns.values(), strict=True):
+        style = "bold" if row["deployment"] == answer["deployment"] else ""
+        table.add_row(Text(inert(row["deployment"]), style), *cells)
     return table

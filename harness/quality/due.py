@@ -60,21 +60,16 @@ def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) ->
     if len(models) > 1:
         raise UserError(f"{given}: is the reference of one model, here are {', '.join(sorted(models))}")
     store.read_run(run_dir)
-    folders = {start.name: run_dir / "starts" / start.name for start in store.read_starts(run_dir)}
-    starts = [
-        (start, start.quality)
-        for start in store.read_starts(run_dir)
-        if start.quality and (folders[start.name] / quality_table.FILE_NAME).is_file()
-    ]
-    own = [pair for pair in starts if pair[0].deployment.model in models]
+    starts = {run_dir / "starts" / start.name: start for start in store.read_starts(run_dir) if start.quality}
+    told = {each: start for each, start in starts.items() if (each / quality_table.FILE_NAME).is_file()}
+    own = [each for each, start in told.items() if start.deployment.model in models]
     if not own:
-        there = ", ".join(sorted({start.deployment.model for start, _ in starts}))
+        there = ", ".join(sorted({start.deployment.model for start in told.values()}))
         raise UserError(
             f"{given}: has no answers of {', '.join(sorted(models))}"
             f"{f', only of {there}' if there else ''}; measure it with quality=fidelity first"
         )
-    best, _ = max(own, key=lambda pair: (pair[1].bits or 0.0, pair[0].deployment.quantization == "fp16"))
-    return folders[best.name]
+    return min(own, key=lambda each: quality_table.reference_rank(told[each]))
 
 
 def keep_reference(start_dir: Path, run_dir: Path) -> None:

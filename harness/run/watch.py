@@ -135,8 +135,8 @@ class Watch:
         timing: dict[str, Any] = {}
         notes = {} if self.has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self.samplers.items():
-            rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
-            rows = [row for row in rows if row.t_ns <= self.kept_until_ns]
+            kept = (row for row in sampler.rows() if row.t_ns <= self.kept_until_ns)
+            rows = sorted(kept, key=lambda row: row.t_ns)
             store.write_samples(self.record.path.with_name(f"{name}.parquet"), rows)
             timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from harness.contracts import Asked, Token
 from harness.errors import StoreError
+from harness.store.store import StartRecord
 from harness.whole_files import written_whole
 
 FILE_NAME = "quality.parquet"
@@ -25,6 +26,20 @@ QUALITY_SCHEMA = pa.schema(
         "error": pa.string(),
     }
 )
+
+
+def reference_rank(start: StartRecord) -> tuple[float, bool, bool, int]:
+    """Return what sorts first the start that others of its model are held against.
+
+    The one with most bits of a weight; then fp16, one that does not speculate, the largest weights.
+    """
+    deployment, size = start.deployment, start.weights.get("size_bytes")
+    bits = (start.quality and start.quality.bits) or 0.0
+    is_speculating, of_weights = (
+        bool(deployment.terms.speculative_tokens),
+        size if isinstance(size, int) else 0,
+    )
+    return -bits, deployment.quantization != "fp16", is_speculating, -of_weights
 
 
 def write_quality(path: Path, asked: Sequence[Asked]) -> None:

@@ -4,8 +4,8 @@
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
-                  reference/                   start.json, quality.parquet: of the earlier run that quality is
-                                               held against
+                  reference/                   start.json, {quality,tasks}.parquet: of the earlier run that
+                                               quality is held against
 
 Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
 request_table turns them into the table. Knows no statistics: instants and counts are the record.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.contracts import LOGPROBS, Asked, Item, QualityRecord, Way
 from harness.store import store, task_table
-from harness.store.quality_table import FILE_NAME, read_quality
+from harness.store.quality_table import FILE_NAME, read_quality, reference_rank
 from harness.store.store import StartRecord
 from harness.store.task_table import read_items
 from reports.data.cells import gathered
@@ -103,7 +103,4 @@ def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> 
 
 def rank(heard: Heard) -> tuple[float, bool, bool, int]:
     """Return what sorts first the one that others are held against, unless it says too little."""
-    deployment, size = heard.start.deployment, heard.start.weights.get("size_bytes")
-    is_speculating = bool(deployment.terms.speculative_tokens)
-    of_weights = size if isinstance(size, int) else 0
-    return -(heard.record.bits or 0), deployment.quantization != "fp16", is_speculating, -of_weights
+    return reference_rank(heard.start)

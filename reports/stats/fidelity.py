@@ -61,7 +61,7 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -
 
 
 def survival(lengths: Sequence[int], is_parted: Sequence[bool]) -> list[float]:
-    """Return the share of answers that are the same for 0, 1, 2 ... tokens, as far as any says.
+    """Return the share of answers that agree in their first 0, 1, 2 ... tokens, up to the longest known.
 
     `lengths`: how many tokens are the same. One that has not parted is only known to be the same for so many
     (Kaplan and Meier 1958, J. Am. Stat. Assoc. 53:457).
