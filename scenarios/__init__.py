@@ -4,7 +4,5 @@ from harness.contracts import Scenario
 from scenarios import chat_multi_turn, file, trace
 
 SCENARIOS: dict[str, Scenario] = {
-    "chat_multi_turn": chat_multi_turn.SCENARIO,
-    "file": file.SCENARIO,
-    "trace": trace.SCENARIO,
+    each.SCENARIO.name: each.SCENARIO for each in (chat_multi_turn, file, trace)
 }

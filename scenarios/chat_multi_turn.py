@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
 from scenarios.words import WORDS
 
@@ -67,22 +67,13 @@ def _around(rng: Random, mean: int, spread: float) -> int:
     return max(1, round(rng.uniform(mean * (1 - spread), mean * (1 + spread))))
 
 
-@dataclass(frozen=True)
-class ChatMultiTurn:
-    name: str = "chat_multi_turn"
-    description: str = "a shared system prompt, then turns that grow one history"
-    options: type[ScenarioOptions] = ChatMultiTurnOptions
-
-    def conversations(self, options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
-        """Yield conversations without end; each has `turns` turns and its own topic."""
-        _check(options)
-        # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
-        system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)
-        while True:
-            yield _conversation(options, system, Random(rng.getrandbits(64)))
-
-    def arrivals(self, options: ChatMultiTurnOptions) -> None:
-        return None
+def conversations(options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations without end; each has `turns` turns and its own topic."""
+    _check(options)
+    # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
+    system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)
+    while True:
+        yield _conversation(options, system, Random(rng.getrandbits(64)))
 
 
 def _check(options: ChatMultiTurnOptions) -> None:
@@ -117,4 +108,9 @@ def _conversation(options: ChatMultiTurnOptions, system: str, rng: Random) -> Co
     return Conversation(tuple(turns))
 
 
-SCENARIO = ChatMultiTurn()
+SCENARIO = Scenario(
+    "chat_multi_turn",
+    "a shared system prompt, then turns that grow one history",
+    ChatMultiTurnOptions,
+    conversations,
+)

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
 
 
@@ -27,25 +27,16 @@ class FileOptions(ScenarioOptions):
     shuffle: bool = False
 
 
-@dataclass(frozen=True)
-class FileScenario:
-    name: str = "file"
-    description: str = "your own conversations from a JSON Lines file (scenario.path=chats.jsonl)"
-    options: type[ScenarioOptions] = FileOptions
-
-    def conversations(self, options: FileOptions, rng: Random) -> Iterator[Conversation]:
-        """Yield the file's conversations, over and over. Raises UserError naming file and line."""
-        if options.output_tokens < 1:
-            raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
-        read = read_conversations(options)
-        while True:
-            order = list(read)
-            if options.shuffle:
-                rng.shuffle(order)
-            yield from order
-
-    def arrivals(self, options: FileOptions) -> None:
-        return None
+def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield the file's conversations, over and over. Raises UserError naming file and line."""
+    if options.output_tokens < 1:
+        raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
+    read = read_conversations(options)
+    while True:
+        order = list(read)
+        if options.shuffle:
+            rng.shuffle(order)
+        yield from order
 
 
 def read_conversations(options: FileOptions) -> list[Conversation]:
@@ -133,4 +124,9 @@ def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> lis
     return turns
 
 
-SCENARIO = FileScenario()
+SCENARIO = Scenario(
+    "file",
+    "your own conversations from a JSON Lines file (scenario.path=chats.jsonl)",
+    FileOptions,
+    conversations,
+)

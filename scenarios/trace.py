@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
 from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
 from scenarios.words import WORDS
@@ -33,25 +33,20 @@ class TraceOptions(ScenarioOptions):
     words_per_token: float = 1.0
 
 
-@dataclass(frozen=True)
-class Trace:
-    name: str = "trace"
-    description: str = "a trace's instants and lengths: Mooncake, Azure LLM or BurstGPT (scenario.path=FILE)"
-    options: type[ScenarioOptions] = TraceOptions
+def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield one conversation of one turn per row, in the file's order, until its end.
 
-    def conversations(self, options: TraceOptions, rng: Random) -> Iterator[Conversation]:
-        """Yield one conversation of one turn per row, in the file's order, until its end.
+    Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
+    """
+    prompts = _Prompts(options.words_per_token, rng)
+    for arrival_s, row in _played(options):
+        turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
+        yield Conversation((turn,), arrival_s=arrival_s)
 
-        Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
-        """
-        prompts = _Prompts(options.words_per_token, rng)
-        for arrival_s, row in _played(options):
-            turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
-            yield Conversation((turn,), arrival_s=arrival_s)
 
-    def arrivals(self, options: TraceOptions) -> Iterator[tuple[float, int]]:
-        """See harness.contracts.Scenario. The file is read once: a million rows take some seconds."""
-        return zip(*_arrivals(options), strict=True)
+def arrivals(options: TraceOptions) -> Iterator[tuple[float, int]]:
+    """See harness.contracts.Scenario. The file is read once: a million rows take some seconds."""
+    return zip(*_arrivals(options), strict=True)
 
 
 @lru_cache(maxsize=4)
@@ -115,4 +110,10 @@ def _phrase(rng: Random, words: int) -> str:
     return " ".join(rng.choices(WORDS, k=words))
 
 
-SCENARIO = Trace()
+SCENARIO = Scenario(
+    "trace",
+    "a trace's instants and lengths: Mooncake, Azure LLM or BurstGPT (scenario.path=FILE)",
+    TraceOptions,
+    conversations,
+    arrivals,
+)

@@ -11,4 +11,5 @@ from harness.contracts.goals import *
 from harness.contracts.plans import *
 from harness.contracts.quality import *
 from harness.contracts.records import *
+from harness.contracts.scenarios import *
 from harness.contracts.secrets import *

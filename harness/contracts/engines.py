@@ -19,9 +19,9 @@ from harness.contracts.deployments import (
     ServerTerm,
     Weights,
 )
-from harness.contracts.plans import Message, Turn
 from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
+from harness.contracts.scenarios import Message, Turn
 
 
 @dataclass(frozen=True)

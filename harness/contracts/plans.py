@@ -1,71 +1,10 @@
-"""Types for scenarios, loads and the plan: what users say, how they arrive, and what is started when."""
+"""Types for loads and the plan: how conversations arrive, and what is started when."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from harness.contracts.deployments import Deployment
-
-
-@dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One request of a conversation. `think_time_s` passes before it is sent.
-
-    `messages` are added to the history before; `answer` goes back into it instead of the model's own text
-    where the scenario's history is scripted.
-    """
-
-    messages: tuple[Message, ...]
-    max_tokens: int
-    think_time_s: float = 0.0
-    answer: str | None = None
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """The turns of one user. `arrival_s`: seconds from the start of its trace to its beginning; None: any."""
-
-    turns: tuple[Turn, ...]
-    arrival_s: float | None = None
-
-
-@dataclass(frozen=True)
-class ScenarioOptions:
-    """Options that every scenario has. `history`: whose answers go back into it."""
-
-    history: Literal["model", "scripted"] = "model"
-
-
-class Scenario(Protocol):
-    """A seeded generator of conversations: one file in scenarios/, `SCENARIO = ...`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-    @property
-    def options(self) -> type[ScenarioOptions]: ...
-
-    def conversations(self, options: Any, rng: Random) -> Iterator[Conversation]:
-        """Yield conversations, without end unless the source ends; the same for the same rng state.
-
-        Reads nothing but a file that an option names. Raises UserError for a value that cannot work.
-        """
-        ...
-
-    def arrivals(self, options: Any) -> Iterator[tuple[float, int]] | None:
-        """Return each conversation's `arrival_s` and output tokens, in order; None if none has an instant.
-
-        Makes no text. The iterator raises UserError if the source cannot be played to its end.
-        """
-        ...
 
 
 @dataclass(frozen=True)

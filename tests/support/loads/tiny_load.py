@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from engines import ENGINES
-from harness.contracts import Conversation, Fairness, Message, ScenarioOptions, Turn
+from harness.contracts import Conversation, Fairness, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
 from harness.load.worker import main
 from scenarios import SCENARIOS
@@ -28,35 +28,30 @@ class TinyOptions(ScenarioOptions):
     prints: str | None = None  # to stdout, by print and by descriptor, with each conversation
 
 
-class TinyScenario:
-    name = "tiny"
-    description = "for tests"
-    options = TinyOptions
-
-    def conversations(self, options: TinyOptions, rng: Random) -> Iterator[Conversation]:
-        number = 0
-        while options.conversations is None or number < options.conversations:
-            if options.mistake:
-                raise UserError(options.mistake)
-            if options.prints:
-                print(options.prints)
-                os.write(1, options.prints.encode() + b"\n")
-            word = rng.randrange(1_000_000)
-            yield Conversation(
-                tuple(
-                    Turn(
-                        (Message("user", f"c{number} t{turn} {word}"),),
-                        max_tokens=turn + 4,
-                        think_time_s=options.think_time_s,
-                        answer=f"scripted {turn}",
-                    )
-                    for turn in range(options.turns)
+def conversations(options: TinyOptions, rng: Random) -> Iterator[Conversation]:
+    number = 0
+    while options.conversations is None or number < options.conversations:
+        if options.mistake:
+            raise UserError(options.mistake)
+        if options.prints:
+            print(options.prints)
+            os.write(1, options.prints.encode() + b"\n")
+        word = rng.randrange(1_000_000)
+        yield Conversation(
+            tuple(
+                Turn(
+                    (Message("user", f"c{number} t{turn} {word}"),),
+                    max_tokens=turn + 4,
+                    think_time_s=options.think_time_s,
+                    answer=f"scripted {turn}",
                 )
+                for turn in range(options.turns)
             )
-            number += 1
+        )
+        number += 1
 
-    def arrivals(self, options: TinyOptions) -> None:
-        return None
+
+SCENARIO = Scenario("tiny", "for tests", TinyOptions, conversations)
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class TinyEngine:
 
 def register() -> None:
     """Let this process know them."""
-    SCENARIOS["tiny"] = TinyScenario()
+    SCENARIOS["tiny"] = SCENARIO
     ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
 
 

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from load_process import job_of
 from timeline_server import Server
-from tiny_load import TinyEngine, TinyScenario
+from tiny_load import SCENARIO as TINY
+from tiny_load import TinyEngine
 
 from harness.contracts import BegunRow, Load, Outcome, RequestRow
 from harness.load.play.traffic import Traffic, Write
@@ -37,7 +38,7 @@ def traffic(
     job = job_of(Server(1), Path(), load, **of_job)
     made = Traffic(
         job,
-        TinyScenario(),
+        TINY,
         TinyEngine(),  # type: ignore[arg-type]
         write_begun=begun,
         write_row=row,
