@@ -4,7 +4,6 @@ Failed requests meet no objective. An objective on a latency that a good request
 answer of one token, does not apply to it: such a request is none of that objective's.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from harness.contracts import Objective, timing
@@ -76,24 +74,6 @@ class Attainment:
         """True where the share as it stands is the asked one or more."""
         return self.share is not None and self.share >= self.objective.share
 
-    @property
-    def wanting(self) -> str:
-        """Words on how it would become clear; empty where it is.
-
-        The asked share p is in wilson() as long as |share - p| <= z sqrt(p (1-p) / n): with all requests good
-        35, 73 and 381 of them prove 90, 95 and 99 %.
-        """
-        asked, share = self.objective.share, self.share
-        if share is None or self.verdict != "unclear":
-            return ""
-        if asked >= 1:
-            return "is never proven of 100 %"
-        z = float(ndtri(0.5 + self.confidence / 2))
-        needed = math.ceil(z**2 * asked * (1 - asked) / (share - asked) ** 2) if share != asked else 0
-        return (
-            f"would be clear from about {needed:,} requests on" if needed > self.n else "wants more repeats"
-        )
-
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
     """Return for each request whether it is ok and meets every objective that applies to it."""
@@ -153,7 +133,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
+        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn."""
         disturbed = "on a machine that was not fit" if self.is_disturbed else ""
         return ", ".join(filter(None, (*map(_words, self.attained), self.too_high, disturbed)))
 
@@ -162,8 +142,7 @@ def _words(each: Attainment) -> str:
     if each.share is None:
         return f"{each.objective.name}: no request has it"
     low, high = (100 * end for end in each.interval)
-    said = f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{low:.1f}, {high:.1f}]"
-    return f"{said} ({each.wanting})" if each.wanting else said
+    return f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{low:.1f}, {high:.1f}]"
 
 
 def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE) -> Judged:

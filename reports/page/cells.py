@@ -134,7 +134,7 @@ def _share(each: Attainment) -> list[str]:
         return [f"{objective_words(each.objective)}: no request has it"]
     low, high = (100 * end for end in each.interval)
     said = f"{objective_words(each.objective)} {100 * each.share:.1f} % of {each.n:,}"
-    return [said, f"[{low:.1f}, {high:.1f}]", each.wanting or ""]
+    return [said, f"[{low:.1f}, {high:.1f}]"]
 
 
 def none_cell(why: str) -> Html:
