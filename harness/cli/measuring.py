@@ -298,7 +298,7 @@ def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     from reports import open_run
     from reports.outputs.tables import to_builtins
     from reports.verdicts.searches import capacities_of
-    from reports.words.found import search_words
+    from reports.words.told import search_words
 
     run = open_run(directory)
     capacities = capacities_of(run)

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
 from reports.measures import NOTHING, aggregate, plural, unit_of, value_text
-from reports.page.standing import COLUMNS
+from reports.page.answer import COLUMNS
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
 from reports.words.answer import answers_of, basis

@@ -10,9 +10,9 @@ from reports.measures.over_starts import aggregate, aggregate_of, by_start, turn
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell, mean_cell
 from reports.page.declared import Chart, Shown, of_group
-from reports.page.drawing.charts import Part, Table
+from reports.page.drawing.charts import Part
 from reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
-from reports.page.looks import Head, Of, Row, looks, named
+from reports.page.looks import Head, Html, Of, Row, looks, named, table
 from reports.verdicts import SPEED, LoadCase, load_cases_of
 from reports.words.claims import not_drawn
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
@@ -54,19 +54,20 @@ def slo_limit(run: Run, name: str) -> Limit | None:
 
 def load_tables(
     run: Run, title: str, cells: Sequence[tuple[Group, Shown]], look: str = "words loads"
-) -> list[Table]:
-    """Return a table of groups' cells for each scenario: a row per deployment, a column per load."""
-    tables, by_scenario = [], grouped(cells, lambda pair: pair[0].scenario)
+) -> dict[str, Html]:
+    """Return tables by their titles, one per scenario: a row per deployment, a column per load."""
+    tables, by_scenario = {}, grouped(cells, lambda pair: pair[0].scenario)
     for scenario, pairs in by_scenario.items():
+        name = title + f", {scenario}" * (len(by_scenario) > 1)
         own = {group.key: shown for group, shown in pairs}
         loads = dict.fromkeys(group.load for group, _ in pairs)
         heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
         rows = [
-            Row([named(each), *(own.get((name, scenario, load), NOTHING) for load in loads)], Of(name))
-            for name, each in looks(run).items()
-            if any(group.deployment == name for group, _ in pairs)
+            Row([named(each), *(own.get((label, scenario, load), NOTHING) for load in loads)], Of(label))
+            for label, each in looks(run).items()
+            if any(group.deployment == label for group, _ in pairs)
         ]
-        tables.append(Table(title + f", {scenario}" * (len(by_scenario) > 1), heads, rows, look))
+        tables[name] = table(heads, rows, look, name)
     return tables
 
 

@@ -13,7 +13,7 @@ from reports.data import Group, Run, grouped
 from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
-from reports.page.looks import ALL, Html, Of, Row, paragraph, tag
+from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, paragraph, table, tag
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 
 T = TypeVar("T")
@@ -62,9 +62,14 @@ class Table(Generic[T]):
 
     def __call__(self, run: Run) -> list[charts.Part]:
         title, rows = said(self.title, run), self.rows(run)
-        whole = charts.Table(title, *filled(self.columns(run), rows, self.of), self.look, not self.is_bare)
-        part = whole if self.is_bare else charts.Block(title, [*Notes(self.note)(run), whole])
-        return [part] if rows else []
+        if not rows:
+            return []
+        whole = table(*filled(self.columns(run), rows, self.of), self.look, title)
+        if self.is_bare:
+            return [whole]
+        if len(rows) > OPEN_ROWS:
+            whole = tag("details", tag("summary", "Table"), whole, class_="folded")
+        return charts.block(title, [*Notes(self.note)(run), whole])
 
 
 @dataclass(frozen=True)
@@ -89,28 +94,30 @@ class Chart(Generic[T]):
 
     def __call__(self, run: Run) -> list[charts.Part]:
         rows = self.rows(run)
-        if self.each:
-            by_title = grouped(rows, self.each).items()
-            return [self._chart(run, f"{self.id}-{at}", *own) for at, own in enumerate(by_title)]
-        return [self._chart(run, self.id, said(self.what, run), rows)] if rows else []
+        if not self.each:
+            return self._chart(run, self.id, said(self.what, run), rows) if rows else []
+        by_title = enumerate(grouped(rows, self.each).items())
+        return [part for at, own in by_title for part in self._chart(run, f"{self.id}-{at}", *own)]
 
-    def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> charts.Part:
+    def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> list[charts.Part]:
         traces, layout = self.draw(run, rows)
         cells = filled(self.columns(run), rows, self.of)
         if len({(t["type"], *at) for t in traces for at in zip(t["x"], t["y"], strict=True)}) < 2:
-            return charts.Block(what, [charts.Table(what, *cells, "plain")], shared(list(map(self.of, rows))))
-        return charts.Chart(
-            id_,
-            what,
-            traces,
-            layout,
-            *cells,
-            self.note if isinstance(self.note, str) else self.note(rows),
-            finding=self.finding(run),
-            of=shared(list(map(self.of, rows))) if self.each else self.about,
-            names_ends=self.names_ends,
-            is_wide=self.is_wide,
-        )
+            return charts.block(what, [table(*cells, "plain", what)], shared(list(map(self.of, rows))))
+        return [
+            charts.Chart(
+                id_,
+                what,
+                traces,
+                layout,
+                *cells,
+                self.note if isinstance(self.note, str) else self.note(rows),
+                finding=self.finding(run),
+                of=shared(list(map(self.of, rows))) if self.each else self.about,
+                names_ends=self.names_ends,
+                is_wide=self.is_wide,
+            )
+        ]
 
 
 def shared(ofs: Sequence[Of]) -> Of:
@@ -129,7 +136,7 @@ class Block:
 
     def __call__(self, run: Run) -> list[charts.Part]:
         parts = shown(self.shows, run)
-        return [charts.Block(said(self.title, run), parts, is_folded=self.is_folded)] if parts else []
+        return charts.block(said(self.title, run), parts, is_folded=self.is_folded) if parts else []
 
 
 @dataclass(frozen=True)
@@ -139,13 +146,12 @@ class AtEachLoad:
     shows: Callable[[Run, LoadCase], Sequence[Shows]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        cases = load_cases_of(run)
-        made = [(case, shown(self.shows(run, case), run)) for case in cases]
-        return [
-            charts.Block(title_of_case(run, case), parts, Of(load=case.load), case not in opened(run, cases))
-            for case, parts in made
-            if parts
-        ]
+        found, cases = list[charts.Part](), load_cases_of(run)
+        for case in cases:
+            if parts := shown(self.shows(run, case), run):
+                title, is_folded = title_of_case(run, case), case not in opened(run, cases)
+                found += charts.block(title, parts, Of(load=case.load), is_folded=is_folded)
+        return found
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from harness.errors import UserError
 from harness.store.named_files import check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
+from reports.page.answer import opening
 from reports.page.drawing.charts import Chart
 from reports.page.looks import Html, join, looks, macro, own_file, packed, packed_json, paragraph, render, tag
 from reports.page.sections import SECTIONS, sections_of
-from reports.page.sections.answer import opening
 from reports.words.described import question
 from reports.words.told import digest_of, keep, sources_of
 

@@ -17,7 +17,7 @@ from reports.measures import METRICS, NOTHING, Metric, flat, number
 from reports.page.cells import COMPARED, mean_cell, value_of_cell
 from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
-from reports.page.looks import Head, Html, Of, details, join, looks, macro, paragraph, tag
+from reports.page.looks import Head, Html, Of, details, join, looks, macro, paragraph, table, tag
 from reports.words import grounds as words
 from reports.words.described import fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
@@ -59,7 +59,7 @@ def fairness(run: Run) -> list[charts.Part]:
         *(Head(macro("dep", look), Of(name)) for name, look in looks(run).items()),
     ]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
-    return [charts.Table("Fairness", columns, rows, "ledger"), numbered] if ledger else []
+    return [table(columns, rows, "ledger", "Fairness"), numbered] if ledger else []
 
 
 def _client_columns(run: Run) -> Columns[Group]:
@@ -208,13 +208,11 @@ def servers(run: Run) -> list[charts.Part]:
         "fact",
         *(Head(macro("dep", looks(run)[label]), Of(label)) for label in found),
     ]
-    table = charts.Table("What each server is, and says that it uses", columns, rows, "ledger")
-    commands = (
-        charts.Block(f"Command of {label}", list(_commands(run, records)), Of(label), is_folded=True)
-        for label, records in found.items()
-        if any(record.argv for record in records)
-    )
-    return [table, *commands] if found else []
+    parts: list[charts.Part] = [table(columns, rows, "ledger", "What each server is, and says that it uses")]
+    for label, records in found.items():
+        if any(record.argv for record in records):
+            parts += charts.block(f"Command of {label}", _commands(run, records), Of(label), is_folded=True)
+    return parts if found else []
 
 
 def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
@@ -244,13 +242,12 @@ def machine(run: Run) -> list[charts.Part]:
         elif not key.startswith(_NOT_SHOWN):
             tables["Machine"].append((key_words(key.removeprefix("machine.")), fact(key, value)))
     return [
-        charts.Block(
-            title,
-            [charts.Table(title, ["fact", "value"], rows, "words facts")],
-            is_folded=title == "Packages",
-        )
+        part
         for title, rows in tables.items()
         if rows
+        for part in charts.block(
+            title, [table(["fact", "value"], rows, "words facts", title)], is_folded=title == "Packages"
+        )
     ]
 
 

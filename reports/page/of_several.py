@@ -22,7 +22,7 @@ from reports.measures.written import NOTHING, plural
 from reports.page.cells import mark_html
 from reports.page.declared import Columns, filled
 from reports.page.document import INDEX, document, write_page
-from reports.page.drawing.charts import Block, Part, Table, rendered
+from reports.page.drawing.charts import Part, block, rendered
 from reports.page.looks import Html, join, macro, paragraph, ratio_frame, ratio_picture, table, tag, unbroken
 from reports.stats.intervals import Kind
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
@@ -192,21 +192,18 @@ def comparison_page(comparison: Comparison) -> str:
             "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
             "Drawn: the ratio of B to A and its interval; right of the dotted line B has more. " + LEGEND
         ),
-        *(Block(case.name, _case(comparison, case)) for case in comparison.cases),
+        *(part for case in comparison.cases for part in block(case.name, _case(comparison, case))),
         *([tag("h2", "Not compared"), tag("ul", *left_out)] if left_out else []),
     ]
     return document(title, tag("main", rendered(parts)), ())
 
 
 def _differences(comparison: Comparison) -> list[Part]:
-    return [
-        Block(
-            kind,
-            [Table(kind, ["what", "A", "B"], [each.cells() for each in own], "words facts")],
-            is_folded=kind == "versions",
-        )
-        for kind, own in grouped(comparison.differences, lambda each: each.kind).items()
-    ] or [paragraph("Nothing that was recorded.")]
+    parts: list[Part] = []
+    for kind, own in grouped(comparison.differences, lambda each: each.kind).items():
+        facts = table(["what", "A", "B"], [each.cells() for each in own], "words facts", kind)
+        parts += block(kind, [facts], is_folded=kind == "versions")
+    return parts or [paragraph("Nothing that was recorded.")]
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
@@ -238,9 +235,9 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
     said = [case.starts_text, *(f"Note: {note}." for note in case.notes)]
     said += [f"No verdicts: {case.why_none}."] if case.why_none else []
-    more = [Table(f"Other values, {case.name}", *filled(columns, others), "words")]
+    more = table(*filled(columns, others), "words", f"Other values, {case.name}")
     return [
         *map(paragraph, said),
-        Table(case.name, *filled(columns, asked), "words"),
-        *([Block("Other values, without verdicts", more, is_folded=True)] if others else []),
+        table(*filled(columns, asked), "words", case.name),
+        *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
     ]

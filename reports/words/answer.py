@@ -13,13 +13,9 @@ from reports.checks.examine import SIGN, findings_of
 from reports.data import Group, Run, once
 from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
 from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import Decision, decisions_of
-from reports.verdicts.load_cases import title_of_case
-from reports.verdicts.searches import SloRow
+from reports.verdicts import Capacity, Decision, SloRow, comparisons_of, decisions_of, title_of_case
 from reports.words import quality
 from reports.words.described import command
-from reports.words.found import on_each
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -288,6 +284,11 @@ def _with_span(run: Run, made: Decision, name: str) -> str:
     unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
     said = (title_of(name), mean_text(name, found), span_text(name, found), unit)
     return " ".join(filter(None, said))
+
+
+def on_each(run: Run, found: Capacity) -> str:
+    unit, count = "start" if run.is_restarted(found.deployment) else "block", len(found.answers)
+    return f"on each of {plural(count, unit)}" if count > 1 else f"on one {unit}"
 
 
 def _most_load(run: Run, made: Decision) -> Said:

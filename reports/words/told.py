@@ -17,14 +17,14 @@ from harness.contracts import Standing
 from harness.errors import StoreError
 from harness.store import store
 from harness.whole_files import write_whole
-from reports.checks.examine import findings_of, marks_of
+from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
 from reports.measures.quality import Quality, quality_of
 from reports.measures.tasks import TaskScore, task_scores
-from reports.verdicts import SPEED, Decision, decisions_of, title_of_case
+from reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
 from reports.words import quality
-from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of
+from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
 from reports.words.described import device, loads_words, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
@@ -168,6 +168,16 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
         "text": shown(name, pooled) if pooled is not None else mean_text(name, found),
         "head": heading_of(name, unit_of(run, name)),
     }
+
+
+def search_words(run: Run, found: Capacity) -> str:
+    """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
+    by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
+    if found.measured is None:
+        return f"not known{by_start}: {found.why}"
+    marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
+    at = f"not known: {found.why}; {found.group.load} as measured" if found.level is None else found.words
+    return " ".join(filter(None, (at, marks, on_each(run, found)))) + by_start
 
 
 # --- digest ---------------------------------------------------------------------------------------

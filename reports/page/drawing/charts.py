@@ -1,4 +1,4 @@
-"""What a section of the page is made of: charts as plain data for plotly.js, tables, and blocks of both.
+"""What a section of the page is made of: charts as plain data for plotly.js, and markup between them.
 
 A colour is the name of a style variable (`--c-blue`), which theme.js resolves. Text from outside is escaped:
 plotly reads labels as HTML. Knows no run.
@@ -6,7 +6,7 @@ plotly reads labels as HTML. Knows no run.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from reports.page.looks import (
     ALL,
-    OPEN_ROWS,
     Head,
     Html,
     Look,
@@ -84,28 +83,8 @@ class Chart:
         }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a section. A long one is folded if `may_fold`."""
-
-    name: str
-    columns: Sequence[Head | Html | str]
-    rows: Sequence[Row | Sequence[Html | str]]
-    look: str = "summary"
-    may_fold: bool = False
-
-
-@dataclass(frozen=True)
-class Block:
-    """Parts below a heading of their own, or folded behind it."""
-
-    title: str
-    parts: Sequence["Part"]
-    of: Of = ALL
-    is_folded: bool = False
-
-
-Part = Chart | Table | Block | Html
+# A chart, or markup.
+Part = Chart | Html
 
 
 @dataclass(frozen=True)
@@ -125,37 +104,21 @@ class Section:
 
     @property
     def charts(self) -> list[Chart]:
-        return list(charts_in(self.parts))
+        return [part for part in self.parts if isinstance(part, Chart)]
 
 
-def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
-    for part in parts:
-        if isinstance(part, Chart):
-            yield part
-        elif isinstance(part, Block):
-            yield from charts_in(part.parts)
+def block(title: str, parts: Iterable[Part], of: Of = ALL, *, is_folded: bool = False) -> list[Part]:
+    """Return parts below a heading of their own, or folded behind it: they stand between its two ends."""
+    return [macro("block", title, of, is_folded), *parts, macro("block_end", is_folded)]
 
 
 def rendered(parts: Iterable[Part]) -> Html:
     """Return the markup of parts. Charts that follow each other stand side by side where there is room."""
     made: list[Html] = []
     for is_charts, own in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
-        shown = [_rendered(part) for part in own]
+        shown = [figure(part) if isinstance(part, Chart) else part for part in own]
         made += [tag("div", *shown, class_="grid")] if is_charts else shown
     return join(made)
-
-
-def _rendered(part: Part) -> Html:
-    if isinstance(part, Chart):
-        return figure(part)
-    if isinstance(part, Block):
-        return macro("block", part.title, rendered(part.parts), part.of, part.is_folded)
-    if isinstance(part, Table):
-        whole = table(part.columns, part.rows, part.look, part.name)
-        if part.may_fold and len(part.rows) > OPEN_ROWS:
-            return tag("details", tag("summary", "Table"), whole, class_="folded")
-        return whole
-    return part
 
 
 def figure(chart: Chart) -> Html:

@@ -12,7 +12,7 @@ def _who_keeps_it(run: Run) -> list[charts.Part]:
     found = (each for row in slo_rows(run) for each in row.standings)
     kept = [(each.group, cells.kept_cell(each.judged)) for each in found if each.group]
     tables = by_load.load_tables(run, f"Who keeps the SLO ({verdict_words.slo_words(run.record.slo)})", kept)
-    return [charts.Block(table.name, [table]) for table in tables]
+    return [part for title, table in tables.items() for part in charts.block(title, [table])]
 
 
 AGAINST = Topic(

@@ -13,11 +13,13 @@ BOUNDS = Topic(
     "bounds",
     claims.bounds_title,
     [
-        lambda run: load_tables(
-            run,
-            claims.BOUNDS,
-            [(group, bound_cell(group, bound)) for group, bound in bounds_of(run)],
-            "words loads bounds",
+        lambda run: list(
+            load_tables(
+                run,
+                claims.BOUNDS,
+                [(group, bound_cell(group, bound)) for group, bound in bounds_of(run)],
+                "words loads bounds",
+            ).values()
         ),
         Notes(claims.not_known),
     ],

@@ -14,7 +14,7 @@ from repeated_run import Made, repeated_run
 from harness.contracts import CompareTerms, GuardFinding, Load
 from reports import open_run
 from reports.data.run import Run
-from reports.page.sections.answer import opening
+from reports.page.answer import opening
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
 from reports.words.answer import answers_of

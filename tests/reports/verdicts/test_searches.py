@@ -28,7 +28,7 @@ from reports.page.sections.search import SEARCH
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of
-from reports.words.found import search_words
+from reports.words.told import search_words
 
 SLO = (Objective("ttft_s", 0.95, 0.15), Objective("success", 0.9))
 USERS = SearchTerms("concurrency", 1.0, 64.0)

@@ -19,7 +19,7 @@ from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
 from reports.data.run import Run
-from reports.page.sections.answer import opening
+from reports.page.answer import opening
 from reports.words.answer import Said, answers_of, headline
 from reports.words.described import what_was_run
 from reports.words.verdict_words import bound_words, clipped

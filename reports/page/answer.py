@@ -1,11 +1,12 @@
-"""The table of the answer: a row per deployment, best first, with its ratio to the leader drawn."""
+"""The first screen: the question, the answer, the table to choose from, and the reasons to distrust them."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from harness.contracts import timing
-from reports.checks.examine import marks_of
+from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run
-from reports.measures import MEANS_APART, NOTHING, unit_of
+from reports.measures import MEANS_APART, NOTHING, several, unit_of
 from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
 from reports.page.looks import (
     Html,
@@ -13,14 +14,18 @@ from reports.page.looks import (
     Row,
     join,
     looks,
+    macro,
     named,
     paragraph,
     ratio_frame,
     ratio_picture,
     table,
     tag,
+    unbroken,
 )
-from reports.verdicts import Decision, capacities_of
+from reports.verdicts import Decision, capacities_of, decisions_of
+from reports.words.answer import answers_of, basis
+from reports.words.described import cut_short, question, what_was_run
 from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
@@ -36,11 +41,39 @@ COLUMNS = (
 _PER_CORE = "output_tokens_per_s_per_core"
 # Characters of why one is left out: a narrow screen has room for few.
 _NOTE = 90
+# Reasons to distrust that fit on a screen; the others are folded.
+_TOLD = 5
 # The cells of the table's rows by the column's head.
 Columns = dict[Html | str, list[Html | str]]
 
 
-def answer_table(run: Run, made: Decision) -> Html:
+def opening(run: Run) -> Html:
+    """Draw the first screen: question, answer, the table to choose from, and what speaks against it."""
+    said = answers_of(run)
+    tables = [(made.case.load, _table(run, made)) for made in decisions_of(run)]
+    return macro(
+        "opening",
+        unbroken(question(run)),
+        len(said) == 1,
+        run.record.stopped_because
+        and f"{'until ended: ' * bool(run.record.until)}{run.record.stopped_because}",
+        cut_short(run),
+        [
+            (each, each and unbroken(f"{each.lead}."), *(table or ("", "")))
+            for each, table in zip_longest(said, tables)
+        ],
+        unbroken(what_was_run(run)),
+        basis(run),
+        several([skip.what for skip in run.record.plan.skips]),
+        findings_of(run),
+        _TOLD,
+    )
+
+
+# --- the table to choose from ---------------------------------------------------------------------
+
+
+def _table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
     groups = made.ranked
     kept = _kept_loads(run, made, groups)
