@@ -125,3 +125,15 @@ class Engine:
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (
         lambda deployment, facts, device: Reason("what it takes was never measured")
     )
+
+
+# What makes an answer go on behind the end that a model gives it.
+_FORCES_LENGTH = ("ignore_eos", "min_tokens")
+
+
+def fields_of(
+    engine: Engine, turn: Turn, options: Any, fairness: Fairness, *, ends_itself: bool
+) -> dict[str, Any]:
+    """Return an engine's request_fields, without those that force a length if the answer `ends_itself`."""
+    fields = engine.request_fields(turn, options, fairness)
+    return {name: value for name, value in fields.items() if not (ends_itself and name in _FORCES_LENGTH)}

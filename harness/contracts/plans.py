@@ -5,16 +5,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts.deployments import Deployment
+from harness.contracts.scenarios import Form
 
 
 @dataclass(frozen=True)
 class ScenarioChoice:
-    """A scenario with its decoded options (a mapping when read back). `span_s`: how long its trace lasts."""
+    """A scenario with its decoded options (a mapping when read back).
+
+    `span_s`: how long its trace lasts. `ends_itself` and `forms` are the scenario's.
+    """
 
     name: str
     options: Any
     label: str
     span_s: float | None = None
+    ends_itself: bool = False
+    forms: tuple[Form, ...] = ()
 
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]

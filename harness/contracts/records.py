@@ -9,7 +9,7 @@ from harness.contracts.plans import Load
 
 Scalar = str | int | float | bool | None
 
-# What became of a request.
+# What became of a request. One that was left has not failed.
 Outcome = Literal[
     "ok",
     "connect_error",  # no connection could be made
@@ -18,6 +18,7 @@ Outcome = Literal[
     "protocol_error",  # bytes that are not the protocol: half a body, no content, not JSON
     "timeout",  # load.timeout passed
     "reset",  # the connection broke before the response's end
+    "left",  # the user went away before its end, as the scenario says
     "cancelled",  # bench ended it on an interrupt
     "lost",  # a load worker died with it
 ]
@@ -74,6 +75,8 @@ class BegunRow:
     turn: int
     scheduled_ns: int
     max_tokens: int
+    group: int | None = None
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class RequestRow:
     `end_ns`: when the response body, or the attempt, ended. `token_source` says who counted `output_tokens`;
     the server counted the others. `tokenizer_tokens`: the tokens of `reasoning_text` and `output_text`.
     `is_resent`: whether it was sent a second time on a new connection. `raw_response`: the first 64 KiB of a
-    failed response, or every response whole with load.keep_bytes.
+    failed response, or every response whole with load.keep_bytes. `group` is the conversation's. `form` names
+    what its answer had to be, `calls` are the tool calls in it, as JSON. `first_answer_ns`: when the first
+    chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are.
     """
 
     request_id: str
@@ -113,6 +118,15 @@ class RequestRow:
     tokenizer_tokens: int | None = None
     worker: int = 0
     is_resent: bool = False
+    group: int | None = None
+    form: str | None = None
+    calls: str | None = None
+    first_answer_ns: int | None = None
+    reasoning_chunks: int | None = None
+
+    @property
+    def is_failed(self) -> bool:
+        return self.outcome not in ("ok", "left")
 
 
 @dataclass(frozen=True)

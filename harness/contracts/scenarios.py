@@ -1,37 +1,76 @@
-"""Types for scenarios: what users say."""
+"""Types for scenarios: what users say, and in what form they want it answered."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call of a function that a model asks for. `arguments`: JSON, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Message:
+    """A message of a chat. An assistant's may have a `call`, which the next message, a tool's, answers."""
+
     role: str
     content: str
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that a model may call. `parameters`: the JSON Schema of its arguments, an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer must be: a call of one of `tools`, or JSON that `schema` (a JSON Schema) allows."""
+
+    name: str
+    tools: tuple[Tool, ...] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Turn:
     """One request of a conversation. `think_time_s` passes before it is sent.
 
-    `messages` are added to the history before; `answer` goes back into it instead of the model's own text
-    where the scenario's history is scripted.
+    `messages` are added to the history before. `answer` goes back into it instead of the model's own text
+    where the scenario's history is scripted; `call` instead of the model's call there, and wherever the model
+    made none. `leave_after_s`: how long after it began to send the client goes away, unless the answer has
+    ended.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int
     think_time_s: float = 0.0
     answer: str | None = None
+    form: Form | None = None
+    call: ToolCall | None = None
+    leave_after_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns of one user. `arrival_s`: seconds from the start of its trace to its beginning; None: any."""
+    """The turns of one user.
+
+    `arrival_s`: seconds from the start of its trace to its beginning; None: any. `group`: the number of those
+    that begin with the same text; None: no text is shared on purpose, or all share it.
+    """
 
     turns: tuple[Turn, ...]
     arrival_s: float | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,3 +97,7 @@ class Scenario:
     # Return each conversation's `arrival_s` and output tokens, in order, without making any text. None: they
     # have no instants. The iterator raises UserError if the source cannot be played to its end.
     arrivals: Callable[[Any], Iterable[tuple[float, int]] | None] = lambda options: None
+    # The forms that its turns may ask for.
+    forms: tuple[Form, ...] = ()
+    # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
+    ends_itself: bool = False

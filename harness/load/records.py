@@ -138,6 +138,8 @@ def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
         finish_reason=None,
         output_text="",
         worker=begun.worker,
+        group=begun.group,
+        form=begun.form,
     )
 
 

@@ -25,6 +25,7 @@ from harness.contracts import (
     Token,
     Turn,
     Way,
+    fields_of,
 )
 from harness.errors import BenchError, ServerError
 from harness.quality.chat import greedy
@@ -42,7 +43,6 @@ _ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.
 _LEAST_S = 10.0
 # After so many that failed, and none that did not, a way is given up.
 _IN_VAIN = 2
-_FORCES_LENGTH = ("ignore_eos", "min_tokens")
 # Rounding puts some probabilities a little above 1.
 _HIGHEST = 1e-3
 
@@ -60,9 +60,12 @@ class Server:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of its chat requests, without what would make an answer go on behind its end."""
-        turn, deployment = Turn((), MAX_TOKENS), self.deployment
-        given = self.engine.request_fields(turn, deployment.options, deployment.terms.fairness)
-        return {name: value for name, value in given.items() if name not in _FORCES_LENGTH}
+        turn, options, fairness = (
+            Turn((), MAX_TOKENS),
+            self.deployment.options,
+            self.deployment.terms.fairness,
+        )
+        return fields_of(self.engine, turn, options, fairness, ends_itself=True)
 
 
 def measure(server: Server, items: Items, budget_s: float) -> tuple[list[Asked], QualityRecord]:
@@ -152,11 +155,11 @@ class _Asking:
     # --- the ways ---
 
     def _answer(self, way: Way, item: int) -> Asked:
-        server, prompt = self.server, Message("user", self.items.prompts[item])
+        server = self.server
         body = {
             **server.fields(),
             "model": server.spec.served_model,
-            "messages": [vars(prompt)],
+            "messages": [{"role": "user", "content": self.items.prompts[item]}],
             "max_tokens": MAX_TOKENS,
         }
         path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + probe.CHAT_PATH

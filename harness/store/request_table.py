@@ -48,12 +48,19 @@ _TYPES: dict[str, pa.DataType] = {
     "tokenizer_tokens": pa.int32(),
     "worker": pa.int16(),
     "is_resent": pa.bool_(),
+    "group": pa.int32(),
+    "form": pa.string(),
+    "calls": pa.string(),
+    "first_answer_ns": pa.int64(),
+    "reasoning_chunks": pa.int32(),
     "in_window": pa.bool_(),
 }
+# Columns that older tables of this format do not have.
+LATER_COLUMNS = ("group", "form", "calls", "first_answer_ns", "reasoning_chunks")
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
-_DICTIONARY = ["outcome", "error", "token_source", "finish_reason"]
+_DICTIONARY = ["outcome", "error", "token_source", "finish_reason", "form"]
 # A batch is a row group: some thousand requests, or fewer if they are long.
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 8 << 20
@@ -244,8 +251,8 @@ class Tally:
         self.requests += 1
         self.sent += is_inside
         self.ok += is_ok
-        self.failed += is_inside and not is_ok
-        if not is_ok:
+        self.failed += is_inside and row.is_failed
+        if row.is_failed:
             message = f"{row.outcome}: {row.error}"
             for counted in [self.messages, self.window_messages][: 1 + is_inside]:
                 if message in counted or len(counted) < _MESSAGES:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from harness import contracts
 from harness.errors import StoreError
 from harness.store.named_files import LOCK_FILE
-from harness.store.request_table import REQUEST_SCHEMA
+from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
 
 _Read = TypeVar("_Read")
@@ -173,15 +173,20 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read requests.parquet one row group at a time. Raises StoreError if a column is missing."""
+    """Read requests.parquet one row group at a time. Raises StoreError if a column is missing, but for
+    LATER_COLUMNS: those are null."""
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return
     with pq.ParquetFile(path) as file:
-        if missing := [name for name in names if name not in file.schema_arrow.names]:
+        there = file.schema_arrow.names
+        if missing := [name for name in names if name not in there and name not in LATER_COLUMNS]:
             raise StoreError(f"{path}: damaged: no column {missing[0]}")
         for number in range(file.num_row_groups):
-            yield file.read_row_group(number, columns=names).select(names)
+            table = file.read_row_group(number, columns=[name for name in names if name in there])
+            for name in (name for name in names if name not in there):
+                table = table.append_column(name, pa.nulls(len(table), REQUEST_SCHEMA.field(name).type))
+            yield table.select(names)
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:

@@ -94,7 +94,8 @@ def answers_cut(run: Run) -> Iterator[Seen]:
         # A server that leaves the end-of-sequence token out counts one fewer.
         is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
-        return np.asarray(is_short & (is_full | bool(start and start.forces_length)))
+        is_forced = start and start.forces_length and not cell.planned.scenario.ends_itself
+        return np.asarray(is_short & (is_full | bool(is_forced)))
 
     return _lost(run, is_cut)
 

@@ -3,12 +3,13 @@
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from harness.contracts import Outcome
+from harness.contracts import Outcome, ToolCall
 
 SHOWN_CHARACTERS = 200
 
@@ -24,7 +25,8 @@ class Decoded:
     """The content of a stream. `malformed`: why these bytes are not a stream.
 
     `chunk_ns`: when the read arrived that completed each event with content (text, reasoning or a tool-call
-    delta). The server gave the counts. `server_error`: the message of an error event, or of an error that
+    delta); `reasoning_chunks` of them have nothing but reasoning, and `first_answer_ns` is the first of the
+    others. The server gave the counts. `server_error`: the message of an error event, or of an error that
     came instead of a stream.
     """
 
@@ -38,6 +40,19 @@ class Decoded:
     server_error: str | None = None
     malformed: str | None = None
     saw_done: bool = False
+    calls: tuple[ToolCall, ...] = ()
+    first_answer_ns: int | None = None
+    reasoning_chunks: int = 0
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int = 0
+    function: _Function | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -73,6 +88,9 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
     chunk_ns: list[int] = []
     text: list[str] = []
     reasoning: list[str] = []
+    call_deltas: list[msgspec.Raw] = []
+    first_answer_ns: int | None = None
+    reasoning_chunks = 0
     finish_reason = server_error = malformed = None
     usage = timings = _NO_TOKENS
     saw_done = has_events = False
@@ -92,20 +110,25 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
             server_error = _error_message(data, is_error=kind == "error")
             malformed = None if server_error else f"not a chunk in an event: {shown(data)}"
             break
-        has_content = False
+        has_answer = has_thought = False
         for choice in chunk.choices or ():
             if choice.finish_reason is not None:
                 finish_reason = choice.finish_reason
             if delta := choice.delta:
                 if delta.content:
                     text.append(delta.content)
-                    has_content = True
+                    has_answer = True
                 if thought := delta.reasoning_content or delta.reasoning:
                     reasoning.append(thought)
-                    has_content = True
-                has_content = has_content or bool(delta.tool_calls)
-        if has_content:
+                    has_thought = True
+                if delta.tool_calls:
+                    call_deltas += delta.tool_calls
+                    has_answer = True
+        if has_answer or has_thought:
             chunk_ns.append(read_ns[bisect_left(read_ends, end)])
+            reasoning_chunks += not has_answer
+            if has_answer and first_answer_ns is None:
+                first_answer_ns = chunk_ns[-1]
         if chunk.usage is not None:
             usage = _later(usage, _usage_tokens(chunk.usage))
         if chunk.timings is not None:
@@ -124,7 +147,24 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
         server_error=server_error,
         malformed=malformed,
         saw_done=saw_done,
+        calls=_joined(call_deltas),
+        first_answer_ns=first_answer_ns,
+        reasoning_chunks=reasoning_chunks,
     )
+
+
+def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:
+    """Return the tool calls of a stream from their parts, in the order of their index; what is no part is
+    left out."""
+    names: dict[int, str] = {}
+    arguments: dict[int, str] = {}
+    for raw in deltas:
+        with suppress(ValueError, RecursionError):
+            delta = msgspec.json.decode(raw, type=_CallDelta)
+            found = delta.function or _Function()
+            names[delta.index] = names.get(delta.index, "") + (found.name or "")
+            arguments[delta.index] = arguments.get(delta.index, "") + (found.arguments or "")
+    return tuple(ToolCall(names[index], arguments[index]) for index in sorted(names))
 
 
 def _decode_plain(body: bytes) -> Decoded:

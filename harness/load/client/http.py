@@ -71,9 +71,12 @@ class Client:
         self._endpoint = endpoint
         self._connection: _Connection | None = None
 
-    def stream(self, body: bytes, request_id: str, timeout_s: float) -> Exchange:
+    def stream(
+        self, body: bytes, request_id: str, timeout_s: float, leave_after_s: float | None = None
+    ) -> Exchange:
         """Send a JSON body by POST. Blocks this greenlet until the response has ended, or for `timeout_s`.
 
+        After `leave_after_s` it closes the connection, and the outcome is `left`.
         Never raises for what a server does. `sent_ns` comes after connecting. If the server had just
         closed the kept connection, the request is sent again, but `sent_ns` stays that of the first try. A
         killed greenlet gets its exchange as `cancelled`, and must end by itself.
@@ -81,7 +84,8 @@ class Client:
         response = Response()
         outcome: Outcome = "ok"
         error: str | None = None
-        timer = gevent.Timeout.start_new(timeout_s)
+        is_leaving = leave_after_s is not None and leave_after_s < timeout_s
+        timer = gevent.Timeout.start_new(leave_after_s if is_leaving else timeout_s)
         try:
             self._exchange(self._head(len(body), request_id) + body, response)
         except ExchangeError as broken:
@@ -95,6 +99,8 @@ class Client:
                 raise
             if not response.framing.is_complete:  # else it waits only for its turn to be decoded
                 outcome, error = "timeout", f"not finished after {timeout_s:g} s"
+                if is_leaving:
+                    outcome, error = "left", f"the user went away after {leave_after_s:g} s"
         finally:
             timer.close()
             if not response.framing.keeps_alive:

@@ -1,11 +1,12 @@
 """Make the body of a request from a turn, and the record of a request from its exchange. Pure."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
 
-from harness.contracts import BegunRow, Message, Outcome, RequestRow, Turn
+from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, ToolCall, Turn
 from harness.load.answer.chat import Decoded, classify
 from harness.load.client.response import Exchange
 
@@ -28,14 +29,56 @@ def request_body(
     """Return the JSON of a streamed chat completion. `engine_fields` are added and take precedence."""
     fields = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in history],
+        "messages": list(map(_message_fields, history, count())),
         "max_tokens": turn.max_tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **(_form_fields(turn.form) if turn.form else {}),
         **engine_fields,
     }
     return msgspec.json.encode(fields)
+
+
+def _message_fields(message: Message, place: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.call:
+        fields["tool_calls"] = [{"id": _call_id(place), "type": "function", "function": vars(message.call)}]
+    # A tool answers the message before it.
+    return fields | ({"tool_call_id": _call_id(place - 1)} if message.role == "tool" else {})
+
+
+def _call_id(place: int) -> str:
+    # Mistral's chat templates take nothing but nine letters and digits.
+    return f"call{place:05d}"
+
+
+def _form_fields(form: Form) -> dict[str, Any]:
+    if form.tools:
+        # Without tool_choice a small model answers in prose.
+        tools = [{"type": "function", "function": vars(tool)} for tool in form.tools]
+        return {"tools": tools, "tool_choice": "required"}
+    schema = {"name": form.name, "schema": form.schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:
+    """Return what goes into the history after a turn: the model's answer, or the scripted one.
+
+    Of several calls the first. Where a call was to be made and none was whose arguments are JSON, the turn's.
+    """
+    if is_scripted and (turn.answer is not None or turn.call):
+        return Message("assistant", turn.answer or "", turn.call)
+    if turn.call is None:
+        return Message("assistant", decoded.text)
+    return Message("assistant", decoded.text, next(filter(_is_json, decoded.calls), turn.call))
+
+
+def _is_json(call: ToolCall) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(call.arguments), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def masked(text: str, key: str | None) -> str:
@@ -86,6 +129,11 @@ def request_row(
         reasoning_text=masked(decoded.reasoning, key),
         worker=begun.worker,
         is_resent=exchange.is_resent,
+        group=begun.group,
+        form=begun.form,
+        calls=masked(msgspec.json.encode(decoded.calls).decode(), key) if decoded.calls else None,
+        first_answer_ns=decoded.first_answer_ns,
+        reasoning_chunks=decoded.reasoning_chunks or None,
         raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome != "ok" else None,
     )
 

@@ -54,6 +54,7 @@ class Traffic:
         self.engine = engine
         self.engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
+        self._ends_itself = scenario.ends_itself
         self.users: list[gevent.Greenlet] = []
         self.conversations_begun = self.cut_conversations = self.cut_turns = 0
         self._counted = 0  # conversations that load.conversations counts
@@ -176,6 +177,12 @@ class Traffic:
         self.failure = self.failure or failure
         self.interrupt()
 
+    def fields(self, turn: contracts.Turn) -> dict[str, Any]:
+        """Return the engine's own fields of a turn's request."""
+        return contracts.fields_of(
+            self.engine, turn, self.engine_options, self.job.fairness, ends_itself=self._ends_itself
+        )
+
     def begin(self, row: contracts.BegunRow) -> None:
         """Write that a request is about to be sent, so that it is known as lost if this process dies."""
         self.in_flight += 1
@@ -187,12 +194,12 @@ class Traffic:
         if row.outcome == "ok":
             self.ok += 1
             self.recent.add(row)
-        else:
+        elif row.is_failed:
             self.failed += 1
             self.failures[row.outcome] += 1
         self._write_row(msgspec.json.encode(row) + b"\n")
         if row.outcome != "cancelled":
-            self._last_failed.append(row.outcome != "ok")
+            self._last_failed.append(row.is_failed)
             self._check_failures()
             self.window.count(row)
             self._finish()

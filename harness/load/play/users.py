@@ -9,11 +9,11 @@ import gevent
 from locust import User, task
 from locust.exception import StopUser
 
-from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
+from harness.contracts import BegunRow, Conversation, Message, RequestRow
 from harness.load.answer.chat import decode
 from harness.load.client.http import Client, Endpoint
 from harness.load.client.receive import Receiver
-from harness.load.play.rows import id_of, request_body, request_row
+from harness.load.play.rows import answer_message, id_of, request_body, request_row
 from harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
@@ -77,21 +77,23 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             due_ns = self.free_ns + think_ns
             self._wait_until(due_ns)
             history.extend(turn.messages)
-            row, answer = self._request(number, turn_number, turn, history, due_ns)
+            row, answer = self._request(number, turn_number, conversation, history, due_ns)
             self.free_ns = row.end_ns
             self.turns_left -= 1
+            if row.outcome == "left":
+                self.turns_left = 0
+                return None
             if row.outcome != "ok":
                 return self._back_off(row)
             self.back_off_s = FIRST_BACK_OFF_S
-            history.append(Message("assistant", answer))
+            history.append(answer)
         return None
 
     def _request(
-        self, number: int, turn_number: int, turn: Turn, history: list[Message], due_ns: int
-    ) -> tuple[RequestRow, str]:
-        traffic, job = self.traffic, self.traffic.job
-        fields = traffic.engine.request_fields(turn, traffic.engine_options, job.fairness)
-        body = request_body(job.model, turn, history, fields)
+        self, number: int, turn_number: int, conversation: Conversation, history: list[Message], due_ns: int
+    ) -> tuple[RequestRow, Message]:
+        traffic, job, turn = self.traffic, self.traffic.job, conversation.turns[turn_number]
+        body = request_body(job.model, turn, history, traffic.fields(turn))
         begun = BegunRow(
             request_id=id_of(job.cell, number, turn_number),
             worker=traffic.worker,
@@ -100,14 +102,16 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             turn=turn_number,
             scheduled_ns=due_ns,
             max_tokens=turn.max_tokens,
+            group=conversation.group,
+            form=turn.form.name if turn.form else None,
         )
         traffic.begin(begun)
-        exchange = self.client.stream(body, begun.request_id, job.load.timeout_s)
+        exchange = self.client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
         decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
         row = request_row(begun, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
         traffic.record(row)
         self._tell_locust(row, len(exchange.body))
-        return row, decoded.text if turn.answer is None or not traffic.is_scripted else turn.answer
+        return row, answer_message(turn, decoded, is_scripted=traffic.is_scripted)
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
         if row.outcome == "cancelled":  # its own users say nothing either when it stops them
@@ -118,7 +122,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             name=self.endpoint.path,
             response_time=(row.end_ns - began_ns) / 1e6,
             response_length=length,
-            exception=None if row.outcome == "ok" else RequestError(row.outcome),
+            exception=RequestError(row.outcome) if row.is_failed else None,
             context={},
         )
 

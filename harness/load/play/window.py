@@ -70,7 +70,7 @@ class Window:
         at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
         if self.end_ns is None and at_ns >= self.start_ns and row.outcome != "cancelled":
             self._board.counts[self._worker] += 1
-            self._board.failures[self._worker] += row.outcome != "ok"
+            self._board.failures[self._worker] += row.is_failed
 
     @property
     def has_enough(self) -> bool:

@@ -9,12 +9,14 @@ from random import Random
 
 import make_run
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_run import MS, S
 
 from harness.contracts import RequestRow
-from harness.store import request_table
+from harness.store import request_table, store
+from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 
 def test_requests_of_many_batches_are_in_the_order_of_sending(tmp_path):
@@ -52,7 +54,8 @@ def test_a_damaged_line_is_left_out_and_told(tmp_path, caplog):
 _CONVERT = """
 import sys
 from pathlib import Path
-from harness.store import request_table
+from harness.store import request_table, store
+from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 def peak_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -99,3 +102,11 @@ def test_messages_of_every_kind_are_not_kept_without_end(tmp_path):
     rows = [make_run.failed_row(k, S, error=f"port {k}") for k in range(1200)]
     tally = tally_of(tmp_path, rows)
     assert (len(tally.messages), tally.failed) == (1000, 0)
+
+
+def test_a_table_from_before_a_column_was_added_has_nulls_there(tmp_path: Path) -> None:
+    older = REQUEST_SCHEMA.empty_table().drop_columns(list(LATER_COLUMNS))
+    rows = pa.Table.from_pylist([{"request_id": "r", "outcome": "ok"}], older.schema)
+    pq.write_table(rows, tmp_path / "requests.parquet")
+    read = store.read_requests(tmp_path, ["request_id", "group", "calls"])
+    assert read.to_pylist() == [{"request_id": "r", "group": None, "calls": None}]

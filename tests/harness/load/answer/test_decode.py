@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from timeline_server import DONE, event, finish
 
+from harness.contracts import ToolCall
 from harness.load.answer.chat import Decoded, classify, decode, events
 
 USAGE = {
@@ -52,6 +53,7 @@ def test_a_chat_stream_as_openai_sends_it() -> None:
         output_tokens=3,
         cached_tokens=5,
         saw_done=True,
+        first_answer_ns=7,
     )
     assert outcome(body) == ("ok", None)
 
@@ -262,3 +264,37 @@ def test_no_bytes_make_it_raise() -> None:
     outcomes = {outcome(body)[0] for body in bodies}
     assert outcomes <= {"ok", "protocol_error", "server_error"}
     assert len(outcomes) > 1
+
+
+def call(index: int, **function: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": function}]}
+
+
+def test_tool_calls_are_put_together_from_their_parts() -> None:
+    body = (
+        event(**call(1, name="add", arguments=""))
+        + event(**call(0, name="look_up", arguments='{"na'))
+        + event(**call(1, arguments='{"a": 1}'))
+        + event(**call(0, arguments='me": "x"}'))
+        + event(tool_calls=["not a call", {"index": "0"}])
+        + finish("tool_calls")
+        + DONE
+    )
+    expected = (ToolCall("look_up", '{"name": "x"}'), ToolCall("add", '{"a": 1}'))
+    assert read_once(body).calls == expected
+    assert outcome(body) == ("ok", None)
+
+
+def test_thinking_is_told_apart_from_the_answer() -> None:
+    parts = [
+        event(role="assistant"),
+        event(reasoning_content="hm"),
+        event(reasoning="so"),
+        event(content="42"),
+        event(content="."),
+    ]
+    ends = list(accumulate(map(len, parts)))
+    found = decode(b"".join(parts), [10, 20, 30, 40, 50], ends)
+    assert found.chunk_ns == (20, 30, 40, 50)
+    assert (found.reasoning_chunks, found.first_answer_ns) == (2, 40)
+    assert decode(b"".join(parts[:3]), [10, 20, 30], ends[:3]).first_answer_ns is None

@@ -11,17 +11,18 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
 
-from harness.contracts import BegunRow, Outcome, RequestRow
-from harness.load.answer.chat import decode
+from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
+from harness.load.answer.chat import Decoded, decode
 from harness.load.client import http as client_module
 from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
 from harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.play.rows import RAW_BYTES, id_of, request_row
+from harness.load.play.rows import RAW_BYTES, answer_message, id_of, request_body, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"
@@ -43,13 +44,15 @@ def test_ids_are_uuids_as_they_are_written_and_no_two_are_alike(cell: str) -> No
     assert [str(uuid.UUID(each, version=4)) for each in ids] == ids
 
 
-def asked(play: Play, timeout_s: float = LIMIT_S, keep_bytes: bool = False) -> RequestRow:
+def asked(
+    play: Play, timeout_s: float = LIMIT_S, keep_bytes: bool = False, leave_after_s: float | None = None
+) -> RequestRow:
     with (
         serving(play) as server,
         Receiver() as receiver,
         closing(Client(endpoint(server.url), receiver)) as client,
     ):
-        return row_of(client.stream(b"{}", "r", timeout_s), keep_bytes)
+        return row_of(client.stream(b"{}", "r", timeout_s, leave_after_s), keep_bytes)
 
 
 def sending(*parts: bytes) -> Play:
@@ -231,3 +234,61 @@ def test_no_proxy_is_used_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 if __name__ == "__main__":
     say_what_a_second_answer_takes(sys.argv[1])
+
+
+def test_a_user_who_goes_away_has_left_and_nothing_failed() -> None:
+    row = asked(holding(ONE), leave_after_s=0.05)
+    assert (row.outcome, row.error, row.is_failed) == ("left", "the user went away after 0.05 s", False)
+    assert (row.output_text, len(row.chunk_ns)) == ("one", 1)
+
+
+def test_a_user_who_would_go_later_gets_the_answer() -> None:
+    assert asked(sending(answer("one")), leave_after_s=LIMIT_S).outcome == "ok"
+
+
+LOOK_UP = Tool("look_up", "Look a word up.", {"type": "object", "properties": {"word": {"type": "string"}}})
+CALL = ToolCall("look_up", '{"word": "oak"}')
+ASKED = Turn((Message("user", "What is an oak?"),), 64, form=Form("dictionary", (LOOK_UP,)), call=CALL)
+
+
+def body(turn: Turn, *history: Message) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(request_body("m", turn, history, {}))
+    return made
+
+
+def test_a_turn_with_tools_must_call_one() -> None:
+    sent = body(ASKED, *ASKED.messages)
+    function = {"name": "look_up", "description": "Look a word up.", "parameters": LOOK_UP.parameters}
+    assert sent["tools"] == [{"type": "function", "function": function}]
+    assert sent["tool_choice"] == "required"
+    assert sent["messages"] == [{"role": "user", "content": "What is an oak?"}]
+
+
+def test_a_tools_result_answers_the_call_before_it() -> None:
+    history = (*ASKED.messages, Message("assistant", "", CALL), Message("tool", "a tree"))
+    called, result = body(ASKED, *history)["messages"][1:]
+    assert called["tool_calls"][0]["function"] == {"name": "look_up", "arguments": '{"word": "oak"}'}
+    assert result["tool_call_id"] == called["tool_calls"][0]["id"]
+    assert result["content"] == "a tree"
+
+
+def test_a_turn_with_a_schema_asks_for_it() -> None:
+    turn = Turn((Message("user", "Give JSON."),), 64, form=Form("city", schema={"type": "object"}))
+    given = {"name": "city", "schema": {"type": "object"}, "strict": True}
+    assert body(turn)["response_format"] == {"type": "json_schema", "json_schema": given}
+
+
+@pytest.mark.parametrize(
+    ("calls", "kept"),
+    [
+        ([ToolCall("look_up", '{"word": "elm"}'), CALL], ToolCall("look_up", '{"word": "elm"}')),
+        ([ToolCall("look_up", "{'word'"), ToolCall("look_up", '"elm"')], CALL),
+        ([], CALL),
+    ],
+)
+def test_the_history_goes_on_with_a_call_that_a_template_can_read(
+    calls: list[ToolCall], kept: ToolCall
+) -> None:
+    decoded = Decoded(text="Well", calls=tuple(calls))
+    assert answer_message(ASKED, decoded, is_scripted=False) == Message("assistant", "Well", kept)
+    assert answer_message(ASKED, decoded, is_scripted=True) == Message("assistant", "", CALL)
