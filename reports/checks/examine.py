@@ -44,8 +44,8 @@ CHECKS: tuple[Check, ...] = (
 
 @once
 def examine(run: Run) -> dict[str, Finding | None]:
-    """Return what each check found, by the reason that its docstring says it looks for, worst first."""
-    return {(each.__doc__ or "").partition(".")[0].removeprefix("Look for "): each(run) for each in CHECKS}
+    """Return what each check found, by its title, worst first."""
+    return {each.title: each.find(run) for each in CHECKS}
 
 
 @once

@@ -32,7 +32,7 @@ OF_LENGTHS = ("e2e_s", "slo_share", *RATES)
 
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
-Check = Callable[[Run], "Finding | None"]
+See = Callable[[Run], Iterable[Seen]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,15 @@ class Finding:
     is_at_name: bool = False
 
 
+@dataclass(frozen=True)
+class Check:
+    """A reason to distrust that is looked for in each run, and the function that looks."""
+
+    name: str
+    title: str
+    find: Callable[[Run], Finding | None]
+
+
 def check(
     title: str,
     text: str,
@@ -63,23 +72,23 @@ def check(
     *,
     marks: bool = False,
     is_at_name: bool = False,
-) -> Callable[[Callable[[Run], Iterable[Seen]]], Check]:
+) -> Callable[[See], Check]:
     """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
-    first four. The finding has the function's name; "Look for ..." in its docstring names the reason."""
+    first four. The finding has the function's name."""
 
-    def declared(see: Callable[[Run], Iterable[Seen]]) -> Check:
-        @functools.wraps(see)
-        def found(run: Run) -> Finding | None:
+    def declared(see: See) -> Check:
+        def find(run: Run) -> Finding | None:
             seen = list(see(run))
+            if not seen:
+                return None
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
-            short = text.replace("{}", _first(run, seen) if seen else "")
-            made = Finding(
+            short = text.replace("{}", _first(run, seen))
+            return Finding(
                 see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short, is_at_name
             )
-            return made if seen else None
 
-        return found
+        return Check(see.__name__, title, find)
 
     return declared
 
@@ -102,7 +111,7 @@ def _first(run: Run, seen: Sequence[Seen]) -> str:
     return f"{which}: {rest}" if is_alike else f"{which}, as {first}"
 
 
-def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator[Seen]]:
+def of_cells(see: Callable[[Run, Cell], str | None]) -> See:
     """Look at each cell whose values count; `see` returns what there is to say of it, if anything. Cells of
     which there is the same to say are one case."""
 
@@ -115,7 +124,7 @@ def of_cells(see: Callable[[Run, Cell], str | None]) -> Callable[[Run], Iterator
     return seen
 
 
-def of_groups(see: Callable[[Run, Group], str | None]) -> Callable[[Run], Iterator[Seen]]:
+def of_groups(see: Callable[[Run, Group], str | None]) -> See:
     """Look at each deployment at each load, over its starts that count."""
 
     @functools.wraps(see)

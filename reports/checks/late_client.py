@@ -96,7 +96,6 @@ def ms(seconds: float) -> str:
 )
 @of_cells
 def error_not_small(run: Run, cell: Cell) -> str | None:
-    """Look for a TTFT near bench's own error."""
     ttft_s, found = values_of(run)[cell.number]["ttft_s.p50"].value, tested(run, cell)
     if ttft_s is None or found is None or found.error_s[1] <= ERROR_SHARE * ttft_s:
         return None
@@ -113,7 +112,6 @@ def error_not_small(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def client_late(run: Run, cell: Cell) -> str | None:
-    """Look for a late client. Its 10 ms timer at p99; and, of a schedule, how late requests left."""
     lags_s, ttfts_s = (run.observations(cell.number, name) for name in ("send_lag_s", "ttft_s"))
     loop_s = cell.summary.loop_lag_s[1] if cell.summary and cell.summary.loop_lag_s else 0.0
     if not len(ttfts_s):
@@ -137,7 +135,7 @@ def client_late(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def conversations_never_began(run: Run, cell: Cell) -> str | None:
-    """Look for conversations that never began: the load was another. In a closed loop none is due."""
+    # In a closed loop none is due.
     left_out = cell.summary.left_out if cell.summary and cell.load.kind != "closed" else 0
     return plural(left_out, "conversation") if left_out else None
 
@@ -150,7 +148,6 @@ def conversations_never_began(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def beyond_selftest(run: Run, cell: Cell) -> str | None:
-    """Look for loads beyond the self-test."""
     found = tested(run, cell)
     if found is None or not found.is_beyond:
         return None
@@ -169,7 +166,6 @@ def beyond_selftest(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
-    """Look for arrivals without the kernel's stamp."""
     return cell.summary.stamp_source if cell.summary and cell.summary.stamp_source != "kernel" else None
 
 
@@ -180,7 +176,6 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
     (*SPEED, "memory_peak_bytes"),
 )
 def machine_unfit(run: Run) -> Iterator[Seen]:
-    """Look for a disturbed machine, by the guard's own measure."""
     for cell in run.planned_cells:
         record = cell.record
         said = [f"{each.text} ({each.when})" for each in (record.guard if record else ())]
@@ -194,6 +189,5 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
     "A client on another machine (engine.base_url); else read them as figures of this arrangement.",
 )
 def cores_shared(run: Run) -> Iterator[Seen]:
-    """Look for client and server on the same cores."""
     if any(record.memory_kind == "host" and not record.attached for record in run.start_records):
         yield "", ()

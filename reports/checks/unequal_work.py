@@ -35,7 +35,6 @@ from reports.measures.written import number, several
     is_at_name=True,
 )
 def kernels_stand_in(run: Run) -> Iterator[Seen]:
-    """Look for stand-ins for kernels."""
     for label, what in equal_work.stand_ins(run).items():
         yield f"{label}: {what}", cells_of(run, {label})
 
@@ -49,7 +48,6 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
     is_at_name=True,
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
-    """Look for unequal prompts."""
     for why, labels in gathered((why, label) for label, why in equal_work.work_of(run).odd.items()).items():
         yield f"{', '.join(labels)}: {why}", cells_of(run, labels)
 
@@ -62,7 +60,6 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def output_lengths_differ(run: Run) -> Iterator[Seen]:
-    """Look for unequal lengths of answers."""
     for groups in equal_work.by_case(run):
         means = equal_work.mean_lengths(run, groups, "output_tokens")
         if equal_work.differ(means.values()):
@@ -80,7 +77,6 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
     (),
 )
 def terms_not_matched(run: Run) -> Iterator[Seen]:
-    """Look for terms that were not matched."""
     entries = (
         (f"{row.title} {_asked_and_got(entry)}", label)
         for row in ledger_of(run)
@@ -116,7 +112,6 @@ _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
 )
 @of_groups
 def token_counts_differ(run: Run, group: Group) -> str | None:
-    """Look for token counts that the tokenizer does not confirm. Of the requests that have both."""
     names = ("token_source", "output_tokens", "tokenizer_tokens")
     both = [run.ok_requests(cell.number, *names).dropna() for cell in group.counted]
     both = [frame[frame["token_source"] == "server"] for frame in both]
@@ -135,9 +130,8 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:
-    """Look for counters of a server unlike its answers. Not where a request failed, was sent again
-    or has no count of the server's: what the server had of those is not known."""
     requests = run.cell_requests(cell.number)
+    # What a server had of requests that failed, were sent again or have no count of its own is not known.
     is_sure = (requests["outcome"] == "ok") & (requests["token_source"] == "server")
     if not (is_sure & ~requests["is_resent"].fillna(False).astype(bool)).all():
         return None
@@ -159,10 +153,9 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def cache_not_reset(run: Run, cell: Cell) -> str | None:
-    """Look for a prefix cache that was not reset. By a cell's first request, warm-up and all; where that does
-    not say, by whether the cache could be emptied."""
     reset = cell.record.cache_reset if cell.record else None
     why = f" ({reset.note})" if reset and reset.note else ""
+    # The first request of all, warm-up included; where it does not say, whether the cache could be emptied.
     sent = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
     first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
     if first.empty:
@@ -179,7 +172,6 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
     (),
 )
 def weights_noted(run: Run) -> Iterator[Seen]:
-    """Look for weights of another origin. Each clause once."""
     notes = {r.deployment.label: str(r.weights.get("note") or "").rstrip(".") for r in run.start_records}
     clauses = ((clause, label) for label, note in notes.items() for clause in note.split("; ") if clause)
     for clause, labels in gathered(clauses).items():
@@ -208,7 +200,6 @@ _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
     marks=True,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
-    """Look for prompts and texts that are other tokens than those of most of the model."""
     for label, found in quality_of(run).items():
         if found.unlike:
             yield f"{label}: {found.unlike}", cells_of(run, {label})
@@ -221,7 +212,6 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def answers_change_under_load(run: Run) -> Iterator[Seen]:
-    """Look for answers that change, are empty, or break off under load."""
     for label, words in _asked_again(run, "load"):
         yield f"{label}: {words}", cells_of(run, {label})
 
@@ -233,7 +223,6 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     (),
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
-    """Look for answers that are not the same twice."""
     for label, words in _asked_again(run, "again"):
         yield f"{label}: {words}", ()
 
@@ -253,7 +242,6 @@ def _asked_again(run: Run, way: Way) -> Iterator[tuple[str, str]]:
     (),
 )
 def quality_not_measured(run: Run) -> Iterator[Seen]:
-    """Look for several quantizations with quality not measured."""
     known = {label for label, each in quality_of(run).items() if each.is_reference or each.told}
     known |= {each.label for each in task_scores(run) if each.score is not None}
     names = {label: each.quantization for label, each in run.deployments.items() if each.quantization != "-"}

@@ -53,10 +53,9 @@ _ENOUGH = timing.needed(95)
     marks=True,
 )
 def cells_not_valid(run: Run) -> Iterator[Seen]:
-    """Look for missing, invalid or suspect cells. Not for what the guard saw, of which there is a check; only
-    invalid ones are marked."""
     to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
+        # What the guard saw has a check of its own.
         seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
         reasons = cell.record.reasons if cell.record else ()
         if cell.status not in ("completed", *to_come):
@@ -74,7 +73,6 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
-    """Look for failed requests. What is left may be the easy ones."""
     return _lost(run, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool))
 
 
@@ -86,14 +84,13 @@ def requests_failed(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def answers_cut(run: Run) -> Iterator[Seen]:
-    """Look for answers cut short. One that ends of itself is, where the engine was told not to end it."""
-
     def is_cut(cell: Cell) -> np.ndarray:
         ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
         ok, start = ok[ok["token_source"] == "server"], run.start_of(cell)
         # A server that leaves the end-of-sequence token out counts one fewer.
         is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
+        # One that ends of itself is cut where the engine was told not to end it.
         is_forced = start and start.forces_length and not cell.planned.scenario.ends_itself
         return np.asarray(is_short & (is_full | bool(is_forced)))
 
@@ -120,7 +117,7 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
     (),
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
-    """Look for too few starts. In a search each tries other loads, so there of all loads."""
+    # In a search each start tries other loads, so there they are counted over all loads.
     at = "" if run.record.search is not None else " at {}"
     named = ((cell.label + at.format(cell.load_label), cell) for cell in measured_cells(run))
     for name, cells in gathered(named).items():
@@ -136,7 +133,6 @@ def single_repeat(run: Run) -> Iterator[Seen]:
 )
 @of_groups
 def repeats_disagree(run: Run, group: Group) -> str | None:
-    """Look for starts that disagree."""
     said = []
     for name in _STEADY:
         value = aggregate(run, group, name)
@@ -153,8 +149,7 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
     "A machine that has warmed up and is quiet, and more repeats.",
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
-    """Look for deployments that drift over the run. Otherwise than the others: what the pairing of repeats
-    does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
+    # A search chooses its loads, and blocks on one server are no starts.
     if run.record.search is not None or any(record.attached for record in run.start_records):
         return
     for metric in _STEADY:
@@ -185,7 +180,6 @@ def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
 )
 @of_groups
 def short_windows(run: Run, group: Group) -> str | None:
-    """Look for short windows."""
     found = [(len(run.observations(c.number, "e2e_s")), c.window_s or math.inf) for c in group.counted]
     n, window_s = map(min, zip(*found, strict=True)) if found else (_ENOUGH, math.inf)
     if n >= _ENOUGH and window_s >= SHORT_WINDOW_S:
@@ -202,7 +196,6 @@ def short_windows(run: Run, group: Group) -> str | None:
 )
 @of_cells
 def queue_only_grew(run: Run, cell: Cell) -> str | None:
-    """Look for a queue that only grew."""
     steady = measured_of(run)[cell.number].steadiness
     if not steady or not steady.is_growing:
         return None
@@ -216,8 +209,6 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
     "A longer load.warmup and load.duration; a lower load.rate; else look at clocks and memory.",
 )
 def window_drifted(run: Run) -> Iterator[Seen]:
-    """Look for windows over which speed drifts. Of all starts of a deployment; a trace has the drift that it
-    has, and is left out, as are queues that only grew."""
     groups = {group.key: group for group in run.groups}
     for (key, metric), drift in window_drifts(gathered(_changes(run)), WINDOW_DRIFT_SHARE).items():
         yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_text(drift)}", groups[key].counted
@@ -226,6 +217,7 @@ def window_drifted(run: Run) -> Iterator[Seen]:
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
+        # A trace has the drift that it has; a queue that only grew is a finding of its own.
         if not steady or cell.load.kind == "trace" or steady.is_growing:
             continue
         for metric in ("ttft_s", "tpot_s"):
@@ -244,7 +236,6 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
 )
 @of_groups
 def bimodal(run: Run, group: Group) -> str | None:
-    """Look for latencies with two humps. In most starts, turn by turn: later ones have longer prompts."""
     said = []
     for metric in ("ttft_s", "tpot_s"):
         found = [words for cell in group.counted if (words := _humps(run, cell, metric))]
@@ -254,6 +245,7 @@ def bimodal(run: Run, group: Group) -> str | None:
 
 
 def _humps(run: Run, cell: Cell, metric: str) -> str | None:
+    # Turn by turn, since later ones have longer prompts.
     values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
     for turn in np.unique(turns):
         own = values[(turns == turn) & ~np.isnan(values)]

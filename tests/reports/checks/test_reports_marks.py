@@ -141,8 +141,8 @@ def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
     assert 'id="distrust-requests_failed"' in section
     assert "Cells 003 of 12." in section
     assert f"Looked for and not found: {len(CHECKS) - 2} reasons" in section
-    assert "<li>a prefix cache that was not reset</li>" in section
-    assert "<li>failed requests</li>" not in section
+    assert "<li>The prefix cache was not empty at first</li>" in section
+    assert "<li>Requests failed</li>" not in section
 
 
 def searched(run):

@@ -134,7 +134,7 @@ def counted(path: Path, rows=ROWS, **grown: float) -> Finding | None:
     """The finding of a run whose server's counters grew so much over its only cell."""
     before = dict.fromkeys(grown, 7.0)
     after = {term: 7.0 + value for term, value in grown.items()}
-    return server_counts_differ(run_of(path, [sample(99.0, **before), sample(111.0, **after)], rows))
+    return server_counts_differ.find(run_of(path, [sample(99.0, **before), sample(111.0, **after)], rows))
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     assert run.server is None
     assert "running requests" not in plain(told.TOLD(run).body)
-    assert server_counts_differ(run) is None
+    assert server_counts_differ.find(run) is None
