@@ -1,22 +1,10 @@
 """What bounded each load point, in one sentence with its evidence; "not clear" without. Draws nothing.
 
-The first of these whose evidence is there, for more than half of the starts that count:
-
-    others      the guard saw other programs in the window, none of the processor was free, and the server had
-                not all that it may use
-    client      its process used a whole core, or was late half of the time
-    KV cache    most of the time requests waited, and then it was full, or less of it was free than a long
-                request takes while slots were free; or requests were put back (preempted)
-    slots       most of the time requests waited while as many ran as the server serves at once; or more were
-                in flight, by the client, than that
-    compute     the processor or the device was busy all the time, with requests for all it serves at once, or
-                waiting, or more and more of them in flight
-    rate        (open loop) the queue did not grow, and as many ended as came
-    users       (closed loop) none waited: each request's own time is what counts
+The first rule of `_kind` that holds names it, if it does so for more than half of the starts that count.
+METHODOLOGY.md (Why) says what evidence each rule asks for.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +13,20 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import LoadSummary
-from harness.store.store import StartRecord
-from reports.data.cells import Cell, Group
-from reports.data.run import Run
-from reports.data.samples import foreign_share, growth, idle_cores, read_roof, server_cores, usable_cores
-from reports.data.tables import floats
+from reports.data import (
+    Cell,
+    Group,
+    Run,
+    StartRecord,
+    floats,
+    foreign_share,
+    grouped,
+    growth,
+    idle_cores,
+    read_roof,
+    server_cores,
+    usable_cores,
+)
 from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 
@@ -76,6 +73,9 @@ _UNKNOWN = {
 }
 
 
+Known = dict[str, float]
+
+
 @dataclass(frozen=True)
 class Bound:
     """What bounded a group: `sentence` is the evidence, without a full stop; `starts` of `of` say so."""
@@ -96,25 +96,23 @@ def bound_of(run: Run, group: Group) -> Bound | None:
     told = [each for cell in group.counted if (each := _evidence(run, cell))]
     if not told:
         return None
-    client = pd.Series([each.pop("client") for each in told])
-    found = pd.DataFrame(told).astype(float)
-    kinds = _kinds(found, client)
-    counts = Counter(kinds)
-    kind, starts = max(counts.items(), key=lambda pair: pair[1])
-    if 2 * starts <= len(found):
-        said = ", ".join(f"{n} {WORDS[each]}" for each, n in counts.items())
-        return Bound("unclear", f"starts disagree: {said}", len(found), len(found))
-    late = "; ".join(dict.fromkeys(client[kinds == kind]))
-    sentence = "; ".join(filter(None, _said(kind, found[kinds == kind].mean(), late)))
-    return Bound(kind, sentence, starts, len(found))
+    by_kind = grouped(told, lambda each: _kind(*each))
+    kind, own = max(by_kind.items(), key=lambda pair: len(pair[1]))
+    if 2 * len(own) <= len(told):
+        said = ", ".join(f"{len(each)} {WORDS[name]}" for name, each in by_kind.items())
+        return Bound("unclear", f"starts disagree: {said}", len(told), len(told))
+    mean = pd.DataFrame([each for each, _ in own]).mean()
+    late = "; ".join(dict.fromkeys(late for _, late in own))
+    return Bound(kind, "; ".join(filter(None, _said(kind, mean, late))), len(own), len(told))
 
 
 def bounds_of(run: Run) -> list[tuple[Group, Bound]]:
     return [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
 
 
-def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
-    """Return what is known of a cell, None or NaN where it was not told; None without window or record.
+def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
+    """Return what is known of a cell, NaN where it was not told, and how the client was late, empty where it
+    was not; None without window or record.
 
     `waiting` and `kv` are means of the server's samples; `waited`, and of the samples with a request waiting
     (of all, where none waited) `slots_full`, `kv_full` and `kv_tight` (less of it free than `long_request`,
@@ -133,7 +131,7 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
     waits = samples["waiting"].dropna() >= 1
     kept = samples[samples["waiting"] >= 1] if waits.any() else samples
     usage = kept["kv_cache_usage_share"].dropna()
-    return {
+    known = {
         "is_closed": cell.load.kind == "closed",
         "is_on_device": record.memory_kind == "device",
         "users": cell.load.concurrency,
@@ -154,8 +152,9 @@ def _evidence(run: Run, cell: Cell) -> dict[str, Any] | None:
         "preemptions": growth(run, cell, "preemptions"),
         **_work(run, cell, record),
         "others": _others(run, cell),
-        "client": _late_client(run, cell, summary),
     }
+    numbers = {name: math.nan if value is None else float(value) for name, value in known.items()}
+    return numbers, _late_client(run, cell, summary)
 
 
 def _long_request(record: StartRecord, requests: pd.DataFrame) -> float:
@@ -208,27 +207,25 @@ def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
     return "; ".join(text for text, holds in reasons.items() if holds)
 
 
-def _kinds(e: pd.DataFrame, client: "pd.Series[str]") -> "pd.Series[Any]":
-    """Return the kind of each start. What is not known (NaN) is in no comparison true."""
-    is_closed, grows = e["is_closed"] > 0, e["grows"] > 0
-    waited = e["waited"] > MOST
-    has_slots = (e["slots_full"] <= MOST) & e["slots"].notna()
-    no_room = (e["kv_full"] > MOST) | (e["kv_tight"] > MOST) & has_slots
-    is_preempted = e["preemptions"] >= (PREEMPTED_SHARE * e["ended"]).clip(lower=1)
-    is_taken = (e["is_on_device"] == 0) | waited | (e["in_flight"] >= SLOTS_TAKEN_SHARE * e["slots"])
-    noise = np.maximum((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * np.sqrt(2 * e["in_flight"]))
-    has_slot = (e["users"] == 1) | (e["users"] <= e["slots"])
-    rules: dict[str, pd.Series[bool]] = {
-        "others": e["others"].notna() & ~(e["work"] >= BUSY_SHARE),
-        "unclear": (e["ok"] < MOST * e["sent"]) | (e["sent"] == 0),
-        "client": client != "",
-        "kv_cache": is_preempted | waited & no_room,
-        "slots": waited & (e["slots_full"] > MOST) | (e["over_slots"] > MOST),
-        "compute": (e["work"] >= BUSY_SHARE) & is_taken.where(is_closed | waited, grows),
-        "rate": ~is_closed & ~grows & ~waited & (e["ended"] >= e["sent"] - noise),
-        "users": is_closed & (~waited).where(e["waited"].notna(), has_slot),
+def _kind(e: Known, late: str) -> str:
+    """Return what bounded a start. No comparison with what is not known (NaN) is true."""
+    is_closed, grows, waited = e["is_closed"] > 0, e["grows"] > 0, e["waited"] > MOST
+    no_room = e["kv_full"] > MOST or (e["kv_tight"] > MOST and e["slots_full"] <= MOST and e["slots"] > 0)
+    is_preempted = e["preemptions"] >= max(1, PREEMPTED_SHARE * e["ended"])
+    is_taken = not e["is_on_device"] or waited or e["in_flight"] >= SLOTS_TAKEN_SHARE * e["slots"]
+    noise = max((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * math.sqrt(2 * e["in_flight"]))
+    has_slot = e["users"] == 1 or e["users"] <= e["slots"]
+    rules = {
+        "others": not math.isnan(e["others"]) and not e["work"] >= BUSY_SHARE,
+        "unclear": e["ok"] < MOST * e["sent"] or not e["sent"],
+        "client": late != "",
+        "kv_cache": is_preempted or (waited and no_room),
+        "slots": (waited and e["slots_full"] > MOST) or e["over_slots"] > MOST,
+        "compute": e["work"] >= BUSY_SHARE and (is_taken if is_closed or waited else grows),
+        "rate": not (is_closed or grows or waited) and e["ended"] >= e["sent"] - noise,
+        "users": is_closed and (has_slot if math.isnan(e["waited"]) else not waited),
     }
-    return pd.Series(np.select(list(rules.values()), list(rules), "unclear"), e.index)
+    return next((kind for kind, holds in rules.items() if holds), "unclear")
 
 
 def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:

@@ -116,8 +116,8 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
         got = gathered(pair for pair in said if pair[0] is not None)
         # A term that means nothing without a model is not unlike another's.
         is_untold = asked is not None and not got and bool(clause) and deployment.model != "-"
-        unlike = [_unlike(name, asked, value) for value in got]
-        is_off, words = max(unlike, default=(is_untold, "could not be told" if is_untold else ""))
+        untold = (is_untold, "could not be told" if is_untold else "")
+        is_off, words = max((_unlike(name, asked, value) for value in got), default=untold)
         yield label, Entry(name, asked, got, words, is_off, clause)
 
 
