@@ -4,7 +4,7 @@ Differences are in how they were made: hardware, versions, settings, flags. No v
 were recorded. What changes with every start (ports, directories, instants) is left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -215,11 +215,10 @@ def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
 
 
 def _facts(run: Run) -> _Facts:
-    found: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
-    for key, value in flat(run.record.environment):
-        if not key.startswith(_PASSING):
-            found[_kind(key), key] = str(value)
-    return {**found, ("settings", "status"): run.record.status}
+    settings: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
+    machine = flat(run.record.environment)
+    made_on = {(_kind(key), key): str(value) for key, value in machine if not key.startswith(_PASSING)}
+    return {**settings, **made_on, ("settings", "status"): run.record.status}
 
 
 def _kind(key: str) -> Kind:
@@ -249,13 +248,15 @@ def _launch_facts(run: Run, label: str) -> _Facts:
     return found | {key: each[0] for key, each in values.items() if len(set(each)) == 1}
 
 
-def _of_start(record: StartRecord) -> Iterator[tuple[Kind, str, Mapping[str, Any]]]:
-    yield "versions", "server ", {"version": record.version or None}
-    yield "versions", "image ", record.image
-    yield "flags", "resolved ", record.resolved
-    yield "flags", "environment ", record.environment
-    yield "flags", "weights ", record.weights
-    yield "flags", _ARGV, _arguments(record)
+def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]], ...]:
+    return (
+        ("versions", "server ", {"version": record.version or None}),
+        ("versions", "image ", record.image),
+        ("flags", "resolved ", record.resolved),
+        ("flags", "environment ", record.environment),
+        ("flags", "weights ", record.weights),
+        ("flags", _ARGV, _arguments(record)),
+    )
 
 
 def _arguments(record: StartRecord) -> dict[str, str]:
