@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reports.data import Group, Run, once
-from reports.measures.equal_work import disturbed, odd_ones, stand_ins, why_other_work
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
+from reports.measures import Aggregate, aggregate, by_start, disturbed, metric_of, stand_ins, withheld
+from reports.measures.equal_work import odd_ones, why_other_work
 from reports.measures.quality import beyond_limit
 from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
@@ -122,10 +121,9 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     """
     if not any(cell.counts for cell in run.planned_cells):
         return ()
-    made = [_told(run, _decision(run, case)) for case in told_first(run)]
+    made = (_told(run, _decision(run, case)) for case in told_first(run))
     # What serves no model, bench's own test server, comes last.
-    made.sort(key=lambda each: each.case.model == "-")
-    return tuple(made)
+    return tuple(sorted(made, key=lambda each: each.case.model == "-"))
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:
@@ -152,9 +150,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     hit = disturbed(run, named[0]) if named else set()
     used = [repeat for repeat in _shared(values) if repeat not in hit]
     named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, used).mean or 0.0))
-    capacities.sort(
-        key=lambda each: (-(each.level or 0), -(each.measured or 0), each.deployment not in values)
-    )
+    capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
     made = Decision(
         case,
         metric,
@@ -231,8 +227,8 @@ def _known(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> V
     # Without those that have too few values, where the others then have enough.
     most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
     if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
-        few = {label: len(own) for label, own in values.items() if label not in most}
-        left_out |= {label: f"only {count} of its starts have a value" for label, count in few.items()}
+        few = [label for label in values if label not in most]
+        left_out |= {label: f"only {len(values[label])} of its starts have a value" for label in few}
         return most
     return values
 
@@ -272,10 +268,12 @@ def _sign(metric: str) -> int:
 def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
     paired = {label: [own[repeat] for repeat in used] for label, own in values.items()}
     is_log = not metric_of(metric).is_additive and may_be_logged([*itertools.chain(*paired.values())])
-    margin = math.log1p(run.record.compare.margin_share) * is_log
-    is_higher_better = _sign(metric) > 0
     return best_of(
-        paired, is_higher_better=is_higher_better, is_log=is_log, alpha=alpha_of(run), margin=margin
+        paired,
+        is_higher_better=_sign(metric) > 0,
+        is_log=is_log,
+        alpha=alpha_of(run),
+        margin=math.log1p(run.record.compare.margin_share) * is_log,
     )
 
 
@@ -283,9 +281,8 @@ def _leaders(run: Run, made: Decision) -> dict[str, str]:
     """Return the leaders of the other metrics, by Holm's procedure over those that have values."""
     found, groups = {}, made.groups
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
-    for metric in SECONDARY:
-        if metric == made.metric or (metric in OF_A_PLACE and len(places) > 1):
-            continue
+    unlike = OF_A_PLACE if len(places) > 1 else ()
+    for metric in (each for each in SECONDARY if each not in (made.metric, *unlike)):
         values = _values(run, groups, metric)
         used = [repeat for repeat in _shared(values) if repeat in made.used]
         if len(values) == len(groups) and len(used) >= STARTS_NEEDED:

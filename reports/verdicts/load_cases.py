@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.data import Group, Run, grouped, once
-from reports.measures.equal_work import stand_ins, work_of
+from reports.measures import stand_ins, work_of
 from reports.measures.quality import beyond_limit
 from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
