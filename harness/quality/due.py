@@ -22,6 +22,11 @@ class Due:
     labels: set[str]
     tasks: Tasks | None = None
 
+    @property
+    def at_length(self) -> bool:
+        """Whether bench's later texts are asked as well. By itself a run keeps its time to the load."""
+        return self.terms.asked != ("auto",) or self.terms.budget_s > QualityTerms.budget_s
+
 
 def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
     """Return what is to be asked of which deployments; None: nothing. `run_dir`: of a run that goes on.

@@ -1,7 +1,8 @@
 """Ask one server for its quality: prompts alone, again, and while others are in flight; then given texts.
 
-It takes quality.budget, but the first of each kind is asked in any case, with as much time again. What fails
-is recorded and ends nothing.
+It takes quality.budget, but the first of each kind is asked in any case, with as much time again. A server
+that is asked at length gets the later texts too, or the later prompts where it reads no texts. What fails is
+recorded and ends nothing.
 """
 
 import time
@@ -68,9 +69,11 @@ class Server:
         return fields_of(self.engine, turn, options, fairness, ends_itself=True)
 
 
-def measure(server: Server, items: Items, budget_s: float) -> tuple[list[Asked], QualityRecord]:
-    """Ask for all items in all ways; return what came, and how it was asked. Blocks for about budget_s."""
-    asking = _Asking(server, items, budget_s)
+def measure(
+    server: Server, items: Items, budget_s: float, *, at_length: bool
+) -> tuple[list[Asked], QualityRecord]:
+    """Ask for the items in all ways; return what came, and how it was asked. Blocks for about budget_s."""
+    asking = _Asking(server, items, budget_s, at_length)
     rows = [row for way in _ENDS for row in asking.rows(way)]
     took_s = time.monotonic() - asking.began_s
     facts = (items.sha256, server.engine.logprobs, took_s, server.in_flight, server.bits)
@@ -84,13 +87,19 @@ class _Asking:
     server: Server
     items: Items
     budget_s: float
+    at_length: bool
     began_s: float = field(default_factory=time.monotonic)
     missing: dict[Any, str] = field(default_factory=dict)
     is_over: bool = False
 
     def rows(self, way: Way) -> list[Asked]:
         """Return what came in one way, as far as there was time."""
-        engine, prompts = self.server.engine, range(len(self.items.prompts))
+        engine = self.server.engine
+        prompts, texts = (range(len(each)) for each in (self.items.prompts, self.items.texts))
+        if not self.at_length or engine.given_text:
+            prompts = prompts[: self.items.first]
+        if not self.at_length:
+            texts = texts[: self.items.first]
         if way == "prompt":
             return self._all(way, self._prompt, prompts) if engine.prompt_tokens else []
         if way == "text":
@@ -98,7 +107,7 @@ class _Asking:
                 self.missing[way] = "its API tells no probabilities of a given text"
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
-            return self._all(way, self._text, range(len(self.items.texts)), min(slots, _TEXTS_AT_ONCE))
+            return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
         if not engine.logprobs:
             self.missing[way] = "its API names no probabilities of its tokens"
             return []

@@ -1,7 +1,4 @@
-"""The prompts and texts that are asked of every deployment: bench's own, or a file of the user's.
-
-Bench's own are few and short, so that they cost seconds, of many kinds, and written for it.
-"""
+"""The prompts and texts that are asked of every deployment: bench's own, or a file of the user's."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -12,32 +9,8 @@ from typing import Any
 import msgspec
 
 from harness.errors import UserError
+from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
 
-_PROMPTS = (
-    "Why does bread rise? Answer in two sentences.",
-    "Write a Python function that returns the second largest number of a list.",
-    "A train leaves at 14:35 and arrives at 17:10. How long does it take? Show the steps.",
-    "Translate into German: The library closes at eight, but the garden stays open.",
-    'Give me a JSON object with the keys "city", "country" and "river" for Vienna.',
-    "My neighbour's dog barks all night. Draft a polite note to him.",
-    "What is the difference between a virus and a bacterium?",
-    "Continue the story: The lighthouse had been dark for nine years when, one evening in March,",
-)
-_TEXTS = (
-    "The ferry to the outer islands runs twice a day in summer and once in winter, unless the wind is "
-    "stronger than forty knots, when the harbour master hangs a black ball from the mast.",
-    "def running_mean(values, width):\n    total = sum(values[:width])\n    yield total / width\n",
-    "Die Werkstatt öffnet um sieben Uhr. Wer sein Fahrrad bis neun bringt, kann es am Abend abholen.",
-    '{"order": 4711, "customer": {"name": "Ines Ferreira", "city": "Porto"}, "paid": false}',
-    "A rectangle of 30 by 20 metres has 600 square metres. A triangle with a base of 20 and a height of 9 "
-    "has 90. Together they have 690.",
-    "Before you solder the second wire, tin the pad and let it cool. If the joint looks dull or forms a "
-    "ball, heat it again and add a little flux.",
-    "Q: Which planet has the shortest year?\nA: Mercury. It goes around the Sun in 88 days.\n"
-    "Q: Which has the longest day?\nA: Venus.",
-    "The committee rejected the appeal on two grounds. First, it had been filed nine days late; secondly, "
-    "the new evidence could have been given at the first hearing.",
-)
 # Of a file: what is longer is cut, and what comes later is left out.
 _CHARACTERS, _ITEMS = 1200, 64
 _FIELDS = ("prompt", "text")
@@ -45,10 +18,12 @@ _FIELDS = ("prompt", "text")
 
 @dataclass(frozen=True)
 class Items:
-    """What is asked: `prompts` as a user's one message of a chat, `texts` as they are."""
+    """What is asked: `prompts` as a user's one message of a chat, `texts` as they are. `first`: how many of
+    each are asked in any case; the rest only of a server that is asked at length."""
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
+    first: int = _ITEMS
 
     @property
     def sha256(self) -> str:
@@ -62,7 +37,7 @@ def items(path: str | None) -> Items:
     message is a prompt and whose first answer a text); of any other file each paragraph is a text.
     """
     if path is None:
-        return Items(_PROMPTS, _TEXTS)
+        return Items(PROMPTS, TEXTS, FIRST)
     given = f"quality.text={path}"
     try:
         content = Path(path).read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ def ask_quality(up: Serving, done: Sequence[CellRecord], site: Site) -> float:
         record = QualityRecord(due.items.sha256, 0, 0.0, bits=server.bits)
         if due.terms.asked != ("tasks",):
             site.observer.line(f"{up.start.name}: asking for its quality, up to {due.terms.budget_s:g} s")
-            rows, record = measure(server, due.items, due.terms.budget_s)
+            rows, record = measure(server, due.items, due.terms.budget_s, at_length=due.at_length)
             write_quality(up.record.path.with_name(FILE_NAME), rows)
         for way, why in record.missing.items():
             site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")

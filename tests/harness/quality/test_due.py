@@ -43,6 +43,22 @@ def test_asked_for_it_is_measured_alone_for_later_runs() -> None:
     assert labels(QualityTerms(()), *PAIR) == set()
 
 
+@pytest.mark.parametrize(
+    ("terms", "at_length"),
+    [
+        (AUTO, False),
+        (QualityTerms(budget_s=5), False),
+        (QualityTerms(budget_s=60), True),
+        (QualityTerms(("fidelity",)), True),
+        (QualityTerms(("fidelity", "tasks"), budget_s=5), True),
+    ],
+)
+def test_a_run_that_was_told_to_asks_more_texts(terms: QualityTerms, at_length: bool) -> None:
+    found = due(terms, PAIR)
+    assert found is not None
+    assert found.at_length is at_length
+
+
 def test_a_reference_that_does_not_exist_is_refused() -> None:
     for against in ("fp32", "results/typo"):
         with pytest.raises(UserError, match=f"quality.against={against}: no deployment of this run"):

@@ -60,13 +60,14 @@ def measured(
     in_flight: int = 2,
     budget_s: float = PLENTY_S,
     items: Items = ITEMS,
+    at_length: bool = False,
 ) -> tuple[list[Asked], QualityRecord]:
     with answering(reply) as base_url:
         deployment = Deployment(
             "openai", "tiny", "-", EngineTerms(base_url=base_url), ATTACHED.options(), "a"
         )
         server = Server(engine, deployment, AttachSpec(base_url, "tiny"), None, in_flight, 16.0)
-        return measure(server, items, budget_s)
+        return measure(server, items, budget_s, at_length=at_length)
 
 
 def ways(rows: Iterable[Asked]) -> Counter[str]:
@@ -209,6 +210,37 @@ def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
     rows, record = measured(lambda path, body: HELLO, endless, budget_s=0.05)
     assert rows == []
     assert record.missing["text"] == "a text was not read in twice quality.budget (0.05 s)"
+
+
+MORE = Items(("one", "two", "three"), ("a", "b", "c", "d"), first=2)
+
+
+@pytest.mark.parametrize(
+    ("reads_texts", "at_length", "asked"),
+    [
+        (True, False, {"chat": 2, "again": 2, "load": 2, "text": 2}),
+        (True, True, {"chat": 2, "again": 2, "load": 2, "text": 4}),
+        (False, False, {"chat": 2, "again": 2, "load": 2}),
+        (False, True, {"chat": 3, "again": 2, "load": 3}),
+    ],
+)
+def test_later_texts_or_without_any_prompts_are_asked_at_length(reads_texts, at_length, asked) -> None:
+    given = (lambda ask, model, text, most: [Token(text)]) if reads_texts else None
+    engine = replace(ATTACHED, given_text=given)
+    rows, record = measured(lambda path, body: HELLO, engine, items=MORE, at_length=at_length)
+    assert ways(rows) == asked
+    assert record.sha256 == MORE.sha256, "of all, so that a brief and a long asking can be compared"
+    assert [row.tokens[0].name for row in rows if row.way == "text"] == list("abcd")[: asked.get("text", 0)]
+
+
+def test_later_texts_are_asked_while_time_lasts() -> None:
+    def slow(ask: Ask, model: str, text: str, most: int) -> Iterable[Token]:
+        time.sleep(0.3)
+        return [Token(text)]
+
+    engine = replace(ATTACHED, logprobs=0, given_text=slow)
+    rows, _ = measured(lambda path, body: HELLO, engine, items=MORE, budget_s=0.2, at_length=True)
+    assert [row.item for row in rows] == [0]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,20 @@ from harness.quality.texts import Items, items
 
 def test_the_items_of_bench_are_all_different_and_named_by_a_hash() -> None:
     own = items(None)
-    assert len(set(own.prompts)) == len(own.prompts) >= 8
-    assert len(set(own.texts)) == len(own.texts) >= 8
+    assert len(set(own.prompts)) == len(own.prompts) == 24
+    assert len(set(own.texts)) == len(own.texts) == 32
+    assert own.first == 8
     assert own.sha256 == items(None).sha256 != Items(own.prompts, own.texts[1:]).sha256
+
+
+def test_every_fourth_of_the_later_texts_is_long() -> None:
+    later = items(None).texts[8:]
+    assert [number for number, text in enumerate(later) if len(text) > 400] == [3, 7, 11, 15, 19, 23]
+
+
+def test_the_items_of_bench_are_what_they_were() -> None:
+    """Else answers of an earlier run could not be the reference: whoever changes an item says so here."""
+    assert items(None).sha256 == "f2cae8941b4cdd11dc81553fb490c3067a759d8a355a6c6f439d5b82e1ab1c1e"
 
 
 PARAGRAPHS = " = Title = \n\n First paragraph\nof two lines. \n\n\n"
