@@ -1,7 +1,8 @@
-"""What servers said beside the load, and whom the others of a model are held against."""
+"""What servers said beside the load, whose text is not that of most, and whom the others are held against."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations, zip_longest
 from pathlib import Path
 
 from harness.contracts import LOGPROBS, Asked, Item, QualityRecord, Way
@@ -9,8 +10,9 @@ from harness.store import store, task_table
 from harness.store.quality_table import FILE_NAME, read_quality, reference_rank
 from harness.store.store import StartRecord
 from harness.store.task_table import read_items
-from reports.data.cells import gathered
+from reports.data.cells import gathered, grouped
 from reports.data.run import Run, once, without_secrets
+from reports.stats.intervals import odd_ones
 
 # Fewer than one place in this many may name fewer tokens than the rest: tokens of one name are one.
 _ONE_PLACE_IN = 20
@@ -75,22 +77,29 @@ def heard_of(run: Run) -> dict[str, Heard]:
 @once
 def references_of(run: Run) -> dict[str, Heard]:
     """Return whom the others are held against, by model: what quality.against names, in this run or an
-    earlier one; else the deployment with most bits. Of as many bits fp16 comes before bf16, then one that
-    does not speculate, then the one with the largest weights. No model is there that has none."""
-    found: dict[str, Heard] = {}
-    for heard in sorted(heard_of(run).values(), key=rank):
-        if heard.is_told:
-            found.setdefault(heard.model, heard)
+    earlier one; else the deployment with most bits, of those whose text is that of most. Of as many bits fp16
+    comes before bf16, then one that does not speculate, then the one with the largest weights. No model is
+    there that has none."""
+    against, named = run.record.quality.against, _named(run)
+    found = {each.model: each for each in named if each.is_told}
+    if against is None or against in run.deployments:
+        odd, kept = unlike_of(run), {each.model for each in named}
+        for heard in sorted(heard_of(run).values(), key=lambda each: (each.name in odd, rank(each))):
+            if heard.is_told and heard.model not in kept:
+                found.setdefault(heard.model, heard)
+    return found
+
+
+def _named(run: Run) -> list[Heard]:
+    """Return whom quality.against names, in this run or an earlier one."""
     if (against := run.record.quality.against) is None:
-        return found
+        return []
     if against in run.deployments:
-        named = heard_of(run).get(against)
-        found.pop(run.deployments[against].model, None)
-    else:
-        start, found = store.read_reference(run.path), {}
-        folder = run.path / store.REFERENCE
-        named = _heard(folder, without_secrets(start), is_of_this_run=False) if start else None
-    return {**found, named.model: named} if named and named.is_told else found
+        return [heard for label, heard in heard_of(run).items() if label == against]
+    start = store.read_reference(run.path)
+    folder = run.path / store.REFERENCE
+    heard = _heard(folder, without_secrets(start), is_of_this_run=False) if start else None
+    return [heard] if heard else []
 
 
 def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> Heard | None:
@@ -104,3 +113,47 @@ def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> 
 def rank(heard: Heard) -> tuple[float, bool, bool, int]:
     """Return what sorts first the one that others are held against, unless it says too little."""
     return reference_rank(heard.start)
+
+
+# --- equal text -------------------------------------------------------------------------------------
+
+
+@once
+def unlike_of(run: Run) -> dict[str, str]:
+    """Return whose prompts or texts are other tokens than those of most that were asked of its model, and the
+    first that differs, by name; all that differ where no tokens are those of most. A reference of an earlier
+    run counts as one of them."""
+    found: dict[str, str] = {}
+    heard = [each for each in [*_named(run), *heard_of(run).values()] if each.is_told]
+    for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
+        by_name = {each.name: each for each in alike}
+        pairs = permutations(by_name, 2)
+        whys = {(a, b): why for a, b in pairs if (why := _why_unlike(by_name[a], by_name[b]))}
+        odd, is_split = odd_ones([*by_name], {frozenset(pair): why for pair, why in whys.items()})
+        for (a, b), why in whys.items():
+            if is_split or (a in odd and b not in odd):
+                found.setdefault(a, why)
+    return found
+
+
+def _why_unlike(own: Heard, base: Heard) -> str | None:
+    """Return the first token of a prompt or a text that is another one than the other's."""
+    for way, item, row, other in _of_both(own, base, "prompt", "text"):
+        names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
+        for at, (a, b) in enumerate(names):
+            if a != b:
+                is_a, is_b = (each or "no token" for each in (a, b))
+                return f"token {at + 1} of its {way} {item + 1} is {is_a}, that of {base.name} {is_b}"
+    # Where one of them tells no tokens of its prompts, their number says something.
+    is_told = own.rows.get("prompt") and base.rows.get("prompt")
+    for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
+        counts = (row.prompt_tokens, other.prompt_tokens)
+        if None not in counts and counts[0] != counts[1]:
+            return f"its prompt {item + 1} has {counts[0]} tokens, that of {base.name} {counts[1]}"
+    return None
+
+
+def _of_both(own: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
+    for way in ways:
+        theirs = base.whole(way)
+        yield from ((way, item, row, theirs[item]) for item, row in own.whole(way).items() if item in theirs)

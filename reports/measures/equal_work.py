@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reports.data import Group, Run, StartRecord, floats, grouped, once
+from reports.stats.intervals import odd_ones
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02
@@ -109,23 +110,6 @@ def work_of(run: Run) -> Work:
     lengths = [(groups, mean_lengths(run, groups, "output_tokens")) for groups in by_case(run)]
     answers = {g.key: means[g.deployment] for own, means in lengths for g in own if g.deployment in means}
     return Work(differences, odd, dict(_per_token_only(run, lengths)), answers)
-
-
-def odd_ones(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> tuple[dict[str, str], bool]:
-    """Return who differs from those that most are like, and why; and whether no work is that of most.
-
-    No two of the rest differ.
-    """
-    unlike = {label: sum(frozenset((label, each)) in differences for each in labels) for label in labels}
-    rest: list[str] = []
-    odd: dict[str, str] = {}
-    for label in sorted(labels, key=lambda name: unlike[name]):
-        rival = next((other for other in rest if frozenset((other, label)) in differences), None)
-        if rival is None:
-            rest.append(label)
-        else:
-            odd[label] = differences[frozenset((rival, label))]
-    return odd, any(unlike[label] <= unlike[rest[0]] for label in odd)
 
 
 def why_other_work(run: Run, a: Group, b: Group) -> str | None:

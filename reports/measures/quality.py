@@ -4,13 +4,11 @@ The reference is chosen in reports/data/asked.py.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import permutations, zip_longest
 
-from harness.contracts import LOGPROBS, Asked, Way
-from reports.data import Heard, Run, grouped, heard_of, once, references_of
-from reports.measures.equal_work import odd_ones
+from harness.contracts import LOGPROBS, Way
+from reports.data import Heard, Run, heard_of, once, references_of, unlike_of
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.tasks import below_least
 from reports.measures.written import precise
@@ -110,50 +108,6 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
 def _outcomes(own: Heard, way: Way) -> list[Outcome]:
     alone = own.whole("chat")
     return [outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone]
-
-
-@once
-def unlike_of(run: Run) -> dict[str, str]:
-    """Return whose prompts or texts are other tokens than those of most that were asked of its model, and the
-    first that differs, by name; all that differ where no tokens are those of most. A reference counts as one
-    of them, of an earlier run too."""
-    found: dict[str, str] = {}
-    heard = [*references_of(run).values(), *(each for each in heard_of(run).values() if each.is_asked)]
-    for alike in grouped(heard, lambda each: each.model).values():
-        by_name = {each.name: each for each in alike}
-        pairs = permutations(by_name, 2)
-        whys = {(a, b): why for a, b in pairs if (why := _why_unlike(by_name[a], by_name[b]))}
-        odd, is_split = odd_ones([*by_name], {frozenset(pair): why for pair, why in whys.items()})
-        for (a, b), why in whys.items():
-            if is_split or (a in odd and b not in odd):
-                found.setdefault(a, why)
-    return found
-
-
-def _why_unlike(own: Heard, base: Heard) -> str | None:
-    """Return the first token of a prompt or a text that is another one than the other's; None where they were
-    not asked the same."""
-    if own.record.sha256 != base.record.sha256:
-        return None
-    for way, item, row, other in _of_both(own, base, "prompt", "text"):
-        names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
-        for at, (a, b) in enumerate(names):
-            if a != b:
-                is_a, is_b = (each or "no token" for each in (a, b))
-                return f"token {at + 1} of its {way} {item + 1} is {is_a}, that of {base.name} {is_b}"
-    # Where one of them tells no tokens of its prompts, their number says something.
-    is_told = own.rows.get("prompt") and base.rows.get("prompt")
-    for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
-        counts = (row.prompt_tokens, other.prompt_tokens)
-        if None not in counts and counts[0] != counts[1]:
-            return f"its prompt {item + 1} has {counts[0]} tokens, that of {base.name} {counts[1]}"
-    return None
-
-
-def _of_both(own: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
-    for way in ways:
-        theirs = base.whole(way)
-        yield from ((way, item, row, theirs[item]) for item, row in own.whole(way).items() if item in theirs)
 
 
 # --- the limit -------------------------------------------------------------------------------------

@@ -291,3 +291,20 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     n = np.arange(2, REPEATS_AT_MOST + 1)
     enough = n[(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)) * noise <= np.sqrt(n)]
     return int(enough[0]) if len(enough) else None
+
+
+def odd_ones(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> tuple[dict[str, str], bool]:
+    """Return who differs from those that most are like, and why; and whether no work is that of most.
+
+    No two of the rest differ.
+    """
+    unlike = {label: sum(frozenset((label, each)) in differences for each in labels) for label in labels}
+    rest: list[str] = []
+    odd: dict[str, str] = {}
+    for label in sorted(labels, key=lambda name: unlike[name]):
+        rival = next((other for other in rest if frozenset((other, label)) in differences), None)
+        if rival is None:
+            rest.append(label)
+        else:
+            odd[label] = differences[frozenset((rival, label))]
+    return odd, any(unlike[label] <= unlike[rest[0]] for label in odd)

@@ -13,9 +13,18 @@ from typing import Literal
 
 from reports.data import Group, Run, once
 from reports.measures import Aggregate, aggregate, by_start, disturbed, metric_of, stand_ins, withheld
-from reports.measures.equal_work import odd_ones, why_other_work
+from reports.measures.equal_work import why_other_work
 from reports.measures.quality import beyond_limit
-from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
+from reports.stats.intervals import (
+    ALPHA,
+    STARTS_NEEDED,
+    Best,
+    best_of,
+    holm,
+    may_be_logged,
+    odd_ones,
+    repeats_to_tell,
+)
 from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
 from reports.verdicts.load_cases import LoadCase, told_first
 from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows

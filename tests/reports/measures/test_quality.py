@@ -261,13 +261,32 @@ def test_other_tokens_are_named_and_such_a_deployment_cannot_win(tmp_path, voice
     assert beyond_limit(run) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
 
 
-def test_a_reference_whose_text_is_not_that_of_most_cannot_win(tmp_path):
+UNLIKE = "not comparable: token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2"
+
+
+def test_one_whose_text_is_not_that_of_most_is_no_reference_but_the_next_is(tmp_path):
     run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice(), FAR: Voice(0.9)})
-    unlike = "token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2"
     found = quality_of(run)
-    assert beyond_limit(run) == {REFERENCE: f"not comparable: {unlike}"}
+    assert found[NEAR].is_reference
+    assert found[FAR].told.kl_nats == pytest.approx(0.26, rel=0.15)
+    assert found[REFERENCE].why == UNLIKE
+    assert beyond_limit(run) == {
+        REFERENCE: UNLIKE,
+        FAR: "KL 0.26 nats against llama_cpp gguf-q8_0: beyond quality.limit=0.1",
+    }
+
+
+def test_a_reference_that_was_named_stays_it_though_its_text_is_not_that_of_most(tmp_path):
+    voices = {REFERENCE: Voice(changes=templated), NEAR: Voice(), FAR: Voice(0.9)}
+    found = quality_of(asked(tmp_path, voices, quality=limited(against=REFERENCE)))
+    assert found[NEAR].why == f"llama_cpp fp16 is {UNLIKE}"
     assert found[NEAR].unlike is found[NEAR].told is None
-    assert found[NEAR].why == f"llama_cpp fp16 is not comparable: {unlike}"
+
+
+@pytest.mark.parametrize("third", [Voice(ways=(), missing={"chat": "HTTP 500"}), Voice(sha256="0" * 64)])
+def test_a_third_that_cannot_be_compared_does_not_say_which_of_two_is_right(tmp_path, third):
+    run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice(), FAR: third})
+    assert set(beyond_limit(run)) == {REFERENCE, NEAR}
 
 
 def test_of_two_whose_texts_are_not_the_same_neither_can_win(tmp_path):
