@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from reports.data import Group, Run, StartRecord, floats, grouped, once
+from reports.data import Group, Run, StartRecord, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
@@ -26,6 +25,8 @@ MEANS_APART = 1.15
 DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before their lengths are compared turn by turn.
 TURNS_NEEDED = 5
+# What makes requests the same: a cell's seed is the same for every deployment.
+_SAME = ["seed", "conversation", "turn"]
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -43,25 +44,16 @@ def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFr
     """Return a token count of the ok requests of several groups, a row for what is the same request of all
     (seed, conversation and turn), by its turn; NaN where one did not answer it. Of requests that were
     answered again, the last."""
-    seeds: dict[int, int] = {}
-    found = []
-    for at, (run, group) in enumerate(sides.values()):
-        for cell in group.counted:
-            rows = run.cell_requests(cell.number)
-            tokens = floats(rows[column])
-            kept = (rows["outcome"] == "ok").to_numpy(dtype=bool) & ~np.isnan(tokens)
-            conversation, turn = (
-                rows[name].to_numpy(dtype=np.int64)[kept] for name in ("conversation", "turn")
-            )
-            seed = seeds.setdefault(cell.planned.seed, len(seeds))
-            keys = (seed << 48) + (conversation << 16) + turn  # turn is an int16
-            found.append((keys, np.full(len(keys), at), tokens[kept]))
-    found.append((np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)))
-    keys, side, tokens = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    unique, row = np.unique(keys, return_inverse=True)
-    table = np.full((len(unique), len(sides)), np.nan)
-    table[row, side] = tokens
-    return pd.DataFrame(table, index=unique & 0xFFFF, columns=list(sides))
+    counts = {name: _counts(run, group, column) for name, (run, group) in sides.items()}
+    return pd.DataFrame(counts).droplevel(["seed", "conversation"])
+
+
+def _counts(run: Run, group: Group, column: str) -> "pd.Series[float]":
+    names = ["outcome", *_SAME[1:], column]
+    cells = [run.cell_requests(cell.number)[names].assign(seed=cell.planned.seed) for cell in group.counted]
+    rows = pd.concat(cells or [run.requests[:0][names].assign(seed=0)])
+    told = rows[rows["outcome"] == "ok"].dropna(subset=column)
+    return told.groupby(_SAME)[column].last().astype(float)
 
 
 def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
@@ -157,8 +149,8 @@ def why_unlike(
     if why := _by_probe(names, *counts):
         return why
     for load, table in tables:
-        both = table[list(names)].dropna() if set(names) <= set(table) else pd.DataFrame()
-        for turn, a, b in both.groupby(level=0).mean().itertuples(name=None) if len(both) else ():
+        both = table.reindex(columns=list(names)).dropna()
+        for turn, a, b in both.groupby(level=0).mean().itertuples(name=None):
             if differ([a, b]):
                 tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
                 history = ", or other answers in the history" if turn else ""
@@ -172,8 +164,10 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
         return None
     numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in gaps)
     causes = []
-    if _drops_system(a) != _drops_system(b) and {"user", "system"} <= gaps.keys():
-        causes.append(f"{names[0] if _drops_system(a) else names[1]} drops the system prompt")
+    sides = zip(names, (a, b), strict=True) if {"user", "system"} <= gaps.keys() else ()
+    dropping = [name for name, own in sides if own["system"] - own["user"] <= DROPPED_TOKENS]
+    if len(dropping) == 1:
+        causes.append(f"{dropping[0]} drops the system prompt")
         del gaps["system"]
     if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
         less, more = names if 1 in gaps.values() else names[::-1]
@@ -183,10 +177,6 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
     elif any(gaps.values()):
         causes.append(f"{names[0]} and {names[1]} use another chat template or tokenizer")
     return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"
-
-
-def _drops_system(counts: Mapping[str, int]) -> bool:
-    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
 
 
 # --- what has to be known of a deployment wherever its name stands ---------------------------------
@@ -221,14 +211,15 @@ def stand_ins(run: Run) -> dict[str, str]:
 def disturbed(run: Run, group: Group) -> set[int]:
     """Return the repeats in which the machine was disturbed while a deployment of the same model, with
     kernels of its own, was measured at the same load: by the guard's own measure, never by a value."""
-    return _disturbed(run).get((group.scenario, group.load, group.model), set())
+    return set(_disturbed(run).get((group.scenario, group.load, group.model), ()))
 
 
 @once
-def _disturbed(run: Run) -> dict[tuple[str, str, str], set[int]]:
-    found: dict[tuple[str, str, str], set[int]] = {}
-    for group in (each for each in run.groups if each.deployment not in stand_ins(run)):
-        records = (cell.record for cell in group.counted if cell.record)
-        hit = {r.repeat for r in records if any(finding.when == "during" for finding in r.guard)}
-        found.setdefault((group.scenario, group.load, group.model), set()).update(hit)
-    return found
+def _disturbed(run: Run) -> dict[tuple[str, str, str], list[int]]:
+    return gathered(
+        ((group.scenario, group.load, group.model), record.repeat)
+        for group in run.groups
+        if group.deployment not in stand_ins(run)
+        for record in (cell.record for cell in group.counted)
+        if record and any(finding.when == "during" for finding in record.guard)
+    )

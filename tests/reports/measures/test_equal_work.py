@@ -72,7 +72,6 @@ def test_turns_are_of_ok_requests_with_a_count_and_the_last_where_answered_again
     run = open_run(one_cell_run(tmp_path, rows).path)
     found = turn_table({"a": (run, run.groups[0])}, "output_tokens")
     assert (found["a"].tolist(), found.index.tolist()) == ([5, 7], [0, 1])
-    assert len(turn_table({}, "output_tokens")) == 0
 
 
 def test_shared_turns_are_those_of_the_same_seed_conversation_and_turn(tmp_path):
