@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from harness.contracts import timing
 from harness.errors import UserError
@@ -25,11 +25,11 @@ class Metric:
 
     name: str
     title: str
-    unit: str
-    better: str
     formula: str
     source: str
+    unit: str
     shown_unit: str
+    better: str
     shown_scale: float = 1.0
     digits: int = 1
     is_distribution: bool = False
@@ -50,23 +50,19 @@ _ORIGIN = (
 _GIVEN = "mean over the window's ok requests for which the server gave it"
 _HIGHER, _MORE, _FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 
-
-def _latency(name: str, title: str, formula: str, source: str = _STAMPS, **more: Any) -> Metric:
-    return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
-
-
-def _share(name: str, title: str, formula: str, source: str, better: str = "higher", **more: Any) -> Metric:
-    return Metric(name, title, "share", better, formula, source, "%", 100.0, is_additive=True, **more)
-
-
-def _tokens(name: str, title: str, formula: str = _GIVEN, source: str = _USAGE) -> Metric:
-    shown = "tokens per request"
-    return Metric(name, title, "tokens", "-", formula, source, shown, is_additive=True, words=_MORE)
-
-
-def _rate(name: str, title: str, unit: str, formula: str, source: str = _STAMPS, **more: Any) -> Metric:
-    return Metric(name, title, unit, "higher", formula, source, **{"shown_unit": unit, **more})
-
+_latency = partial(
+    Metric, source=_STAMPS, unit="s", shown_unit="ms", better="lower", shown_scale=1e3, is_distribution=True
+)
+_tokens_per_s = partial(Metric, unit="tokens/s", shown_unit="tokens/s", better="higher")
+_requests_per_s = partial(
+    Metric, unit="requests/s", shown_unit="requests/s", better="higher", digits=2, needs_equal_lengths=True
+)
+_share = partial(
+    Metric, unit="share", shown_unit="%", better="higher", shown_scale=100.0, is_additive=True, words=_HIGHER
+)
+_tokens = partial(
+    Metric, unit="tokens", shown_unit="tokens per request", better="-", is_additive=True, words=_MORE
+)
 
 METRICS: tuple[Metric, ...] = (
     _latency(
@@ -84,7 +80,7 @@ METRICS: tuple[Metric, ...] = (
         "tpot_s",
         "time per output token (TPOT)",
         "(last content - first content) / (output tokens - 1); undefined below two tokens",
-        _BOTH,
+        source=_BOTH,
     ),
     _latency(
         "e2e_s",
@@ -99,38 +95,31 @@ METRICS: tuple[Metric, ...] = (
         is_additive=True,
         words=("earlier", "later"),
     ),
-    _rate(
+    _tokens_per_s(
         "output_tokens_per_s",
         "output tokens per second",
-        "tokens/s",
         "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
         "its content chunks, so requests sent before the window count with their chunks in it; requests "
         "without a token count (failed ones) are left out",
         _BOTH,
     ),
-    _rate(
+    _requests_per_s(
         "requests_per_s",
         "requests per second",
-        "requests/s",
         "ok requests that ended in the window / its length",
-        digits=2,
-        needs_equal_lengths=True,
+        _STAMPS,
     ),
     _share(
         "success_share",
         "success",
         "ok requests / all requests sent in the window",
         "outcomes in requests.parquet",
-        words=_HIGHER,
     ),
-    _rate(
+    _requests_per_s(
         "goodput_per_s",
         "goodput",
-        "requests/s",
         "requests sent in the window that met every SLO / its length; a failed request meets none",
         f"slo.* and {_STAMPS}",
-        digits=2,
-        needs_equal_lengths=True,
         words=_HIGHER,
     ),
     _share(
@@ -138,61 +127,55 @@ METRICS: tuple[Metric, ...] = (
         "requests that met every SLO",
         "requests sent in the window that met every SLO / all requests sent in it",
         f"slo.* and {_STAMPS}",
-        words=_HIGHER,
     ),
-    _tokens("input_tokens", "input tokens"),
+    _tokens("input_tokens", "input tokens", _GIVEN, _USAGE),
     _tokens("output_tokens", "output tokens", f"{_GIVEN}, or else load.tokenizer", f"{_USAGE}; tokenizer"),
-    _tokens("cached_tokens", "cached tokens"),
+    _tokens("cached_tokens", "cached tokens", _GIVEN, _USAGE),
     _share(
         "cached_share",
         "prompt tokens from the prefix cache",
         "cached tokens / input tokens of the window's ok requests for which the server gave both",
         _USAGE,
-        "-",
+        better="-",
         words=_MORE,
     ),
-    Metric(
+    _tokens(
         "tokens_per_chunk",
         "tokens per chunk",
-        "tokens",
-        "-",
         "output tokens / content chunks of the window's ok requests whose tokens are known; above 1, ITL is "
         "the gap between several tokens and the next several",
         _BOTH,
-        "tokens per chunk",
+        shown_unit="tokens per chunk",
         digits=2,
-        is_additive=True,
-        words=_MORE,
     ),
     Metric(
         "memory_peak_bytes",
         "peak memory",
-        "bytes",
-        "lower",
         "highest sample from the cell's first to its last request; on a host: resident memory (RSS) of the "
         "server's process tree, shared pages counted once per process; on a device: the server's memory "
         "where NVML attributes it, else all memory in use there",
         "samples at 10 Hz in host.parquet or device.parquet",
-        "GiB",
-        2.0**-30,
+        unit="bytes",
+        shown_unit="GiB",
+        better="lower",
+        shown_scale=2.0**-30,
         digits=2,
         words=("smaller", "larger"),
     ),
     Metric(
         "cores_used",
         "cores used",
-        "cores",
-        "-",
         "processor time of the server's processes / time, from the window's first to its last sample",
         _CPU,
-        "cores",
+        unit="cores",
+        shown_unit="cores",
+        better="-",
         digits=2,
         words=_FEWER,
     ),
-    _rate(
+    _tokens_per_s(
         "output_tokens_per_s_per_core",
         "output tokens per second and core",
-        "tokens/s",
         "output_tokens_per_s / cores_used, of a server that computes on the host's processor",
         f"output_tokens_per_s; {_CPU}",
         shown_unit="tokens/s per core",
@@ -201,13 +184,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "energy_j_per_output_token",
         "energy per output token",
-        "J",
-        "lower",
         "(mean power in the window - idle power before the start) / output tokens per second; on a device "
         "all of the server's devices together, on a host the CPU's packages, which the load process shares; "
         "unknown of a server that ran already",
         "energy counters (else power) in device.parquet or host.parquet; idle_power_w in start.json",
-        "J",
+        unit="J",
+        shown_unit="J",
+        better="lower",
         digits=2,
         may_be_small=True,
         is_additive=True,
@@ -216,11 +199,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cost_per_million_output_tokens",
         "cost per million output tokens",
-        "price.currency",
-        "lower",
         "devices x price.gpu_hour / output tokens in an hour x 1,000,000, the reading of prompts included",
         "price.gpu_hour; output_tokens_per_s",
-        "price.currency",
+        unit="price.currency",
+        shown_unit="price.currency",
+        better="lower",
         digits=2,
         may_be_small=True,
         words=("cheaper", "dearer"),
@@ -228,11 +211,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "launch_s",
         "launch time",
-        "s",
-        "lower",
         "from the server's spawn to its first good generation; once per start",
         "start.json",
-        "s",
+        unit="s",
+        shown_unit="s",
+        better="lower",
         digits=2,
     ),
 )
