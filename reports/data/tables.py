@@ -141,12 +141,12 @@ def floats(series: "pd.Series[Any]") -> np.ndarray:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The content chunks of some of a cell's requests: `at_ns` of all, those of request k from begins[k] to
-    begins[k + 1]; and by request its output tokens (NaN where not known), whether it is ok, and whether it
-    was sent in the window."""
+    """The content chunks of some of a cell's requests: `at_ns` of all, and `of` which request each is, from 0
+    on; and by request its output tokens (NaN where not known), whether it is ok, and whether it was sent in
+    the window."""
 
     at_ns: np.ndarray
-    begins: np.ndarray
+    of: np.ndarray
     tokens: np.ndarray
     is_ok: np.ndarray
     in_window: np.ndarray
@@ -158,10 +158,9 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     with _reading(path / "requests.parquet"):
         for table in store.request_batches(path, ["chunk_ns", "outcome", "in_window", "output_tokens"]):
             lists = table["chunk_ns"].combine_chunks()
-            lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
             yield Chunks(
                 at_ns=lists.flatten().to_numpy(zero_copy_only=False),
-                begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+                of=pc.list_parent_indices(lists).to_numpy(zero_copy_only=False),
                 tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
                 is_ok=pc.equal(table["outcome"], "ok").to_numpy(zero_copy_only=False).astype(bool),
                 in_window=pc.fill_null(table["in_window"], False).to_numpy(zero_copy_only=False).astype(bool),
@@ -235,11 +234,12 @@ def chunk_totals(
     of_counted = np.zeros(3)  # tokens, chunks, requests
     arrived = np.zeros(PARTS + 2)  # before the window, in its parts, after it
     for batch in batches:
-        lengths = np.diff(batch.begins)
+        lengths = np.bincount(batch.of, minlength=len(batch.tokens))
         good = batch.is_ok & batch.in_window
         counted = good & ~np.isnan(batch.tokens) & (lengths > 0)
         of_counted += batch.tokens[counted].sum(), lengths[counted].sum(), counted.sum()
-        gaps.append(_gaps_ns(batch, np.repeat(good, lengths)))
+        is_gap = (np.diff(batch.of) == 0) & good[batch.of[1:]]
+        gaps.append(np.maximum(np.diff(batch.at_ns)[is_gap], 0))
         counts += np.bincount(bins_of(gaps[-1]), minlength=BINS)
         requests += int((good & (lengths > 1)).sum())
         if window_ns is not None:
@@ -257,16 +257,9 @@ def chunk_totals(
     )
 
 
-def _gaps_ns(batch: Chunks, is_kept: np.ndarray) -> np.ndarray:
-    is_gap = is_kept[1:].copy()
-    first = batch.begins[1:-1]
-    is_gap[first[(first > 0) & (first < len(batch.at_ns))] - 1] = False
-    return np.asarray(np.maximum(np.diff(batch.at_ns)[is_gap], 0))
-
-
 def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> np.ndarray:
     """Return the tokens that arrived before, in each part of, and after the window: a request's spread evenly
     over its chunks. NaN where an ok request's are not known; none are taken of a failed one's."""
     part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
     tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
-    return np.bincount(part, weights=np.repeat(tokens / np.maximum(lengths, 1), lengths), minlength=PARTS + 2)
+    return np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)

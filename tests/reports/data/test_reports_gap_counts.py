@@ -111,21 +111,22 @@ def test_quantile_of_nothing_is_none_and_of_one_gap_lies_in_its_bin():
 def whole(batches):
     """All batches as one."""
     parts = list(batches)
-    lengths = np.concatenate([np.diff(part.begins) for part in parts])
+    before = np.cumsum([0, *(len(part.tokens) for part in parts)])
+    of = np.concatenate([part.of + first for part, first in zip(parts, before, strict=False)])
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("at_ns", "tokens", "is_ok", "in_window")
     }
-    return tables.Chunks(begins=np.concatenate([[0], np.cumsum(lengths)]), **joined)
+    return tables.Chunks(of=of, **joined)
 
 
 def split(chunks: tables.Chunks, size: int):
     """The same requests, so many at a time."""
     for first in range(0, len(chunks.tokens), size):
-        begins = chunks.begins[first : first + size + 1]
+        is_in = (chunks.of >= first) & (chunks.of < first + size)
         yield tables.Chunks(
-            chunks.at_ns[begins[0] : begins[-1]],
-            begins - begins[0],
+            chunks.at_ns[is_in],
+            chunks.of[is_in] - first,
             *(getattr(chunks, name)[first : first + size] for name in ("tokens", "is_ok", "in_window")),
         )
 
