@@ -138,9 +138,9 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
         "slots": slots,
         "sent": len(requests),
         "ok": (requests["outcome"] == "ok").sum(),
-        "ended": steady.ended.mean * (cell.window_s or 0.0),
-        "in_flight": steady.in_flight.mean,
-        "over_slots": (steady.in_flight.parts > slots + IN_FLIGHT_SLACK).mean(),
+        "ended": steady.ended.mean() * (cell.window_s or 0.0),
+        "in_flight": steady.in_flight.mean(),
+        "over_slots": (steady.in_flight > slots + IN_FLIGHT_SLACK).mean(),
         "grows": steady.is_growing,
         "waiting": samples["waiting"].mean(),
         "waited": waits.mean(),
@@ -301,7 +301,7 @@ def _decode(run: Run, group: Group) -> Decode | None:
     weights = mean_parts(alike(starts)).get(WEIGHTS) if starts else None
     tpot_s = aggregate(run, group, "tpot_s.p50").mean
     steady = [measured_of(run)[cell.number].steadiness for cell in group.counted]
-    in_flight = mean([each.in_flight.mean for each in steady if each])
+    in_flight = mean([float(each.in_flight.mean()) for each in steady if each])
     if not weights or not tpot_s or in_flight is None:
         return None
     roof = read_roof(run, run.starts_of(group.deployment)[0])

@@ -48,7 +48,8 @@ def tested(run: Run, cell: Cell) -> Tested | None:
     found = measured_of(run).get(cell.number)
     if run.selftest is None or found is None or not found.steadiness or not found.chunk_rate_per_s:
         return None
-    streams = found.steadiness.in_flight.mean / max(len(cell.summary.workers if cell.summary else ()), 1)
+    workers = len(cell.summary.workers) if cell.summary else 0
+    streams = float(found.steadiness.in_flight.mean()) / max(workers, 1)
     return nearest(run.selftest, streams, found.chunk_rate_per_s)
 
 

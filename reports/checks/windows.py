@@ -24,7 +24,14 @@ from reports.checks.finding import (
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import aggregate, by_start, measured_of, number, plural, shown
 from reports.stats.intervals import STARTS_NEEDED
-from reports.stats.steadiness import REQUESTS_NEEDED, humps, start_drifts, window_change, window_drifts
+from reports.stats.steadiness import (
+    REQUESTS_NEEDED,
+    humps,
+    start_drifts,
+    thirds,
+    window_change,
+    window_drifts,
+)
 
 # The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
 LOST_SHARE = 0.01
@@ -199,7 +206,7 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
     steady = measured_of(run)[cell.number].steadiness
     if not steady or not steady.is_growing:
         return None
-    first, _, last = steady.in_flight.thirds
+    first, _, last = thirds(steady.in_flight)
     return f"{number(first)} in flight in the window's first third, {number(last)} in its last"
 
 
@@ -224,7 +231,7 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
             at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
             if (change := window_change(at, seconds, turn)) is not None:
                 yield (cell.key, metric), change
-        first, _, last = (steady.tokens or steady.ended).thirds
+        first, _, last = thirds(steady.ended if steady.tokens is None else steady.tokens)
         if steady.requests >= REQUESTS_NEEDED and first > 0 and last > 0:
             yield (cell.key, "output_tokens_per_s"), math.log(last / first)
 

@@ -18,7 +18,7 @@ from reports.data.samples import memory_over_time, server_cores
 from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats, of_start
 from reports.measures import slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
-from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
+from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
 # Cells whose chunks are read side by side, each on a core, and in memory.
 WORKERS = min(4, len(os.sched_getaffinity(0)))
@@ -60,19 +60,26 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     values = _percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests)
     for name in (m.name for m in METRICS if m.is_distribution and m.name != "itl_s"):
         values |= percentile_values(name, run.observations(cell.number, name))
-    values |= _means(run, cell) | _rates(steadiness)
+    ended = steadiness.requests if steadiness else 0
+    arrived = steadiness.tokens if steadiness else None
+    tokens_per_s = Value(None if arrived is None else float(arrived.mean()), ended)
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
-    values["tokens_per_chunk"] = Value(per_chunk, totals.chunks, totals.counted_requests)
-    values |= _of_server(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
+    values |= {
+        **_means(run, cell),
+        "output_tokens_per_s": tokens_per_s,
+        # Where none ended in it, the window was too short to say how many do.
+        "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
+        "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
+        **_of_server(run, cell, tokens_per_s),
+        **slo.slo_values(run, cell),
+    }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
     """Return a distribution's percentiles (numpy's linear rule), None where n does not support one."""
-    n = len(observations)
-    levels = [level for level in PERCENTILES if is_supported(level, n)]
-    found = np.percentile(observations, levels).tolist() if levels else []
-    return _percentiles(name, dict(zip(levels, found, strict=True)), n)
+    found = np.percentile(observations, PERCENTILES).tolist() if len(observations) else ()
+    return _percentiles(name, dict(zip(PERCENTILES, found, strict=False)), len(observations))
 
 
 def _percentiles(
@@ -117,31 +124,19 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
     return Steadiness(
         in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),
-        tokens=None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9)),
+        tokens=None if totals.arrived is None else totals.arrived / (np.diff(edges) / 1e9),
         ended=ended,
-        requests=round(ended.mean * (cell.window_s or 0.0)),
+        requests=round(float(ended.mean()) * (cell.window_s or 0.0)),
         is_growing=only_grew(frame, cell.load, cell.summary),
     )
 
 
-def _rates(found: Steadiness | None) -> dict[str, Value]:
-    n = found.requests if found else 0
-    return {
-        "output_tokens_per_s": Value(found.tokens.mean if found and found.tokens else None, n),
-        # Where none ended in it, the window was too short to say how many do.
-        "requests_per_s": Value(found.ended.mean if found and n else None, n),
-    }
-
-
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     start, speed = run.start_of(cell), tokens_per_s.value
-    launch_s = start.launch_s if start else None
     cores = server_cores(run, cell)
-    per_core = (
-        speed / cores
-        if speed is not None and cores and start is not None and start.memory_kind == "host"
-        else None
-    )
+    launch_s = start.launch_s if start else None
+    is_on_host = start is not None and start.memory_kind == "host"
+    per_core = speed / cores if speed is not None and cores and is_on_host else None
     return {
         "launch_s": Value(launch_s, int(launch_s is not None)),
         "memory_peak_bytes": _peak(run, cell),
@@ -183,13 +178,11 @@ def power_in(run: Run, cell: Cell) -> Power | None:
     start, devices = run.start_of(cell), devices_of(run, cell)
     if start is None or not devices:
         return None
-    if start.memory_kind == "host":
-        each = [_counted(run.window_samples(run.host, cell), "package_energy_j")]
-    else:
-        samples = run.window_samples(run.device, cell)
-        each = [_of_device(samples, device) for device in devices]
-    known = [found for found in each if found is not None]
-    if len(known) < len(each):
+    is_host = start.memory_kind == "host"
+    samples = run.window_samples(run.host if is_host else run.device, cell)
+    each = (_counted(samples, "package_energy_j") if is_host else _of_device(samples, at) for at in devices)
+    known = [found for found in each if found]
+    if len(known) < len(devices):
         return None
     return Power(sum(watts for watts, _ in known), start.idle_power_w, min(n for _, n in known))
 

@@ -15,7 +15,6 @@ is called two-humped. That width smooths two humps that are close: it misses som
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -37,40 +36,32 @@ GROWTH_RANK = 0.8
 LONGEST_TO_SHORTEST = 3.0
 
 
-@dataclass(frozen=True)
-class Series:
-    """A quantity over a window: its mean in each of PARTS equal parts."""
+def thirds(parts: np.ndarray) -> tuple[float, float, float]:
+    """Return the means of the window's thirds of a quantity in each of its PARTS parts."""
+    first, middle, last = parts.reshape(3, -1).mean(axis=1).tolist()
+    return first, middle, last
 
-    parts: np.ndarray
 
-    @property
-    def mean(self) -> float:
-        return float(self.parts.mean())
-
-    @cached_property
-    def thirds(self) -> tuple[float, float, float]:
-        first, middle, last = self.parts.reshape(3, -1).mean(axis=1).tolist()
-        return first, middle, last
-
-    @property
-    def only_rises(self) -> bool:
-        first, _, last = self.thirds
-        # Spearman's correlation with the order (importing scipy.stats takes half a second).
-        ranks = np.argsort(np.argsort(self.parts, kind="stable"), kind="stable")
-        is_upwards = float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= GROWTH_RANK
-        return is_upwards and last > GROWTH * first and last - first > GROWTH_ERRORS * (first + last) ** 0.5
+def only_rises(parts: np.ndarray) -> bool:
+    """Return whether a quantity in a window's parts rises by GROWTH or more, nearly always upwards."""
+    first, _, last = thirds(parts)
+    # Spearman's correlation with the order (importing scipy.stats takes half a second).
+    ranks = np.argsort(np.argsort(parts, kind="stable"), kind="stable")
+    is_upwards = float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= GROWTH_RANK
+    return is_upwards and last > GROWTH * first and last - first > GROWTH_ERRORS * (first + last) ** 0.5
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """A cell's window: requests in flight, output tokens/s (None: not known), and ok requests/s that ended.
+    """A cell's window: requests in flight, output tokens/s (None: not known), and ok requests/s that ended,
+    each as its mean in each of PARTS equal parts.
 
     `requests`: how many ended. `is_growing`: see only_grew.
     """
 
-    in_flight: Series
-    tokens: Series | None
-    ended: Series
+    in_flight: np.ndarray
+    tokens: np.ndarray | None
+    ended: np.ndarray
     requests: int
     is_growing: bool = False
 
@@ -93,7 +84,7 @@ def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
     settled_s = (begin_ns - summary.started_ns + (end_ns - begin_ns) / 3) / 1e9 - load.ramp_up_s
     if shortest_s * LONGEST_TO_SHORTEST > settled_s:
         return False
-    return occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns)).only_rises
+    return only_rises(occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns)))
 
 
 def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
@@ -101,15 +92,15 @@ def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
     return np.linspace(begin_ns, end_ns, PARTS + 1)
 
 
-def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Series:
+def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return requests in flight, the exact mean over each part."""
     lived = [(np.clip(edge - sent_ns, 0, None) - np.clip(edge - end_ns, 0, None)).sum() for edge in edges]
-    return Series(np.diff(lived) / np.diff(edges))
+    return np.asarray(np.diff(lived) / np.diff(edges))
 
 
-def rate(at_ns: np.ndarray, edges: np.ndarray) -> Series:
+def rate(at_ns: np.ndarray, edges: np.ndarray) -> np.ndarray:
     counts, _ = np.histogram(at_ns, edges)
-    return Series(counts / (np.diff(edges) / 1e9))
+    return np.asarray(counts / (np.diff(edges) / 1e9))
 
 
 # --- drift -----------------------------------------------------------------------------------------

@@ -10,37 +10,37 @@ import pytest
 from make_run import S, summary
 
 from harness.contracts import Load
-from reports.stats.steadiness import PARTS, Series, edges_of, occupancy, only_grew, rate
+from reports.stats.steadiness import PARTS, edges_of, occupancy, only_grew, only_rises, rate, thirds
 
 
 def test_occupancy_is_the_exact_mean_of_each_part():
     edges = edges_of(0, 12 * S)
     # One from before the window to its middle, one for half of the last part, one that never meets it.
     sent, ended = np.array([-5.0, 11.5, 20.0]) * S, np.array([6.0, 30.0, 21.0]) * S
-    assert occupancy(sent, ended, edges).parts == pytest.approx([1] * 6 + [0] * 5 + [0.5])
-    assert occupancy(np.empty(0), np.empty(0), edges).parts.tolist() == [0] * 12
+    assert occupancy(sent, ended, edges) == pytest.approx([1] * 6 + [0] * 5 + [0.5])
+    assert occupancy(np.empty(0), np.empty(0), edges).tolist() == [0] * 12
 
 
 def test_occupancy_is_right_after_months_of_uptime():
     zero = 10**16
     edges = edges_of(zero, zero + 12 * S)
     sent, ended = np.array([zero + S // 2], dtype=float), np.array([zero + S], dtype=float)
-    assert occupancy(sent, ended, edges).parts == pytest.approx([0.5] + [0] * 11, abs=1e-6)
+    assert occupancy(sent, ended, edges) == pytest.approx([0.5] + [0] * 11, abs=1e-6)
 
 
 def test_rate_counts_events():
     edges = edges_of(0, 24 * S)
     at_ns = np.array([0.0, 1.0, 2.0, 23.9]) * S
-    assert rate(at_ns, edges).parts == pytest.approx([1, 0.5] + [0] * 9 + [0.5])
+    assert rate(at_ns, edges) == pytest.approx([1, 0.5] + [0] * 9 + [0.5])
 
 
-def test_a_series_has_its_mean_and_those_of_its_thirds():
-    found = Series(np.repeat([8.0, 10.0, 12.0], PARTS // 3))
-    assert (found.mean, found.thirds) == (pytest.approx(10), pytest.approx((8, 10, 12)))
+def test_a_windows_thirds_have_their_means():
+    found = np.repeat([8.0, 10.0, 12.0], PARTS // 3)
+    assert thirds(found) == pytest.approx((8, 10, 12))
 
 
 @pytest.mark.parametrize(
-    ("parts", "only_rises"),
+    ("parts", "is_rising"),
     [
         (np.linspace(1, 60, PARTS), True),
         (np.linspace(60, 1, PARTS), False),
@@ -49,19 +49,19 @@ def test_a_series_has_its_mean_and_those_of_its_thirds():
         (np.array([1, 60, 1, 60, 1, 60, 60, 60, 60, 1, 90, 90.0]), False),  # up and down
     ],
 )
-def test_a_queue_only_rises_where_it_is_clear(parts, only_rises):
-    assert Series(parts).only_rises is only_rises
+def test_a_queue_only_rises_where_it_is_clear(parts, is_rising):
+    assert only_rises(parts) is is_rising
 
 
 def test_noise_of_servers_that_keep_up_is_hardly_ever_a_finding():
     """Poisson numbers in flight and in output, a thousand windows of each size."""
     rng = np.random.default_rng(7)
     for mean in (3.0, 30.0, 300.0):
-        windows = [Series(rng.poisson(mean, PARTS).astype(float)) for _ in range(1000)]
-        assert sum(window.only_rises for window in windows) <= 2
+        windows = [rng.poisson(mean, PARTS).astype(float) for _ in range(1000)]
+        assert sum(map(only_rises, windows)) <= 2
 
 
-def queue(rng, rate_per_s: float, service_s: float, window_s: float) -> Series:
+def queue(rng, rate_per_s: float, service_s: float, window_s: float) -> np.ndarray:
     """Poisson arrivals, each served at once for so long; the window begins in the steady state."""
     count = rng.poisson(rate_per_s * (window_s + service_s))
     sent = np.sort(rng.uniform(-service_s, window_s, count)) * S
@@ -73,7 +73,7 @@ def test_chance_in_random_arrivals_is_hardly_ever_a_finding(service_s):
     """Even where requests are nearly as long as the window, so that its parts are much alike."""
     rng = np.random.default_rng(11)
     windows = [queue(rng, 5.0, service_s, 30.0) for _ in range(500)]
-    assert sum(window.only_rises for window in windows) <= 1
+    assert sum(map(only_rises, windows)) <= 1
 
 
 # --- a queue that only grows -----------------------------------------------------------------------
