@@ -22,8 +22,7 @@ from reports.checks.ledger import Entry, ledger_of
 from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell
 from reports.measures import equal_work, number, several
 from reports.measures.fidelity import Outcome
-from reports.measures.quality import quality_of
-from reports.measures.tasks import task_scores
+from reports.measures.quality import quality_of, task_scores
 
 
 @check(

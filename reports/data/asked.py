@@ -21,17 +21,13 @@ _ONE_PLACE_IN = 20
 @dataclass(frozen=True)
 class Heard:
     """How one start was asked (`record`), and what it said: `rows` of each way, in their order, and the items
-    of each task."""
+    of each task. `name`: its deployment's label, and that it is of an earlier run where it is."""
 
     start: StartRecord
     record: QualityRecord
     rows: Mapping[Way, Sequence[Asked]]
     tasks: Mapping[str, Sequence[Item]] = field(default_factory=dict)
-    is_of_this_run: bool = True
-
-    @property
-    def name(self) -> str:
-        return f"{self.start.deployment.label}{'' if self.is_of_this_run else ' of an earlier run'}"
+    name: str = ""
 
     @property
     def model(self) -> str:
@@ -70,7 +66,7 @@ def heard_of(run: Run) -> dict[str, Heard]:
     return {
         label: heard
         for label in run.deployments
-        if label in asked and (heard := _heard(run.path / "starts" / asked[label].name, asked[label]))
+        if label in asked and (heard := _heard(run.path / "starts" / asked[label].name, asked[label], label))
     }
 
 
@@ -84,7 +80,8 @@ def references_of(run: Run) -> dict[str, Heard]:
     found = {each.model: each for each in named if each.is_told}
     if against is None or against in run.deployments:
         odd, kept = unlike_of(run), {each.model for each in named}
-        for heard in sorted(heard_of(run).values(), key=lambda each: (each.name in odd, rank(each))):
+        ranks = {each: (each in odd, reference_rank(heard.start)) for each, heard in heard_of(run).items()}
+        for heard in sorted(heard_of(run).values(), key=lambda each: ranks[each.name]):
             if heard.is_told and heard.model not in kept:
                 found.setdefault(heard.model, heard)
     return found
@@ -97,22 +94,19 @@ def _named(run: Run) -> list[Heard]:
     if against in run.deployments:
         return [heard for label, heard in heard_of(run).items() if label == against]
     start = store.read_reference(run.path)
-    folder = run.path / store.REFERENCE
-    heard = _heard(folder, without_secrets(start), is_of_this_run=False) if start else None
+    if start is None:
+        return []
+    name = f"{start.deployment.label} of an earlier run"
+    heard = _heard(run.path / store.REFERENCE, without_secrets(start), name)
     return [heard] if heard else []
 
 
-def _heard(folder: Path, start: StartRecord, *, is_of_this_run: bool = True) -> Heard | None:
+def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     if start.quality is None:
         return None
     rows = gathered((row.way, row) for row in read_quality(folder / FILE_NAME))
     tasks = gathered((item.task, item) for item in read_items(folder / task_table.FILE_NAME))
-    return Heard(start, start.quality, rows, tasks, is_of_this_run)
-
-
-def rank(heard: Heard) -> tuple[float, bool, bool, int]:
-    """Return what sorts first the one that others are held against, unless it says too little."""
-    return reference_rank(heard.start)
+    return Heard(start, start.quality, rows, tasks, name)
 
 
 # --- equal text -------------------------------------------------------------------------------------

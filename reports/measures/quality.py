@@ -1,17 +1,23 @@
-"""How well each deployment answers: against its reference, again, and under load; and who cannot win for it.
+"""How well each deployment answers: against its reference, again, under load, and tasks; and who cannot win
+for it.
 
 The reference is chosen in reports/data/asked.py.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.contracts import LOGPROBS, Way
+from scipy.stats import binomtest
+
+from harness.contracts import LOGPROBS, Item, Way
+from harness.store.quality_table import reference_rank
 from reports.data import Heard, Run, heard_of, once, references_of, unlike_of
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
-from reports.measures.tasks import below_least
+from reports.measures.metrics import mean
+from reports.measures.slo import wilson
 from reports.measures.written import precise
+from reports.stats.intervals import of_values
 
 # The way that is told first comes first: a given text is the same to its end, answers until they part.
 WAYS: tuple[Way, ...] = ("text", "chat")
@@ -83,7 +89,12 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if own is None:
         return Quality(label, why="it was not asked")
     base = references_of(run).get(own.model)
-    again = {way: Counter(_outcomes(own, way)) for way in AGAIN if own.rows.get(way)}
+    alone = own.whole("chat")
+    again = {
+        way: Counter(outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone)
+        for way in AGAIN
+        if own.rows.get(way)
+    }
     odd = unlike_of(run)
     made = Quality(label, base, base is own, again=again, unlike=odd.get(label))
     if made.unlike:
@@ -103,11 +114,6 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     clauses = [*own.missing, *base.missing]
     why = clauses[0] if clauses else f"no token has the same name as at {base.name}"
     return made if made.told else replace(made, why=why)
-
-
-def _outcomes(own: Heard, way: Way) -> list[Outcome]:
-    alone = own.whole("chat")
-    return [outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone]
 
 
 # --- the limit -------------------------------------------------------------------------------------
@@ -139,3 +145,92 @@ def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
     if told.kl_nats <= limit:
         return f"{said}, at most {precise(highest, 2)}: not known to be within {key}={limit:g}"
     return f"{said}: beyond {key}={limit:g}"
+
+
+# --- tasks -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The items that a deployment answers otherwise than its reference: `broken` were right, `mended` wrong.
+
+    `items`: those that both answered, and that are right or wrong, not between. `p`: of a split as uneven by
+    chance, if both were as good (McNemar's exact test).
+    """
+
+    against: str
+    items: int
+    broken: int
+    mended: int
+    p: float
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A deployment's mean score over the items of a task that it answered (`scored` of `items`).
+
+    `interval`, at 95 % over items: Wilson's where each is right or wrong, else Student's. `flips`: None for
+    the reference itself, and where there is none.
+    """
+
+    label: str
+    task: str
+    items: int
+    scored: int
+    score: float | None
+    interval: tuple[float, float] | None
+    flips: Flips | None
+
+
+@once
+def task_scores(run: Run) -> list[TaskScore]:
+    """Return the scores by task, and within by deployment; empty where no task was asked."""
+    found = heard_of(run).values()
+    tasks = dict.fromkeys(task for heard in found for task in heard.tasks)
+    return [_score(run, task, heard) for task in tasks for heard in found if task in heard.tasks]
+
+
+@once
+def below_least(run: Run) -> dict[str, str]:
+    """Return whose score of a task is not known to be at least what it has to be, by label, and why."""
+    least, said = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
+    key = "slo.tasks.score" if said else "quality.least_score"
+    return {
+        each.label: f"{100 * each.score:.1f} % of {each.task} right, at least "
+        f"{100 * each.interval[0]:.1f} %: not known to reach {key}={least:g}"
+        for each in task_scores(run)
+        if least is not None and each.score is not None and each.interval and each.interval[0] < least
+    }
+
+
+def _score(run: Run, task: str, own: Heard) -> TaskScore:
+    items = own.tasks[task]
+    scores = [each.score for each in items if each.score is not None]
+    base = _reference(run, task, own)
+    flips = None if base is own else _flips(items, base.tasks[task], base.name)
+    return TaskScore(own.name, task, len(items), len(scores), mean(scores), _interval(scores), flips)
+
+
+def _reference(run: Run, task: str, own: Heard) -> Heard:
+    """Return whom its probabilities are held against; without those, the one with most bits."""
+    known = references_of(run)
+    heard = [*known.values(), *heard_of(run).values()]
+    alike = (each for each in heard if each.model == own.model and task in each.tasks)
+    return min(alike, key=lambda each: (each is not known.get(own.model), reference_rank(each.start)))
+
+
+def _interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    if len(scores) < 2:
+        return None
+    if set(scores) <= {0.0, 1.0}:
+        return wilson(int(sum(scores)), len(scores))
+    return of_values(scores, is_log=False).interval()
+
+
+def _flips(own: Sequence[Item], theirs: Sequence[Item], against: str) -> Flips:
+    before = {(each.item, each.prompt_sha256): each.score for each in theirs}
+    pairs = [(before.get((each.item, each.prompt_sha256)), each.score) for each in own]
+    decided = [pair for pair in pairs if set(pair) <= {0.0, 1.0}]
+    broken, mended = decided.count((1.0, 0.0)), decided.count((0.0, 1.0))
+    p = float(binomtest(broken, broken + mended).pvalue) if broken + mended else 1.0
+    return Flips(against, len(decided), broken, mended, p)

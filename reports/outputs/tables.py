@@ -16,8 +16,7 @@ from reports.data.run import Run
 from reports.measures.fidelity import OUTCOMES
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
-from reports.measures.quality import asked_again, fidelities
-from reports.measures.tasks import task_scores
+from reports.measures.quality import asked_again, fidelities, task_scores
 from reports.measures.values import values_of
 from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
 from reports.words.answer import answers_of, basis, headline

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from reports.data.run import Run
 from reports.measures import NOTHING, metric_of, number, precise, several
 from reports.measures.fidelity import Fidelity
-from reports.measures.quality import Quality, limit_of, quality_of
-from reports.measures.tasks import TaskScore, task_scores
+from reports.measures.quality import Quality, TaskScore, limit_of, quality_of, task_scores
 from reports.stats.intervals import beaten
 from reports.verdicts.decisions import SPEED, Decision, decisions_of
 from reports.words.verdict_words import title_of

@@ -20,8 +20,7 @@ from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
-from reports.measures.quality import Quality, quality_of
-from reports.measures.tasks import TaskScore, task_scores
+from reports.measures.quality import Quality, TaskScore, quality_of, task_scores
 from reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
 from reports.words import quality
 from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each

@@ -3,8 +3,7 @@
 from functools import partial
 
 from reports.checks.unequal_work import BECAME
-from reports.measures.quality import asked_again, fidelities
-from reports.measures.tasks import task_scores
+from reports.measures.quality import asked_again, fidelities, task_scores
 from reports.page.cells import fidelity_columns
 from reports.page.declared import Chart, Notes, Table, Topic, below
 from reports.page.drawing.more_kinds import still_same

@@ -12,8 +12,7 @@ from harness.contracts import QualityTerms
 from harness.store import store
 from harness.store.task_table import FILE_NAME, write_items
 from reports import open_run
-from reports.measures.quality import beyond_limit
-from reports.measures.tasks import task_scores
+from reports.measures.quality import beyond_limit, task_scores
 
 
 def test_a_score_is_the_share_of_right_items_with_wilsons_interval(tmp_path: Path) -> None:
