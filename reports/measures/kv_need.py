@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports.data import Cell, Run, StartRecord, floats, once
+from reports.data import Cell, Run, StartRecord, once
 
 # A request's instants and tokens that have to be known.
 _COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
@@ -51,12 +51,12 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
 def long_conversation(run: Run) -> float | None:
     """Return the 95th percentile of conversations' tokens at their longest turn, over the cells that count:
     all deployments were given the same."""
-    lengths = [np.empty(0)]
-    for own in (run.cell_requests(cell.number) for cell in run.planned_cells if cell.counts):
-        tokens = pd.Series(floats(own["input_tokens"]) + floats(own["output_tokens"]))
-        lengths.append(tokens.groupby(own["conversation"].to_numpy()).max().dropna().to_numpy())
-    every = np.concatenate(lengths)
-    return float(np.percentile(every, 95, method="higher")) if len(every) else None
+    counted = [cell.number for cell in run.planned_cells if cell.counts]
+    columns = ["cell", "conversation", "input_tokens", "output_tokens"]
+    rows = run.requests.loc[run.requests["cell"].isin(counted), columns]
+    tokens = (rows["input_tokens"] + rows["output_tokens"]).groupby([rows["cell"], rows["conversation"]])
+    longest = tokens.max().dropna().astype(float)
+    return float(longest.quantile(0.95, interpolation="higher")) if len(longest) else None
 
 
 def pool_of(record: StartRecord) -> KvCache:

@@ -29,8 +29,8 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     It takes requests as independent, which those of one start are not quite, and those of several still less.
     Source: Wilson (1927), J. Am. Stat. Assoc. 22:209.
     """
-    found = binomtest(met, n).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    low, high = binomtest(met, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,9 @@ class Attainment:
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
     """Return for each request whether it is ok and meets every objective that applies to it."""
-    met = (sent["outcome"] == "ok").to_numpy(dtype=bool)
-    for objective in slo:
-        applies, meets = _meets(sent, objective)
-        met = met & (~applies | meets)
-    return met
+    each = (_meets(sent, objective) for objective in slo)
+    is_ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
+    return np.asarray(np.all([is_ok, *(meets | ~applies for applies, meets in each)], axis=0))
 
 
 def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:

@@ -23,17 +23,16 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
     The tokens that p alone names are a bucket of their own where q can have less of them than its part of
     that bucket: of each at most its k-th probability, of all at most what its own names leave.
     """
-    first, second = _likeliest(p, k), _likeliest(q, k)
-    named = [{name: math.exp(value) for name, value in each.items()} for each in (first, second)]
-    both = [(value, named[1][name]) for name, value in named[0].items() if name in named[1]]
-    rest_p, rest_q = (max(LEAST_REST, 1 - sum(pair[side] for pair in both)) for side in (0, 1))
-    alone_p, alone_q = (
-        sum(value for name, value in named[at].items() if name not in named[1 - at]) for at in (0, 1)
-    )
-    left_q = rest_q - alone_q
+    named_p, named_q = _likeliest(p, k), _likeliest(q, k)
+    both = [(value, named_q[name]) for name, value in named_p.items() if name in named_q]
+    rest_p = max(LEAST_REST, 1 - sum(each for each, _ in both))
+    rest_q = max(LEAST_REST, 1 - sum(each for _, each in both))
+    only_p = [value for name, value in named_p.items() if name not in named_q]
+    alone_p = sum(only_p)
+    left_q = rest_q - sum(value for name, value in named_q.items() if name not in named_p)
     # One that names fewer than k does not say how likely the next one is.
-    if len(second) == k:
-        left_q = min(left_q, len(named[0].keys() - named[1].keys()) * min(named[1].values()))
+    if len(named_q) == k:
+        left_q = min(left_q, len(only_p) * min(named_q.values()))
     left_q = max(LEAST_REST, left_q)
     others = [(rest_p, rest_q)]
     if left_q < rest_q * alone_p / rest_p:
@@ -43,7 +42,7 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
 
 def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:
     named = sorted(logprobs.items(), key=lambda pair: -pair[1])[:k]
-    return {name: value for name, value in named if value > LOWEST}
+    return {name: math.exp(value) for name, value in named if value > LOWEST}
 
 
 def mean_interval(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> tuple[float, float] | None:
