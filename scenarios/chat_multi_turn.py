@@ -1,7 +1,6 @@
 """Generate chats with a growing history: a shared system prompt, then short questions that refer back.
 
-The words are plain English from a fixed vocabulary, so that any tokenizer splits them alike. The rng varies
-their order. Knows no engine.
+Knows no engine.
 """
 
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
-from scenarios.words import WORDS
+from scenarios.text import TOKENS_PER_WORD, prose
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,6 @@ _FOLLOW_UPS = (
 )
 
 
-def _phrase(rng: Random, words: int) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(words))
-
-
 def _around(rng: Random, mean: int, spread: float) -> int:
     return max(1, round(rng.uniform(mean * (1 - spread), mean * (1 + spread))))
 
@@ -71,7 +66,7 @@ def conversations(options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conver
     """Yield conversations without end; each has `turns` turns and its own topic."""
     _check(options)
     # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
-    system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)
+    system = "You are a patient assistant. " + prose(Random(0), options.system_words)
     while True:
         yield _conversation(options, system, Random(rng.getrandbits(64)))
 
@@ -93,7 +88,7 @@ def _conversation(options: ChatMultiTurnOptions, system: str, rng: Random) -> Co
     turns = []
     for index in range(options.turns):
         lead = rng.choice(_FOLLOW_UPS) if index else rng.choice(_OPENINGS).format(topic=topic)
-        user = Message("user", f"{lead} {_phrase(rng, _around(rng, options.input_words, options.spread))}")
+        user = Message("user", f"{lead} {prose(rng, _around(rng, options.input_words, options.spread))}")
         first = (Message("system", system),) if index == 0 and options.system_words else ()
         max_tokens = _around(rng, options.output_tokens, options.spread)
         turns.append(
@@ -101,8 +96,8 @@ def _conversation(options: ChatMultiTurnOptions, system: str, rng: Random) -> Co
                 messages=(*first, user),
                 max_tokens=max_tokens,
                 think_time_s=rng.uniform(0.5, 1.5) * options.think_time_s if index else 0.0,
-                # About three words for four tokens; only scripted histories use it.
-                answer=_phrase(rng, max(1, max_tokens * 3 // 4)),
+                # Only scripted histories use it.
+                answer=prose(rng, max(1, round(max_tokens / TOKENS_PER_WORD))),
             )
         )
     return Conversation(tuple(turns))

@@ -1,7 +1,7 @@
 """Replay a trace of real traffic: its instants, prompt lengths and answer lengths. The text is made up.
 
-A prompt has about one common word for each token of its row. The report has how many tokens the server
-counted. Prompts that share blocks in the trace share text.
+A prompt has about as many tokens as its row says. The report has how many the server counted. Prompts that
+share blocks in the trace share text.
 """
 
 from array import array
@@ -13,24 +13,23 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
+from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
+from scenarios.text import TextOptions, prose
 from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
-from scenarios.words import WORDS
 
 # How many blocks' texts are kept: about 25 MiB.
 _KEPT_BLOCKS = 8192
 
 
 @dataclass(frozen=True)
-class TraceOptions(ScenarioOptions):
+class TraceOptions(TextOptions):
     """`path`: the trace, CSV or JSON Lines. `format`: its columns (auto: by their names). `limit`: how many
-    rows are played. `words_per_token`: how many words stand for a token of a prompt."""
+    rows are played."""
 
     path: str | None = None
     format: Literal["auto", "mooncake", "azure", "burstgpt"] = "auto"
     limit: int | None = None
-    words_per_token: float = 1.0
 
 
 def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
@@ -38,7 +37,7 @@ def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
 
     Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
     """
-    prompts = _Prompts(options.words_per_token, rng)
+    prompts = _Prompts(options, rng)
     for arrival_s, row in _played(options):
         turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
         yield Conversation((turn,), arrival_s=arrival_s)
@@ -64,8 +63,6 @@ def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"scenario.limit={options.limit}: must be 1 or more")
-    if not 0.01 <= options.words_per_token <= 100:
-        raise UserError(f"scenario.words_per_token={options.words_per_token:g}: must be from 0.01 to 100")
     where = f"scenario.path={options.path}"
     first_s: float | None = None
     read = rows(Path(options.path).expanduser(), where, options.format)
@@ -80,12 +77,12 @@ class _Prompts:
     """The texts of prompts. Equal blocks of one cell have equal text; blocks of two cells do not, so that no
     cell finds its prompts in a server's cache already."""
 
-    def __init__(self, words_per_token: float, rng: Random) -> None:
-        self._words_per_token = words_per_token
+    def __init__(self, options: TraceOptions, rng: Random) -> None:
+        self._words = options.words
         self._rng = rng
         seed = rng.getrandbits(64)
         words = self._words(BLOCK_TOKENS)
-        self._block = lru_cache(_KEPT_BLOCKS)(lambda number: _phrase(Random(f"{seed} {number}"), words))
+        self._block = lru_cache(_KEPT_BLOCKS)(lambda number: prose(Random(f"{seed} {number}"), words))
 
     def of(self, row: Row) -> str:
         """Return a prompt of the row's length: its blocks in order, the last one cut, then own words."""
@@ -99,15 +96,8 @@ class _Prompts:
             parts.append(text if length >= whole else " ".join(text.split(" ", length)[:length]))
             length -= whole
         if length > 0:
-            parts.append(_phrase(rng, length))
+            parts.append(prose(rng, length))
         return " ".join(parts)
-
-    def _words(self, tokens: int) -> int:
-        return max(1, round(tokens * self._words_per_token))
-
-
-def _phrase(rng: Random, words: int) -> str:
-    return " ".join(rng.choices(WORDS, k=words))
 
 
 SCENARIO = Scenario(

@@ -1,0 +1,83 @@
+"""Draw lengths in tokens: a fixed one, one of a range, a log-normal one, or one of a file's.
+
+Written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarithm) or `azure.csv:Column`.
+"""
+
+import csv
+from collections.abc import Callable
+from functools import lru_cache, partial
+from math import isfinite, log
+from pathlib import Path
+from random import Random
+
+from harness.errors import UserError
+
+# Of one prompt or answer; more is a mistake.
+MOST_TOKENS = 10_000_000
+
+Draw = Callable[[Random], int]
+
+
+@lru_cache(maxsize=64)
+def length(key: str, given: int | str) -> Draw:
+    """Return what draws lengths of 1 or more tokens. Raises UserError that begins with `key`."""
+    name, _, rest = str(given).partition(":")
+    least, dots, most = name.partition("..")
+    try:
+        if name == "lognormal":
+            median, _, sigma = rest.partition(":")
+            return _lognormal(float(median), float(sigma))
+        if not rest:
+            return _range(int(least), int(most if dots else least))
+    except ValueError as error:
+        raise UserError(
+            f"scenario.{key}={given}: must be a number of tokens from 1 to {MOST_TOKENS}, a range such as "
+            "256..1024, lognormal:MEDIAN:SIGMA such as lognormal:512:0.5, or FILE.csv:COLUMN"
+        ) from error
+    path, _, column = str(given).rpartition(":")
+    return partial(_one_of, _column(f"scenario.{key}={given}", path, column))
+
+
+def _range(least: int, most: int) -> Draw:
+    if not 1 <= least <= most <= MOST_TOKENS:
+        raise ValueError
+    return lambda rng: least + int(rng.random() * (most - least + 1))
+
+
+def _lognormal(median: float, sigma: float) -> Draw:
+    if not (1 <= median <= MOST_TOKENS and isfinite(sigma) and 0 <= sigma <= 5):
+        raise ValueError
+    return lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma))))
+
+
+def _one_of(values: tuple[int, ...], rng: Random) -> int:
+    return values[int(rng.random() * len(values))]
+
+
+def _column(where: str, path: str, column: str) -> tuple[int, ...]:
+    try:
+        with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if column not in (rows.fieldnames or ()):
+                raise UserError(
+                    f"{where}: no such column; choose from {', '.join(rows.fieldnames or ['none'])}"
+                )
+            found = [(rows.line_num, row[column]) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else "not CSV in UTF-8"
+        raise UserError(f"{where}: cannot be read ({why})") from error
+    values = [_count(where, line, value) for line, value in found]
+    if not any(values):
+        raise UserError(f"{where}: has no length above 0")
+    # A length of 0 is a request that failed.
+    return tuple(filter(None, values))
+
+
+def _count(where: str, line: int, value: str | None) -> int:
+    try:
+        number = float(value or "")
+        if 0 <= number <= MOST_TOKENS and number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise UserError(f"{where}, line {line}: {value!s:.60}: must be a whole number from 0 to {MOST_TOKENS}")
