@@ -143,12 +143,10 @@ def _unlike(name: str, asked: Scalar | None, got: Scalar) -> tuple[bool, str]:
         return False, ""
     if not _is_number(asked) or not _is_number(got):
         return True, "not what was asked"
-    if got < asked:
-        return True, "less than asked"
-    if name != _KV_CACHE:
-        return True, "more than asked"
-    above = got / asked - 1
-    return False, f"{100 * above:.0f} % more" if above > MORE_SHARE else ""
+    if name == _KV_CACHE and got >= asked:
+        above = got / asked - 1
+        return False, f"{100 * above:.0f} % more" if above > MORE_SHARE else ""
+    return True, f"{'less' if got < asked else 'more'} than asked"
 
 
 def value_text(name: str, value: Scalar) -> str:

@@ -3,7 +3,7 @@
 Reads no file and computes no value of a metric.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -109,6 +109,11 @@ def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     return gathered((key(item), item) for item in items)
+
+
+def first_that_holds(reasons: Mapping[str, object]) -> str | None:
+    """Return the first reason of which it is true that it holds; None where none does."""
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[Group, ...]:

@@ -14,7 +14,7 @@ from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
 from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, paragraph, table, tag
-from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
+from reports.verdicts.load_cases import LoadCase, load_cases_of, title_of_case
 
 T = TypeVar("T")
 Words = str | Callable[[Run], str]
@@ -146,11 +146,11 @@ class AtEachLoad:
     shows: Callable[[Run, LoadCase], Sequence[Shows]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        found, cases = list[charts.Part](), load_cases_of(run)
-        for case in cases:
+        found = list[charts.Part]()
+        for case in load_cases_of(run):
             if parts := shown(self.shows(run, case), run):
-                title, is_folded = title_of_case(run, case), case not in opened(run, cases)
-                found += charts.block(title, parts, Of(load=case.load), is_folded=is_folded)
+                title = title_of_case(run, case)
+                found += charts.block(title, parts, Of(load=case.load), is_folded=not case.is_open)
         return found
 
 

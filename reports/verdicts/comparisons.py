@@ -11,7 +11,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from reports.data import Group, Run, grouped, once
+from reports.data import Group, Run, first_that_holds, grouped, once
 from reports.measures import aggregate, by_start, disturbed, equal_work, metric_of, stand_ins, turn_table
 from reports.stats.intervals import (
     STARTS_NEEDED,
@@ -106,13 +106,11 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
 def why_not(pair: Pair, metric: str) -> str | None:
     """Return why a metric of the two gets no verdict; None where it may."""
     lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
-    if why := pair.why_none or lengths or _why_no_ratio(pair, metric):
-        return why
-    values = _values(pair, metric)
-    if min(map(len, values)) >= STARTS_NEEDED:
-        return None
-    counts = " and ".join(str(len(each)) for each in values[: 1 if pair.is_paired else 2])
-    return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts}"
+    counts = [len(each) for each in _values(pair, metric)]
+    said = " and ".join(map(str, counts[:1] if pair.is_paired else counts))
+    few = f"a verdict needs {STARTS_NEEDED} starts of each or more, here {said}"
+    why = pair.why_none or lengths or _why_no_ratio(pair, metric)
+    return why or (few if min(counts) < STARTS_NEEDED else None)
 
 
 def _values(pair: Pair, metric: str) -> list[list[float]]:
@@ -126,23 +124,28 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
 
 
 def _why_no_ratio(pair: Pair, metric: str) -> str | None:
+    row, slos = metric_of(metric), [run.record.slo for run in pair.runs]
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
-    if metric in OF_A_PLACE and len(places) > 1:
-        return "one is measured on a device, the other on the host"
-    if metric.startswith(_OF_AN_SLO) and pair.runs[0].record.slo != pair.runs[1].record.slo:
-        return "their objectives (slo.*) are others"
     currencies = {run.record.price.currency for run in pair.runs if run.record.price}
-    if metric_of(metric).unit == "price.currency" and len(currencies) > 1:
-        return "their prices are in other currencies"
-    for name, run, group in pair.sides:
-        found = aggregate(run, group, metric)
-        if found.mean is None:
-            reasons = (cell.reason for cell in group.cells if cell.reason and not group.counted)
-            return f"{name}: {found.why or next(reasons, 'no cell was measured')}"
-    a, b = _values(pair, metric)
-    if not metric_of(metric).is_additive and not may_be_logged([*a, *b]):
-        return "a value is 0, which has no ratio"
-    return None
+    found = [(name, group, aggregate(run, group, metric)) for name, run, group in pair.sides]
+    unknown = [
+        f"{name}: {each.why or why_not_measured(group)}" for name, group, each in found if each.mean is None
+    ]
+    values = [*itertools.chain(*_values(pair, metric))]
+    return first_that_holds(
+        {
+            "one is measured on a device, the other on the host": metric in OF_A_PLACE and len(places) > 1,
+            "their objectives (slo.*) are others": metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
+            "their prices are in other currencies": row.unit == "price.currency" and len(currencies) > 1,
+            next(iter(unknown), ""): unknown,
+            "a value is 0, which has no ratio": not row.is_additive and not may_be_logged(values),
+        }
+    )
+
+
+def why_not_measured(group: Group) -> str:
+    """Return why no cell of a group counts, as the first of its cells says that says anything."""
+    return next((cell.reason for cell in group.cells if cell.reason), "no cell was measured")
 
 
 # --- equal work ------------------------------------------------------------------------------------
@@ -285,17 +288,18 @@ def why_busy(run: Run, *groups: Group) -> str | None:
     """Return that the machine was disturbed in so much of what these groups have that too little remains."""
     counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
     hit = counted & disturbed(run, groups[0])
-    if not hit or len(counted - hit) >= STARTS_NEEDED:
-        return None
     of = f"{len(hit)} of {len(counted)} repeats"
-    return f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    why = f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    return why if hit and len(counted - hit) < STARTS_NEEDED else None
 
 
 def _why_none(run: Run) -> str | None:
-    if not all(map(run.is_restarted, run.deployments)):
-        return "the server was running already and was not restarted between repeats"
-    if run.record.search is not None:
-        return "a search tries other loads on each start; the highest that each keeps decides"
-    if run.repeats < STARTS_NEEDED:
-        return f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
-    return None
+    is_restarted, is_search = all(map(run.is_restarted, run.deployments)), run.record.search is not None
+    few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
+    return first_that_holds(
+        {
+            "the server was running already and was not restarted between repeats": not is_restarted,
+            "a search tries other loads on each start; the highest that each keeps decides": is_search,
+            few: run.repeats < STARTS_NEEDED,
+        }
+    )

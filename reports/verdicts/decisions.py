@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reports.data import Group, Run, once
+from reports.data import Group, Run, first_that_holds, once
 from reports.measures import Aggregate, aggregate, by_start, disturbed, metric_of, stand_ins, withheld
 from reports.measures.equal_work import why_other_work
 from reports.measures.quality import beyond_limit
@@ -25,9 +25,9 @@ from reports.stats.intervals import (
     odd_ones,
     repeats_to_tell,
 )
-from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy
+from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy, why_not_measured
 from reports.verdicts.load_cases import LoadCase, told_first
-from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
+from reports.verdicts.searches import BLOCKS, Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Values by deployment and repeat.
@@ -183,11 +183,10 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
         best = _best(run, values, made.used, made.metric)
         first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
         return replace(made, kind="open", groups=tuple(first), best=best)
-    why = None
+    is_last_left = made.groups and len(made.case.groups) > 1 and not made.capacities
+    why = _why_no_test(run, made) if is_last_left else None
     if not made.groups and any(each.measured for each in made.capacities):
         why = "no load is known to be kept"
-    elif made.groups and len(made.case.groups) > 1 and not made.capacities:
-        why = _why_no_test(run, made)
     return replace(made, kind="values", why=why) if why else made
 
 
@@ -195,14 +194,14 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
 
 
 def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
-    if not group.counted:
-        return f"it failed: {next((c.reason for c in group.cells if c.reason), 'no cell was measured')}"
-    if what := stand_ins(run).get(group.deployment):
-        return f"its speed is not its own: {what}"
-    if why := beyond_limit(run).get(group.deployment):
-        return why
+    what = stand_ins(run).get(group.deployment)
+    reasons = {
+        f"it failed: {why_not_measured(group)}": not group.counted,
+        f"its speed is not its own: {what}": what,
+    }
     # A load that is kept is a goodput.
-    return withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
+    unequal = withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
+    return first_that_holds(reasons) or beyond_limit(run).get(group.deployment) or unequal
 
 
 def _short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, str]:
@@ -256,15 +255,14 @@ def _shared(values: Values) -> list[int]:
 
 
 def _why_no_test(run: Run, made: Decision) -> str | None:
-    if not all(run.is_restarted(group.deployment) for group in made.groups):
-        return "the server was running already, so its repeats are blocks on one start"
-    if run.is_going_on:
-        return "the run is still going on"
-    if made.repeats >= STARTS_NEEDED:
-        return None
-    if why := why_busy(run, *made.groups):
-        return why
-    return f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
+    few = f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
+    return first_that_holds(
+        {
+            BLOCKS: not all(run.is_restarted(group.deployment) for group in made.groups),
+            "the run is still going on": run.is_going_on,
+            why_busy(run, *made.groups) or few: made.repeats < STARTS_NEEDED,
+        }
+    )
 
 
 # --- tests -----------------------------------------------------------------------------------------

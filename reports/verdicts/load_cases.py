@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.data import Group, Run, grouped, once
 from reports.measures import stand_ins, work_of
@@ -16,13 +16,15 @@ from reports.verdicts.searches import SloRow, capacities_of, slo_rows
 class LoadCase:
     """A load of a scenario and the groups of one model there, one or more, in the plan's order.
 
-    Of a search the case that is told first has each deployment at the highest load that it keeps.
+    Of a search the case that is told first has each deployment at the highest load that it keeps. `is_open`:
+    whether a page shows it open, since it is the load told first.
     """
 
     scenario: str
     load: str
     model: str
     groups: tuple[Group, ...]
+    is_open: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -73,24 +75,16 @@ def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
     return LoadCase(*key, tuple(g for g in run.groups if (g.scenario, g.load, g.model) == key))
 
 
-def opened(run: Run, found: Sequence[LoadCase]) -> list[LoadCase]:
-    """Return those that a page shows open: of each scenario and model the load told first, else the first."""
-    told = {each.key for each in told_first(run)}
-    topics = grouped(found, lambda case: (case.scenario, case.model)).values()
-    return [each for own in topics for each in ([e for e in own if e.key in told] or own[:1])]
-
-
 @once
 def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
     """Return all cases, by scenario and model; the load told first comes first, then the others of each
     family from the highest down."""
-    keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
+    told = {case.key for case in told_first(run)}
     models = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
-    cases = [_case(run, *key) for key in keys]
+    keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
+    cases = [replace(_case(run, *key), is_open=key in told) for key in keys]
     cases.sort(key=lambda case: (case.groups[0].family, -case.groups[0].level))
-    first = {case.key for case in opened(run, cases)}
-    cases.sort(key=lambda case: (case.scenario, models.index(case.model), case.key not in first))
-    return tuple(cases)
+    return tuple(sorted(cases, key=lambda c: (c.scenario, models.index(c.model), not c.is_open)))
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts import SUCCESS
-from reports.data import Cell, Group, Run, grouped, load_level, once
+from reports.data import Cell, Group, Run, first_that_holds, grouped, load_level, once
 from reports.measures.slo import Judged, judged_cells
 from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
+
+# Why nothing is tested or known of a server that was not started here.
+BLOCKS = "the server was running already, so its repeats are blocks on one start"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class Answer:
     """
 
     start: str
-    repeat: int
     tried: tuple[Tried, ...]
     kept: float | None
     broken: float | None
@@ -136,19 +138,16 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     below = [level for level in by_level if measured is not None and level <= measured]
     kept = [level for level in below if _is_known(run, answers, level, "kept", confidence)]
     broken = [level for level in by_level if _is_known(run, answers, level, "broken", confidence)]
-    at, why = by_level[max(kept or below or [groups[0].level])], None
-    if cut:
-        why = f"the search did not come to its end on {cut} of {len(answers)} starts"
-    elif none:
-        why = f"no load that was tried kept the objectives on {none} of {len(answers)} starts"
-    elif not run.is_restarted(at.deployment):
-        why = "the server was running already, so its repeats are blocks on one start"
-    elif not kept:
-        why = (
-            "the intervals over its starts reach below what is asked at each load"
-            if len(answers) >= STARTS_NEEDED
-            else f"that takes {STARTS_NEEDED} starts or more"
-        )
+    at, of = by_level[max(kept or below or [groups[0].level])], f"{len(answers)} starts"
+    why = first_that_holds(
+        {
+            f"the search did not come to its end on {cut} of {of}": cut,
+            f"no load that was tried kept the objectives on {none} of {of}": none,
+            BLOCKS: not run.is_restarted(at.deployment),
+            f"that takes {STARTS_NEEDED} starts or more": not kept and len(answers) < STARTS_NEEDED,
+            "the intervals over its starts reach below what is asked at each load": not kept,
+        }
+    )
     return Capacity(at, answers, max(kept, default=None), measured, min(broken, default=None), why)
 
 
@@ -178,7 +177,6 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
     record, terms = run.start_of(cells[0]), run.record.search
     return Answer(
         start=record.name if record else cells[0].start.name,
-        repeat=cells[0].planned.repeat,
         tried=tried,
         kept=kept,
         broken=broken,

@@ -10,7 +10,7 @@ from reports.measures.anatomy import anatomies
 from reports.measures.distributions import Spread
 from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
 from reports.measures.held import Held, courses_of, held_of
-from reports.verdicts import comparisons_of, load_cases_of, opened
+from reports.verdicts import comparisons_of, load_cases_of
 from reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
 
 # --- side by side ----------------------------------------------------------------------------------
@@ -176,7 +176,8 @@ def held_claim(run: Run) -> str:
 
 
 def held_finding(run: Run) -> str | None:
-    found = (title_at(run, "memory_peak_bytes", case.groups) for case in opened(run, load_cases_of(run)))
+    cases = (case for case in load_cases_of(run) if case.is_open)
+    found = (title_at(run, "memory_peak_bytes", case.groups) for case in cases)
     return next(filter(None, found), None)
 
 

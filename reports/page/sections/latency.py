@@ -10,7 +10,7 @@ from reports.page.declared import AtEachLoad, Block, Chart, Shows, Topic, of_gro
 from reports.page.drawing.more_kinds import distribution
 from reports.page.looks import Of, looks
 from reports.page.sections.same_requests import PAIRS
-from reports.verdicts.load_cases import LoadCase, load_cases_of, opened
+from reports.verdicts.load_cases import LoadCase, load_cases_of
 from reports.words import claims, verdict_words
 
 _FOLDED = ("itl_s.p50", "itl_s.p95", "e2e_s.p50", "e2e_s.p95", *(f"{name}.p99" for name in LATENCIES))
@@ -28,7 +28,7 @@ def _distribution(run: Run, case: LoadCase, name: str) -> Chart[Spread]:
     return Chart(
         f"ecdf-{name}-{load_cases_of(run).index(case)}",
         f"{verdict_words.title_of(name)} at {case.load}",
-        lambda run: spreads_of(run, case.groups, name, is_split=case in opened(run, load_cases_of(run))),
+        lambda run: spreads_of(run, case.groups, name, is_split=case.is_open),
         lambda run, rows: distribution(looks(run), rows, name),
         lambda run: {
             "deployment": lambda each: each.group.deployment,

@@ -5,7 +5,7 @@ from reports.measures.written import number
 from reports.page.declared import Chart, of_group
 from reports.page.drawing.more_kinds import pairs
 from reports.page.looks import looks
-from reports.verdicts.load_cases import baseline_of, load_cases_of, opened, title_of_case
+from reports.verdicts.load_cases import baseline_of, load_cases_of, title_of_case
 from reports.words.claims import SAME_REQUESTS
 
 PAIRS = Chart[Paired](
@@ -13,8 +13,8 @@ PAIRS = Chart[Paired](
     "",
     lambda run: [
         each
-        for case in opened(run, load_cases_of(run))
-        if (baseline := baseline_of(run, case))
+        for case in load_cases_of(run)
+        if case.is_open and (baseline := baseline_of(run, case))
         for each in paired(run, title_of_case(run, case), case.groups, baseline)
     ],
     lambda run, rows: pairs(looks(run), rows),
