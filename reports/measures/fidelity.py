@@ -75,8 +75,8 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
 
 
 def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
-    told = [[(own, base) for own, base in each if own.top and base.top] for each in places]
-    whole = [[pair for pair in each if min(len(token.top) for token in pair) >= k] for each in told]
+    least = max(k, 1)
+    whole = [[pair for pair in each if min(len(token.top) for token in pair) >= least] for each in places]
     named = [each for each in whole if each]
     # Names of answers that have not one in common are of another kind; those of texts are ids, and far apart.
     if not named or (
@@ -89,7 +89,7 @@ def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str
         "kl_nats": float(of_all.mean()),
         "interval": mean_interval([sum(each) for each in of_texts], [len(each) for each in of_texts]),
         "kl_p99_nats": float(np.quantile(of_all, 0.99)),
-        "left_out": sum(map(len, told)) - len(of_all),
+        "left_out": sum(map(len, places)) - len(of_all),
         "agreement": float(np.mean([_first(own) == _first(base) for each in named for own, base in each])),
     }
 

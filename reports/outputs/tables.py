@@ -25,7 +25,8 @@ from reports.words.verdict_words import word_of
 
 _Rows = Iterable[dict[str, Any]]
 _OF_FIDELITY = (
-    "way k items tokens kl_nats kl_p99_nats agreement median_same perplexity perplexity_ratio rms_change"
+    "way k items tokens left_out kl_nats kl_p99_nats agreement median_same perplexity perplexity_ratio "
+    "rms_change"
 )
 _DTYPES = {"text": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
 # Each table's columns, each after what its values are; `cells` has a further one for each metric. The names
@@ -43,7 +44,7 @@ _DECLARED = {
     "capacities": "text: deployment scenario model unit float: value measured bool: is_least "
     "int: starts text: why marks",
     "brackets": "text: deployment scenario start float: kept broken bool: is_whole int: trials",
-    "quality": "text: deployment model against bool: is_reference text: way int: k items tokens "
+    "quality": "text: deployment model against bool: is_reference text: way int: k items tokens left_out "
     "float: kl_nats low high kl_p99_nats agreement int: median_same "
     "float: perplexity perplexity_ratio rms_change text: why",
     "asked_again": "text: deployment way int: at_once same tie other empty cut failed",

@@ -143,7 +143,7 @@ def _quality(run: Run, label: str) -> dict[str, Any] | None:
         "against": found.against.name if found.against else None,
         "is_reference": found.is_reference,
         "why": found.why_not_known,
-        **{name: told.get(name) for name in ("way", "k", "kl_nats", "interval", "agreement")},
+        **{name: told.get(name) for name in ("way", "k", "left_out", "kl_nats", "interval", "agreement")},
         "scores": {each.task: _score(each) for each in task_scores(run) if each.label == label},
         "cells": cells,
     }

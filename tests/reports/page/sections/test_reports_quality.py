@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from browser import browser, draw_all, open_all, problems, show  # noqa: F401
@@ -131,6 +132,21 @@ def test_all_outputs_have_the_same_values(run):
         2,
         0,
     ]
+
+
+def cut_at_one_place(most, row):
+    token = replace(row.tokens[1], top=dict([*row.tokens[1].top.items()][:most]))
+    return replace(row, tokens=(row.tokens[0], token, *row.tokens[2:])) if row.way == "text" else row
+
+
+def test_places_without_divergence_are_counted_in_all_outputs(tmp_path):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8), Made(Q4)], (Load(concurrency=4),), 1, 5)
+    few, none = (Voice(0.1, changes=partial(cut_at_one_place, most)) for most in (5, 0))
+    run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: few, Q4.label: none}))
+    rows = tables_of(run)["quality"].query("way == 'text'").set_index("deployment")
+    assert dict(rows["left_out"]) == {Q8.label: 12, Q4.label: 12}
+    found = {row["deployment"]: row["quality"]["left_out"] for row in told(run)["answers"][0]["rows"]}
+    assert found == {FP16.label: None, Q8.label: 12, Q4.label: 12}
 
 
 def test_the_terminal_has_divergence_and_agreement_behind_the_values(run, capsys, monkeypatch):
