@@ -14,7 +14,7 @@ from reports.words.verdict_words import title_of
 HEADS = ("KL nats", "same token %")
 HOW = (
     "KL: how far the probabilities of the next token are from the reference's (Kullback-Leibler divergence): "
-    "the mean over places and its 95 % interval, by drawing texts again. Tokens that both name among their k "
+    "the mean over places and its 95 % interval over texts. Tokens that both name among their k "
     "likeliest count one by one and all others as one bucket, but those that the reference alone names are a "
     "bucket of their own where the deployment can give them less than their part of it. Same token: the "
     "share of places with the same likeliest one. By text: every token of given texts but the first; by "

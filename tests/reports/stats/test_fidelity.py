@@ -1,6 +1,6 @@
 """Divergence of named tokens, intervals over texts, and how long answers stay the same: by hand."""
 
-from math import log
+from math import exp, log
 
 import numpy as np
 import pytest
@@ -66,15 +66,21 @@ def test_probabilities_of_nothing_and_of_everything_have_a_divergence():
 def test_interval_of_a_mean_is_over_texts_not_places():
     texts = [(0.1, 10), (0.3, 10), (0.2, 10), (0.15, 10), (0.25, 10)] * 8
     low, high = mean_interval(*zip(*texts, strict=True))
-    # The mean is 0.02; texts' means have a standard deviation of 0.00707, and 40 of them an error of 0.00112.
-    assert (low, high) == pytest.approx((0.02 - 1.96 * 0.00112, 0.02 + 1.96 * 0.00112), abs=2e-4)
-    assert mean_interval(*zip(*texts, strict=True)) == (low, high)
+    # The mean is 0.02; texts' means have a standard deviation of 0.00716, and 40 of them an error of 0.00113.
+    assert (low, high) == pytest.approx((0.02 / exp(2.0227 * 0.0566), 0.02 * exp(2.0227 * 0.0566)), rel=1e-3)
 
 
 def test_interval_weighs_long_texts_more():
+    # The mean is 9/95. The residuals are 9/19 of the long text, and -9/95 of each of the others.
+    error = (6 / 5 * ((9 / 19) ** 2 + 5 * (9 / 95) ** 2)) ** 0.5 / 9
     low, high = mean_interval([0.0, 9.0, 0.0, 0.0, 0.0, 0.0], [1, 90, 1, 1, 1, 1])
-    assert low == 0
-    assert high == pytest.approx(0.1, abs=0.002)
+    assert (low, high) == pytest.approx(
+        (9 / 95 / exp(2.5706 * error), 9 / 95 * exp(2.5706 * error)), rel=1e-4
+    )
+
+
+def test_texts_that_are_all_the_same_have_an_interval_of_nothing():
+    assert mean_interval([0.0] * 6, [10] * 6) == (0.0, 0.0)
 
 
 def test_fewer_than_five_texts_have_no_interval():
