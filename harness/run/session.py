@@ -112,7 +112,7 @@ def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> s
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
     facts = {**record.environment, "engine_packages": {**known, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
-    return store.Kept(directory / "run.json", running)
+    return store.Kept(directory / "run.json", replace(running, schema_version=store.SCHEMA_VERSION))
 
 
 def measure(
@@ -138,8 +138,12 @@ def end(directory: Path, record: store.RunRecord) -> None:
 
 
 def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
-    """Return the looks at a run with this one: its report tells of all starts that there are by now."""
-    return tuple(dict.fromkeys((*record.looks, len(store.read_starts(directory)))))
+    """Return the looks at a run with this one: its report tells of all starts that there are by now.
+
+    One that was for quality alone tells nothing new of speed.
+    """
+    measured = [start for start in store.read_starts(directory) if not start.is_for_quality]
+    return tuple(dict.fromkeys((*record.looks, len(measured))))
 
 
 def _now() -> str:

@@ -28,9 +28,13 @@ from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
 
 _Read = TypeVar("_Read")
-SCHEMA_VERSION = 6
 REFERENCE = "reference"
-SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; formats before it are not read"}
+SCHEMA_VERSION = 7
+# The formats that are read. A bench of 6 would decide by speed alone, whatever the answers are.
+SCHEMA_HISTORY = {
+    6: "workers of one machine only, plans without `learnt`; formats before it are not read",
+    7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts for it alone",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class StartRecord:
     Memory is the machine's or that of the `devices`, as `memory_kind` says: `baseline_bytes` before the
     start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are bytes of
     its parts as the server reports them, `memory_expected` as `bench fit` computes them. `idle_power_w` was
-    measured before the server started.
+    measured before the server started. `is_for_quality`: nothing was measured on it, it was only asked.
     """
 
     name: str
@@ -124,6 +128,7 @@ class StartRecord:
     idle_power_note: str | None = None
     api_prices: tuple[contracts.ApiPrice, ...] = ()
     quality: contracts.QualityRecord | None = None
+    is_for_quality: bool = False
 
     @property
     def launch_s(self) -> float | None:
@@ -224,10 +229,11 @@ def read_run(run_dir: Path) -> RunRecord:
         said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
         raise StoreError(f"{run_dir}: {said}; give {asked}")
     version = _decode(path, _Version).schema_version
-    if version != SCHEMA_VERSION:
+    if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
-        said = f"was written by {age} bench (schema {version}); this one reads {SCHEMA_VERSION}"
+        read = " and ".join(map(str, SCHEMA_HISTORY))
+        said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
     return _decode(path, RunRecord)
 

@@ -13,6 +13,8 @@ from make_run import S
 
 from harness.contracts import Load
 from harness.errors import StoreError
+from harness.install.provision import Provisions
+from harness.run.session import go_on
 from harness.sampling.host import HostSample
 from harness.store import attempts, request_table, store
 
@@ -125,8 +127,17 @@ def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
 def test_another_schema_is_refused(run, version, age, remedy):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
-    said = f"was written by {age} bench (schema {version}); this one reads {store.SCHEMA_VERSION}; {remedy}"
+    said = f"was written by {age} bench (schema {version}); this one reads 6 and 7; {remedy}"
     assert said in complaint(store.read_run, run.path)
+
+
+def test_a_run_of_the_format_before_is_read_and_goes_on_in_this_one(run):
+    path = run.path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 6}))
+    record = store.read_run(run.path)
+    assert record.schema_version == 6
+    assert go_on(run.path, record, Provisions()).record.schema_version == store.SCHEMA_VERSION
+    assert store.read_run(run.path).schema_version == store.SCHEMA_VERSION
 
 
 def test_a_table_without_one_of_its_columns_is_damaged(run):
