@@ -1,6 +1,6 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +10,14 @@ import typer
 from engines.model import weights
 from harness.cli import terminal
 from harness.cli.ending import print_no_answer, report_whatever_happened, tell
-from harness.cli.planning import check_any, length_lines, planned, quality_lines, skip_lines, with_tasks
+from harness.cli.planning import check_any, length_lines, planned, search_lines, skip_lines, with_tasks
 from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
-from harness.quality.due import due, earlier_reference, keep_reference
+from harness.quality.due import Due, asking, due, earlier_reference, keep_reference
 from harness.run import next_starts, session
 from harness.run.budget import Budget
 from harness.run.search import Search, Trial, prepared, starts_left
@@ -25,7 +25,6 @@ from harness.run.watch import Site
 from harness.selftest import known_error
 from harness.settings import config, overrides
 from harness.settings.decoding import decode
-from harness.settings.units import counted, duration_text
 from harness.store import store
 
 
@@ -88,7 +87,7 @@ def search(
         record, _ = _recorded(resume, changes, study, output)
         if record.search is None:
             raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
-        task = _search_left(resume, record)
+        task = _left(resume, record, None)
     _perform(task, quiet=quiet, as_json=as_json)
 
 
@@ -106,16 +105,16 @@ class Task:
     record: store.RunRecord | None
     search: SearchTerms | None
     may_grow: bool
-    lines: Sequence[str]
+    quality: Due | None = None
 
 
 def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
     if output is not None:
         session.check_output(output)
     whole = planned(settings)
-    of_run = [*context_lines(whole.starts), *length_lines(whole, settings.until)]
-    lines = [search_line(terms, whole)] if terms else of_run
-    return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, lines)
+    check_any(whole, "search" if terms else "run")
+    quality = due(settings.quality, whole.deployments.values())
+    return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, quality)
 
 
 def _recorded(
@@ -138,7 +137,12 @@ def _recorded(
 
 
 def _left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    return _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
+    """Return what a run or search lacks: cells, and the quality of deployments of which no start is left."""
+    task = _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
+    quality = due(task.settings.quality, task.whole.deployments.values(), directory)
+    labels = quality.labels if quality else ()
+    alone = next_starts.only_asked(directory, task.record or record, task.whole, task.starts, labels)
+    return replace(task, starts=[*alone, *task.starts], quality=quality)
 
 
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
@@ -150,12 +154,7 @@ def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> 
         record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
         starts += more
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
-    left = plan.estimated(replace(whole, starts=tuple(starts)))
-    lines = [*context_lines(whole.starts), *length_lines(left, settings.until if may_grow else None)]
-    if not starts:
-        then = "going on with until" if may_grow else "nothing to measure"
-        lines.append(f"every cell is completed; {then}")
-    return Task(settings, whole, starts, directory, record, None, may_grow, lines)
+    return Task(settings, whole, starts, directory, record, None, may_grow)
 
 
 def _search_left(directory: Path, record: store.RunRecord) -> Task:
@@ -163,28 +162,30 @@ def _search_left(directory: Path, record: store.RunRecord) -> Task:
     settings = prepared(settings, terms)
     whole = planned(settings, is_new=False)
     record, left = starts_left(directory, record, whole)
-    lines = [search_line(terms, whole)]
-    if not left:
-        lines.append("every start came to its end; nothing to search")
-    return Task(settings, whole, left, directory, record, terms, False, lines)
+    return Task(settings, whole, left, directory, record, terms, may_grow=False)
 
 
-def search_line(terms: SearchTerms, whole: Plan) -> str:
-    unit = "users" if terms.over == "concurrency" else "conversations per second"
-    return (
-        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
-        f"{counted(len(whole.starts), 'start')}; with one trial on each about "
-        f"{duration_text(whole.estimate_s)}, and how many there will be depends on what is found"
-    )
+def _task_lines(task: Task) -> Iterator[str]:
+    """Say what is about to be done, and how long it takes."""
+    asked, has_cells = asking(task.quality, task.starts), any(start.cells for start in task.starts)
+    if task.search:
+        yield from search_lines(task.search, task.whole, asked)
+        if not has_cells:
+            yield "every start came to its end; nothing to search"
+    else:
+        left = plan.estimated(replace(task.whole, starts=tuple(task.starts)))
+        yield from context_lines(task.whole.starts)
+        yield from length_lines(left, task.settings.until if task.may_grow else None, asked)
+        if not has_cells:
+            then = "going on with until" if task.may_grow else "nothing to measure"
+            yield f"every cell is completed; {then}"
 
 
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with terminal.signals_interrupt():
-        check_any(task.whole, verb)
-        terms, deployments = task.settings.quality, task.whole.deployments.values()
-        quality = due(terms, deployments, task.directory if task.record else None)
-        reference = None if task.record else earlier_reference(terms, deployments)
+        deployments, quality = task.whole.deployments.values(), task.quality
+        reference = None if task.record else earlier_reference(task.settings.quality, deployments)
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
@@ -196,7 +197,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         except Interrupted:
             show.line("nothing was measured yet; what is installed stays: give the same command again")
             raise
-        for line in (*task.lines, *quality_lines(quality, task.starts)):
+        for line in _task_lines(task):
             show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")

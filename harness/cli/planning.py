@@ -12,7 +12,7 @@ from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
 from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
-from harness.contracts import Deployment, Load, ModelFacts, Plan, PlannedStart, Skip, Until
+from harness.contracts import Deployment, Load, ModelFacts, Plan, SearchTerms, Skip, Until
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
@@ -20,12 +20,11 @@ from harness.install.provision import device_of, lacking, tools
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.terms import context_lines
-from harness.quality.due import Due, due
+from harness.quality.due import Asking, Due, asking, due, task_names
 from harness.quality.tasks import provide_tasks
 from harness.sampling import gpu
 from harness.settings import config, overrides
 from harness.settings.decoding import as_text
-from harness.settings.sections import DEFAULT_TASKS
 from harness.settings.units import counted, duration_text, grouped
 
 _ROWS_AT_MOST = 24
@@ -39,12 +38,13 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     quality = due(settings.quality, whole.deployments.values())
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
+    asked = asking(quality, whole.starts)
     if as_json:
-        print_json({**msgspec.to_builtins(whole), "unmatched": _unmatched(whole), "lacking": lacks})
+        more = {"unmatched": _unmatched(whole), "lacking": lacks, "quality": asked}
+        print_json({**msgspec.to_builtins(whole), "estimate_s": total_s(whole, asked), **more})
     check_any(whole, "run")
     if not as_json:
-        print_plan(whole, settings.until)
-        print_lines(quality_lines(quality, whole.starts))
+        print_plan(whole, settings.until, asked)
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
 
@@ -101,7 +101,7 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
         raise UserError(f"compare.baseline={baseline}: {why}; {choose_from(baseline, whole.deployments)}")
 
 
-def print_plan(whole: Plan, until: Until | None = None) -> None:
+def print_plan(whole: Plan, until: Until | None = None, asked: Asking | None = None) -> None:
     """Print a row for each cell, with its start's name in the first; then what holds for the whole plan.
 
     Of many cells only those of the first repeat.
@@ -125,7 +125,7 @@ def print_plan(whole: Plan, until: Until | None = None) -> None:
     if more:
         repeats = counted(more, "more repeat")
         print_lines([f"... and the same for {repeats}, each in its own order (--json has all)"])
-    print_lines(_plan_lines(whole, until))
+    print_lines(_plan_lines(whole, until, asked))
 
 
 def _phases(load: Load) -> str:
@@ -137,7 +137,7 @@ def _phases(load: Load) -> str:
     return f"{ramp_up}{load.warmup_s:g} s + {' or '.join(bounds) or 'the whole trace'}{ramp_down}"
 
 
-def _plan_lines(whole: Plan, until: Until | None) -> Iterator[str]:
+def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Iterator[str]:
     ours = [each for each in whole.deployments.values() if each.terms.base_url is None]
     yield from skip_lines(whole.skips)
     yield from dict.fromkeys(f"fairness={each.terms.fairness}: {_told(each)}" for each in ours)
@@ -146,7 +146,7 @@ def _plan_lines(whole: Plan, until: Until | None) -> Iterator[str]:
     for each in _unmatched(whole):
         yield f"not matched, {', '.join(each['deployments'])}: {each['term']}, {each['reason']}"
     yield from context_lines(whole.starts)
-    yield from length_lines(whole, until)
+    yield from length_lines(whole, until, asked)
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
@@ -181,10 +181,15 @@ def _unmatched(whole: Plan) -> list[dict[str, Any]]:
     return [{"term": term, "reason": why, "deployments": labels} for (term, why), labels in found.items()]
 
 
-def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
-    """Say how many starts and cells there are, what they are expected to take, and what may follow them."""
+def total_s(whole: Plan, asked: Asking | None) -> float:
+    """Return the seconds that a plan is expected to take, with all that quality may."""
+    return whole.estimate_s + (asked.most_s if asked else 0.0)
+
+
+def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) -> Iterator[str]:
+    """Say how many starts and cells there are, what they take with what is asked, and what may follow."""
     cells = sum(len(start.cells) for start in whole.starts)
-    if not cells:
+    if not whole.starts:
         return
     if len(whole.deployments) > 1:
         yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
@@ -193,8 +198,10 @@ def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
     # A large engine takes a minute or more to start, which no constant could tell.
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
     beside = ", and each engine's own start-up" if is_ours else ""
-    size = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}"
-    yield f"{size}, {'at least' if until else 'about'} {duration_text(whole.estimate_s)}{beside}"
+    size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
+    quality = f", up to {duration_text(asked.most_s)} of it for quality" if asked else ""
+    yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
+    yield from quality_lines(asked)
     if until is None:
         return
     share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)
@@ -203,32 +210,45 @@ def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
         f"until=ci:{share}%: after {repeats}, more, until no 95 % interval of {until.metric} reaches further "
         f"than {share} % from its mean, or a further one would not end within {budget}"
     )
-    if whole.estimate_s > until.budget_s:
+    if length_s > until.budget_s:
         yield (
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
 
 
+def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:
+    """Say what is searched, what it is expected to take at least, and what is asked beside it."""
+    unit = "users" if terms.over == "concurrency" else "conversations per second"
+    yield (
+        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
+        f"{counted(len(whole.starts), 'start')}; with one trial on each about "
+        f"{duration_text(total_s(whole, asked))}, and how many there will be depends on what is found"
+    )
+    yield from quality_lines(asked)
+
+
 def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due:
     """Return what is due with the tasks that are asked for, found or installed. Blocks. Raises UserError."""
     if "tasks" not in quality.terms.asked:
         return quality
-    names = quality.terms.tasks or DEFAULT_TASKS
-    return replace(quality, tasks=provide_tasks(names, tools(cache, on_line)))
+    return replace(quality, tasks=provide_tasks(task_names(quality.terms), tools(cache, on_line)))
 
 
-def quality_lines(quality: Due | None, starts: Sequence[PlannedStart]) -> Iterator[str]:
-    """Say how many deployments are asked for their quality, and of which no start is left that could be."""
-    if quality is None:
+def quality_lines(asked: Asking | None) -> Iterator[str]:
+    """Say what is asked beside the load, of how many deployments, for how long each, and against which."""
+    if asked is None:
         return
-    terms = quality.terms
-    most_s = [] if terms.asked == ("tasks",) else [terms.budget_s]
-    most_s += [terms.tasks_budget_s] if "tasks" in terms.asked else []
-    asked = quality.labels & {start.deployment.label for start in starts}
-    if asked:
-        each = ", each" if len(asked) > 1 else ","
-        up_to = f"up to {duration_text(sum(most_s))} after the load of its first start"
-        yield f"quality: {counted(len(asked), 'deployment')}{each} for {up_to}"
-    if lost := sorted(quality.labels - asked):
-        yield f"quality is not known of {', '.join(lost)}: it was never asked; more repeats ask it"
+    tasks = ", ".join(["", *asked.tasks])
+    kinds = [
+        f"{kind} (up to {duration_text(seconds)}{tasks if kind == 'tasks' else ''})"
+        for kind, seconds in asked.budgets_s.items()
+    ]
+    # One alone is only kept for later runs.
+    others = [label for label in asked.against.values() if [label] != asked.deployments]
+    against = f", against {' and '.join(others)}" if others else ""
+    each = ", each" if len(asked.deployments) > 1 else ""
+    when = f"{each} after the load of its first start" if asked.alone != asked.deployments else each
+    yield f"quality of {counted(len(asked.deployments), 'deployment')}{when}: {' and '.join(kinds)}{against}"
+    if asked.alone:
+        yield f"started once more, for quality alone: {', '.join(asked.alone)}"

@@ -1,31 +1,81 @@
-"""Which deployments of a run are to be asked for their quality, with what, and against which."""
+"""Which deployments of a run are asked for their quality, with what, for how long, and against which."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import Deployment, QualityTerms
+from engines import QUANTIZATIONS
+from harness.contracts import Deployment, PlannedStart, Quality, QualityTerms
 from harness.errors import UserError, choose_from
 from harness.quality.tasks import Tasks
 from harness.quality.texts import Items, items
+from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store, task_table
+from harness.store.quality_table import deployment_rank
 from harness.whole_files import write_whole
 
 
 @dataclass(frozen=True)
 class Due:
-    """What is asked, and the labels of the deployments that were not asked yet."""
+    """What is asked, and the labels of the deployments that were not asked yet.
+
+    `against`: by model, whom its deployments are held against if all of them answer.
+    """
 
     terms: QualityTerms
     items: Items
     labels: set[str]
+    against: Mapping[str, str]
     tasks: Tasks | None = None
 
     @property
     def at_length(self) -> bool:
         """Whether bench's later texts are asked as well. By itself a run keeps its time to the load."""
         return self.terms.asked != ("auto",) or self.terms.budget_s > QualityTerms.budget_s
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a plan is going to ask beside its load: `deployments` by their labels, each for up to
+    `budgets_s`, together for up to `most_s`. `alone` are those that are started for it. `tasks` are named
+    where they are asked; `against` is as in Due.
+    """
+
+    deployments: Sequence[str]
+    alone: Sequence[str]
+    budgets_s: Mapping[Quality, float]
+    tasks: Sequence[str]
+    against: Mapping[str, str]
+    most_s: float
+
+
+def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None:
+    """Return what these starts are going to be asked; None: nothing."""
+    first = dict[str, PlannedStart]()
+    for start in starts:
+        first.setdefault(start.deployment.label, start)
+    asked = [label for label in first if quality and label in quality.labels]
+    if quality is None or not asked:
+        return None
+    alone = [label for label in asked if not first[label].cells]
+    terms, budgets_s = quality.terms, dict[Quality, float]()
+    if terms.asked != ("tasks",):
+        budgets_s["fidelity"] = terms.budget_s
+    if "tasks" in terms.asked:
+        budgets_s["tasks"] = terms.tasks_budget_s
+    tasks = task_names(terms) if "tasks" in budgets_s else ()
+    return Asking(asked, alone, budgets_s, tasks, quality.against, len(asked) * sum(budgets_s.values()))
+
+
+def task_names(terms: QualityTerms) -> Sequence[str]:
+    return terms.tasks or DEFAULT_TASKS
+
+
+def bits_of(deployment: Deployment) -> float | None:
+    """Return the bits of a weight; None where the quantization does not say."""
+    kind = QUANTIZATIONS.get(deployment.quantization)
+    return kind.bits_per_weight if kind else None
 
 
 def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
@@ -43,14 +93,29 @@ def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | 
     models = Counter(each.model for each in known.values())
     is_auto = terms.asked == ("auto",) and against is None
     asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
-    asked -= (
-        {start.deployment.label for start in store.read_starts(run_dir) if start.quality}
-        if run_dir
-        else set()
-    )
+    for start in store.read_starts(run_dir) if run_dir else ():
+        # One that was ended among its tasks has a record already.
+        if start.quality and ("tasks" not in terms.asked or start.status == "completed"):
+            asked.discard(start.deployment.label)
     if terms.asked == () or not asked:
         return None
-    return Due(terms, items(terms.text), asked)
+    asked_models = {known[label].model for label in asked}
+    of_them = {label: each for label, each in known.items() if each.model in asked_models}
+    return Due(terms, items(terms.text), asked, _references(against, of_them))
+
+
+def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
+    """Return by model whom `against` names, else the one with most bits; several where only a start tells."""
+    ranks: dict[str, dict[str, tuple[float, bool, bool]]] = {}
+    for label, each in known.items():
+        ranks.setdefault(each.model, {})[label] = deployment_rank(each, bits_of(each))
+    found = {
+        model: " or ".join(label for label, rank in own.items() if rank == min(own.values()))
+        for model, own in ranks.items()
+    }
+    if against is None:
+        return found
+    return found | {known[against].model: against} if against in known else dict.fromkeys(found, against)
 
 
 def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) -> Path | None:

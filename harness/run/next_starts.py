@@ -5,7 +5,7 @@ After each whole repeat the standing of the deployments is told, which bears on 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,23 @@ def with_repeats(
     grown = replace(record.plan, starts=(*record.plan.starts, *more), estimate_s=longer.estimate_s)
     given = {**record.settings, "repeats": [str(repeats)]}
     return replace(record, plan=grown, settings=given), longer, list(more)
+
+
+def only_asked(
+    directory: Path,
+    record: store.RunRecord,
+    whole: Plan,
+    starts: Sequence[PlannedStart],
+    due: Collection[str],
+) -> list[PlannedStart]:
+    """Return a start without cells for each deployment whose quality is due, and that these starts lack.
+
+    They are numbered after all others.
+    """
+    left = {start.deployment.label for start in starts}
+    lost = [each for label, each in whole.deployments.items() if label in due and label not in left]
+    first = max([last_index(directory, record), *(start.index for start in starts)]) + 1
+    return [PlannedStart(index, each, 0, ()) for index, each in enumerate(lost, first)]
 
 
 def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: Plan) -> None:
@@ -173,8 +190,11 @@ def fitting(
 ) -> Iterator[PlannedStart]:
     """Yield the starts, without the last repeats for which the budget has no time.
 
-    The first one is always measured. run.json then lacks those of which nothing is, and says how many fit.
+    The first one is always measured, after the starts that are for quality alone. run.json then lacks those
+    of which nothing is, and says how many fit.
     """
+    yield from (start for start in starts if not start.cells)
+    starts = [start for start in starts if start.cells]
     for place, start in enumerate(starts):
         repeat = [each for each in starts[place:] if each.repeat == start.repeat]
         is_begun = place > 0 and starts[place - 1].repeat == start.repeat

@@ -1,34 +1,30 @@
 """Ask a start's server for its quality once its load is over: one start of each deployment."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
-from engines import QUANTIZATIONS
 from harness.contracts import QualityRecord, QualityTerms
 from harness.errors import BenchError
+from harness.quality.due import bits_of
 from harness.quality.measure import Server, measure
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.settings.units import duration_text
 from harness.store.quality_table import FILE_NAME, write_quality
-from harness.store.store import CellRecord
+from harness.store.store import read_cells
 
 # In flight at once where the load does not say it, as in an open loop, and at most.
 _IN_FLIGHT, _MOST_IN_FLIGHT = 8, 64
 
 
-def ask_quality(up: Serving, done: Sequence[CellRecord], site: Site) -> float:
-    """Ask what is due of this deployment, and store it. Return the seconds that it took. Ends no start.
-
-    `done` are the cells that were measured on this start.
-    """
+def ask_quality(up: Serving, site: Site) -> float:
+    """Ask what is due of this deployment, and store it. Return the seconds that it took. Ends no start."""
     due, label = site.quality, up.start.deployment.label
     if due is None or label not in due.labels:
         return 0.0
     up.watch.leave_out("quality")
-    began_s, server = time.monotonic(), _server(up, done)
+    began_s, server = time.monotonic(), _server(up, site)
     try:
         record = QualityRecord(due.items.sha256, 0, 0.0, bits=server.bits)
         if due.terms.asked != ("tasks",):
@@ -61,9 +57,10 @@ def _ask_tasks(server: Server, tasks: Tasks, terms: QualityTerms, up: Serving, s
             site.budget.extend(time.monotonic() - began_s)
 
 
-def _server(up: Serving, done: Sequence[CellRecord]) -> Server:
-    slots = min(up.start.deployment.terms.concurrent_sequences or _IN_FLIGHT, _MOST_IN_FLIGHT)
-    in_flight = max((cell.load.concurrency or slots for cell in done if cell.counts), default=1)
-    kind = QUANTIZATIONS.get(up.start.deployment.quantization)
-    bits = kind.bits_per_weight if kind else None
-    return Server(up.engine, up.start.deployment, up.spec, up.key, min(in_flight, _MOST_IN_FLIGHT), bits)
+def _server(up: Serving, site: Site) -> Server:
+    deployment = up.start.deployment
+    slots = min(deployment.terms.concurrent_sequences or _IN_FLIGHT, _MOST_IN_FLIGHT)
+    # Its load may have been measured on an earlier start.
+    done = (cell for cell in read_cells(site.run_dir) if cell.deployment == deployment.label and cell.counts)
+    in_flight = min(max((cell.load.concurrency or slots for cell in done), default=1), _MOST_IN_FLIGHT)
+    return Server(up.engine, deployment, up.spec, up.key, in_flight, bits_of(deployment))

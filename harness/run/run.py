@@ -28,7 +28,10 @@ def run_starts(starts: Iterable[PlannedStart], site: Site, next_cell: NextCell =
 
 
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
-    """Measure one start. What fails in it ends this start and not the run, a lost device too."""
+    """Measure one start, and ask its quality if that is due. One without cells is there for that alone.
+
+    What fails in it ends this start and not the run, a lost device too.
+    """
     site.observer.start_begins(start)
     record = new_record(start, site)
     done: list[CellRecord] = []
@@ -42,7 +45,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
                 done.append(run_cell(up, cell, site))
                 up.watch.save()
             hear_out(up)
-            quality_s = ask_quality(up, done, site)
+            quality_s = ask_quality(up, site)
             up.watch.mark("stopping")
         record.update(status="completed")
     except (BenchError, OSError) as error:

@@ -79,6 +79,7 @@ def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
         model_facts=shape,
         api_prices=API_PRICES.get(deployment.model, ()),
         memory_expected=terms.expected(deployment, shape, device),
+        is_for_quality=not start.cells,
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.contracts import Asked, Token
+from harness.contracts import Asked, Deployment, Token
 from harness.errors import StoreError
 from harness.store.store import StartRecord
 from harness.whole_files import written_whole
@@ -33,13 +33,15 @@ def reference_rank(start: StartRecord) -> tuple[float, bool, bool, int]:
 
     The one with most bits of a weight; then fp16, one that does not speculate, the largest weights.
     """
-    deployment, size = start.deployment, start.weights.get("size_bytes")
-    bits = (start.quality and start.quality.bits) or 0.0
-    is_speculating, of_weights = (
-        bool(deployment.terms.speculative_tokens),
-        size if isinstance(size, int) else 0,
-    )
-    return -bits, deployment.quantization != "fp16", is_speculating, -of_weights
+    size = start.weights.get("size_bytes")
+    known = deployment_rank(start.deployment, start.quality.bits if start.quality else None)
+    return *known, -size if isinstance(size, int) else 0
+
+
+def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[float, bool, bool]:
+    """Return as much of that as is known before a start."""
+    is_speculating = bool(deployment.terms.speculative_tokens)
+    return -(bits or 0.0), deployment.quantization != "fp16", is_speculating
 
 
 def write_quality(path: Path, asked: Sequence[Asked]) -> None:

@@ -62,7 +62,8 @@ class Heard:
 @once
 def heard_of(run: Run) -> dict[str, Heard]:
     """Return what each deployment said that was asked, by its label."""
-    asked = {record.deployment.label: record for record in run.start_records if record.quality}
+    records = (*run.start_records, *run.asked_alone)
+    asked = {record.deployment.label: record for record in records if record.quality}
     return {
         label: heard
         for label in run.deployments

@@ -48,7 +48,8 @@ def _key(given: Any) -> Hashable:
 
 @dataclass(frozen=True)
 class Run:
-    """One results directory, read. The frames are computed when first asked for.
+    """One results directory, read. The frames are computed when first asked for. `asked_alone`: starts on
+    which nothing was measured, that were asked for quality.
 
     `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
     the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined).
@@ -60,6 +61,7 @@ class Run:
     record: RunRecord
     start_records: tuple[StartRecord, ...]
     planned_cells: tuple[Cell, ...]
+    asked_alone: tuple[StartRecord, ...] = ()
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -210,7 +212,9 @@ def open_run(run_dir: Path) -> Run:
             lost = f"its folder cells/{cell.number:03d} is missing, though it was begun"
             reason = "not yet" if is_going_on else lost if f"cell {cell.number:03d}" in begun else ended
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
-    return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
+    alone = tuple(start for start in starts if start.is_for_quality)
+    measured = tuple(start for start in starts if not start.is_for_quality)
+    return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone)
 
 
 def without_secrets(record: Any) -> Any:

@@ -239,6 +239,7 @@ def test_plan_is_json_and_starts_nothing(here):
     labels = [start["deployment"]["label"].rpartition("=")[2] for start in plan["starts"]]
     assert labels == ["a", "b", "b", "a"]
     assert plan["estimate_s"] > 0
+    assert plan["quality"] is None
     unmatched = {each["term"]: each["deployments"] for each in plan["unmatched"]}
     assert unmatched["engine.prefix_cache"] == ["reference label=a", "reference label=b"]
     assert sorted(here.path.rglob("*")) == before

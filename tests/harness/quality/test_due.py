@@ -9,9 +9,17 @@ import pytest
 from bench_command import Place, told
 from make_run import one_cell_run
 
-from harness.contracts import Asked, Deployment, EngineTerms, QualityRecord, QualityTerms, Token
+from harness.contracts import (
+    Asked,
+    Deployment,
+    EngineTerms,
+    PlannedStart,
+    QualityRecord,
+    QualityTerms,
+    Token,
+)
 from harness.errors import StoreError, UserError
-from harness.quality.due import due, earlier_reference, keep_reference
+from harness.quality.due import asking, due, earlier_reference, keep_reference
 from harness.settings import config, overrides
 from harness.store import store
 from harness.store.quality_table import FILE_NAME, read_quality, write_quality
@@ -57,6 +65,35 @@ def test_a_run_that_was_told_to_asks_more_texts(terms: QualityTerms, at_length: 
     found = due(terms, PAIR)
     assert found is not None
     assert found.at_length is at_length
+
+
+def test_a_plan_says_what_is_asked_of_whom_and_against_which() -> None:
+    plans = [PlannedStart(at, each, 0, ()) for at, each in enumerate((*PAIR, *ALONE))]
+    both = asking(due(QualityTerms(("fidelity", "tasks"), budget_s=20, tasks_budget_s=40), PAIR), plans)
+    assert both is not None
+    assert (both.deployments, both.tasks) == (["fp16", "gguf-q8_0"], ("bench-basics",))
+    assert (both.budgets_s, both.most_s) == ({"fidelity": 20, "tasks": 40}, 120)
+    only = asking(due(QualityTerms(("tasks",)), PAIR), plans)
+    assert only is not None
+    assert only.budgets_s == {"tasks": 900}
+    assert asking(due(QualityTerms(()), PAIR), plans) is None
+    assert asking(due(AUTO, PAIR), []) is None
+
+
+def test_a_plan_names_those_with_most_bits_as_the_reference() -> None:
+    def named(*labels: str, against: str | None = None) -> dict[str, str]:
+        found = due(QualityTerms(("fidelity",), against=against), [deployment(each) for each in labels])
+        assert found is not None
+        return dict(found.against)
+
+    assert named("gguf-q8_0", "bf16", "fp16") == {"tiny": "fp16"}
+    assert named("gguf-q4_0", "gguf-q8_0") == {"tiny": "gguf-q8_0"}
+    assert named("gguf-q4_0", "fp16", against="gguf-q4_0") == {"tiny": "gguf-q4_0"}
+    # Only the size of their weights tells two like them apart.
+    twins = [deployment("a"), deployment("b"), deployment("other", "large")]
+    found = due(QualityTerms(("fidelity",)), [replace(each, quantization="fp16") for each in twins])
+    assert found is not None
+    assert found.against == {"tiny": "a or b", "large": "other"}
 
 
 def test_a_reference_that_does_not_exist_is_refused() -> None:
@@ -144,6 +181,17 @@ def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
     found = due(AUTO, PAIR, tmp_path)
     assert found is not None
     assert found.labels == {"gguf-q8_0"}
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "completed"])
+def test_one_that_was_ended_among_its_tasks_is_asked_again(tmp_path: Path, status: str) -> None:
+    one_cell_run(tmp_path, [])
+    (start,) = store.read_starts(tmp_path)
+    start = replace(start, deployment=PAIR[0], quality=QualityRecord("0", 20, 1.0), status=status)
+    store.write_record(tmp_path / "starts" / start.name / "start.json", start)
+    found = due(QualityTerms(("fidelity", "tasks")), PAIR, tmp_path)
+    assert found is not None
+    assert ("fp16" in found.labels) == (status != "completed")
 
 
 def test_a_wrong_file_ends_a_run_before_anything_is_started(tmp_path: Path) -> None:

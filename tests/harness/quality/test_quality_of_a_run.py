@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from bench_command import Place, bench
+from bench_command import Place, begun, bench, ended, side_by_side
+from gguf_bytes import gguf_of_type
 from places import TESTS
 from waiting import wait_until
 
@@ -15,13 +18,15 @@ from harness.servers import probe
 from harness.servers.server import free_port
 from harness.store import store
 from harness.store.quality_table import FILE_NAME, read_quality
+from reports import open_run
+from reports.data import heard_of
 
 Done = subprocess.CompletedProcess[str]
 CACHING = TESTS / "support/servers/caching_server.py"
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory):
+def asked(tmp_path_factory):
     place, port = Place(tmp_path_factory.mktemp("quality")), free_port()
     attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny")
     with subprocess.Popen([sys.executable, str(CACHING), "--port", str(port)], env={**os.environ}) as server:
@@ -34,8 +39,8 @@ def ended(tmp_path_factory):
             server.kill()
 
 
-def test_it_is_asked_after_the_load_of_one_start(ended: tuple[Place, Done]) -> None:
-    place, run = ended
+def test_it_is_asked_after_the_load_of_one_start(asked: tuple[Place, Done]) -> None:
+    place, run = asked
     assert run.returncode == 0, run.stderr
     first, second = store.read_starts(place.run_dir)
     assert first.quality is not None
@@ -47,16 +52,16 @@ def test_it_is_asked_after_the_load_of_one_start(ended: tuple[Place, Done]) -> N
     assert list(first.quality.missing) == ["text"]
 
 
-def test_what_it_said_is_kept(ended: tuple[Place, Done]) -> None:
-    place, _ = ended
+def test_what_it_said_is_kept(asked: tuple[Place, Done]) -> None:
+    place, _ = asked
     first = store.read_starts(place.run_dir)[0]
     rows = read_quality(place.run_dir / "starts" / first.name / FILE_NAME)
     assert {row.way for row in rows} == {"chat", "again", "load"}
     assert {token.name for row in rows for token in row.tokens} == {"word"}
 
 
-def test_no_sample_is_of_that_time(ended: tuple[Place, Done]) -> None:
-    place, _ = ended
+def test_no_sample_is_of_that_time(asked: tuple[Place, Done]) -> None:
+    place, _ = asked
     first = store.read_starts(place.run_dir)[0]
     began_ns = next(phase.t_ns for phase in first.phases if phase.name == "quality")
     samples = store.read_samples(place.run_dir / "starts" / first.name / "host.parquet")
@@ -64,7 +69,83 @@ def test_no_sample_is_of_that_time(ended: tuple[Place, Done]) -> None:
     assert 0 < max(samples["t_ns"].to_pylist()) <= began_ns
 
 
-def test_the_run_says_what_it_does_not_know(ended: tuple[Place, Done]) -> None:
-    _, run = ended
-    assert "quality: 1 deployment, for up to 12 s after the load of its first start" in run.stderr
+def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
+    _, run = asked
+    said = "quality of 1 deployment after the load of its first start: fidelity (up to 12 s)\n"
+    assert said in run.stderr
     assert "quality by text not measured: its API tells no probabilities of a given text" in run.stderr
+
+
+# --- ended while a deployment's only start was asked -------------------------------------------------
+
+
+def ended_by(number: int, place: Place) -> Done:
+    """A run whose server does not answer when it is asked, ended by a signal meanwhile."""
+    program = place.path / "llama-server"
+    program.write_text(f"#!{sys.executable}\n{CACHING.read_text()}")
+    program.chmod(0o755)
+    (place.path / "tiny.gguf").write_bytes(gguf_of_type(1))
+    server = ("engine=llama_cpp", f"llama_cpp.program={program}", "model=tiny.gguf", "quantization=fp16")
+    load = ("load.warmup=0.2s", "load.duration=1s", "load.concurrency=3", "repeats=1", "device=cpu")
+    words = (*server, *load, "guard=off", "quality=fidelity", "quality.budget=10min")
+    with begun(place, "run", *words, "--output", "run", CACHING_SERVER="mute") as run:
+        assert run.stderr
+        assert any("asking for its quality" in line for line in run.stderr)
+        run.send_signal(number)
+        return ended(run)
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """By signal: the place, how the run was ended, what was measured by then, and how it went on."""
+
+    def story(number: int, place: Place) -> tuple[Place, Done, dict[Path, bytes], Done]:
+        first = ended_by(number, place)
+        cells = {path: path.read_bytes() for path in place.run_dir.glob("cells/*/*") if path.is_file()}
+        return place, first, cells, bench(place, "run", "--resume", "run")
+
+    stories = {
+        number.name: (lambda place, number=number: story(number, place))
+        for number in (signal.SIGKILL, signal.SIGINT)
+    }
+    with side_by_side(tmp_path_factory.mktemp("ended"), stories) as told:
+        yield {name: each.result() for name, each in told.items()}
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_resume_starts_a_server_once_more_for_its_quality_alone(resumed, name):
+    place, first, cells, done = resumed[name]
+    assert first.returncode in (-signal.SIGKILL, 128 + signal.SIGINT)
+    assert done.returncode == 0, done.stderr
+    assert "started once more, for quality alone: llama_cpp fp16" in done.stderr
+    lost, alone = store.read_starts(place.run_dir)
+    assert (lost.quality, lost.is_for_quality) == (None, False)
+    assert alone.quality is not None
+    assert (alone.status, alone.is_for_quality) == ("completed", True)
+    assert alone.quality.in_flight == 3, "the highest load that was measured before"
+    assert not any(phase.name.startswith("cell") for phase in alone.phases)
+    assert {path: path.read_bytes() for path in cells} == cells, "nothing was measured again"
+
+
+def test_an_interrupt_says_how_its_quality_is_asked(resumed):
+    _, first, _, _ = resumed["SIGINT"]
+    assert "`bench run --resume run` goes on with it" in first.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_of_speed_such_a_start_tells_nothing(resumed, name):
+    place, _, _, _ = resumed[name]
+    run = open_run(place.run_dir)
+    assert set(run.record.looks) == {1}, "no look at more starts was spent on it"
+    assert [start.is_for_quality for start in run.start_records] == [False]
+    assert list(heard_of(run)) == list(run.deployments)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_what_was_asked_is_not_asked_again(resumed, name):
+    place, *_ = resumed[name]
+    again = bench(place, "run", "--resume", "run")
+    assert again.returncode == 0, again.stderr
+    assert "every cell is completed; nothing to measure" in again.stderr
+    assert "quality" not in again.stderr.partition("writing the report")[0]
+    assert len(store.read_starts(place.run_dir)) == 2

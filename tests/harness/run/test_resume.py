@@ -71,6 +71,20 @@ def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
     ]
 
 
+def test_who_is_left_to_be_asked_gets_a_start_without_cells_behind_all_others(begun):
+    directory, record, planned = begun
+    for start in planned.starts[1:]:
+        for cell in start.cells:
+            keep(directory, start, cell)
+    missing = next_starts.missing_starts(directory, record, planned)
+    labels = list(planned.deployments)
+    alone = next_starts.only_asked(directory, record, planned, missing, labels)
+    (only,) = (label for label in labels if label != missing[0].deployment.label)
+    assert [(start.deployment.label, start.cells) for start in alone] == [(only, ())]
+    assert alone[0].index > max(start.index for start in (*planned.starts, *missing))
+    assert next_starts.only_asked(directory, record, planned, missing, []) == []
+
+
 def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
     directory, record, planned = begun
     turned = replace(planned, starts=(planned.starts[1], planned.starts[0], *planned.starts[2:]))

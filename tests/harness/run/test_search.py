@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from make_run import run_record, start_record, write_start
 
-from harness.cli.measuring import search_line
+from harness.cli.planning import search_lines
 from harness.cli.progress import Show
 from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
@@ -63,7 +63,7 @@ def test_one_kind_of_load_is_searched():
 
 def test_the_plan_is_told_in_words():
     _, terms, whole = planned("search.highest=16", "repeats=2")
-    said = search_line(terms, whole)
+    [said] = search_lines(terms, whole)
     assert "from 1 to 16 users on each of 2 starts" in said
     assert "one trial on each about 31 s," in said
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ def begun(place: Place, *arguments: object, **environment: str) -> Iterator[subp
             if process.poll() is None:
                 process.kill()
             for left in place.processes():
-                left.kill()
+                with suppress(psutil.NoSuchProcess):  # its watchdog was quicker
+                    left.kill()
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

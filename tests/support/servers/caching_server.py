@@ -3,7 +3,7 @@
 A token is a word of the prompt, of all messages together; prompts are cached in blocks of BLOCK tokens until
 /slots/N?action=erase. CACHING_SERVER in its environment: `refuses` to erase, `lies` that it has erased,
 `forgets` (caches nothing), `uncounted` (no answer says what was cached, but the metrics page does), `silent`
-(neither does), `busy` (the first try to erase is refused).
+(neither does), `busy` (the first try to erase is refused), `mute` (who asks for logprobs waits for ever).
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": "word"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             if asked.get("logprobs"):
+                if MODE == "mute":
+                    threading.Event().wait()
                 named = {"token": "word", "logprob": -0.5, "bytes": list(b"word")}
                 choice["logprobs"] = {"content": [{**named, "top_logprobs": [named]}]}
             said = {"choices": [choice], "usage": counted}
