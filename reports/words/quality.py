@@ -1,13 +1,14 @@
 """How well deployments answer, in words: in the answer, in a table's cell, and at the head of its section."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.data.run import Run
 from reports.measures import NOTHING, metric_of, number, precise, several
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Quality, TaskScore, limit_of, quality_of, task_scores
 from reports.stats.intervals import beaten
-from reports.verdicts.decisions import SPEED, Decision, decisions_of
+from reports.verdicts.decisions import Decision
+from reports.verdicts.front import Stand
 from reports.words.verdict_words import title_of
 
 # The columns of a table of deployments, with what stands in them.
@@ -175,27 +176,23 @@ def _worse(run: Run, label: str) -> Iterator[str]:
 
 
 def claim(run: Run) -> str:
-    """Return how far each deployment is from its reference, what it gets right, and who is worse in all."""
+    """Return how far each deployment is from its reference, and what it gets right."""
     found = [each for each in quality_of(run).values() if each.told]
     said = [f"{each.label} KL {cells(each)[0]}" for each in found]
     against = [each.against.name for each in found if each.against]
     scores = [f"{label} {each}" for label in run.deployments for each in _right(run, label)]
     scored = f"{several(scores)}. " if scores else ""
-    return f"Against {several(against)}: {several(said)}. {scored}{_front(run)}" if found else scored
+    return f"Against {several(against)}: {several(said)}. {scored}" if found else scored
 
 
-def _front(run: Run) -> str:
-    """Return who is beaten in speed, quality and memory together by another one, by means."""
-    points: dict[str, list[float]] = {}
-    for made in decisions_of(run)[:1]:
-        for group in made.case.groups:
-            found = quality_of(run)[group.deployment]
-            kl = 0.0 if found.is_reference else found.told.kl_nats if found.told else None
-            speed, memory = (made.value(run, group, name).mean for name in (SPEED, "memory_peak_bytes"))
-            if speed and memory and kl is not None:
-                points[group.deployment] = [speed, -kl, -memory]
+def front(stands: Sequence[Stand]) -> str:
+    """Return who is beaten in speed, quality and memory together by another one, and how marks are drawn."""
+    points = {
+        each.group.deployment: (each.speed.mean or 0.0, -each.kl_nats, -each.memory_bytes) for each in stands
+    }
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
-    return f"Beaten in speed, quality and memory: {several(worse) or 'none'}." if points else ""
+    said = f"Beaten in speed, quality and memory: {several(worse) or 'none'}."
+    return f"{said} The larger a mark, the more memory at the peak; the reference stands at 0."
 
 
 def how(run: Run) -> str:

@@ -229,6 +229,29 @@ def _front(points: Sequence[Point]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def plane(looks: Looks, points: Sequence[Point], sizes: Mapping[str, float], title: str) -> Drawn:
+    """Draw a mark per deployment in the plane of what is 0 at best (x, a log axis on which 0 has a place of
+    its own at the left) and tokens/s (y), with both intervals. Its area is its part of the greatest size."""
+    known = [end for point in points for end in (point.x, *(point.x_ends or ())) if end > 0]
+    x_axis = log_axis(title, min(known, default=1.0), max(known, default=1.0))
+    left, right = x_axis["range"]
+    zero = significant(10 ** (left - 0.1 * (right - left)))
+    x_axis |= {
+        "range": [left - 0.15 * (right - left), right],
+        "tickvals": [zero, *x_axis["tickvals"]],
+        "ticktext": ["0", *x_axis["ticktext"]],
+    }
+    traces = []
+    for look, own in _by_deployment(looks, points):
+        made = _line(look, own, [point.x or zero for point in own], " tokens/s")
+        size = max(8, 24 * math.sqrt(sizes[look.label] / max(sizes.values())))
+        marker = {**made["marker"], "size": round(size, 1)}
+        ends = error_bars((point.x, point.x_ends) for point in own)
+        traces.append({**made, "marker": marker, "error_x": ends})
+    y_axis = axis("output tokens/s, higher is better", rangemode="tozero")
+    return traces, {"height": 390, "xaxis": x_axis, "yaxis": y_axis}
+
+
 # --- bars ------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from reports.page.cells import fidelity_columns
 from reports.page.declared import Chart, Notes, Table, Topic, below
 from reports.page.drawing.more_kinds import still_same
 from reports.page.looks import Of, looks, named
+from reports.page.sections.front import FRONT
 from reports.words import quality as words
 
 FIDELITY = Topic(
@@ -24,6 +25,7 @@ FIDELITY = Topic(
             lambda row: Of(row[0].label),
             note="Of greedy answers (Kaplan and Meier); one that is cut counts for as long as it lasts.",
         ),
+        FRONT,
         Table(
             "The same prompts again",
             asked_again,

@@ -17,6 +17,8 @@ from harness.contracts import Load, Token
 from reports import open_run, tables_of, write_report
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import json_text
+from reports.verdicts.front import front_of
+from reports.words.quality import front
 from reports.words.told import told
 
 FP16, Q8, Q4, VLLM = (
@@ -80,6 +82,28 @@ def test_the_section_has_each_way_the_curve_and_what_became_of_prompts_asked_aga
     chart = charts_of(html)["answers-same"]
     assert [trace["name"] for trace in chart["traces"]] == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
     assert all(trace["y"][0] == 100 and trace["y"] == sorted(trace["y"])[::-1] for trace in chart["traces"])
+
+
+def test_a_chart_has_speed_quality_and_memory_of_those_that_have_all_three(run, html):
+    chart = charts_of(html)["speed-quality-memory"]
+    fp16, q8, q4 = chart["traces"]
+    names = ["llama_cpp fp16", "llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
+    assert [trace["name"] for trace in (fp16, q8, q4)] == names, "vllm's text is another one"
+    axis = chart["layout"]["xaxis"]
+    assert dict(zip(axis["tickvals"], axis["ticktext"], strict=True))[fp16["x"][0]] == "0"
+    known = tables_of(run)["quality"].query("way == 'text'").set_index("deployment")["kl_nats"].dropna()
+    assert [q8["x"][0], q4["x"][0]] == pytest.approx([known[names[1]], known[names[2]]], rel=1e-4)
+    assert 10 ** axis["range"][0] < fp16["x"][0] < q8["x"][0] < q4["x"][0] < 10 ** axis["range"][1]
+
+
+def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
+    (first, second, third) = front_of(run)
+    even = replace(second, kl_nats=first.kl_nats, memory_bytes=first.memory_bytes, speed=first.speed)
+    worse = replace(third, kl_nats=0.9, memory_bytes=first.memory_bytes + 1, speed=first.speed)
+    said = "Beaten in speed, quality and memory: llama_cpp gguf-q4_0 (by llama_cpp "
+    assert front([first, even, worse]).startswith(said)
+    smaller = replace(worse, memory_bytes=first.memory_bytes - 1)
+    assert front([first, even, smaller]).startswith("Beaten in speed, quality and memory: none.")
 
 
 def test_the_first_screen_has_divergence_and_agreement_of_each(html):
