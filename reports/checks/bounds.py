@@ -236,20 +236,15 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
     wait = wait if e["waited"] > 0 else "none waited" if e["waited"] == 0 else ""
     flight = f"{number(e['in_flight'])} requests in flight on average"
     grew = "these only became more" if e["grows"] == 1 else ""
-    ended = f"{e['ended']:,.0f} ended"
-    if kind == "client":
-        return [f"the client did not keep up: {late}"]
-    if kind == "unclear":
-        unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(e[name]))
-        answered = f"only {e['ok']:,.0f} of {e['sent']:,.0f} requests were answered well"
-        few = e["ok"] < MOST * e["sent"] or not e["sent"]
-        return [answered] if few else [flight, grew, wait, f"not known: {unknown}" if unknown else ""]
+    ended, sent = f"{e['ended']:,.0f} ended", f"{e['sent']:,.0f}"
+    unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(e[name]))
     used, idle, limit = number(e["cores"], 2), number(e["idle"], 2), number(e["limit"], 0)
     busy = f"{used} cores busy, {idle} while idle, of {limit} that it computes on"
     if e["is_on_device"]:
         busy = f"the device ran kernels in {pct['work']} of the time"
-    users = "one user" if e["users"] == 1 else f"{e['users']:.0f} users"
     said = {
+        "client": [f"the client did not keep up: {late}"],
+        "unclear": [flight, grew, wait, f"not known: {unknown}" if unknown else ""],
         "others": [f"other programs used {pct['others']} of the processor, and none of it was free"],
         "kv_cache": [
             wait,
@@ -259,10 +254,18 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         ],
         "slots": [f"the server serves {e['slots']:.0f} at once", flight, wait],
         "compute": [flight, grew, wait],
-        "rate": [f"requests ended as they came: {e['sent']:,.0f} came and {ended}", flight, wait],
-        "users": [users, flight, wait, "each request's own time counts"],
-    }[kind]
-    return [*said, "" if np.isnan(e["work"]) else busy]
+        "rate": [f"requests ended as they came: {sent} came and {ended}", flight, wait],
+        "users": [
+            "one user" if e["users"] == 1 else f"{e['users']:.0f} users",
+            flight,
+            wait,
+            "each request's own time counts",
+        ],
+    }
+    if kind == "unclear" and (e["ok"] < MOST * e["sent"] or not e["sent"]):
+        return [f"only {e['ok']:,.0f} of {sent} requests were answered well"]
+    is_busy_told = kind not in ("client", "unclear") and not np.isnan(e["work"])
+    return [*said[kind], busy if is_busy_told else ""]
 
 
 # --- decode ----------------------------------------------------------------------------------------

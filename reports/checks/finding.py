@@ -6,13 +6,11 @@ without a mark.
 """
 
 import functools
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.data import Cell, Group, Run, gathered
 from reports.measures import LATENCIES, several
-from reports.stats.intervals import Estimate
 
 # What the client sees of a server's speed; energy and cost are computed from tokens/s.
 TOKENS = (
@@ -27,6 +25,8 @@ SPEED = (*LATENCIES, "slo_share", *RATES)
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 # What begins with a request's sending.
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
+# What is computed from how many tokens were counted.
+OF_COUNTS = ("tpot_s", *BY_OBJECTIVES, *TOKENS)
 # What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
 OF_LENGTHS = ("e2e_s", "slo_share", *RATES)
 
@@ -152,8 +152,3 @@ def cell_name(cell: Cell) -> str:
 def group_name(group: Group) -> str:
     """Return a group as a finding names it: `vllm awq at 4 users`."""
     return f"{group.deployment} at {group.load}"
-
-
-def drift_text(drift: Estimate) -> str:
-    """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
-    return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"

@@ -7,17 +7,7 @@ origin of weights; whether texts are the same, twice and under load, and that no
 from collections.abc import Iterator, Mapping
 
 from harness.contracts import ServerTerm, Way
-from reports.checks.finding import (
-    BY_OBJECTIVES,
-    OF_LENGTHS,
-    SPEED,
-    TOKENS,
-    Seen,
-    cells_of,
-    check,
-    of_cells,
-    of_groups,
-)
+from reports.checks.finding import OF_COUNTS, OF_LENGTHS, SPEED, Seen, cells_of, check, of_cells, of_groups
 from reports.checks.ledger import Entry, ledger_of
 from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell
 from reports.measures import equal_work, number, several
@@ -105,7 +95,7 @@ _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
     "Server and tokenizer count differently",
     "Output tokens: {}. The server's count is the one used.",
     "load.tokenizer=FILE with the served model's own tokenizer.json.",
-    ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+    ("output_tokens", *OF_COUNTS),
     marks=True,
 )
 @of_groups
@@ -124,7 +114,7 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
     "The server's counters and its answers differ",
     "Over whole cells, warm-up included: {}.",
     "Look for other clients of the server, and behind a load balancer for other servers.",
-    ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+    ("input_tokens", "output_tokens", *OF_COUNTS),
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:

@@ -15,7 +15,6 @@ from reports.checks.finding import (
     cell_name,
     cells_of,
     check,
-    drift_text,
     group_name,
     measured_cells,
     of_cells,
@@ -23,7 +22,7 @@ from reports.checks.finding import (
 )
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import aggregate, by_start, measured_of, number, plural, shown
-from reports.stats.intervals import STARTS_NEEDED
+from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import (
     REQUESTS_NEEDED,
     humps,
@@ -162,7 +161,7 @@ def drift_over_run(run: Run) -> Iterator[Seen]:
     for metric in _STEADY:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         for labels, drift in start_drifts(logs, run.record.compare.margin_share, tests=len(_STEADY)).items():
-            said = f"{' beside '.join(labels)}: {_NAMES[metric]} {drift_text(drift)}"
+            said = f"{' beside '.join(labels)}: {_NAMES[metric]} {_drift(drift)}"
             yield said + (", which of the two is not known" if labels[1:] else ""), cells_of(run, labels)
 
 
@@ -218,7 +217,7 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
 def window_drifted(run: Run) -> Iterator[Seen]:
     groups = {group.key: group for group in run.groups}
     for (key, metric), drift in window_drifts(gathered(_changes(run)), WINDOW_DRIFT_SHARE).items():
-        yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_text(drift)}", groups[key].counted
+        yield f"{group_name(groups[key])}: {_NAMES[metric]} {_drift(drift)}", groups[key].counted
 
 
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
@@ -234,6 +233,11 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
         first, _, last = thirds(steady.ended if steady.tokens is None else steady.tokens)
         if steady.requests >= REQUESTS_NEEDED and first > 0 and last > 0:
             yield (cell.key, "output_tokens_per_s"), math.log(last / first)
+
+
+def _drift(drift: Estimate) -> str:
+    """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
+    return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
 
 
 @check(
