@@ -42,7 +42,13 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
 
 def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:
     named = sorted(logprobs.items(), key=lambda pair: -pair[1])[:k]
-    return {name: math.exp(value) for name, value in named if value > LOWEST}
+    return {name: math.exp(value) for name, value in named if value > LOWEST and _is_told(name)}
+
+
+def _is_told(name: str) -> bool:
+    """Return whether a name says which token it is. Of a part of a character some servers tell its bytes, and
+    others nothing or U+FFFD, whichever part it is; of one that ends an answer some tell nothing."""
+    return bool(name) and "\ufffd" not in name
 
 
 def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float] | None:

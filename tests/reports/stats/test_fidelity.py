@@ -53,6 +53,17 @@ def test_one_that_finds_all_tokens_as_likely_is_far_apart():
     assert kl_nats(p, q, 20) == 0.0
 
 
+@pytest.mark.parametrize("name", ["", " \ufffd"])
+def test_a_name_that_says_not_which_token_it_is_counts_among_all_others(name):
+    """As vLLM and SGLang name a part of a character, of which llama.cpp tells the bytes."""
+    told, untold = ({"a": log(0.6), part: log(0.3), "b": log(0.09)} for part in ("\\xe2", name))
+    for p, q in ((told, untold), (untold, told), (untold, untold)):
+        assert kl_nats(p, q, 20) == pytest.approx(0.0)
+    # Tokens that have a name are told apart still.
+    other = {**untold, "a": log(0.3), "b": log(0.39)}
+    assert kl_nats(told, other, 20) == pytest.approx(0.6 * log(2) + 0.09 * log(0.09 / 0.39))
+
+
 def test_probabilities_of_nothing_and_of_everything_have_a_divergence():
     sure = {"a": 0.0, "b": -9999.0}
     assert kl_nats(sure, logs(a=0.5, b=0.5), 20) == pytest.approx(log(2))
