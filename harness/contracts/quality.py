@@ -60,7 +60,8 @@ class Asked:
     """One prompt or text that was asked of a server, and what came: a row of quality.parquet.
 
     `item` is its place in the list of prompts, or of texts. `error`: why nothing came, or not all.
-    `finish_reason` and `prompt_tokens` are as the server says.
+    `finish_reason` and `prompt_tokens` are as the server says. `answer`: the text of a chat's answer, whose
+    `tokens` are known only where the server names them; None: an older file.
     """
 
     way: Way
@@ -69,6 +70,7 @@ class Asked:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     error: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)

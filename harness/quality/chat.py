@@ -45,22 +45,22 @@ class _Completion(msgspec.Struct):
 def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], logprobs: int) -> Asked:
     """Return the answer to a chat request, with the `logprobs` likeliest tokens at each place.
 
-    Raises ServerError where it has none.
+    Without tokens where none are asked for (0), or none are named. Raises ServerError without an answer.
     """
-    plain = {"temperature": 0, "logprobs": True, "top_logprobs": logprobs, "stream": False}
-    said = ask(HttpCall("POST", path, {**body, **plain}), _Completion)
+    named = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
+    said = ask(HttpCall("POST", path, {**body, "temperature": 0, "stream": False, **named}), _Completion)
     if not said.choices:
         raise ServerError("its answer has no choices")
     choice = said.choices[0]
     places = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
-    if choice.message.content and not any(place.top_logprobs for place in places):
-        raise ServerError("its answers name no probabilities of their tokens")
+    is_told = any(place.top_logprobs for place in places)
     return Asked(
         way,
         item,
-        tuple(map(_token, places)),
+        tuple(map(_token, places)) if is_told else (),
         finish_reason=choice.finish_reason,
         prompt_tokens=said.usage.prompt_tokens if said.usage else None,
+        answer=choice.message.content or "",
     )
 
 

@@ -82,7 +82,7 @@ def measure(
 
 @dataclass
 class _Asking:
-    """One server being asked. `missing`: why a way is not measured."""
+    """One server being asked. `missing`: why a way is not measured. `is_answered`: a chat was."""
 
     server: Server
     items: Items
@@ -91,6 +91,7 @@ class _Asking:
     began_s: float = field(default_factory=time.monotonic)
     missing: dict[Any, str] = field(default_factory=dict)
     is_over: bool = False
+    is_answered: bool = False
 
     def rows(self, way: Way) -> list[Asked]:
         """Return what came in one way, as far as there was time."""
@@ -108,14 +109,16 @@ class _Asking:
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
             return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
-        if not engine.logprobs:
-            self.missing[way] = "its API names no probabilities of its tokens"
-            return []
         at_once = self.server.in_flight if way == "load" else 1
-        if (way == "load" and at_once == 1) or (way != "chat" and "chat" in self.missing):
+        if (way == "load" and at_once == 1) or (way != "chat" and not self.is_answered):
             return []
         asked = {"again": prompts[:_AGAIN], "load": list(islice(cycle(prompts), max(len(prompts), at_once)))}
-        return self._all(way, partial(self._answer, way), asked.get(way, prompts), at_once)
+        found = self._all(way, partial(self._answer, way), asked.get(way, prompts), at_once)
+        if way == "chat":
+            self.is_answered = bool(found)
+            if any(row.answer for row in found) and not any(row.tokens for row in found):
+                self.missing[way] = "its API names no probabilities of its tokens"
+        return found
 
     def _all(
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1

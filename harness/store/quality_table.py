@@ -24,6 +24,7 @@ QUALITY_SCHEMA = pa.schema(
         "finish_reason": pa.string(),
         "prompt_tokens": pa.int32(),
         "error": pa.string(),
+        "answer": pa.string(),  # not in files of earlier versions
     }
 )
 

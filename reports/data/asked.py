@@ -52,6 +52,12 @@ class Heard:
         """Return what came without an error in a way, by its item."""
         return {row.item: row for row in self.rows.get(way, ()) if row.tokens and not row.error}
 
+    def answered(self, way: Way) -> dict[int, Asked]:
+        """Return what came without an error in a way, by its item, be it a text whose tokens are not told."""
+        return {
+            row.item: row for row in self.rows.get(way, ()) if (row.tokens or row.answer) and not row.error
+        }
+
     def named(self, way: Way) -> int:
         """Return how many of the likeliest tokens it names at all places but fewer than 5 %. 0 where it names
         none."""
@@ -119,7 +125,7 @@ def unlike_of(run: Run) -> dict[str, str]:
     first that differs, by name; all that differ where no tokens are those of most. A reference of an earlier
     run counts as one of them."""
     found: dict[str, str] = {}
-    heard = [each for each in [*_named(run), *heard_of(run).values()] if each.is_told]
+    heard = [each for each in [*_named(run), *heard_of(run).values()] if any(map(each.answered, each.rows))]
     for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
         by_name = {each.name: each for each in alike}
         pairs = permutations(by_name, 2)
@@ -150,5 +156,7 @@ def _why_unlike(own: Heard, base: Heard) -> str | None:
 
 def _of_both(own: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
     for way in ways:
-        theirs = base.whole(way)
-        yield from ((way, item, row, theirs[item]) for item, row in own.whole(way).items() if item in theirs)
+        theirs = base.answered(way)
+        yield from (
+            (way, item, row, theirs[item]) for item, row in own.answered(way).items() if item in theirs
+        )

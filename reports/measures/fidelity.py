@@ -113,33 +113,37 @@ def _of_given(places: Sequence[_Place]) -> dict[str, Any]:
 # --- answers that part -----------------------------------------------------------------------------
 
 
-def _same_tokens(a: Asked, b: Asked) -> int:
-    pairs = zip(a.tokens, b.tokens, strict=False)
-    return next(
-        (at for at, (one, other) in enumerate(pairs) if one.name != other.name),
-        min(len(a.tokens), len(b.tokens)),
-    )
+def _same(a: Sequence[str], b: Sequence[str]) -> int:
+    pairs = zip(a, b, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
+
+
+def _names(row: Asked) -> Sequence[str]:
+    return [token.name for token in row.tokens]
 
 
 def _end(a: Asked, b: Asked) -> tuple[int, bool]:
     """Return for how many tokens two answers are the same, and whether they part there: one that is merely
     cut at max_tokens does not."""
-    length, (shorter, longer) = _same_tokens(a, b), sorted((a, b), key=lambda row: len(row.tokens))
+    length, (shorter, longer) = _same(_names(a), _names(b)), sorted((a, b), key=lambda row: len(row.tokens))
     is_ended = len(longer.tokens) > length == len(shorter.tokens)
     return length, shorter.finish_reason == "stop" if is_ended else length < len(shorter.tokens)
 
 
 def outcome(alone: Asked, again: Asked) -> Outcome:
-    """Return what became of a prompt that was answered once and is asked again."""
-    at = _same_tokens(alone, again)
-    if again.error or not again.tokens:
+    """Return what became of a prompt that was answered once and is asked again. By their tokens, or by their
+    characters where one of the answers tells no tokens."""
+    if again.error or not (again.tokens or again.answer):
         return "failed" if again.error else "empty"
-    if at == len(alone.tokens) == len(again.tokens):
+    is_told = bool(alone.tokens and again.tokens)
+    before, after = (_names(row) if is_told else row.answer or "" for row in (alone, again))
+    at = _same(before, after)
+    if at == len(before) == len(after):
         return "same"
-    if at == len(again.tokens) and again.finish_reason != "stop":
+    if at == len(after) and again.finish_reason != "stop":
         return "cut"
     # Of the end of an answer no probability is told, so that none is known to be a tie.
-    if at == min(len(alone.tokens), len(again.tokens)):
+    if not is_told or at == min(len(before), len(after)):
         return "other"
     said, other = alone.tokens[at], again.tokens[at]
     least = max(said.top.values(), default=math.inf) - TIE_NATS

@@ -89,7 +89,7 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if own is None:
         return Quality(label, why="it was not asked")
     base = references_of(run).get(own.model)
-    alone = own.whole("chat")
+    alone = own.answered("chat")
     again = {
         way: Counter(outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone)
         for way in AGAIN

@@ -92,6 +92,7 @@ def test_each_prompt_is_asked_alone_twice_and_in_company() -> None:
         ),
         finish_reason="stop",
         prompt_tokens=7,
+        answer="Hello",
     )
     plain = {
         "temperature": 0,
@@ -138,8 +139,6 @@ def test_bytes_that_are_no_text_and_names_that_come_twice() -> None:
     ("said", "why"),
     [
         (completion(place("a")) | {"choices": []}, "has no choices"),
-        ({"choices": [{"message": {"content": "Hello"}}]}, "name no probabilities"),
-        (completion({"token": "a", "logprob": -0.1}), "name no probabilities"),
         (completion(place("a", ("b", 0.5))), "it gives 0.5 as the log-probability of 'b'"),
         (json.dumps(HELLO).replace("-2.5", "NaN").encode(), "cannot read (JSON is malformed"),
         (completion({**place("a"), "bytes": [300]}), "bytes"),
@@ -154,6 +153,28 @@ def test_an_answer_that_tells_nothing_is_a_reason_and_no_error(said: object, why
     assert rows == []
     assert why in record.missing["chat"]
     assert "\n" not in record.missing["chat"]
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "said"),
+    [
+        (0, {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}),
+        (20, {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}),
+        (20, completion({"token": "Hello", "logprob": -0.1})),
+    ],
+)
+def test_answers_without_probabilities_are_kept_as_text_and_asked_again(logprobs: int, said: object) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        asked.append(body)
+        return said
+
+    rows, record = measured(reply, replace(ATTACHED, logprobs=logprobs))
+    assert ways(rows) == {"chat": 3, "again": 2, "load": 3}
+    assert {(row.tokens, row.answer, row.finish_reason) for row in rows} == {((), "Hello", "stop")}
+    assert record.missing["chat"] == "its API names no probabilities of its tokens"
+    assert {"logprobs" in body or "top_logprobs" in body for body in asked} == {bool(logprobs)}
 
 
 def test_one_bad_answer_leaves_the_others() -> None:
@@ -206,9 +227,9 @@ def test_without_time_the_first_of_each_way_is_asked() -> None:
 
 def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.05)
-    endless = replace(ATTACHED, logprobs=0, given_text=lambda *_: itertools.repeat(Token("1")))
+    endless = replace(ATTACHED, given_text=lambda *_: itertools.repeat(Token("1")))
     rows, record = measured(lambda path, body: HELLO, endless, budget_s=0.05)
-    assert rows == []
+    assert "text" not in ways(rows)
     assert record.missing["text"] == "a text was not read in twice quality.budget (0.05 s)"
 
 
@@ -238,9 +259,9 @@ def test_later_texts_are_asked_while_time_lasts() -> None:
         time.sleep(0.3)
         return [Token(text)]
 
-    engine = replace(ATTACHED, logprobs=0, given_text=slow)
+    engine = replace(ATTACHED, given_text=slow)
     rows, _ = measured(lambda path, body: HELLO, engine, items=MORE, budget_s=0.2, at_length=True)
-    assert [row.item for row in rows] == [0]
+    assert [row.item for row in rows if row.way == "text"] == [0]
 
 
 @dataclass(frozen=True)
@@ -262,12 +283,13 @@ def test_engines_of_given_texts_are_asked_through_the_server() -> None:
         asked.append((path, body.get("text")))
         return {"ids": ["5", "6"]} if path in ("/score", "/ids") else HELLO
 
-    engine = replace(ATTACHED, given_text=given, prompt_tokens=prompt, logprobs=0)
-    rows, record = measured(reply, engine)
-    assert ways(rows) == {"prompt": 3, "text": 2}
+    engine = replace(ATTACHED, given_text=given, prompt_tokens=prompt)
+    rows, record = measured(reply, engine, in_flight=1)
+    assert ways(rows) == {"prompt": 3, "chat": 3, "again": 2, "text": 2}
     assert rows[-1].tokens == (Token("5", -1.0, {}), Token("6", -1.0, {}))
-    assert record.missing["chat"] == "its API names no probabilities of its tokens"
-    assert asked == [*(("/ids", text) for text in ITEMS.prompts), *(("/score", text) for text in ITEMS.texts)]
+    assert record.missing == {}
+    told = [each for each in asked if each[0] in ("/ids", "/score")]
+    assert told == [*(("/ids", text) for text in ITEMS.prompts), *(("/score", text) for text in ITEMS.texts)]
 
 
 def test_llama_cpp_reads_a_text_by_prompts_that_grow() -> None:

@@ -343,6 +343,46 @@ def test_what_became_of_a_prompt_that_is_asked_again(again, became):
     assert outcome(ALONE, again) == became
 
 
+TEXT = Asked("chat", 0, answer="Because it is", finish_reason="length")
+
+
+@pytest.mark.parametrize(
+    ("again", "became"),
+    [
+        (TEXT, "same"),
+        (replace(TEXT, answer="Because he is"), "other"),
+        (replace(TEXT, answer="Because"), "cut"),
+        (replace(TEXT, answer="Because", finish_reason="stop"), "other"),
+        (replace(TEXT, answer=""), "empty"),
+        (replace(TEXT, answer="", error="HTTP 500"), "failed"),
+        (replace(ALONE, answer="Because it is"), "same"),
+    ],
+)
+def test_answers_whose_tokens_are_not_told_are_compared_by_their_text(again, became):
+    assert outcome(TEXT, again) == became
+
+
+def mute(row: Asked) -> Asked:
+    """Leave the text of an answer alone; under load the first is another."""
+    text = "".join(token.name for token in row.tokens) + "?" * (row.way == "load" and row.item == 0)
+    return replace(row, tokens=(), answer=text)
+
+
+def test_a_server_that_names_no_probabilities_is_known_by_the_text_of_its_answers(tmp_path):
+    why = "its API names no probabilities of its tokens"
+    mute_one = Voice(0.1, ways=("chat", "again", "load"), missing={"chat": why}, changes=mute)
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: mute_one, FAR: Voice(0.9)}))
+    assert (found[NEAR].told, found[NEAR].why_not_known, found[NEAR].unlike) == (None, why, None)
+    assert found[NEAR].again == {"again": {"same": 2}, "load": {"same": 9, "other": 1}}
+    assert found[FAR].told.k == 20
+
+
+def test_the_prompts_of_a_server_that_names_no_probabilities_are_compared_by_their_length(tmp_path):
+    voice = Voice(ways=("chat",), changes=lambda row: mute(replace(row, prompt_tokens=row.prompt_tokens + 1)))
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), BF16.label: Voice(), NEAR: voice}))
+    assert found[NEAR].unlike == "its prompt 1 has 21 tokens, that of llama_cpp fp16 20"
+
+
 def test_a_token_that_was_not_among_the_likeliest_is_no_tie():
     # The first answer drew what the second would not: that is chance, not rounding.
     drawn = replace(ALONE, tokens=(replace(ALONE.tokens[0], top={"a": log(0.1), "b": log(0.85)}),))
