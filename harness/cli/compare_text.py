@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from harness.cli.terminal import out, print_lines, print_rows
 from reports.checks.examine import SIGN, mark_text
-from reports.measures.metrics import metric_of
+from reports.two_runs.answers import FIGURES
 from reports.two_runs.compare import Comparison, MetricRow
 from reports.two_runs.gate import NAMES, Gate
 from reports.two_runs.sides import KINDS
@@ -29,6 +29,11 @@ def print_comparison(comparison: Comparison) -> None:
             print_lines(["without verdicts:"], fold=True)
             print_rows([{**_cells(row), "": mark_text(row.marks)} for row in others])
         out.print()
+    for answers in comparison.answers:
+        print_lines([f"{answers.deployment}, quality:", *(f"  {note}" for note in answers.notes)], fold=True)
+        rows = [(name, *texts) for name, texts in answers.figures.items()]
+        print_rows([dict(zip(FIGURES, row, strict=True)) for row in rows])
+        out.print()
     _print_doubts(comparison, "Not compared")
     print_lines([comparison.how, comparison.rule], fold=True)
 
@@ -40,14 +45,12 @@ def _cells(row: MetricRow) -> dict[str, str]:
 
 def print_gate(gate: Gate) -> None:
     _print_differences(gate.compared, NAMES)
-    unit = metric_of(gate.terms.metric).shown_unit
-    print_lines(
-        [f"{gate.terms.metric} in {unit}; NEW may have up to {gate.limit_text} than BASE:"], fold=True
-    )
     heads = ("case", *NAMES, "NEW against BASE", "")
-    rows = [(each.case.name, *each.cells, each.outcome) for each in gate.cases]
-    print_rows([dict(zip(heads, row, strict=True)) for row in rows])
-    out.print()
+    for rule, cases in gate.by_rule.items():
+        print_lines([f"{rule.text}:"], fold=True)
+        rows = [(each.case.name, *each.cells, each.outcome) for each in cases]
+        print_rows([dict(zip(heads, row, strict=True)) for row in rows])
+        out.print()
     for each in gate.cases:
         why = [each.why] if each.why else []
         print_lines((f"{each.case.name}: {line}" for line in (*why, *each.case.notes)), fold=True)

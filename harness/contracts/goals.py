@@ -1,6 +1,7 @@
 """Types for what a run should find out: objectives, precision, how deployments are compared, prices."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 SUCCESS = "success"
@@ -49,10 +50,15 @@ class CompareTerms:
 
 @dataclass(frozen=True)
 class GateTerms:
-    """What `bench gate` lets pass: `metric` may be worse by `max_regression_share`."""
+    """What `bench gate` lets pass: `metric` may be worse by `max_regression_share`.
+
+    `limits`: what quality has to keep, by its key: the most of `slo.kl_nats.mean`, the least of
+    `slo.tasks.score` (a share).
+    """
 
     metric: str = "output_tokens_per_s"
     max_regression_share: float = 0.05
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_s": (units.duration_s, "a duration, such as 500ms or 20s"),
     "_bytes": (units.size_bytes, "a size, such as 24GiB"),
     "_share": (units.share, "a share, such as 10%"),
-    "_nats": (float, "a number of nats, such as 0.1"),
+    "_nats": (units.nats, "a number of nats, such as 0.1"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _DAY_S = 86400
@@ -70,6 +70,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "compare.margin": _PART,
     "gate.max_regression": (0, 1 - 1e-6),
     "slo.success": (1e-6, 1),
+    "slo.kl_nats.mean": (0, math.inf),
+    "slo.tasks.score": (0, 1),
     "until": _PART,
     "until.budget": (0.1, math.inf),
     "run.budget": (1, math.inf),

@@ -155,9 +155,11 @@ def only_compare_terms(given: Choices) -> CompareTerms:
 
 
 def gate_terms(given: Choices) -> GateTerms:
-    """Return the terms of `bench gate`, which takes gate.* keys alone. Raises UserError."""
-    _check_only(given, fields_by_key("gate", GateTerms))
-    terms: GateTerms = single("gate", GateTerms, given)
+    """Return the terms of `bench gate`, which takes gate.* and objectives of quality. Raises UserError."""
+    _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
+    units = {"slo.kl_nats.mean": "_nats", "slo.tasks.score": "_share"}
+    limits = {key: decode(key, float, only_value(key, given), units[key]) for key in units if key in given}
+    terms: GateTerms = single("gate", GateTerms, given, limits=limits)
     return terms
 
 

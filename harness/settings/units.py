@@ -44,6 +44,11 @@ def share(text: str) -> float:
     return value
 
 
+def nats(text: str) -> float:
+    """Return the nats of `0.1`."""
+    return _value(text, {}, 1.0, "a number of nats, such as 0.1")
+
+
 def rate_per_s(text: str) -> float:
     """Return the number per second of `2.5/s` or `120/min`; a bare number is per second."""
     return _value(text, {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}, 1.0, "a rate such as 2.5/s or 120/min")

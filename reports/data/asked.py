@@ -129,7 +129,7 @@ def unlike_of(run: Run) -> dict[str, str]:
     for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
         by_name = {each.name: each for each in alike}
         pairs = permutations(by_name, 2)
-        whys = {(a, b): why for a, b in pairs if (why := _why_unlike(by_name[a], by_name[b]))}
+        whys = {(a, b): why for a, b in pairs if (why := why_unlike(by_name[a], by_name[b]))}
         odd, is_split = odd_ones([*by_name], {frozenset(pair): why for pair, why in whys.items()})
         for (a, b), why in whys.items():
             if is_split or (a in odd and b not in odd):
@@ -137,7 +137,7 @@ def unlike_of(run: Run) -> dict[str, str]:
     return found
 
 
-def _why_unlike(own: Heard, base: Heard) -> str | None:
+def why_unlike(own: Heard, base: Heard) -> str | None:
     """Return the first token of a prompt or a text that is another one than the other's."""
     for way, item, row, other in _of_both(own, base, "prompt", "text"):
         names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))

@@ -12,11 +12,12 @@ from scipy.stats import binomtest
 
 from harness.contracts import LOGPROBS, Item, Way
 from harness.store.quality_table import reference_rank
-from reports.data import Heard, Run, heard_of, once, references_of, unlike_of
+from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_unlike
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.metrics import mean
 from reports.measures.slo import wilson
 from reports.measures.written import precise
+from reports.stats.fidelity import TEXTS_NEEDED
 from reports.stats.intervals import of_values
 
 # The way that is told first comes first: a given text is the same to its end, answers until they part.
@@ -32,7 +33,7 @@ class Quality:
     no fidelity. `again`: what became of prompts that were asked again, by way."""
 
     label: str
-    against: Heard | None = None
+    against: str | None = None
     is_reference: bool = False
     by_way: Mapping[Way, Fidelity] = field(default_factory=dict)
     unlike: str | None = None
@@ -46,20 +47,19 @@ class Quality:
         return next((each for each in found if each.kl_nats is not None), None)
 
     @property
-    def highest_nats(self) -> float | None:
-        """The upper end of its mean KL divergence's interval; None where no limit can be held against it."""
-        told = self.told
-        return told.interval[1] if told and told.interval and told.k >= LOGPROBS else None
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of its mean KL divergence, in nats; None where no limit can be held against it."""
+        return self.told.interval if self.told and self.told.k >= LOGPROBS else None
 
     @property
     def why_not_known(self) -> str | None:
         """Why no limit can be held against it; None where one can, and of the reference."""
         told = self.told
-        if self.is_reference or self.highest_nats is not None:
+        if self.is_reference or self.interval:
             return None
         if told and told.k < LOGPROBS:
             return f"the {told.k} likeliest tokens alone were compared, not {LOGPROBS}"
-        return f"{told.items} texts are too few" if told else self.why
+        return f"fewer than {TEXTS_NEEDED} texts or answers were compared" if told else self.why
 
 
 @once
@@ -91,23 +91,37 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     base = references_of(run).get(own.model)
     alone = own.answered("chat")
     again = {
-        way: Counter(outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone)
+        way: dict(Counter(outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone))
         for way in AGAIN
         if own.rows.get(way)
     }
     odd = unlike_of(run)
-    made = Quality(label, base, base is own, again=again, unlike=odd.get(label))
+    made = Quality(label, base.name if base else None, base is own, again=again, unlike=odd.get(label))
     if made.unlike:
         return replace(made, why=f"not comparable: {made.unlike}")
     if base is None or base is own:
         why = own.missing[0] if own.missing and not own.is_told else "there is no reference"
         return made if base else replace(made, why=why)
-    if own.record.sha256 != base.record.sha256:
-        return replace(made, why=f"{base.name} was asked other prompts and texts")
     if base.name in odd:
         return replace(made, why=f"{base.name} is not comparable: {odd[base.name]}")
+    return _held(made, own, base, [each for each in heard_of(run).values() if each.model == own.model])
+
+
+def nearness(own: Heard, base: Heard) -> Quality:
+    """Return how near a deployment is to one of another run, or why that is not known."""
+    made = Quality(own.name, base.name)
+    if own.model != base.model:
+        return replace(made, why=f"{base.name} serves {base.model}")
+    if own.record.sha256 == base.record.sha256 and (why := why_unlike(own, base)):
+        return replace(made, unlike=why, why=f"not comparable: {why}")
+    return _held(made, own, base)
+
+
+def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) -> Quality:
+    if own.record.sha256 != base.record.sha256:
+        return replace(made, why=f"{base.name} was asked other prompts and texts")
     # All of one comparison are cut to as many tokens as each of them names.
-    alike = [base, *(each for each in heard_of(run).values() if each.model == own.model)]
+    alike = [own, base, *others]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
@@ -138,12 +152,12 @@ def beyond_limit(run: Run) -> dict[str, str]:
 def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
     if found.unlike:
         return found.why
-    highest, told = found.highest_nats, found.told
-    if highest is None or highest <= limit or told is None or told.kl_nats is None or found.against is None:
+    told = found.told
+    if not found.interval or found.interval[1] <= limit or not told or told.kl_nats is None:
         return None
-    said = f"KL {precise(told.kl_nats, 2)} nats against {found.against.name}"
+    said = f"KL {precise(told.kl_nats, 2)} nats against {found.against}"
     if told.kl_nats <= limit:
-        return f"{said}, at most {precise(highest, 2)}: not known to be within {key}={limit:g}"
+        return f"{said}, at most {precise(found.interval[1], 2)}: not known to be within {key}={limit:g}"
     return f"{said}: beyond {key}={limit:g}"
 
 
@@ -187,7 +201,19 @@ def task_scores(run: Run) -> list[TaskScore]:
     """Return the scores by task, and within by deployment; empty where no task was asked."""
     found = heard_of(run).values()
     tasks = dict.fromkeys(task for heard in found for task in heard.tasks)
-    return [_score(run, task, heard) for task in tasks for heard in found if task in heard.tasks]
+    return [
+        _score(task, heard, _reference(run, task, heard))
+        for task in tasks
+        for heard in found
+        if task in heard.tasks
+    ]
+
+
+def scores_of(own: Heard | None, base: Heard | None = None) -> dict[str, TaskScore]:
+    """Return a deployment's score of each task that it was asked, with the flips against another one's."""
+    if own is None:
+        return {}
+    return {task: _score(task, own, base if base and task in base.tasks else None) for task in own.tasks}
 
 
 @once
@@ -203,11 +229,10 @@ def below_least(run: Run) -> dict[str, str]:
     }
 
 
-def _score(run: Run, task: str, own: Heard) -> TaskScore:
+def _score(task: str, own: Heard, base: Heard | None) -> TaskScore:
     items = own.tasks[task]
     scores = [each.score for each in items if each.score is not None]
-    base = _reference(run, task, own)
-    flips = None if base is own else _flips(items, base.tasks[task], base.name)
+    flips = _flips(items, base.tasks[task], base.name) if base and base is not own else None
     return TaskScore(own.name, task, len(items), len(scores), mean(scores), _interval(scores), flips)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from reports.checks.examine import SIGN
-from reports.measures.metrics import metric_of
 from reports.outputs.as_markdown import NOT_XML, code, folded, plain, table
 from reports.two_runs.gate import Gate, GatedCase
 
+_HEADS = ("deployment", "scenario", "load", "BASE", "NEW", "NEW against BASE", "")
 _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 
 
@@ -37,8 +37,8 @@ def junit_text(gate: Gate) -> str:
     SubElement(suite, "properties")
     for case in gate.cases:
         name = " ".join(_xml_text(case.case.name).split())
-        named = {"name": name, "classname": f"bench.gate.{gate.terms.metric}", "time": "0"}
-        element, said = SubElement(suite, "testcase", named), _xml_text(_said(gate, case))
+        named = {"name": name, "classname": f"bench.gate.{case.rule.name}", "time": "0"}
+        element, said = SubElement(suite, "testcase", named), _xml_text(_said(case))
         if case.outcome == "fail":
             SubElement(element, "failure", {"type": "regression", "message": said}).text = said
         elif case.outcome == "inconclusive":
@@ -46,7 +46,7 @@ def junit_text(gate: Gate) -> str:
     whole = [
         f"BASE {gate.compared.a}, NEW {gate.compared.b}",
         # What a case that passes has no place for.
-        *(f"{case.case.name}: {_said(gate, case)}" for case in gate.cases),
+        *(f"{case.case.name}: {_said(case)}" for case in gate.cases),
         *_notes(gate),
         gate.summary,
     ]
@@ -56,10 +56,9 @@ def junit_text(gate: Gate) -> str:
     return tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _said(gate: Gate, case: GatedCase) -> str:
+def _said(case: GatedCase) -> str:
     base, new, change = case.cells
-    values = f"{gate.terms.metric} in {metric_of(gate.terms.metric).shown_unit}: BASE {base}, NEW {new}"
-    said = f"{values}; NEW against BASE: {change}; limit: {gate.limit_text}"
+    said = f"{case.rule.text}; BASE {base}, NEW {new}; NEW against BASE: {change}"
     return f"{said}; {case.outcome}: {case.why}" if case.why else said
 
 
@@ -68,15 +67,17 @@ def _xml_text(value: str) -> str:
 
 
 def markdown_text(gate: Gate) -> str:
-    """Return a heading, one table and what a reviewer has to know; names in the table are code spans."""
-    unit, compared = metric_of(gate.terms.metric).shown_unit, gate.compared
-    heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW against BASE", "")
+    """Return a heading, a table for each rule and what a reviewer has to know; names in it are code spans."""
+    compared = gate.compared
     rows = [[each.kind, *map(code, each.cells())] for each in compared.differences]
     unlike = folded(f"What differs ({len(rows)})", table(("", "what", "BASE", "NEW"), rows))
     blocks = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
-        f"{plain(gate.summary)}. Limit: {gate.limit_text}.",
-        table(heads, map(_cells, gate.cases)),
+        f"{plain(gate.summary)}.",
+        *(
+            f"{plain(rule.text)}:\n\n{table(_HEADS, map(_cells, cases))}"
+            for rule, cases in gate.by_rule.items()
+        ),
         f"BASE {code(compared.a)}, NEW {code(compared.b)}. {plain(compared.how)}",
         "\n".join(f"- {plain(note)}" for note in _notes(gate)),
         unlike if rows else "",

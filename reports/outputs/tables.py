@@ -243,7 +243,7 @@ def _quality(run: Run) -> Iterator[dict[str, Any]]:
             **_of(found, "is_reference why"),
             "deployment": found.label,
             "model": run.deployments[found.label].model,
-            "against": found.against and found.against.name,
+            "against": found.against,
             **(_of(each, _OF_FIDELITY) | _ends(each.interval) if each else {}),
         }
 

@@ -25,6 +25,7 @@ from reports.page.document import INDEX, document, write_page
 from reports.page.drawing.charts import Part, block, rendered
 from reports.page.looks import Html, join, macro, paragraph, ratio_frame, ratio_picture, table, tag, unbroken
 from reports.stats.intervals import Kind
+from reports.two_runs.answers import FIGURES, Answers
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from reports.words.told import Digest, digest
 
@@ -193,6 +194,7 @@ def comparison_page(comparison: Comparison) -> str:
             "Drawn: the ratio of B to A and its interval; right of the dotted line B has more. " + LEGEND
         ),
         *(part for case in comparison.cases for part in block(case.name, _case(comparison, case))),
+        *(part for each in comparison.answers for part in _answers(each)),
         *([tag("h2", "Not compared"), tag("ul", *left_out)] if left_out else []),
     ]
     return document(title, tag("main", rendered(parts)), ())
@@ -241,3 +243,9 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         table(*filled(columns, asked), "words", case.name),
         *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
     ]
+
+
+def _answers(found: Answers) -> list[Part]:
+    title, rows = f"Quality, {found.deployment}", [(name, *each) for name, each in found.figures.items()]
+    notes = (paragraph(f"{note}.") for note in found.notes)
+    return block(title, [*notes, table(FIGURES, rows, "words", title)])

@@ -1,6 +1,6 @@
 """Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,19 @@ from reports.checks.finding import OF_LENGTHS, Finding
 from reports.data import Run, gathered
 from reports.measures import NOTHING, Aggregate, aggregate, metric_of, plural, value_names, value_text
 from reports.stats.intervals import Question, Verdict, decide
-from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
-from reports.verdicts.comparisons import Pair, question_of
+from reports.two_runs.answers import Answers, answers_of
+from reports.two_runs.sides import (
+    Difference,
+    LeftOut,
+    Side,
+    differences,
+    open_sides,
+    pairs_of,
+)
+from reports.verdicts.comparisons import Pair, pair_name, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
+NAMES = ("A", "B")
 _PAIRED = "Paired by block: each block of the run started both."
 _NOT_INTERLEAVED = (
     "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
@@ -74,15 +83,15 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One deployment of each side under a load of a scenario.
+    """One deployment of each side under a load of a scenario; of its quality, where neither is named.
 
     `deployment`: its label, or `b against a` where they differ. `why_none`: why no metric of it gets a
     verdict, if all share the reason; `notes`: what a reader has to know of it besides.
     """
 
     deployment: str
-    scenario: str
-    load: str
+    scenario: str = ""
+    load: str = ""
     starts_text: str = ""
     why_none: str | None = None
     notes: tuple[str, ...] = ()
@@ -90,14 +99,15 @@ class ComparedCase:
 
     @property
     def name(self) -> str:
-        return ", ".join((self.deployment, self.scenario, self.load))
+        return ", ".join(filter(None, (self.deployment, self.scenario, self.load)))
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two sides compared. `how`: a sentence on what their starts have to do with each other.
 
-    `family`: how many verdicts were decided together. `distrust`: what bears on these values.
+    `family`: how many verdicts were decided together. `distrust`: what bears on these values. `answers`: of
+    each pair of deployments of which either was asked.
     """
 
     a: str
@@ -109,6 +119,7 @@ class Comparison:
     distrust: tuple[Reason, ...]
     cases: tuple[ComparedCase, ...]
     left_out: tuple[LeftOut, ...]
+    answers: tuple[Answers, ...] = ()
 
     @property
     def rule(self) -> str:
@@ -140,7 +151,9 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
     pairs, left_out = pairs_of(*sides)
     asked = [[question_of(pair, name, terms.margin_share) for name in terms.metrics] for pair in pairs]
     metrics = list(dict.fromkeys([*terms.metrics, *value_names()]))
-    return compare_pairs(sides, pairs, left_out, metrics, asked, terms.margin_share)
+    names = {pair_name(pair.labels) for pair in pairs}
+    answers = [each for each in answers_of(sides, NAMES) if each.figures and each.deployment in names]
+    return compare_pairs(sides, pairs, left_out, metrics, asked, answers, terms.margin_share)
 
 
 def compare_pairs(
@@ -149,6 +162,7 @@ def compare_pairs(
     left_out: Sequence[LeftOut],
     metrics: Sequence[str],
     asked: Sequence[Sequence[Question]],
+    answers: Sequence[Answers],
     margin_share: float = 0.0,
 ) -> Comparison:
     """Decide what is asked of each pair as one family, and put values beside it.
@@ -157,7 +171,7 @@ def compare_pairs(
     """
     verdicts = decide([each for own in asked for each in own])
     (first, second), told = sides, iter(verdicts)
-    labels = dict.fromkeys((pair.groups[0].deployment, pair.groups[1].deployment) for pair in pairs)
+    labels = dict.fromkeys(pair.labels for pair in pairs)
     return Comparison(
         a=first.text,
         b=second.text,
@@ -165,11 +179,14 @@ def compare_pairs(
         margin_share=margin_share,
         family=sum(verdict.kind != "none" for verdict in verdicts),
         differences=differences(first.run, second.run, list(labels)),
-        distrust=_reasons(pairs, metrics),
+        distrust=_reasons(
+            pairs, metrics, {each.deployment for each in answers if not each.missing or each.scores}
+        ),
         cases=tuple(
             _case(pair, metrics, [next(told) for _ in own]) for pair, own in zip(pairs, asked, strict=True)
         ),
         left_out=tuple(left_out),
+        answers=tuple(answers),
     )
 
 
@@ -183,7 +200,7 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
         "other bounds of the load; see what differs": a.cells[0].load != b.cells[0].load,
     }
     return ComparedCase(
-        a.deployment if a.deployment == b.deployment else f"{b.deployment} against {a.deployment}",
+        pair_name(pair.labels),
         a.scenario,
         a.load,
         f"{plural(len(a.counted), 'start' if are_starts else 'block')} of {pair.names[0]}, "
@@ -216,8 +233,9 @@ def _unit(metric: str, runs: Sequence[Run]) -> str:
 # --- doubts ----------------------------------------------------------------------------------------
 
 
-def _of_two_runs(pair: Pair) -> list[Finding]:
-    """Return what the checks of neither run can see, named as the checks that find it within a run."""
+def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
+    """Return what the checks of neither run can see, named as the checks that find it within a run. `told`:
+    deployments of which something is known of both sides' answers."""
     found = []
     if why := pair.other_answers:
         found.append(
@@ -230,25 +248,20 @@ def _of_two_runs(pair: Pair) -> list[Finding]:
                 marks=True,
             )
         )
-    if len({group.quantization for group in pair.groups} - {"-"}) > 1 and not pair.is_paired:
-        found.append(
-            Finding(
-                "quality_not_measured",
-                "Quality is not measured",
-                "",
-                "Judge the answers on a task of yours, or compare at one quantization=NAME.",
-            )
-        )
+    is_known = pair.is_paired or pair_name(pair.labels) in told
+    if len({group.quantization for group in pair.groups} - {"-"}) > 1 and not is_known:
+        remedy = "quality=fidelity on both sides, or judge the answers on a task of yours."
+        found.append(Finding("quality_not_measured", "Quality is not measured", "", remedy))
     return found
 
 
-def _reasons(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Reason, ...]:
+def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]) -> tuple[Reason, ...]:
     found = gathered(
         ((each.check, each.title, each.remedy), name)
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
-        for each in [*findings_of(run), *_of_two_runs(pair)]
+        for each in [*findings_of(run), *_of_two_runs(pair, told)]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
     return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())

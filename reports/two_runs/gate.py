@@ -5,6 +5,7 @@ interval does not decide is inconclusive, as is one that NEW does not have: what
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from scipy.special import stdtrit
 
 from harness.contracts import GateTerms
 from harness.errors import UserError
-from reports.data.cells import Group
+from reports.data import Group, grouped
 from reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
 from reports.stats.intervals import Estimate, Question
+from reports.two_runs.answers import Answers, answers_of
 from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
 from reports.two_runs.sides import open_sides, pairs_of
 from reports.verdicts.comparisons import estimate_of, mirrored, why_not
+from reports.words.quality import HEADS
 from reports.words.verdict_words import family_text, margin_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -29,34 +32,51 @@ NAMES = ("BASE", "NEW")
 # With more further repeats it is not worth saying how many.
 MOST_REPEATS = 100
 _TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
+_NO_CELLS = (NOTHING, NOTHING, NOTHING)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What its cases are held to. `name`: a metric, or an objective of quality. `text`: that with its unit
+    and limit; `broken`: what it is where it does not keep that; `sure`: how sure either is."""
+
+    name: str
+    text: str
+    broken: str
+    sure: str
+
+    def clause(self, cases: Sequence["GatedCase"]) -> str:
+        """Return what came out of its cases: `ttft_s.p50 is not worse by more than 5 % in 2 cases (95 %)`."""
+        outcome, total = _worst(cases), plural(len(cases), "case")
+        some = f"{sum(each.outcome == outcome for each in cases)} of {total}"
+        return {
+            "pass": f"{self.name} is not {self.broken} in {total} ({self.sure})",
+            "fail": f"{self.name} is {self.broken} in {some} ({self.sure})",
+            "inconclusive": f"{self.name} is not decided in {some}",
+        }[outcome]
 
 
 @dataclass(frozen=True)
 class GatedCase:
-    """A case with what came out of it. `why`: why it is inconclusive.
+    """A case of a rule with what came out of it. `why`: why it is inconclusive.
 
     The verdict of its row has how much worse NEW is, with its interval: a ratio above 1 where it is worse,
-    of a share a difference above 0. It has no row where NEW has no such case. `more_repeats`: how many more
-    of each side would be likely to decide it; None where that is not known.
+    of a share a difference above 0. It has no row where NEW has no such case, and none of quality. `cells`:
+    BASE, NEW and what NEW has against it, for instance `3 % less [5 % less, 1 % less] ▲ 2`. `more_repeats`:
+    how many more of each side would be likely to decide it; None where that is not known.
     """
 
+    rule: Rule
     case: ComparedCase
     outcome: Outcome
     why: str | None = None
     more_repeats: int | None = None
-
-    @property
-    def cells(self) -> tuple[str, str, str]:
-        """Return BASE, NEW and what NEW has against it, for instance `3 % less [5 % less, 1 % less] ▲ 2`."""
-        row = next(iter(self.case.rows), None)
-        if row and row.verdict and metric_of(row.metric).better == "higher":
-            row = replace(row, verdict=mirrored(row.verdict))
-        return (*row.values, row.marked_change) if row else (NOTHING, NOTHING, NOTHING)
+    cells: tuple[str, ...] = _NO_CELLS
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What came out of all cases that BASE has. `compared`: BASE as A, NEW as B.
+    """What came out of all cases that BASE has, and of the quality of NEW. `compared`: BASE as A, NEW as B.
 
     `outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW was
     begun.
@@ -70,21 +90,12 @@ class Gate:
 
     @property
     def summary(self) -> str:
-        worse = f"worse by more than {margin_text(self.terms.max_regression_share)}"
-        total, count = plural(len(self.cases), "case"), self.count(self.outcome)
-        said = {
-            "pass": f"is not {worse} in {total} ({family_text(self.compared.family)})",
-            "fail": f"is {worse} in {count} of {total} ({family_text(self.compared.family)})",
-            "inconclusive": f"is not decided in {count} of {total}",
-        }
-        return f"{self.outcome.upper()}: {self.terms.metric} {said[self.outcome]}"
+        said = [rule.clause(cases) for rule, cases in self.by_rule.items()]
+        return f"{self.outcome.upper()}: {'; '.join(said)}"
 
     @property
-    def limit_text(self) -> str:
-        """Return `5 % more`, or `5 % less` if less is worse; for a share `5 percentage points less`."""
-        metric, percent = metric_of(self.terms.metric), margin_text(self.terms.max_regression_share)
-        much = percent.replace("%", "percentage points") if metric.is_additive else percent
-        return f"{much} {'less' if metric.better == 'higher' else 'more'}"
+    def by_rule(self) -> dict[Rule, list[GatedCase]]:
+        return grouped(self.cases, lambda each: each.rule)
 
     @property
     def exit_code(self) -> int:
@@ -111,14 +122,16 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
         for pair, estimate in zip(pairs, estimates, strict=True)
     ]
     only_new = [each for each in left_out if each.side == NAMES[1]]
-    compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked)
-    limit = limit_of(terms)
+    answers = answers_of(sides, NAMES) if terms.limits else []
+    compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked, answers)
+    rule, limit = _rule(terms, compared.family), limit_of(terms)
     cases = [
-        _gated(case, each, limit, _unmeasured(pair.groups[1]))
+        _gated(rule, case, each, limit, _unmeasured(pair.groups[1]))
         for case, each, pair in zip(compared.cases, estimates, pairs, strict=True)
     ]
     cases += [
         GatedCase(
+            rule,
             ComparedCase(each.deployment, each.scenario, each.load),
             "inconclusive",
             f"NEW has no {each.what}" if each.side == NAMES[0] else each.why,
@@ -126,27 +139,47 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
         for each in left_out
         if each not in only_new
     ]
+    for key, value in terms.limits.items():
+        cases += [case for each in answers for case in _OF_QUALITY[key](each, value)]
     return Gate(
         compared,
         terms,
-        outcome=max((each.outcome for each in cases), key=list(EXIT_CODES).index),
+        outcome=_worst(cases),
         created_at=sides[1].run.record.created_at,
         cases=tuple(cases),
     )
 
 
-def _gated(case: ComparedCase, estimate: Estimate | None, limit: float, missing: str) -> GatedCase:
-    verdict = case.rows[0].verdict
+def _worst(cases: Sequence[GatedCase]) -> Outcome:
+    return max((each.outcome for each in cases), key=list(EXIT_CODES).index)
+
+
+def _rule(terms: GateTerms, family: int) -> Rule:
+    metric, percent = metric_of(terms.metric), margin_text(terms.max_regression_share)
+    much = percent.replace("%", "percentage points") if metric.is_additive else percent
+    limit = f"limit: {much} {'less' if metric.better == 'higher' else 'more'} than BASE"
+    text = f"{terms.metric} in {metric.shown_unit}, {limit}"
+    return Rule(terms.metric, text, f"worse by more than {percent}", family_text(family))
+
+
+def _gated(
+    rule: Rule, case: ComparedCase, estimate: Estimate | None, limit: float, missing: str
+) -> GatedCase:
+    row = case.rows[0]
+    verdict = row.verdict
+    shown = mirrored(verdict) if verdict and metric_of(row.metric).better == "higher" else verdict
+    cells = (*row.values, replace(row, verdict=shown).marked_change)
+    made = GatedCase(rule, case, "inconclusive", cells=cells)
     if verdict is None or verdict.kind == "none" or estimate is None:
-        return GatedCase(case, "inconclusive", verdict.why if verdict else None)
+        return replace(made, why=verdict.why if verdict else None)
     low, high = estimate.interval(verdict.confidence)
     if low > limit:
-        return GatedCase(case, "fail")
+        return replace(made, outcome="fail")
     if high < limit:
-        return GatedCase(case, "inconclusive", missing) if missing else GatedCase(case, "pass")
+        return replace(made, why=missing) if missing else replace(made, outcome="pass")
     more = more_repeats(estimate, limit, verdict.confidence)
     why = f"needs about {plural(more, 'more repeat')}, if the difference seen is true" if more else _TOO_CLOSE
-    return GatedCase(case, "inconclusive", why, more)
+    return replace(made, why=why, more_repeats=more)
 
 
 def _unmeasured(group: Group) -> str:
@@ -176,13 +209,60 @@ def gate_to_builtins(gate: Gate) -> dict[str, Any]:
     return {**made.pop("compared"), **made.pop("terms"), **made, "exit_code": gate.exit_code}
 
 
+# --- quality ---------------------------------------------------------------------------------------
+
+
+def _by_tokens(found: Answers, limit: float) -> Iterator[GatedCase]:
+    """Yield the case of a deployment's mean KL divergence from its reference. The reference itself, and one
+    that has none in NEW, is held against the same deployment of BASE."""
+    is_own = found.b is not None and found.b.against is not None and not found.b.is_reference
+    held = found.b if is_own else found.b_to_a
+    made = GatedCase(
+        Rule("slo.kl_nats.mean", f"slo.kl_nats.mean={limit:g}, in nats", f"above {limit:g}", "95 % each"),
+        ComparedCase(
+            found.deployment, notes=(f"held against {held.against}",) if held and held.interval else ()
+        ),
+        "inconclusive",
+        held.why_not_known if held else found.missing[-1],
+        cells=found.figures.get(HEADS[0], _NO_CELLS),
+    )
+    yield _held_to(made, held.interval if held else None, limit)
+
+
+def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
+    """Yield the case of each task that a deployment was asked in BASE or in NEW; one case if in neither."""
+    percent = margin_text(least)
+    for task, (_, own) in (found.scores or {"": (None, None)}).items():
+        made = GatedCase(
+            Rule("slo.tasks.score", f"slo.tasks.score={percent}", f"below {percent}", "95 % each"),
+            ComparedCase(found.deployment, task),
+            "inconclusive",
+            f"{plural(own.scored, 'item')} with a score are too few" if own else _NO_TASK,
+            cells=found.figures.get(task, _NO_CELLS),
+        )
+        interval = own.interval if own else None
+        yield _held_to(made, interval and (-interval[1], -interval[0]), -least)
+
+
+def _held_to(made: GatedCase, interval: tuple[float, float] | None, limit: float) -> GatedCase:
+    if interval is None:
+        return made
+    low, high = interval
+    if low <= limit < high:
+        return replace(made, why="the limit is within its interval, which more texts or items make shorter")
+    return replace(made, outcome="fail" if low > limit else "pass", why=None)
+
+
+_NO_TASK = "no task was asked in NEW: run it with quality=fidelity,tasks"
+_OF_QUALITY = {"slo.kl_nats.mean": _by_tokens, "slo.tasks.score": _by_items}
+
+
 # --- what can be gated, and by how much ------------------------------------------------------------
 
 
 def check_terms(terms: GateTerms) -> None:
-    """Raise UserError for a metric that no share limits, and for a limit that lets everything pass: nothing
-    loses more than all it has."""
-    name, share = terms.metric, terms.max_regression_share
+    """Raise UserError for a metric that no share limits."""
+    name = terms.metric
     check_metric_name(name, "gate.metric")
     if not _is_gateable(name):
         names = (f"{each.name}.p95" if each.is_distribution else each.name for each in METRICS)
@@ -190,8 +270,6 @@ def check_terms(terms: GateTerms) -> None:
             f"gate.metric={name}: it has no better and worse, or is compared by a difference, which no share "
             f"limits; choose from {', '.join(filter(_is_gateable, names))}"
         )
-    if share >= 1 and _is_of_less(name):
-        raise UserError(f"gate.max_regression={100 * share:g}%: {name} cannot fall by more than 100 %")
 
 
 def _is_gateable(name: str) -> bool:
@@ -199,14 +277,10 @@ def _is_gateable(name: str) -> bool:
     return metric.better != "-" and (not metric.is_additive or metric.unit == "share")
 
 
-def _is_of_less(name: str) -> bool:
-    return metric_of(name).better == "higher" and not metric_of(name).is_additive
-
-
 def limit_of(terms: GateTerms) -> float:
     """Return the greatest regression that passes: for 5 % a ratio of 1.05, of a rate of 1 / 0.95, and 0.05
     of a share."""
-    share = terms.max_regression_share
-    if metric_of(terms.metric).is_additive:
+    metric, share = metric_of(terms.metric), terms.max_regression_share
+    if metric.is_additive:
         return share
-    return 1 / (1 - share) if _is_of_less(terms.metric) else 1 + share
+    return 1 / (1 - share) if metric.better == "higher" else 1 + share

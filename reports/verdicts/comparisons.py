@@ -53,6 +53,10 @@ class Pair:
         return self.runs[0] is self.runs[1]
 
     @property
+    def labels(self) -> Names:
+        return self.groups[0].deployment, self.groups[1].deployment
+
+    @property
     def sides(self) -> list[tuple[str, Run, Group]]:
         return list(zip(self.names, self.runs, self.groups, strict=True))
 
@@ -72,6 +76,11 @@ class Pair:
     def other_answers(self) -> str | None:
         """That answers of two runs differ in length, with both means; for one run `withheld` says it."""
         return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
+
+
+def pair_name(labels: Names) -> str:
+    """Return the label that both have, or `b against a`."""
+    return labels[0] if labels[0] == labels[1] else f"{labels[1]} against {labels[0]}"
 
 
 # --- one metric of a pair --------------------------------------------------------------------------

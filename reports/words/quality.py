@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from reports.data.run import Run
-from reports.measures import NOTHING, metric_of, number, precise, several
+from reports.data import Run, references_of
+from reports.measures import NOTHING, metric_of, number, plural, precise, several
 from reports.measures.fidelity import Fidelity
-from reports.measures.quality import Quality, TaskScore, limit_of, quality_of, task_scores
+from reports.measures.quality import Flips, Quality, TaskScore, limit_of, quality_of, task_scores
 from reports.stats.intervals import beaten
 from reports.verdicts.decisions import Decision
 from reports.verdicts.front import Stand
 from reports.words.verdict_words import title_of
 
+# A figure, and its interval or nothing.
+Cell = tuple[str, str]
 # The columns of a table of deployments, with what stands in them.
 HEADS = ("KL nats", "same token %")
 HOW = (
@@ -44,22 +46,35 @@ def ends(interval: tuple[float, float] | None) -> str:
     return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
 
 
-def cells(found: Quality | None) -> tuple[str, str, str]:
-    """Return a deployment's divergence, its interval, and its share of same tokens."""
+def cells(found: Quality | None) -> tuple[Cell, Cell]:
+    """Return a deployment's divergence and its share of same tokens, each with its interval or nothing."""
     if found is None or found.told is None:
-        return "reference" if found and found.is_reference else NOTHING, "", NOTHING
-    return nats(found.told.kl_nats), ends(found.told.interval), number(found.told.agreement, 0, 100)
+        return ("reference" if found and found.is_reference else NOTHING, ""), (NOTHING, "")
+    same = number(found.told.agreement, 0, 100)
+    return (nats(found.told.kl_nats), ends(found.told.interval)), (same, "")
 
 
-def columns(run: Run, label: str) -> dict[str, tuple[str, str]]:
+def plain(cell: Cell) -> str:
+    """Return the same as plain text: `0.0032 [0.0031, 0.0033]`."""
+    return " ".join(filter(None, cell))
+
+
+def against(found: Quality) -> str:
+    """Return what it is held against, `over 8 texts, against llama_cpp fp16`, or why that is not known."""
+    if not found.told:
+        return found.why or NOTHING
+    over = plural(found.told.items, "text" if found.told.way == "text" else "answer")
+    return f"over {over}, against {found.against}"
+
+
+def columns(run: Run, label: str) -> dict[str, Cell]:
     """Return a deployment's quality by the heads of the columns, each with its interval or an empty text.
 
     Its scores of tasks are among them. Empty where nobody was asked.
     """
-    found = dict[str, tuple[str, str]]()
+    found = dict[str, Cell]()
     if known := quality_of(run):
-        kl, interval, same = cells(known.get(label))
-        found = dict(zip(HEADS, ((kl, interval), (same, "")), strict=True))
+        found = dict(zip(HEADS, cells(known.get(label)), strict=True))
     tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
     own = {each.task: score(each) for each in task_scores(run) if each.label == label}
     heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
@@ -67,8 +82,7 @@ def columns(run: Run, label: str) -> dict[str, tuple[str, str]]:
 
 
 def texts(run: Run, label: str) -> dict[str, str]:
-    """Return the same as plain text: `0.0032 [0.0031, 0.0033]`."""
-    return {head: " ".join(filter(None, cell)) for head, cell in columns(run, label).items()}
+    return {head: plain(cell) for head, cell in columns(run, label).items()}
 
 
 def _until(found: Fidelity) -> str:
@@ -91,10 +105,16 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
 }
 
 
-def score(found: TaskScore) -> tuple[str, str]:
+def score(found: TaskScore) -> Cell:
     """Return a score in percent, and its interval."""
     ends = found.interval and ", ".join(number(end, 1, 100) for end in found.interval)
     return number(found.score, 1, 100), f"[{ends}]" if ends else ""
+
+
+def flips_text(found: Flips) -> str:
+    """Return `of 300 items 56 right to wrong, 5 wrong to right, p 0.012`."""
+    turned = f"{found.broken} right to wrong, {found.mended} wrong to right"
+    return f"of {found.items:,} items {turned}, p {precise(found.p, 3)}"
 
 
 # The columns of a table of tasks, behind the score.
@@ -119,12 +139,12 @@ def _nearness(found: Quality | None) -> Iterator[str]:
         return
     if found.is_reference:
         yield "it is the reference of quality"
-    elif found.against is None or found.highest_nats is None or found.told is None:
+    elif found.interval is None or found.told is None:
         yield f"its quality is not known ({found.why_not_known})"
     else:
         by = " by chat" if found.told.way == "chat" else ""
         kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-        yield f"quality against {found.against.name}{by}: KL {kl}, the same token in {places} places"
+        yield f"quality against {found.against}{by}: KL {kl}, the same token in {places} places"
 
 
 def _right(run: Run, label: str) -> list[str]:
@@ -178,8 +198,8 @@ def _worse(run: Run, label: str) -> Iterator[str]:
 def claim(run: Run) -> str:
     """Return how far each deployment is from its reference, and what it gets right."""
     found = [each for each in quality_of(run).values() if each.told]
-    said = [f"{each.label} KL {cells(each)[0]}" for each in found]
-    against = [each.against.name for each in found if each.against]
+    said = [f"{each.label} KL {cells(each)[0][0]}" for each in found]
+    against = [each.against for each in found if each.against]
     scores = [f"{label} {each}" for label in run.deployments for each in _right(run, label)]
     scored = f"{several(scores)}. " if scores else ""
     return f"Against {several(against)}: {several(said)}. {scored}" if found else scored
@@ -206,6 +226,5 @@ def notes(run: Run) -> list[str]:
     """Return of what origin the references are, where that bears on quality; that none was asked."""
     if not quality_of(run) and not task_scores(run):
         return ["Not measured: a smaller quantization may answer worse."]
-    bases = {each.against.name: each.against for each in quality_of(run).values() if each.against}
-    said = [(name, base.start.weights.get("note")) for name, base in bases.items()]
-    return [f"{name} is the reference: {note}." for name, note in said if note]
+    notes = {base.name: base.start.weights.get("note") for base in references_of(run).values()}
+    return [f"{name} is the reference: {note}." for name, note in notes.items() if note]

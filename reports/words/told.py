@@ -140,7 +140,7 @@ def _quality(run: Run, label: str) -> dict[str, Any] | None:
     found = quality_of(run).get(label) or Quality(label, why="it was not asked for its tokens")
     told = asdict(found.told) if found.told else {}
     return {
-        "against": found.against.name if found.against else None,
+        "against": found.against,
         "is_reference": found.is_reference,
         "why": found.why_not_known,
         **{name: told.get(name) for name in ("way", "k", "left_out", "kl_nats", "interval", "agreement")},

@@ -50,7 +50,7 @@ def limited(**changes: Any) -> QualityTerms:
 def test_most_bits_are_the_reference_fp16_before_bf16(tmp_path, labels, reference):
     found = quality_of(asked(tmp_path, dict.fromkeys(labels, Voice())))
     assert [label for label, each in found.items() if each.is_reference] == [reference]
-    assert {each.against.name for each in found.values()} == {reference}
+    assert {each.against for each in found.values()} == {reference}
 
 
 def test_one_that_speculates_or_names_no_probabilities_is_no_reference_beside_one_that_does_not(tmp_path):
@@ -77,7 +77,7 @@ def test_the_reference_may_be_of_an_earlier_run(tmp_path):
     store.write_record(kept / "start.json", before)
     ask(kept, Voice())
     found = quality_of(open_run(tmp_path))
-    assert found[NEAR].against.name == "llama_cpp fp16 of an earlier run"
+    assert found[NEAR].against == "llama_cpp fp16 of an earlier run"
     assert [each.is_reference for each in found.values()] == [False, False]
     assert found[FAR].told.kl_nats > 0.2
 

@@ -1,0 +1,89 @@
+"""How well the deployments of two runs answer: each against its own reference, and B against A itself.
+
+What was asked on one side alone is said, with what would ask it on the other. No limits, no outcomes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reports.data import heard_of
+from reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
+from reports.measures.written import NOTHING
+from reports.two_runs.sides import Side
+from reports.verdicts.comparisons import Names, pair_name
+from reports.words.quality import HEADS, against, cells, flips_text, plain, score
+
+# The columns of a table of figures.
+FIGURES = ("quality", "A", "B", "B against A")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How well a deployment answers in A and in B, and how near B is to A itself.
+
+    `deployment` and `names`: as of a ComparedCase and of a Pair. None: it was not asked for its tokens.
+    `scores`: in A and in B, of each task that either was asked; the flips of B are against A.
+    """
+
+    deployment: str
+    names: Names
+    a: Quality | None
+    b: Quality | None
+    b_to_a: Quality | None
+    scores: Mapping[str, tuple[TaskScore | None, TaskScore | None]]
+
+    @property
+    def missing(self) -> list[str]:
+        """Why nothing is known of a side's tokens."""
+        asked = dict(zip(self.names, (self.a, self.b), strict=True))
+        names = [name for name, found in asked.items() if found is None]
+        return [f"quality was not measured in {name}: run it with quality=fidelity" for name in names]
+
+    @property
+    def figures(self) -> dict[str, tuple[str, ...]]:
+        """Return A, B, and B against A in words, by what they are of; empty if neither was asked."""
+        told = [map(plain, cells(each)) for each in (self.a, self.b, self.b_to_a)]
+        of_tokens = dict(zip(HEADS, zip(*told, strict=True), strict=True)) if self.a or self.b else {}
+        return of_tokens | {
+            task: (
+                *(plain(score(each)) if each else NOTHING for each in pair),
+                flips_text(pair[1].flips) if pair[1] and pair[1].flips else NOTHING,
+            )
+            for task, pair in self.scores.items()
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what each is held against, and why something is not known; nothing if neither was asked."""
+        a, b = self.names
+        told = {a: self.a, b: self.b, f"{b} against {a}": self.b_to_a}
+        return [
+            *(self.missing if self.a or self.b else []),
+            *(f"{n}: {against(each)}" for n, each in told.items() if each and not each.is_reference),
+            *(
+                f"{task} was not asked in {self.names[pair.index(None)]}: run it with quality=fidelity,tasks"
+                for task, pair in self.scores.items()
+                if None in pair
+            ),
+        ]
+
+
+def answers_of(sides: tuple[Side, Side], names: Names) -> list[Answers]:
+    """Return how each deployment of the second side answers, beside the same one of the first."""
+    first, second = sides
+    labels = [label for label in second.run.deployments if second.label in (None, label)]
+    return [_answers(sides, (first.label or label, label), names) for label in labels]
+
+
+def _answers(sides: tuple[Side, Side], labels: Names, names: Names) -> Answers:
+    heard = [heard_of(side.run).get(label) for side, label in zip(sides, labels, strict=True)]
+    a, b = (
+        quality_of(side.run)[label] if each and each.is_asked else None
+        for side, label, each in zip(sides, labels, heard, strict=True)
+    )
+    base, own = heard
+    base = base and replace(base, name=f"{labels[0]} of {names[0]}")
+    b_to_a = nearness(own, base) if base and own and a and b else None
+    before, after = scores_of(base), scores_of(own, base)
+    scores = {task: (before.get(task), after.get(task)) for task in {**before, **after}}
+    return Answers(pair_name(labels), names, a, b, b_to_a, scores)
