@@ -18,6 +18,7 @@ from reports.data import (
     Group,
     Run,
     StartRecord,
+    first_that_holds,
     floats,
     foreign_share,
     grouped,
@@ -225,7 +226,7 @@ def _kind(e: Known, late: str) -> str:
         "rate": not (is_closed or grows or waited) and e["ended"] >= e["sent"] - noise,
         "users": is_closed and (has_slot if math.isnan(e["waited"]) else not waited),
     }
-    return next((kind for kind, holds in rules.items() if holds), "unclear")
+    return first_that_holds(rules) or "unclear"
 
 
 def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:

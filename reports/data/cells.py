@@ -111,9 +111,9 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
     return gathered((key(item), item) for item in items)
 
 
-def first_that_holds(reasons: Mapping[str, object]) -> str | None:
-    """Return the first reason of which it is true that it holds; None where none does."""
-    return next((reason for reason, holds in reasons.items() if holds), None)
+def first_that_holds(found: Mapping[Key, object]) -> Key | None:
+    """Return the first key (a reason, a state) whose value is true; None where none is."""
+    return next((key for key, holds in found.items() if holds), None)
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[Group, ...]:

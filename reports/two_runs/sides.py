@@ -13,7 +13,7 @@ import msgspec
 
 from harness.contracts import is_secret
 from harness.errors import UserError
-from reports.data import Group, Run, StartRecord, gathered, open_run
+from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
 from reports.measures.written import NOTHING, flat, several
 from reports.verdicts.comparisons import Names, Pair
 
@@ -115,20 +115,31 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
 
 
 def _why_unlike(a: Group, b: Group) -> str | None:
-    if a.model != b.model:
-        return f"other models: {a.model} and {b.model}"
     scenarios = (group.cells[0].planned.scenario for group in (a, b))
     first, second = ({"scenario": each.name, **each.options} for each in scenarios)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     said = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
-    return f"other scenario options: {said}" if said else None
+    return first_that_holds(
+        {
+            f"other models: {a.model} and {b.model}": a.model != b.model,
+            f"other scenario options: {said}": said,
+        }
+    )
 
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
-    for name, side in zip(names, (a, b), strict=True):
-        if not all(side.run.is_restarted(group.deployment) for group in side.groups):
-            return f"{name} was running already and was not restarted between repeats"
-    return hardware_differs(a.run, b.run)
+    """Return why nothing of the two gets a verdict: a server that ran already, or other hardware."""
+    restarted = [all(side.run.is_restarted(group.deployment) for group in side.groups) for side in (a, b)]
+    attached = next((name for name, is_so in zip(names, restarted, strict=True) if not is_so), "")
+    is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
+    unlike = [each for each in _unlike(_facts(a.run), _facts(b.run)) if each.is_other_hardware]
+    return first_that_holds(
+        {
+            f"{attached} was running already and was not restarted between repeats": attached,
+            "the hardware of one of them is not recorded": not is_recorded,
+            "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in unlike[:3]): unlike,
+        }
+    )
 
 
 # --- what differs ----------------------------------------------------------------------------------
@@ -169,6 +180,15 @@ class Difference:
         a, b = (NOTHING if side is None else side for side in (self.a, self.b))
         return f"{self.what} ({self.where})" if self.where else self.what, a, b
 
+    @property
+    def is_other_hardware(self) -> bool:
+        """Whether values of the two are of other hardware: not where it tells one device from another of its
+        kind, nor where sizes of memory are as good as the same."""
+        sizes = [float(each) for each in (self.a, self.b) if each and each.isdecimal()]
+        is_size = self.what.endswith("memory_bytes") and len(sizes) == 2
+        is_close = is_size and min(sizes) >= max(sizes) * (1 - _SAME_MEMORY)
+        return self.kind == "hardware" and not is_close and not {*self.what.split(".")} & {*_SAME_KIND}
+
 
 def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
     """Return what differs between two runs (which may be one) and between their compared deployments.
@@ -190,24 +210,6 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
         for each, found in where.items()
     ]
     return tuple(sorted([*whole, *own], key=lambda each: KINDS.index(each.kind)))
-
-
-def hardware_differs(a: Run, b: Run) -> str | None:
-    """Return what of the hardware is not the same, as a clause; None where all of it is."""
-    if a is b:
-        return None
-    if not all("machine" in run.record.environment for run in (a, b)):
-        return "the hardware of one of them is not recorded"
-    found = [each for each in _unlike(_facts(a), _facts(b)) if each.kind == "hardware" and _matters(each)]
-    return "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in found[:3]) or None
-
-
-def _matters(difference: Difference) -> bool:
-    if not {*difference.what.split(".")}.isdisjoint(_SAME_KIND):
-        return False
-    sizes = [float(each) for each in (difference.a, difference.b) if each and each.isdecimal()]
-    is_size = difference.what.endswith("memory_bytes") and len(sizes) == 2
-    return not is_size or min(sizes) < max(sizes) * (1 - _SAME_MEMORY)
 
 
 def _unlike(a: _Facts, b: _Facts) -> list[Difference]:

@@ -269,8 +269,9 @@ def _of_search(run: Run) -> Iterator[SloRow]:
 
 
 def _state(each: Capacity, level: float) -> State:
-    if not all(answer.is_whole for answer in each.answers):
-        return "unknown"
-    if each.level is not None and each.level >= level:
-        return "kept"
-    return "broken" if each.broken is not None and each.broken <= level else "unclear"
+    states: dict[State, bool] = {
+        "unknown": not all(answer.is_whole for answer in each.answers),
+        "kept": each.level is not None and each.level >= level,
+        "broken": each.broken is not None and each.broken <= level,
+    }
+    return first_that_holds(states) or "unclear"
