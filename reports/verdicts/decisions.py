@@ -130,7 +130,7 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     """
     if not any(cell.counts for cell in run.planned_cells):
         return ()
-    made = (_told(run, _decision(run, case)) for case in told_first(run))
+    made = (_decision(run, case) for case in told_first(run))
     # What serves no model, bench's own test server, comes last.
     return tuple(sorted(made, key=lambda each: each.case.model == "-"))
 
@@ -182,7 +182,7 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
             return replace(made, kind="values", why=why)
         best = _best(run, values, made.used, made.metric)
         first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
-        return replace(made, kind="open", groups=tuple(first), best=best)
+        return _told(run, replace(made, kind="open", groups=tuple(first), best=best), best)
     is_last_left = made.groups and len(made.case.groups) > 1 and not made.capacities
     why = _why_no_test(run, made) if is_last_left else None
     if not made.groups and any(each.measured for each in made.capacities):
@@ -298,10 +298,9 @@ def _leaders(run: Run, made: Decision) -> dict[str, str]:
     return {metric: best.leader for metric, best in found.items() if best.p <= level}
 
 
-def _told(run: Run, made: Decision) -> Decision:
-    best, margin = made.best, run.record.compare.margin_share
-    if best is None:
-        return made
+def _told(run: Run, made: Decision, best: Best) -> Decision:
+    """Return the decision with what its test says, and the leaders of other metrics."""
+    margin = run.record.compare.margin_share
     made = replace(made, leaders=_leaders(run, made))
     if best.is_named:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
