@@ -17,7 +17,7 @@ from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
-from harness.quality.due import Due, asking, due, earlier_reference, keep_reference
+from harness.quality.due import Due, asking, due, earlier_references, keep_references
 from harness.run import next_starts, session
 from harness.run.budget import Budget
 from harness.run.search import Search, Trial, prepared, starts_left
@@ -185,7 +185,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with terminal.signals_interrupt():
         deployments, quality = task.whole.deployments.values(), task.quality
-        reference = None if task.record else earlier_reference(task.settings.quality, deployments)
+        references = [] if task.record else earlier_references(task.settings.quality, deployments)
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
@@ -202,8 +202,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
         with session.sole_writer(directory):
-            if reference:
-                keep_reference(reference, directory)
+            keep_references(references, directory)
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search
             )

@@ -84,7 +84,7 @@ def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | 
     Raises UserError for a file without items, and for a reference that is none of these deployments.
     """
     known = {each.label: each for each in deployments if each.model != "-"}
-    against, has_copy = terms.against, run_dir is not None and store.read_reference(run_dir) is not None
+    against, has_copy = terms.against, run_dir is not None and bool(store.read_references(run_dir))
     if against is not None and against not in known and not has_copy and not Path(against).is_dir():
         raise UserError(
             f"quality.against={against}: no deployment of this run, and no directory of an earlier one; "
@@ -118,33 +118,35 @@ def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[st
     return found | {known[against].model: against} if against in known else dict.fromkeys(found, against)
 
 
-def earlier_reference(terms: QualityTerms, deployments: Iterable[Deployment]) -> Path | None:
-    """Return the folder of an earlier run's start with most bits per weight, if quality.against names a run.
+def earlier_references(terms: QualityTerms, deployments: Iterable[Deployment]) -> list[Path]:
+    """Return the folders of an earlier run's starts with most bits per weight, one of each model of these
+    deployments, if quality.against names a run.
 
-    Raises UserError if it has no answers of the model of these deployments, StoreError if it cannot be read.
+    Raises UserError if it has no answers of one of the models, StoreError if it cannot be read.
     """
     if terms.against is None or not Path(terms.against).is_dir():
-        return None
-    run_dir, models = Path(terms.against), {each.model for each in deployments}
-    given = f"quality.against={run_dir}"
-    if len(models) > 1:
-        raise UserError(f"{given}: is the reference of one model, here are {', '.join(sorted(models))}")
+        return []
+    run_dir, models = Path(terms.against), {each.model for each in deployments if each.model != "-"}
     store.read_run(run_dir)
     starts = {run_dir / "starts" / start.name: start for start in store.read_starts(run_dir) if start.quality}
     told = {each: start for each, start in starts.items() if (each / quality_table.FILE_NAME).is_file()}
-    own = [each for each, start in told.items() if start.deployment.model in models]
-    if not own:
-        there = ", ".join(sorted({start.deployment.model for start in told.values()}))
+    there = {start.deployment.model for start in told.values()}
+    missing = models - there
+    if missing:
+        only = f", only of {', '.join(sorted(there))}" if there else ""
         raise UserError(
-            f"{given}: has no answers of {', '.join(sorted(models))}"
-            f"{f', only of {there}' if there else ''}; measure it with quality=fidelity first"
+            f"quality.against={run_dir}: has no answers of {', '.join(sorted(missing))}"
+            f"{only}; measure it with quality=fidelity first"
         )
-    return min(own, key=lambda each: quality_table.reference_rank(told[each]))
+    ranked = sorted(told, key=lambda each: quality_table.reference_rank(told[each]))
+    return [next(each for each in ranked if told[each].deployment.model == model) for model in sorted(models)]
 
 
-def keep_reference(start_dir: Path, run_dir: Path) -> None:
-    """Copy a start's record and answers into a run, which then needs no other."""
-    (run_dir / store.REFERENCE).mkdir(exist_ok=True)
-    for name in ("start.json", quality_table.FILE_NAME, task_table.FILE_NAME):
-        if (start_dir / name).is_file():
-            write_whole(run_dir / store.REFERENCE / name, (start_dir / name).read_bytes())
+def keep_references(start_dirs: Iterable[Path], run_dir: Path) -> None:
+    """Copy the records and answers of starts into a run, which then needs no other."""
+    for start_dir in start_dirs:
+        folder = run_dir / store.REFERENCE / start_dir.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("start.json", quality_table.FILE_NAME, task_table.FILE_NAME):
+            if (start_dir / name).is_file():
+                write_whole(folder / name, (start_dir / name).read_bytes())

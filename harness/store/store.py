@@ -4,8 +4,8 @@
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
-                  reference/                   start.json, {quality,tasks}.parquet: of the earlier run that
-                                               quality is held against
+                  reference/<nn>-<deployment>/ start.json, {quality,tasks}.parquet: of the earlier run that
+                                               quality is held against, one of each model
 
 Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
 request_table turns them into the table. Knows no statistics: instants and counts are the record.
@@ -258,10 +258,12 @@ def read_starts(run_dir: Path) -> list[StartRecord]:
     return sorted(records, key=lambda record: record.index)
 
 
-def read_reference(run_dir: Path) -> StartRecord | None:
-    """Read the start of an earlier run that quality is held against; None if it is of this run."""
-    path = run_dir / REFERENCE / "start.json"
-    return _decode(path, StartRecord) if path.is_file() else None
+def read_references(run_dir: Path) -> dict[Path, StartRecord]:
+    """Read the starts of an earlier run that quality is held against, by their folders; empty if they are of
+    this run. Earlier versions kept one, without a folder of its own."""
+    folder = run_dir / REFERENCE
+    paths = [*folder.glob("start.json"), *sorted(folder.glob("*/start.json"))]
+    return {path.parent: _decode(path, StartRecord) for path in paths}
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:

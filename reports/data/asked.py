@@ -100,12 +100,11 @@ def _named(run: Run) -> list[Heard]:
         return []
     if against in run.deployments:
         return [heard for label, heard in heard_of(run).items() if label == against]
-    start = store.read_reference(run.path)
-    if start is None:
-        return []
-    name = f"{start.deployment.label} of an earlier run"
-    heard = _heard(run.path / store.REFERENCE, without_secrets(start), name)
-    return [heard] if heard else []
+    found = [
+        _heard(folder, without_secrets(start), f"{start.deployment.label} of an earlier run")
+        for folder, start in store.read_references(run.path).items()
+    ]
+    return list(filter(None, found))
 
 
 def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:

@@ -19,7 +19,7 @@ from harness.contracts import (
     Token,
 )
 from harness.errors import StoreError, UserError
-from harness.quality.due import asking, due, earlier_reference, keep_reference
+from harness.quality.due import asking, due, earlier_references, keep_references
 from harness.settings import config, overrides
 from harness.store import store
 from harness.store.quality_table import FILE_NAME, read_quality, write_quality
@@ -148,29 +148,45 @@ def test_wrong_values_of_quality(words: list[str], why: str) -> None:
     assert str(error.value).startswith(why)
 
 
+def asked_start(run_dir: Path, name: str, own: Deployment) -> Path:
+    """Write a start that was asked for its quality; return its folder."""
+    first = store.read_starts(run_dir)[0]
+    folder = run_dir / "starts" / name
+    folder.mkdir(exist_ok=True)
+    quality = QualityRecord("0", 20, 1.0, bits=16.0 if own.quantization.startswith("fp16") else 8.5)
+    store.write_record(folder / "start.json", replace(first, name=name, deployment=own, quality=quality))
+    write_quality(folder / FILE_NAME, ROWS)
+    return folder
+
+
+ROWS = [Asked("chat", 0, (Token("Hello", -0.1, {"Hello": -0.1}),))]
+OTHER = deployment("fp16 of large", "large")
+
+
 def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     earlier, later = tmp_path / "earlier", tmp_path / "later"
     one_cell_run(earlier, [])
-    (start,) = store.read_starts(earlier)
-    folder = earlier / "starts" / start.name
-    rows = [Asked("chat", 0, (Token("Hello", -0.1, {"Hello": -0.1}),))]
-    own = [start.deployment]
-    with pytest.raises(UserError, match="has no answers of"):
-        earlier_reference(QualityTerms(against=str(earlier)), own)
-    store.write_record(folder / "start.json", replace(start, quality=QualityRecord("0", 20, 1.0)))
-    write_quality(folder / FILE_NAME, rows)
-    assert earlier_reference(QualityTerms(against=str(earlier)), own) == folder
-    assert earlier_reference(AUTO, own) is None
-    with pytest.raises(UserError, match="is the reference of one model"):
-        earlier_reference(QualityTerms(against=str(earlier)), [*own, deployment("other", "large")])
+    terms = QualityTerms(against=str(earlier))
+    with pytest.raises(UserError, match="has no answers of tiny; measure it with quality=fidelity first"):
+        earlier_references(terms, PAIR)
+    asked_start(earlier, "02-q8_0", PAIR[1])
+    folder = asked_start(earlier, "03-fp16", PAIR[0])
+    assert earlier_references(terms, PAIR) == [folder], "the one with most bits"
+    assert earlier_references(AUTO, PAIR) == []
+    with pytest.raises(UserError, match="has no answers of large, only of tiny"):
+        earlier_references(terms, [*PAIR, OTHER])
     with pytest.raises(StoreError, match="no run here"):
-        earlier_reference(QualityTerms(against=str(tmp_path)), own)
+        earlier_references(QualityTerms(against=str(tmp_path)), PAIR)
+    other = asked_start(earlier, "04-large", OTHER)
+    assert earlier_references(terms, [*PAIR, OTHER, deployment("a", "-")]) == [other, folder]
     later.mkdir()
-    keep_reference(folder, later)
-    assert read_quality(later / "reference" / FILE_NAME) == rows
+    keep_references([other, folder], later)
+    kept = store.read_references(later)
+    assert [start.deployment.model for start in kept.values()] == ["tiny", "large"]
+    assert [read_quality(each / FILE_NAME) for each in kept] == [ROWS, ROWS]
     # What was copied is enough, wherever the earlier run is now.
-    assert due(QualityTerms(against="/nowhere"), own, later)
-    assert (later / "reference/start.json").read_bytes() == (folder / "start.json").read_bytes()
+    assert due(QualityTerms(against="/nowhere"), PAIR, later)
+    assert (later / "reference/03-fp16/start.json").read_bytes() == (folder / "start.json").read_bytes()
 
 
 def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:

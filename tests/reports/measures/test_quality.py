@@ -82,6 +82,22 @@ def test_the_reference_may_be_of_an_earlier_run(tmp_path):
     assert found[FAR].told.kl_nats > 0.2
 
 
+def test_each_model_has_its_reference_of_an_earlier_run(tmp_path):
+    large = replace(Q8, model="large-lm", label="large q8_0")
+    repeated_run(tmp_path, [Made(Q8), Made(large)], repeats=1, requests=3, quality=limited(against="before"))
+    run = open_run(with_quality(tmp_path, {NEAR: Voice(0.1), large.label: Voice(0.9)}))
+    for number, each in enumerate((FP16, replace(FP16, model="large-lm", label="large fp16"))):
+        kept = tmp_path / store.REFERENCE / f"{number:02d}-fp16"
+        store.write_record(kept / "start.json", replace(run.start_records[0], deployment=each))
+        ask(kept, Voice())
+    found = quality_of(open_run(tmp_path))
+    assert {label: each.against.name for label, each in found.items()} == {
+        NEAR: "llama_cpp fp16 of an earlier run",
+        "large q8_0": "large fp16 of an earlier run",
+    }
+    assert found[NEAR].told.kl_nats < 0.01 < 0.2 < found["large q8_0"].told.kl_nats
+
+
 # --- fidelity --------------------------------------------------------------------------------------
 
 
