@@ -58,9 +58,9 @@ COMMANDS = {
     ),
     "gate": Command(
         "reading:gate",
-        "Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: "
-        "the interval does not tell.",
-        "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
+        "Say whether NEW is worse than BASE by more than is allowed, in speed or (slo.kl_nats.mean, "
+        "slo.tasks.score) in quality. Exit code 0: it is not, 1: it is, 3: the interval does not tell.",
+        "bench gate results/before results/after gate.metric=ttft_s.p95 slo.kl_nats.mean=0.05",
     ),
     "view": Command(
         "reading:view",

@@ -120,7 +120,7 @@ def gate(
         list[str],
         typer.Argument(
             metavar="DIR[:DEPLOYMENT]|gate.KEY=VALUE",
-            help=f"BASE and NEW, {_SIDES} gate.metric=ttft_s.p95, gate.max_regression=5%",
+            help=f"BASE and NEW, {_SIDES} gate.max_regression=5%, slo.kl_nats.mean=0.05",
         ),
     ],
     junit: Annotated[

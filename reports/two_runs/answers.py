@@ -35,9 +35,11 @@ class Answers:
     @property
     def missing(self) -> list[str]:
         """Why nothing is known of a side's tokens."""
-        asked = dict(zip(self.names, (self.a, self.b), strict=True))
-        names = [name for name, found in asked.items() if found is None]
-        return [f"quality was not measured in {name}: run it with quality=fidelity" for name in names]
+        return [
+            f"quality was not measured in {name}: run it with quality=fidelity"
+            for name, found in zip(self.names, (self.a, self.b), strict=True)
+            if found is None
+        ]
 
     @property
     def figures(self) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,7 @@ _NOT_INTERLEAVED = (
     "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
     "temperature, is in what differs."
 )
+_REMEDY = "quality=fidelity on both sides, or judge the answers on a task of yours."
 # As metrics name the unit of a cost, which each run says for itself.
 _CURRENCY = "price.currency"
 
@@ -250,8 +251,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
         )
     is_known = pair.is_paired or pair_name(pair.labels) in told
     if len({group.quantization for group in pair.groups} - {"-"}) > 1 and not is_known:
-        remedy = "quality=fidelity on both sides, or judge the answers on a task of yours."
-        found.append(Finding("quality_not_measured", "Quality is not measured", "", remedy))
+        found.append(Finding("quality_not_measured", "Quality is not measured", "", _REMEDY))
     return found
 
 
