@@ -13,21 +13,8 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import LoadSummary
-from reports.data import (
-    Cell,
-    Group,
-    Run,
-    StartRecord,
-    first_that_holds,
-    floats,
-    foreign_share,
-    grouped,
-    growth,
-    idle_cores,
-    read_roof,
-    server_cores,
-    usable_cores,
-)
+from reports.data import Cell, Group, Run, StartRecord, first_that_holds, floats, grouped, growth, read_roof
+from reports.data.samples import foreign_share, idle_cores, server_cores, usable_cores
 from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
 

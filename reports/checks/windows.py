@@ -247,12 +247,12 @@ def _drift(drift: Estimate) -> str:
 )
 @of_groups
 def bimodal(run: Run, group: Group) -> str | None:
-    said = []
-    for metric in ("ttft_s", "tpot_s"):
-        found = [words for cell in group.counted if (words := _humps(run, cell, metric))]
-        if 2 * len(found) > len(group.counted):
-            said.append(f"{_NAMES[metric]} of {found[0]}")
-    return ", ".join(said)
+    found = {
+        metric: [words for cell in group.counted if (words := _humps(run, cell, metric))]
+        for metric in ("ttft_s", "tpot_s")
+    }
+    most = {metric: own[0] for metric, own in found.items() if 2 * len(own) > len(group.counted)}
+    return ", ".join(f"{_NAMES[metric]} of {words}" for metric, words in most.items())
 
 
 def _humps(run: Run, cell: Cell, metric: str) -> str | None:
