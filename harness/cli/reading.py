@@ -44,25 +44,12 @@ def report(
         str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")
     ] = None,
     charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
-    theme: Annotated[
-        Literal["light", "dark"] | None, typer.Option(help="Of a picture.", show_default="light")
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            min=300, max=4000, help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"
-        ),
-    ] = None,
-    height: Annotated[
-        int | None,
-        typer.Option(min=300, max=4000, help="Of a picture, CSS pixels.", show_default="the chart's own"),
-    ] = None,
 ) -> None:
     from reports import open_run
     from reports.outputs.pictures import NO_CHARTS, charts_of
     from reports.outputs.writing import Asked, write_output
 
-    asked = Asked(format_, as_json, output, table, chart, theme, width, height)
+    asked = Asked(format_, as_json, output, table, chart)
     if charts:
         if asked != Asked():
             raise UserError("--charts lists the charts and goes with no other option")

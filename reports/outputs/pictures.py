@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import BenchError, MissingError, UserError
 from reports.data.run import Run
@@ -28,23 +28,22 @@ from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
 ALL = "all"
-Theme = Literal["light", "dark"]
 VARIABLE = "BENCH_CHROMIUM"
 _APPLICATIONS = "/Applications/{0}.app/Contents/MacOS/{0}"
 _PROGRAMS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
     "msedge", *map(_APPLICATIONS.format, ("Google Chrome", "Chromium", "Microsoft Edge")),
 )  # fmt: skip
+# In pixels of CSS, each two of a PNG.
+WIDTH_PX, SCALE = 900, 2
 _FLAGS = (
     "--headless", "--dump-dom", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--no-default-browser-check", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-extensions", "--disable-breakpad", "--disable-crash-reporter",
     "--disable-dev-shm-usage", "--force-color-profile=srgb", "--force-device-scale-factor=1",
+    # Light, as Chromium numbers it (third_party/blink/public/mojom/css/preferred_color_scheme.mojom).
+    f"--window-size={WIDTH_PX},900", "--blink-settings=preferredColorScheme=1",
 )  # fmt: skip
-# As Chromium numbers them (third_party/blink/public/mojom/css/preferred_color_scheme.mojom).
-_SCHEMES = {"dark": 0, "light": 1}
-# Pixels of a PNG for each of CSS.
-SCALE = 2
 # Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
 _BEGIN_S, _EACH_S = 120.0, 5.0
 
@@ -68,34 +67,19 @@ def chosen(run: Run, name: str) -> list[Chart]:
     return list(charts.values()) if name == ALL else [charts[name]]
 
 
-def pictures(
-    run: Run,
-    charts: Sequence[Chart],
-    format_: str,
-    theme: Theme = "light",
-    width_px: int = 900,
-    height_px: int | None = None,
-) -> dict[str, bytes]:
-    """Return the contents of a PNG or SVG by each chart's id. `height_px`: None is the chart's own.
+def pictures(run: Run, charts: Sequence[Chart], format_: str) -> dict[str, bytes]:
+    """Return the contents of a PNG or SVG by each chart's id.
 
     Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
     """
-    wanted = packed_json(
-        "pictures",
-        {
-            "format": format_,
-            "width": width_px,
-            "height": height_px or 0,
-            "scale": SCALE,
-            "charts": [_words(run, chart) for chart in charts],
-        },
-    )
+    words = [_words(run, chart) for chart in charts]
+    wanted = {"format": format_, "width": WIDTH_PX, "scale": SCALE, "charts": words}
     # Each chart is as wide as its picture, without the frame's margins.
-    body = join([tag("div", *map(figure, charts), style=f"width:{width_px - 32}px"), wanted])
+    places = tag("div", *map(figure, charts), style=f"width:{WIDTH_PX - 32}px")
+    body = join([places, packed_json("pictures", wanted)])
     styles, scripts = REPORT
     page = document(question(run), body, charts, (styles, (*scripts, "picture.js")))
-    more = (f"--window-size={width_px},900", f"--blink-settings=preferredColorScheme={_SCHEMES[theme]}")
-    found = _drawn(page, more, _BEGIN_S + _EACH_S * len(charts))
+    found = _drawn(page, _BEGIN_S + _EACH_S * len(charts))
     if isinstance(found, str):
         raise BenchError(f"the chart could not be drawn: {found}")
     return {
@@ -132,7 +116,7 @@ def program() -> str:
     )
 
 
-def _drawn(page: str, flags: Sequence[str], limit_s: float) -> Any:
+def _drawn(page: str, limit_s: float) -> Any:
     """Return what the page's text says when it has loaded; nothing that was started is left behind."""
     path = program()
     # Chromium has no sandbox for root, and does not start with one.
@@ -140,13 +124,9 @@ def _drawn(page: str, flags: Sequence[str], limit_s: float) -> Any:
     with tempfile.TemporaryDirectory(prefix="bench-chromium-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "page.html"
         file.write_text(page, encoding="utf-8")
-        argv = [path, *_FLAGS, *flags, *sandbox, f"--user-data-dir={folder}/profile", file.as_uri()]
+        argv = [path, *_FLAGS, *sandbox, f"--user-data-dir={folder}/profile", file.as_uri()]
         with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
         ) as process:
             try:
                 text = process.communicate(timeout=limit_s)[0].decode()

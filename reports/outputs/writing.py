@@ -13,7 +13,7 @@ from harness.errors import UserError, choose_from
 from harness.store.named_files import check_named, write_named
 from reports.data.run import Run, open_run
 from reports.outputs.as_markdown import markdown_text
-from reports.outputs.pictures import ALL, Theme, chosen, pictures
+from reports.outputs.pictures import ALL, chosen, pictures
 from reports.outputs.tables import TABLES, json_text, tables_of
 from reports.page.document import page, write_report
 
@@ -35,9 +35,6 @@ class Asked:
     output: str | None = None
     table: str | None = None
     chart: str | None = None
-    theme: Theme | None = None
-    width_px: int | None = None
-    height_px: int | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -103,7 +100,6 @@ def _format(asked: Asked) -> str:
 def _check(asked: Asked, made: str) -> None:
     output, tables = asked.output, (*TABLES, REQUESTS)
     of_tables, of_charts = made in _OF_TABLES, made in _OF_CHARTS
-    look = any((asked.chart, asked.theme, asked.width_px, asked.height_px))
     is_file = output is not None and not asked.is_folder
     wrong = {
         "--output: its name is empty; give a file, a directory, or -": output == "",
@@ -111,9 +107,7 @@ def _check(asked: Asked, made: str) -> None:
         f"--table {asked.table}: no such table; {choose_from(asked.table or '', tables)}": (
             asked.table not in (None, *tables)
         ),
-        f"--chart, --theme, --width and --height go with --format png or svg, not {made}": (
-            look and not of_charts
-        ),
+        f"--chart goes with --format png or svg, not {made}": asked.chart and not of_charts,
         f"{made} needs --chart ID or --chart all; --charts lists the ids": of_charts and not asked.chart,
         f"--chart all writes a file for each chart, and {output} is one; give a directory": (
             asked.chart == ALL and is_file
@@ -131,8 +125,7 @@ def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, bytes]]:
     if made in _TEXTS:
         yield "report", _TEXTS[made](run).encode()
     elif asked.chart is not None:
-        look = asked.theme or "light", asked.width_px or 900, asked.height_px
-        yield from pictures(run, chosen(run, asked.chart), made, *look).items()
+        yield from pictures(run, chosen(run, asked.chart), made).items()
     else:
         names = list(TABLES) if asked.is_folder and asked.table is None else [asked.table or "values"]
         frames = {REQUESTS: _requests(run)} if names == [REQUESTS] else tables_of(run)

@@ -1,7 +1,7 @@
 // The charts of a page as pictures that stand alone: title above, note below, names for the colours. `pictures` (packed) has
-// the format, width, height (0: the chart's own) and scale of all, and of each chart its id and words. The page's text becomes
+// the format, width and scale of all, and of each chart its id and words. The page's text becomes
 // a list of what was made, SVGs or PNGs in base64, or what went wrong; it counts as loaded only then.
-const PAD = 16, LEAST_PLOT_PX = 160, LINE = 1.4;
+const PAD = 16, LINE = 1.4;
 
 function svgElement(name, given, ...content) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -42,7 +42,7 @@ function keyOf(place, title) {
   return [...named.keys()].every((name) => title.includes(name)) ? [] : place.data.filter((trace) => named.get(trace.name) === trace);
 }
 
-async function picture(chart, { format, width, height, scale }) {
+async function picture(chart, { format, width, scale }) {
   const place = places.find((each) => each.dataset.chart === chart.id);
   if (!place?.data) throw new Error("the page did not draw it");
   const style = getComputedStyle(root), family = getComputedStyle(document.body).fontFamily, inner = width - 2 * PAD;
@@ -60,7 +60,7 @@ async function picture(chart, { format, width, height, scale }) {
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", font: { size: 12 }, traceorder: "normal",
       bgcolor: "rgba(0,0,0,0)", itemwidth: 36 } };
   const top = PAD + tall(above) + 6, rest = top + 8 + tall(below) + PAD;
-  const plot = height ? Math.max(height - rest, LEAST_PLOT_PX + room) : place.layout.height + room;
+  const plot = place.layout.height + room;
   const whole = Math.ceil(rest + plot);
   const shape = { ...place.layout, width: inner, height: plot, showlegend: keyed.length > 0, ...(keyed.length ? bare : {}) };
   const data = place.data.map((trace) => ({ ...trace, showlegend: keyed.includes(trace) }));
