@@ -185,38 +185,41 @@ def _decisions(run: Run) -> Iterator[dict[str, Any]]:
 # --- the SLO, and a search -------------------------------------------------------------------------
 
 
-def _standings(run: Run) -> Iterator[dict[str, Any]]:
-    for row in slo_rows(run):
-        for each in row.standings:
-            cells = each.group.counted if each.group else ()
-            yield {
-                **_of(row, "scenario load model"),
-                "deployment": each.label,
-                "state": each.state,
-                "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
-                "marks": _ids(marks_of(run, cells, *slo_metrics(run))),
-            }
+def _standings(run: Run) -> _Rows:
+    return (
+        {
+            **_of(row, "scenario load model"),
+            "deployment": each.label,
+            "state": each.state,
+            "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
+            "marks": _ids(marks_of(run, each.group.counted if each.group else (), *slo_metrics(run))),
+        }
+        for row in slo_rows(run)
+        for each in row.standings
+    )
 
 
-def _objectives(run: Run) -> Iterator[dict[str, Any]]:
-    for row in slo_rows(run):
-        for each in row.standings:
-            for found in each.judged.attained if each.judged else ():
-                yield {
-                    **_of(row, "scenario load"),
-                    "deployment": each.label,
-                    "objective": found.objective.name,
-                    "limit_s": found.objective.limit_s,
-                    "asked": found.objective.share,
-                    **_of(found, "share met n"),
-                    **_ends(found.interval),
-                    "state": found.verdict,
-                }
+def _objectives(run: Run) -> _Rows:
+    return (
+        {
+            **_of(row, "scenario load"),
+            "deployment": each.label,
+            "objective": found.objective.name,
+            "limit_s": found.objective.limit_s,
+            "asked": found.objective.share,
+            **_of(found, "share met n"),
+            **_ends(found.interval),
+            "state": found.verdict,
+        }
+        for row in slo_rows(run)
+        for each in row.standings
+        for found in (each.judged.attained if each.judged else ())
+    )
 
 
-def _capacities(run: Run) -> Iterator[dict[str, Any]]:
-    for each in capacities_of(run):
-        yield {
+def _capacities(run: Run) -> _Rows:
+    return (
+        {
             **_of(each, "deployment scenario is_least why"),
             "model": each.group.model,
             "unit": "users" if each.group.family == "closed loop" else "conversations/s",
@@ -225,27 +228,33 @@ def _capacities(run: Run) -> Iterator[dict[str, Any]]:
             "starts": len(each.answers),
             "marks": _ids(marks_of(run, each.cells_at_highest, *slo_metrics(run))),
         }
+        for each in capacities_of(run)
+    )
 
 
-def _brackets(run: Run) -> Iterator[dict[str, Any]]:
-    for each in capacities_of(run):
-        for answer in each.answers:
-            yield {
-                **_of(each, "deployment scenario"),
-                **_of(answer, "start kept broken is_whole"),
-                "trials": sum(len(tried.cells) for tried in answer.tried),
-            }
+def _brackets(run: Run) -> _Rows:
+    return (
+        {
+            **_of(each, "deployment scenario"),
+            **_of(answer, "start kept broken is_whole"),
+            "trials": sum(len(tried.cells) for tried in answer.tried),
+        }
+        for each in capacities_of(run)
+        for answer in each.answers
+    )
 
 
-def _quality(run: Run) -> Iterator[dict[str, Any]]:
-    for found, each in fidelities(run):
-        yield {
+def _quality(run: Run) -> _Rows:
+    return (
+        {
             **_of(found, "is_reference why"),
             "deployment": found.label,
             "model": run.deployments[found.label].model,
             "against": found.against,
             **(_of(each, _OF_FIDELITY) | _ends(each.interval) if each else {}),
         }
+        for found, each in fidelities(run)
+    )
 
 
 def _tasks(run: Run) -> Iterator[dict[str, Any]]:
@@ -255,13 +264,15 @@ def _tasks(run: Run) -> Iterator[dict[str, Any]]:
         yield row | (_of(flips, "against broken mended p") | {"both": flips.items} if flips else {})
 
 
-def _findings(run: Run) -> Iterator[dict[str, Any]]:
-    for each in findings_of(run):
-        yield {
+def _findings(run: Run) -> _Rows:
+    return (
+        {
             **_of(each, "check title text remedy marks"),
             "cells": " ".join(map(str, each.cells)) or None,
             "metrics": " ".join(each.metrics) or None,
         }
+        for each in findings_of(run)
+    )
 
 
 # --- as JSON ---------------------------------------------------------------------------------------
@@ -277,27 +288,28 @@ def to_builtins(run: Run) -> dict[str, Any]:
     What is missing or infinite is None.
     """
     record = run.record
-    about = {
-        "id": record.run_id,
-        "created": record.created_at,
-        "ended": record.ended_at,
-        "status": record.status,
-        "question": question(run),
-        "device": device(run),
-        "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
-        "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
-        "deployments": list(run.deployments),
-        "baselines": dict(comparisons_of(run).baselines),
-        "margin": record.compare.margin_share,
-        "slo": [{"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo],
-        "is_search": record.search is not None,
-        "command": command(run),
-        "schema_version": record.schema_version,
-        "environment": record.environment,
-    }
     return {
         "format": FORMAT,
-        "run": about,
+        "run": {
+            "id": record.run_id,
+            "created": record.created_at,
+            "ended": record.ended_at,
+            "status": record.status,
+            "question": question(run),
+            "device": device(run),
+            "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
+            "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
+            "deployments": list(run.deployments),
+            "baselines": dict(comparisons_of(run).baselines),
+            "margin": record.compare.margin_share,
+            "slo": [
+                {"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo
+            ],
+            "is_search": record.search is not None,
+            "command": command(run),
+            "schema_version": record.schema_version,
+            "environment": record.environment,
+        },
         "answer": {
             "headline": headline(run),
             "sentences": [each.plain for each in answers_of(run)],
