@@ -11,6 +11,7 @@ from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
 from reports.measures import NOTHING, aggregate, plural, unit_of, value_text
 from reports.page.answer import COLUMNS
+from reports.page.cells import STATES
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
 from reports.words.answer import answers_of, basis
@@ -22,7 +23,6 @@ _LENGTH_AT_MOST = 60_000
 _CUT = "The rest is left out: a comment has no room for it."
 # More reasons than these are folded.
 _REASONS_OPEN = 5
-_STATES = {"kept": "keeps it", "unclear": "not clear", "broken": "does not", "unknown": "not measured"}
 
 
 def markdown_text(run: Run) -> str:
@@ -46,7 +46,7 @@ def _blocks(run: Run) -> Iterator[str]:
         rest = " ".join(filter(None, (said.text, said.unless, said.note)))
         yield f"**{plain(said.lead)}.** {plain(rest)}"
         if made:
-            yield f"#### {plain(title_of_case(run, made.case))}\n\n{_table(run, made.case.groups, made)}"
+            yield f"#### {plain(title_of_case(run, made.case))}\n\n{_table(run, made.ranked, made)}"
     yield plain(what_was_run(run))
     if run.is_going_on:
         yield "**This run is still running**; this is what there is so far."
@@ -83,37 +83,37 @@ def _distrust(run: Run) -> Iterator[str]:
 
 
 def _legend(run: Run) -> str:
-    said = ["Means over starts [95 % interval] (of two starts their range). Bold: decided."]
     made = next((each for each in decisions_of(run) if each.best), None)
-    if made is not None:
-        level = f"{100 * made.confidence:.4g} % each, {sure_text(made.alpha)} together"
-        said.append(f"Ratios are of {title_of(made.metric)} to the leader's ({level}).")
-    said.append(basis(run))
-    if run.record.slo:
-        said.append(f"SLO: {slo_words(run.record.slo)}.")
-    said.append(f"{SIGN} 2 behind a value: two of the reasons below to distrust it.")
+    said = (
+        "Means over starts [95 % interval] (of two starts their range). Bold: decided.",
+        f"Ratios are of {title_of(made.metric)} to the leader's ({100 * made.confidence:.4g} % each, "
+        f"{sure_text(made.alpha)} together)."
+        if made
+        else "",
+        basis(run),
+        f"SLO: {slo_words(run.record.slo)}." if run.record.slo else "",
+        f"{SIGN} 2 behind a value: two of the reasons below to distrust it.",
+    )
     return " ".join(filter(None, said))
 
 
 def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
-    best_first = list(made.groups) if made else []
-    ordered = [*best_first, *(group for group in groups if group not in best_first)]
-    columns = {"deployment": [code(group.deployment) for group in ordered]}
+    columns = {"deployment": [code(group.deployment) for group in groups]}
     where = groups[0].scenario, groups[0].load
     rows = [row for row in slo_rows(run) if (row.scenario, row.load) == where]
     if kept := {each.deployment: each.words for each in capacities_of(run) if each.scenario == where[0]}:
-        columns["keeps the SLO up to"] = [plain(kept[group.deployment]) for group in ordered]
+        columns["keeps the SLO up to"] = [plain(kept[group.deployment]) for group in groups]
     elif rows:
-        states = {each.label: _STATES[each.state] for row in rows for each in row.standings}
-        columns["SLO"] = [states.get(group.deployment, NOTHING) for group in ordered]
+        states = {each.label: STATES[each.state][0] for row in rows for each in row.standings}
+        columns["SLO"] = [states.get(group.deployment, NOTHING) for group in groups]
     for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
         if all(aggregate(run, group, name).mean is None for group in groups):
             continue
-        values = [_value(run, made, group, name) for group in ordered]
+        values = [_value(run, made, group, name) for group in groups]
         columns[plain(heading_of(name, unit_of(run, name)))] = values
         if made and made.best and name == made.metric:
-            columns["against the leader"] = [_ratio(made, group) for group in ordered]
-    asked = [quality.texts(run, group.deployment) for group in ordered]
+            columns["against the leader"] = [_ratio(made, group) for group in groups]
+    asked = [quality.texts(run, group.deployment) for group in groups]
     columns |= {plain(head): [plain(each[head]) for each in asked] for head in asked[0]}
     return table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 

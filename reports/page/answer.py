@@ -1,28 +1,17 @@
 """The first screen: the question, the answer, the table to choose from, and the reasons to distrust them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
+from functools import partial
 from itertools import zip_longest
 
 from harness.contracts import timing
 from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run
-from reports.measures import MEANS_APART, NOTHING, several, unit_of
+from reports.measures import MEANS_APART, NOTHING, Aggregate, several, unit_of
 from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
-from reports.page.looks import (
-    Html,
-    Of,
-    Row,
-    join,
-    looks,
-    macro,
-    named,
-    paragraph,
-    ratio_frame,
-    ratio_picture,
-    table,
-    tag,
-    unbroken,
-)
+from reports.page.declared import Columns, filled
+from reports.page.looks import Html, Of, looks, macro, ratio_frame, ratio_picture, table, tag, unbroken
 from reports.verdicts import Decision, capacities_of, decisions_of
 from reports.words.answer import answers_of, basis
 from reports.words.described import cut_short, question, what_was_run
@@ -30,21 +19,14 @@ from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_t
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
 COLUMNS = (
-    "output_tokens_per_s",
-    "ttft_s.p50",
-    "tpot_s.p50",
-    "memory_peak_bytes",
-    "energy_j_per_output_token",
-    "cost_per_million_output_tokens",
-    "cores_used",
-)
+    "output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes", "energy_j_per_output_token",
+    "cost_per_million_output_tokens", "cores_used",
+)  # fmt: skip
 _PER_CORE = "output_tokens_per_s_per_core"
 # Characters of why one is left out: a narrow screen has room for few.
 _NOTE = 90
 # Reasons to distrust that fit on a screen; the others are folded.
 _TOLD = 5
-# The cells of the table's rows by the column's head.
-Columns = dict[Html | str, list[Html | str]]
 
 
 def opening(run: Run) -> Html:
@@ -75,80 +57,66 @@ def opening(run: Run) -> Html:
 
 def _table(run: Run, made: Decision) -> Html:
     """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
-    groups = made.ranked
-    kept = _kept_loads(run, made, groups)
-    first, *rest = _values(run, made, groups, "there" if kept else f"at {made.case.load}").items()
-    columns: Columns = {**kept, **dict([first]), **_ratios(run, made, groups), **dict(rest)}
-    columns |= quality_columns(run, [group.deployment for group in groups])
-    notes = {**made.left_out, **{each.deployment: "" for each in made.capacities if each.level is not None}}
-    rows = []
-    for at, group in enumerate(groups):
-        name, note = named(looks(run)[group.deployment]), notes.get(group.deployment)
-        if note:  # in full below, with the reasons to distrust
-            name = join([name, tag("span", clipped(note, _NOTE), title=note, class_="said quiet")])
-        name = join(
-            [
-                tag("span", name, class_="winner" if group.deployment == made.served else ""),
-                cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else "",
-            ]
-        )
-        rows.append(Row([name, *(cells[at] for cells in columns.values())], Of(group.deployment)))
-    medians = (made.value(run, group, "ttft_s.p50") for group in groups if group.counted)
-    few = [each.mean is None and each.pooled is None for each in medians]
+    kept = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
+    first, *rest = ((heading_of(name, unit_of(run, name)), name) for name in _metrics(run, made))
+    columns: Columns[Group] = {
+        "deployment": partial(_name, run, made),
+        **({"keeps the SLO up to": lambda group: macro("kept_load", kept[group.deployment])} if kept else {}),
+        f"{first[0]} {'there' if kept else f'at {made.case.load}'}": partial(_value, run, made, first[1]),
+        **_ratios(run, made),
+        **{head: partial(_value, run, made, name) for head, name in rest},
+        **quality_columns(run),
+    }
+    cells = filled(columns, made.ranked, lambda group: Of(group.deployment))
+    medians = (made.value(run, group, "ttft_s.p50") for group in made.ranked if group.counted)
+    few = [not _is_known(each) for each in medians]
     what = "No TTFT or TPOT" if all(few) else NOTHING
-    why = paragraph(f"{what}: fewer than {timing.needed(50)} requests.") if any(few) else ""
-    return join([table(["deployment", *columns], rows, "standing", "Standing"), why])
+    why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
+    return macro("noted", table(*cells, "standing", "Standing"), why)
 
 
-def _kept_loads(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    found = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
-    cells: list[Html | str] = [
-        join([each.words, tag("span", f"values at {each.group.load}" * (each.level is None), class_="range")])
-        for each in (found[group.deployment] for group in groups if found)
-    ]
-    return {"keeps the SLO up to": cells} if found else {}
+def _metrics(run: Run, made: Decision) -> Iterator[str]:
+    """Yield the metric that decides, and those of which any deployment has a value; per core only where the
+    cores differ."""
+    yield made.metric
+    used = [made.value(run, group, "cores_used").mean or 0.0 for group in made.ranked]
+    is_uneven = max(used, default=0.0) > MEANS_APART * min(filter(None, used), default=math.inf)
+    for name in (*COLUMNS, _PER_CORE) if is_uneven else COLUMNS:
+        if name != made.metric and any(_is_known(made.value(run, group, name)) for group in made.ranked):
+            yield name
 
 
-def _values(run: Run, made: Decision, groups: Sequence[Group], where: str) -> Columns:
-    names = dict.fromkeys((made.metric, *COLUMNS, _PER_CORE))
-    values = {name: [made.value(run, group, name) for group in groups] for name in names}
-    used = [each.mean for each in values["cores_used"] if each.mean]
-    if not used or max(used) <= MEANS_APART * min(used):
-        del values[_PER_CORE]
-    columns: Columns = {}
-    for name, own in values.items():
-        if columns and all(each.mean is None and each.pooled is None for each in own):
-            continue
-        head = heading_of(name, unit_of(run, name))
-        cells = columns.setdefault(head if columns else f"{head} {where}", [])
-        for group, each in zip(groups, own, strict=True):
-            marks = [found for found in marks_of(run, group.counted, name) if not found.is_at_name]
-            cell = aggregate_cell(name, each, mark_html(marks))
-            cells.append(
-                tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
-            )
-    return columns
+def _is_known(found: Aggregate) -> bool:
+    return found.mean is not None or found.pooled is not None
 
 
-# --- against the leader ----------------------------------------------------------------------------
+def _name(run: Run, made: Decision, group: Group) -> Html:
+    label, known = group.deployment, {each.deployment for each in made.capacities if each.level is not None}
+    # In full below, with the reasons to distrust.
+    note = "" if label in known else made.left_out.get(label, "")
+    is_suspect = {cell.validity for cell in group.counted} == {"suspect"}
+    marks = cell_marks(run, group) if is_suspect else ""
+    return macro("standing", looks(run)[label], label == made.served, clipped(note, _NOTE), note, marks)
 
 
-def _ratios(run: Run, made: Decision, groups: Sequence[Group]) -> Columns:
-    ratios = {group.deployment: made.ratio_to_leader(group.deployment) for group in groups}
-    known = [ratio for ratio in ratios.values() if ratio]
+def _value(run: Run, made: Decision, name: str, group: Group) -> Html:
+    marks = [found for found in marks_of(run, group.counted, name) if not found.is_at_name]
+    cell = aggregate_cell(name, made.value(run, group, name), mark_html(marks))
+    return tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
+
+
+def _ratios(run: Run, made: Decision) -> Columns[Group]:
+    known = [ratio for group in made.ranked if (ratio := made.ratio_to_leader(group.deployment))]
     if not known:
         return {}
-    frame = ratio_frame(known)
-    cells: list[Html | str] = []
-    for label, ratio in ratios.items():
-        figures: Html | str = ""
-        if ratio:
-            said, _, ends = ratio_words(*ratio).partition(" ")
-            figures = tag("span", said, tag("span", ends, class_="range"), class_="figures")
-        is_drawn = ratio or label == groups[0].deployment
-        colour = looks(run)[label].colour
-        drawn = ratio_picture(colour, ratio or (1.0, 1.0, 1.0), frame) if is_drawn else ""
-        cells.append(join([drawn, figures]))
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    sure = f"{sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
-    return {tag("span", f"against the leader, {sure}", title=title): cells}
+    head = f"against the leader, {sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
+    return {tag("span", head, title=title): partial(_ratio, run, made, ratio_frame(known))}
+
+
+def _ratio(run: Run, made: Decision, frame: tuple[float, float], group: Group) -> Html | str:
+    ratio, colour = made.ratio_to_leader(group.deployment), looks(run)[group.deployment].colour
+    if ratio is None:
+        return ratio_picture(colour, (1.0, 1.0, 1.0), frame) if group is made.ranked[0] else ""
+    said, _, ends = ratio_words(*ratio).partition(" ")
+    return macro("figures", ratio_picture(colour, ratio, frame), said, ends)

@@ -122,13 +122,9 @@ def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str
     )
 
 
-def turn_charts(run: Run, at: LoadCase, *names: str) -> list[Part]:
-    """Return a chart of each value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load;
-    none of a value that fewer than two turns have."""
-    return [chart for name in names for chart in _by_turn(run, at, name)]
-
-
-def _by_turn(run: Run, at: LoadCase, name: str) -> list[Part]:
+def turn_chart(at: LoadCase, name: str, run: Run) -> list[Part]:
+    """Return a chart of a value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load; none
+    where fewer than two turns have one."""
     found = [
         Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
         for group in at.groups
@@ -141,8 +137,7 @@ def _by_turn(run: Run, at: LoadCase, name: str) -> list[Part]:
         return []
     drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
     absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
-    said = [f"{len(drawn)} of {len(turns):,} turns."] if len(drawn) < len(turns) else []
-    said += [f"No value: {several(absent)}."] if absent else []
+    some = f"{len(drawn)} of {len(turns):,} turns. " if len(drawn) < len(turns) else ""
     return _chart(
         run,
         name,
@@ -151,7 +146,7 @@ def _by_turn(run: Run, at: LoadCase, name: str) -> list[Part]:
         "turn",
         id=f"turns-{name.partition('.')[0]}-{load_cases_of(run).index(at)}",
         what=f"{capital(title_of(name))} by turn at {at.load}",
-        note=" ".join(said),
+        note=(some + (f"No value: {several(absent)}." if absent else "")).rstrip(),
         about=Of(load=at.load),
     )
 

@@ -1,6 +1,6 @@
 """How tables write numbers, and what they say beside a row or a number that may not be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from harness.contracts import ServerTerm
@@ -14,13 +14,13 @@ from reports.measures.equal_work import work_of
 from reports.measures.fidelity import Fidelity
 from reports.measures.held import Held
 from reports.measures.metrics import Value, counted, metric_of, why_missing
-from reports.measures.over_starts import Aggregate, aggregate, pooled, shorter_half, withheld
+from reports.measures.over_starts import Aggregate, aggregate, pooled, withheld
 from reports.measures.quality import Quality
 from reports.measures.slo import Attainment, Judged
 from reports.measures.values import values_of
-from reports.measures.written import NOTHING, number, plural, shown, span_text, supported
+from reports.measures.written import NOTHING, mean_text, number, plural, shown, span_text
 from reports.page.declared import Columns, below
-from reports.page.looks import Html, join, looks, named, tag
+from reports.page.looks import Html, join, looks, macro, named, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts import State, comparisons_of, decisions_of
 from reports.words import quality
@@ -44,7 +44,7 @@ COMPARED = (
     "memory_peak_bytes", "launch_s",
 )  # fmt: skip
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
-_STATES: Mapping[State, tuple[str, str]] = {
+STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),
     "broken": ("does not", "bad"),
     "unclear": ("not clear", "warn"),
@@ -70,22 +70,19 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
         return none_cell(found.why or why_missing(name, 0))
     if found.pooled is not None:
         title = f"n = {counted(found.pooled.n, found.pooled.requests)}; {found.why}"
-        main = tag("span", shown(name, found.pooled.value), title=title)
-        return join([main, mark, tag("span", found.pooled_over, class_="range")])
+        return macro("measured", shown(name, found.pooled.value), title, mark, [found.pooled_over])
     word = "start" if found.is_of_starts else "block"
     each = ", ".join(shown(name, value) for value in found.values)
     title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"
-    said = [span_text(name, found), f"{found.k} of {len(found.values)} {word}s"]
-    main = tag("span", supported(name, found.mean, shorter_half(found)), title=title)
-    small = said if found.k < len(found.values) else said[:1]
-    return join([main, mark, *(tag("span", part, class_="range") for part in small if part)])
+    some = f"{found.k} of {len(found.values)} {word}s" if found.k < len(found.values) else ""
+    return macro("measured", mean_text(name, found), title, mark, [span_text(name, found), some])
 
 
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
     """Return one cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
-    if withheld or found is None or found.value is None:
-        missing = why_missing(name, found.n, found.requests) if found else why_missing(name, 0)
-        return none_cell(withheld or missing)
+    found = found or Value(None, 0)
+    if withheld or found.value is None:
+        return none_cell(withheld or why_missing(name, found.n, found.requests))
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
 
 
@@ -118,13 +115,12 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
     both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
     marks = mark_html(marks_of(run, [cell for each in both for cell in each.counted], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
-    said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
-    return join([value, said, *(tag("span", line, class_="range") for line in (how, interval) if line)])
+    return macro("verdict", value, f"{ratio} {word}", marks, title, verdict.kind, (how, interval))
 
 
 def kept_cell(found: Judged | None) -> Html:
     """Return whether windows keep the SLO, and each objective's share with its n and interval."""
-    word, tone = _STATES[found.verdict if found else "unknown"]
+    word, tone = STATES[found.verdict if found else "unknown"]
     shares = [line for each in found.attained for line in _share(each)] if found else []
     return below(tag("span", word, class_=tone), (found and found.too_high) or "", *shares)
 
@@ -185,23 +181,28 @@ def part_cell(name: str, held: Held) -> Html | str:
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
-def quality_columns(run: Run, labels: Sequence[str]) -> dict[Html | str, list[Html | str]]:
+def quality_columns(run: Run) -> Columns[Group]:
     """Return the columns of deployments' quality, where any was asked."""
-    found = [quality.columns(run, label) for label in labels]
-    return {head: [below(*each[head]) for each in found] for head in next(iter(found), {})}
+    return {
+        head: partial(_quality_cell, run, head) for head in quality.columns(run, next(iter(run.deployments)))
+    }
+
+
+def _quality_cell(run: Run, head: str, group: Group) -> Html:
+    return below(*quality.columns(run, group.deployment)[head])
 
 
 def fidelity_columns(run: Run) -> Columns[FidelityRow]:
     """Return the columns of a table of fidelities."""
-    columns: Columns[FidelityRow] = {
+    return {
         "deployment": lambda row: named(looks(run)[row[0].label]),
         "KL nats": _kl_cell,
+        **{head: partial(_if_asked, show) for head, show in quality.FIDELITY.items()},
     }
-    return {**columns, **{head: partial(_fidelity_cell, head) for head in quality.FIDELITY}}
 
 
-def _fidelity_cell(head: str, row: FidelityRow) -> str:
-    return quality.FIDELITY[head](row[1]) if row[1] else ""
+def _if_asked(show: Callable[[Fidelity], str], row: FidelityRow) -> str:
+    return show(row[1]) if row[1] else ""
 
 
 def _kl_cell(row: FidelityRow) -> Html:
@@ -221,8 +222,7 @@ def mark_html(found: Sequence[Finding | Reason]) -> Html:
         return Html("")
     titles = "; ".join(dict.fromkeys(each.title for each in found))
     href = f"#distrust-{found[0].check}" if len(found) == 1 else "#distrust"
-    label = f"{plural(len(found), 'reason')} to distrust this: {titles}"
-    return join([" ", tag("a", mark_text(found), href=href, class_="doubt", title=titles, aria_label=label)])
+    return macro("doubt", mark_text(found), href, titles, plural(len(found), "reason"))
 
 
 def name_cell(run: Run, group: Group) -> Html:

@@ -13,7 +13,7 @@ from reports.data import Group, Run, grouped
 from reports.measures.written import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
-from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, paragraph, table, tag
+from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, macro, paragraph, table, tag
 from reports.verdicts.load_cases import LoadCase, load_cases_of, title_of_case
 
 T = TypeVar("T")
@@ -167,8 +167,7 @@ class Fold:
     def __call__(self, run: Run) -> list[charts.Part]:
         if not (claim := said(self.claim, run)):
             return []
-        title = tag("summary", tag("b", self.title), f": {claim}")
-        return [tag("details", title, charts.rendered(shown(self.shows, run)), id=self.id, class_="ground")]
+        return [macro("ground", self.id, self.title, claim, charts.rendered(shown(self.shows, run)))]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
 from reports.page.answer import opening
 from reports.page.drawing.charts import Chart
-from reports.page.looks import Html, join, looks, macro, own_file, packed, packed_json, paragraph, render, tag
+from reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
 from reports.page.sections import SECTIONS, sections_of
 from reports.words.described import question
 from reports.words.told import digest_of, keep, sources_of
@@ -66,19 +66,9 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
 def page(run: Run) -> str:
     sections = sections_of(run)
     charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
-    parts = [
-        tag("a", "Skip to the answer", class_="skip", href="#main"),
-        bar(run, {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}}),
-        tag(
-            "main",
-            tag("div", opening(run), id="answer"),
-            *(macro("section", SECTIONS[name], made) for name, made in sections.items()),
-            id="main",
-            tabindex="-1",
-        ),
-        tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
-    ]
-    return document(question(run), join(parts), charts)
+    links = bar(run, {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}})
+    parts = [(SECTIONS[name], made) for name, made in sections.items()]
+    return document(question(run), macro("page", links, opening(run), parts, run.record), charts)
 
 
 def bar(run: Run, names: Mapping[str, str]) -> Html:
@@ -114,11 +104,8 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
         has_script=Html(_HAS_SCRIPT),
         script=Html(script),
         body=body,
-        charts=join(
-            [packed_json("charts", {chart.id: chart.to_builtins() for chart in charts}), packed_plotly]
-        )
-        if charts
-        else "",
+        charts=packed_json("charts", {chart.id: chart.to_builtins() for chart in charts}) if charts else "",
+        plotly=packed_plotly,
     )
 
 

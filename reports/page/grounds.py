@@ -17,7 +17,7 @@ from reports.measures import METRICS, NOTHING, Metric, flat, number
 from reports.page.cells import COMPARED, mean_cell, value_of_cell
 from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
-from reports.page.looks import Head, Html, Of, details, join, looks, macro, paragraph, table, tag
+from reports.page.looks import Head, Html, Of, join, looks, macro, paragraph, table, tag
 from reports.words import grounds as words
 from reports.words.described import fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
@@ -44,8 +44,7 @@ def checks(run: Run) -> list[charts.Part]:
 def fairness(run: Run) -> list[charts.Part]:
     """Return the ledger: what was asked of each deployment, and what its server says that it uses."""
     ledger = ledger_of(run)
-    clauses = (entry.clause for row in ledger for entry in row.entries.values())
-    notes = list(dict.fromkeys(filter(None, clauses)))
+    notes = list(dict.fromkeys(e.clause for row in ledger for e in row.entries.values() if e.clause))
     uneven = tag("span", "not the same everywhere", class_="said warn")
     rows = [
         [
@@ -54,12 +53,12 @@ def fairness(run: Run) -> list[charts.Part]:
         ]
         for row in ledger
     ]
-    columns: list[Head | str] = [
-        "term",
-        *(Head(macro("dep", look), Of(name)) for name, look in looks(run).items()),
-    ]
     numbered = tag("ol", *(tag("li", note) for note in notes), class_="note ledger-notes")
-    return [table(columns, rows, "ledger", "Fairness"), numbered] if ledger else []
+    return [table(["term", *_heads(run)], rows, "ledger", "Fairness"), numbered] if ledger else []
+
+
+def _heads(run: Run) -> list[Head]:
+    return [Head(macro("dep", look), Of(label)) for label, look in looks(run).items()]
 
 
 def _client_columns(run: Run) -> Columns[Group]:
@@ -78,12 +77,11 @@ def _client_columns(run: Run) -> Columns[Group]:
         },
         "tokens per chunk": partial(mean_cell, run, name="tokens_per_chunk"),
         "send lag p50 ms": partial(mean_cell, run, name="send_lag_s.p50"),
-        "CPU % of a core": lambda group: number(_busiest(group), scale=100),
+        "CPU % of a core": lambda group: number(
+            max((cell.summary.cores_here or 0.0 for cell in group.counted if cell.summary), default=None),
+            scale=100,
+        ),
     }
-
-
-def _busiest(group: Group) -> float | None:
-    return max((cell.summary.cores_here or 0.0 for cell in group.counted if cell.summary), default=None)
 
 
 CLIENT = Table[Group](
@@ -187,7 +185,7 @@ STARTS = Table[StartRecord](
 def logs(run: Run) -> list[charts.Part]:
     """Return the end of the log of each start that failed."""
     return [
-        details(f"End of the log of {each.name}", tag("pre", each.log_tail))
+        tag("details", tag("summary", f"End of the log of {each.name}"), tag("pre", each.log_tail))
         for each in in_order(run)
         if each.log_tail and (each.error or each.status == "failed")
     ]
@@ -204,11 +202,10 @@ def servers(run: Run) -> list[charts.Part]:
         [key_words(key), *(fact(key, own.get(key)) for own in facts)]
         for key in dict.fromkeys(key for own in facts for key in own)
     ]
-    columns: list[Head | str] = [
-        "fact",
-        *(Head(macro("dep", looks(run)[label]), Of(label)) for label in found),
+    heads = [each for each in _heads(run) if each.of.deployment in found]
+    parts: list[charts.Part] = [
+        table(["fact", *heads], rows, "ledger", "What each server is, and says that it uses")
     ]
-    parts: list[charts.Part] = [table(columns, rows, "ledger", "What each server is, and says that it uses")]
     for label, records in found.items():
         if any(record.argv for record in records):
             parts += charts.block(f"Command of {label}", _commands(run, records), Of(label), is_folded=True)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -16,8 +16,10 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader
 from markupsafe import Markup
 
-from reports.data import Run, grouped, once
-from reports.measures.equal_work import one_at_a_time, stand_ins, work_of
+from harness.contracts import timing
+from reports.data import Run, gathered, grouped, once
+from reports.measures import BARS, PERCENTILES, REQUESTS_NEEDED, one_at_a_time, stand_ins, work_of
+from reports.measures.quality import limit_of
 
 # Text that is safe to put into a page as it is.
 Html = Markup
@@ -106,10 +108,6 @@ def paragraph(content: Html | str, class_: str = "note") -> Html:
     return tag("p", content, class_=class_)
 
 
-def details(title: str, *content: Html) -> Html:
-    return tag("details", tag("summary", title), *content)
-
-
 # --- templates -------------------------------------------------------------------------------------
 
 
@@ -121,6 +119,13 @@ _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
 _TEMPLATES.filters["unbroken"] = unbroken
+_TEMPLATES.globals.update(
+    bars=BARS,
+    percentiles=PERCENTILES,
+    needed=timing.needed,
+    fewest=REQUESTS_NEEDED,
+    limit_of=limit_of,
+)
 
 
 def render(template: str, **given: Any) -> str:
@@ -128,9 +133,14 @@ def render(template: str, **given: Any) -> str:
     return _TEMPLATES.get_template(template).render(**given)
 
 
-def macro(name: str, *given: Any) -> Html:
-    """Return one of the pieces in parts.html, filled."""
-    return Html(str(getattr(_TEMPLATES.get_template("parts.html").module, name)(*given)))
+def macro(name: str, *given: Any, of: str = "parts.html") -> Html:
+    """Return one of the pieces in a template, filled."""
+    return Html(str(getattr(_TEMPLATES.get_template(of).module, name)(*given)))
+
+
+def prose(name: str) -> Callable[[Run], Html]:
+    """Return what fills a text of prose.html, which a section says of every run."""
+    return lambda run: macro(name, run, of="prose.html")
 
 
 def table(
@@ -147,8 +157,6 @@ def table(
 
 # A ratio and the ends of its interval.
 Ratio = tuple[float, float, float]
-# Its drawing, in px.
-_WIDTH, _HEIGHT = 150, 16
 
 
 def ratio_frame(ratios: Iterable[Ratio]) -> tuple[float, float]:
@@ -161,7 +169,7 @@ def ratio_picture(colour: str, ratio: Ratio, frame: tuple[float, float]) -> Html
     """Draw a ratio and its interval beside 1 on a log axis. What lies beyond the frame stands at its edge;
     figures beside it have to say the same."""
     places = np.log(np.clip((*ratio, 1.0), *frame) / frame[0]) / math.log(frame[1] / frame[0])
-    return macro("ratio", _WIDTH, _HEIGHT, (5 + (_WIDTH - 10) * places).round(1).tolist(), colour)
+    return macro("ratio", (5 + 140 * places).round(1).tolist(), colour)
 
 
 # --- data for the script ---------------------------------------------------------------------------
@@ -263,7 +271,7 @@ def looks(run: Run) -> dict[str, Look]:
     by_engine = grouped(run.deployments.items(), lambda pair: pair[1].engine)
     unknown = sorted({each.quantization for each in run.deployments.values()} - _SHAPES.keys())
     shapes = _SHAPES | {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(unknown)}
-    found, marks = dict[str, Look](), _marks(run)
+    found, marks = dict[str, Look](), gathered(_marks(run))
     for engine, own in by_engine.items():
         quantizations = list(dict.fromkeys(each.quantization for _, each in own))
         has_hues = len(by_engine) == 1 and len(quantizations) > 1
@@ -278,22 +286,20 @@ def looks(run: Run) -> dict[str, Look]:
             colour = (
                 _HUES[at % len(_HUES)] if has_hues else _COLOURS.get(engine, "--c-other") + _SHADES[at % 3]
             )
-            found[label] = Look(label, colour, dash, marker, fill, tuple(marks[label]))
+            found[label] = Look(label, colour, dash, marker, fill, tuple(marks.get(label, ())))
             taken.add(dash)
             earlier[each.quantization] += 1
     return {label: found[label] for label in run.deployments}
 
 
-def _marks(run: Run) -> dict[str, list[Mark]]:
-    work, marks = work_of(run), {label: list[Mark]() for label in run.deployments}
+def _marks(run: Run) -> Iterator[tuple[str, Mark]]:
     for label, what in stand_ins(run).items():
-        engine = run.deployments[label].engine
-        marks[label].append(("✕ stand-in kernels", f"{what}: no speed of {engine}", "bad"))
-    for label, why in work.odd.items():
-        marks[label].append(("≠ other prompts", f"not comparable with the others: {why}", "warn"))
+        why = f"{what}: no speed of {run.deployments[label].engine}"
+        yield label, ("✕ stand-in kernels", why, "bad")
+    for label, why in work_of(run).odd.items():
+        yield label, ("≠ other prompts", f"not comparable with the others: {why}", "warn")
     for label, why in one_at_a_time(run).items():
-        marks[label].append(("▲ one request at a time", why, "warn"))
-    return marks
+        yield label, ("▲ one request at a time", why, "warn")
 
 
 def named(look: Look) -> Html:

@@ -34,8 +34,7 @@ DEPTH = 4
 REPORT = "report.html"
 # By which a page that was written here is told from somebody's own index.html.
 _OURS = "<!-- bench view -->"
-_COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "loads", "device",
-            "starts", "cells")  # fmt: skip
+_COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "device", "cells")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,11 @@ class IndexRow:
         return path if path.is_file() else None
 
     def to_builtins(self) -> dict[str, Any]:
-        where = {"directory": _shown(self.directory), "report": _shown(self.report) if self.report else None}
-        return {**where, **(asdict(self.digest) if self.digest else {"problem": self.problem})}
+        return {
+            "directory": _shown(self.directory),
+            "report": _shown(self.report) if self.report else None,
+            **(asdict(self.digest) if self.digest else {"problem": self.problem}),
+        }
 
 
 def index_rows(root: Path) -> list[IndexRow]:
@@ -107,34 +109,25 @@ def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     found = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
     bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
-    parts = [
-        tag("h1", title),
-        paragraph(f"{plural(len(rows), 'run')} below {_shown(root)}, newest first", "sub"),
-        *([table(_COLUMNS, found, "runs", "Runs")] if found else []),
-        *([tag("h2", "Cannot be read"), tag("ul", *(tag("li", each) for each in bad))] if bad else []),
-    ]
-    return document(title, join([Html(_OURS), tag("main", *parts, class_="wide")]), (), INDEX)
+    where = f"{plural(len(rows), 'run')} below {_shown(root)}, newest first"
+    body = macro("index", title, where, table(_COLUMNS, found, "runs", "Runs") if found else "", bad)
+    return document(title, join([Html(_OURS), body]), (), INDEX)
 
 
 def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
-    make = tag("code", f"bench report {_shown(row.directory)}")
-    run: list[Html | str] = [found.question, tag("span", "no report: ", make, class_="range")]
-    if row.report:
-        run = [tag("a", found.question, href=quote(os.fsencode(os.path.relpath(row.report, beside))))]
+    href = row.report and quote(os.fsencode(os.path.relpath(row.report, beside)))
     measured = f"{found.measured} of {found.cells}"
     if found.status != "completed":
         measured += ", still running" if store.is_going_on(row.directory, found.status) else ", cut short"
     return [
         unbroken(found.created_at[:16].replace("T", " ")),
-        join([*run, tag("span", _name(root, row), class_="range")]),
+        macro("indexed", found.question, href, f"bench report {_shown(row.directory)}", _name(root, row)),
         found.headline,
         ", ".join(found.engines),
         ", ".join(found.models) or NOTHING,
         ", ".join(found.quantizations) or NOTHING,
         ", ".join(found.scenarios) or NOTHING,
-        found.loads or NOTHING,
         found.device,
-        str(found.starts),
         measured if measured == f"{found.cells} of {found.cells}" else tag("span", measured, class_="bad"),
     ]
 
@@ -165,39 +158,10 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 
 
 def comparison_page(comparison: Comparison) -> str:
-    title = f"{comparison.b} against {comparison.a}"
-    reasons = [macro("reason", each, f"{' and '.join(each.sides)}.", "") for each in comparison.distrust]
-    left_out = [tag("li", f"{each.what}: {each.why}") for each in comparison.left_out]
-    parts: list[Part] = [
-        tag("h1", title),
-        paragraph(f"A: {comparison.a} · B: {comparison.b} · B is set against A", "sub"),
-        paragraph(comparison.rule, "answer"),
-        paragraph(comparison.how, "sub"),
-        *(
-            [
-                tag(
-                    "div",
-                    tag("h2", "Reasons to distrust"),
-                    tag("ul", *reasons),
-                    class_="why-box",
-                    id="distrust",
-                )
-            ]
-            if reasons
-            else []
-        ),
-        tag("h2", "What differs"),
-        *_differences(comparison),
-        tag("h2", "B against A"),
-        paragraph(
-            "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
-            "Drawn: the ratio of B to A and its interval; right of the dotted line B has more. " + LEGEND
-        ),
-        *(part for case in comparison.cases for part in block(case.name, _case(comparison, case))),
-        *(part for each in comparison.answers for part in _answers(each)),
-        *([tag("h2", "Not compared"), tag("ul", *left_out)] if left_out else []),
-    ]
-    return document(title, tag("main", rendered(parts)), ())
+    values = [part for case in comparison.cases for part in block(case.name, _case(comparison, case))]
+    values += [part for each in comparison.answers for part in _answers(each)]
+    body = macro("comparison", comparison, rendered(_differences(comparison)), rendered(values), LEGEND)
+    return document(f"{comparison.b} against {comparison.a}", tag("main", body), ())
 
 
 def _differences(comparison: Comparison) -> list[Part]:
@@ -205,7 +169,7 @@ def _differences(comparison: Comparison) -> list[Part]:
     for kind, own in grouped(comparison.differences, lambda each: each.kind).items():
         facts = table(["what", "A", "B"], [each.cells() for each in own], "words facts", kind)
         parts += block(kind, [facts], is_folded=kind == "versions")
-    return parts or [paragraph("Nothing that was recorded.")]
+    return parts
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
@@ -226,20 +190,16 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         "unit": lambda row: row.shown_unit,
         "A": lambda row: row.values[0],
         "B": lambda row: row.values[1],
-        "B against A": lambda row: join(
-            [
-                drawn.get(row.metric, ""),
-                tag("div", row.change, mark_html([reasons[check] for check in row.marks]), class_="beside"),
-            ]
+        "B against A": lambda row: macro(
+            "beside", drawn.get(row.metric), row.change, mark_html([reasons[check] for check in row.marks])
         ),
         "verdict": lambda row: comparison.verdict_text(case, row),
     }
     asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
-    said = [case.starts_text, *(f"Note: {note}." for note in case.notes)]
-    said += [f"No verdicts: {case.why_none}."] if case.why_none else []
+    why = [f"No verdicts: {case.why_none}."] if case.why_none else []
     more = table(*filled(columns, others), "words", f"Other values, {case.name}")
     return [
-        *map(paragraph, said),
+        *map(paragraph, (case.starts_text, *(f"Note: {note}." for note in case.notes), *why)),
         table(*filled(columns, asked), "words", case.name),
         *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
     ]

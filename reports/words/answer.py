@@ -13,7 +13,7 @@ from reports.checks.examine import SIGN, findings_of
 from reports.data import Group, Run, once
 from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
 from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts import Capacity, Decision, SloRow, comparisons_of, decisions_of, title_of_case
+from reports.verdicts import Capacity, Decision, comparisons_of, decisions_of, title_of_case
 from reports.words import quality
 from reports.words.described import command
 from reports.words.verdict_words import (
@@ -257,20 +257,17 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     if made.capacities:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
+    within = f"{'known to keep the SLO ' * bool(row)}within the quality limit"
     does = {
         (False, False): "Measured alone",
         (False, True): "Known to keep the SLO",
-        (True, False): f"The only one {_within(row) if made.served else 'that can be judged'}",
+        (True, False): f"The only one {within if made.served else 'that can be judged'}",
         (True, True): "The only one known to keep the SLO",
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     names = dict.fromkeys((made.metric, "ttft_s.p50"))
     values = ", ".join(text for name in names if (text := _with_span(run, made, name)))
     said = f"{does} {where}: {values or 'no value'}{quality.clause(run, group.deployment)}.{_left_out(made)}"
     return Said(_lead(made, group.deployment), said, unless=quality.unless(run, made))
-
-
-def _within(row: SloRow | None) -> str:
-    return f"{'known to keep the SLO ' * bool(row)}within the quality limit"
 
 
 def _lead(made: Decision, label: str) -> str:

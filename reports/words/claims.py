@@ -20,16 +20,6 @@ BESIDE = {
     "blocks": "Means over blocks (repeats), with their range in brackets: the server was running already and "
     "not restarted between them, so how much starts differ is not known.",
 }
-SIDE_BY_SIDE = (
-    "A dash is no value; its tooltip says why, that of a value has its n. Where not all starts have a "
-    "value, how many have stands below it; a percentile has a mean only if each start has requests enough. "
-    "E2E and requests/s need answers of the length asked for. A ratio is the mean of the blocks' ratios; a "
-    "block is one repeat, in which every deployment was started once."
-)
-START_UP = (
-    "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; one "
-    "that was not seen is part of the next. A first start may compile, and read its files for the first time."
-)
 
 
 def repeats_word(run: Run) -> str:
@@ -51,28 +41,7 @@ def ratios(run: Run) -> str:
     )
 
 
-# --- throughput ------------------------------------------------------------------------------------
-
-AGAINST = (
-    "Up and to the left is better. A line is a deployment, its points are loads from the lowest to the "
-    "highest. The broad grey line is the front: no other point has more tokens/s at less latency."
-)
-_KEEPS = (
-    "A deployment keeps the SLO where the interval of each objective's share (95 % over its loads together) "
-    "is not below what is asked; it does not where one is wholly below; else it is not clear. Of several "
-    "starts the interval also holds the t interval of their shares. A failed request meets no objective."
-)
-SEARCHED = (
-    "A deployment's answer is the least of its starts' answers. Loads are steps of a grid and have no "
-    "variance: they order deployments and are never tested. Points are means over the starts that tried it. "
-    + _KEEPS
-)
-
-
-def how_against(run: Run) -> str:
-    """Return how to read throughput against latency, and with an SLO who keeps it."""
-    slo = f" Goodput: requests per second that met every objective. {_KEEPS}" if run.record.slo else ""
-    return f"Points are means over starts. {BARS} The front goes by means and is no verdict.{slo}"
+# --- throughput and latency -------------------------------------------------------------------------
 
 
 def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
@@ -88,28 +57,13 @@ def search_claim(run: Run) -> str:
     terms = run.record.search
     if terms is None:
         return ""
-    what, least = "conversations begun per second", ""
-    if terms.over == "concurrency":
-        what, least = "users", ", or one user"
+    is_of_users = terms.over == "concurrency"
+    what = "users" if is_of_users else "conversations begun per second"
     return (
         f"The highest load, in {what}, that keeps the SLO ({slo_words(run.record.slo)}). Searched on each "
         f"start from {terms.lowest:g} to {terms.highest:g}: doubled until an objective broke, then halved "
-        f"between the two to within {100 * terms.precision_share:g} %{least}."
+        f"between the two to within {100 * terms.precision_share:g} %{', or one user' * is_of_users}."
     )
-
-
-# --- latency ---------------------------------------------------------------------------------------
-
-LATENCY = "Lower is better. ITL is the gap between chunks; how many tokens these have stands in Trust."
-PERCENTILES = (
-    f"Points are means over starts of each start's percentile. {BARS} A point is missing where a start "
-    "had too few requests for that percentile. TTFT and E2E count from the moment a request was sent "
-    "(users), or was due (rates and traces)."
-)
-SAME_REQUESTS = (
-    "Below the dotted line the deployment answered that request sooner. Requests of one start are not "
-    "independent: no verdict comes from it."
-)
 
 
 def too_few(found: Sequence[Spread]) -> str:
@@ -120,21 +74,6 @@ def too_few(found: Sequence[Spread]) -> str:
 # --- memory ----------------------------------------------------------------------------------------
 
 GIB = 2.0**-30
-SOURCES = (
-    "Said: by the server, in its log or on its pages. Measured step: what the memory grew by between two "
-    "stages of the start. Computed: from the model's shape, else from the size of the weights' files. "
-    "Workspace is what the first answers took beyond all other parts. KV copies are conversations that the "
-    "server saves beside its KV cache. The rest is growth under load, which nothing explains."
-)
-PREDICTED = (
-    "GiB. Predicted from the model's shape alone, before anything is started; the total has what it assumes "
-    "for all else. Error: predicted / measured - 1."
-)
-KV_CACHE = (
-    "Reserved: as the server says. Needed: prompts and answers so far of all requests at once, the most in "
-    "any window of any start. Users that fit: reserved tokens / the 95th percentile of conversations."
-)
-OVER_TIME = "Shaded: the windows of the first start, with their loads."
 
 
 def gib(size_bytes: float | None, digits: int = 3) -> str:
@@ -248,31 +187,15 @@ def _whose(groups: Sequence[Group], of: int) -> str:
 # --- what bounded each load ------------------------------------------------------------------------
 
 BOUNDS = "What bounded each load"
-BOUND_BY = (
-    "What kept each deployment from serving more at a load. Users: no request waited, each one's own time "
-    "counts; arrival rate: as many ended as came; slots, KV cache: requests waited for these; compute: "
-    "processor or device busy all the time; the client: bench itself did not keep up; other programs: they "
-    "left the server less of the processor than it could use."
-)
 BOUND_HOW = (
     "By the servers' metrics, asked once a second, and the client's own record, in the windows that count. "
     f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % of the KV "
     f"cache or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of what there is. The "
     "first that holds is given, from other programs and the client to the users."
 )
-DECODE = (
-    "A decode step reads all weights once for all requests in flight, so this is the least bandwidth that "
-    "the device gave; of a mixture of experts it is the most. Dashed: what its memory can give, as measured "
-    "when the run began (of a card: by NVML's clock and bus)."
-)
 DECODE_NOTE = (
     "Level while few are in flight: bandwidth bounds it, and smaller weights are faster. Falling: compute, "
     "the KV cache or the queue takes over."
-)
-TOLD = (
-    "Means in the windows over starts, and the highest sample. By each server's page of metrics, asked "
-    "once a second: requests, KV cache, preemptions, time until work begins. By the system: "
-    "cores that the server kept busy, what neither it nor the client used."
 )
 
 

@@ -49,24 +49,28 @@ def environment_words(run: Run) -> str:
 def what_was_run(run: Run) -> str:
     """Return scenario, loads, starts, windows, SLO and date in one line."""
     cells = run.planned_cells
-    choices = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
-    parts = ["; ".join(map(_scenario, choices.values())) or "nothing planned"]
-    if cells:
-        starts = f"{plural(run.repeats, 'start')} of each"
-        if any(record.attached for record in run.start_records):
-            starts = f"{plural(run.repeats, 'block')} on a server that was running already"
-        windows = dict.fromkeys(map(window_bound, _ordered(run)))
-        longest = max((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in cells)
-        longer = " or longer, for requests enough" if longest > 1.05 else ""
-        parts += [loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"]
-    if len(run.start_records) > len(run.record.plan.starts):
-        parts.append(f"{len(run.start_records)} starts in all, with those measured again")
-    if run.record.slo:
-        parts.append(f"SLO: {slo_words(run.record.slo)}")
+    scenarios = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
+    is_again = len(run.start_records) > len(run.record.plan.starts)
     done = sum(cell.status == "completed" for cell in cells)
-    if done < len(cells):
-        parts.append(f"{done} of {plural(len(cells), 'cell')} measured")
-    return " · ".join([*parts, run.record.created_at[:10]])
+    parts = [
+        "; ".join(map(_scenario, scenarios.values())) or "nothing planned",
+        *(_loads_and_starts(run) if cells else ()),
+        f"{len(run.start_records)} starts in all, with those measured again" if is_again else "",
+        f"SLO: {slo_words(run.record.slo)}" if run.record.slo else "",
+        f"{done} of {plural(len(cells), 'cell')} measured" if done < len(cells) else "",
+        run.record.created_at[:10],
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _loads_and_starts(run: Run) -> tuple[str, str, str]:
+    starts = f"{plural(run.repeats, 'start')} of each"
+    if any(record.attached for record in run.start_records):
+        starts = f"{plural(run.repeats, 'block')} on a server that was running already"
+    asked = ((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in run.planned_cells)
+    longer = " or longer, for requests enough" if max(asked) > 1.05 else ""
+    windows = dict.fromkeys(map(window_bound, _ordered(run)))
+    return loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"
 
 
 def _scenario(choice: ScenarioChoice) -> str:
@@ -94,9 +98,11 @@ def _ordered(run: Run) -> list[Load]:
 
 def window_bound(load: Load) -> str:
     """Return what ends a load's window: `8 s`, `100 conversations`, `8 s or 100 conversations`."""
-    ends = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
-    ends += [plural(load.conversations, "conversation")] if load.conversations is not None else []
-    return " or ".join(ends) or "the whole trace"
+    ends = (
+        f"{load.duration_s:g} s" if load.duration_s is not None else "",
+        plural(load.conversations, "conversation") if load.conversations is not None else "",
+    )
+    return " or ".join(filter(None, ends)) or "the whole trace"
 
 
 def command(run: Run, **changes: Sequence[str]) -> str:

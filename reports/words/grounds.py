@@ -1,12 +1,11 @@
 """What the numbers rest on, in words: what each part of Trust comes to, and how to read it."""
 
-from harness.contracts import timing
 from reports.checks.examine import SIGN, examine, findings_of
 from reports.checks.finding import Finding
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import MORE_SHARE, ledger_of
 from reports.data import Cell, Run
-from reports.measures import NOTHING, PERCENTILES, REQUESTS_NEEDED, plural, several
+from reports.measures import NOTHING, plural, several
 
 # Heading, and what it means, of findings that mark a number and of all others.
 KINDS = {
@@ -31,23 +30,7 @@ _CLIENT = (
     "of ITL are between several tokens. Send lag: how late a request left. CPU: of the load process, in "
     "the start where it was busiest."
 )
-RULES = (
-    "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it was "
-    "sent in it; tokens that arrived in it and requests that ended in it count, whenever they were sent.",
-    "Latency counts from the moment a request was sent (closed loop) or was due (open loop and traces), so "
-    "that a late sending cannot hide a wait. Failed requests are left out of latencies and counted by kind.",
-    "A value is computed per start, then averaged over starts, by logarithms where it is never 0. Beside it "
-    "stands its 95 % t interval, of two starts their range. Invalid cells are left out; suspect ones count.",
-    "A percentile is shown where in 99 % of samples two observations lie beyond it: "
-    + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
-    + f". Those of gaps also need {REQUESTS_NEEDED} requests.",
-    "“–” is a number that is not known, never a zero.",
-)
-_RESETS = {
-    "unchecked": "emptied, not checked",
-    "failed": "not emptied",
-    "none": "left as it was",
-}
+_RESETS = {"unchecked": "emptied, not checked", "failed": "not emptied", "none": "left as it was"}
 
 
 def checks_title(run: Run) -> str:

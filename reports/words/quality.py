@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from reports.data import Run, references_of
 from reports.measures import NOTHING, metric_of, number, plural, precise, several
 from reports.measures.fidelity import Fidelity
-from reports.measures.quality import Flips, Quality, TaskScore, limit_of, quality_of, task_scores
+from reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
 from reports.stats.intervals import beaten
 from reports.verdicts.decisions import Decision
 from reports.verdicts.front import Stand
@@ -15,25 +15,6 @@ from reports.words.verdict_words import title_of
 Cell = tuple[str, str]
 # The columns of a table of deployments, with what stands in them.
 HEADS = ("KL nats", "same token %")
-HOW = (
-    "KL: how far the probabilities of the next token are from the reference's (Kullback-Leibler divergence): "
-    "the mean over places and its 95 % interval over texts. Tokens that both name among their k "
-    "likeliest count one by one and all others as one bucket, but those that the reference alone names are a "
-    "bucket of their own where the deployment can give them less than their part of it. Same token: the "
-    "share of places with the same likeliest one. By text: every token of given texts but the first; by "
-    "chat: greedy answers, up to the first token that differs. RMS: of the given token's probability. "
-)
-AGAIN = (
-    "Greedy answers to the same prompts, against the first time. Near ties part where two tokens are about "
-    "as likely, so that rounding chooses. Cut: it breaks off."
-)
-
-TASKS = (
-    "Score: the share of items that are right, with its 95 % interval over items (Wilson; Student's where a "
-    "task gives scores between). Against the reference, on the same items: how many it had right that are "
-    "wrong now, and wrong that are right; p: how likely a split as uneven is if both are as good (McNemar's "
-    "exact test). Items decide about quality, never about speed."
-)
 
 
 def nats(value: float | None) -> str:
@@ -70,15 +51,18 @@ def against(found: Quality) -> str:
 def columns(run: Run, label: str) -> dict[str, Cell]:
     """Return a deployment's quality by the heads of the columns, each with its interval or an empty text.
 
-    Its scores of tasks are among them. Empty where nobody was asked.
+    Empty where nobody was asked.
     """
-    found = dict[str, Cell]()
-    if known := quality_of(run):
-        found = dict(zip(HEADS, cells(known.get(label)), strict=True))
+    known = quality_of(run)
+    return (dict(zip(HEADS, cells(known.get(label)), strict=True)) if known else {}) | scores(run, label)
+
+
+def scores(run: Run, label: str) -> dict[str, Cell]:
+    """Return a deployment's scores of tasks in the same way."""
     tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
     own = {each.task: score(each) for each in task_scores(run) if each.label == label}
     heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
-    return found | dict(zip(heads, (own.get(task, (NOTHING, "")) for task in tasks), strict=True))
+    return dict(zip(heads, (own.get(task, (NOTHING, "")) for task in tasks), strict=True))
 
 
 def texts(run: Run, label: str) -> dict[str, str]:
@@ -198,7 +182,7 @@ def _worse(run: Run, label: str) -> Iterator[str]:
 def claim(run: Run) -> str:
     """Return how far each deployment is from its reference, and what it gets right."""
     found = [each for each in quality_of(run).values() if each.told]
-    said = [f"{each.label} KL {cells(each)[0][0]}" for each in found]
+    said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
     against = [each.against for each in found if each.against]
     scores = [f"{label} {each}" for label in run.deployments for each in _right(run, label)]
     scored = f"{several(scores)}. " if scores else ""
@@ -213,13 +197,6 @@ def front(stands: Sequence[Stand]) -> str:
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
     said = f"Beaten in speed, quality and memory: {several(worse) or 'none'}."
     return f"{said} The larger a mark, the more memory at the peak; the reference stands at 0."
-
-
-def how(run: Run) -> str:
-    """Return how to read the table of fidelity, with the limit."""
-    limit = limit_of(run)
-    rule = "{1}={0:g}, a convention: the upper end of who wins is at most that." if limit else ""
-    return HOW + rule.format(*limit or ())
 
 
 def notes(run: Run) -> list[str]:

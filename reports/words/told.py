@@ -14,24 +14,21 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Standing
-from harness.errors import StoreError
-from harness.store import store
 from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
-from reports.measures.quality import Quality, TaskScore, quality_of, task_scores
+from reports.measures.quality import Quality, quality_of, task_scores
 from reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
 from reports.words import quality
 from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
-from reports.words.described import device, loads_words, question
+from reports.words.described import device, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
 # Of --json; raised when a key changes its meaning or goes.
 FORMAT = 2
 COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
-_ENDS = ("ratio", "low", "high")
 # From here on a lead is said as a ratio.
 _AS_RATIO = 2.0
 
@@ -55,8 +52,8 @@ def _standing(run: Run, made: Decision, whole: int) -> Standing:
     if second:
         words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
     if made.disturbed:
-        words += f"; the machine was busy or not fit in {made.disturbed} of "
-        words += plural(made.disturbed + made.repeats, "repeat")
+        repeats = plural(made.disturbed + made.repeats, "repeat")
+        words += f"; the machine was busy or not fit in {made.disturbed} of {repeats}"
     if made.left_out:
         words += f"; not compared: {several(list(made.left_out))}"
     case = made.case
@@ -124,16 +121,16 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
     return {
         "deployment": group.deployment,
         "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,
-        "to_leader": ratio and {**dict(zip(_ENDS, ratio, strict=True)), "text": ratio_words(*ratio)},
+        "to_leader": ratio
+        and {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "text": ratio_words(*ratio)},
         "values": {name: _value(run, made, group, name) for name in names},
         "quality": _quality(run, group.deployment),
     }
 
 
 def _quality(run: Run, label: str) -> dict[str, Any] | None:
-    columns = quality.columns(run, label)
     # A terminal has no room for the intervals of scores beside the values.
-    scores = {head: value for head, (value, _) in columns.items() if head not in quality.HEADS}
+    scores = {head: value for head, (value, _) in quality.scores(run, label).items()}
     cells = {**quality.texts(run, label), **scores}
     if not cells:
         return None
@@ -144,13 +141,13 @@ def _quality(run: Run, label: str) -> dict[str, Any] | None:
         "is_reference": found.is_reference,
         "why": found.why_not_known,
         **{name: told.get(name) for name in ("way", "k", "left_out", "kl_nats", "interval", "agreement")},
-        "scores": {each.task: _score(each) for each in task_scores(run) if each.label == label},
+        "scores": {
+            each.task: {name: getattr(each, name) for name in ("score", "interval", "scored", "items")}
+            for each in task_scores(run)
+            if each.label == label
+        },
         "cells": cells,
     }
-
-
-def _score(found: TaskScore) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in ("score", "interval", "scored", "items")}
 
 
 def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
@@ -181,7 +178,7 @@ def search_words(run: Run, found: Capacity) -> str:
 
 # --- digest ---------------------------------------------------------------------------------------
 
-DIGEST_VERSION = 4
+DIGEST_VERSION = 5
 DIGEST_FILE = "headline.json"
 # What a digest was made of: DIGEST_VERSION, then number, bytes and sum of change times of the run's records.
 Sources = tuple[int, int, int, int]
@@ -189,7 +186,7 @@ Sources = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Digest:
-    """A row of the index. `starts`: of each deployment; `cells` were planned, `measured` completed."""
+    """A row of the index. `cells` were planned, `measured` completed."""
 
     run_id: str
     created_at: str
@@ -199,9 +196,7 @@ class Digest:
     models: tuple[str, ...]
     quantizations: tuple[str, ...]
     scenarios: tuple[str, ...]
-    loads: str
     device: str
-    starts: int
     cells: int
     measured: int
     status: str
@@ -218,9 +213,7 @@ def digest_of(run: Run) -> Digest:
         models=tuple(dict.fromkeys(each.model for each in deployments if each.model != "-")),
         quantizations=tuple(dict.fromkeys(d.quantization for d in deployments if d.quantization != "-")),
         scenarios=tuple(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
-        loads=loads_words(run),
         device=device(run),
-        starts=run.repeats,
         cells=len(cells),
         measured=sum(cell.status == "completed" for cell in cells),
         status=run.record.status,
@@ -243,13 +236,9 @@ def digest(run_dir: Path) -> Digest:
 
 
 def sources_of(run_dir: Path) -> Sources:
-    """Return what a digest of this run would be made of. Raises StoreError where there is no run."""
-    try:
-        records = (*run_dir.glob("starts/*/start.json"), *run_dir.glob("cells/*/cell.json"))
-        found = [each.stat() for each in (run_dir / "run.json", *records)]
-    except OSError as error:
-        store.read_run(run_dir)  # it says what is wrong, in its own words
-        raise StoreError(f"{run_dir}: cannot be read ({error})") from error
+    """Return what a digest of this run would be made of."""
+    records = ("run.json", "starts/*/start.json", "cells/*/cell.json")
+    found = [each.stat() for record in records for each in run_dir.glob(record)]
     # A JSON number of more than 64 bits would not be read back.
     times_ns = sum(each.st_mtime_ns for each in found) % 2**62
     return DIGEST_VERSION, len(found), sum(each.st_size for each in found), times_ns

@@ -181,8 +181,8 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         load: next((label for label, against in found.items() if against == {"better"}), None)
         for load, found in kinds.items()
     }
-    known = {(made.case.scenario, made.case.model, made.case.load): made for made in decisions_of(run)}
-    made = next((known[key] for load in loads if (key := (first.scenario, first.model, load)) in known), None)
+    cases = {(first.scenario, load, first.model) for load in loads}
+    made = next((each for each in decisions_of(run) if each.case.key in cases), None)
     told = made.case.load if made else list(loads)[-1]
     if made and (label := made.leaders.get(name)):
         if made.left_out and (made.slo_row or made.beyond):

@@ -12,21 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.page.looks import (
-    ALL,
-    Head,
-    Html,
-    Look,
-    Of,
-    Row,
-    details,
-    escaped,
-    join,
-    macro,
-    paragraph,
-    table,
-    tag,
-)
+from reports.page.looks import ALL, Head, Html, Look, Of, Row, escaped, join, macro, table, tag
 
 HEIGHT_PX = 300
 # Fewer ticks do not show how far apart values are.
@@ -35,6 +21,8 @@ _FEWEST_TICKS = 3
 _LEAST = 1e-6
 # The style sheet's class of each pattern of a bar.
 _PATTERNS = {"": "", "/": "slash", "\\": "back", ".": "dots", "-": "dashes", "x": "crosses"}
+# What is drawn of single starts, from 1: the y, and the n of each in words.
+ByStart = Mapping[int, tuple[Sequence[float | None], Sequence[str]]]
 # Ticks within a decade, from few to many.
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
@@ -99,8 +87,7 @@ class Section:
 
     @property
     def body(self) -> Html:
-        how = [details("How to read this", paragraph(self.how))] if self.how else []
-        return join([*([paragraph(self.claim)] if self.claim else []), *how, rendered(self.parts)])
+        return macro("part", self.claim, self.how, rendered(self.parts))
 
     @property
     def charts(self) -> list[Chart]:
@@ -132,8 +119,18 @@ def figure(chart: Chart) -> Html:
 # --- traces ----------------------------------------------------------------------------------------
 
 
-def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
-    return {
+def line(
+    look: Look,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    of: Of | None = None,
+    *,
+    points: Sequence[Of] = (),
+    by_start: ByStart | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a line of a deployment; the rest as in `about`. `of`: None is all of the deployment."""
+    drawn = {
         "type": "scatter",
         "mode": "lines+markers",
         "name": escaped(look.label),
@@ -142,29 +139,26 @@ def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any)
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 8},
         "hovertemplate": "%{fullData.name}<br>%{x}: %{y:.4~g}<extra></extra>",
-        **more,
     }
+    return about(drawn | more, of or Of(look.label), points=points, by_start=by_start)
 
 
 def about(
-    trace: dict[str, Any],
-    of: Of = ALL,
-    *,
-    points: Sequence[Of] = (),
-    by_start: Mapping[int, tuple[Sequence[float | None], Sequence[str]]] | None = None,
+    trace: dict[str, Any], of: Of = ALL, *, points: Sequence[Of] = (), by_start: ByStart | None = None
 ) -> dict[str, Any]:
     """Return a trace that the page's filters understand.
 
-    `of` is what all of it is about, `points` what each of its points is. `by_start` has what is drawn of one
-    start (from 1): its y, and the n of each in words. A trace without it keeps its y, and the page says that
-    it is of all starts.
+    `of` is what all of it is about, `points` what each of its points is. A trace without `by_start` keeps its
+    y, and the page says that it is of all starts.
     """
     meta: dict[str, Any] = {"of": of.to_builtins()}
     if points:
         meta["points"] = [point.to_builtins() for point in points]
     if by_start:
-        meta["by_start"] = {str(start): list(y) for start, (y, _) in by_start.items()}
-        meta["n_by_start"] = {str(start): list(n) for start, (_, n) in by_start.items()}
+        meta |= {
+            "by_start": {str(start): list(y) for start, (y, _) in by_start.items()},
+            "n_by_start": {str(start): list(n) for start, (_, n) in by_start.items()},
+        }
     return {**trace, "meta": meta}
 
 

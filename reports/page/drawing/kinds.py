@@ -93,16 +93,18 @@ def lines(
     is_log = may_be_log and least > 0 and most > _LOG_FROM * least
     # Wide intervals are cut.
     if is_log:
-        frame = [math.log10(least / 2), math.log10(2 * most)]
         y_axis = axis(
-            f"{escaped(unit)} (log scale)", type="log", range=frame, **log_ticks(least / 2, 2 * most)
+            f"{escaped(unit)} (log scale)",
+            type="log",
+            range=[math.log10(least / 2), math.log10(2 * most)],
+            **log_ticks(least / 2, 2 * most),
         )
     else:
         y_axis = axis(escaped(unit), rangemode="tozero")
         if least >= 0 and any(end > 2 * most > 0 for point in points for end in point.ends or ()):
             y_axis["range"] = [0.0, 2 * most]
-    near = across([limit] if limit and limit.at <= _NEAR * most else [], is_log=is_log)
-    return traces, {"xaxis": dict(x_axis), "yaxis": y_axis, **near}
+    near = [limit] if limit and limit.at <= _NEAR * most else []
+    return traces, {"xaxis": dict(x_axis), "yaxis": y_axis, **across(near, is_log=is_log)}
 
 
 def _by_deployment(looks: Looks, points: Sequence[Point]) -> list[tuple[Look, list[Point]]]:
@@ -110,25 +112,28 @@ def _by_deployment(looks: Looks, points: Sequence[Point]) -> list[tuple[Look, li
     return [(look, by_label[name]) for name, look in looks.items() if name in by_label]
 
 
-def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str) -> dict[str, Any]:
-    made = line(
+def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str, **more: Any) -> dict[str, Any]:
+    repeats = sorted({repeat for point in points for repeat in point.starts})
+    return line(
         look,
         [significant(each, 6) for each in x],
         [significant(point.y, 6) for point in points],
+        points=[Of(load=point.of.load) for point in points],
+        by_start={k + 1: _of_start(points, k) for k in repeats} if len(repeats) > 1 else None,
         error_y=error_bars((point.y, point.ends) for point in points),
         customdata=[escaped(point.at) for point in points],
         text=[escaped(_said(point)) for point in points],
         hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}}{unit}"
         "<br>%{text}<extra></extra>",
+        **more,
     )
-    by_start: dict[int, tuple[list[float | None], list[str]]] = {}
-    for repeat in sorted({repeat for point in points for repeat in point.starts}):
-        each = [point.starts.get(repeat, Value(None, 0)) for point in points]
-        scale = metric_of(points[0].name).shown_scale
-        values = [None if value.value is None else significant(value.value * scale) for value in each]
-        by_start[repeat + 1] = values, [counted(value.n, value.requests) for value in each]
-    loads = [Of(load=point.of.load) for point in points]
-    return about(made, Of(look.label), points=loads, by_start=by_start if len(by_start) > 1 else None)
+
+
+def _of_start(points: Sequence[Point], repeat: int) -> tuple[list[float | None], list[str]]:
+    scale = metric_of(points[0].name).shown_scale
+    found = [point.starts.get(repeat, Value(None, 0)) for point in points]
+    values = [None if each.value is None else significant(each.value * scale) for each in found]
+    return values, [counted(each.n, each.requests) for each in found]
 
 
 def _said(point: Point) -> str:
@@ -211,8 +216,8 @@ def frontier(looks: Looks, points: Sequence[Point], latency: str, limit: Limit |
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
     for look, own in series:
-        made = _line(look, own, [point.x for point in own], " tokens/s at %{x:,.4~g} ms")
-        traces.append({**made, "error_x": error_bars((point.x, point.x_ends) for point in own)})
+        x, x_bars = [point.x for point in own], error_bars((point.x, point.x_ends) for point in own)
+        traces.append(_line(look, own, x, " tokens/s at %{x:,.4~g} ms", error_x=x_bars))
     return traces, layout
 
 
@@ -279,8 +284,11 @@ def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: 
         "y": [y for y, _, _ in ticks], "x": [significant(at) for _, at, _ in ticks], "cliponaxis": False,
         "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
     }  # fmt: skip
-    known = [name for name in fills if any(name in bar.pieces for bar in bars)]
-    traces = [_pieces(name, fills[name], bars, unit) for name in known]
+    traces = [
+        _pieces(name, fill, bars, unit)
+        for name, fill in fills.items()
+        if any(name in bar.pieces for bar in bars)
+    ]
     longest = max([sum(bar.pieces.values()) for bar in bars] + [at for _, at, _ in ticks])
     layout = {
         "height": _AROUND_PX + _BAR_PX * len(bars),

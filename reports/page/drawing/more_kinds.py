@@ -13,7 +13,7 @@ from reports.data.samples import LATER, Launch, instants_s
 from reports.measures import metric_of, number
 from reports.measures.distributions import LEAST_S, Paired, Spread
 from reports.measures.held import Course, Held
-from reports.page.drawing.charts import about, axis, downsample, line, log_axis, significant
+from reports.page.drawing.charts import axis, downsample, line, log_axis, significant
 from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
 from reports.page.looks import MEMORY, STAGES, Look, Of, escaped
 from reports.words.claims import GIB, held_words
@@ -42,18 +42,18 @@ def distribution(looks: Looks, spreads: Sequence[Spread], name: str) -> Drawn:
 def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
     look, at_s = looks[spread.group.deployment], spread.whole.drawn(_STEPS_AT_MOST)
     x = [significant(each, 4) for each in (np.maximum(at_s, LEAST_S) * scale).tolist()]
-    made = line(
+    return line(
         look,
         # From where it rises first.
         [x[0], *x],
         [0.0, *spread.whole.shares(at_s)],
+        Of(look.label, spread.group.load),
+        by_start={start: ([0.0, *own.shares(at_s)], [own.counted]) for start, own in spread.starts.items()},
         mode="lines",
         line={"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"},
         text=f"n = {spread.whole.counted}",
         hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
     )
-    starts = {start: ([0.0, *own.shares(at_s)], [own.counted]) for start, own in spread.starts.items()}
-    return about(made, Of(look.label, spread.group.load), by_start=starts)
 
 
 def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
@@ -64,18 +64,18 @@ def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
         marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
         hover = "%{fullData.name}<br>%{y:.4~g} against %{x:.4~g} ms<extra></extra>"
         x, y = ([significant(value, 4) for value in own.iloc[::step]] for own in (each.base, each.own))
-        made = line(look, x, y, mode="markers", marker=marker, hovertemplate=hover)
-        traces.append(about(made, Of(look.label)))
+        traces.append(line(look, x, y, mode="markers", marker=marker, hovertemplate=hover))
     (left, right), (bottom, top) = (
         (min(min(trace[xy]) for trace in traces), max(max(trace[xy]) for trace in traces)) for xy in "xy"
     )
     low, high = min(left, bottom), max(right, top)
     same = {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": _DOTTED, "layer": "below"}
-    axes = {
+    return traces, {
+        "height": 380,
         "xaxis": log_axis(f"TTFT on {found[0].baseline}, ms", left, right),
         "yaxis": log_axis("TTFT, ms", bottom, top),
+        "shapes": [same],
     }
-    return traces, {"height": 380, **axes, "shapes": [same]}
 
 
 # --- answers ---------------------------------------------------------------------------------------
@@ -84,12 +84,17 @@ def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
 def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
     """Draw steps for each deployment: the share of answers that are the same for 0, 1, 2 ... tokens."""
     hover = "%{fullData.name}<br>%{y:.3~g} % of answers are the same for %{x} tokens<extra></extra>"
-    traces = []
-    for label, own in shares.items():
-        steps = {"color": looks[label].colour, "dash": looks[label].dash, "width": 2, "shape": "hv"}
-        y = [significant(100 * share) for share in own]
-        made = line(looks[label], range(len(own)), y, mode="lines", line=steps, hovertemplate=hover)
-        traces.append(about(made, Of(label)))
+    traces = [
+        line(
+            looks[label],
+            range(len(own)),
+            [significant(100 * share) for share in own],
+            mode="lines",
+            line={"color": looks[label].colour, "dash": looks[label].dash, "width": 2, "shape": "hv"},
+            hovertemplate=hover,
+        )
+        for label, own in shares.items()
+    ]
     x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values())) // 8))
     return traces, {"xaxis": x_axis, "yaxis": axis("% of answers", rangemode="tozero")}
 
@@ -144,17 +149,17 @@ def _note(of: Of, x: float, text: str, **place: Any) -> dict[str, Any]:
 def _line(look: Look, course: Course, *, is_faint: bool) -> dict[str, Any]:
     t_s, sizes = downsample(course.t_s, course.size_bytes, _POINTS)
     name = escaped(f"start {course.title}")
-    drawn = line(
+    return line(
         look,
         t_s.round(2).tolist(),
         [significant(float(size) * GIB) for size in sizes],
+        of_start(course),
         mode="lines",
         name=name,
         line={"color": look.colour, "dash": "solid", "width": 1 if is_faint else 2},
         opacity=0.55 if is_faint else 1,
         hovertemplate=f"{name}, %{{x:.1f}} s: %{{y:.4~g}}<extra></extra>",
     )
-    return about(drawn, of_start(course))
 
 
 # --- what decode reads -----------------------------------------------------------------------------
@@ -162,20 +167,24 @@ def _line(look: Look, course: Course, *, is_faint: bool) -> dict[str, Any]:
 
 def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
     """Draw a line per deployment through what decode reads at each load, and what the memory can give."""
-    traces = []
-    for name, look in looks.items():
-        if own := [each for each in found if each.group.deployment == name]:
-            made = line(
-                look,
-                [significant(each.in_flight) for each in own],
-                [significant(each.read_gb_per_s) for each in own],
-                customdata=[escaped(each.group.load) for each in own],
-                hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.3~g} GB/s<extra></extra>",
-            )
-            traces.append(about(made, Of(name), points=[Of(load=each.group.load) for each in own]))
+    traces = [
+        line(
+            look,
+            [significant(each.in_flight) for each in own],
+            [significant(each.read_gb_per_s) for each in own],
+            points=[Of(load=each.group.load) for each in own],
+            customdata=[escaped(each.group.load) for each in own],
+            hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.3~g} GB/s<extra></extra>",
+        )
+        for name, look in looks.items()
+        if (own := [each for each in found if each.group.deployment == name])
+    ]
     roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
-    axes = {"xaxis": axis("requests in flight, mean"), "yaxis": axis("GB/s", rangemode="tozero")}
-    return traces, {**axes, **across([Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs])}
+    return traces, {
+        "xaxis": axis("requests in flight, mean"),
+        "yaxis": axis("GB/s", rangemode="tozero"),
+        **across([Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs]),
+    }
 
 
 # --- memory by what it is for, and the steps of a start --------------------------------------------
@@ -197,12 +206,19 @@ def memory_bars(found: Sequence[Held]) -> Drawn:
 
 def start_up_bars(launches: Sequence[Launch], titles: Mapping[str, str]) -> Drawn:
     """Draw the steps of each deployment's first start, and of its later ones. `titles`: of all stages."""
-    bars = []
-    for launch in launches:
-        which = f"{len(launch.records)} later" if launch.which == LATER else launch.which
-        said = f"{launch.label}, {which}: {number(sum(launch.steps_s.values()), 2)} s"
-        steps = {titles[stage]: length_s for stage, length_s in launch.steps_s.items()}
-        ends = [(each.repeat + 1, max(instants_s(each).values())) for each in launch.records]
-        bars.append(Bar(launch.label, said, steps, ends))
+    bars = [
+        Bar(
+            launch.label,
+            _launch_words(launch),
+            {titles[stage]: length_s for stage, length_s in launch.steps_s.items()},
+            [(each.repeat + 1, max(instants_s(each).values())) for each in launch.records],
+        )
+        for launch in launches
+    ]
     fills = {title: STAGES.get(stage, ("--mut", "-")) for stage, title in titles.items()}
     return stacked(bars, fills, "seconds since the spawn", "s")
+
+
+def _launch_words(launch: Launch) -> str:
+    which = f"{len(launch.records)} later" if launch.which == LATER else launch.which
+    return f"{launch.label}, {which}: {number(sum(launch.steps_s.values()), 2)} s"

@@ -8,7 +8,7 @@ from reports.measures.metrics import LATENCIES, metric_of
 from reports.page import by_load, cells
 from reports.page.declared import AtEachLoad, Block, Chart, Shows, Topic, of_group
 from reports.page.drawing.more_kinds import distribution
-from reports.page.looks import Of, looks
+from reports.page.looks import Of, looks, prose
 from reports.page.sections.same_requests import PAIRS
 from reports.verdicts.load_cases import LoadCase, load_cases_of
 from reports.words import claims, verdict_words
@@ -18,8 +18,8 @@ _BY_TURN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
 
 
 def _at_load(run: Run, case: LoadCase) -> list[Shows]:
-    distributions = [_distribution(run, case, name) for name in LATENCIES]
-    return [*distributions, lambda run: by_load.turn_charts(run, case, *_BY_TURN)]
+    distributions = (_distribution(run, case, name) for name in LATENCIES)
+    return [*distributions, *(partial(by_load.turn_chart, case, name) for name in _BY_TURN)]
 
 
 def _distribution(run: Run, case: LoadCase, name: str) -> Chart[Spread]:
@@ -52,6 +52,6 @@ LATENCY = Topic(
         Block("Prefix cache by load", [lambda run: by_load.load_charts(run, "cached_share")]),
         Block("The same requests", [PAIRS]),
     ],
-    claims.LATENCY,
-    claims.PERCENTILES,
+    "Lower is better. ITL is the gap between chunks; how many tokens these have stands in Trust.",
+    prose("latencies"),
 )

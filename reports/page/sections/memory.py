@@ -8,7 +8,7 @@ from reports.measures.written import number
 from reports.page.cells import part_cell
 from reports.page.declared import Chart, Table, Topic, below
 from reports.page.drawing.more_kinds import memory_bars
-from reports.page.looks import Of, looks, macro
+from reports.page.looks import Of, looks, macro, prose
 from reports.words import claims as words
 
 PIECES = Chart[Held](
@@ -39,7 +39,7 @@ PREDICTED = Table[tuple[str, str, float, float]](
     },
     lambda row: Of(row[0]),
     "plain expected",
-    words.PREDICTED,
+    prose("predicted"),
 )
 KV_CACHE = Table[Held](
     "KV cache: reserved and needed",
@@ -52,6 +52,6 @@ KV_CACHE = Table[Held](
     },
     lambda held: Of(held.label),
     "plain anatomy",
-    words.KV_CACHE,
+    prose("kv_cache"),
 )
-HELD = Topic("memory-held", words.held_title, [PIECES, PREDICTED, KV_CACHE], words.held_claim, words.SOURCES)
+HELD = Topic("memory-held", words.held_title, [PIECES, PREDICTED, KV_CACHE], words.held_claim, prose("held"))

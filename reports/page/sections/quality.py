@@ -7,7 +7,7 @@ from reports.measures.quality import asked_again, fidelities, task_scores
 from reports.page.cells import fidelity_columns
 from reports.page.declared import Chart, Notes, Table, Topic, below
 from reports.page.drawing.more_kinds import still_same
-from reports.page.looks import Of, looks, named
+from reports.page.looks import Of, looks, named, prose
 from reports.page.sections.front import FRONT
 from reports.words import quality as words
 
@@ -38,7 +38,7 @@ FIDELITY = Topic(
                 },
             },
             lambda row: Of(row[0]),
-            note=words.AGAIN,
+            note=prose("again"),
         ),
         Table(
             "Tasks",
@@ -50,10 +50,10 @@ FIDELITY = Topic(
                 **words.TASK,
             },
             lambda row: Of(row.label),
-            note=words.TASKS,
+            note=prose("tasks"),
         ),
         Notes(words.notes),
     ],
     words.claim,
-    words.how,
+    prose("fidelity"),
 )

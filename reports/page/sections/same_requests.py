@@ -6,7 +6,6 @@ from reports.page.declared import Chart, of_group
 from reports.page.drawing.more_kinds import pairs
 from reports.page.looks import looks
 from reports.verdicts.load_cases import baseline_of, load_cases_of, title_of_case
-from reports.words.claims import SAME_REQUESTS
 
 PAIRS = Chart[Paired](
     "pairs",
@@ -28,5 +27,8 @@ PAIRS = Chart[Paired](
     },
     lambda each: of_group(each.group),
     each=lambda each: f"TTFT of the same requests, {each.where.lower()}",
-    note=SAME_REQUESTS,
+    note=(
+        "Below the dotted line the deployment answered that request sooner. Requests of one start are not "
+        "independent: no verdict comes from it."
+    ),
 )

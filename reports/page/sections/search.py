@@ -3,7 +3,7 @@
 from reports.measures import several, values_of
 from reports.page import by_load, cells
 from reports.page.declared import Block, Table, Topic
-from reports.page.looks import Of, looks, macro, named, tag
+from reports.page.looks import Of, looks, macro, named, prose, tag
 from reports.verdicts.searches import Capacity, Tried, capacities_of
 from reports.words import claims
 
@@ -48,6 +48,6 @@ SEARCH = Topic(
         lambda run: by_load.load_charts(run, "goodput_per_s"),
     ],
     claims.search_claim,
-    claims.SEARCHED,
+    prose("searched"),
     when=lambda run: run.record.search is not None and bool(values_of(run)),
 )

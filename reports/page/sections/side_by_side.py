@@ -6,6 +6,7 @@ from reports.data import Group, Run
 from reports.measures.over_starts import unit_of
 from reports.page import cells
 from reports.page.declared import AtEachLoad, Block, Notes, Shows, Table, Topic, of_group
+from reports.page.looks import prose
 from reports.page.sections.start_up import START_UP
 from reports.verdicts.load_cases import LoadCase, title_of_case
 from reports.words import claims
@@ -37,11 +38,7 @@ def _values(run: Run, case: LoadCase) -> list[Shows]:
 VALUES = Topic(
     "values",
     "Side by side",
-    [
-        Notes(claims.ratios),
-        AtEachLoad(_values),
-        Block("Start-up, step by step", [START_UP], is_folded=True),
-    ],
+    [Notes(claims.ratios), AtEachLoad(_values), Block("Start-up, step by step", [START_UP], is_folded=True)],
     lambda run: f"{claims.BESIDE[claims.repeats_word(run)]} {cells.LEGEND}",
-    claims.SIDE_BY_SIDE,
+    prose("side_by_side"),
 )

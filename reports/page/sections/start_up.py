@@ -8,7 +8,6 @@ from reports.measures.written import number
 from reports.page.declared import Chart
 from reports.page.drawing.more_kinds import start_up_bars
 from reports.page.looks import Of
-from reports.words import claims
 
 
 def _instant(stage: str, start: StartRecord) -> str:
@@ -28,6 +27,10 @@ START_UP = Chart[StartRecord](
         "status": lambda start: start.status,
     },
     lambda start: Of(start.deployment.label, start=start.repeat + 1),
-    note=claims.START_UP,
+    note=(
+        "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; "
+        "one that was not seen is part of the next. A first start may compile, and read its files for the "
+        "first time."
+    ),
     is_wide=True,
 )

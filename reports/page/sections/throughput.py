@@ -4,13 +4,18 @@ from reports.data.run import Run
 from reports.page import by_load, cells
 from reports.page.declared import Block, Topic
 from reports.page.drawing import charts
+from reports.page.looks import prose
 from reports.verdicts import SPEED, slo_rows
-from reports.words import claims, verdict_words
+from reports.words import verdict_words
 
 
 def _who_keeps_it(run: Run) -> list[charts.Part]:
-    found = (each for row in slo_rows(run) for each in row.standings)
-    kept = [(each.group, cells.kept_cell(each.judged)) for each in found if each.group]
+    kept = [
+        (each.group, cells.kept_cell(each.judged))
+        for row in slo_rows(run)
+        for each in row.standings
+        if each.group
+    ]
     tables = by_load.load_tables(run, f"Who keeps the SLO ({verdict_words.slo_words(run.record.slo)})", kept)
     return [part for title, table in tables.items() for part in charts.block(title, [table])]
 
@@ -26,7 +31,7 @@ AGAINST = Topic(
             [lambda run: by_load.load_charts(run, SPEED, "requests_per_s", "goodput_per_s")],
         ),
     ],
-    claims.AGAINST,
-    claims.how_against,
+    prose("against"),
+    prose("how_against"),
     when=lambda run: run.record.search is None,
 )

@@ -4,6 +4,7 @@ from reports.data import Group, foreign_share, growth, pooled, server_cores
 from reports.measures import mean, number
 from reports.page.cells import device_cell, gauge_cell
 from reports.page.declared import Notes, Table, Topic, of_group
+from reports.page.looks import prose
 from reports.words import claims
 
 TOLD = Topic(
@@ -41,5 +42,5 @@ TOLD = Topic(
         ),
         Notes(claims.unread),
     ],
-    claims.TOLD,
+    prose("told"),
 )

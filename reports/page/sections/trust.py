@@ -9,7 +9,7 @@ from harness.contracts import masked_argv
 from reports.measures import METRICS, plural
 from reports.page import grounds
 from reports.page.declared import Fold, Notes, Topic
-from reports.page.looks import macro
+from reports.page.looks import macro, prose
 from reports.words import grounds as words
 from reports.words.described import command, device
 
@@ -37,7 +37,7 @@ GROUNDS = Topic(
             "method",
             "Method",
             f"{len(METRICS)} metrics with their formulas, and the rules that hold for all",
-            [lambda _: [macro("rules", words.RULES)], grounds.DEFINITIONS],
+            [lambda run: [prose("rules")(run)], grounds.DEFINITIONS],
         ),
     ],
 )

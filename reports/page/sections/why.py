@@ -6,7 +6,7 @@ from reports.page.by_load import load_tables
 from reports.page.cells import bound_cell
 from reports.page.declared import Chart, Notes, Topic, of_group
 from reports.page.drawing.more_kinds import roofline
-from reports.page.looks import looks
+from reports.page.looks import looks, prose
 from reports.words import claims
 
 BOUNDS = Topic(
@@ -23,7 +23,7 @@ BOUNDS = Topic(
         ),
         Notes(claims.not_known),
     ],
-    claims.BOUND_BY,
+    prose("bound_by"),
     claims.BOUND_HOW,
 )
 DECODE = Topic(
@@ -51,5 +51,5 @@ DECODE = Topic(
             is_wide=True,
         )
     ],
-    claims.DECODE,
+    prose("decode"),
 )

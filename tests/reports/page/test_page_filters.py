@@ -10,7 +10,7 @@ from make_run import full_run
 from reports import open_run
 from reports.page.document import bar, document, write_page
 from reports.page.drawing.charts import Chart, about, axis, line, rendered
-from reports.page.looks import Head, Of, Row, details, join, looks, table, tag
+from reports.page.looks import Head, Of, Row, join, looks, table, tag
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -20,6 +20,10 @@ FINDING = f"{A} is below {B}"
 SHOWN = """
   const gd = document.querySelector(`[data-chart=${arguments[0]}]`);
   return (gd.data || []).map((trace) => [trace.name, [...trace.x], [...trace.y], Boolean(trace.error_y)]);"""
+
+
+def folds(title, *content):
+    return tag("details", tag("summary", title), *content)
 
 
 def by_load(run) -> Chart:
@@ -63,14 +67,14 @@ def path(tmp_path_factory):
     rows = [Row([label, load, "7"], Of(label, load)) for label in (A, B) for load in LOADS]
     long = Row(["note"] * 3)
     own = table(["deployment", "load", "value"], rows)
-    folded = details("Only of four users", table(["deployment", "value"], [Row([B, "1"], Of(B, "4 users"))]))
+    folded = folds("Only of four users", table(["deployment", "value"], [Row([B, "1"], Of(B, "4 users"))]))
     heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in LOADS)]
     across = table(heads, [Row([label, "low", "high"], Of(label)) for label in (A, B)])
     only = table([Head("fact"), Head(A, Of(A))], [["size", "2"]])
     first = tag("section", tag("h2", "First"), rendered(charts), id="first")
     parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
     second = tag("section", tag("h2", "Second"), own, *parts, id="second")
-    deep = details("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
+    deep = folds("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
     third = tag("section", tag("h2", "Third"), deep, id="third")
     fourth = tag("section", tag("h2", "Fourth"), across, only, id="fourth")
     main = tag("main", tag("h1", "Made"), first, second, third, fourth, id="main")
