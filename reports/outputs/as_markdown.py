@@ -60,7 +60,7 @@ def _blocks(run: Run) -> Iterator[str]:
     )
     yield folded("How it was made", fenced(command(run), "sh"))
     for case in load_cases_of(run) if run.record.search is None else ():
-        if case not in [made.case for made in decisions]:
+        if case.key not in [made.case.key for made in decisions]:
             yield folded(plain(title_of_case(run, case)), _table(run, case.groups, None))
     if skips := run.record.plan.skips:
         yield folded(
