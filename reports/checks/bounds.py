@@ -16,7 +16,8 @@ from harness.contracts import LoadSummary
 from reports.data import Cell, Group, Run, StartRecord, first_that_holds, floats, grouped, growth, read_roof
 from reports.data.samples import foreign_share, idle_cores, server_cores, usable_cores
 from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
-from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_parts
+from reports.measures.anatomy import WEIGHTS, anatomies
+from reports.measures.held import alike, mean_parts
 
 WORDS = {
     "others": "other programs",

@@ -22,17 +22,20 @@ says beyond that is reserved and not yet touched):
                  graphs until its first answers (measured step)
     kv_copies    saved states of conversations beside the KV cache, as the server says (said)
     rest         what is left: growth under load, which nothing explains
+
+What requests needed of the KV cache: each holds its prompt from the moment it was sent, and its answer token
+by token, evenly from the first content chunk to the last, until its end. A prefix that requests share counts
+for each of them. Of cells that count only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
-from reports.measures.kv_need import KvCache, kv_cache_of, pool_of
+from reports.data import Cell, Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
 
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
@@ -45,12 +48,31 @@ _STAGES = ("process_up", "weights_begin", "weights_loaded", "engine_ready", "rea
 _MARK_LIMIT_NS = 10_000_000_000
 
 
+# A request's instants and tokens that have to be known.
+_COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
+
+
 @dataclass(frozen=True)
 class Part:
     """`size_bytes` of the total, and how they are known."""
 
     size_bytes: float
     sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """A start's KV cache; None is what nothing tells. The pool by its server's word: its size, which is
+    computed where the server said only its tokens, and those. What requests needed of it: the most tokens in
+    flight together in any window, and the bytes that these take. `users`: how many of the run's long
+    conversations (95th percentile) the pool holds."""
+
+    size_bytes: float | None
+    tokens: int | None
+    is_computed: bool = False
+    peak_tokens: float | None = None
+    needed_bytes: float | None = None
+    users: int | None = None
 
 
 @dataclass(frozen=True)
@@ -213,43 +235,71 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
     return (float(size) if isinstance(size, int | float) else None), "computed"
 
 
-# --- over a deployment's starts --------------------------------------------------------------------
+# --- the KV cache ----------------------------------------------------------------------------------
 
 
-def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
-    """Return a deployment's starts with the most loads that count, the same on each; a mean over others would
-    be of different loads."""
-    return [each for each in found if each.loads == max((other.loads for other in found), key=len)]
+def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
+    """Return a start's pool, and what its requests needed.
+
+    A token needs what the model's shape gives, which is more than the pool's average where layers have
+    windows: they are not full yet. The pool is the most that can be needed.
+    """
+    pool, long_tokens = pool_of(record), long_conversation(run)
+    peaks = [_peak_in_window(run, cell) for cell in run.counted_on(record)]
+    peak = max((each for each in peaks if each is not None), default=None)
+    needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
+    if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
+        needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
+    users = int(pool.tokens // long_tokens) if pool.tokens and long_tokens else None
+    return replace(pool, peak_tokens=peak, needed_bytes=needed, users=users)
 
 
-def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
-    """Return the parts' means over starts, which still add up: a start without one has none of it."""
-    parts = [each.parts for each in found]
-    means = (
-        pd.DataFrame([{name: part.size_bytes for name, part in each.items()} for each in parts])
-        .fillna(0.0)
-        .mean()
-    )
-    sources = {name: [s for each in parts if name in each for s in each[name].sources] for name in PARTS}
-    return {name: Part(means[name], tuple(dict.fromkeys(sources[name]))) for name in PARTS if name in means}
+@once
+def long_conversation(run: Run) -> float | None:
+    """Return the 95th percentile of conversations' tokens at their longest turn, over the cells that count:
+    all deployments were given the same."""
+    counted = [cell.number for cell in run.planned_cells if cell.counts]
+    columns = ["cell", "conversation", "input_tokens", "output_tokens"]
+    rows = run.requests.loc[run.requests["cell"].isin(counted), columns]
+    tokens = (rows["input_tokens"] + rows["output_tokens"]).groupby([rows["cell"], rows["conversation"]])
+    longest = tokens.max().dropna().astype(float)
+    return float(longest.quantile(0.95, interpolation="higher")) if len(longest) else None
 
 
-def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
-    """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
-    in bytes (means over its starts), where both are known. A pool counts as it was reserved."""
-    expected, parts = found[0].record.memory_expected, mean_parts(found)
-    # What the model's shape gives is no measurement of it.
-    measured = {
-        name: parts[name].size_bytes
-        for name in (WEIGHTS, KV_CACHE)
-        if name in parts and "computed" not in parts[name].sources
-    }
-    if KV_CACHE in measured:
-        measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in found) / len(found)
-    made = {
-        name: (float(expected[name]), size) for name, size in measured.items() if size and name in expected
-    }
-    if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
-        whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
-        made["total"] = float(whole), sum(each.total_bytes for each in found) / len(found)
-    return made
+def pool_of(record: StartRecord) -> KvCache:
+    """Return the pool as the server says: its bytes, else its tokens times the model's bytes per token."""
+    said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
+    tokens, per_token = _whole(record.resolved.get("kv_cache_tokens")), "kv_bytes_per_token"
+    if said is None and tokens is not None and record.memory_expected.get(per_token):
+        return KvCache(tokens * record.memory_expected[per_token], tokens, is_computed=True)
+    return KvCache(said, tokens)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _peak_in_window(run: Run, cell: Cell) -> float | None:
+    known = run.cell_requests(cell.number)[_COLUMNS].dropna()
+    return peak_tokens(known, *cell.window_ns) if cell.window_ns and len(known) else None
+
+
+def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
+    """Return the most tokens that requests held at once, from begin_ns to end_ns."""
+    sent, first, last, end, prompt, answer = (requests[name].to_numpy(dtype=float) for name in _COLUMNS)
+    # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
+    sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
+    duration_s = np.maximum(last - first, 0.0)
+    is_spread = duration_s > 0
+    zero = np.zeros_like(answer)
+    slope = np.divide(answer, duration_s, out=zero.copy(), where=is_spread)
+    edges = np.array([0.0, (end_ns - begin_ns) / 1e9])
+    # What begins at an instant comes before what ends at it: the sort is stable.
+    at_s = np.concatenate([sent, first, last, edges, end])
+    jump = np.concatenate([prompt, np.where(is_spread, 0.0, answer), zero, [0.0, 0.0], -(prompt + answer)])
+    bend = np.concatenate([zero, slope, -slope, [0.0, 0.0], zero])
+    order = np.argsort(at_s, kind="stable")
+    at_s, jump, bend = at_s[order], jump[order], bend[order]
+    grown = np.cumsum(np.cumsum(bend) * np.diff(at_s, append=at_s[-1]))
+    after = np.cumsum(jump) + np.concatenate([[0.0], grown[:-1]])
+    return float(np.maximum(after - jump, after)[(at_s >= 0.0) & (at_s <= edges[1])].max())

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reports.data import Run, StartRecord, gathered, memory_over_time, once, start_title
-from reports.measures.anatomy import REST, Anatomy, alike, anatomies, expectations
-from reports.measures.kv_need import KvCache
+from reports.measures.anatomy import KV_CACHE, PARTS, REST, WEIGHTS, Anatomy, KvCache, Part, anatomies
 from reports.measures.metrics import mean
 
 
@@ -39,6 +38,24 @@ def _held(label: str, starts: Sequence[Anatomy]) -> Held:
     return Held(label, starts, total, None if spare is None else total - spare, pieces, kv)
 
 
+def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
+    """Return a deployment's starts with the most loads that count, the same on each; a mean over others would
+    be of different loads."""
+    return [each for each in found if each.loads == max((other.loads for other in found), key=len)]
+
+
+def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
+    """Return the parts' means over starts, which still add up: a start without one has none of it."""
+    return {
+        name: Part(
+            sum(part.size_bytes for part in own) / len(found),
+            tuple(dict.fromkeys(source for part in own for source in part.sources)),
+        )
+        for name in PARTS
+        if (own := [each.parts[name] for each in found if name in each.parts])
+    }
+
+
 def pools_of(run: Run) -> list[Held]:
     """Return the deployments whose server told its KV cache, or the run's requests."""
     return [each for each in held_of(run) if (each.kv.tokens, each.kv.size_bytes) != (None, None)]
@@ -50,6 +67,27 @@ def expected_of(run: Run) -> list[tuple[str, str, float, float]]:
     return [
         (each.label, part, *ends) for each in held_of(run) for part, ends in expectations(each.starts).items()
     ]
+
+
+def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
+    """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
+    in bytes (means over its starts), where both are known. A pool counts as it was reserved."""
+    expected, parts = found[0].record.memory_expected, mean_parts(found)
+    # What the model's shape gives is no measurement of it.
+    measured = {
+        name: parts[name].size_bytes
+        for name in (WEIGHTS, KV_CACHE)
+        if name in parts and "computed" not in parts[name].sources
+    }
+    if KV_CACHE in measured:
+        measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in found) / len(found)
+    made = {
+        name: (float(expected[name]), size) for name, size in measured.items() if size and name in expected
+    }
+    if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
+        whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
+        made["total"] = float(whole), sum(each.total_bytes for each in found) / len(found)
+    return made
 
 
 # --- over time -------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
-from reports.measures.anatomy import mean_parts
 from reports.measures.distributions import Spread
 from reports.measures.equal_work import work_of
 from reports.measures.fidelity import Fidelity
-from reports.measures.held import Held
+from reports.measures.held import Held, mean_parts
 from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, pooled, withheld
 from reports.measures.quality import Quality

@@ -10,7 +10,8 @@ import pytest
 from bench_command import BENCH
 
 from reports import open_run
-from reports.measures.anatomy import REST, anatomies, expectations
+from reports.measures.anatomy import REST, anatomies
+from reports.measures.held import expectations
 
 pytestmark = pytest.mark.engines
 LIMIT_S = 400.0

@@ -31,8 +31,8 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
-from reports.measures.anatomy import alike, anatomies, expectations, mean_parts, parts_of
-from reports.measures.kv_need import KvCache, long_conversation, peak_tokens, pool_of
+from reports.measures.anatomy import KvCache, anatomies, long_conversation, parts_of, peak_tokens, pool_of
+from reports.measures.held import alike, expectations, mean_parts
 from reports.page.sections import memory, memory_over_time
 
 MIB = 2**20
