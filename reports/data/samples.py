@@ -91,6 +91,13 @@ def start_title(run: Run, record: StartRecord) -> str:
 # --- memory ----------------------------------------------------------------------------------------
 
 
+_MEMORY = {
+    "rss_bytes": "host memory (RSS of the server's process tree)",
+    "process_bytes": "device memory of the server's processes",
+    "used_bytes": "device memory in use (all processes)",
+}
+
+
 @dataclass(frozen=True)
 class Memory:
     """A server's memory over time: known samples only. `what` says in words whose memory it is;
@@ -113,18 +120,13 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     frame = run.host if is_host else run.device
     own = pd.DataFrame() if frame is None else of_start(frame, start.name)
     is_attributed = is_host or not len(own) or bool(own["process_bytes"].notna().any())
-    if is_host:
-        what, column = "host memory (RSS of the server's process tree)", "rss_bytes"
-    elif is_attributed:
-        what, column = "device memory of the server's processes", "process_bytes"
-    else:
-        what, column = "device memory in use (all processes)", "used_bytes"
+    column = "rss_bytes" if is_host else "process_bytes" if is_attributed else "used_bytes"
     known = own.reindex(columns=["t_ns", column]).astype(float)
     if "device" in own and own["device"].nunique() > 1:
         # A server on several devices: the devices' samples of one reading are added.
         known = known.dropna().groupby(own.groupby("device").cumcount()).agg({"t_ns": "min", column: "sum"})
     known = known.dropna()
-    return Memory(what, known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)
+    return Memory(_MEMORY[column], known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)
 
 
 # --- the processor ---------------------------------------------------------------------------------

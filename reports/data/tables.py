@@ -189,10 +189,8 @@ def together(found: Iterable[GapCounts]) -> GapCounts:
 
 
 def bins_of(gaps_ns: np.ndarray) -> np.ndarray:
-    places = gaps_ns.astype(np.float64).view(np.int64)
-    places >>= _SHIFT
-    places -= _BEFORE_FIRST
-    return np.clip(places, 0, BINS - 1, out=places)
+    places = gaps_ns.astype(np.float64).view(np.int64) >> _SHIFT
+    return np.asarray(np.clip(places - _BEFORE_FIRST, 0, BINS - 1))
 
 
 def quantile(counts: np.ndarray, share: float) -> float | None:

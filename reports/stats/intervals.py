@@ -99,10 +99,8 @@ def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> E
 
 def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
     found = np.asarray(values, dtype=float)
-    if not len(found):
-        raise ValueError("an interval needs values")
-    if not np.isfinite(found).all():
-        raise ValueError("an interval needs finite values")
+    if not len(found) or not np.isfinite(found).all():
+        raise ValueError("an interval needs values, all of them finite")
     if is_log and not (found > 0).all():
         raise ValueError("a logarithm needs values above 0")
     return np.asarray(np.log(found) if is_log else found)
@@ -275,10 +273,8 @@ def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 def holm(p: Sequence[float], alpha: float) -> float:
     """Return the level at which Holm's step-down procedure (1979) stops: p at or below it is told."""
-    for place, each in enumerate(sorted(p)):
-        if each > alpha / (len(p) - place):
-            return alpha / (len(p) - place)
-    return alpha
+    levels = (alpha / (len(p) - place) for place in range(len(p)))
+    return next((level for each, level in zip(sorted(p), levels, strict=True) if each > level), alpha)
 
 
 def repeats_to_tell(best: Best, alpha: float) -> int | None:
