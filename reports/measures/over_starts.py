@@ -17,7 +17,7 @@ from harness.contracts import Precision
 from reports.data import Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
 from reports.measures.metrics import Value, is_supported, metric_of, value_of_start, why_missing
-from reports.measures.values import mean_value, measured_of, percentile_values, share_of_tokens, values_of
+from reports.measures.values import OF_REQUESTS, measured_of, request_values, values_of
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
@@ -148,18 +148,8 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
 
 @once
 def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
-    columns = ["ttft_s", "tpot_s", "input_tokens", "cached_tokens"]
-    ok = run.ok_requests(number, "turn", *columns).astype(dict.fromkeys(columns, float))
-    return {
-        turn: {
-            **percentile_values("ttft_s", own["ttft_s"].dropna().to_numpy()),
-            **percentile_values("tpot_s", own["tpot_s"].dropna().to_numpy()),
-            "input_tokens": mean_value(own["input_tokens"].to_numpy()),
-            "cached_share": share_of_tokens(own["cached_tokens"].to_numpy(), own["input_tokens"].to_numpy()),
-        }
-        for turn in ok["turn"].unique().tolist()
-        for own in [ok[ok["turn"] == turn]]
-    }
+    ok = run.ok_requests(number, "turn", *OF_REQUESTS)
+    return {turn: request_values(ok[ok["turn"] == turn]) for turn in ok["turn"].unique().tolist()}
 
 
 # --- what is offered, in which unit ----------------------------------------------------------------

@@ -43,8 +43,7 @@ class Quality:
     @property
     def told(self) -> Fidelity | None:
         """What is told first: the fidelity by texts, or by answers where there is none by texts."""
-        found = (self.by_way[way] for way in WAYS if way in self.by_way)
-        return next((each for each in found if each.kl_nats is not None), None)
+        return next((each for each in self.by_way.values() if each.kl_nats is not None), None)
 
     @property
     def interval(self) -> tuple[float, float] | None:

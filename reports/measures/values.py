@@ -17,9 +17,13 @@ from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, server_cores
 from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats, of_start
 from reports.measures import slo
-from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
+from reports.measures.metrics import PERCENTILES, Value, is_supported
 from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
+# What each request has for itself.
+_LATENCIES = ["ttft_s", "tpot_s", "e2e_s", "send_lag_s"]
+_TOKENS = ["input_tokens", "output_tokens", "cached_tokens"]
+OF_REQUESTS = (*_LATENCIES, *_TOKENS)
 # Cells whose chunks are read side by side, each on a core, and in memory.
 WORKERS = min(4, len(os.sched_getaffinity(0)))
 
@@ -57,15 +61,15 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
-    values = _percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests)
-    for name in (m.name for m in METRICS if m.is_distribution and m.name != "itl_s"):
-        values |= percentile_values(name, run.observations(cell.number, name))
+    ok, sent = run.ok_requests(cell.number, *OF_REQUESTS), len(run.window_requests(cell.number))
     ended = steadiness.requests if steadiness else 0
     arrived = steadiness.tokens if steadiness else None
     tokens_per_s = Value(None if arrived is None else float(arrived.mean()), ended)
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
-    values |= {
-        **_means(run, cell),
+    values = {
+        **_percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests),
+        **request_values(ok),
+        "success_share": Value(len(ok) / sent if sent else None, sent),
         "output_tokens_per_s": tokens_per_s,
         # Where none ended in it, the window was too short to say how many do.
         "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
@@ -74,6 +78,20 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         **slo.slo_values(run, cell),
     }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
+
+
+def request_values(ok: pd.DataFrame) -> dict[str, Value]:
+    """Return what ok requests come to, by their columns OF_REQUESTS: the percentiles of their latencies, the
+    means of their tokens, and cached tokens per input token of those that have both."""
+    values: dict[str, Value] = {}
+    for name in _LATENCIES:
+        values |= percentile_values(name, ok[name].dropna().to_numpy())
+    tokens = ok[_TOKENS].astype(float)
+    for name, n in zip(_TOKENS, tokens.count().tolist(), strict=True):
+        values[name] = Value(float(tokens[name].mean()) if n else None, n)
+    both = tokens[["cached_tokens", "input_tokens"]].dropna()
+    cached, given = both.sum().tolist()
+    return {**values, "cached_share": Value(cached / given if given else None, len(both))}
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
@@ -88,28 +106,6 @@ def _percentiles(
     return {
         f"{name}.p{level}": Value(found[level] if is_supported(level, n, requests) else None, n, requests)
         for level in PERCENTILES
-    }
-
-
-def mean_value(observations: np.ndarray) -> Value:
-    known = observations[~np.isnan(observations)]
-    return Value(float(known.mean()) if len(known) else None, len(known))
-
-
-def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
-    """Return cached tokens per input token over the requests that have both (NaN: not told)."""
-    both = ~np.isnan(cached) & ~np.isnan(given)
-    total = float(given[both].sum())
-    return Value(float(cached[both].sum()) / total if total else None, int(both.sum()))
-
-
-def _means(run: Run, cell: Cell) -> dict[str, Value]:
-    found = {name: run.ok_values(cell.number, f"{name}_tokens") for name in ("input", "output", "cached")}
-    sent, ok = len(run.window_requests(cell.number)), len(found["input"])
-    return {
-        **{f"{name}_tokens": mean_value(tokens) for name, tokens in found.items()},
-        "cached_share": share_of_tokens(found["cached"], found["input"]),
-        "success_share": Value(ok / sent if sent else None, sent),
     }
 
 
