@@ -56,19 +56,6 @@ def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
     }
 
 
-def pools_of(run: Run) -> list[Held]:
-    """Return the deployments whose server told its KV cache, or the run's requests."""
-    return [each for each in held_of(run) if (each.kv.tokens, each.kv.size_bytes) != (None, None)]
-
-
-def expected_of(run: Run) -> list[tuple[str, str, float, float]]:
-    """Return each deployment and part with the bytes that `bench fit` expected, and those that were
-    measured."""
-    return [
-        (each.label, part, *ends) for each in held_of(run) for part, ends in expectations(each.starts).items()
-    ]
-
-
 def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
     in bytes (means over its starts), where both are known. A pool counts as it was reserved."""

@@ -3,7 +3,7 @@
 from functools import partial
 
 from reports.measures.anatomy import PARTS
-from reports.measures.held import Held, expected_of, held_of, pools_of
+from reports.measures.held import Held, expectations, held_of
 from reports.measures.written import number
 from reports.page.cells import part_cell
 from reports.page.declared import Chart, Table, Topic, below
@@ -29,7 +29,9 @@ PIECES = Chart[Held](
 )
 PREDICTED = Table[tuple[str, str, float, float]](
     "Predicted by bench fit",
-    expected_of,
+    lambda run: [
+        (held.label, part, *ends) for held in held_of(run) for part, ends in expectations(held.starts).items()
+    ],
     lambda run: {
         "deployment": lambda row: macro("dep", looks(run)[row[0]]),
         "part": lambda row: words.part_name(row[1]),
@@ -43,7 +45,7 @@ PREDICTED = Table[tuple[str, str, float, float]](
 )
 KV_CACHE = Table[Held](
     "KV cache: reserved and needed",
-    pools_of,
+    lambda run: [held for held in held_of(run) if (held.kv.tokens, held.kv.size_bytes) != (None, None)],
     lambda run: {
         "deployment": lambda held: macro("dep", looks(run)[held.label]),
         "reserved GiB": lambda held: below(words.gib(held.kv.size_bytes), words.tokens(held.kv.tokens)),
