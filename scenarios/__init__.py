@@ -1,8 +1,35 @@
 """Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
 from harness.contracts import Scenario
-from scenarios import chat_multi_turn, file, fixed, trace
+from scenarios import (
+    agent_loop,
+    chat_multi_turn,
+    code_completion,
+    file,
+    fixed,
+    long_context,
+    rag,
+    reasoning,
+    shared_prefix,
+    structured_output,
+    summarise,
+    trace,
+)
 
 SCENARIOS: dict[str, Scenario] = {
-    each.SCENARIO.name: each.SCENARIO for each in (chat_multi_turn, file, fixed, trace)
+    each.SCENARIO.name: each.SCENARIO
+    for each in (
+        chat_multi_turn,
+        shared_prefix,
+        rag,
+        agent_loop,
+        reasoning,
+        long_context,
+        summarise,
+        code_completion,
+        structured_output,
+        fixed,
+        trace,
+        file,
+    )
 }

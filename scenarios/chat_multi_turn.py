@@ -5,10 +5,11 @@ Knows no engine.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
-from harness.errors import UserError
+from scenarios.lengths import need
 from scenarios.text import TOKENS_PER_WORD, prose
 
 
@@ -25,6 +26,11 @@ class ChatMultiTurnOptions(ScenarioOptions):
     output_tokens: int = 32
     spread: float = 0.5
     think_time_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        need(self, 1, inf, "turns", "input_words", "output_tokens")
+        need(self, 0, inf, "system_words", "think_time_s")
+        need(self, 0, 1, "spread")
 
 
 _TOPICS = (
@@ -64,23 +70,10 @@ def _around(rng: Random, mean: int, spread: float) -> int:
 
 def conversations(options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations without end; each has `turns` turns and its own topic."""
-    _check(options)
     # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
     system = "You are a patient assistant. " + prose(Random(0), options.system_words)
     while True:
         yield _conversation(options, system, Random(rng.getrandbits(64)))
-
-
-def _check(options: ChatMultiTurnOptions) -> None:
-    for key in ("turns", "input_words", "output_tokens"):
-        if getattr(options, key) < 1:
-            raise UserError(f"scenario.{key}={getattr(options, key)}: must be 1 or more")
-    if options.system_words < 0:
-        raise UserError(f"scenario.system_words={options.system_words}: must be 0 or more")
-    if not 0 <= options.spread < 1:
-        raise UserError(f"scenario.spread={options.spread}: must be at least 0 and below 1")
-    if options.think_time_s < 0:
-        raise UserError(f"scenario.think_time={options.think_time_s}: must be 0 or more seconds")
 
 
 def _conversation(options: ChatMultiTurnOptions, system: str, rng: Random) -> Conversation:

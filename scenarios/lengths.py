@@ -1,12 +1,14 @@
-"""Draw lengths in tokens: a fixed one, one of a range, a log-normal one, or one of a file's.
+"""Draw lengths in tokens: a fixed one, one of a range, a log-normal one, or one of a file's; and places.
 
 Written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarithm) or `azure.csv:Column`.
 """
 
 import csv
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from math import isfinite, log
+from itertools import accumulate
+from math import inf, isfinite, log
 from pathlib import Path
 from random import Random
 
@@ -16,6 +18,23 @@ from harness.errors import UserError
 MOST_TOKENS = 10_000_000
 
 Draw = Callable[[Random], int]
+
+
+def need(options: object, least: float, most: float, *names: str) -> None:
+    """Raise UserError for an option of a scenario that is not from `least` to `most`. A key has no unit."""
+    for name in names:
+        value = getattr(options, name)
+        if not least <= value <= most:
+            bounds = f"{least:g} or more" if most == inf else f"from {least:g} to {most:g}"
+            raise UserError(f"scenario.{name.removesuffix('_s')}={value:g}: must be {bounds}")
+
+
+def places(rng: Random, count: int, zipf: float) -> Iterator[int]:
+    """Yield places from 0 to `count` - 1 without end. The k-th is k to the power of `zipf` times rarer than
+    the first (Zipf's law); 0: all are as likely."""
+    weights = list(accumulate((1 + place) ** -zipf for place in range(count)))
+    while True:
+        yield min(bisect(weights, rng.random() * weights[-1]), count - 1)
 
 
 @lru_cache(maxsize=64)
@@ -31,7 +50,7 @@ def length(key: str, given: int | str) -> Draw:
             return _range(int(least), int(most if dots else least))
     except ValueError as error:
         raise UserError(
-            f"scenario.{key}={given}: must be a number of tokens from 1 to {MOST_TOKENS}, a range such as "
+            f"scenario.{key}={given}: must be a number from 1 to {MOST_TOKENS}, a range such as "
             "256..1024, lognormal:MEDIAN:SIGMA such as lognormal:512:0.5, or FILE.csv:COLUMN"
         ) from error
     path, _, column = str(given).rpartition(":")

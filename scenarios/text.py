@@ -10,7 +10,7 @@ from random import Random
 from string import Formatter
 
 from harness.contracts import ScenarioOptions
-from harness.errors import UserError
+from scenarios.lengths import need
 
 # Words are what stands between spaces. 20,000 of them are 1.23 tokens each by SmolLM2's tokenizer and 1.20 by
 # Gemma 3's. English ones (three licences, GSM8K's and MMLU's questions) are 1.23 to 1.33 and 1.19 to 1.29.
@@ -27,8 +27,8 @@ class TextOptions(ScenarioOptions):
     tokens_per_word: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens_per_word is not None and not 0.01 <= self.tokens_per_word <= 100:
-            raise UserError(f"scenario.tokens_per_word={self.tokens_per_word:g}: must be from 0.01 to 100")
+        if self.tokens_per_word is not None:
+            need(self, 0.01, 100, "tokens_per_word")
 
     def words(self, tokens: float) -> int:
         """Return how many words have about so many tokens: 1 or more."""

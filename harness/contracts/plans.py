@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts.deployments import Deployment
-from harness.contracts.scenarios import Form
 
 
 @dataclass(frozen=True)
 class ScenarioChoice:
     """A scenario with its decoded options (a mapping when read back).
 
-    `span_s`: how long its trace lasts. `ends_itself` and `forms` are the scenario's.
+    `span_s`: how long its trace lasts. `ends_itself`: as the scenario says.
     """
 
     name: str
@@ -20,7 +19,6 @@ class ScenarioChoice:
     label: str
     span_s: float | None = None
     ends_itself: bool = False
-    forms: tuple[Form, ...] = ()
 
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]

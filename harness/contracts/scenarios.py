@@ -34,11 +34,15 @@ class Tool:
 
 @dataclass(frozen=True)
 class Form:
-    """What an answer must be: a call of one of `tools`, or JSON that `schema` (a JSON Schema) allows."""
+    """What an answer must be: a call of one of `tools`, or JSON that `schema` (a JSON Schema) allows.
+
+    `is_forced`: the server is told, and may not answer otherwise; if not, only the prompt says it.
+    """
 
     name: str
     tools: tuple[Tool, ...] = ()
     schema: Mapping[str, Any] | None = None
+    is_forced: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Turn:
 class Conversation:
     """The turns of one user.
 
-    `arrival_s`: seconds from the start of its trace to its beginning; None: any. `group`: the number of those
-    that begin with the same text; None: no text is shared on purpose, or all share it.
+    `arrival_s`: seconds from the start of its trace to its beginning; None: any. `group`: the number of its
+    kind, where a scenario has several: those that begin with the same text, or are as long.
     """
 
     turns: tuple[Turn, ...]
@@ -97,7 +101,7 @@ class Scenario:
     # Return each conversation's `arrival_s` and output tokens, in order, without making any text. None: they
     # have no instants. The iterator raises UserError if the source cannot be played to its end.
     arrivals: Callable[[Any], Iterable[tuple[float, int]] | None] = lambda options: None
-    # The forms that its turns may ask for.
-    forms: tuple[Form, ...] = ()
+    # Return the forms that its turns may ask for, by which answers are judged.
+    forms: Callable[[Any], tuple[Form, ...]] = lambda options: ()
     # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
     ends_itself: bool = False

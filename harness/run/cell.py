@@ -19,6 +19,7 @@ from harness.servers import prefix_cache
 from harness.settings.units import counted
 from harness.store import attempts, request_table, store
 from harness.store.request_table import Tally
+from scenarios import SCENARIOS
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
@@ -115,6 +116,7 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
         load=cell.load,
         seed=cell.seed,
         status="completed",
+        forms=SCENARIOS[cell.scenario.name].forms(cell.scenario.options),
     )
 
 

@@ -141,7 +141,8 @@ class StartRecord:
 class CellRecord:
     """The content of cell.json: one cell, measured or not. `start` names the directory of its start.
 
-    `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look.
+    `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms`: what
+    the answers had to be; a request's `form` names its.
     """
 
     number: int
@@ -159,6 +160,7 @@ class CellRecord:
     guard: tuple[contracts.GuardFinding, ...] = ()
     guard_mode: contracts.GuardMode | None = None
     cache_reset: contracts.CacheReset | None = None
+    forms: tuple[contracts.Form, ...] = ()
 
     @property
     def counts(self) -> bool:

@@ -47,9 +47,7 @@ def test_a_column_of_a_file_is_drawn_as_it_is_without_zeros(tmp_path: Path) -> N
     "given", [0, -3, "9..3", "0..3", "1.5", "lognormal:10", "lognormal:0:1", "lognormal:9:nan", "x"]
 )
 def test_what_is_no_length_is_refused_with_what_would_be_one(given: int | str) -> None:
-    with pytest.raises(
-        UserError, match=r"^scenario\.input_tokens=.*: must be a number of tokens .*256\.\.1024"
-    ):
+    with pytest.raises(UserError, match=r"^scenario\.input_tokens=.*: must be a number from 1 .*256\.\.1024"):
         length("input_tokens", given)
 
 

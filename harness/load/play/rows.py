@@ -54,6 +54,8 @@ def _call_id(place: int) -> str:
 
 
 def _form_fields(form: Form) -> dict[str, Any]:
+    if not form.is_forced:
+        return {}
     if form.tools:
         # Without tool_choice a small model answers in prose.
         tools = [{"type": "function", "function": vars(tool)} for tool in form.tools]

@@ -75,7 +75,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine=vlm"], "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, openai"),
         (
             ["scenario=chat"],
-            "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from chat",
+            "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from agent",
         ),
         (["quantization=gguf-q4km"], "no such quantization; did you mean gguf-q4_k_m? choose from "),
         (["until=ci:5"], "until=ci:5: is more than the whole; write 5%"),

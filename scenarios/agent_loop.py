@@ -1,0 +1,96 @@
+"""Generate agents that work on a task in steps: each step is a call of a tool, whose result comes back.
+
+The results are scripted, whatever the model called, so that a task has as many steps on every engine. The
+history grows by each of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json import dumps
+from math import inf
+from random import Random
+from typing import Any
+
+from harness.contracts import Conversation, Form, Message, Scenario, Tool, ToolCall, Turn
+from scenarios.lengths import length, need
+from scenarios.text import TextOptions, prose
+
+_SYSTEM = (
+    "You are an agent that works on a task in steps. In each step call one of the tools. "
+    "Call finish with the answer once you know it."
+)
+
+
+def _tool(name: str, description: str, argument: str) -> Tool:
+    parameters: dict[str, Any] = {
+        "type": "object",
+        "properties": {argument: {"type": "string"}},
+        "required": [argument],
+        "additionalProperties": False,
+    }
+    return Tool(name, description, parameters)
+
+
+FORM = Form(
+    "step",
+    (
+        _tool("search", "Search the archive, and return what it says.", "query"),
+        _tool("read_page", "Read a page of a document by its name.", "name"),
+        _tool("calculate", "Return the value of an arithmetic expression.", "expression"),
+        _tool("finish", "End the task with its answer.", "answer"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class AgentLoopOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`. `steps`: calls of a task, a length too; `output_tokens` of a
+    step at most; `result_tokens` of a tool's result. `think_time_s`: how long a tool takes."""
+
+    steps: int | str = "5..12"
+    input_tokens: int | str = 64
+    result_tokens: int | str = "40..120"
+    output_tokens: int = 96
+    think_time_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 1, inf, "output_tokens")
+        need(self, 0, inf, "think_time_s")
+
+
+def _call(rng: Random, is_last: bool) -> ToolCall:
+    tool = FORM.tools[-1 if is_last else int(rng.random() * (len(FORM.tools) - 1))]
+    return ToolCall(tool.name, dumps({argument: prose(rng, 6) for argument in tool.parameters["properties"]}))
+
+
+def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield tasks without end, each a conversation whose turns are its steps."""
+    inputs, results, steps = (
+        length(key, getattr(options, key)) for key in ("input_tokens", "result_tokens", "steps")
+    )
+    while True:
+        task = Message("user", f"Find out: {prose(rng, options.words(inputs(rng)))}")
+        count, turns = steps(rng), list[Turn]()
+        for number in range(count):
+            result = Message("tool", prose(rng, options.words(results(rng))))
+            turns.append(
+                Turn(
+                    (result,) if number else (Message("system", _SYSTEM), task),
+                    options.output_tokens,
+                    options.think_time_s if number else 0.0,
+                    form=FORM,
+                    call=_call(rng, is_last=number == count - 1),
+                )
+            )
+        yield Conversation(tuple(turns))
+
+
+SCENARIO = Scenario(
+    "agent_loop",
+    "tasks in steps, each a call of a tool (scenario.steps=5..20)",
+    AgentLoopOptions,
+    conversations,
+    forms=lambda options: (FORM,),
+    ends_itself=True,
+)

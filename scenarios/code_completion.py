@@ -1,0 +1,84 @@
+"""Generate code that is to be completed: short answers, many of which the user does not wait for.
+
+A user who types on goes away before the answer ends, as an editor does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.errors import UserError
+from scenarios.lengths import length, need
+from scenarios.text import TextOptions
+
+_SYSTEM = "Complete the Python code. Answer with the code that follows, and nothing else."
+_NAMES = """
+    account balance batch buffer cache client column count cursor delay entry error event file filter
+    group handler header index item key label limit line list lock message name node offset order page
+    parser path query queue record request result row score session size source state step stream table
+    target task token total tree user value weight width window worker
+""".split()  # noqa: SIM905 - a list of quoted words reads worse
+_LINES = (
+    "    {a} = {b}.get({c!r}, {n})",
+    "    if {a} > {n}:\n        raise ValueError(f'{a}={{{a}}}: must be {n} or less')",
+    "    for {a} in {b}:\n        {c} += {a}.{b}",
+    "    with open({a}) as {b}:\n        {c} = {b}.read().splitlines()",
+    "    {a} = [{b}.{c} for {b} in {a}s if {b}.{c} is not None]",
+    "    {a}, {b} = divmod({c}, {n})",
+    "    return max({a}, {b}) - {c}[{n}]",
+    "    # The {a} of a {b} is never larger than its {c}.",
+)
+
+
+@dataclass(frozen=True)
+class CodeCompletionOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`.
+
+    `left`: the share of requests whose user goes away, `left_after_s` after sending it on average (between
+    half and one and a half of that).
+    """
+
+    input_tokens: int | str = "128..512"
+    output_tokens: int | str = "16..48"
+    left: float = 0.3
+    left_after_s: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 0, 1, "left")
+        if not 0 < self.left_after_s < 3600:
+            raise UserError(f"scenario.left_after={self.left_after_s:g}: must be above 0 and below 3600 s")
+
+
+# What a tokenizer makes of a character of such code, about: 0.29 by SmolLM2's, 0.31 by Gemma 3's.
+_TOKENS_PER_CHARACTER = 0.3
+
+
+def _code(rng: Random, tokens: int) -> str:
+    def name() -> str:
+        return _NAMES[int(rng.random() * len(_NAMES))]
+
+    code, characters = f"def {name()}_{name()}({name()}, {name()}):\n", tokens / _TOKENS_PER_CHARACTER
+    while len(code) < characters:
+        line = _LINES[int(rng.random() * len(_LINES))]
+        code += line.format(a=name(), b=name(), c=name(), n=2 + int(rng.random() * 200)) + "\n"
+    return code
+
+
+def conversations(options: CodeCompletionOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end."""
+    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    while True:
+        messages = (Message("system", _SYSTEM), Message("user", _code(rng, inputs(rng))))
+        is_left, after_s = rng.random() < options.left, (0.5 + rng.random()) * options.left_after_s
+        yield Conversation((Turn(messages, outputs(rng), leave_after_s=after_s if is_left else None),))
+
+
+SCENARIO = Scenario(
+    "code_completion",
+    "code to go on with, for users who often do not wait (scenario.left=0.3)",
+    CodeCompletionOptions,
+    conversations,
+    ends_itself=True,
+)

@@ -1,0 +1,58 @@
+"""Generate questions at the end of long texts, of depths that double from the least to the most.
+
+The depths come in turn, so that each has as many requests as the others.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.errors import UserError
+from scenarios.lengths import MOST_TOKENS, length, need
+from scenarios.text import TextOptions, prose
+
+
+@dataclass(frozen=True)
+class LongContextOptions(TextOptions):
+    """Depths in tokens: `least_tokens`, twice that and so on, up to `most_tokens`, which is one of them."""
+
+    least_tokens: int = 512
+    most_tokens: int = 3072
+    output_tokens: int | str = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 1, MOST_TOKENS, "least_tokens", "most_tokens")
+        if self.most_tokens < self.least_tokens:
+            raise UserError(
+                f"scenario.most_tokens={self.most_tokens}: less than "
+                f"scenario.least_tokens={self.least_tokens}"
+            )
+
+
+def depths(options: LongContextOptions) -> list[int]:
+    """Return the depths in tokens, from the least to the most."""
+    found, depth = [], options.least_tokens
+    while depth < options.most_tokens:
+        found.append(depth)
+        depth *= 2
+    return [*found, options.most_tokens]
+
+
+def conversations(options: LongContextOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end. `group` is the place of its depth."""
+    outputs, ladder = length("output_tokens", options.output_tokens), depths(options)
+    for place in cycle(range(len(ladder))):
+        text = prose(rng, options.words(ladder[place]))
+        prompt = Message("user", f"{text}\n\nWhich of these sentences matters most, and why?")
+        yield Conversation((Turn((prompt,), outputs(rng)),), group=place)
+
+
+SCENARIO = Scenario(
+    "long_context",
+    "questions at depths that double (scenario.least_tokens=1024 scenario.most_tokens=16384)",
+    LongContextOptions,
+    conversations,
+)

@@ -1,0 +1,69 @@
+"""Generate questions about retrieved documents: long prompts, short answers.
+
+Popular documents are retrieved for many questions, so that prompts overlap, but in another order each time: a
+prefix cache serves what stands in front, no more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from math import inf
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.errors import UserError
+from scenarios.lengths import length, need, places
+from scenarios.text import TextOptions, prose
+
+_SYSTEM = "Answer from the documents below. Name the document that you took the answer from."
+
+
+@dataclass(frozen=True)
+class RagOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`; `document_tokens` of each of `retrieved` out of `documents`."""
+
+    documents: int = 200
+    retrieved: int = 4
+    zipf: float = 1.0
+    document_tokens: int | str = "192..320"
+    input_tokens: int | str = 32
+    output_tokens: int | str = 48
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 1, inf, "documents", "retrieved")
+        need(self, 0, 10, "zipf")
+        if self.retrieved > self.documents:
+            raise UserError(
+                f"scenario.retrieved={self.retrieved}: more than scenario.documents={self.documents}"
+            )
+
+
+def conversations(options: RagOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end. No document is that of another cell."""
+    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    document_tokens, seed = length("document_tokens", options.document_tokens), rng.getrandbits(64)
+
+    @lru_cache(maxsize=4096)
+    def document(number: int) -> str:
+        own = Random(f"{seed} {number}")
+        return f"Document {number + 1}: {prose(own, options.words(document_tokens(own)))}"
+
+    popular = places(rng, options.documents, options.zipf)
+    while True:
+        # What was drawn already is drawn again, so the popular ones come first more often.
+        found = dict.fromkeys(islice(popular, options.retrieved))
+        while len(found) < options.retrieved:
+            found[next(popular)] = None
+        question = f"Question: {prose(rng, options.words(inputs(rng)))}"
+        prompt = "\n\n".join([*map(document, found), question])
+        yield Conversation((Turn((Message("system", _SYSTEM), Message("user", prompt)), outputs(rng)),))
+
+
+SCENARIO = Scenario(
+    "rag",
+    "long retrieved contexts that overlap between users, short answers (scenario.retrieved=8)",
+    RagOptions,
+    conversations,
+)

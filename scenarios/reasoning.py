@@ -1,0 +1,49 @@
+"""Generate short puzzles that a model thinks about for long before it answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from scenarios.lengths import length
+from scenarios.text import TextOptions, prose
+
+_PUZZLES = (
+    "{a} boxes hold {b} lamps each. {c} lamps break, and the rest are packed in boxes of {d}. "
+    "How many boxes are full?",
+    "A train leaves every {b} minutes and a bus every {d} minutes. Both left together at noon. "
+    "When do they leave together for the {a}th time after that?",
+    "{a} people shake hands with each other once. Then {d} of them go, and {c} others come, who shake hands "
+    "with all. How many handshakes were there?",
+    "The digits of a number below {c} add up to {d}, and it leaves a rest of 1 when it is divided by {b}. "
+    "Which is the largest such number?",
+)
+
+
+@dataclass(frozen=True)
+class ReasoningOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`: `input_tokens` of a story before the puzzle, `output_tokens` of
+    thoughts and answer together, at most."""
+
+    input_tokens: int | str = 32
+    output_tokens: int | str = 512
+
+
+def conversations(options: ReasoningOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end."""
+    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    while True:
+        puzzle = _PUZZLES[int(rng.random() * len(_PUZZLES))]
+        a, b, d = (3 + int(rng.random() * 20) for _ in range(3))
+        asked = puzzle.format(a=a, b=b, c=30 + int(rng.random() * 400), d=d)
+        prompt = f"{prose(rng, options.words(inputs(rng)))}\n\n{asked} Think step by step."
+        yield Conversation((Turn((Message("user", prompt),), outputs(rng)),))
+
+
+SCENARIO = Scenario(
+    "reasoning",
+    "short puzzles, long thoughts (scenario.output_tokens=2048)",
+    ReasoningOptions,
+    conversations,
+    ends_itself=True,
+)

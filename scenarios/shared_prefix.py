@@ -1,0 +1,60 @@
+"""Generate chats that begin with one long text: a system prompt or a few-shot block that many users share.
+
+There are `prefixes` such texts, each of a group of conversations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from scenarios.lengths import length, need, places
+from scenarios.text import TextOptions, prose
+
+
+@dataclass(frozen=True)
+class SharedPrefixOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`. `zipf`: how much rarer later prefixes are (see `places`)."""
+
+    prefixes: int = 1
+    zipf: float = 1.0
+    prefix_tokens: int | str = 1024
+    input_tokens: int | str = 64
+    output_tokens: int | str = 64
+    turns: int = 1
+    think_time_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 1, inf, "prefixes", "turns")
+        need(self, 0, inf, "think_time_s")
+        need(self, 0, 10, "zipf")
+
+
+def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations without end. No prefix is that of another cell."""
+    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    prefix_tokens, seed = length("prefix_tokens", options.prefix_tokens), rng.getrandbits(64)
+
+    @lru_cache(maxsize=1024)
+    def prefix(group: int) -> Message:
+        own = Random(f"{seed} {group}")
+        return Message("system", prose(own, options.words(prefix_tokens(own))))
+
+    for group in places(rng, options.prefixes, options.zipf):
+        turns = []
+        for number in range(options.turns):
+            asked = Message("user", prose(rng, options.words(inputs(rng))))
+            messages = (asked,) if number else (prefix(group), asked)
+            turns.append(Turn(messages, outputs(rng), options.think_time_s if number else 0.0))
+        yield Conversation(tuple(turns), group=group)
+
+
+SCENARIO = Scenario(
+    "shared_prefix",
+    "one long beginning for many users (scenario.prefixes=4 scenario.prefix_tokens=2048)",
+    SharedPrefixOptions,
+    conversations,
+)

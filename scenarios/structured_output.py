@@ -1,0 +1,95 @@
+"""Generate texts from which JSON is to be extracted, by a JSON Schema that the server holds the answer to.
+
+`constrained=true,false` asks for the same with and without that, to see what it costs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from random import Random
+from typing import Any
+
+from harness.contracts import Conversation, Form, Message, Scenario, Turn
+from scenarios.lengths import length, need
+from scenarios.text import TextOptions, prose
+
+
+@dataclass(frozen=True)
+class StructuredOutputOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`; `output_tokens` at most: an answer ends where its JSON does.
+
+    `constrained`: whether the server is given the schema, not the prompt alone.
+    """
+
+    input_tokens: int | str = 128
+    output_tokens: int = 160
+    constrained: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(self, 1, inf, "output_tokens")
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    required = list(properties)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _listed(item: Any, most: int) -> dict[str, Any]:
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": most}
+
+
+_TEXT, _NUMBER = {"type": "string", "maxLength": 40}, {"type": "integer"}
+_SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "person": (
+        "the first person of the text, the place that is named with them, and whether they are alone",
+        _object(name=_TEXT, place=_TEXT, is_alone={"type": "boolean"}),
+    ),
+    "things": (
+        "three things of the text, each with the word that describes it and a number",
+        _object(things=_listed(_object(name=_TEXT, kind=_TEXT, count=_NUMBER), 3)),
+    ),
+    "report": (
+        "a title for the text, its mood, the years that it names, and a score from 1 to 10",
+        _object(
+            title=_TEXT,
+            mood={"enum": ["glad", "sad", "neutral"]},
+            years=_listed(_NUMBER, 4),
+            score={"type": "integer", "minimum": 1, "maximum": 10},
+        ),
+    ),
+}
+
+
+def forms(options: StructuredOutputOptions) -> tuple[Form, ...]:
+    """Return the forms of the answers, each a JSON Schema."""
+    return tuple(
+        Form(name, schema=schema, is_forced=options.constrained) for name, (_, schema) in _SCHEMAS.items()
+    )
+
+
+def conversations(options: StructuredOutputOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end."""
+    inputs, asked = length("input_tokens", options.input_tokens), forms(options)
+    while True:
+        form = asked[int(rng.random() * len(asked))]
+        assert form.schema is not None
+        keys = ", ".join(form.schema["properties"])
+        text = prose(rng, options.words(inputs(rng)))
+        prompt = f"{text}\n\nGive {_SCHEMAS[form.name][0]}, as one JSON object with the keys {keys}."
+        yield Conversation((Turn((Message("user", prompt),), options.output_tokens, form=form),))
+
+
+SCENARIO = Scenario(
+    "structured_output",
+    "JSON by a schema (scenario.constrained=true,false shows what the constraint costs)",
+    StructuredOutputOptions,
+    conversations,
+    forms=forms,
+    ends_itself=True,
+)

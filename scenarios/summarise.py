@@ -1,0 +1,34 @@
+"""Generate long texts that are to be summarised in a few words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from harness.contracts import Conversation, Message, Scenario, Turn
+from scenarios.lengths import length
+from scenarios.text import TextOptions, prose
+
+
+@dataclass(frozen=True)
+class SummariseOptions(TextOptions):
+    """Lengths in tokens, as those of `fixed`."""
+
+    input_tokens: int | str = "lognormal:1200:0.4"
+    output_tokens: int | str = "48..96"
+
+
+def conversations(options: SummariseOptions, rng: Random) -> Iterator[Conversation]:
+    """Yield conversations of one turn without end."""
+    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    while True:
+        text = prose(rng, options.words(inputs(rng)))
+        prompt = Message("user", f"{text}\n\nSummarise the text above in three sentences.")
+        yield Conversation((Turn((prompt,), outputs(rng)),))
+
+
+SCENARIO = Scenario(
+    "summarise",
+    "long texts in, short answers out (scenario.input_tokens=lognormal:2000:0.5)",
+    SummariseOptions,
+    conversations,
+)
