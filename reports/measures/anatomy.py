@@ -35,7 +35,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from reports.data import Cell, Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
+from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
 
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
@@ -245,8 +245,8 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
     windows: they are not full yet. The pool is the most that can be needed.
     """
     pool, long_tokens = pool_of(record), long_conversation(run)
-    peaks = [_peak_in_window(run, cell) for cell in run.counted_on(record)]
-    peak = max((each for each in peaks if each is not None), default=None)
+    cells = [(run.cell_requests(c.number)[_COLUMNS].dropna(), c.window_ns) for c in run.counted_on(record)]
+    peak = max((peak_tokens(own, *window) for own, window in cells if window and len(own)), default=None)
     needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
     if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
         needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
@@ -277,11 +277,6 @@ def pool_of(record: StartRecord) -> KvCache:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _peak_in_window(run: Run, cell: Cell) -> float | None:
-    known = run.cell_requests(cell.number)[_COLUMNS].dropna()
-    return peak_tokens(known, *cell.window_ns) if cell.window_ns and len(known) else None
 
 
 def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
