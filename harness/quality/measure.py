@@ -82,7 +82,8 @@ def measure(
 
 @dataclass
 class _Asking:
-    """One server being asked. `missing`: why a way is not measured. `is_answered`: a chat was."""
+    """One server being asked. `missing`: why a way is not measured. `is_answered`: a chat was. `logprobs`:
+    likeliest tokens that are asked for in chats."""
 
     server: Server
     items: Items
@@ -92,6 +93,10 @@ class _Asking:
     missing: dict[Any, str] = field(default_factory=dict)
     is_over: bool = False
     is_answered: bool = False
+    logprobs: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logprobs = self.server.engine.logprobs
 
     def rows(self, way: Way) -> list[Asked]:
         """Return what came in one way, as far as there was time."""
@@ -109,15 +114,24 @@ class _Asking:
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
             return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
-        at_once = self.server.in_flight if way == "load" else 1
-        if (way == "load" and at_once == 1) or (way != "chat" and not self.is_answered):
-            return []
-        asked = {"again": prompts[:_AGAIN], "load": list(islice(cycle(prompts), max(len(prompts), at_once)))}
-        found = self._all(way, partial(self._answer, way), asked.get(way, prompts), at_once)
         if way == "chat":
-            self.is_answered = bool(found)
-            if any(row.answer for row in found) and not any(row.tokens for row in found):
-                self.missing[way] = "its API names no probabilities of its tokens"
+            return self._chats(prompts)
+        at_once = self.server.in_flight if way == "load" else 1
+        if (way == "load" and at_once == 1) or not self.is_answered:
+            return []
+        crowd = list(islice(cycle(prompts), max(len(prompts), at_once)))
+        asked = prompts[:_AGAIN] if way == "again" else crowd
+        return self._all(way, partial(self._answer, way), asked, at_once)
+
+    def _chats(self, prompts: Sequence[int]) -> list[Asked]:
+        found = self._all("chat", partial(self._answer, "chat"), prompts)
+        if not found and self.logprobs:
+            # It may refuse the fields that ask for probabilities, not the chat.
+            self.logprobs = 0
+            found = self._all("chat", partial(self._answer, "chat"), prompts)
+        self.is_answered = bool(found)
+        if any(row.answer for row in found) and not any(row.tokens for row in found):
+            self.missing.setdefault("chat", "its API names no probabilities of its tokens")
         return found
 
     def _all(
@@ -175,7 +189,7 @@ class _Asking:
             "max_tokens": MAX_TOKENS,
         }
         path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + probe.CHAT_PATH
-        return greedy(self._send, path, way, item, body, server.engine.logprobs)
+        return greedy(self._send, path, way, item, body, self.logprobs)
 
     def _prompt(self, item: int) -> Asked:
         ask = self.server.engine.prompt_tokens

@@ -177,6 +177,14 @@ def test_answers_without_probabilities_are_kept_as_text_and_asked_again(logprobs
     assert {"logprobs" in body or "top_logprobs" in body for body in asked} == {bool(logprobs)}
 
 
+def test_a_server_that_refuses_to_name_probabilities_is_asked_without() -> None:
+    said = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    rows, record = measured(lambda path, body: None if "logprobs" in body else said)
+    assert ways(rows) == {"chat": 3, "again": 2, "load": 3}
+    assert {(row.answer, row.error) for row in rows} == {("Hello", None)}
+    assert "answered 500" in record.missing["chat"]
+
+
 def test_one_bad_answer_leaves_the_others() -> None:
     def reply(path: str, body: dict[str, Any]) -> object:
         return None if body["messages"][0]["content"] == "two" else HELLO
@@ -196,9 +204,10 @@ def test_a_first_answer_that_fails_leaves_the_others() -> None:
 
 
 def test_two_answers_that_fail_are_enough() -> None:
-    asked = []
+    asked: list[dict[str, Any]] = []
     rows, record = measured(lambda path, body: asked.append(body))
-    assert (rows, len(asked)) == ([], 2)
+    assert rows == []
+    assert ["logprobs" in body for body in asked] == [True, True, False, False]
     assert "answered 500" in record.missing["chat"]
 
 
