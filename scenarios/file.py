@@ -1,8 +1,9 @@
-"""Play your own prompts: one conversation per line of a JSON Lines file.
+"""Play your own prompts: one conversation per line of a JSON Lines file, or ShareGPT's JSON.
 
 A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": "..."}, with an optional
-"max_tokens" and "think_time_s". Each message of a user ends a turn; an assistant's message between two turns
-is the scripted answer to the first.
+"max_tokens" and "think_time_s". ShareGPT's is a list of {"conversations": [{"from": "human", "value": "..."},
+...]}, whose other fields are not used. Each message of a user ends a turn; an assistant's message between two
+turns is the scripted answer to the first.
 """
 
 import json
@@ -18,8 +19,8 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class FileOptions(ScenarioOptions):
-    """`path`: the JSON Lines file. `output_tokens`: max_tokens of lines that give none. `shuffle`: play the
-    lines in an order drawn from the seed instead of the file's; they repeat without end either way."""
+    """`path`: the file. `output_tokens`: max_tokens of conversations that give none. `shuffle`: play them in
+    an order drawn from the seed instead of the file's; they repeat without end either way."""
 
     path: str | None = None
     output_tokens: int = 128
@@ -27,8 +28,16 @@ class FileOptions(ScenarioOptions):
     shuffle: bool = False
 
 
+# Who speaks in ShareGPT's files, and as what they are sent. Other models stand there for the assistant.
+_SPEAKERS = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "assistant"), "assistant"),
+    "system": "system",
+}
+
+
 def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield the file's conversations, over and over. Raises UserError naming file and line."""
+    """Yield the file's conversations, over and over. Raises UserError naming file and place."""
     if options.output_tokens < 1:
         raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
     read = read_conversations(options)
@@ -42,30 +51,48 @@ def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
 def read_conversations(options: FileOptions) -> list[Conversation]:
     """Return all conversations of the file, in its order; at least one."""
     if options.path is None:
-        raise UserError("scenario=file needs scenario.path=FILE, a JSON Lines file of conversations")
-    path = Path(options.path).expanduser()
+        raise UserError(
+            "scenario=file needs scenario.path=FILE, JSON Lines of conversations or ShareGPT's JSON"
+        )
+    where = f"scenario.path={options.path}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = Path(options.path).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"scenario.path={options.path}: cannot be read ({cause})") from error
-    found = [
-        _conversation(line, f"scenario.path={options.path}, line {number}", options)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+        raise UserError(f"{where}: cannot be read ({cause})") from error
+    made = (_conversation(record, place, options) for place, record in _records(text, where))
+    found = [each for each in made if each]
     if not found:
-        raise UserError(f"scenario.path={options.path}: has no conversation")
+        raise UserError(f"{where}: has no conversation")
     return found
 
 
-def _conversation(line: str, where: str, options: FileOptions) -> Conversation:
+def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place of each conversation, and what stands there."""
+    if text.lstrip().startswith("["):
+        for number, record in enumerate(_json(text, where), 1):
+            yield f"{where}, conversation {number}", record
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"{where}, line {number}"
+            yield place, _json(line, place)
+
+
+def _json(text: str, where: str) -> Any:
     try:
-        record = json.loads(line)
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from error
+
+
+def _conversation(record: Any, where: str, options: FileOptions) -> Conversation | None:
+    """Return what a record says; None for one of ShareGPT's in which no user speaks: some are empty."""
     if not isinstance(record, dict):
-        raise UserError(f"{where}: must be an object with messages or prompt")
+        raise UserError(f"{where}: must be an object with messages, prompt or conversations")
+    if "conversations" in record:
+        turns = _turns(_spoken(record["conversations"], where), options.output_tokens, options.think_time_s)
+        return Conversation(tuple(turns)) if turns else None
     if unknown := set(record) - {"messages", "prompt", "max_tokens", "think_time_s"}:
         known = "there are messages, prompt, max_tokens, think_time_s"
         raise UserError(f"{where}: {min(unknown)}: no such field; {known}")
@@ -79,6 +106,23 @@ def _conversation(line: str, where: str, options: FileOptions) -> Conversation:
     if not turns:
         raise UserError(f"{where}: has no message of a user")
     return Conversation(tuple(turns))
+
+
+def _spoken(said: Any, where: str) -> list[Message]:
+    """Return the messages of ShareGPT's `conversations`, without answers before the first of a user."""
+    if not isinstance(said, list):
+        raise UserError(f"{where}: conversations must be a list")
+    made = list[Message]()
+    for number, each in enumerate(said, 1):
+        match each:
+            case {"from": str(speaker), "value": str(value)} if speaker in _SPEAKERS:
+                role = _SPEAKERS[speaker]
+                if role != "assistant" or any(message.role == "user" for message in made):
+                    made.append(Message(role, value))
+            case _:
+                needed = f"from ({', '.join(_SPEAKERS)}) and value (text)"
+                raise UserError(f"{where}, message {number}: needs {needed}")
+    return made
 
 
 def _number(record: dict[str, Any], key: str, default: float, kind: type, where: str) -> Any:
@@ -126,7 +170,7 @@ def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> lis
 
 SCENARIO = Scenario(
     "file",
-    "your own conversations from a JSON Lines file (scenario.path=chats.jsonl)",
+    "your own conversations, as JSON Lines or ShareGPT's JSON (scenario.path=chats.jsonl)",
     FileOptions,
     conversations,
 )

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -43,7 +43,8 @@ class Column(NamedTuple):
 
 
 def _seconds(value: Any) -> float:
-    if not isfinite(seconds := float(value)):
+    seconds = float(value)
+    if not 0 <= seconds < inf:
         raise ValueError
     return seconds
 
@@ -78,7 +79,7 @@ _COUNT = f"a whole number from 0 to {MOST_TOKENS}"
 # The fields of a Row, in its order. A file without the fourth has no blocks.
 LAYOUTS = {
     "mooncake": (
-        Column("timestamp", _milliseconds, "a number"),
+        Column("timestamp", _milliseconds, "a number, 0 or more"),
         Column("input_length", _tokens, _COUNT),
         Column("output_length", _tokens, _COUNT),
         Column("hash_ids", _blocks, "a list of whole numbers"),
@@ -89,7 +90,7 @@ LAYOUTS = {
         Column("GeneratedTokens", _tokens, _COUNT),
     ),
     "burstgpt": (
-        Column("Timestamp", _seconds, "a number"),
+        Column("Timestamp", _seconds, "a number, 0 or more"),
         Column("Request tokens", _tokens, _COUNT),
         Column("Response tokens", _tokens, _COUNT),
     ),
@@ -103,7 +104,7 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
     read, columns of no known layout, a value of the wrong type, and a time before that of the row before.
     """
     layout: tuple[Column, ...] = ()
-    last_s = -float("inf")
+    last_s = -inf
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, record in _records(file, where):

@@ -129,3 +129,65 @@ def test_a_file_that_holds_nothing_says_so(tmp_path: Path, content: bytes, said:
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):
         next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
+
+
+SHARE_GPT = [
+    {
+        "id": "a_0",
+        "model": "Model: Default",
+        "conversations": [
+            {"from": "system", "value": "s"},
+            {"from": "human", "value": "u1", "markdown": None},
+            {"from": "gpt", "value": "a1"},
+            {"from": "user", "value": "u2"},
+        ],
+    },
+    {"id": "empty", "conversations": []},
+    {
+        "id": "b_1",
+        "conversations": [{"from": "gpt", "value": "to nobody"}, {"from": "human", "value": "u3"}],
+    },
+]
+
+
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_share_gpts_layout_is_read_as_it_is(tmp_path: Path, as_lines: bool) -> None:
+    path = tmp_path / "sharegpt.json"
+    lines = "\n".join(map(json.dumps, SHARE_GPT))
+    path.write_text(lines if as_lines else json.dumps(SHARE_GPT, indent=1))
+    options = FileOptions(path=str(path), output_tokens=9)
+    first, second, again = itertools.islice(FILE.conversations(options, Random(0)), 3)
+    assert [turn.messages for turn in first.turns] == [
+        (Message("system", "s"), Message("user", "u1")),
+        (Message("user", "u2"),),
+    ]
+    assert [(turn.answer, turn.max_tokens) for turn in first.turns] == [("a1", 9), (None, 9)]
+    assert [turn.messages for turn in second.turns] == [(Message("user", "u3"),)]
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[", "not JSON"),
+        ("[[]]", "conversation 1: must be an object with messages, prompt or conversations"),
+        ('[{"conversations": 3}]', "conversation 1: conversations must be a list"),
+        (
+            '[{"conversations": []}, {"conversations": [{"from": "human", "value": "x"}, {"from": "cat"}]}]',
+            "conversation 2, message 2: needs from (human, user, gpt, chatgpt, bing, bard, assistant, "
+            "system) and value (text)",
+        ),
+        ('[{"conversations": [{"from": "human", "value": 3}]}]', "conversation 1, message 1: needs from"),
+        ('[{"id": 1}]', "conversation 1: id: no such field"),
+        ('[{"conversations": []}]', "has no conversation"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_what_is_wrong_in_share_gpts_layout_is_named(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "sharegpt.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
+    assert str(caught.value).startswith(f"scenario.path={path}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -73,6 +73,14 @@ def test_burstgpt_has_seconds_and_zero_for_failures(tmp_path: Path, content: str
         ('{"a": 1}\n', "trace: the columns a belong to no trace"),
         (AZURE_2023 + "today,1,2\n", "trace, line 4: TIMESTAMP=today: must be a date such as 2023-11-16"),
         (BURSTGPT + "nan,m,1,2,3,x\n", "trace, line 4: Timestamp=nan: must be a number"),
+        (
+            "Timestamp,Request tokens,Response tokens\n-1,1,2\n",
+            "trace, line 2: Timestamp=-1: must be a number",
+        ),
+        (
+            '{"timestamp": -1, "input_length": 1, "output_length": 2}',
+            "trace, line 1: timestamp=-1: must be a",
+        ),
         (BURSTGPT + "50,m,1.5,2,3,x\n", "trace, line 4: Request tokens=1.5: must be a whole number from 0"),
         (BURSTGPT + "50,m,-1,2,3,x\n", "trace, line 4: Request tokens=-1: must be a whole number"),
         (BURSTGPT + "50,m,1,1e9,3,x\n", "trace, line 4: Response tokens=1e9: must be a whole number"),
