@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length
+from scenarios.lengths import length, most_together
 from scenarios.text import TextOptions, prose
 
 
@@ -28,9 +28,16 @@ def conversations(options: FixedOptions, rng: Random) -> Iterator[Conversation]:
         yield Conversation((Turn((prompt,), outputs(rng)),))
 
 
+def largest(options: FixedOptions) -> int | None:
+    """Return the tokens of the longest prompt and answer, about; None if they have no end."""
+    keys = ("input_tokens", "output_tokens")
+    return most_together(*((1, length(key, getattr(options, key))) for key in keys))
+
+
 SCENARIO = Scenario(
     "fixed",
     "requests of given lengths (scenario.input_tokens=1024 scenario.output_tokens=128)",
     FixedOptions,
     conversations,
+    largest=largest,
 )

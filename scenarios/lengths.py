@@ -6,6 +6,7 @@ Written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarit
 import csv
 from bisect import bisect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate
 from math import inf, isfinite, log
@@ -17,7 +18,23 @@ from harness.errors import UserError
 # Of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000
 
-Draw = Callable[[Random], int]
+
+@dataclass(frozen=True)
+class Length:
+    """What draws lengths of 1 or more tokens, of which `most` is the largest; None: they have no end."""
+
+    draw: Callable[[Random], int]
+    most: int | None
+
+    def __call__(self, rng: Random) -> int:
+        return self.draw(rng)
+
+
+def most_together(*parts: tuple[int, Length]) -> int | None:
+    """Return the most tokens of so many of each length; None if one of them has no end."""
+    if any(each.most is None for _, each in parts):
+        return None
+    return sum(count * (each.most or 0) for count, each in parts)
 
 
 def need(options: object, least: float, most: float, *names: str) -> None:
@@ -38,8 +55,8 @@ def places(rng: Random, count: int, zipf: float) -> Iterator[int]:
 
 
 @lru_cache(maxsize=64)
-def length(key: str, given: int | str) -> Draw:
-    """Return what draws lengths of 1 or more tokens. Raises UserError that begins with `key`."""
+def length(key: str, given: int | str) -> Length:
+    """Return the lengths that a key's value says. Raises UserError that begins with `key`."""
     name, _, rest = str(given).partition(":")
     least, dots, most = name.partition("..")
     try:
@@ -54,19 +71,20 @@ def length(key: str, given: int | str) -> Draw:
             "256..1024, lognormal:MEDIAN:SIGMA such as lognormal:512:0.5, or FILE.csv:COLUMN"
         ) from error
     path, _, column = str(given).rpartition(":")
-    return partial(_one_of, _column(f"scenario.{key}={given}", path, column))
+    values = _column(f"scenario.{key}={given}", path, column)
+    return Length(partial(_one_of, values), max(values))
 
 
-def _range(least: int, most: int) -> Draw:
+def _range(least: int, most: int) -> Length:
     if not 1 <= least <= most <= MOST_TOKENS:
         raise ValueError
-    return lambda rng: least + int(rng.random() * (most - least + 1))
+    return Length(lambda rng: least + int(rng.random() * (most - least + 1)), most)
 
 
-def _lognormal(median: float, sigma: float) -> Draw:
+def _lognormal(median: float, sigma: float) -> Length:
     if not (1 <= median <= MOST_TOKENS and isfinite(sigma) and 0 <= sigma <= 5):
         raise ValueError
-    return lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma))))
+    return Length(lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma)))), None)
 
 
 def _one_of(values: tuple[int, ...], rng: Random) -> int:

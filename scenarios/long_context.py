@@ -10,7 +10,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import MOST_TOKENS, length, need
+from scenarios.lengths import MOST_TOKENS, length, most_together, need
 from scenarios.text import TextOptions, prose
 
 
@@ -50,9 +50,16 @@ def conversations(options: LongContextOptions, rng: Random) -> Iterator[Conversa
         yield Conversation((Turn((prompt,), outputs(rng)),), group=place)
 
 
+def largest(options: LongContextOptions) -> int | None:
+    """Return the tokens of the deepest request and its answer, about."""
+    answer = most_together((1, length("output_tokens", options.output_tokens)))
+    return None if answer is None else options.most_tokens + answer
+
+
 SCENARIO = Scenario(
     "long_context",
     "questions at depths that double (scenario.least_tokens=1024 scenario.most_tokens=16384)",
     LongContextOptions,
     conversations,
+    largest=largest,
 )

@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length, need, places
+from scenarios.lengths import length, most_together, need, places
 from scenarios.text import TextOptions, prose
 
 
@@ -52,9 +52,16 @@ def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Convers
         yield Conversation(tuple(turns), group=group)
 
 
+def largest(options: SharedPrefixOptions) -> int | None:
+    """Return the tokens of the longest last request and its answer, about; None if they have no end."""
+    counts = {"prefix_tokens": 1, "input_tokens": options.turns, "output_tokens": options.turns}
+    return most_together(*((count, length(key, getattr(options, key))) for key, count in counts.items()))
+
+
 SCENARIO = Scenario(
     "shared_prefix",
     "one long beginning for many users (scenario.prefixes=4 scenario.prefix_tokens=2048)",
     SharedPrefixOptions,
     conversations,
+    largest=largest,
 )

@@ -105,3 +105,5 @@ class Scenario:
     forms: Callable[[Any], tuple[Form, ...]] = lambda options: ()
     # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
     ends_itself: bool = False
+    # Return about how many tokens the largest request and its answer have, if the options alone say it.
+    largest: Callable[[Any], int | None] = lambda options: None

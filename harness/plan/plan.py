@@ -23,13 +23,12 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.terms import DeviceBytes, Shape, at_once, bounded, check_context
+from harness.plan.terms import DeviceBytes, MostContext, Shape, at_once, bounded, check_context
 from harness.settings.config import Settings
 
 Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
-MostContext = Callable[[str], int | None]
 
 # A guess of the seconds that a start takes beside the engine's own start-up (1 s to minutes), and a cell
 # beside its load.
@@ -80,7 +79,7 @@ def make(
     for _ in range(repeats if deployments else 0):
         whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
     if is_new:
-        check_context(whole.starts)
+        check_context(whole.starts, most_context)
     return estimated(whole)
 
 

@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import accumulate, islice
+from heapq import heappop, heappush
+from itertools import islice
 from math import ceil, inf
 from random import Random
 from typing import Literal
@@ -30,6 +31,7 @@ from scenarios import SCENARIOS
 Device = Literal["cpu", "cuda"]
 DeviceBytes = Callable[[Deployment], int | None]
 Shape = Callable[[str], ModelFacts | None]
+MostContext = Callable[[str], int | None]
 
 
 # The slowest answer that is planned for, about as fast as a person reads.
@@ -84,15 +86,21 @@ def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversati
 
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
-    changes = []
+    """Return the most that are under way at once. Keeps only these: a trace may have millions of rows."""
+    ends_s, most = list[float](), 0
     for arrival_s, tokens in arrivals:
-        changes += [(arrival_s / speedup, 1), (arrival_s / speedup + tokens / ANSWER_TOKENS_PER_S, -1)]
-    return max(accumulate(change for _, change in sorted(changes)))
+        now_s = arrival_s / speedup
+        while ends_s and ends_s[0] <= now_s:
+            heappop(ends_s)
+        heappush(ends_s, now_s + tokens / ANSWER_TOKENS_PER_S)
+        most = max(most, len(ends_s))
+    return most
 
 
 # At least one token for a word; common tokenizers make up to 1.3, with the chat template's share.
 _TOKENS_PER_WORD = 1.3
 _MEASURED = 8
+_LENGTHS_ERR, _TEMPLATE_TOKENS = 1.05, 64
 
 
 def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
@@ -111,10 +119,13 @@ def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int
     return least, likely
 
 
-def check_context(starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError if a server can hold none of a scenario's first conversations."""
-    for line, is_hopeless in _too_short(starts):
-        if is_hopeless:
+def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:
+    """Raise UserError if a server can hold none of a scenario's first conversations, or not the largest
+    request of one whose options say how large that is. `most_context`: of a model."""
+    models = dict.fromkeys(start.deployment.model for start in starts)
+    most = min(filter(None, map(most_context, models)), default=None)
+    for line, is_refused in _too_short(starts, most):
+        if is_refused:
             raise UserError(line)
 
 
@@ -123,12 +134,19 @@ def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
     return [line for line, _ in _too_short(starts)]
 
 
-def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
-    """Yield a line for each context that a scenario's conversations are too long for, and whether all are."""
+def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each context that a scenario's conversations are too long for, and whether a new run
+    is refused for it. `most`: the longest context that all models have."""
     terms = {start.deployment.terms for start in starts}
     lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
     for label, cell in cells.items():
+        largest = SCENARIOS[cell.scenario.name].largest(cell.scenario.options)
+        if largest is not None:
+            yield from (
+                (_needs_more(label, length, largest, most), True) for length in lengths if largest > length
+            )
+            continue
         is_scripted = cell.scenario.options.history == "scripted"
         # Made as the cell's load will make them.
         first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
@@ -145,6 +163,17 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
                 )
                 fate = "a word as one: their last requests fail or are cut"
                 yield f"{line}{longer} {max(likely)} tokens, {fate}; {would_hold} would hold them", False
+
+
+def _needs_more(label: str, length: int, largest: int, most: int | None) -> str:
+    # The lengths of texts are right to some percent, and the chat template adds its own.
+    blocks = ceil((largest * _LENGTHS_ERR + _TEMPLATE_TOKENS) / _BLOCK_TOKENS)
+    would_hold = blocks * _BLOCK_TOKENS
+    remedy = f"give {would_hold}, or shorter requests"
+    if most is not None and would_hold > most:
+        remedy = f"they need about {would_hold}, and the model has {most}: give shorter ones"
+    what = f"requests of {label} have up to {largest} tokens with the answer"
+    return f"engine.context_length={length}: {what}; {remedy}"
 
 
 # The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.

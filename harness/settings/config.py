@@ -205,10 +205,16 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
             key in _PATHS
             or (may_be_path and ("/" in value or name != "program"))
             or (key == "quality.against" and Path(value).is_dir())
+            or _is_column(key, value)
         )
         else value
         for value in values
     )
+
+
+def _is_column(key: str, value: str) -> bool:
+    """Return whether a value is FILE.csv:COLUMN, of which lengths of a scenario are drawn."""
+    return key.startswith("scenario.") and ":" in value and not value.startswith("lognormal:")
 
 
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:

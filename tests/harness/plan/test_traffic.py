@@ -98,3 +98,52 @@ def test_each_context_and_each_scenario_is_looked_at() -> None:
 @pytest.mark.parametrize("words", [["fairness=stock"], ["engine.base_url=http://h/v1", "model=m"]])
 def test_a_context_that_bench_does_not_decide_is_not_judged(words: list[str], chats: list[str]) -> None:
     assert context_lines(made(*words, *chats).starts) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["scenario=long_context", "scenario.most_tokens=4096"],
+            "engine.context_length=4096: requests of long_context have up to 4128 tokens with the answer; "
+            "give 4608, or shorter requests",
+        ),
+        (
+            ["scenario=fixed", "scenario.input_tokens=512,256..8000"],
+            "engine.context_length=4096: requests of fixed input_tokens=256..8000 have up to 8128 tokens "
+            "with the answer; give 8704, or shorter requests",
+        ),
+        (
+            # 1000 + 3 x (1000 + 24)
+            [
+                "scenario=shared_prefix",
+                "scenario.prefix_tokens=1000",
+                "scenario.turns=3",
+                "scenario.input_tokens=1000",
+                "scenario.output_tokens=24",
+                "engine.context_length=4071",
+            ],
+            "engine.context_length=4071: requests of shared_prefix have up to 4072 tokens with the answer; "
+            "give 4352, or shorter requests",
+        ),
+    ],
+)
+def test_lengths_that_are_known_before_and_do_not_fit_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        made(*words)
+    assert str(raised.value) == said
+    advised = said.partition("; give ")[2].partition(",")[0]
+    kept = [word for word in words if not word.startswith("engine.context_length")]
+    assert context_lines(made(*kept, f"engine.context_length={advised}").starts) == []
+
+
+def test_what_the_model_cannot_hold_either_is_not_advised() -> None:
+    words = ["engine=llama_cpp", "quantization=fp16", "scenario=long_context", "scenario.most_tokens=8192"]
+    with pytest.raises(UserError, match="they need about 8704, and the model has 8192: give shorter ones"):
+        plan.make(config.settings(overrides.parse(words)), lambda weights: None, most_context=lambda _: 8192)
+
+
+def test_lengths_without_an_end_are_looked_at_by_the_first_ones() -> None:
+    words = ["scenario=fixed", "scenario.input_tokens=lognormal:9000:0.1", "scenario.output_tokens=1"]
+    with pytest.raises(UserError, match="holds no conversation of fixed"):
+        made(*words)

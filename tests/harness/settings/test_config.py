@@ -239,6 +239,18 @@ def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert made.given["scenario.path"] == (str(tmp_path / "chats.jsonl"),)
 
 
+def test_the_file_whose_column_gives_lengths_is_kept_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "azure.csv").write_text("in,out tokens\n7,8\n")
+    monkeypatch.chdir(tmp_path)
+    made = settings("scenario=fixed", "scenario.input_tokens=azure.csv:in,lognormal:9:0.1,5")
+    assert made.given["scenario.input_tokens"] == (f"{tmp_path}/azure.csv:in", "lognormal:9:0.1", "5")
+    monkeypatch.chdir("/")
+    again = config.settings({key: tuple(values) for key, values in made.given.items()})
+    assert again.scenarios == made.scenarios
+
+
 def test_a_search_keeps_a_short_key_that_was_given_for_its_resume() -> None:
     made, _ = config.search_settings(overrides.parse(["fairness=stock", "slo.success=99%"]))
     assert made.given["engine.fairness"] == ("stock",)
