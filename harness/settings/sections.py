@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from harness.contracts import (
     COMPARED_METRICS,
@@ -35,9 +36,13 @@ from harness.settings.decoding import (
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
-# Objectives of a deployment, not of its requests, and the keys that say the same.
-_OF_DEPLOYMENTS = {"slo.kl_nats.mean": "quality.limit", "slo.tasks.score": "quality.least_score"}
+# Objectives of a deployment, not of its requests, with the keys that say the same, and their units.
+_OF_DEPLOYMENTS = {
+    "slo.kl_nats.mean": ("quality.limit", "_nats"),
+    "slo.tasks.score": ("quality.least_score", "_share"),
+}
 _OFF = (("off",), (False,))  # YAML takes off for false
+_Asked = Literal[Quality, "off"]
 _OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "slo.tasks.score")
 DEFAULT_TASKS = ("bench-basics",)
 # At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
@@ -129,21 +134,27 @@ def compare_terms(given: Choices) -> CompareTerms:
 
 def quality_terms(given: Choices) -> QualityTerms:
     """Return what is asked of each deployment beside its speed. Raises UserError."""
-    values = given.get("quality", ("auto",))
-    asked = () if values in _OFF else decode_all("quality", Quality, values)
-    refuse_first((len(asked) > 1 and "auto" in asked, f"quality={','.join(asked)}: auto stands alone"))
+    values = ["off" if each is False else each for each in given.get("quality", ("auto",))]
+    asked = decode_all("quality", _Asked, values)
+    for alone in ("auto", "off"):
+        refuse_first((len(asked) > 1 and alone in asked, f"quality={','.join(asked)}: {alone} stands alone"))
+    if asked == ("off",):
+        asked = ()
     for key in (key for key in given if key.startswith("quality.") or key in _OF_DEPLOYMENTS):
         if not asked or (key in _OF_TASKS and "tasks" not in asked):
             more = "give quality=fidelity,tasks" if asked else "leave out quality=off"
             raise UserError(f"{key}={shown(given[key][0])}: would have no effect; {more}")
     tasks = decode_all("quality.tasks", str, given.get("quality.tasks", ()))
     chosen = dict(given)
-    for objective, key in _OF_DEPLOYMENTS.items():
+    for objective, (key, unit) in _OF_DEPLOYMENTS.items():
         if objective in given and key in given:
             raise UserError(f"{objective} and {key} are one limit; give one of them")
         if objective in given or key in given:
             limit = given.get(objective, given.get(key, ()))
             chosen[key] = (None,) if limit in _OFF else limit
+            if objective in given:
+                # Else a complaint would name the other key, which was not given.
+                decode(objective, float | None, only_value(objective, {objective: chosen[key]}), unit)
     terms: QualityTerms = single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
     return terms
 
@@ -157,8 +168,8 @@ def only_compare_terms(given: Choices) -> CompareTerms:
 def gate_terms(given: Choices) -> GateTerms:
     """Return the terms of `bench gate`, which takes gate.* and objectives of quality. Raises UserError."""
     _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
-    units = {"slo.kl_nats.mean": "_nats", "slo.tasks.score": "_share"}
-    limits = {key: decode(key, float, only_value(key, given), units[key]) for key in units if key in given}
+    asked = ((key, unit) for key, (_, unit) in _OF_DEPLOYMENTS.items() if key in given)
+    limits = {key: decode(key, float, only_value(key, given), unit) for key, unit in asked}
     terms: GateTerms = single("gate", GateTerms, given, limits=limits)
     return terms
 
