@@ -250,5 +250,7 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
     each = ", each" if len(asked.deployments) > 1 else ""
     when = f"{each} after the load of its first start" if asked.alone != asked.deployments else each
     yield f"quality of {counted(len(asked.deployments), 'deployment')}{when}: {' and '.join(kinds)}{against}"
+    if asked.note:
+        yield f"quality.text: {asked.note}"
     if asked.alone:
         yield f"started once more, for quality alone: {', '.join(asked.alone)}"

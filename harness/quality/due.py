@@ -39,7 +39,7 @@ class Due:
 class Asking:
     """What a plan is going to ask beside its load: `deployments` by their labels, each for up to
     `budgets_s`, together for up to `most_s`. `alone` are those that are started for it. `tasks` are named
-    where they are asked; `against` is as in Due.
+    where they are asked; `against` is as in Due; `note` as in Items.
     """
 
     deployments: Sequence[str]
@@ -48,6 +48,7 @@ class Asking:
     tasks: Sequence[str]
     against: Mapping[str, str]
     most_s: float
+    note: str | None
 
 
 def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None:
@@ -65,7 +66,8 @@ def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None
     if "tasks" in terms.asked:
         budgets_s["tasks"] = terms.tasks_budget_s
     tasks = task_names(terms) if "tasks" in budgets_s else ()
-    return Asking(asked, alone, budgets_s, tasks, quality.against, len(asked) * sum(budgets_s.values()))
+    most_s = len(asked) * sum(budgets_s.values())
+    return Asking(asked, alone, budgets_s, tasks, quality.against, most_s, quality.items.note)
 
 
 def task_names(terms: QualityTerms) -> Sequence[str]:

@@ -1,7 +1,7 @@
 """The prompts and texts that are asked of every deployment: bench's own, or a file of the user's."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,26 @@ import msgspec
 
 from harness.errors import UserError
 from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
+from harness.settings.units import counted, size_text
 
 # Of a file: what is longer is cut, and what comes later is left out.
 _CHARACTERS, _ITEMS = 1200, 64
+# A hundred times what can be taken of a file.
+_FILE_BYTES = 16 << 20
 _FIELDS = ("prompt", "text")
+_SUCH_AS = 'give paragraphs, or JSON lines such as {"prompt": "Why is the sky blue?"}'
 
 
 @dataclass(frozen=True)
 class Items:
     """What is asked: `prompts` as a user's one message of a chat, `texts` as they are. `first`: how many of
-    each are asked in any case; the rest only of a server that is asked at length."""
+    each are asked in any case; the rest only of a server that is asked at length. `note`: what of a file is
+    asked, where that is not all of it."""
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
     first: int = _ITEMS
+    note: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -39,42 +45,71 @@ def items(path: str | None) -> Items:
     if path is None:
         return Items(PROMPTS, TEXTS, FIRST)
     given = f"quality.text={path}"
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise UserError(f"{given}: cannot be read: {why}") from error
-    found = dict.fromkeys(_found(path, given, content))
-    prompts, texts = (
-        [text.strip()[:_CHARACTERS] for kind, text in found if kind == field and text.strip()][:_ITEMS]
-        for field in _FIELDS
-    )
+    found = dict.fromkeys(_found(path, given, _content(path, given)))
+    of_each = [[text for kind, text in found if kind == field and text] for field in _FIELDS]
+    prompts, texts = (tuple(text[:_CHARACTERS] for text in each[:_ITEMS]) for each in of_each)
     if not prompts and not texts:
-        raise UserError(
-            f"{given}: has no prompt and no text; give paragraphs, or JSON lines such as "
-            '{"prompt": "Why is the sky blue?"}'
-        )
-    return Items(tuple(prompts), tuple(texts))
+        raise UserError(f"{given}: has no prompt and no text; {_SUCH_AS}")
+    return Items(prompts, texts, note=_left_out(dict(zip(_FIELDS, of_each, strict=True))))
+
+
+def _left_out(found: Mapping[str, Sequence[str]]) -> str | None:
+    said = []
+    for field, each in found.items():
+        long = sum(len(text) > _CHARACTERS for text in each[:_ITEMS])
+        if len(each) > _ITEMS:
+            said.append(f"of {counted(len(each), field)} the first {_ITEMS}")
+        if long:
+            said.append(f"of {counted(long, field)} the first {_CHARACTERS:,} characters")
+    return ", ".join(said) or None
+
+
+def _content(path: str, given: str) -> str:
+    try:
+        size_bytes = Path(path).stat().st_size
+        if size_bytes > _FILE_BYTES:
+            raise UserError(
+                f"{given}: {size_text(size_bytes)}; give a file of up to {size_text(_FILE_BYTES)}, of which "
+                f"{_ITEMS} prompts and {_ITEMS} texts are asked"
+            )
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{given}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{given}: is no UTF-8 text (byte {error.start}); {_SUCH_AS}") from error
 
 
 def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:
-    if not path.endswith((".json", ".jsonl")):
-        yield from (("text", paragraph) for paragraph in content.split("\n\n"))
-        return
+    if path.endswith(".jsonl"):
+        for number, line in enumerate(content.split("\n"), 1):
+            if line.strip():
+                yield from _of_object(f"{given}: line {number}", _decoded(f"{given}: line {number}", line))
+    elif path.endswith(".json"):
+        objects = _decoded(f"{given}:", content)
+        for number, each in enumerate(objects if isinstance(objects, list) else [objects], 1):
+            yield from _of_object(f"{given}: object {number}", each)
+    else:
+        yield from (("text", paragraph.strip()) for paragraph in content.split("\n\n"))
+
+
+def _decoded(where: str, content: str) -> Any:
     try:
-        lines = [line for line in content.splitlines() if line.strip()]
-        objects = msgspec.json.decode(content) if path.endswith(".json") else map(msgspec.json.decode, lines)
-        for each in objects if isinstance(objects, Iterable) else ():
-            yield from _of_object(each)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{given}: is not JSON: {error}") from error
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON ({error}); {_SUCH_AS}") from error
 
 
-def _of_object(given: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(given, dict):
-        return
-    talk = given.get("conversations")
+def _of_object(where: str, found: Any) -> Iterator[tuple[str, str]]:
+    """Yield the field and the text of each prompt and text of an object. Raises UserError if it has no place
+    for any, since a name was probably misspelt."""
+    known = (*_FIELDS, "conversations")
+    if not isinstance(found, dict) or not found.keys() & {*known}:
+        names = f"only {', '.join(found)}" if isinstance(found, dict) and found else "nothing of the kind"
+        raise UserError(f"{where} has no {', no '.join(known)}, {names:.60}; {_SUCH_AS}")
+    talk = found.get("conversations")
     said = [each.get("value") for each in talk if isinstance(each, dict)] if isinstance(talk, list) else []
-    for field, text in [*((field, given.get(field)) for field in _FIELDS), *zip(_FIELDS, said, strict=False)]:
+    for field, text in [*((field, found.get(field)) for field in _FIELDS), *zip(_FIELDS, said, strict=False)]:
         if isinstance(text, str):
-            yield field, text
+            yield field, text.strip()
+        elif text is not None:
+            raise UserError(f"{where}: {field} is no text; {_SUCH_AS}")

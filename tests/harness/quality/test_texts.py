@@ -54,11 +54,16 @@ def test_files_of_prompts_and_texts(
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("none.txt", b"", "has no prompt and no text"),
-        ("odd.jsonl", b'{"question": "Why?"}\n[1]\n', "has no prompt and no text"),
-        ("torn.json", b'[{"prompt": "Wh', "is not JSON"),
-        ("number.json", b"7", "has no prompt and no text"),
-        ("latin.txt", b"caf\xe9", "no UTF-8 text"),
+        ("none.txt", b"", "has no prompt and no text; give paragraphs, or JSON lines such as"),
+        ("none.jsonl", b'{"prompt": " "}\n', "has no prompt and no text; give"),
+        ("odd.jsonl", b'{"text": "x"}\n\n{"promt": "Why?"}', "line 3 has no prompt, .*, only promt; give"),
+        ("odd.jsonl", b'{"prompt": "Why?"}\n[1]\n', "line 2 has no prompt, .*, nothing of the kind; give"),
+        ("kind.jsonl", b'{"prompt": "Why?"}\n{"text": 7}\n', "line 2: text is no text; give"),
+        ("torn.jsonl", b'{"prompt": "Why?"}\n{"prompt"\n', "line 2 is not JSON .*; give"),
+        ("torn.json", b'[{"prompt": "Wh', "is not JSON .*; give"),
+        ("odd.json", b'[{"prompt": "Why?"}, {}]', "object 2 has no prompt"),
+        ("number.json", b"7", "object 1 has no prompt"),
+        ("latin.txt", b"caf\xe9", r"is no UTF-8 text \(byte 3\); give paragraphs"),
     ],
 )
 def test_a_file_without_items_is_named(tmp_path: Path, name: str, content: bytes, why: str) -> None:
@@ -67,6 +72,25 @@ def test_a_file_without_items_is_named(tmp_path: Path, name: str, content: bytes
     with pytest.raises(UserError, match=f"quality.text={path}: .*{why}") as error:
         items(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_not_asked_of_a_file_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("\n\n".join(f"{number} {'x' * 1200 * (number < 2)}" for number in range(65)))
+    own = items(str(path))
+    assert [len(text) for text in own.texts[:3]] == [1200, 1200, 1]
+    assert own.note == "of 65 texts the first 64, of 2 texts the first 1,200 characters"
+    assert items(None).note is None
+    path.write_text("short")
+    assert items(str(path)).note is None
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.txt"
+    with path.open("wb") as file:
+        file.truncate(60_000_000)
+    with pytest.raises(UserError, match=r"57 MiB; give a file of up to 16 MiB, of which 64 prompts"):
+        items(str(path))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
