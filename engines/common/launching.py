@@ -13,6 +13,8 @@ from harness.errors import UserError
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # Quantized checkpoints that all these engines serve, by the method that config.json names.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
+# What such a model computes in, by the names of engine.kv_cache_type.
+_PLAIN_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 # A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
 # attached server takes them from there.
 PLAIN_SAMPLING: Mapping[str, float] = {
@@ -60,6 +62,12 @@ def checkpoint(
     if known and is_float16 and known.facts.architecture in no_float16:
         return Reason(why.format(known.facts.architecture))
     return Weights(deployment.model, quantization, "safetensors")
+
+
+def kv_cache_types(deployment: Deployment, others: Iterable[str] = ()) -> list[str]:
+    """Return the type that the model computes in, as far as that was asked for, and the `others`."""
+    computed = deployment.terms.dtype or DTYPES.get(deployment.quantization, "")
+    return list(dict.fromkeys([*filter(None, [_PLAIN_TYPES.get(computed)]), *others]))
 
 
 def need_counts(engine: str, options: object, *names: str) -> None:

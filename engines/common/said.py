@@ -11,6 +11,17 @@ from harness.contracts import Scalar
 LogTerm = tuple[str, str, Callable[[str], Scalar]]
 
 
+# What servers call the types of a KV cache -> the names of engine.kv_cache_type.
+_KV_CACHE_TYPES = {
+    "f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "bfloat16": "bf16",
+    "fp8_e4m3": "fp8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8_e5m2",
+}  # fmt: skip
+
+
+def kv_cache_type(said: str) -> str:
+    return _KV_CACHE_TYPES.get(said, said)
+
+
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
     """Return the terms that the log has. If two rows match one term, the later row counts."""
     found: dict[str, Scalar] = {}

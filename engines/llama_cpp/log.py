@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, known
+from engines.common.said import LogTerm, at, from_log, known, kv_cache_type
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # The context is made once the weights are read; slots last, after the KV cache and a warm-up run.
@@ -74,7 +74,7 @@ _LOG_TERMS: tuple[LogTerm, ...] = (
     ("context_length", r"llama_context: n_ctx_seq += (\d+)", int),
     ("concurrent_sequences", r"llama_context: n_seq_max += (\d+)", int),
     ("kv_cache_tokens", r"llama_context: n_ctx += (\d+)", int),
-    ("kv_cache_type", r"llama_kv_cache: size = .* K \((\w+)\)", str),
+    ("kv_cache_type", r"llama_kv_cache: size = .* K \((\w+)\)", kv_cache_type),
     ("batch_tokens", r"llama_context: n_batch += (\d+)", int),
     ("ubatch_tokens", r"llama_context: n_ubatch += (\d+)", int),
     ("attention_backend", r"llama_context: flash_attn += (enabled|disabled)", _flash),

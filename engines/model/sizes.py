@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.contracts import ModelFacts, Reason
+from harness.contracts import EngineTerms, ModelFacts, Reason
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
+# Bytes of a number in a KV cache; of the types with a q a block of 32 numbers has what scales it.
+KV_CACHE_BYTES: Mapping[str, float] = {
+    "fp32": 4.0, "fp16": HALF_BYTES, "bf16": HALF_BYTES, "fp8": 1.0, "fp8_e5m2": 1.0, "q8_0": 34 / 32,
+    "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,11 @@ def _outside_blocks(facts: ModelFacts) -> int:
 
 def _embedding(facts: ModelFacts) -> int:
     return (facts.vocabulary or 0) * (facts.hidden_size or 0)
+
+
+def value_bytes(terms: EngineTerms) -> float:
+    """Return the bytes of a number in the KV cache: as asked for, else as the activations have."""
+    return KV_CACHE_BYTES[terms.kv_cache_type or ("fp32" if terms.dtype == "float32" else "fp16")]
 
 
 # A state of fixed size (linear attention, Mamba) is not counted: it is small.

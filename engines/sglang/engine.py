@@ -5,6 +5,7 @@ On a CPU it runs only in an environment of the user's own.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +24,12 @@ _COUNTS = (
     "chunked_prefill_size", "max_prefill_tokens", "page_size", "num_continuous_decode_steps",
     "cuda_graph_max_bs_decode",
 )  # fmt: skip
+# One of another type that the model computes in is `auto`.
+_KV_CACHE_TYPES = {"bf16": "bf16", "fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
 # Options that are flags of the same name.
 _VALUES = (
     "mem_fraction_static", "sampling_backend", "schedule_policy", "schedule_conservativeness", *_COUNTS,
-    "kv_cache_dtype", "quantization", "enable_mixed_chunk", "enable_torch_compile",
+    "quantization", "enable_mixed_chunk", "enable_torch_compile",
 )  # fmt: skip
 
 
@@ -50,7 +53,6 @@ class Options:
     page_size: int | None = None
     num_continuous_decode_steps: int | None = None
     cuda_graph_max_bs_decode: int | None = None
-    kv_cache_dtype: Literal["auto", "bf16", "fp8_e4m3", "fp8_e5m2"] | None = None
     quantization: str | None = None
     enable_mixed_chunk: bool = False
     enable_torch_compile: bool = False
@@ -176,6 +178,7 @@ def _arguments(
         "context-length": terms.context_length,
         "max-running-requests": terms.concurrent_sequences,
         "max-total-tokens": terms.kv_cache_tokens,
+        "kv-cache-dtype": _KV_CACHE_TYPES.get(terms.kv_cache_type or ""),
         "random-seed": terms.seed,
         "tp-size": terms.tensor_parallel if terms.tensor_parallel > 1 else None,
         "disable-radix-cache": terms.prefix_cache is False,
@@ -224,6 +227,7 @@ ENGINE = contracts.Engine(
     options=Options,
     launchers=("native", "docker"),
     weights=_weights,
+    kv_cache_types=partial(launching.kv_cache_types, others=_KV_CACHE_TYPES),
     launch=_launch,
     install=_install,
     request_fields=_request_fields,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, from_page, known, times
+from engines.common.said import LogTerm, at, from_log, from_page, known, kv_cache_type, times
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
@@ -104,6 +104,8 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     if "dtype" not in found and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in found:
         # Where neither is asked for, the cache has the type of the model.
         found["dtype"] = found["kv_cache_type"]
+    if "kv_cache_type" in found:
+        found["kv_cache_type"] = kv_cache_type(str(found["kv_cache_type"]))
     if "dtype" in found:
         found.setdefault("weights_type", found["dtype"])
     return Said(found, _memory(log, found.get("kv_cache_bytes")))

@@ -24,9 +24,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     # QKVParallelLinear; on a CPU configs/update_config.py pads the heads. See vllm/memory.py.
     if not is_cpu and (reason := sizes.why_not_shared(facts, shares)):
         return reason
-    value_bytes = 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
-    if (options.kv_cache_dtype or "auto").startswith("fp8"):
-        value_bytes = 1
+    value_bytes = sizes.value_bytes(terms)
     tokens, page = overhead.cache_tokens(terms, facts), options.page_size or 1
     in_windows = int(tokens * (_OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0))
     slots = sizes.full_layers(facts) * (tokens + page) + sizes.windowed_layers(facts) * (in_windows + page)

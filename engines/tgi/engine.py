@@ -6,10 +6,20 @@ pieces, each with a prefill of all before it, and does not cut the last to max_t
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from engines.common import overhead
-from engines.common.launching import DTYPES, QUANTIZED, checkpoint, container, flags, given, need_counts
+from engines.common.launching import (
+    DTYPES,
+    QUANTIZED,
+    checkpoint,
+    container,
+    flags,
+    given,
+    kv_cache_types,
+    need_counts,
+)
 from engines.common.tokens import placed
 from engines.model import sizes
 from engines.tgi import log
@@ -19,6 +29,7 @@ from harness.errors import UserError
 # Any other name in a request is taken for a LoRA adapter's.
 _SERVED_MODEL = "tgi"
 _STOP_GRACE_S = 30.0
+_KV_CACHE_TYPES = {"fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"}  # beside the type that it computes in
 _NOT_INSTALLED = (
     "bench does not install TGI, which is published as a container image only: engine.launcher=docker runs "
     "that, tgi.program=/path/text-generation-launcher starts your own build, engine.base_url=URL measures a "
@@ -37,7 +48,6 @@ class Options:
     cuda_memory_fraction: float | None = None
     max_batch_prefill_tokens: int | None = None
     max_concurrent_requests: int | None = None
-    kv_cache_dtype: Literal["fp8_e4m3fn", "fp8_e5m2"] | None = None
     quantize: Literal["awq", "compressed-tensors", "eetq", "fp8", "gptq", "marlin"] | None = None
 
     def __post_init__(self) -> None:
@@ -159,7 +169,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
         "max-concurrent-requests": options.max_concurrent_requests or queue,
         "cuda-graphs": 0 if terms.graphs is False else None,
         "cuda-memory-fraction": options.cuda_memory_fraction,
-        "kv-cache-dtype": options.kv_cache_dtype,
+        "kv-cache-dtype": _KV_CACHE_TYPES.get(terms.kv_cache_type or ""),
         "speculate": terms.speculative_tokens,
         "quantize": options.quantize,
         # For quantized weights TGI takes no --dtype.
@@ -184,7 +194,8 @@ def _memory_needed(
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
     tokens = overhead.cache_tokens(terms, facts)
-    token_bytes = sizes.token_bytes(facts, 1 if options.kv_cache_dtype else 2, terms.tensor_parallel)
+    value_bytes = sizes.KV_CACHE_BYTES[terms.kv_cache_type or "fp16"]
+    token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
     # TGI reads 4,096 tokens in a step where it knows no better number for the device.
     step = options.max_batch_prefill_tokens or min(4096, tokens)
     each = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, step)
@@ -245,6 +256,7 @@ ENGINE = contracts.Engine(
     options=Options,
     launchers=("docker", "native"),
     weights=_weights,
+    kv_cache_types=partial(kv_cache_types, others=_KV_CACHE_TYPES),
     launch=_launch,
     install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
     # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change

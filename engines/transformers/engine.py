@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.common import overhead
-from engines.common.launching import DTYPES, checkpoint, flags, given, need_counts
-from engines.common.said import from_page
+from engines.common.launching import DTYPES, checkpoint, flags, given, kv_cache_types, need_counts
+from engines.common.said import from_page, kv_cache_type
 from engines.common.tokens import placed, tokenized
 from engines.model import sizes
 from engines.places import INSIDE, LOCKS
@@ -26,7 +26,6 @@ _INFO_TERMS = {
     "concurrent_sequences": "concurrent_sequences",
     "dtype": "dtype",
     "weights_type": "dtype",
-    "kv_cache_type": "dtype",
     "attention_backend": "attention",
     "threads": "threads",
     "seed": "seed",
@@ -154,14 +153,15 @@ def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     weights = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
     found = from_page(pages.get("/info"), _INFO_TERMS)
     never = {"prefix_cache": False, "chunked_prefill": False, "graphs": False} if found else {}
-    return contracts.Said({**found, **never}, {"weights": int(weights[1])} if weights else {})
+    kept = {"kv_cache_type": kv_cache_type(str(found["dtype"]))} if "dtype" in found else {}
+    return contracts.Said({**found, **never, **kept}, {"weights": int(weights[1])} if weights else {})
 
 
 def _memory_needed(
     deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
 ) -> contracts.MemoryNeed:
     context = deployment.terms.context_length or facts.context_length
-    value_bytes = 4.0 if deployment.terms.dtype == "float32" else sizes.HALF_BYTES
+    value_bytes = sizes.value_bytes(deployment.terms)
     is_cpu = device == "cpu"
     # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
     # keep no more than that.
@@ -202,6 +202,7 @@ ENGINE = contracts.Engine(
     description="transformers' generate behind a small server, one request at a time: a baseline",
     options=Options,
     weights=_weights,
+    kv_cache_types=kv_cache_types,
     launch=_launch,
     install=_install,
     # The server takes no sampling parameter from the model's files, and top_p and top_k are off.

@@ -17,6 +17,7 @@ from engines.common.launching import (
     container,
     flags,
     given,
+    kv_cache_types,
     named,
     need_counts,
     switch,
@@ -30,11 +31,13 @@ from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_
 from harness import contracts
 from harness.errors import UserError
 
+# A KV cache of the type that the model computes in is `auto`: most backends take no other name of it.
+_KV_CACHE_TYPES = {"fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
 _STOP_GRACE_S = 20.0
 # Options that are flags of the same name.
 _VALUES = (
-    "gpu_memory_utilization", "max_num_batched_tokens", "block_size", "attention_backend", "kv_cache_dtype",
+    "gpu_memory_utilization", "max_num_batched_tokens", "block_size", "attention_backend",
     "quantization", "performance_mode",
 )  # fmt: skip
 
@@ -53,7 +56,6 @@ class Options:
     max_num_batched_tokens: int | None = None
     block_size: int | None = None
     attention_backend: str | None = None
-    kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
     quantization: str | None = None
     performance_mode: Literal["balanced", "interactivity", "throughput"] | None = None
     async_scheduling: bool | None = None
@@ -176,6 +178,7 @@ def _arguments(
         "dtype": terms.dtype or DTYPES.get(deployment.quantization),
         "max-model-len": terms.context_length,
         "max-num-seqs": terms.concurrent_sequences,
+        "kv-cache-dtype": _KV_CACHE_TYPES.get(terms.kv_cache_type or ""),
         "seed": terms.seed,
         "tensor-parallel-size": terms.tensor_parallel if terms.tensor_parallel > 1 else None,
         **switch("enable-prefix-caching", terms.prefix_cache),
@@ -241,6 +244,7 @@ ENGINE = contracts.Engine(
     options=Options,
     launchers=("native", "docker"),
     weights=_weights,
+    kv_cache_types=partial(kv_cache_types, others=_KV_CACHE_TYPES),
     launch=_launch,
     install=_install,
     request_fields=_request_fields,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, from_page, is_true, known
+from engines.common.said import LogTerm, at, from_log, from_page, is_true, known, kv_cache_type
 from harness.contracts import Hint, MemoryPart, Said, Scalar, Stage
 
 
@@ -113,6 +113,8 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     for term, unsaid in (("weights_type", "None"), ("kv_cache_type", "auto")):
         if terms.get(term) == unsaid:
             terms[term] = terms.get("dtype")
+    if "kv_cache_type" in terms:
+        terms["kv_cache_type"] = kv_cache_type(str(terms["kv_cache_type"]))
     if kernels := re.findall(r"Using (\w+Kernel) for ", log):
         terms["quantization_kernel"] = ", ".join(sorted(set(kernels)))
     if cores := re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log):

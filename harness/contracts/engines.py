@@ -1,6 +1,6 @@
 """The engine seam: everything that bench knows of a serving program."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Said:
     """What a server reports that it uses. What it does not report is left out.
 
     `terms`: by the names of EngineTerms, and besides engine_version, weights_type, kv_cache_bytes,
-    kv_cache_type, quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
+    quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
     part, summed over all devices.
     """
 
@@ -88,6 +88,8 @@ class Engine:
     programs: Sequence[str | None] = (None,)
     # How it can be started, the default first; none where bench can only attach to it.
     launchers: Sequence[Launcher] = ("native",)
+    # Return what engine.kv_cache_type can be. None: it has no KV cache of bench's to choose.
+    kv_cache_types: Callable[[Deployment], Collection[str]] | None = None
     # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: bench's own serves it.
     # Reason: why there is no such build.
     install: Callable[[str | None, str], InstallSpec | Reason | None] = lambda program, device: None

@@ -180,6 +180,8 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         return Reason(f"{engine.name} cannot be started with launcher={launcher}: it has no {lack}")
     if deployment.terms.fairness == "tuned" and engine.tuned is None:
         return Reason(f"{engine.name} has no tuned set of options")
+    if reason := _why_not_kept(deployment):
+        return reason
     needed = engine.weights(deployment)
     if isinstance(needed, Weights):
         return why_not_here(deployment) or can_prepare(needed)
@@ -187,6 +189,17 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
     return needed or why_not_here(deployment)
+
+
+def _why_not_kept(deployment: Deployment) -> Reason | None:
+    """Return why the KV cache cannot have the type that was asked for."""
+    engine, asked = ENGINES[deployment.engine], deployment.terms.kv_cache_type
+    if asked is None or engine.kv_cache_types is None:
+        return None
+    types = engine.kv_cache_types(deployment)
+    can = f"; it can be {', '.join(types)}" if types else ""
+    why = Reason(f"engine.kv_cache_type={asked}: {engine.name} has none here{can}")
+    return None if asked in types else why
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

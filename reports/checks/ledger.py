@@ -24,6 +24,7 @@ COMMON = {
     "context_length": "context length",
     "concurrent_sequences": "concurrent sequences",
     _KV_CACHE: "KV cache, tokens",
+    "kv_cache_type": "KV cache type",
     "prefix_cache": "prefix cache",
     "chunked_prefill": "chunked prefill",
     "dtype": "dtype",
@@ -38,7 +39,6 @@ TOLD = {
     "kv_cache_bytes": "KV cache, bytes",
     "quantization_kernel": "quantization kernel",
     "attention_backend": "attention backend",
-    "kv_cache_type": "KV cache type",
     "kernel_stand_in": "stand-in for kernels",
     "engine_version": "engine version",
 }

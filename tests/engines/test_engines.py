@@ -123,7 +123,6 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("llama_cpp", {"threads": 0}, "llama_cpp.threads=0: must be 1 or more"),
         ("llama_cpp", {"ubatch": 0}, "llama_cpp.ubatch=0: must be 1 or more"),
         ("llama_cpp", {"program": "ollama"}, "llama_cpp.program=ollama: no such program; choose from xlla"),
-        ("llama_cpp", {"kv_cache_type": "q3"}, "llama_cpp.kv_cache_type=q3: choose from f32, f16"),
         ("llama_cpp", {"cache_ram_bytes": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
         (
             "llama_cpp",

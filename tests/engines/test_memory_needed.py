@@ -79,8 +79,8 @@ def users(count: int, context: int) -> dict[str, int]:
         ({"program": "llama-cpp-python"}, {"context_length": 512}, 1.5 + 7.5),
         # Shared by the slots, which happens where it is not their product.
         (
-            {"program": "llama-server", "kv_cache_type": "q8_0", "ubatch": 128},
-            {**users(4, 2048), "kv_cache_tokens": 4096},
+            {"program": "llama-server", "ubatch": 128},
+            {**users(4, 2048), "kv_cache_tokens": 4096, "kv_cache_type": "q8_0"},
             6.38 + 17.93,
         ),
         ({"program": "llama-server"}, {"fairness": "stock"}, 96.0 + 37.5),
@@ -154,17 +154,17 @@ def test_tgi_needs_the_tokens_that_were_asked_for_in_every_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "options", "share"),
+    ("engine", "kept", "share"),
     [
-        ("llama_cpp", {"kv_cache_type": "q8_0"}, 34 / 64),  # a scale for each 32 numbers
-        ("sglang", {"kv_cache_dtype": "fp8_e4m3"}, 0.5),
-        ("tgi", {"kv_cache_dtype": "fp8_e4m3fn"}, 0.5),
-        ("vllm", {"kv_cache_dtype": "fp8"}, 0.5),
+        ("llama_cpp", "q8_0", 34 / 64),  # a scale for each 32 numbers
+        ("sglang", "fp8", 0.5),
+        ("tgi", "fp8", 0.5),
+        ("vllm", "fp8_e5m2", 0.5),
     ],
 )
-def test_numbers_of_half_the_width_take_half(engine: str, options: dict[str, Any], share: float) -> None:
+def test_numbers_of_half_the_width_take_half(engine: str, kept: str, share: float) -> None:
     wide = need_of(engine, LLAMA_8B, "cuda", **users(4, 2048))
-    narrow = need_of(engine, LLAMA_8B, "cuda", options, **users(4, 2048))
+    narrow = need_of(engine, LLAMA_8B, "cuda", kv_cache_type=kept, **users(4, 2048))
     assert narrow.kv_cache_bytes == pytest.approx(wide.kv_cache_bytes * share, rel=1e-6)
     assert narrow.kv_bytes_per_token == pytest.approx(wide.kv_bytes_per_token * share, rel=1e-6)
 

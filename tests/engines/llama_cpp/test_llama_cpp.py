@@ -242,12 +242,21 @@ def test_every_option_becomes_a_flag() -> None:
         batch=1024,
         ubatch=256,
         flash_attention=True,
-        kv_cache_type="q8_0",
         cache_ram_bytes=3 * 2**20 + 1,
     )
-    assert launched(MATCHED, options).argv[-14:] == (
+    assert launched(replace(MATCHED, kv_cache_type="fp16"), options).argv[-14:] == (
         "--cache-ram", "4", "--threads", "3", "--batch-size", "1024", "--ubatch-size", "256",
+        "--flash-attn", "on", "--cache-type-k", "f16", "--cache-type-v", "f16",
+    )  # fmt: skip
+
+
+def test_a_quantized_kv_cache_has_flash_attention() -> None:
+    terms = replace(MATCHED, kv_cache_type="q8_0")
+    assert launched(terms, Options(program="llama-server")).argv[-6:] == (
         "--flash-attn", "on", "--cache-type-k", "q8_0", "--cache-type-v", "q8_0",
+    )  # fmt: skip
+    assert launched(terms, Options(program="llama-cpp-python")).argv[-6:] == (
+        "--flash_attn", "true", "--type_k", "8", "--type_v", "8",
     )  # fmt: skip
 
 
@@ -258,11 +267,10 @@ def test_every_option_becomes_a_flag_of_llama_cpp_python() -> None:
         batch=1024,
         ubatch=256,
         flash_attention=False,
-        kv_cache_type="q8_0",
     )
-    assert launched(MATCHED, options).argv[-14:] == (
+    assert launched(replace(MATCHED, kv_cache_type="bf16"), options).argv[-14:] == (
         "--n_threads", "3", "--n_threads_batch", "3", "--n_batch", "1024", "--n_ubatch", "256",
-        "--flash_attn", "false", "--type_k", "8", "--type_v", "8",
+        "--flash_attn", "false", "--type_k", "30", "--type_v", "30",
     )  # fmt: skip
 
 

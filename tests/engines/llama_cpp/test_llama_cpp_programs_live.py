@@ -93,7 +93,7 @@ def test_program_says_what_it_really_uses(server: Live) -> None:
         "concurrent_sequences": slots,
         "kv_cache_tokens": 512 * slots,
         "kv_cache_bytes": 2 * 192 * 2 * 30 * 512 * slots,  # K and V of 192 halves, 30 layers
-        "kv_cache_type": "f16",
+        "kv_cache_type": "fp16",
         "attention_backend": "plain" if server.program == "llama-cpp-python" else "flash",
         "weights_type": "Q4_0",
         "threads": 1,

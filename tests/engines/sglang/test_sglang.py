@@ -118,13 +118,14 @@ def test_tuned_options_are_options_of_the_engine() -> None:
 def test_every_term_has_its_flag() -> None:
     terms = EngineTerms(
         prefix_cache=False, chunked_prefill=False, dtype="float16", tensor_parallel=2, seed=7, graphs=False,
-        speculative_tokens=3, chat_template="/t/mine.jinja", launcher="native",
+        kv_cache_type="fp8", speculative_tokens=3, chat_template="/t/mine.jinja", launcher="native",
     )  # fmt: skip
     # SGLang counts the token that three proposals follow as one of its draft tokens.
     assert native("awq", terms, place=GPU).argv[10:] == (
         "--sampling-defaults=openai", "--chat-template=/t/mine.jinja",
-        "--dtype=float16", "--random-seed=7", "--tp-size=2", "--disable-radix-cache",
-        "--chunked-prefill-size=-1", "--disable-decode-cuda-graph", "--disable-prefill-cuda-graph",
+        "--dtype=float16", "--kv-cache-dtype=fp8_e4m3", "--random-seed=7", "--tp-size=2",
+        "--disable-radix-cache", "--chunked-prefill-size=-1", "--disable-decode-cuda-graph",
+        "--disable-prefill-cuda-graph",
         "--speculative-algorithm=NGRAM", "--speculative-num-draft-tokens=4",
     )  # fmt: skip
 
@@ -153,7 +154,7 @@ def test_every_option_has_its_flag() -> None:
     options = Options(
         mem_fraction_static=0.8, attention_backend="fa3", sampling_backend="pytorch", schedule_policy="lof",
         schedule_conservativeness=0.3, chunked_prefill_size=4096, max_prefill_tokens=8192, page_size=16,
-        num_continuous_decode_steps=2, cuda_graph_max_bs_decode=64, kv_cache_dtype="fp8_e5m2",
+        num_continuous_decode_steps=2, cuda_graph_max_bs_decode=64,
         quantization="awq_marlin", enable_mixed_chunk=True, enable_torch_compile=True,
     )  # fmt: skip
     plain = native("awq", EngineTerms(launcher="native"), place=GPU)
@@ -163,7 +164,7 @@ def test_every_option_has_its_flag() -> None:
         "--attention-backend=fa3", "--mem-fraction-static=0.8", "--sampling-backend=pytorch",
         "--schedule-policy=lof", "--schedule-conservativeness=0.3", "--chunked-prefill-size=4096",
         "--max-prefill-tokens=8192", "--page-size=16", "--num-continuous-decode-steps=2",
-        "--cuda-graph-max-bs-decode=64", "--kv-cache-dtype=fp8_e5m2", "--quantization=awq_marlin",
+        "--cuda-graph-max-bs-decode=64", "--quantization=awq_marlin",
         "--enable-mixed-chunk", "--enable-torch-compile",
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def test_what_it_uses_is_read_from_log_and_pages() -> None:
         "concurrent_sequences": 4,
         "kv_cache_tokens": 2048,
         "kv_cache_bytes": round(0.035 * 2**30),
-        "kv_cache_type": "bfloat16",
+        "kv_cache_type": "bf16",
         "prefix_cache": True,
         "chunked_prefill": True,
         "dtype": "bfloat16",

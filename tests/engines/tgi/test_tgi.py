@@ -131,13 +131,13 @@ def test_every_other_term_and_option_has_its_flag() -> None:
         trust_remote_code=True,
         graphs=False,
         speculative_tokens=3,
+        kv_cache_type="fp8",
         memory_limit_bytes=1 << 34,
     )
     options = Options(
         image="own/tgi:1",
         cuda_memory_fraction=0.5,
         max_concurrent_requests=64,
-        kv_cache_dtype="fp8_e5m2",
         quantize="eetq",
     )
     spec = container("bf16", terms, options)
@@ -149,7 +149,7 @@ def test_every_other_term_and_option_has_its_flag() -> None:
         "--speculate=3",
         "--cuda-memory-fraction=0.5",
         "--max-concurrent-requests=64",
-        "--kv-cache-dtype=fp8_e5m2",
+        "--kv-cache-dtype=fp8_e4m3fn",
         "--quantize=eetq",
         "--trust-remote-code",
     }

@@ -145,7 +145,7 @@ def test_resolved_values_are_what_the_server_said() -> None:
         "concurrent_sequences": 1,
         "dtype": "bfloat16",
         "weights_type": "bfloat16",
-        "kv_cache_type": "bfloat16",
+        "kv_cache_type": "bf16",
         "attention_backend": "sdpa",
         "threads": 1,
         "seed": 1,

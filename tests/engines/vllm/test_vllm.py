@@ -130,11 +130,12 @@ def test_every_term_has_its_flag() -> None:
     terms = EngineTerms(
         prefix_cache=False, chunked_prefill=False, dtype="float32", tensor_parallel=2, seed=7,
         graphs=False, speculative_tokens=3, chat_template="/t/mine.jinja", trust_remote_code=True,
-        launcher="native",
+        kv_cache_type="fp8", launcher="native",
     )  # fmt: skip
     assert native("awq", terms).argv[10:] == (
         "--generation-config=vllm", "--chat-template=/t/mine.jinja", "--dtype=float32",
-        "--seed=7", "--tensor-parallel-size=2", "--no-enable-prefix-caching", "--no-enable-chunked-prefill",
+        "--kv-cache-dtype=fp8_e4m3", "--seed=7", "--tensor-parallel-size=2",
+        "--no-enable-prefix-caching", "--no-enable-chunked-prefill",
         "--enforce-eager", '--speculative-config={"method": "ngram", "num_speculative_tokens": 3}',
         "--trust-remote-code",
     )  # fmt: skip
@@ -148,13 +149,13 @@ def test_graphs_and_chunked_prefill_can_be_asked_for() -> None:
 def test_every_option_has_its_flag() -> None:
     options = Options(
         gpu_memory_utilization=0.8, max_num_batched_tokens=4096, block_size=64,
-        attention_backend="FLASH_ATTN", kv_cache_dtype="fp8", quantization="awq",
+        attention_backend="FLASH_ATTN", quantization="awq",
         performance_mode="interactivity", async_scheduling=False, threads_bind="0-7",
     )  # fmt: skip
     spec = native("awq", EngineTerms(fairness="stock", launcher="native"), options, GPU)
     assert spec.argv[10:] == (
         "--gpu-memory-utilization=0.8", "--max-num-batched-tokens=4096", "--block-size=64",
-        "--attention-backend=FLASH_ATTN", "--kv-cache-dtype=fp8", "--quantization=awq",
+        "--attention-backend=FLASH_ATTN", "--quantization=awq",
         "--performance-mode=interactivity", "--no-async-scheduling",
     )  # fmt: skip
     assert spec.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-7"
@@ -234,11 +235,12 @@ def test_two_steps_are_in_flight_on_a_gpu() -> None:
     assert one == (2048 + 5 * 545 + 1) * 3 * 16 * 1024
 
 
-def test_cache_follows_its_own_dtype_and_the_devices_that_share_it() -> None:
+def test_cache_follows_its_own_type_and_the_devices_that_share_it() -> None:
     terms = replace(MATCHED, tensor_parallel=2)
     token_bytes = 32 * 2 * 8 * 128 * 2
+    narrow = replace(MATCHED, kv_cache_type="fp8")
     assert cache_of(GPU) == 513 * 16 * token_bytes
-    assert cache_of(GPU, options=Options(kv_cache_dtype="fp8")) == 513 * 16 * token_bytes // 2
+    assert cache_of(GPU, narrow) == 513 * 16 * token_bytes // 2
     assert cache_of(GPU, terms) == 513 * 16 * token_bytes // 2
     assert cache_of(GPU, options=Options(block_size=64)) == 129 * 64 * token_bytes
 

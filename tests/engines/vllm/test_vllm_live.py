@@ -261,10 +261,11 @@ def test_vllm_reads_every_flag_as_it_is_meant(environment: Environment, tmp_path
     terms = replace(
         TERMS, prefix_cache=False, chunked_prefill=False, dtype="float32", tensor_parallel=2, seed=7,
         graphs=False, speculative_tokens=3, chat_template="/t/mine.jinja", trust_remote_code=True,
+        kv_cache_type="fp8",
     )  # fmt: skip
     options = Options(
         gpu_memory_utilization=0.8, max_num_batched_tokens=4096, block_size=64,
-        attention_backend="FLASH_ATTN", kv_cache_dtype="fp8", quantization="awq",
+        attention_backend="FLASH_ATTN", quantization="awq",
         performance_mode="interactivity", async_scheduling=False,
     )  # fmt: skip
     place = Place(environment.python, Path("/w/model"), "127.0.0.1", 8123, tmp_path, facts=FACTS)
@@ -283,7 +284,7 @@ def test_vllm_reads_every_flag_as_it_is_meant(environment: Environment, tmp_path
         "enable_prefix_caching": False, "enable_chunked_prefill": False, "enforce_eager": True,
         "speculative_config": {"method": "ngram", "num_speculative_tokens": 3}, "trust_remote_code": True,
         "gpu_memory_utilization": 0.8, "max_num_batched_tokens": 4096, "block_size": 64,
-        "attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8", "quantization": "awq",
+        "attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8_e4m3", "quantization": "awq",
         "performance_mode": "interactivity", "async_scheduling": False,
     }  # fmt: skip
 

@@ -46,7 +46,7 @@ def test_resolved_values_of_a_start_on_a_cpu() -> None:
         "context_length": 2048,
         "concurrent_sequences": 4,
         "tensor_parallel": 1,
-        "kv_cache_type": "bfloat16",
+        "kv_cache_type": "bf16",
         "kv_cache_tokens": 8212,
         "kv_cache_bytes": 405 * 3 * 128 * 1024,
         "seed": 0,

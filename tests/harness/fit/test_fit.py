@@ -237,13 +237,13 @@ def test_two_gpus_hold_what_one_does_not() -> None:
     }
 
 
-def test_quantizing_the_cache_is_an_engines_option_like_any() -> None:
-    [table] = asked(
-        "engine=vllm", "quantization=awq", "vllm.kv_cache_dtype=auto,fp8", facts=LLAMA_70B, size=80 * GB,
+def test_a_quantized_cache_takes_half() -> None:
+    tables = asked(
+        "engine=vllm", "quantization=awq", "engine.kv_cache_type=null,fp8", facts=LLAMA_70B, size=80 * GB,
         device="cuda",
     )  # fmt: skip
-    plain, small = table.rows
-    assert small.label == "vllm awq kv_cache_dtype=fp8"
+    assert [table.differs["engine.kv_cache_type"] for table in tables] == ["null", "fp8"]
+    plain, small = (table.rows[0] for table in tables)
     assert small.need.kv_bytes_per_token * 2 == plain.need.kv_bytes_per_token
 
 

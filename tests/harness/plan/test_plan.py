@@ -100,6 +100,39 @@ def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
     assert whole.estimate_s == pytest.approx(2 * (4 + 2 * (10 + 2)))
 
 
+@pytest.mark.parametrize(
+    ("words", "served", "reasons"),
+    [
+        (
+            ("engine=llama_cpp", "engine.kv_cache_type=fp16,q8_0,fp8"),
+            ["fp16", "q8_0"],
+            ["engine.kv_cache_type=fp8: llama_cpp has none here; it can be fp32, fp16, bf16, q8_0, q5_1"],
+        ),
+        (
+            ("engine=llama_cpp", "engine.kv_cache_type=fp16,q8_0", "llama_cpp.flash_attention=false"),
+            ["fp16"],
+            ["engine.kv_cache_type=q8_0: llama_cpp has none here; it can be fp32, fp16, bf16"],
+        ),
+        (
+            ("engine=vllm", "engine.kv_cache_type=fp16,bf16,fp8"),
+            ["fp16", "fp8"],
+            ["engine.kv_cache_type=bf16: vllm has none here; it can be fp16, fp8, fp8_e5m2"],
+        ),
+        (
+            ("engine=transformers", "engine.kv_cache_type=fp16,q8_0"),
+            ["fp16"],
+            ["engine.kv_cache_type=q8_0: transformers has none here; it can be fp16"],
+        ),
+    ],
+)
+def test_a_kv_cache_of_a_type_that_an_engine_lacks_is_skipped(
+    words: tuple[str, ...], served: list[str], reasons: list[str]
+) -> None:
+    whole = made("quantization=fp16", *words)
+    assert [each.terms.kv_cache_type for each in whole.deployments.values()] == served
+    assert [skip.reason[: len(reason)] for skip, reason in zip(whole.skips, reasons, strict=True)] == reasons
+
+
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
     whole = made("engine=llama_cpp,reference", "quantization=gguf-q4_k_m,awq")
     assert {start.deployment.label for start in whole.starts} == {"llama_cpp gguf-q4_k_m", "reference"}

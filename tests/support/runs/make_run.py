@@ -402,7 +402,7 @@ def servers() -> list[Server]:
         "attention_backend": "CPU_ATTN",
         "engine_version": "0.32.0",
     }
-    llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "f16", "chat_template": "given"}
+    llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "fp16", "chat_template": "given"}
     one = {"concurrent_sequences": "it serves one request at a time"}
     return [
         Server(

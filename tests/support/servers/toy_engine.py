@@ -67,6 +67,7 @@ class Toy:
     resets: Sequence[HttpCall] | None = None
     logprobs: int = 0
     given_text: None = None
+    kv_cache_types: None = None
     prompt_tokens: None = None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
