@@ -153,9 +153,15 @@ class Run:
 
     @once
     def window_requests(self, number: int) -> pd.DataFrame:
-        """Return a cell's requests that were sent in its window, whatever became of them."""
+        """Return a cell's requests that were sent in its window, whatever became of them; but not those that
+        their user left: those neither failed nor were answered."""
         own = self.cell_requests(number)
-        return taken(own, own["in_window"].to_numpy(dtype=bool, na_value=False))
+        is_left = (own["outcome"] == "left").to_numpy(dtype=bool)
+        return taken(own, own["in_window"].to_numpy(dtype=bool, na_value=False) & ~is_left)
+
+    @property
+    def failed_requests(self) -> pd.DataFrame:
+        return self.requests[~self.requests["outcome"].isin(("ok", "left"))]
 
     @once
     def _is_ok(self, number: int) -> np.ndarray:

@@ -99,7 +99,7 @@ CLIENT = Table[Group](
 
 def _failed(run: Run) -> list[Failed]:
     of = {cell.number: Of(cell.label, cell.load_label) for cell in run.planned_cells}
-    failed = run.requests[run.requests["outcome"] != "ok"]
+    failed = run.failed_requests
     kinds: Any = failed.groupby([failed["cell"].map(of), "outcome"], sort=False)
     return [(*key, rows) for key, rows in kinds]
 

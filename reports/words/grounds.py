@@ -88,7 +88,7 @@ def client_notes(run: Run) -> list[str]:
 
 
 def failures_claim(run: Run) -> str:
-    failed = int((run.requests["outcome"] != "ok").sum())
+    failed = len(run.failed_requests)
     return f"{plural(failed, 'request')}, left out of every latency" if failed else "no request failed"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from make_run import S, one_cell_run, row
+from make_run import S, failed_row, one_cell_run, row
 
 from reports import open_run
 from reports.data.run import once
@@ -40,3 +40,16 @@ def test_a_function_of_a_run_is_computed_once_for_each_thing_it_is_given(tmp_pat
     assert found == [1, 2, 3, 1, 2]
     assert asked == [(), ("a",), ("b",)]
     assert known(open_run(run.path)) == 4
+
+
+def test_a_request_that_its_user_left_neither_failed_nor_counts_as_sent(tmp_path):
+    rows = [
+        row(0, 103 * S),
+        failed_row(1, 104 * S),
+        failed_row(2, 105 * S, outcome="left", error="went away"),
+    ]
+    run = open_run(one_cell_run(tmp_path, rows).path)
+    [number] = {cell.number for cell in run.planned_cells}
+    assert run.window_requests(number)["request_id"].tolist() == ["r0", "r1"]
+    assert run.failed_requests["request_id"].tolist() == ["r1"]
+    assert len(run.requests) == 3
