@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ from harness.run.watch import Observer, Site
 from harness.sampling import environment, guard
 from harness.servers import container, probe
 from harness.settings.config import Settings
+from harness.settings.units import duration_text
 from harness.store import request_table, store
 from harness.store.named_files import LOCK_FILE
 
@@ -165,9 +167,17 @@ def provide_site(
         request_table.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
-    attached = ((d.terms.base_url, d.model, key_of(d)) for d in deployments if d.terms.base_url)
-    for base_url, model, key in dict.fromkeys(attached):
-        probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), key)
+    attached = (
+        (d.terms.base_url.rstrip("/"), d.model, key_of(d), d.terms.start_timeout_s)
+        for d in deployments
+        if d.terms.base_url
+    )
+    for base_url, model, key, start_timeout_s in dict.fromkeys(attached):
+        is_given = "engine.start_timeout" in settings.given
+        limit_s = start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S
+        said = f"{base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
+        tell = partial(observer.line, said)
+        probe.probe_attached(AttachSpec(base_url, model), key, timeout_s=limit_s, on_wait=tell)
     device = device_of(settings)
     devices = select_devices(device)
     check_builds(device, deployments)

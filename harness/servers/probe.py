@@ -2,9 +2,10 @@
 
 import http.client
 import socket
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -15,6 +16,8 @@ import msgspec
 from harness.contracts import AttachSpec, Engine, EngineTerms, Said
 from harness.errors import UserError
 from harness.load.answer.chat import Decoded, decode
+from harness.sampling.sampling import quiet_thread
+from harness.settings.units import duration_text
 
 _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records and tables can hold
 _NUMBER = _WHOLE | None
@@ -24,10 +27,12 @@ _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
 _KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
 _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
 CHAT_PATH = "/chat/completions"  # from the base URL
+# For each of the two questions to an attached server, unless engine.start_timeout was given.
+ATTACHED_TIMEOUT_S = 60.0
+_SLOW_S = 5.0
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _FAILURES: Mapping[type[Exception], str] = {
     ConnectionRefusedError: "connection refused",
-    TimeoutError: "no answer in time",
     socket.gaierror: "no such host",
 }
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
@@ -86,6 +91,8 @@ def request(
     """Send one request on a connection of its own. Block for timeout_s, or twice that if bytes trickle in."""
     try:
         answer = _answer(method, url, max(0.01, timeout_s), body, key)
+    except TimeoutError:
+        answer = Answer(None, f"no answer within {duration_text(timeout_s)}".encode())
     except (OSError, http.client.HTTPException, ValueError) as error:
         known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
         answer = Answer(None, next(known, f"{type(error).__name__}: {error}").encode(errors="replace"))
@@ -199,8 +206,34 @@ def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) ->
     return Said(terms, memory), problems
 
 
-def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0) -> None:
-    """Raise UserError if a running server does not answer, does not know the model, or does not generate."""
+@contextmanager
+def _told_if_slow(on_wait: Callable[[], object]) -> Iterator[None]:
+    over = threading.Event()
+
+    def tell() -> None:
+        if not over.wait(_SLOW_S):
+            on_wait()
+
+    telling = quiet_thread(tell, "probe")
+    try:
+        yield
+    finally:
+        over.set()
+        telling.join(_SLOW_S)
+
+
+def probe_attached(
+    spec: AttachSpec, key: str | None, *, timeout_s: float, on_wait: Callable[[], object] = lambda: None
+) -> None:
+    """Raise UserError if a running server does not answer, does not know the model, or does not generate.
+
+    It is asked twice, for up to timeout_s each. `on_wait` is called once if that takes more than _SLOW_S.
+    """
+    with _told_if_slow(on_wait):
+        _probe_attached(spec, key, timeout_s)
+
+
+def _probe_attached(spec: AttachSpec, key: str | None, timeout_s: float) -> None:
     at = f"engine.base_url={spec.base_url}"
     listed = request("GET", f"{spec.base_url.rstrip('/')}/models", timeout_s=timeout_s, key=key)
     if listed.status is None:

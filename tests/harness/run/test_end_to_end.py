@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import statistics
 import threading
 from collections.abc import Iterator
@@ -349,3 +350,12 @@ def test_a_running_server_that_cannot_be_measured_is_one_line(tmp_path, model, p
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not place.run_dir.exists()
+
+
+def test_a_running_server_has_the_time_that_the_user_gives_it_to_answer(tmp_path):
+    place = made(tmp_path / "p")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
+        done = bench(place, *attached(url, "model=reference", "engine.start_timeout=500ms"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"engine.base_url={url}: no server answers there: no answer within 0.5 s\n"

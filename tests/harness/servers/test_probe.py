@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from places import TESTS
@@ -42,8 +44,8 @@ def refusal(base_url: str, model: str = "tiny", key: str | None = None) -> str:
 
 def test_a_server_that_generates_can_be_measured() -> None:
     with fake("ok", WANTED_KEY="sesame") as url:
-        assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame") is None
-        assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame") is None
+        assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame", timeout_s=5) is None
+        assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame", timeout_s=5) is None
 
 
 def test_a_query_is_part_of_what_is_asked_for() -> None:
@@ -57,6 +59,18 @@ def test_a_query_is_part_of_what_is_asked_for() -> None:
 def test_an_address_where_nobody_listens_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     assert refusal(url) == f"engine.base_url={url}: no server answers there: connection refused"
+
+
+def test_a_server_that_never_answers_is_told_of_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_SLOW_S", 0.1)
+    said = list[str]()
+    tell = partial(said.append, "waiting")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
+        with pytest.raises(UserError) as caught:
+            probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=2, on_wait=tell)
+    assert str(caught.value) == f"engine.base_url={url}: no server answers there: no answer within 2 s"
+    assert said == ["waiting"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +87,7 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:
 
 def test_a_server_without_a_list_of_models_is_taken_at_its_word() -> None:
     with fake("nolist") as url:
-        assert probe.probe_attached(AttachSpec(url, "tiny"), None) is None
+        assert probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=5) is None
         assert "a generation answered 500" in refusal(url, "other")
 
 
@@ -108,7 +122,7 @@ def test_a_server_that_does_not_generate_is_refused(mode: str, problem: str) -> 
 
 def test_a_stream_that_never_ends_is_given_up() -> None:
     with fake("drip") as url:
-        assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer in time"
+        assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer within 0.5 s"
 
 
 def test_a_redirect_is_not_followed() -> None:
