@@ -4,16 +4,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from harness.cli.terminal import Json, print_json, print_lines
-from harness.errors import UserError
+from harness.errors import UserError, choose_from
 from harness.settings import overrides, sections
 from harness.store.named_files import write_named
 
-Format = Literal["html", "markdown", "json", "csv", "parquet", "png", "svg"]
+_FORMATS = ("html", "markdown", "json", "csv", "parquet", "png", "svg")
 _KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
 _SIDES = "each a run's directory, or one deployment of it by its label; and keys, in any order:"
 
@@ -21,7 +21,8 @@ _SIDES = "each a run's directory, or one deployment of it by its label; and keys
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
     format_: Annotated[
-        Format | None, typer.Option("--format", show_default="by --output's ending, else html")
+        str | None,
+        typer.Option("--format", metavar="|".join(_FORMATS), show_default="by --output's ending, else html"),
     ] = None,
     output: Annotated[
         str | None,
@@ -49,7 +50,13 @@ def report(
     from reports.outputs.pictures import NO_CHARTS, charts_of
     from reports.outputs.writing import Asked, write_output
 
+    format_ = "markdown" if format_ == "md" else format_
+    if format_ not in (None, *_FORMATS):
+        raise UserError(f"--format {format_}: no such format; {choose_from(format_, _FORMATS)}")
     asked = Asked(format_, as_json, output, table, chart)
+    folder = Path(output or "").parent
+    if not asked.is_folder and not folder.is_dir():
+        raise UserError(f"--output {output}: cannot be written (there is no directory {folder})")
     if charts:
         if asked != Asked():
             raise UserError("--charts lists the charts and goes with no other option")
