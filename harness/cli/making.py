@@ -10,7 +10,7 @@ from engines.model import weights
 from engines.model.facts import known_facts
 from harness.cli import terminal
 from harness.cli.listing import has_device
-from harness.cli.planning import skip_lines
+from harness.cli.planning import skip_lines, why_none
 from harness.cli.progress import Show
 from harness.contracts import KnownFacts, Reason, Weights
 from harness.errors import BenchError, UserError
@@ -74,7 +74,7 @@ def prepare(
     settings = config.settings(overrides.parse(changes or [], study))
     needed, skips = provision.wanted(settings, weights.can_prepare)
     if not needed:
-        why = "; ".join(skip_lines(skips)) or "none of these settings needs weights that bench can get"
+        why = why_none(skips) or "none of these settings needs weights that bench can get"
         raise UserError(f"nothing to prepare: {why}")
     cache, show = install.cache_dir(), Show(quiet=quiet)
     made: list[Weights] = []

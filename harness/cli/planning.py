@@ -51,7 +51,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 def check_any(whole: Plan, verb: str) -> None:
     """Raise UserError with the reasons if every combination of a plan is skipped."""
     if not whole.starts:
-        raise UserError(f"nothing to {verb}: {'; '.join(skip_lines(whole.skips))}")
+        raise UserError(f"nothing to {verb}: {why_none(whole.skips)}")
 
 
 def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
@@ -147,6 +147,12 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
         yield f"not matched, {', '.join(each['deployments'])}: {each['term']}, {each['reason']}"
     yield from context_lines(whole.starts)
     yield from length_lines(whole, until, asked)
+
+
+def why_none(skips: Sequence[Skip]) -> str:
+    """Return why all of these are skipped: a reason that they share without their names."""
+    shared = {skip.reason for skip in skips}
+    return shared.pop() if len(shared) == 1 else "; ".join(skip_lines(skips))
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
