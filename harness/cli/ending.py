@@ -1,6 +1,5 @@
 """How a run ends: its report, then the answer with its table; the page's path or JSON on stdout."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
@@ -24,8 +23,12 @@ _WIDEST = 10_000  # of a table that nothing bounds
 
 
 def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | None:
-    """Write the report undisturbed by another Ctrl-C. Return what to tell, None if it was not written."""
-    with terminal.signals_handled(signal.SIG_IGN):
+    """Write the report to its end, whatever Ctrl-C says. Return what to tell, None if it was not written."""
+
+    def go_on(*_: object) -> None:
+        show.line("finishing the report; nothing else is left to stop")
+
+    with terminal.signals_handled(go_on):
         show.close_panel()
         show.line("writing the report")
         from reports import open_run, write_report
