@@ -109,8 +109,7 @@ class Task:
 
 
 def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
-    if output is not None:
-        session.check_output(output)
+    session.check_output(output)
     whole = planned(settings)
     check_any(whole, "search" if terms else "run")
     quality = due(settings.quality, whole.deployments.values())
@@ -124,6 +123,7 @@ def _recorded(
     if study or output or given.keys() - {"repeats"}:
         raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
     record = store.read_run(directory)
+    session.check_free(directory, record)
     if "repeats" not in given:
         return record, None
     if record.search is not None:
@@ -199,7 +199,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
             raise
         for line in _task_lines(task):
             show.line(line)
-        directory = task.directory or session.new_run_dir(Path("results"), task.settings)
+        directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
         with session.sole_writer(directory):
             keep_references(references, directory)

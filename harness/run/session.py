@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from harness.contracts import AttachSpec, Plan, PlannedStart, SearchTerms, SelfTest, masked_argv
-from harness.errors import StoreError, UserError
+from harness.contracts import AttachSpec, Plan, PlannedStart, RunStatus, SearchTerms, SelfTest, masked_argv
+from harness.errors import CellError, StoreError, UserError
 from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, device_of, provide
 from harness.load import limits
@@ -28,7 +28,10 @@ from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import request_table, store
-from harness.store.named_files import LOCK_FILE
+from harness.store.named_files import LOCK_FILE, RUN_FILE
+
+RESULTS = Path("results")
+_MEASURED = "another bench is measuring this run; wait until it ends"
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
@@ -44,19 +47,27 @@ def new_run_dir(parent: Path, settings: Settings) -> Path:
             path = path.with_name(f"{name[:80]}-{secrets.token_hex(2)}")
 
 
-def check_output(directory: Path) -> None:
-    """Raise UserError where a new run cannot be written."""
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+def check_output(directory: Path | None) -> None:
+    """Raise UserError where a new run cannot be written: in its directory, or a new one in RESULTS."""
+    wanted = directory or RESULTS
+    asked, remedy = (f"--output {directory}", "") if directory else (str(RESULTS), "; give --output DIR")
+    existing = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"--output {directory}: {existing} is not a directory")
+        raise UserError(f"{asked}: {existing} is not a directory{remedy}")
     if existing == directory and any(directory.iterdir()):
-        raise UserError(
-            f"--output {directory}: exists and is not empty; continue a run with --resume {directory}"
-        )
+        is_run = (directory / RUN_FILE).is_file()
+        other = f"continue its run with --resume {directory}" if is_run else "give a new or an empty one"
+        raise UserError(f"{asked}: exists and is not empty; {other}")
     try:
         TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:
-        raise UserError(f"--output {directory}: cannot be made: {error.strerror} ({existing})") from error
+        raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
+
+
+def check_free(directory: Path, record: store.RunRecord) -> None:
+    """Raise UserError if another bench measures this run, as sole_writer does once all is ready."""
+    if store.is_going_on(directory, record.status):
+        raise UserError(f"{directory}: {_MEASURED}")
 
 
 @contextmanager
@@ -67,9 +78,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"{directory}: another bench is measuring this run; wait until it ends"
-            ) from error
+            raise UserError(f"{directory}: {_MEASURED}") from error
         yield
 
 
@@ -123,13 +132,29 @@ def measure(
     site: Site,
     next_cell: NextCell = planned_cell,
 ) -> None:
-    """Run the starts and write the run's end. Raises Interrupted when all is stored."""
+    """Run the starts and write the run's end.
+
+    Raises Interrupted when all is stored, and CellError when something cannot be.
+    """
+    directory = run.path.parent
     try:
-        run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
-    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
-        run.update(status="interrupted", ended_at=_now(), looks=_looks(run.path.parent, run.record))
+        run_starts(starts, replace(site, run_dir=directory), next_cell)
+        _write_end(run, "completed")
+    except BaseException as error:
+        # Whatever it is, run.json must not say for ever that the run goes on.
+        with suppress(OSError):
+            _write_end(run, "interrupted")
+        if isinstance(error, OSError):
+            command = f"bench {'search' if run.record.search else 'run'} --resume {directory}"
+            raise CellError(
+                f"{directory}: what was measured last could not be stored: {error.strerror or error}; "
+                f"once it can be, `{command}` measures it again"
+            ) from error
         raise
-    run.update(status="completed", ended_at=_now(), looks=_looks(run.path.parent, run.record))
+
+
+def _write_end(run: store.Kept[store.RunRecord], status: RunStatus) -> None:
+    run.update(status=status, ended_at=_now(), looks=_looks(run.path.parent, run.record))
 
 
 def end(directory: Path, record: store.RunRecord) -> None:

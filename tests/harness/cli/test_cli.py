@@ -13,11 +13,13 @@ from functools import partial
 from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
+from begun_run import begin
 from bench_command import Place, begun, bench, ended, made, quick, side_by_side, told
 from typer.testing import CliRunner
 from waiting import wait_until
 
 from harness.cli.app import COMMANDS, app
+from harness.run.session import sole_writer
 from harness.selftest import known_error
 from harness.store import store
 
@@ -167,12 +169,28 @@ def test_a_mistake_is_one_line_of_the_real_command(here):
     assert done.stderr.startswith(MISTAKES[0][1])
 
 
+def test_a_resume_beside_another_bench_is_refused_before_it_plans(here):
+    begin(here.path / "held")
+    with sole_writer(here.path / "held"):
+        done = told(here, "run", "--resume", "held")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "held: another bench is measuring this run; wait until it ends\n"
+
+
 def test_nothing_to_run_gives_the_reasons(here):
     done = told(here, "run", "engine=llama_cpp", "quantization=awq")
     assert done.returncode == 2
-    assert "skipped llama_cpp awq: " in done.stderr
-    assert "nothing to run" in done.stderr
+    assert done.stderr.startswith("nothing to run: llama.cpp serves GGUF files; awq is stored as safetensors")
+    done = told(here, "run", "engine=llama_cpp,vllm", "quantization=gptq")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nothing to run: skipped llama_cpp gptq: " in done.stderr
+    assert "; skipped vllm gptq: " in done.stderr
     assert not (here.path / "results").exists()
+
+
+def test_a_model_that_is_not_known_is_named_first(here):
+    done = told(here, "run", "model=smolm2")
+    assert done.stderr.startswith("nothing to run: model=smolm2: no such model; did you mean smollm2-135m? ")
 
 
 @pytest.mark.parametrize("words", [("report", "full"), ("compare", "full", "full"), ("list", "nonesuch"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import statistics
 import threading
@@ -175,6 +176,39 @@ def own_prompts(place: Place) -> None:
     assert place.cells()[1]["summary"]["ended_by"] == "conversations"
 
 
+def lose_the_folder(place: Place) -> None:
+    with begun(place, "run", *quick("load.duration=2s"), "--output", "run") as process:
+        wait_until(lambda: place.rows_so_far(1) >= 1, 30)
+        place.run_dir.rename(place.path / "moved")
+        place.run_dir.write_text("nothing can be stored below a file")
+        done = ended(process)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("run: what was measured last could not be stored: ")
+    assert last.endswith("; once it can be, `bench run --resume run` measures it again")
+    place.wait_until_empty()
+
+
+def test_a_cell_that_cannot_be_stored_is_said_to_be_lost(stories):
+    stories["lost"].result()
+
+
+def interrupt_the_report(place: Place) -> None:
+    with begun(place, "run", *quick(), "--output", "run") as process:
+        assert process.stderr
+        while "writing the report" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 0, said
+    assert "finishing the report" in said
+    assert place.report().endswith("</html>")
+
+
+def test_ctrl_c_while_the_report_is_written_is_answered(stories):
+    stories["reported"].result()
+
+
 def test_own_prompts_from_a_file(stories):
     stories["file"].result()
 
@@ -280,7 +314,14 @@ def test_a_running_server_is_measured_and_left_running(stories):
     stories["attach"].result()
 
 
-STORIES = {"clean": clean_run, "file": own_prompts, "kill": kill_and_resume, "attach": attach_and_measure}
+STORIES = {
+    "clean": clean_run,
+    "file": own_prompts,
+    "kill": kill_and_resume,
+    "attach": attach_and_measure,
+    "lost": lose_the_folder,
+    "reported": interrupt_the_report,
+}
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,29 @@ def test_output_must_be_new_or_empty(tmp_path):
     for wrong in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="--output"):
             session.check_output(wrong)
+    with pytest.raises(UserError, match=r"exists and is not empty; give a new or an empty one$"):
+        session.check_output(tmp_path)
     assert (tmp_path / "file").read_text() == "x"
     assert [each.name for each in tmp_path.iterdir()] == ["file"], "asking leaves nothing behind"
+
+
+def test_output_that_holds_a_run_is_gone_on_with(begun):
+    directory, _, _ = begun
+    with pytest.raises(UserError, match=rf"not empty; continue its run with --resume {directory}$"):
+        session.check_output(directory)
+
+
+def test_a_folder_where_results_cannot_be_made_is_refused(monkeypatch):
+    monkeypatch.chdir("/proc")
+    with pytest.raises(UserError, match=r"^results: cannot be made: .* \(/proc\); give --output DIR$"):
+        session.check_output(None)
+
+
+def test_a_run_that_another_bench_measures_is_not_gone_on_with(begun):
+    directory, record, _ = begun
+    with session.sole_writer(directory), pytest.raises(UserError, match="another bench is measuring this"):
+        session.check_free(directory, record)
+    session.check_free(directory, record)
 
 
 def test_output_where_nothing_can_be_made_is_refused(tmp_path):
