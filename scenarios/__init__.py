@@ -3,11 +3,13 @@
 from harness.contracts import Scenario
 from scenarios import (
     agent_loop,
+    burst,
     chat_multi_turn,
     code_completion,
     file,
     fixed,
     long_context,
+    offline_batch,
     rag,
     reasoning,
     shared_prefix,
@@ -28,6 +30,8 @@ SCENARIOS: dict[str, Scenario] = {
         summarise,
         code_completion,
         structured_output,
+        offline_batch,
+        burst,
         fixed,
         trace,
         file,

@@ -21,7 +21,7 @@ class ScenarioChoice:
     ends_itself: bool = False
 
 
-Arrival = Literal["constant", "poisson", "gamma", "trace"]
+Arrival = Literal["constant", "poisson", "gamma", "trace", "batch"]
 
 # load.max_failed looks at the last LAST_REQUESTS of a load process without the cancelled ones, once
 # FEWEST_REQUESTS have ended.
@@ -39,7 +39,8 @@ class Load:
     Closed loop: `concurrency` users, each with at most one request in flight. Open loop: `rate_per_s`
     conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
     `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
-    at its own `arrival_s`, divided by `speedup`. Exactly one of the three.
+    at its own `arrival_s`, divided by `speedup`. With `batch` all
+    `conversations` begin at once, and the window lasts until the last has ended. Exactly one of the four.
 
     A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
     The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
@@ -77,16 +78,18 @@ class Load:
     keep_bytes: bool = False
 
     @property
-    def kind(self) -> Literal["closed", "open", "trace"]:
-        if self.arrival == "trace":
-            return "trace"
+    def kind(self) -> Literal["closed", "open", "trace", "batch"]:
+        if self.arrival in ("trace", "batch"):
+            return self.arrival
         return "closed" if self.rate_per_s is None else "open"
 
     @property
     def label(self) -> str:
-        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`."""
+        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`, `64 at once`."""
         if self.kind == "trace":
             return f"trace x{self.speedup:g}"
+        if self.kind == "batch":
+            return f"{self.conversations} at once"
         if self.rate_per_s is not None:
             shape = f" {self.burstiness:g}" if self.arrival == "gamma" else ""
             return f"{self.rate_per_s:g}/s {self.arrival}{shape}"

@@ -164,6 +164,8 @@ def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, 
 def _traffic(load: Load) -> str:
     if load.kind == "trace":
         return "trace"
+    if load.kind == "batch":
+        return f"batch={load.conversations}"
     if load.kind == "open":
         shape = f" {load.burstiness}" if load.arrival == "gamma" else ""
         return f"rate={load.rate_per_s} {load.arrival}{shape}"

@@ -68,6 +68,8 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     if load.rate_per_s is None and arrivals is not None:
         count = _busiest(arrivals, load.speedup)
         why = f"the busiest moment of {load.label}, {pace}"
+    elif load.kind == "batch":
+        count, why = load.conversations or 0, "load.conversations, which begin at once"
     else:
         assert load.rate_per_s is not None
         found = _first(scenario, Random(0), _LOOKED_AT)

@@ -61,9 +61,9 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     if len(settings.loads) > 1:
         raise UserError("bench search looks for one load: give one value of each load.* key, or search again")
     [load] = settings.loads
-    if load.kind == "trace":
+    if load.kind in ("trace", "batch"):
         raise UserError(
-            "scenario=trace: comes as it was recorded, so there is no load to search; use `bench run`"
+            f"load.arrival={load.arrival}: comes as it is, so there is no load to search; use `bench run`"
         )
     may_end = all(objective.share > 1 - MOST_FAILED_SHARE for objective in settings.slo)
     if "load.max_failed" not in settings.given and may_end:

@@ -200,30 +200,36 @@ def _check_only(given: Choices, own: Iterable[str]) -> None:
             raise UserError(f"{key}={shown(values[0])}: no such key here; {choose_from(key, own)}")
 
 
+# Arrivals that say themselves when conversations begin.
+_BY_ITSELF = ("trace", "batch")
+
+
 def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
     """Return all loads of a run; `choices` are the given ones over the defaults. Raises UserError."""
     chosen = dict(choices)
     if _is_replay(given, scenarios):
         chosen["load.arrival"] = ("trace",)
-    is_trace = "trace" in chosen.get("load.arrival", ())
+    itself = next((each for each in _BY_ITSELF if each in chosen.get("load.arrival", ())), "")
     both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
     said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
     refuse_first(
         (len(both) == 2, f"{said}: closed and open loop exclude each other; give one of them"),
         (
-            both and is_trace,
-            f"load.arrival=trace, {said}: a trace says itself when conversations begin; give one of them",
+            both and itself,
+            f"load.arrival={itself}, {said}: a {itself} says itself when conversations begin; give one "
+            "of them",
         ),
     )
-    if "load.rate" in both or is_trace:
+    if "load.rate" in both or itself:
         chosen["load.concurrency"] = (None,)
-    # load.conversations, if given alone, is the only bound. A trace is played whole, without a warm-up.
+    # load.conversations, if given alone, is the only bound. A trace and a batch are played whole, without a
+    # warm-up.
     made = []
     for point in points("load", Load, chosen):
         load: Load = point.value
-        if "load.duration" not in given and (load.conversations or load.kind == "trace"):
+        if "load.duration" not in given and (load.conversations or load.kind in _BY_ITSELF):
             load = replace(load, duration_s=None)
-        if "load.warmup" not in given and load.kind == "trace":
+        if "load.warmup" not in given and load.kind in _BY_ITSELF:
             load = replace(load, warmup_s=0.0)
         # A key that this kind of arrivals or ramp does not use must not make two loads of one.
         load = replace(
@@ -285,8 +291,20 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             f"load.arrival=trace: scenario {untimed} has no arrival times; give scenario=trace",
         ),
         (
-            is_trace and ramp,
-            f"{ramp}={ramp_s:g}s: a trace sets its own pace; leave it out, or give load.rate=N",
+            load.kind in _BY_ITSELF and ramp,
+            f"{ramp}={ramp_s:g}s: a {load.kind} sets its own pace; leave it out, or give load.rate=N",
+        ),
+        (
+            load.kind == "batch" and load.conversations is None,
+            "load.arrival=batch: give load.conversations=N, which begin at once",
+        ),
+        (
+            load.kind == "batch" and "load.duration" in given,
+            f"load.duration={first.get('load.duration')}: a batch ends with its last answer; leave it out",
+        ),
+        (
+            load.kind == "batch" and load.workers > 1,
+            f"load.workers={load.workers}: a batch is played by one load process; leave it out",
         ),
         (
             load.ramp_down_s > 0 and load.duration_s is None,

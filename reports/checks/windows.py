@@ -224,7 +224,7 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
         # A trace has the drift that it has; a queue that only grew is a finding of its own.
-        if not steady or cell.load.kind == "trace" or steady.is_growing:
+        if not steady or cell.load.kind in ("trace", "batch") or steady.is_growing:
             continue
         for metric in ("ttft_s", "tpot_s"):
             at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))

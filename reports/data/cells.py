@@ -144,19 +144,25 @@ def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
 
 
 def load_family(load: Load) -> str:
-    """Return which loads' levels belong on one axis: `closed loop`, `open loop, poisson`, `trace`."""
+    """Return which loads' levels belong on one axis: `closed loop`, `open loop, poisson`, `trace` ..."""
     if load.kind != "open":
-        return "closed loop" if load.kind == "closed" else "trace"
+        return "closed loop" if load.kind == "closed" else load.kind
     return f"open loop, {load.arrival}" + (f" {load.burstiness:g}" if load.arrival == "gamma" else "")
 
 
 def load_level(load: Load) -> float:
-    """Return what rises along a family's axis: users, conversations per second, or a trace's speed."""
-    return load.speedup if load.kind == "trace" else float(load.rate_per_s or load.concurrency or 0)
+    """Return what rises along a family's axis: users, conversations (a second, at once), a trace's speed."""
+    if load.kind == "trace":
+        return load.speedup
+    return float(load.rate_per_s or load.concurrency or load.conversations or 0)
 
 
 def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
     """Return the title of a family's axis, and levels as they stand on it."""
-    axes = {"closed loop": ("users", "{:,.0f}"), "trace": ("speed of the trace", "x{:g}")}
+    axes = {
+        "closed loop": ("users", "{:,.0f}"),
+        "trace": ("speed of the trace", "x{:g}"),
+        "batch": ("conversations at once", "{:,.0f}"),
+    }
     title, shown = axes.get(family, ("conversations begun per second", "{:g}"))
     return title, [shown.format(level) for level in levels]

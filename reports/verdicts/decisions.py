@@ -139,7 +139,7 @@ def primary_metric(run: Run, case: LoadCase) -> str:
     """Return the metric that decides: what compare.metric names first, else by the kind of load."""
     if "compare.metric" in run.record.settings:
         return run.record.compare.metrics[0]
-    if case.groups[0].family == "closed loop" or run.record.search is not None:
+    if case.groups[0].family in ("closed loop", "batch") or run.record.search is not None:
         return SPEED
     return "goodput_per_s" if run.record.slo else "ttft_s.p50"
 

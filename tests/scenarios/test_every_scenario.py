@@ -17,7 +17,7 @@ MADE = [each for name, each in SCENARIOS.items() if name not in ("file", "trace"
 every_scenario = pytest.mark.parametrize("scenario", MADE, ids=lambda each: each.name)
 
 
-def first(scenario: Scenario, seed: int = 1, count: int = 30, **options: Any) -> list[Conversation]:
+def first(scenario: Scenario, seed: int = 1, count: int = 24, **options: Any) -> list[Conversation]:
     return list(islice(scenario.conversations(scenario.options(**options), Random(seed)), count))
 
 
@@ -123,6 +123,8 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
         ("code_completion", {"left": 1.5}, "scenario.left=1.5: must be from 0 to 1"),
         ("code_completion", {"left_after_s": 0.0}, "scenario.left_after=0: must be above 0"),
         ("structured_output", {"output_tokens": 0}, "scenario.output_tokens=0: must be 1 or more"),
+        ("burst", {"rate_per_s": 0.0}, "scenario.rate=0: must be above 0"),
+        ("burst", {"burst": 0}, "scenario.burst=0: must be 1 or more"),
         ("agent_loop", {"steps": 0}, "scenario.steps=0: must be a number from 1"),
         ("chat_multi_turn", {"spread": 2.0}, "scenario.spread=2: must be from 0 to 1"),
     ],
@@ -131,3 +133,13 @@ def test_options_that_cannot_work_are_refused(name: str, options: dict[str, Any]
     with pytest.raises(UserError) as refused:
         first(SCENARIOS[name], **options)
     assert str(refused.value).startswith(message)
+
+
+def test_a_burst_falls_into_a_quiet_stream() -> None:
+    burst = SCENARIOS["burst"]
+    options = burst.options(rate_per_s=2.0, quiet_s=2.0, burst=3, after_s=1.5)
+    found = list(burst.conversations(options, Random(1)))
+    assert [(each.arrival_s, each.group) for each in found] == [
+        (0.0, 0), (0.5, 0), (1.0, 0), (1.5, 0), (2.0, 1), (2.0, 1), (2.0, 1), (2.5, 2), (3.0, 2), (3.5, 2)
+    ]  # fmt: skip
+    assert [at_s for at_s, _ in burst.arrivals(options)] == [each.arrival_s for each in found]

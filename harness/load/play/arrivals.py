@@ -1,7 +1,7 @@
 """Compute when a cell's conversations begin and its users come and go, in seconds from its start. Pure."""
 
 from collections.abc import Iterator
-from itertools import accumulate, repeat
+from itertools import accumulate, count, repeat
 from math import inf, sqrt
 from random import Random
 from typing import NamedTuple
@@ -64,6 +64,8 @@ def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker
     """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out."""
     if load.kind == "trace":
         places = _traced(load, conversations)
+    elif load.kind == "batch":
+        places = ((0.0, next(conversations, None)) for _ in count())
     else:
         # Drawn apart from the conversations, so that each is what it is without the other.
         drawn = points(load, Random(f"{seed} arrivals"))
@@ -94,7 +96,7 @@ def _traced(load: Load, conversations: Iterator[Conversation]) -> Iterator[tuple
 
 def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
     """Return the seconds from the cell's start that a beginning's `at` stands for."""
-    return at if load.kind == "trace" else instant_s(load, at, window_end_s)
+    return at if load.kind in ("trace", "batch") else instant_s(load, at, window_end_s)
 
 
 class Stretch(NamedTuple):

@@ -102,7 +102,8 @@ class Traffic:
             return begun
         if not self.closed.is_set():
             self._has_run_out = True
-            if begun and begun.due_ns is not None:  # the window ends exactly then, however late we are
+            # The window ends exactly then, however late we are; but that of a batch with its last answer.
+            if begun and begun.due_ns is not None and self.job.load.kind != "batch":
                 self.end_window("conversations", begun.due_ns)
             self._finish()
         return None
@@ -131,7 +132,7 @@ class Traffic:
         if self._has_run_out and not self.closed.is_set():
             if not self._playing:
                 self.close("conversations")
-            elif self.window.has_enough:
+            elif self.window.has_enough and self.job.load.kind != "batch":
                 self.end_window("conversations", time.monotonic_ns())
 
     def goes_on_after(self, step: int) -> bool:

@@ -496,3 +496,20 @@ def test_locust_runs_the_same_users_by_itself(tmp_path: Path) -> None:
     assert bodies_of(server)[0]["model"] == "m"
     assert b"Authorization: Bearer sk-secret-78" in server.links[0].requests[0][0]
     assert "sk-secret-78" not in said + logged + rows_path.read_text()
+
+
+def test_a_batch_begins_at_once_and_its_window_lasts_until_its_last_answer(tmp_path: Path) -> None:
+    load = Load(
+        concurrency=None, arrival="batch", conversations=5, warmup_s=0.0, duration_s=None, min_requests=1
+    )
+    with serving(answering(answer("one", **USAGE), delay_ns=100 * MS)) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, load))
+    first_turns = [row for row in rows if row.turn == 0]
+    assert [row.scheduled_ns - summary.window_start_ns for row in first_turns] == [0] * 5
+    assert len(rows) == 10
+    assert summary.window_end_ns >= max(row.end_ns for row in rows)
+    assert (summary.ended_by, summary.conversations_begun, summary.cut_conversations) == (
+        "conversations",
+        5,
+        0,
+    )

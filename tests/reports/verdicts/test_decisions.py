@@ -267,10 +267,17 @@ def test_the_metric_that_was_asked_for_decides(tmp_path):
     assert (made.metric, made.leader.deployment) == ("memory_peak_bytes", "llama_cpp gguf-q4_0")
 
 
-def test_an_open_loop_is_decided_by_the_time_to_first_token(tmp_path):
-    run = open_run(repeated_run(tmp_path, [FAST, SLOW], (Load(rate_per_s=2.0),)))
+@pytest.mark.parametrize(
+    ("load", "metric"),
+    [
+        (Load(rate_per_s=2.0), "ttft_s.p50"),
+        (Load(concurrency=None, arrival="batch", conversations=9), "output_tokens_per_s"),
+    ],
+)
+def test_an_open_loop_is_decided_by_the_time_to_first_token_and_a_batch_by_its_rate(tmp_path, load, metric):
+    run = open_run(repeated_run(tmp_path, [FAST, SLOW], (load,)))
     [made] = decisions_of(run)
-    assert primary_metric(run, made.case) == "ttft_s.p50"
+    assert primary_metric(run, made.case) == metric
 
 
 def test_a_deployment_whose_slow_starts_lack_requests_for_a_percentile_is_no_contender(tmp_path):
