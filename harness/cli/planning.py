@@ -188,8 +188,8 @@ def _unmatched(whole: Plan) -> list[dict[str, Any]]:
 
 
 def total_s(whole: Plan, asked: Asking | None) -> float:
-    """Return the seconds that a plan is expected to take, with all that quality may."""
-    return whole.estimate_s + (asked.most_s if asked else 0.0)
+    """Return the seconds that a plan is expected to take, with what quality is to."""
+    return whole.estimate_s + (asked.planned_s if asked else 0.0)
 
 
 def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) -> Iterator[str]:
@@ -205,7 +205,7 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
     beside = ", and each engine's own start-up" if is_ours else ""
     size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
-    quality = f", up to {duration_text(asked.most_s)} of it for quality" if asked else ""
+    quality = f", {_bounded(asked.planned_s, asked.most_s)} of it for quality" if asked else ""
     yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
     yield from quality_lines(asked)
     if until is None:
@@ -221,6 +221,10 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
+
+
+def _bounded(planned_s: float, most_s: float) -> str:
+    return f"{duration_text(planned_s)}, at most {duration_text(most_s)}"
 
 
 def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:
@@ -245,9 +249,9 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
     """Say what is asked beside the load, of how many deployments, for how long each, and against which."""
     if asked is None:
         return
-    tasks = ", ".join(["", *asked.tasks])
+    tasks = f": {', '.join(asked.tasks)}"
     kinds = [
-        f"{kind} (up to {duration_text(seconds)}{tasks if kind == 'tasks' else ''})"
+        f"{kind} ({_bounded(seconds, asked.bounds_s[kind])}{tasks if kind == 'tasks' else ''})"
         for kind, seconds in asked.budgets_s.items()
     ]
     # One alone is only kept for later runs.

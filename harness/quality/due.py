@@ -8,7 +8,8 @@ from pathlib import Path
 from engines import QUANTIZATIONS
 from harness.contracts import Deployment, PlannedStart, Quality, QualityTerms
 from harness.errors import UserError, choose_from
-from harness.quality.tasks import Tasks
+from harness.quality.measure import most_s
+from harness.quality.tasks import LOADING_S, Tasks
 from harness.quality.texts import Items, items
 from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store, task_table
@@ -37,18 +38,26 @@ class Due:
 
 @dataclass(frozen=True)
 class Asking:
-    """What a plan is going to ask beside its load: `deployments` by their labels, each for up to
-    `budgets_s`, together for up to `most_s`. `alone` are those that are started for it. `tasks` are named
-    where they are asked; `against` is as in Due; `note` as in Items.
+    """What a plan is going to ask beside its load: `deployments` by their labels, each for `budgets_s`, or
+    where it is slow for up to `bounds_s`. `alone` are those that are started for it. `tasks` are named where
+    they are asked; `against` is as in Due; `note` as in Items.
     """
 
     deployments: Sequence[str]
     alone: Sequence[str]
     budgets_s: Mapping[Quality, float]
+    bounds_s: Mapping[Quality, float]
     tasks: Sequence[str]
     against: Mapping[str, str]
-    most_s: float
     note: str | None
+
+    @property
+    def planned_s(self) -> float:
+        return len(self.deployments) * sum(self.budgets_s.values())
+
+    @property
+    def most_s(self) -> float:
+        return len(self.deployments) * sum(self.bounds_s.values())
 
 
 def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None:
@@ -60,14 +69,13 @@ def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None
     if quality is None or not asked:
         return None
     alone = [label for label in asked if not first[label].cells]
-    terms, budgets_s = quality.terms, dict[Quality, float]()
+    terms, budgets_s, bounds_s = quality.terms, dict[Quality, float](), dict[Quality, float]()
     if terms.asked != ("tasks",):
-        budgets_s["fidelity"] = terms.budget_s
+        budgets_s["fidelity"], bounds_s["fidelity"] = terms.budget_s, most_s(terms.budget_s)
     if "tasks" in terms.asked:
-        budgets_s["tasks"] = terms.tasks_budget_s
+        budgets_s["tasks"], bounds_s["tasks"] = terms.tasks_budget_s, LOADING_S + terms.tasks_budget_s
     tasks = task_names(terms) if "tasks" in budgets_s else ()
-    most_s = len(asked) * sum(budgets_s.values())
-    return Asking(asked, alone, budgets_s, tasks, quality.against, most_s, quality.items.note)
+    return Asking(asked, alone, budgets_s, bounds_s, tasks, quality.against, quality.items.note)
 
 
 def task_names(terms: QualityTerms) -> Sequence[str]:

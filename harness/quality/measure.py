@@ -1,13 +1,12 @@
 """Ask one server for its quality: prompts alone, again, and while others are in flight; then given texts.
 
-It takes quality.budget, but the first of each kind is asked in any case, with as much time again. A server
-that is asked at length gets the later texts too, or the later prompts where it reads no texts. What fails is
-recorded and ends nothing.
+It takes quality.budget, but the first of each kind is asked in any case, with as much time again: most_s is
+the bound, and a request in flight is ended by then. A server that is asked at length gets the later texts
+too, or the later prompts where it reads no texts. What fails is recorded and ends nothing.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.contracts import (
+    Ask,
     Asked,
     Deployment,
     Engine,
@@ -31,16 +31,18 @@ from harness.contracts import (
 from harness.errors import BenchError, ServerError
 from harness.quality.chat import greedy
 from harness.quality.texts import Items
+from harness.quality.threads import in_threads
 from harness.servers import probe
+from harness.settings.units import duration_text
 
 T = TypeVar("T")
 # Tokens of an answer: where two deployments part, they mostly do so within a few.
 MAX_TOKENS = 12
 # How many prompts are asked twice, and how many texts are read side by side.
 _AGAIN, _TEXTS_AT_ONCE = 2, 4
-# The share of the budget at which each way ends.
+# The share of the budget after which no more is asked in each way.
 _ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.6, "text": 1.0}
-# A request is waited for as long as the whole budget, and no less than this.
+# What is in flight then is waited for as long as the whole budget, and no less than this.
 _LEAST_S = 10.0
 # After so many that failed, and none that did not, a way is given up.
 _IN_VAIN = 2
@@ -69,10 +71,16 @@ class Server:
         return fields_of(self.engine, turn, options, fairness, ends_itself=True)
 
 
+def most_s(budget_s: float) -> float:
+    """Return the seconds that `measure` may take: twice the budget, but 10 s more than it at least."""
+    return budget_s + max(budget_s, _LEAST_S)
+
+
 def measure(
     server: Server, items: Items, budget_s: float, *, at_length: bool
 ) -> tuple[list[Asked], QualityRecord]:
-    """Ask for the items in all ways; return what came, and how it was asked. Blocks for about budget_s."""
+    """Ask for the items in all ways; return what came, and how it was asked. Blocks for about budget_s, and
+    no longer than most_s."""
     asking = _Asking(server, items, budget_s, at_length)
     rows = [row for way in _ENDS for row in asking.rows(way)]
     took_s = time.monotonic() - asking.began_s
@@ -94,9 +102,12 @@ class _Asking:
     is_over: bool = False
     is_answered: bool = False
     logprobs: int = field(init=False)
+    late: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.logprobs = self.server.engine.logprobs
+        more = f"a longer quality.budget than {duration_text(self.budget_s)} gives it more"
+        self.late = f"no answer in time; {more}"
 
     def rows(self, way: Way) -> list[Asked]:
         """Return what came in one way, as far as there was time."""
@@ -138,45 +149,54 @@ class _Asking:
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
     ) -> list[Asked]:
         """Return what came of the items; nothing, and why, where nothing came of any."""
-        pool, tried = ThreadPoolExecutor(at_once), list[Asked]()
+        tried, end_s = list[Asked](), self._end_s(way)
         try:
-            list(pool.map(partial(self._one, way, ask, tried), items))
+            found, late = in_threads(partial(self._one, way, ask, tried), items, at_once, end_s)
         except BaseException:
             self.is_over = True
             raise
-        finally:
-            pool.shutdown(wait=not self.is_over, cancel_futures=True)
-        if tried and all(row.error for row in tried):
-            self.missing[way] = tried[0].error or ""
+        rows = [row for row in found if row] + [Asked(way, item, error=self.late) for item in late]
+        if items and all(row.error for row in rows):
+            self.missing[way] = (rows[0].error if rows else None) or self.late
             return []
-        return sorted(tried, key=lambda row: row.item)
+        return sorted(rows, key=lambda row: row.item)
 
-    def _one(self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], item: int) -> None:
+    def _one(self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], item: int) -> Asked | None:
+        """Return what came of an item; None where it was not asked."""
         is_vain = len(tried) >= _IN_VAIN and all(row.error for row in tried)
-        if self.is_over or is_vain or (tried and self._left_s(way) <= 0):
-            return
+        is_late = time.monotonic() >= self.began_s + _ENDS[way] * self.budget_s
+        if is_vain or (tried and is_late):
+            return None
         try:
             row = ask(item)
             _check(row)
         except BenchError as error:
             row = Asked(way, item, error=str(error))
         tried.append(row)
+        return row
 
-    def _left_s(self, way: Way) -> float:
-        return self.began_s + _ENDS[way] * self.budget_s - time.monotonic()
+    def _end_s(self, way: Way) -> float:
+        """Return the instant at which what is in flight in a way is ended."""
+        return self.began_s + _ENDS[way] * self.budget_s + max(self.budget_s, _LEAST_S)
 
-    def _send(self, call: HttpCall, kind: type[T]) -> T:
-        root, timeout_s = probe.root_of(self.server.spec.base_url), max(self.budget_s, _LEAST_S)
-        answer = probe.request(
-            call.method, root + call.path, timeout_s=timeout_s, body=call.body, key=self.server.key
-        )
-        if answer.status != 200:
-            raise ServerError(f"{call.method} {call.path} {answer}")
-        try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
-            said = f"{call.method} {call.path} answered what bench cannot read ({error})"
-            raise ServerError(f"{said}: {answer.shown}") from error
+    def _sender(self, way: Way) -> Ask:
+        """Return what sends a call and waits for its answer until the way's end."""
+
+        def send(call: HttpCall, kind: type[T]) -> T:
+            url = probe.root_of(self.server.spec.base_url) + call.path
+            left_s = self._end_s(way) - time.monotonic()
+            answer = probe.request(call.method, url, timeout_s=left_s, body=call.body, key=self.server.key)
+            if answer.status is None and time.monotonic() >= self._end_s(way):
+                raise ServerError(self.late)
+            if answer.status != 200:
+                raise ServerError(f"{call.method} {call.path} {answer}")
+            try:
+                return msgspec.json.decode(answer.body, type=kind)
+            except (msgspec.DecodeError, RecursionError) as error:
+                said = f"{call.method} {call.path} answered what bench cannot read ({error})"
+                raise ServerError(f"{said}: {answer.shown}") from error
+
+        return send
 
     # --- the ways ---
 
@@ -189,23 +209,23 @@ class _Asking:
             "max_tokens": MAX_TOKENS,
         }
         path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + probe.CHAT_PATH
-        return greedy(self._send, path, way, item, body, self.logprobs)
+        return greedy(self._sender(way), path, way, item, body, self.logprobs)
 
     def _prompt(self, item: int) -> Asked:
         ask = self.server.engine.prompt_tokens
         assert ask is not None
         messages = [Message("user", self.items.prompts[item])]
-        ids = ask(self._send, self.server.spec.served_model, messages)
+        ids = ask(self._sender("prompt"), self.server.spec.served_model, messages)
         return Asked("prompt", item, tuple(map(Token, ids)))
 
     def _text(self, item: int) -> Asked:
         ask, engine = self.server.engine.given_text, self.server.engine
         assert ask is not None
         text, model, tokens = self.items.texts[item], self.server.spec.served_model, list[Token]()
-        for token in ask(self._send, model, text, engine.logprobs):
+        for token in ask(self._sender("text"), model, text, engine.logprobs):
             tokens.append(token)
-            if self.is_over or self._left_s("text") < -max(self.budget_s, _LEAST_S):
-                raise ServerError(f"a text was not read in twice quality.budget ({self.budget_s:g} s)")
+            if self.is_over or time.monotonic() >= self._end_s("text"):
+                raise ServerError(self.late)
         return Asked("text", item, tuple(tokens))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from harness.contracts import QualityRecord, QualityTerms
 from harness.errors import BenchError
 from harness.quality.due import bits_of
-from harness.quality.measure import Server, measure
+from harness.quality.measure import Server, measure, most_s
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
@@ -28,8 +28,10 @@ def ask_quality(up: Serving, site: Site) -> float:
     try:
         record = QualityRecord(due.items.sha256, 0, 0.0, bits=server.bits)
         if due.terms.asked != ("tasks",):
-            site.observer.line(f"{up.start.name}: asking for its quality, up to {due.terms.budget_s:g} s")
-            rows, record = measure(server, due.items, due.terms.budget_s, at_length=due.at_length)
+            budget_s = due.terms.budget_s
+            limits = f"{duration_text(budget_s)}, at most {duration_text(most_s(budget_s))}"
+            site.observer.line(f"{up.start.name}: asking for its quality, {limits}")
+            rows, record = measure(server, due.items, budget_s, at_length=due.at_length)
             write_quality(up.record.path.with_name(FILE_NAME), rows)
         for way, why in record.missing.items():
             site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")

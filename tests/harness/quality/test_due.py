@@ -72,10 +72,14 @@ def test_a_plan_says_what_is_asked_of_whom_and_against_which() -> None:
     both = asking(due(QualityTerms(("fidelity", "tasks"), budget_s=20, tasks_budget_s=40), PAIR), plans)
     assert both is not None
     assert (both.deployments, both.tasks) == (["fp16", "gguf-q8_0"], ("bench-basics",))
-    assert (both.budgets_s, both.most_s) == ({"fidelity": 20, "tasks": 40}, 120)
+    assert (both.budgets_s, both.planned_s) == ({"fidelity": 20, "tasks": 40}, 120)
+    assert (both.bounds_s, both.most_s) == ({"fidelity": 40, "tasks": 340}, 760), "lm_eval loads in 300 s"
     only = asking(due(QualityTerms(("tasks",)), PAIR), plans)
     assert only is not None
     assert only.budgets_s == {"tasks": 900}
+    brief = asking(due(QualityTerms(budget_s=5), PAIR), plans)
+    assert brief is not None
+    assert brief.bounds_s == {"fidelity": 15}, "a request gets 10 s at least"
     assert asking(due(QualityTerms(()), PAIR), plans) is None
     assert asking(due(AUTO, PAIR), []) is None
 

@@ -34,6 +34,7 @@ from harness.quality.texts import Items
 ITEMS = Items(("one", "two", "three"), ("a text", "another"))
 ATTACHED = ENGINES["openai"]
 PLENTY_S = 60.0
+LATE = "no answer in time; a longer quality.budget than {} gives it more"
 
 
 def place(text: str, *likeliest: tuple[str, float]) -> dict[str, Any]:
@@ -239,7 +240,47 @@ def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
     endless = replace(ATTACHED, given_text=lambda *_: itertools.repeat(Token("1")))
     rows, record = measured(lambda path, body: HELLO, endless, budget_s=0.05)
     assert "text" not in ways(rows)
-    assert record.missing["text"] == "a text was not read in twice quality.budget (0.05 s)"
+    assert record.missing["text"] == LATE.format("0.05 s")
+
+
+def test_a_way_that_blocks_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.05)
+    over = threading.Event()
+
+    def blocks(ask: Ask, model: str, text: str, most: int) -> Iterable[Token]:
+        over.wait(60)
+        return [Token(text)]
+
+    rows, record = measured(lambda path, body: HELLO, replace(ATTACHED, given_text=blocks), budget_s=0.05)
+    over.set()
+    assert "text" not in ways(rows)
+    assert record.missing["text"] == LATE.format("0.05 s")
+
+
+def test_requests_that_hang_have_one_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.2)
+    asked, over = list[dict[str, Any]](), threading.Event()
+
+    def reply(path: str, body: dict[str, Any]) -> object:
+        asked.append(body)
+        over.wait(60)
+        return HELLO
+
+    def answering_for_ever() -> tuple[list[Asked], QualityRecord]:
+        try:
+            return measure(server, ITEMS, 0.2, at_length=False)
+        finally:
+            over.set()
+
+    with answering(reply) as base_url:
+        deployment = Deployment(
+            "openai", "tiny", "-", EngineTerms(base_url=base_url), ATTACHED.options(), "a"
+        )
+        server = Server(ATTACHED, deployment, AttachSpec(base_url, "tiny"), None, 2, 16.0)
+        rows, record = answering_for_ever()
+    assert rows == []
+    assert record.missing["chat"] == LATE.format("0.2 s")
+    assert sum("logprobs" in body for body in asked) <= 1, "the first one had the time of all"
 
 
 MORE = Items(("one", "two", "three"), ("a", "b", "c", "d"), first=2)

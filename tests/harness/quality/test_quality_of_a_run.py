@@ -71,9 +71,28 @@ def test_no_sample_is_of_that_time(asked: tuple[Place, Done]) -> None:
 
 def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
     _, run = asked
-    said = "quality of 1 deployment after the load of its first start: fidelity (up to 12 s)\n"
+    said = "quality of 1 deployment after the load of its first start: fidelity (12 s, at most 24 s)\n"
     assert said in run.stderr
     assert "quality by text not measured: its API tells no probabilities of a given text" in run.stderr
+
+
+def test_a_request_that_hangs_keeps_no_interrupted_bench(tmp_path: Path) -> None:
+    place, port = Place(tmp_path), free_port()
+    attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny", "repeats=1")
+    load = ("load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity", "quality.budget=10min")
+    argv, environment = [sys.executable, str(CACHING), "--port", str(port)], {"CACHING_SERVER": "mute"}
+    with subprocess.Popen(argv, env={**os.environ, **environment}) as server:
+        try:
+            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/health", timeout_s=1).status)
+            with begun(place, "run", *attach, *load, "--output", "run") as run:
+                assert run.stderr
+                assert any("quality, 10 minutes, at most 20 minutes" in line for line in run.stderr)
+                run.send_signal(signal.SIGINT)
+                done = ended(run)  # well before the request would be given up
+        finally:
+            server.kill()
+    assert done.returncode == 128 + signal.SIGINT
+    assert "`bench run --resume run` goes on with it" in done.stderr
 
 
 # --- ended while a deployment's only start was asked -------------------------------------------------

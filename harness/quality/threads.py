@@ -1,0 +1,41 @@
+"""Ask in threads that nobody waits for longer than a given instant, and not at all after an interrupt."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_threads(
+    ask: Callable[[int], T], items: Sequence[int], at_once: int, end_s: float
+) -> tuple[list[T], list[int]]:
+    """Call `ask` with each item in turn, `at_once` at a time, until `end_s` of time.monotonic.
+
+    Return what it returned, and the items of calls that were still under way then. Raises what it raises.
+    Such a call goes on in a daemon thread: a ThreadPoolExecutor's would keep the interpreter from its end.
+    """
+    asked = [(item, Future[T]()) for item in items]
+    left = iter(asked)
+
+    def work() -> None:
+        for item, future in left:
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(ask(item))
+            except BaseException as error:  # raised by result()
+                future.set_exception(error)
+
+    futures = [future for _, future in asked]
+    try:
+        for _ in range(min(at_once, len(items))):
+            Thread(target=work, daemon=True).start()
+        done, _ = wait(futures, end_s - time.monotonic(), FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+    returned = [future.result() for future in futures if future in done]
+    return returned, [item for item, future in asked if future not in done and not future.cancelled()]
