@@ -21,7 +21,8 @@ _STOP_GRACE_S = 5.0
 class Options:
     """`program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. None is the
     program's choice. `batch`, `ubatch`: tokens of a logical and a physical batch. `cache_ram_bytes`: host
-    memory for prompts that left the KV cache (none unless fairness=stock).
+    memory for prompts that left the KV cache (none unless fairness=stock). `gpu_layers`: how many of the
+    model's layers are on the GPU, the rest on the processor (all, where there is a GPU).
     """
 
     program: str = XLLAMACPP
@@ -32,6 +33,7 @@ class Options:
     ubatch: int | None = None
     flash_attention: bool | None = None
     cache_ram_bytes: int | None = None
+    gpu_layers: int | None = None
 
     def __post_init__(self) -> None:
         if self.program not in (XLLAMACPP, LLAMA_SERVER, PYTHON) and "/" not in self.program:
@@ -44,6 +46,10 @@ class Options:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: must not be negative")
         if self.cache_ram_bytes is not None and self.program == PYTHON:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache")
+        if self.gpu_layers is not None and self.gpu_layers < 0:
+            raise UserError(
+                f"llama_cpp.gpu_layers={self.gpu_layers}: must not be negative; all: leave it out"
+            )
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
@@ -136,6 +142,9 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             f"engine.tensor_parallel={shares}: llama_cpp was given {len(place.devices)} devices; "
             f"name {shares} of them with device="
         )
+    layers = deployment.options.gpu_layers
+    if layers and not place.devices:
+        raise UserError(f"llama_cpp.gpu_layers={layers}: there is no GPU here to hold layers")
     # Any value turns them off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
     graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
     if terms.launcher == "docker":

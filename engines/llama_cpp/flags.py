@@ -58,7 +58,7 @@ def server_arguments(
         "cache-type-k": kept,
         "cache-type-v": kept,
         # Every version takes a number; "all" only newer ones.
-        "n-gpu-layers": 999 if place.devices else None,
+        "n-gpu-layers": _gpu_layers(deployment, place, 999),
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
         "spec-type": "ngram-simple" if terms.speculative_tokens else None,
@@ -67,6 +67,11 @@ def server_arguments(
         "chat-template-file": template,
     }
     return flags(values, glue=None)
+
+
+def _gpu_layers(deployment: Deployment, place: Place, all_of_them: int) -> int | None:
+    given = deployment.options.gpu_layers
+    return (all_of_them if given is None else given) if place.devices else None
 
 
 def _context(terms: EngineTerms) -> dict[str, object]:
@@ -117,7 +122,7 @@ def python_arguments(
         "flash_attn": None if is_flash is None else str(is_flash).lower(),
         "type_k": kept,
         "type_v": kept,
-        "n_gpu_layers": -1 if place.devices else None,
+        "n_gpu_layers": _gpu_layers(deployment, place, -1),
         # LLAMA_SPLIT_MODE_ROW
         "split_mode": 2 if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,

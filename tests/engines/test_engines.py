@@ -124,6 +124,7 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("llama_cpp", {"ubatch": 0}, "llama_cpp.ubatch=0: must be 1 or more"),
         ("llama_cpp", {"program": "ollama"}, "llama_cpp.program=ollama: no such program; choose from xlla"),
         ("llama_cpp", {"cache_ram_bytes": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
+        ("llama_cpp", {"gpu_layers": -1}, "llama_cpp.gpu_layers=-1: must not be negative; all: leave it out"),
         (
             "llama_cpp",
             {"program": "llama-cpp-python", "cache_ram_bytes": 5},

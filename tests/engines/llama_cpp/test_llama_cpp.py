@@ -319,6 +319,21 @@ def test_devices_get_all_layers_and_are_the_only_ones_seen(program: str, flags: 
     }
 
 
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [("llama-server", ("--n-gpu-layers", "7")), ("llama-cpp-python", ("--n_gpu_layers", "7"))],
+)
+def test_devices_get_the_layers_that_are_given(program: str, flags: tuple[str, ...]) -> None:
+    options = Options(program=program, gpu_layers=7)
+    assert launched(MATCHED, options, place(program, devices=(0,))).argv[-2:] == flags
+
+
+def test_layers_are_for_a_gpu_alone() -> None:
+    with pytest.raises(UserError, match=r"^llama_cpp\.gpu_layers=7: there is no GPU here to hold layers$"):
+        launched(MATCHED, Options(gpu_layers=7))
+    assert "--n-gpu-layers" not in launched(MATCHED, Options(gpu_layers=0)).argv
+
+
 def test_on_the_cpu_no_device_is_seen() -> None:
     assert launched(MATCHED).environment["CUDA_VISIBLE_DEVICES"] == ""
 
