@@ -62,6 +62,11 @@ COMMANDS = {
         "slo.tasks.score) in quality. Exit code 0: it is not, 1: it is, 3: the interval does not tell.",
         "bench gate results/before results/after gate.metric=ttft_s.p95 slo.kl_nats.mean=0.05",
     ),
+    "claim": Command(
+        "claiming:claim",
+        "Run a published sentence about engines, and say whether it is reproduced here.",
+        "bench claim llama_cpp_flat",
+    ),
     "view": Command(
         "reading:view",
         "Write an index of all runs in a directory: one page, a row per run with its headline, newest first.",
@@ -148,8 +153,8 @@ def _without_command(
 def main() -> None:
     """Run the `bench` command and exit.
 
-    Exit codes: 0 fine, 1 a cell or the gate failed, 2 a mistake, 3 the gate is inconclusive, 130 and 143
-    signals.
+    Exit codes: 0 fine, 1 a cell, the gate or a claim failed, 2 a mistake, 3 a gate or claim is inconclusive,
+    130 and 143 signals.
     """
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ from harness.run.search import Search, Trial, prepared, starts_left
 from harness.run.watch import Site
 from harness.selftest import known_error
 from harness.settings import config, overrides
-from harness.settings.decoding import decode
+from harness.settings.decoding import decode, only_value
 from harness.store import store
 
 
@@ -44,7 +44,7 @@ def run(
     quiet: terminal.Quiet = False,
 ) -> None:
     if resume is None:
-        task = _new(config.settings(overrides.parse(changes or [], study)), None, output)
+        task = new_task(config.settings(overrides.parse(changes or [], study)), None, output)
     else:
         task = _left(resume, *_recorded(resume, changes, study, output))
     _perform(task, quiet=quiet, as_json=as_json)
@@ -82,7 +82,7 @@ def search(
     """
     if resume is None:
         settings, terms = config.search_settings(overrides.parse(changes or [], study))
-        task = _new(prepared(settings, terms), terms, output)
+        task = new_task(prepared(settings, terms), terms, output)
     else:
         record, _ = _recorded(resume, changes, study, output)
         if record.search is None:
@@ -107,8 +107,12 @@ class Task:
     may_grow: bool
     quality: Due | None = None
 
+    def again(self, directory: Path) -> str:
+        return f"`bench {'search' if self.search else 'run'} --resume {directory}`"
 
-def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
+
+def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
+    """Plan a new run, or a search with its terms. Raises UserError where nothing of it can run."""
     session.check_output(output)
     whole = planned(settings)
     check_any(whole, "search" if terms else "run")
@@ -128,9 +132,7 @@ def _recorded(
         return record, None
     if record.search is not None:
         raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
-    if len(given["repeats"]) > 1:
-        raise UserError(f"repeats={','.join(map(str, given['repeats']))}: a run has one number of them")
-    repeats = decode("repeats", int, given["repeats"][0])
+    repeats = decode("repeats", int, only_value("repeats", given))
     if repeats < record.plan.blocks:
         raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
     return record, repeats if repeats > record.plan.blocks else None
@@ -181,8 +183,8 @@ def _task_lines(task: Task) -> Iterator[str]:
             yield f"every cell is completed; {then}"
 
 
-def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
-    show, verb = Show(quiet=quiet), "search" if task.search else "run"
+def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, Any]]:
+    """Provide what a task needs, measure it and write its report. Return the directory and what to tell."""
     with terminal.signals_interrupt():
         deployments, quality = task.whole.deployments.values(), task.quality
         references = [] if task.record else earlier_references(task.settings.quality, deployments)
@@ -200,7 +202,6 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         for line in _task_lines(task):
             show.line(line)
         directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
-        again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
         with session.sole_writer(directory):
             keep_references(references, directory)
             record = task.record or session.begin(
@@ -209,7 +210,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
             try:
                 _measure(task, directory, record, replace(site, quality=quality), show)
             except Interrupted as error:
-                _tell_interrupted(task, directory, error, again, show, as_json=as_json)
+                _tell_interrupted(task, directory, error, show, as_json=as_json)
                 raise
             except BaseException:
                 report_whatever_happened(directory, show)
@@ -219,6 +220,13 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 if as_json and not task.search:
                     print_no_answer(directory, 1)
                 raise typer.Exit(1)
+    return directory, found
+
+
+def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
+    show = Show(quiet=quiet)
+    directory, found = measured(task, show, as_json=as_json)
+    again, report = task.again(directory), str(directory / "report.html")
     if task.search:
         failed = _print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
@@ -232,15 +240,14 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _tell_interrupted(
-    task: Task, directory: Path, error: Interrupted, again: str, show: Show, *, as_json: bool
-) -> None:
-    """Report what there is and how to go on; `again` is the command for it."""
+def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Show, *, as_json: bool) -> None:
+    """Report what there is and how to go on."""
+    goes_on = f"{task.again(directory)} goes on with it"
     if any(cell.counts for cell in store.read_cells(directory)):
         found = report_whatever_happened(directory, show)
     else:
         show.close_panel()
-        show.line(f"nothing was measured yet; {again} goes on with it", is_whole=True)
+        show.line(f"nothing was measured yet; {goes_on}", is_whole=True)
         found = None
     if not found:
         if as_json and not task.search:
@@ -252,8 +259,7 @@ def _tell_interrupted(
     elif not as_json:
         terminal.print_lines([report])
     left = _left(directory, store.read_run(directory), None)
-    goes_on = f"{again} goes on with it" if left.starts or left.may_grow else "all was measured before that"
-    show.line(goes_on, is_whole=True)
+    show.line(goes_on if left.starts or left.may_grow else "all was measured before that", is_whole=True)
 
 
 def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show) -> None:

@@ -13,7 +13,7 @@ from places import ROOT, TESTS
 OURS = {"harness", "engines", "scenarios", "reports"}
 HOMES = {
     "hydra": ("harness/settings/overrides.py",),
-    "yaml": ("harness/settings/overrides.py",),
+    "yaml": ("harness/settings/overrides.py", "harness/claims/claim.py"),
     "pynvml": ("harness/sampling/gpu.py",),
     "psutil": ("harness/sampling/", "harness/processes/"),
     "locust": ("harness/load/",),
@@ -38,6 +38,7 @@ LEVELS = (
     ("run",),
     ("selftest", "quality"),
     ("plan", "servers", "load", "sampling", "store", "install", "fit"),
+    ("claims",),
     ("settings", "processes"),
     ("contracts", "errors", "whole_files"),
 )

@@ -1,0 +1,1 @@
+"""Published sentences about engines as files, and what a run says of them."""

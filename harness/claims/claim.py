@@ -1,0 +1,146 @@
+"""Read a claim: a published sentence, its source and conditions, how it is run, and what bears it out.
+
+Each is a YAML file of scenarios/claims/, or one of the user's own. Knows no plan and no result.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+
+import msgspec
+import yaml
+
+import scenarios
+from harness.contracts import CompareTerms, Scalar
+from harness.errors import UserError, choose_from
+from harness.settings.decoding import Choices, as_text, refuse_first
+
+# Keys as on a command line. A list is a sweep; of a side it means any of its values.
+Keys = Mapping[str, Scalar | list[Scalar]]
+# What is held to a limit of one deployment alone. All else is compared by ratios.
+KL_NATS = "kl_nats.mean"
+_FOLDER = Path(scenarios.__file__).with_name("claims")
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who said it, where (an address), and when, as far as that is known."""
+
+    who: str
+    where: str
+    date: str
+
+
+class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What something was measured with, in words."""
+
+    device: str = "not said"
+    model: str = "not said"
+    quantization: str = "not said"
+    engines: str = "not said"
+    traffic: str = "not said"
+
+
+class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What bears a sentence out: `metric` of one side over that of another (`ratio`), or of one (`value`).
+
+    A side is some keys and their values, which tell its deployments and loads from the run's others. One of
+    `at_least`, `at_most` and `within` has the published figure. `within`: the share by which a ratio may be
+    away from 1.
+    """
+
+    metric: str
+    ratio: tuple[Keys, Keys] | None = None
+    value: Keys | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    within: float | None = None
+
+    @property
+    def sides(self) -> tuple[Keys, ...]:
+        return self.ratio or (self.value or {},)
+
+    @property
+    def accepted(self) -> tuple[float, float]:
+        """Return the least and the greatest value that bear it out.
+
+        Of a ratio, what is the same as the published figure within compare.margin (5 %) does.
+        """
+        if self.within is not None:
+            return 1 / (1 + self.within), 1 + self.within
+        margin = 1 + CompareTerms.margin_share if self.ratio else 1.0
+        least = -inf if self.at_least is None else self.at_least / margin
+        return least, inf if self.at_most is None else self.at_most * margin
+
+    @property
+    def words(self) -> str:
+        """Return it as a clause: `output_tokens_per_s of engine=sglang over engine=vllm, at least 1.29`."""
+        limits = {"at least": self.at_least, "at most": self.at_most, "1, give or take": self.within}
+        figure = next(f"{limit} {value:g}" for limit, value in limits.items() if value is not None)
+        return f"{self.metric} of {' over '.join(map(side_text, self.sides))}, {figure}"
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A published sentence. `reading`: how it became the predicate, where that is not plain.
+
+    `original`: the keys of a run on such a device as the original's; `here`: of one that is scaled down.
+    """
+
+    sentence: str
+    source: Source
+    conditions: Conditions
+    original: Keys
+    here: Keys
+    predicate: Predicate
+    reading: str = ""
+    name: str = ""
+
+
+def known() -> dict[str, Path]:
+    """Return the files of bench's own claims by their names, in order."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+
+
+def find(name: str) -> Claim:
+    """Return a claim by its name, or from a YAML file. Raises UserError."""
+    files = known()
+    path = files.get(name, Path(name))
+    is_file = path.suffix in (".yaml", ".yml")
+    refuse_first((not is_file, f"claim {name}: no such claim; {choose_from(name, files)}, or a YAML file"))
+    return read(path)
+
+
+def read(path: Path) -> Claim:
+    """Return the claim in a file. Raises UserError for one that has none."""
+    not_one = f"claim {path}: not a claim"
+    try:
+        claim = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Claim)
+    except OSError as error:
+        raise UserError(f"claim {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(f"{not_one}: {f'line {mark.line + 1} is' if mark else 'it is'} no YAML") from error
+    except msgspec.ValidationError as error:
+        raise UserError(f"{not_one}: {error}; those of scenarios/claims/ have all fields") from error
+    asked = claim.predicate
+    figures = [each for each in (asked.at_least, asked.at_most, asked.within) if each is not None]
+    is_value = asked.value is not None and asked.ratio is None
+    refuse_first(
+        ((asked.ratio is None) == (asked.value is None), f"{not_one}: predicate: give ratio or value"),
+        (len(figures) != 1, f"{not_one}: predicate: give one of at_least, at_most and within"),
+        (min(figures, default=1.0) <= 0, f"{not_one}: predicate: its figure must be above 0"),
+        (
+            is_value != (asked.metric == KL_NATS) or (is_value and asked.at_most is None),
+            f"{not_one}: predicate: value takes metric: {KL_NATS} and at_most; all others take ratio",
+        ),
+    )
+    return msgspec.structs.replace(claim, name=path.stem)
+
+
+def choices(keys: Keys) -> Choices:
+    """Return keys as settings take them, each with all its values."""
+    return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in keys.items()}
+
+
+def side_text(side: Keys) -> str:
+    """Return a side as its keys are given: `engine=vllm load.concurrency=1`."""
+    return " ".join(f"{key}={','.join(map(as_text, values))}" for key, values in choices(side).items())

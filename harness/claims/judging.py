@@ -1,0 +1,183 @@
+"""Judge a claim: which cases of a run are its sides, what an interval says, which conditions differ.
+
+Pure. It computes no interval: whoever asks brings it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from engines import ENGINES
+from harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
+from harness.contracts import Deployment, EngineTerms, Load, Plan
+from harness.errors import UserError
+from harness.settings.decoding import as_text, fields_by_key
+
+Outcome = Literal["reproduced", "not reproduced", "inconclusive", "not testable here"]
+# The worst last.
+EXIT_CODES: dict[Outcome, int] = {
+    "reproduced": 0, "not testable here": 3, "inconclusive": 3, "not reproduced": 1,
+}  # fmt: skip
+_OF_DEPLOYMENT = ("engine", "model", "quantization")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A deployment under a load of a scenario; these two by their labels, too."""
+
+    deployment: Deployment
+    load: Load
+    scenario_label: str
+    load_label: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.deployment.label, self.scenario_label, self.load_label
+
+    @property
+    def text(self) -> str:
+        return f"{self.deployment.label} at {self.load_label}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out of what was compared. `value` lies from `low` to `high`, at `confidence`; None where it
+    is not known. `why`: why nothing may be said of it."""
+
+    compared: str
+    outcome: Outcome
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Differs:
+    """A condition that is not the original's."""
+
+    condition: str
+    original: str
+    here: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What came of a claim. `accepted`: the values that bear it out. `why`: why it cannot be tested here.
+    `report`: the path of the run's page; None where nothing ran."""
+
+    claim: Claim
+    accepted: tuple[float, float]
+    outcome: Outcome
+    why: str | None = None
+    judged: tuple[Judged, ...] = ()
+    differs: tuple[Differs, ...] = ()
+    report: str | None = None
+
+
+def cases_of(plan: Plan) -> list[Case]:
+    first = (start for start in plan.starts if start.repeat == 0)
+    return [
+        Case(start.deployment, cell.load, cell.scenario.label, cell.load.label)
+        for start in first
+        for cell in start.cells
+    ]
+
+
+def combinations(predicate: Predicate, cases: Sequence[Case]) -> list[tuple[Case, ...]]:
+    """Return which cases are set against each other, one of each side; of one side each by itself.
+
+    Two are of one model and scenario; under one load, unless a side names its load; and of one deployment
+    where sides name loads alone.
+    """
+    first, *others = ([case for case in cases if _is_of(side, case)] for side in predicate.sides)
+    if not others:
+        return [(case,) for case in first]
+    are_of_loads = [key.startswith("load.") for side in predicate.sides for key in side]
+    return [
+        (a, b)
+        for a in first
+        for b in others[0]
+        if (a.deployment.model, a.scenario_label) == (b.deployment.model, b.scenario_label)
+        and a != b
+        and (any(are_of_loads) or a.load_label == b.load_label)
+        and (not all(are_of_loads) or a.deployment == b.deployment)
+    ]
+
+
+def missing(predicate: Predicate, cases: Sequence[Case]) -> str:
+    """Return what the predicate names and no case has."""
+    absent = [side_text(side) for side in predicate.sides if not any(_is_of(side, case) for case in cases)]
+    return " and no ".join(absent or [f"two cases of {predicate.words}"])
+
+
+def _is_of(side: Keys, case: Case) -> bool:
+    return all(_text(key, case) in map(as_text, values) for key, values in choices(side).items())
+
+
+def _text(key: str, case: Case) -> str:
+    """Return what a case has for a key; of another engine's option `null`. Raises UserError."""
+    deployment, section = case.deployment, key.partition(".")[0]
+    if key in _OF_DEPLOYMENT:
+        return as_text(getattr(deployment, key))
+    kinds = {"engine": EngineTerms, "load": Load, **{name: each.options for name, each in ENGINES.items()}}
+    field = fields_by_key(section, kinds[section]).get(key) if section in kinds else None
+    if field is None:
+        raise UserError(
+            f"predicate: {key}: tells no deployments or loads apart; give {', '.join(_OF_DEPLOYMENT)}, "
+            "engine.*, load.* or an engine's own key"
+        )
+    holders = {"engine": deployment.terms, "load": case.load, deployment.engine: deployment.options}
+    return as_text(msgspec.to_builtins(holders.get(section, {})).get(field.name))
+
+
+def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcome:
+    """Return what an interval says: whether all of it is accepted, none of it, or neither."""
+    least, most = accepted
+    if least <= low and high <= most:
+        return "reproduced"
+    return "not reproduced" if high < least or low > most else "inconclusive"
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the outcome of all together: a sentence holds if it holds in each case."""
+    return max(outcomes, key=list(EXIT_CODES).index)
+
+
+def differences(
+    original: Conditions,
+    environment: Mapping[str, Any],
+    settings: Mapping[str, Sequence[str]],
+    deployments: Sequence[Deployment],
+    versions: Mapping[str, str],
+) -> tuple[Differs, ...]:
+    """Return each condition of the original that a run has not. `versions`: of its servers, by engine."""
+    devices, machine = environment.get("devices"), environment.get("machine", {})
+    names = [each["name"] for each in devices] if isinstance(devices, list) else []
+    traffic = [f"{key}={','.join(v)}" for key, v in settings.items() if key.startswith(("scenario", "load."))]
+    here = Conditions(
+        device=_several(names)
+        or f"no GPU; {machine.get('cores_usable')} cores of {machine.get('cpu_model')}",
+        model=_several(each.model for each in deployments),
+        quantization=_several(each.quantization for each in deployments),
+        engines=_several(f"{each.engine} {versions.get(each.engine, '')}".strip() for each in deployments),
+        traffic=" ".join(traffic),
+    )
+    fields = msgspec.structs.asdict(here)
+    return tuple(
+        Differs(name, said, fields[name])
+        for name, said in msgspec.structs.asdict(original).items()
+        if _plain(said) not in _plain(fields[name])
+    )
+
+
+def _several(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())

@@ -1,0 +1,106 @@
+"""Claims as files: bench's own, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.claims import claim as claims
+from harness.claims import judging
+from harness.claims.claim import Predicate
+from harness.errors import UserError
+from harness.plan import plan
+from harness.settings import config
+
+WHOLE = """
+sentence: a is twice as fast as b
+source: {who: me, where: https://example.org, date: today}
+conditions: {device: a toaster}
+original: {engine: [vllm, sglang]}
+here: {engine: [llama_cpp, transformers], load.concurrency: 2}
+predicate:
+  metric: output_tokens_per_s
+  ratio: [{engine: llama_cpp}, {engine: transformers}]
+  at_least: 2
+"""
+
+
+@pytest.mark.parametrize("keys", ["here", "original"])
+@pytest.mark.parametrize("name", claims.known())
+def test_each_claim_of_bench_has_in_its_runs_what_it_compares(name: str, keys: str) -> None:
+    found = claims.find(name)
+    settings = config.settings(claims.choices(getattr(found, keys)))
+    cases = judging.cases_of(plan.make(settings, lambda weights: None))
+    assert judging.combinations(found.predicate, cases)
+    assert found.name == name
+    assert found.source.where.startswith("https://")
+
+
+def test_a_file_of_the_users_is_a_claim_named_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(WHOLE)
+    found = claims.find(str(path))
+    assert (found.name, found.conditions.device, found.conditions.traffic) == (
+        "mine",
+        "a toaster",
+        "not said",
+    )
+    assert claims.choices(found.here) == {"engine": ("llama_cpp", "transformers"), "load.concurrency": (2,)}
+    words = "output_tokens_per_s of engine=llama_cpp over engine=transformers, at least 2"
+    assert found.predicate.words == words
+
+
+def test_an_unknown_claim_names_the_nearest() -> None:
+    with pytest.raises(
+        UserError, match=r"^claim llama_flat: no such claim; did you mean llama_cpp_flat\? ch"
+    ):
+        claims.find("llama_flat")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a claim: line 1 is no YAML"),
+        ("just words", "not a claim: Expected `object`, got `str`"),
+        (WHOLE.replace("sentence", "sentense"), "unknown field `sentense`"),
+        (WHOLE.replace("  metric: output_tokens_per_s\n", ""), "missing required field `metric` - at `$"),
+        (WHOLE.replace("at_least: 2", "at_least: two"), "Expected `float | null`, got `str`"),
+        (WHOLE.replace("at_least: 2", "at_least: 2\n  within: 0.1"), "give one of at_least, at_most and"),
+        (WHOLE.replace("at_least: 2", "at_least: 0"), "its figure must be above 0"),
+        (WHOLE.replace("ratio: [{engine: llama_cpp}, ", "ratio: ["), "Expected `array` of length 2"),
+        (WHOLE + "  value: {engine: vllm}\n", "give ratio or value"),
+        (WHOLE.replace("output_tokens_per_s", "kl_nats.mean"), "value takes metric: kl_nats.mean and at"),
+    ],
+)  # fmt: skip
+def test_what_is_no_claim_is_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        claims.read(path)
+    assert str(refused.value).startswith(f"claim {path}: ")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml: cannot be read \(No such file"):
+        claims.find(str(tmp_path / "absent.yaml"))
+
+
+SIDES = ({"engine": "vllm"}, {"engine": "sglang"})
+
+
+@pytest.mark.parametrize(
+    ("predicate", "accepted"),
+    [
+        (Predicate("ttft_s.p50", ratio=SIDES, at_least=2.1), (2.0, float("inf"))),
+        (Predicate("ttft_s.p50", ratio=SIDES, at_most=0.5), (float("-inf"), 0.525)),
+        (Predicate("ttft_s.p50", ratio=SIDES, within=0.25), (0.8, 1.25)),
+        (Predicate("kl_nats.mean", value=SIDES[0], at_most=0.1), (float("-inf"), 0.1)),
+    ],
+)
+def test_what_is_the_same_as_the_figure_is_accepted(
+    predicate: Predicate, accepted: tuple[float, float]
+) -> None:
+    assert predicate.accepted == pytest.approx(accepted)

@@ -1,0 +1,193 @@
+"""`bench claim`: what it says of runs with known values, what it refuses, and a real run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_command import Place, bench, made, quick, told
+from make_quality import Voice, with_quality
+from make_sides import A, B, sides_run
+
+from harness.contracts import Load, SearchTerms
+
+CLAIM = """
+sentence: vLLM answers sooner
+source: {who: somebody, where: https://example.org, date: "2024"}
+conditions: {device: NVIDIA H100, quantization: fp16}
+original: {engine: [vllm, llama_cpp], quantization: fp16}
+here: {engine: [vllm, llama_cpp], quantization: fp16}
+predicate:
+  metric: ttft_s.p50
+  ratio: [{engine: llama_cpp}, {engine: vllm}]
+  at_least: 2
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    found = made(tmp_path / "place")
+    (found.path / "sooner.yaml").write_text(CLAIM)
+    return found
+
+
+def judged(place: Place, llama_ms: list[float], vllm_ms: list[float], *words: str, **changes: Any) -> Any:
+    run = sides_run(place.path / "run", {A: llama_ms, B: vllm_ms}, **changes)
+    return told(place, "claim", "sooner.yaml", "--from", run, *words)
+
+
+@pytest.mark.parametrize(
+    ("llama_ms", "outcome", "code"),
+    [
+        ([100, 102, 98], "reproduced", 0),
+        ([25, 26, 25], "not reproduced", 1),
+        ([40, 60, 30], "inconclusive", 3),
+        ([100, 102], "inconclusive", 3),
+    ],
+)
+def test_the_interval_of_the_ratio_decides(place: Place, llama_ms: Any, outcome: str, code: int) -> None:
+    done = judged(place, llama_ms, [20, 21, 20][: len(llama_ms)])
+    *_, last, report = done.stdout.splitlines()
+    assert (done.returncode, last) == (code, f"sooner: {outcome}")
+    assert report == str(place.run_dir / "report.html")
+
+
+def test_it_says_what_was_claimed_compared_and_differs(place: Place) -> None:
+    said = judged(place, [100, 102, 98], [20, 21, 20]).stdout
+    assert said.startswith(
+        '"vLLM answers sooner"\nsomebody, 2024, https://example.org\nAsked: ttft_s.p50 of engine'
+    )
+    assert "at least 2; reproduced if the whole interval is from 1.90" in " ".join(said.split())
+    assert "llama_cpp fp16 at 1 user over vllm fp16 at 1 user" in said
+    assert "NVIDIA H100" in said
+    assert "quantization" not in said
+
+
+def test_json_has_the_interval_of_each_case(place: Place) -> None:
+    found = json.loads(
+        judged(
+            place, [100, 100, 100], [20, 20, 20], "--json", loads=(Load(concurrency=1), Load(concurrency=4))
+        ).stdout
+    )
+    assert (found["outcome"], found["exit_code"], found["claim"]["name"]) == ("reproduced", 0, "sooner")
+    assert found["accepted"] == [pytest.approx(2 / 1.05), None]
+    assert [(each["value"], each["low"], each["high"]) for each in found["judged"]] == [
+        pytest.approx((5, 5, 5))
+    ] * 2
+    assert [each["condition"] for each in found["differs"]] == ["device", "model", "engines", "traffic"]
+
+
+def test_too_few_starts_say_so(place: Place) -> None:
+    assert (
+        "a verdict needs 3 starts of each deployment or more, here 2"
+        in judged(place, [100, 102], [20, 21]).stdout
+    )
+
+
+def test_a_run_without_what_is_compared_is_refused(place: Place) -> None:
+    run = sides_run(place.path / "run", {A: [100, 102, 98]})
+    done = told(place, "claim", "sooner.yaml", "--from", run)
+    assert done.returncode == 2
+    assert done.stderr == "claim sooner: the run has no engine=vllm; its deployments: llama_cpp fp16\n"
+
+
+def test_a_search_is_refused(place: Place) -> None:
+    run = sides_run(place.path / "run", {A: [100], B: [20]}, search=SearchTerms())
+    done = told(place, "claim", "sooner.yaml", "--from", run)
+    assert (done.returncode, "is a search" in done.stderr) == (2, True)
+
+
+QUALITY = (
+    CLAIM.split("predicate")[0]
+    + """
+predicate:
+  metric: kl_nats.mean
+  value: {quantization: gguf-q4_0}
+  at_most: 0.1
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("voices", "outcome", "code"),
+    [
+        ({"llama_cpp fp16": Voice(), "llama_cpp gguf-q4_0": Voice(0.1)}, "reproduced", 0),
+        ({"llama_cpp fp16": Voice(), "llama_cpp gguf-q4_0": Voice(2.0)}, "not reproduced", 1),
+        ({}, "inconclusive", 3),
+    ],
+)
+def test_quality_is_held_to_its_limit(place: Place, voices: Any, outcome: str, code: int) -> None:
+    (place.path / "near.yaml").write_text(QUALITY)
+    run = sides_run(place.path / "run", {A: [20], "llama_cpp gguf-q4_0": [20]})
+    with_quality(run, voices)
+    done = told(place, "claim", "near.yaml", "--from", run)
+    assert (done.returncode, f"near: {outcome}\n" in done.stdout) == (code, True)
+
+
+def test_what_cannot_run_here_is_said_and_not_run(place: Place) -> None:
+    done = told(place, "claim", "gpu_layers", "device=cpu")
+    assert done.returncode == 3
+    (last,) = done.stdout.splitlines()[-1:]
+    assert last.startswith("gpu_layers: not testable here: no llama_cpp.gpu_layers=99; skipped llama_cpp")
+    assert last.endswith("llama_cpp.gpu_layers=99: there is no GPU here to hold layers")
+    assert not (place.path / "results").exists()
+
+
+def test_a_list_has_all_claims_and_what_cannot_be_tested(place: Place) -> None:
+    listed = {each["name"]: each for each in json.loads(told(place, "claim", "list", "--json").stdout)}
+    assert listed["llama_cpp_flat"]["why_not_here"] is None
+    assert listed["sglang_offline_batch"]["source"]["who"] == "AIMultiple"
+    shown = told(place, "claim", "list").stdout
+    assert all(name in shown for name in listed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["llama_flat"], "claim llama_flat: no such claim; did you mean llama_cpp_flat? choose from awq_"),
+        (["list", "--from", "run"], "claim list: goes with --json alone"),
+        (["sooner.yaml", "--from", "run", "repeats=3"], "--from judges a run that exists; leave out keys"),
+        (["sooner.yaml", "--from", "nowhere"], "nowhere: "),
+        (["sooner.yaml", "engine=llama_cpp"], "claim sooner: the run has no engine=vllm; its deployments: "),
+        (["metric.yaml"], "predicate.metric=ttft: no such metric"),
+        (["additive.yaml"], "predicate.metric=cached_share: is compared by a difference, and has no ratio"),
+        (["key.yaml"], "predicate: engin: tells no deployments or loads apart"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_a_line(place: Place, words: list[str], said: str) -> None:
+    for name, old, new in (
+        ("metric", "ttft_s.p50", "ttft"),
+        ("additive", "ttft_s.p50", "cached_share"),
+        ("key", "{engine: llama_cpp}", "{engin: llama_cpp}"),
+    ):
+        (place.path / f"{name}.yaml").write_text(CLAIM.replace(old, new))
+    done = told(place, "claim", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+OWN = """
+sentence: a and b are alike
+source: {who: somebody, where: https://example.org, date: "2024"}
+conditions: {device: a toaster}
+original: {engine: reference}
+here: {engine: reference, reference.label: [a, b], load.concurrency: 1}
+predicate:
+  metric: output_tokens_per_s
+  ratio: [{reference.label: a}, {reference.label: b}]
+  within: 1
+"""
+
+
+def test_a_claim_runs_as_its_file_says(place: Place) -> None:
+    (place.path / "own.yaml").write_text(OWN)
+    words = [word for word in quick("repeats=3") if not word.startswith("engine=")]
+    done = bench(place, "claim", "own.yaml", *words, "--output", "run", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["outcome"]) == (0, "reproduced"), done.stderr
+    assert found["judged"][0]["compared"] == "reference label=a at 1 user over reference label=b at 1 user"
+    assert Path(place.path, found["report"]).is_file()
+    assert place.run()["settings"]["reference.label"] == ["a", "b"]
