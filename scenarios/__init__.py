@@ -17,6 +17,9 @@ from scenarios import (
     summarise,
     trace,
 )
+from scenarios.text import TOKENS_PER_WORD, prose
+
+__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "prose"]
 
 SCENARIOS: dict[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO

@@ -34,6 +34,11 @@ COMMANDS = {
         "Show what a run would do, in order, with what is skipped and why. Starts nothing.",
         "bench plan engine=llama_cpp,reference load.concurrency=1,4",
     ),
+    "describe": Command(
+        "describing:describe",
+        "Show what a scenario would send, and what of it a prefix cache could serve. Starts nothing.",
+        "bench describe scenario=rag scenario.retrieved=8 load.concurrency=16 --html rag.html",
+    ),
     "search": Command(
         "measuring:search",
         "Find the highest load that keeps every objective (slo.*), on each server start.",

@@ -140,15 +140,25 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
-    traffic = [_traffic(load) for load in settings.loads]
-    asked = [
-        (scenario, load, repeat, cell_seed(settings.seed, scenario, load, repeat, traffic[:at].count(kind)))
-        for scenario in settings.scenarios
-        for at, (load, kind) in enumerate(zip(settings.loads, traffic, strict=True))
-    ]
     # Every deployment of a block gets the same order, so that they are measured alike.
     rng = Random(f"{settings.seed}|cells|{repeat}")
-    return [PlannedCell(next(numbers), *each) for each in _shuffled(asked, rng)]
+    return [replace(cell, number=next(numbers)) for cell in _shuffled(cells_asked(settings, repeat), rng)]
+
+
+def cells_asked(settings: Settings, repeat: int) -> list[PlannedCell]:
+    """Return the cells of each start of a repeat, in the order asked for, numbered from 1."""
+    traffic = [_traffic(load) for load in settings.loads]
+    asked = itertools.product(settings.scenarios, enumerate(settings.loads))
+    return [
+        PlannedCell(
+            number,
+            scenario,
+            load,
+            repeat,
+            cell_seed(settings.seed, scenario, load, repeat, traffic[:place].count(traffic[place])),
+        )
+        for number, (scenario, (place, load)) in enumerate(asked, 1)
+    ]
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:

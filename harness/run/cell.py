@@ -17,7 +17,7 @@ from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.servers import prefix_cache
 from harness.settings.units import counted
-from harness.store import attempts, request_table, store
+from harness.store import attempts, request_table, store, tokenizer
 from harness.store.request_table import Tally
 from scenarios import SCENARIOS
 
@@ -122,7 +122,7 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
 
 def _keep(record: store.CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> store.CellRecord:
     directory, summary = Path(job.rows_path).parent, read_summary(job)
-    count_tokens = request_table.token_counter(job.load.tokenizer) if job.load.tokenizer else None
+    count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
     tally = request_table.write_table(Path(job.rows_path), table, summary, count_tokens, origin=origin)
     record = judged(replace(record, summary=summary), tally)

@@ -27,7 +27,7 @@ from harness.sampling import environment, guard
 from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
-from harness.store import request_table, store
+from harness.store import store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
 
 RESULTS = Path("results")
@@ -189,7 +189,7 @@ def provide_site(
     # Better now than when a load has ended.
     loads = [cell.load for start in starts for cell in start.cells]
     for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
-        request_table.token_counter(path)
+        tokenizer.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
     attached = (

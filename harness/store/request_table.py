@@ -9,9 +9,8 @@ import logging
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.contracts import LoadSummary, RequestRow, timing
-from harness.errors import UserError
+from harness.store.tokenizer import CountTokens
 from harness.whole_files import written_whole
 
 _TYPES: dict[str, pa.DataType] = {
@@ -70,7 +69,6 @@ _BATCH_BYTES = 8 << 20
 _MESSAGES = 1000
 
 _log = logging.getLogger(__name__)
-CountTokens = Callable[[Sequence[str]], list[int]]
 
 
 class _Sent(msgspec.Struct):
@@ -136,32 +134,6 @@ def table_writer(path: Path) -> pq.ParquetWriter:
         use_dictionary=_DICTIONARY,
         column_encoding=dict.fromkeys([*_INSTANTS, "chunk_ns.list.element"], "DELTA_BINARY_PACKED"),
     )
-
-
-@lru_cache(maxsize=4)
-def token_counter(path: str) -> CountTokens:
-    """Return a function that counts the tokens of texts by a tokenizer.json, without special tokens.
-
-    Raises UserError if the optional package `tokenizers` is missing, or the file is no tokenizer.
-    """
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise UserError(
-            f"load.tokenizer={path}: needs the package tokenizers; pip install 'tokenizers>=0.20'"
-        ) from error
-    try:
-        tokenizer = Tokenizer.from_file(path)
-    except Exception as error:  # the package raises Exception itself, for whatever is wrong with the file
-        reason = (str(error).splitlines() or ["unreadable"])[0][:200]
-        raise UserError(f"load.tokenizer={path}: not a tokenizer.json ({reason})") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(texts: Sequence[str]) -> list[int]:
-        return list(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
-
-    return count
 
 
 def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[RequestRow]:

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from harness.errors import UserError
 from harness.store import store
-from harness.store.request_table import token_counter
+from harness.store.tokenizer import token_counter
 
 TEXTS = ["the quick brown fox", "jumps over", "", "the lazy dog the lazy dog"]
 
@@ -68,7 +68,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     """In an interpreter that has no package of that name to import."""
     program = (
         "import sys; sys.modules['tokenizers'] = None\n"
-        "from harness import errors; from harness.store.request_table import token_counter\n"
+        "from harness import errors; from harness.store.tokenizer import token_counter\n"
         "try: token_counter('t.json')\n"
         "except errors.UserError as error: print(error)"
     )

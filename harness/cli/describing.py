@@ -1,0 +1,141 @@
+"""`bench describe`: what a scenario would send, before anything is measured."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+
+from engines.model import weights
+from harness.cli.terminal import Json, Overrides, Study, out, print_json, print_lines, print_rows
+from harness.contracts import PlannedCell, Reason
+from harness.describe import words
+from harness.describe.described import Counting, Described, Histogram, Hits, Traffic, first, traffic
+from harness.install import install
+from harness.install.tokenizer import tokenizer_of
+from harness.plan.plan import cells_asked
+from harness.plan.terms import needed
+from harness.settings import config, overrides
+from harness.store.tokenizer import token_splitter
+from scenarios import SCENARIOS, TOKENS_PER_WORD
+
+_BAR = 40
+
+
+def describe(
+    changes: Overrides = None,
+    study: Study = None,
+    as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that opens offline, too.")
+    ] = None,
+) -> None:
+    """Show what a scenario would send, and what of it a prefix cache could serve. Starts nothing.
+
+    It shows lengths, turns, forms and three samples of the first 200 conversations of each scenario and load.
+    Their seed is that of a run with the same keys, which sends the same in its first repeat.
+
+    Tokens are counted by load.tokenizer, or the tokenizer of the model's checkpoint if that is on this
+    machine and the package tokenizers is installed; else as words times scenario.tokens_per_word.
+
+    The ideal hit rate is the share of prompt tokens that stand at the beginning of a prompt and were sent, or
+    answered, before on the same server, if its cache kept all of it. Users take turns, as if all answers took
+    equally long.
+    """
+    settings = config.settings(overrides.parse(changes or [], study))
+    tokenizer = tokenizer_of(settings, weights, install.cache_dir())
+    described = [_described(cell, tokenizer) for cell in cells_asked(settings, 0)]
+    if html is not None:
+        html.write_text(words.page(described), encoding="utf-8")
+    if as_json:
+        print_json(described)
+        return
+    for each in described:
+        _print(each)
+    if html is not None:
+        print_lines([str(html)])
+
+
+def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
+    scenario, options = SCENARIOS[cell.scenario.name], cell.scenario.options
+    looked_at, is_all = first(scenario.conversations(options, Random(cell.seed)), cell.load.conversations)
+    found = traffic(
+        looked_at,
+        _counting(options, tokenizer),
+        needed(cell.load, cell.scenario).count,
+        is_scripted=options.history == "scripted",
+        is_all=is_all,
+    )
+    return Described(cell.scenario.label, cell.load.label, cell.seed, found)
+
+
+def _counting(options: Any, tokenizer: str | Reason) -> Counting:
+    if not isinstance(tokenizer, Reason):
+        return Counting(token_splitter(tokenizer), 1.0, f"by {tokenizer}")
+    rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
+    said = f"words x {rate:g}, code and JSON have more ({tokenizer.text})"
+    return Counting(lambda texts: [text.split() for text in texts], rate, said)
+
+
+def _print(each: Described) -> None:
+    found = each.traffic
+    out.print(words.heading(each), style="bold", markup=False)
+    print_lines([words.looked_at(each), f"tokens: {found.counted}"])
+    for title, histogram in words.lengths(found).items():
+        out.print()
+        _print_histogram(title, histogram)
+    for kind, hits in (("turn", found.by_turn), ("group", found.by_group)):
+        if len(hits) > 1:
+            out.print()
+            _print_hits(kind, hits)
+    out.print()
+    print_lines(words.lines(found))
+    _print_samples(found)
+    out.print()
+
+
+def _print_histogram(title: str, found: Histogram) -> None:
+    said = f"least {found.least}, median {found.median:g}, mean {found.mean:.1f}, most {found.most}"
+    if len(found.bins) == 1 and found.least == found.most:
+        print_lines([f"{title}: {found.least}"])
+        return
+    most = max(each.count for each in found.bins)
+    rows = [
+        {
+            title: words.bin_name(each),
+            "n": str(each.count),
+            said: "█" * round(_BAR * each.count / most),
+        }
+        for each in found.bins
+    ]
+    print_rows(rows, right=("n",))
+
+
+def _print_hits(kind: str, hits: Mapping[int, Hits]) -> None:
+    rows = [
+        {
+            kind: name,
+            "requests": str(each.requests),
+            "prompt tokens": str(each.input_tokens),
+            "of other conversations": f"{100 * each.shared_share:.1f} %",
+            "ideal hit rate": f"{100 * each.hit_share:.1f} %",
+        }
+        for name, each in words.hit_rows(hits)
+    ]
+    print_rows(rows, right=list(rows[0])[1:])
+    if len(hits) > len(rows):
+        print_lines([f"... and {len(hits) - len(rows)} more (--json has all)"])
+
+
+def _print_samples(found: Traffic) -> None:
+    for number, sample in enumerate(found.samples, 1):
+        group = "" if sample.group is None else f", group {sample.group}"
+        out.print(f"\nconversation {number}{group}", style="bold")
+        for messages, asked in sample.turns:
+            for said in messages:
+                more = f" ... {said.more_characters} more characters" if said.more_characters else ""
+                print_lines([f"  {said.role}: {' '.join(said.text.split())}{more}"], fold=True)
+            print_lines([f"  -> {asked}"], fold=True)
+        if sample.more_turns:
+            print_lines([f"  ... {sample.more_turns} more turns"])

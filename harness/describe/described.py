@@ -1,0 +1,291 @@
+"""Say what a cell's first conversations would send: lengths, what was sent before, forms, samples. Pure.
+
+A prompt is the history and the turn's messages, behind its tools. The chat template's own tokens are not in
+it. Where a model's answers go back into the history they count as unknown text of max_tokens tokens.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from json import dumps
+from statistics import fmean, median
+
+from harness.contracts import Conversation, Form, Turn
+from harness.describe.prefixes import Known, Sent
+
+# Looked at of a cell, and no more once they have so many words, which keeps it to seconds.
+CONVERSATIONS, WORDS = 200, 2_000_000
+_BINS = 12
+_SAMPLES, _SAMPLE_TURNS, _SAMPLE_CHARACTERS = 3, 4, 400
+
+
+@dataclass(frozen=True)
+class Counting:
+    """How tokens are counted: `split` cuts texts into pieces of `tokens_per_piece` each; `said` names it."""
+
+    split: Callable[[Sequence[str]], Sequence[Sequence[Hashable]]]
+    tokens_per_piece: float
+    said: str
+
+
+@dataclass(frozen=True)
+class Bin:
+    """How many values are from `least` to `most`."""
+
+    least: int
+    most: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The distribution of whole numbers. The bins are equally wide."""
+
+    least: int
+    median: float
+    mean: float
+    most: int
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a prefix cache without bounds could serve of some requests' prompts.
+
+    `shared_tokens` were first sent in another conversation, `own_tokens` in the same one. `hit_share` is both
+    of `input_tokens`, `shared_share` the first alone.
+    """
+
+    requests: int
+    input_tokens: int
+    shared_tokens: int
+    own_tokens: int
+    shared_share: float
+    hit_share: float
+
+
+@dataclass(frozen=True)
+class FormCount:
+    """A form of answers, what it asks for, and of how many requests. `is_forced`: the server is told."""
+
+    name: str
+    asks_for: str
+    is_forced: bool
+    requests: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message of a sample, cut. What cannot be seen in it is written as its number, \\u202e."""
+
+    role: str
+    text: str
+    more_characters: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a conversation. `asked`: what each of its turns wants, after its messages."""
+
+    group: int | None
+    turns: tuple[tuple[tuple[Said, ...], str], ...]
+    more_turns: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the first conversations of a cell would send. Tokens are counted as `counted` says.
+
+    `is_all`: there are no more conversations. `by_turn` is by number from 1, `by_group` by the scenario's
+    groups. `left_share`: of the requests whose user goes away unless the answer has ended.
+    """
+
+    conversations: int
+    is_all: bool
+    requests: int
+    users: int
+    counted: str
+    input_tokens: Histogram
+    output_tokens: Histogram
+    turns: Histogram
+    hits: Hits
+    by_turn: dict[int, Hits]
+    by_group: dict[int, Hits]
+    forms: tuple[FormCount, ...]
+    left_share: float
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Described:
+    """The traffic of one scenario under one load, as the labels name them. `seed`: of its first cell."""
+
+    scenario: str
+    load: str
+    seed: int
+    traffic: Traffic
+
+
+@dataclass(frozen=True)
+class _Request:
+    turn_number: int
+    turn: Turn
+    group: int | None
+    input_pieces: int
+    known: Known
+
+
+def first(conversations: Iterator[Conversation], most: int | None = None) -> tuple[list[Conversation], bool]:
+    """Return the conversations that are looked at, up to `most`, and whether they are all there are."""
+    found, words = list[Conversation](), 0
+    for each in islice(conversations, min(most or CONVERSATIONS, CONVERSATIONS)):
+        found.append(each)
+        words += sum(len(message.content.split()) for turn in each.turns for message in turn.messages)
+        if words > WORDS:
+            return found, False
+    return found, next(conversations, None) is None
+
+
+def traffic(
+    conversations: Sequence[Conversation], counting: Counting, users: int, *, is_scripted: bool, is_all: bool
+) -> Traffic:
+    """Describe conversations that `users` play at once, each waiting for its answers, all equally long."""
+    requests = list(_requests(conversations, counting, users, is_scripted=is_scripted))
+    tokens = counting.tokens_per_piece
+    turns = dict[int, list[_Request]]()
+    groups = dict[int, list[_Request]]()
+    for each in requests:
+        turns.setdefault(each.turn_number + 1, []).append(each)
+        if each.group is not None:
+            groups.setdefault(each.group, []).append(each)
+    leave = sum(each.turn.leave_after_s is not None for each in requests)
+    return Traffic(
+        conversations=len(conversations),
+        is_all=is_all,
+        requests=len(requests),
+        users=users,
+        counted=counting.said,
+        input_tokens=histogram([round(each.input_pieces * tokens) for each in requests]),
+        output_tokens=histogram([each.turn.max_tokens for each in requests]),
+        turns=histogram([len(each.turns) for each in conversations]),
+        hits=_hits(requests, tokens),
+        by_turn={number: _hits(turns[number], tokens) for number in sorted(turns)},
+        by_group={number: _hits(groups[number], tokens) for number in sorted(groups)},
+        forms=_forms(requests),
+        left_share=leave / len(requests),
+        samples=tuple(map(_sample, conversations[:_SAMPLES])),
+    )
+
+
+def sending_order(turns: Sequence[int], users: int) -> Iterator[tuple[int, int]]:
+    """Yield the places (conversation, turn) of requests, as so many users send them who take equally long.
+
+    `turns` is how many each conversation has. A user whose conversation has ended begins the next one.
+    """
+    waiting = iter(range(len(turns)))
+    playing = deque((number, 0) for number in islice(waiting, users))
+    while playing:
+        number, turn = playing.popleft()
+        yield number, turn
+        if turn + 1 < turns[number]:
+            playing.append((number, turn + 1))
+        else:
+            playing.extend((following, 0) for following in islice(waiting, 1))
+
+
+def _requests(
+    conversations: Sequence[Conversation], counting: Counting, users: int, *, is_scripted: bool
+) -> Iterator[_Request]:
+    sent, unknown = Sent(), count(1 << 40)  # beyond all ids of tokens
+    histories: list[list[Hashable]] = [[] for _ in conversations]
+    for number, turn_number in sending_order([len(each.turns) for each in conversations], users):
+        turn, history = conversations[number].turns[turn_number], histories[number]
+        texts = [_tools(turn.form), *(message.content for message in turn.messages)]
+        said = turn.answer if is_scripted else None
+        if said is None and turn.call:
+            said = f"{turn.call.name} {turn.call.arguments}"
+        tools, *messages, answer = counting.split([*texts, said or ""])
+        if said is None:
+            answer = list(islice(unknown, round(turn.max_tokens / counting.tokens_per_piece)))
+        for message in messages:
+            history.extend(message)
+        prompt = [*tools, *history]
+        yield _Request(
+            turn_number, turn, conversations[number].group, len(prompt), sent.add(prompt, answer, number)
+        )
+        history.extend(answer)
+
+
+def _tools(form: Form | None) -> str:
+    return dumps([vars(tool) for tool in form.tools]) if form and form.is_forced and form.tools else ""
+
+
+def _hits(requests: Sequence[_Request], tokens_per_piece: float) -> Hits:
+    inputs = sum(each.input_pieces for each in requests)
+    shared = sum(each.known.of_others for each in requests)
+    own = sum(each.known.own for each in requests)
+    return Hits(
+        requests=len(requests),
+        input_tokens=round(inputs * tokens_per_piece),
+        shared_tokens=round(shared * tokens_per_piece),
+        own_tokens=round(own * tokens_per_piece),
+        shared_share=shared / max(inputs, 1),
+        hit_share=(shared + own) / max(inputs, 1),
+    )
+
+
+def _forms(requests: Iterable[_Request]) -> tuple[FormCount, ...]:
+    asked = [each.turn.form for each in requests if each.turn.form]
+    counts, forms = Counter(form.name for form in asked), {form.name: form for form in asked}
+    return tuple(
+        FormCount(name, _asks_for(forms[name]), forms[name].is_forced, counts[name]) for name in sorted(forms)
+    )
+
+
+def _asks_for(form: Form) -> str:
+    if form.tools:
+        return f"a call of {', '.join(tool.name for tool in form.tools)}"
+    return f"JSON with {', '.join((form.schema or {}).get('properties', {})) or 'a schema'}"
+
+
+def histogram(values: Sequence[int]) -> Histogram:
+    """Return the distribution in up to 12 bins, whose edges are multiples of 1, 2 or 5 times 10, 100 ..."""
+    least, most = min(values), max(values)
+    width = next(
+        step * 10**power
+        for power in count()
+        for step in (1, 2, 5)
+        if most // (step * 10**power) - least // (step * 10**power) < _BINS
+    )
+    counts = Counter(value // width for value in values)
+    bins = tuple(
+        Bin(place * width, (place + 1) * width - 1, counts[place])
+        for place in range(least // width, most // width + 1)
+    )
+    return Histogram(least, median(values), fmean(values), most, bins)
+
+
+def _sample(conversation: Conversation) -> Sample:
+    turns = tuple(
+        (tuple(_said(message.role, message.content) for message in turn.messages), _asked(turn))
+        for turn in conversation.turns[:_SAMPLE_TURNS]
+    )
+    return Sample(conversation.group, turns, len(conversation.turns) - len(turns))
+
+
+def _said(role: str, text: str) -> Said:
+    cut = text[:_SAMPLE_CHARACTERS]
+    visible = "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in cut)
+    return Said(role, visible, len(text) - len(cut))
+
+
+def _asked(turn: Turn) -> str:
+    parts = [f"up to {turn.max_tokens} tokens"]
+    if turn.form:
+        parts.append(_asks_for(turn.form))
+    if turn.think_time_s:
+        parts.append(f"after {turn.think_time_s:.2g} s of thought")
+    if turn.leave_after_s is not None:
+        parts.append(f"leaves after {turn.leave_after_s:.2g} s")
+    return ", ".join(parts)

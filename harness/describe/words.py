@@ -1,0 +1,77 @@
+"""Put a description of traffic into words, and into one page of HTML that opens offline."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+
+from jinja2 import Environment
+
+from harness.describe.described import Bin, Described, Histogram, Hits, Traffic
+
+# Turns and groups that are shown; the JSON has all.
+SHOWN = 12
+
+
+def heading(each: Described) -> str:
+    return f"{each.scenario}, {each.load}"
+
+
+def looked_at(each: Described) -> str:
+    """Say which conversations were looked at, and in which order they were sent."""
+    found = each.traffic
+    which = "all" if found.is_all else "the first"
+    order = "one after the other" if found.users == 1 else f"as {found.users} users send them in turn"
+    return (
+        f"{which} {found.conversations} conversations of seed {each.seed}, {found.requests} requests, {order}"
+    )
+
+
+def lengths(found: Traffic) -> dict[str, Histogram]:
+    """Return the histograms by their titles."""
+    return {
+        "prompt tokens": found.input_tokens,
+        "output tokens, at most": found.output_tokens,
+        "turns": found.turns,
+    }
+
+
+def bin_name(each: Bin) -> str:
+    return f"{each.least} to {each.most}" if each.most > each.least else str(each.least)
+
+
+def lines(found: Traffic) -> Iterator[str]:
+    """Say what a cache could serve, what answers must be, and how many users leave."""
+    hits = found.hits
+    yield (
+        f"ideal hit rate {_percent(hits.hit_share)}: of {hits.input_tokens:,} prompt tokens, those at the "
+        "beginning of a prompt that were sent, or answered, before, if a cache kept all of it"
+    )
+    yield f"{_percent(hits.shared_share)} of the prompt tokens were first sent in another conversation"
+    for form in found.forms:
+        told = "the server is told" if form.is_forced else "only the prompt says so"
+        yield f"{form.requests} of {found.requests} requests want {form.asks_for} ({form.name}; {told})"
+    if found.left_share:
+        yield f"{_percent(found.left_share)} of the requests are left by their user, if not answered sooner"
+
+
+def hit_rows(hits: Mapping[int, Hits]) -> list[tuple[str, Hits]]:
+    """Return the first turns or groups with their names."""
+    return [(str(number), each) for number, each in list(hits.items())[:SHOWN]]
+
+
+def page(described: Sequence[Described]) -> str:
+    """Return the page of these descriptions. All text of conversations is escaped."""
+    template = resources.files("harness.describe").joinpath("page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(
+        heading=heading,
+        bin_name=bin_name,
+        looked_at=looked_at,
+        lengths=lengths,
+        lines=lines,
+        hit_rows=hit_rows,
+    )
+    return environment.from_string(template).render(described=described)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,49 @@
+"""Split texts by a model's tokenizer.json, which the optional package `tokenizers` reads."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from harness.errors import UserError
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+SplitTexts = Callable[[Sequence[str]], list[list[int]]]
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(path: str) -> Any:
+    """Load a tokenizer. Raises UserError if the package is missing, or the file is no tokenizer."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UserError(
+            f"load.tokenizer={path}: needs the package tokenizers; pip install 'tokenizers>=0.20'"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_file(path)
+    except Exception as error:  # the package raises Exception itself, for whatever is wrong with the file
+        reason = (str(error).splitlines() or ["unreadable"])[0][:200]
+        raise UserError(f"load.tokenizer={path}: not a tokenizer.json ({reason})") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def token_counter(path: str) -> CountTokens:
+    """Return a function that counts the tokens of texts, without special tokens. Raises as `_tokenizer`."""
+    tokenizer = _tokenizer(path)
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return list(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
+
+    return count
+
+
+def token_splitter(path: str) -> SplitTexts:
+    """Return a function that gives the ids of texts' tokens, without special ones. Raises as `_tokenizer`."""
+    tokenizer = _tokenizer(path)
+
+    def split(texts: Sequence[str]) -> list[list[int]]:
+        return [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return split
