@@ -7,11 +7,11 @@ TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
-BUILT := not engines and not docker
+BUILT := not engines and not docker and not scenarios
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-engines test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -43,6 +43,10 @@ test-long: served $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$pages
+
+# Every scenario on llama.cpp with the default model, depths to 4,096 tokens among them. 4 minutes.
+test-scenarios: served $(TOOLS)
+	$(BIN)/python -m pytest -m scenarios tests/scenarios
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

@@ -1,0 +1,95 @@
+"""Every scenario against llama.cpp's server with the default model (`make test-scenarios`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from bench_command import Place, bench, made
+
+from harness.install.install import cache_dir
+from harness.store import store
+from scenarios import SCENARIOS, agent_loop, structured_output
+
+pytestmark = pytest.mark.scenarios
+
+APART = ("burst", "file", "trace", "long_context")
+TOGETHER = [name for name in SCENARIOS if name not in APART]
+SHORT = (
+    "quantization=gguf-q8_0", "repeats=1", "quality=off", "guard=off", "load.warmup=0.5s", "load.duration=5s",
+    "load.min_requests=2", "load.timeout=300s",
+)  # fmt: skip
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def played(place: Place, *words: str) -> Rows:
+    """The requests of each scenario of a run, in the order of sending."""
+    done = bench(place, "run", *SHORT, *words, "--output", "run", "--quiet", BENCH_CACHE_DIR=str(cache_dir()))
+    assert done.returncode == 0, done.stderr
+    found: Rows = {}
+    for number, cell in place.cells().items():
+        rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+        found.setdefault(cell["scenario"]["label"], []).extend(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    place = made(tmp_path_factory.mktemp("scenarios") / "here")
+    return played(place, f"scenario={','.join(TOGETHER)}", "load.concurrency=2")
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_scenario_is_answered(together: Rows, name: str) -> None:
+    seen = {row["outcome"] for row in together[name]}
+    assert seen <= {"ok", "left"}, [row["error"] for row in together[name] if row["error"]]
+    assert "ok" in seen
+
+
+def test_a_schema_is_kept_where_the_server_is_held_to_it(together: Rows) -> None:
+    schemas = {
+        form.name: form.schema for form in structured_output.forms(structured_output.SCENARIO.options())
+    }
+    whole = [row for row in together["structured_output"] if row["finish_reason"] == "stop"]
+    assert whole
+    for row in whole:
+        assert json.loads(row["output_text"]).keys() == set(schemas[row["form"]]["required"])
+
+
+def test_an_agent_calls_its_tools(together: Rows) -> None:
+    tools = {tool.name: tool.parameters for tool in agent_loop.FORM.tools}
+    whole = [row for row in together["agent_loop"] if row["finish_reason"] in ("stop", "tool_calls")]
+    assert whole
+    for row in whole:
+        [call, *_] = json.loads(row["calls"])
+        assert json.loads(call["arguments"]).keys() == set(tools[call["name"]]["required"])
+    assert max(row["turn"] for row in together["agent_loop"]) >= 1
+
+
+def test_a_shared_prefix_is_read_once(together: Rows) -> None:
+    first, *later = [row for row in together["shared_prefix"] if row["outcome"] == "ok"]
+    assert first["cached_tokens"] < 200
+    assert median(row["cached_tokens"] for row in later[1:]) > 800
+
+
+def test_depths_to_4096_tokens(tmp_path: Path) -> None:
+    words = ("scenario=long_context", "scenario.least_tokens=1024", "scenario.most_tokens=4096")
+    more = ("engine.context_length=8192", "load.concurrency=1", "load.conversations=3", "load.min_requests=3")
+    [rows] = played(made(tmp_path / "here"), *words, *more).values()
+    assert [row["outcome"] for row in rows[:3]] == ["ok"] * 3
+    for row, depth in zip(rows[:3], (1024, 2048, 4096), strict=True):
+        assert row["input_tokens"] == pytest.approx(depth, rel=0.1)
+
+
+def test_a_burst_is_answered(tmp_path: Path) -> None:
+    words = ("scenario=burst", "scenario.quiet=2s", "scenario.burst=6", "scenario.after=4s")
+    place = made(tmp_path / "here")
+    kept = [word for word in SHORT if not word.startswith("load.duration")]
+    done = bench(place, "run", *kept, *words, "--output", "run", "--quiet", BENCH_CACHE_DIR=str(cache_dir()))
+    assert done.returncode == 0, done.stderr
+    [number] = place.cells()
+    rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+    assert [row["outcome"] for row in rows] == ["ok"] * 12

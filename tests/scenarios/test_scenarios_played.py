@@ -1,0 +1,64 @@
+"""Every scenario is played to the end against bench's own server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench_command import Place, bench, made, quick
+
+from harness.store import store
+from scenarios import SCENARIOS
+
+# They say themselves when they begin, or need a file.
+APART = ("burst", "file", "trace")
+TOGETHER = [name for name in SCENARIOS if name not in APART]
+
+
+def outcomes(place: Place) -> dict[str, set[str]]:
+    """What became of the requests of each scenario."""
+    found: dict[str, set[str]] = {}
+    for number, cell in place.cells().items():
+        assert cell["status"] == "completed", cell
+        rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+        found.setdefault(cell["scenario"]["name"], set()).update(row["outcome"] for row in rows)
+    return found
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_scenario_is_answered(tmp_path: Path, half: int) -> None:
+    place, names = made(tmp_path / "here"), TOGETHER[half::2]
+    done = bench(
+        place,
+        "run",
+        *quick(f"scenario={','.join(names)}", "load.concurrency=2"),
+        "--output",
+        "run",
+        "--quiet",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = outcomes(place)
+    assert found.keys() == set(names)
+    assert all(each <= {"ok", "left"} and "ok" in each for each in found.values()), found
+    assert all(("left" in each) <= (name == "code_completion") for name, each in found.items())
+
+
+def test_a_burst_and_a_batch_are_played_whole(tmp_path: Path) -> None:
+    words = [word for word in quick() if not word.startswith(("load.concurrency", "load.duration"))]
+    burst = [
+        "scenario=burst",
+        "scenario.rate=4",
+        "scenario.quiet=1s",
+        "scenario.burst=5",
+        "scenario.after=1s",
+    ]
+    batch = ["scenario=offline_batch", "load.arrival=batch", "load.conversations=7"]
+    for name, given, requests in (("burst", burst, 13), ("batch", batch, 7)):
+        place = made(tmp_path / name)
+        done = bench(place, "run", *words, *given, "--output", "run", "--quiet")
+        assert (done.returncode, done.stderr) == (0, "")
+        [(number, cell)] = place.cells().items()
+        assert cell["summary"]["conversations_begun"] == requests
+        rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+        assert [row["outcome"] for row in rows] == ["ok"] * requests
+        assert {row["group"] for row in rows} == ({0, 1, 2} if name == "burst" else {None})
