@@ -242,7 +242,7 @@ def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due
     """Return what is due with the tasks that are asked for, found or installed. Blocks. Raises UserError."""
     if "tasks" not in quality.terms.asked:
         return quality
-    return replace(quality, tasks=provide_tasks(task_names(quality.terms), tools(cache, on_line)))
+    return replace(quality, tasks=provide_tasks(task_names(quality.terms), tools(cache, on_line), on_line))
 
 
 def quality_lines(asked: Asking | None) -> Iterator[str]:

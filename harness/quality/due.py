@@ -7,14 +7,16 @@ from pathlib import Path
 
 from engines import QUANTIZATIONS
 from harness.contracts import Deployment, PlannedStart, Quality, QualityTerms
-from harness.errors import UserError, choose_from
+from harness.errors import StoreError, UserError, choose_from
 from harness.quality.measure import most_s
-from harness.quality.tasks import LOADING_S, Tasks
+from harness.quality.tasks import LOADING_S, Tasks, check_tasks
 from harness.quality.texts import Items, items
 from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store, task_table
 from harness.store.quality_table import deployment_rank
 from harness.whole_files import write_whole
+
+_ANSWERS = (quality_table.FILE_NAME, task_table.FILE_NAME)
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,17 @@ def bits_of(deployment: Deployment) -> float | None:
 def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
     """Return what is to be asked of which deployments; None: nothing. `run_dir`: of a run that goes on.
 
-    Raises UserError for a file without items, and for a reference that is none of these deployments.
+    Raises UserError for a file without items, a task that cannot be, a reference that is none of these
+    deployments, and where none of them serves a model.
     """
-    known = {each.label: each for each in deployments if each.model != "-"}
+    planned = list(deployments)
+    known = {each.label: each for each in planned if each.model != "-"}
+    if planned and not known and run_dir is None and terms.asked not in ((), ("auto",)):
+        engines = ", ".join(sorted({each.engine for each in planned}))
+        raise UserError(
+            f"quality={','.join(terms.asked)}: would have no effect, since {engines} serves no model; "
+            "leave it out, or add another engine"
+        )
     against, has_copy = terms.against, run_dir is not None and bool(store.read_references(run_dir))
     if against is not None and against not in known and not has_copy and not Path(against).is_dir():
         raise UserError(
@@ -103,15 +113,27 @@ def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | 
     models = Counter(each.model for each in known.values())
     is_auto = terms.asked == ("auto",) and against is None
     asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
-    for start in store.read_starts(run_dir) if run_dir else ():
-        # One that was ended among its tasks has a record already.
-        if start.quality and ("tasks" not in terms.asked or start.status == "completed"):
-            asked.discard(start.deployment.label)
+    asked -= _answered(terms, run_dir) if run_dir else set()
     if terms.asked == () or not asked:
         return None
+    check_tasks(task_names(terms) if "tasks" in terms.asked else ())
     asked_models = {known[label].model for label in asked}
     of_them = {label: each for label, each in known.items() if each.model in asked_models}
     return Due(terms, items(terms.text), asked, _references(against, of_them))
+
+
+def _answered(terms: QualityTerms, run_dir: Path) -> set[str]:
+    """Return the labels of those that were asked before.
+
+    One that was ended among its tasks, and one that said nothing at all in time, has a record already.
+    """
+    return {
+        start.deployment.label
+        for start in store.read_starts(run_dir)
+        if start.quality
+        and ("tasks" not in terms.asked or start.status == "completed")
+        and any((run_dir / "starts" / start.name / name).is_file() for name in _ANSWERS)
+    }
 
 
 def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
@@ -132,7 +154,8 @@ def earlier_references(terms: QualityTerms, deployments: Iterable[Deployment]) -
     """Return the folders of an earlier run's starts with most bits per weight, one of each model of these
     deployments, if quality.against names a run.
 
-    Raises UserError if it has no answers of one of the models, StoreError if it cannot be read.
+    Raises UserError if its answers of one of the models are missing or damaged, StoreError if it cannot be
+    read.
     """
     if terms.against is None or not Path(terms.against).is_dir():
         return []
@@ -149,7 +172,16 @@ def earlier_references(terms: QualityTerms, deployments: Iterable[Deployment]) -
             f"{only}; measure it with quality=fidelity first"
         )
     ranked = sorted(told, key=lambda each: quality_table.reference_rank(told[each]))
-    return [next(each for each in ranked if told[each].deployment.model == model) for model in sorted(models)]
+    found = [
+        next(each for each in ranked if told[each].deployment.model == model) for model in sorted(models)
+    ]
+    try:
+        for folder in found:
+            quality_table.read_quality(folder / quality_table.FILE_NAME)
+            task_table.read_items(folder / task_table.FILE_NAME)
+    except StoreError as error:
+        raise UserError(f"quality.against={run_dir}: {error}; measure it again, or give another") from error
+    return found
 
 
 def keep_references(start_dirs: Iterable[Path], run_dir: Path) -> None:
@@ -157,6 +189,6 @@ def keep_references(start_dirs: Iterable[Path], run_dir: Path) -> None:
     for start_dir in start_dirs:
         folder = run_dir / store.REFERENCE / start_dir.name
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("start.json", quality_table.FILE_NAME, task_table.FILE_NAME):
+        for name in ("start.json", *_ANSWERS):
             if (start_dir / name).is_file():
                 write_whole(folder / name, (start_dir / name).read_bytes())

@@ -4,8 +4,9 @@
 with its score in tasks.parquet. Knows no task: engines/inside/ask_tasks.py loads them and scores answers.
 """
 
+import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +16,8 @@ import msgspec
 
 from engines import TASKS_PROGRAM, TOOLS
 from harness.contracts import Item, masked
-from harness.errors import UserError
-from harness.install.install import python_of
+from harness.errors import UserError, choose_from
+from harness.install.install import OnLine, python_of
 from harness.install.provision import Tool
 from harness.processes.supervise import supervised
 from harness.quality import items
@@ -37,6 +38,8 @@ class _Own:
     most_tokens: int
 
 
+# cmmlu and kmmlu, which lm_eval has, are as near to mmlu as 0.89; gsm-8k and bench-basic are nearer.
+_NEAR = 0.9
 # Where the items of a task of bench's own are, and the tokens of an answer, at most.
 _OWN: Mapping[str, tuple[Callable[[Tool], Sequence[items.Question]], int]] = {
     "bench-basics": (lambda tool: items.basics(), 48),
@@ -75,11 +78,28 @@ class _Line(msgspec.Struct):
     failed: str | None = None
 
 
-def provide_tasks(names: Sequence[str], tool: Tool) -> Tasks:
+def check_tasks(names: Iterable[str]) -> None:
+    """Raise UserError for a file that is not there, and for a name that was to be one of bench's own.
+
+    All other names are lm_eval's to know, of which none begins with bench or is as near to bench's own.
+    """
+    for name in names:
+        if "/" in name or name.endswith((".yaml", ".yml")):
+            if not Path(name).is_file():
+                raise UserError(f"quality.tasks={name}: there is no such file; give a task's YAML, or a name")
+        elif name not in _OWN:
+            near = difflib.get_close_matches(name.lower().replace("_", "-"), _OWN, cutoff=_NEAR)
+            if near or name.lower().startswith("bench"):
+                raise UserError(f"quality.tasks={name}: no such task; {choose_from(name, _OWN)}")
+
+
+def provide_tasks(names: Sequence[str], tool: Tool, on_line: OnLine) -> Tasks:
     """Find or install lm_eval, and find the items of tasks. Blocks.
 
     Raises MissingError, and UserError for a task that cannot be asked.
     """
+    if asked := [name for name in names if name not in _OWN]:
+        on_line(f"quality.tasks={','.join(asked)}: not bench's own ({', '.join(_OWN)}), so lm_eval is asked")
     python = python_of(tool(TOOLS["lm_eval"]))
     own = {name: _Own(_OWN[name][0](tool), _OWN[name][1]) if name in _OWN else None for name in names}
     others = {name: None for name, known in own.items() if known is None}

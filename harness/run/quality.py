@@ -33,6 +33,8 @@ def ask_quality(up: Serving, site: Site) -> float:
             site.observer.line(f"{up.start.name}: asking for its quality, {limits}")
             rows, record = measure(server, due.items, budget_s, at_length=due.at_length)
             write_quality(up.record.path.with_name(FILE_NAME), rows)
+            if not rows and not due.tasks:
+                site.observer.line(f"{up.start.name}: said nothing of its quality; --resume asks it again")
         for way, why in record.missing.items():
             site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
         up.record.update(quality=record)

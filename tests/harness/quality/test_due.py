@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_command import Place, told
@@ -13,6 +14,7 @@ from harness.contracts import (
     Asked,
     Deployment,
     EngineTerms,
+    Item,
     PlannedStart,
     QualityRecord,
     QualityTerms,
@@ -21,8 +23,9 @@ from harness.contracts import (
 from harness.errors import StoreError, UserError
 from harness.quality.due import asking, due, earlier_references, keep_references
 from harness.settings import config, overrides
-from harness.store import store
+from harness.store import store, task_table
 from harness.store.quality_table import FILE_NAME, read_quality, write_quality
+from harness.store.task_table import write_items
 
 
 def deployment(label: str, model: str = "tiny") -> Deployment:
@@ -34,8 +37,8 @@ ALONE = (deployment("fp16"),)
 AUTO = QualityTerms()
 
 
-def labels(terms: QualityTerms, *deployments: Deployment) -> set[str]:
-    found = due(terms, deployments)
+def labels(terms: QualityTerms, *deployments: Deployment, run_dir: Path | None = None) -> set[str]:
+    found = due(terms, deployments, run_dir)
     return found.labels if found else set()
 
 
@@ -157,13 +160,14 @@ def test_wrong_values_of_quality(words: list[str], why: str) -> None:
     assert str(error.value).startswith(why)
 
 
-def asked_start(run_dir: Path, name: str, own: Deployment) -> Path:
+def asked_start(run_dir: Path, name: str, own: Deployment, status: Any = "completed") -> Path:
     """Write a start that was asked for its quality; return its folder."""
     first = store.read_starts(run_dir)[0]
     folder = run_dir / "starts" / name
     folder.mkdir(exist_ok=True)
     quality = QualityRecord("0", 20, 1.0, bits=16.0 if own.quantization.startswith("fp16") else 8.5)
-    store.write_record(folder / "start.json", replace(first, name=name, deployment=own, quality=quality))
+    asked = replace(first, name=name, deployment=own, quality=quality, status=status)
+    store.write_record(folder / "start.json", asked)
     write_quality(folder / FILE_NAME, ROWS)
     return folder
 
@@ -200,23 +204,58 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
 
 def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
     one_cell_run(tmp_path, [])
-    (start,) = store.read_starts(tmp_path)
-    start = replace(start, deployment=PAIR[0], quality=QualityRecord("0", 20, 1.0))
-    store.write_record(tmp_path / "starts" / start.name / "start.json", start)
+    asked_start(tmp_path, "02-fp16", PAIR[0])
     found = due(AUTO, PAIR, tmp_path)
     assert found is not None
     assert found.labels == {"gguf-q8_0"}
 
 
+def test_one_that_said_nothing_is_asked_again(tmp_path: Path) -> None:
+    one_cell_run(tmp_path, [])
+    folder = asked_start(tmp_path, "02-fp16", PAIR[0])
+    assert due(AUTO, PAIR[:1], tmp_path) is None
+    (folder / FILE_NAME).unlink()  # it was too busy to answer anything
+    assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"fp16", "gguf-q8_0"}
+    write_items(folder / task_table.FILE_NAME, [Item("bench-basics", "0", 1.0, "4", "a")])
+    assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"gguf-q8_0"}
+
+
 @pytest.mark.parametrize("status", ["running", "interrupted", "completed"])
 def test_one_that_was_ended_among_its_tasks_is_asked_again(tmp_path: Path, status: str) -> None:
     one_cell_run(tmp_path, [])
-    (start,) = store.read_starts(tmp_path)
-    start = replace(start, deployment=PAIR[0], quality=QualityRecord("0", 20, 1.0), status=status)
-    store.write_record(tmp_path / "starts" / start.name / "start.json", start)
+    asked_start(tmp_path, "02-fp16", PAIR[0], status)
     found = due(QualityTerms(("fidelity", "tasks")), PAIR, tmp_path)
     assert found is not None
     assert ("fp16" in found.labels) == (status != "completed")
+
+
+@pytest.mark.parametrize("name", [FILE_NAME, task_table.FILE_NAME])
+def test_a_reference_with_damaged_answers_is_refused(tmp_path: Path, name: str) -> None:
+    one_cell_run(tmp_path, [])
+    folder = asked_start(tmp_path, "02-fp16", PAIR[0])
+    (folder / name).write_bytes(b"PAR1 and no more")
+    damaged = f"^quality.against={tmp_path}: .*/{name}: damaged .*; measure it again, or give another$"
+    with pytest.raises(UserError, match=damaged):
+        earlier_references(QualityTerms(against=str(tmp_path)), PAIR)
+
+
+def test_quality_of_what_serves_no_model_is_refused(tmp_path: Path) -> None:
+    refused = told(Place(tmp_path), "plan", "engine=reference", "quality=fidelity")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "quality=fidelity: would have no effect, since reference serves no model; leave it out, "
+        "or add another engine\n"
+    )
+    both = told(Place(tmp_path), "plan", "engine=reference,llama_cpp", "quality=fidelity")
+    assert both.returncode == 0, both.stderr
+    assert told(Place(tmp_path), "plan", "engine=reference").returncode == 0
+
+
+def test_a_task_that_cannot_be_ends_a_plan(tmp_path: Path) -> None:
+    refused = told(Place(tmp_path), "plan", "quality=tasks", "quality.tasks=/nope.yaml")
+    assert (refused.returncode, refused.stderr) == (
+        2, "quality.tasks=/nope.yaml: there is no such file; give a task's YAML, or a name\n",
+    )  # fmt: skip
 
 
 def test_a_wrong_file_ends_a_run_before_anything_is_started(tmp_path: Path) -> None:

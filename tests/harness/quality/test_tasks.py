@@ -19,7 +19,7 @@ from answering_server import answering_server
 from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
 from harness.contracts import Item
 from harness.errors import UserError
-from harness.quality.tasks import Tasks, TasksServer, ask_tasks, provide_tasks, unanswered
+from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
 from harness.store.task_table import FILE_NAME, read_items
 
 
@@ -232,10 +232,34 @@ def test_what_was_answered_until_an_interrupt_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_task_that_cannot_be_asked_is_refused_before_a_run(tmp_path: Path) -> None:
+    said = list[str]()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     with pytest.raises(UserError, match=r"^quality\.tasks=ifeval: lm_eval raised ModuleNotFoundError"):
-        provide_tasks(["bench-basics", "ifeval"], lambda spec: tmp_path)
+        provide_tasks(["bench-basics", "ifeval"], lambda spec: tmp_path, said.append)
+    assert said == ["quality.tasks=ifeval: not bench's own (bench-basics, gsm8k, mmlu), so lm_eval is asked"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("/nope.yaml", "there is no such file; give a task's YAML, or a name"),
+        ("nope.yml", "there is no such file; give"),
+        ("GSM-8K", "no such task; did you mean gsm8k? choose from bench-basics, gsm8k, mmlu"),
+        ("bench_basics", "no such task; did you mean bench-basics? choose from"),
+        ("bench-maths", "no such task; did you mean bench-basics? choose from"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_before_anything_is_installed(name: str, why: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_tasks(["bench-basics", name])
+    assert str(error.value).startswith(f"quality.tasks={name}: {why}")
+
+
+def test_what_lm_eval_may_have_is_its_to_know(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").touch()
+    near_to_own = ["cmmlu", "kmmlu", "mmmlu", "gsm8k_cot", "mmlu_pro", "nonsense"]
+    check_tasks(["bench-basics", "gsm8k", "mmlu", str(tmp_path / "own.yaml"), *near_to_own])
 
 
 def test_items_without_a_score_are_counted_by_reason() -> None:
