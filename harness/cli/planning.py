@@ -205,7 +205,10 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
     beside = ", and each engine's own start-up" if is_ours else ""
     size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
-    quality = f", {_bounded(asked.planned_s, asked.most_s)} of it for quality" if asked else ""
+    quality = ""
+    if asked:
+        most = duration_text(asked.most_s)
+        quality = f", of it {duration_text(asked.planned_s)} for quality (at most {most})"
     yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
     yield from quality_lines(asked)
     if until is None:
@@ -221,10 +224,6 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
-
-
-def _bounded(planned_s: float, most_s: float) -> str:
-    return f"{duration_text(planned_s)}, at most {duration_text(most_s)}"
 
 
 def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:
@@ -251,7 +250,8 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
         return
     tasks = f": {', '.join(asked.tasks)}"
     kinds = [
-        f"{kind} ({_bounded(seconds, asked.bounds_s[kind])}{tasks if kind == 'tasks' else ''})"
+        f"{kind} ({duration_text(seconds)}, at most {duration_text(asked.bounds_s[kind])}"
+        f"{tasks if kind == 'tasks' else ''})"
         for kind, seconds in asked.budgets_s.items()
     ]
     # One alone is only kept for later runs.

@@ -33,10 +33,10 @@ def ask_quality(up: Serving, site: Site) -> float:
             site.observer.line(f"{up.start.name}: asking for its quality, {limits}")
             rows, record = measure(server, due.items, budget_s, at_length=due.at_length)
             write_quality(up.record.path.with_name(FILE_NAME), rows)
+            for way, why in record.missing.items():
+                site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
             if not rows and not due.tasks:
                 site.observer.line(f"{up.start.name}: said nothing of its quality; --resume asks it again")
-        for way, why in record.missing.items():
-            site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
         up.record.update(quality=record)
         if due.tasks and (untold := _ask_tasks(server, due.tasks, due.terms, up, site)):
             up.record.update(quality=replace(record, missing={**record.missing, "tasks": untold}))

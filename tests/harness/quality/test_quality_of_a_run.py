@@ -71,6 +71,7 @@ def test_no_sample_is_of_that_time(asked: tuple[Place, Done]) -> None:
 
 def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
     _, run = asked
+    assert ", of it 12 s for quality (at most 24 s)\n" in run.stderr
     said = "quality of 1 deployment after the load of its first start: fidelity (12 s, at most 24 s)\n"
     assert said in run.stderr
     assert "quality by text not measured: its API tells no probabilities of a given text" in run.stderr
