@@ -21,7 +21,8 @@ TOKENS_PER_WORD = 1.22
 class TextOptions(ScenarioOptions):
     """Options of a scenario whose texts have lengths in tokens.
 
-    `tokens_per_word`: what the model's tokenizer makes of a word of `prose`; None: TOKENS_PER_WORD.
+    `tokens_per_word`: what the model's tokenizer makes of a word of `prose`; None: TOKENS_PER_WORD. A plan
+    fills it in where the tokenizer is at hand.
     """
 
     tokens_per_word: float | None = None

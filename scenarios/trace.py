@@ -6,7 +6,7 @@ share blocks in the trace share text.
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,8 @@ def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
 
 def arrivals(options: TraceOptions) -> Iterator[tuple[float, int]]:
     """See harness.contracts.Scenario. The file is read once: a million rows take some seconds."""
-    return zip(*_arrivals(options), strict=True)
+    # Once whatever the texts are made of.
+    return zip(*_arrivals(replace(options, tokens_per_word=None)), strict=True)
 
 
 @lru_cache(maxsize=4)

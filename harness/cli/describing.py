@@ -13,7 +13,7 @@ from harness.contracts import PlannedCell, Reason
 from harness.describe import words
 from harness.describe.described import Counting, Described, Histogram, Hits, Traffic, first, traffic
 from harness.install import install
-from harness.install.tokenizer import tokenizer_of
+from harness.install.tokenizer import resolved, tokenizer_of
 from harness.plan.plan import cells_asked
 from harness.plan.terms import needed
 from harness.settings import config, overrides
@@ -43,8 +43,9 @@ def describe(
     answered, before on the same server, if its cache kept all of it. Users take turns, as if all answers took
     equally long.
     """
-    settings = config.settings(overrides.parse(changes or [], study))
-    tokenizer = tokenizer_of(settings, weights, install.cache_dir())
+    asked_for, cache = config.settings(overrides.parse(changes or [], study)), install.cache_dir()
+    settings, _ = resolved(asked_for, weights, cache)
+    tokenizer = tokenizer_of(settings, weights, cache)
     described = [_described(cell, tokenizer) for cell in cells_asked(settings, 0)]
     if html is not None:
         html.write_text(words.page(described), encoding="utf-8")

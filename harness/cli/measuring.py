@@ -15,6 +15,7 @@ from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install
+from harness.install.tokenizer import resolved
 from harness.plan import plan
 from harness.plan.terms import context_lines
 from harness.quality.due import Due, asking, due, earlier_references, keep_references
@@ -114,6 +115,7 @@ class Task:
 def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
     """Plan a new run, or a search with its terms. Raises UserError where nothing of it can run."""
     session.check_output(output)
+    settings, _ = resolved(settings, weights, install.cache_dir())
     whole = planned(settings)
     check_any(whole, "search" if terms else "run")
     quality = due(settings.quality, whole.deployments.values())

@@ -17,6 +17,7 @@ from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
 from harness.install.provision import device_of, lacking, tools
+from harness.install.tokenizer import resolved
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.terms import context_lines
@@ -31,7 +32,8 @@ _ROWS_AT_MOST = 24
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
-    settings = config.settings(overrides.parse(changes or [], study))
+    asked_for = config.settings(overrides.parse(changes or [], study))
+    settings, told_of_texts = resolved(asked_for, weights, install.cache_dir())
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
@@ -45,6 +47,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until, asked)
+        print_lines(told_of_texts)
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
 

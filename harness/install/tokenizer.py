@@ -1,18 +1,42 @@
 """Find the tokenizer of a run's model on this machine, and what it makes of a word of bench's prose."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
 
 from engines import QUANTIZATIONS
-from harness.contracts import Reason, Weights
+from harness.contracts import Reason, ScenarioChoice, Weights
 from harness.errors import UserError
 from harness.install.provision import WeightsStore
 from harness.settings.config import Settings, engines_with_weights
 from harness.store.tokenizer import token_counter
-from scenarios import prose
+from scenarios import TOKENS_PER_WORD, prose
 
+_KEY, _FIELD = "scenario.tokens_per_word", "tokens_per_word"
 _SAMPLE_WORDS = 20_000
+
+
+def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[Settings, list[str]]:
+    """Return settings whose texts are as long by the model's tokenizer as asked for, and what to say of it.
+
+    The tokens of a word are kept among what was given, so that a resumed run has the same texts. They are
+    left alone where the user gave them, and where no scenario makes texts of a length in tokens.
+    """
+    if _KEY in settings.given or not any(hasattr(each.options, _FIELD) for each in settings.scenarios):
+        return settings, []
+    found = tokenizer_of(settings, store, cache_dir)
+    if isinstance(found, Reason):
+        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about what tokenizers make of English; {found.text}"]
+    rate = tokens_per_word(found)
+
+    def made(each: ScenarioChoice) -> ScenarioChoice:
+        has_rate = hasattr(each.options, _FIELD)
+        return replace(each, options=replace(each.options, **{_FIELD: rate})) if has_rate else each
+
+    given = {**settings.given, _KEY: (str(rate),)}
+    said = f"{_KEY}: {rate}, by {found} on {_SAMPLE_WORDS:,} words of bench's text"
+    return replace(settings, scenarios=tuple(map(made, settings.scenarios)), given=given), [said]
 
 
 def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> str | Reason:
@@ -26,8 +50,8 @@ def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> st
     if not given and len(settings.models) > 1:
         return Reason("the run has several models")
     path = given.pop() if given else _beside_weights(settings, store, cache_dir)
-    if path is None:
-        return Reason("no tokenizer.json of the model is on this machine; load.tokenizer=FILE names one")
+    if isinstance(path, Reason):
+        return path
     try:
         token_counter(path)
     except UserError as error:
@@ -35,16 +59,15 @@ def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> st
     return path
 
 
-def _beside_weights(settings: Settings, store: WeightsStore, cache_dir: Path) -> str | None:
+def _beside_weights(settings: Settings, store: WeightsStore, cache_dir: Path) -> str | Reason:
     if not settings.is_attached and not settings.engines.keys() & set(engines_with_weights()):
-        return None  # the reference engine: a token of its is a word
+        return Reason("no engine of the run has a model")
     [model] = settings.models
     for quantization in QUANTIZATIONS:
         found = store.find(Weights(model, quantization, "safetensors"), cache_dir)
-        path = found.path / "tokenizer.json" if found else None
-        if path and path.is_file():
-            return str(path)
-    return None
+        if found and (found.path / "tokenizer.json").is_file():
+            return str(found.path / "tokenizer.json")
+    return Reason("no tokenizer.json of the model is on this machine; load.tokenizer=FILE names one")
 
 
 @cache

@@ -59,7 +59,7 @@ class Settings:
     """One run as it was asked for. Each tuple is an axis, and the plan multiplies them.
 
     `engines`: the points of each engine's own options, by its name. `given`: what the user set, as text that
-    parses again.
+    parses again, and what was found for good before the plan was made (scenario.tokens_per_word).
     """
 
     models: tuple[str, ...]
