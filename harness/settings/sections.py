@@ -42,7 +42,7 @@ _OF_DEPLOYMENTS = {
     "slo.tasks.score": ("quality.least_score", "_share"),
 }
 _OFF = (("off",), (False,))  # YAML takes off for false
-_Asked = Literal[Quality, "off"]
+_QualityOrOff = Literal[Quality, "off"]
 _OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "slo.tasks.score")
 DEFAULT_TASKS = ("bench-basics",)
 # At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
@@ -135,7 +135,7 @@ def compare_terms(given: Choices) -> CompareTerms:
 def quality_terms(given: Choices) -> QualityTerms:
     """Return what is asked of each deployment beside its speed. Raises UserError."""
     values = ["off" if each is False else each for each in given.get("quality", ("auto",))]
-    asked = decode_all("quality", _Asked, values)
+    asked = decode_all("quality", _QualityOrOff, values)
     for alone in ("auto", "off"):
         refuse_first((len(asked) > 1 and alone in asked, f"quality={','.join(asked)}: {alone} stands alone"))
     if asked == ("off",):
