@@ -18,7 +18,7 @@ from harness.store import store
 
 SIGN = "▲"
 _COMMAND = ": bench "
-_WORST_AT_MOST = 240
+_WORST_AT_MOST = 160
 _WIDEST = 10_000  # of a table that nothing bounds
 
 

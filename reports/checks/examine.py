@@ -15,17 +15,17 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.text_not_comparable,
     unequal_work.answers_change_under_load,
     unequal_work.output_lengths_differ,
+    windows.cells_not_valid,
     windows.requests_failed,
     windows.answers_cut,
-    windows.cells_not_valid,
     late_client.error_not_small,
     late_client.client_late,
     late_client.conversations_never_began,
     unequal_work.token_counts_differ,
     unequal_work.cache_not_reset,
+    late_client.machine_unfit,
     windows.single_repeat,
     windows.drift_over_run,
-    late_client.machine_unfit,
     unequal_work.terms_not_matched,
     unequal_work.not_repeatable,
     unequal_work.quality_not_measured,
@@ -50,8 +50,8 @@ def examine(run: Run) -> dict[str, Finding | None]:
 
 @once
 def findings_of(run: Run) -> tuple[Finding, ...]:
-    """Return the reasons to distrust a run, worst first: those that mark a number, then the others."""
-    return tuple(sorted(filter(None, examine(run).values()), key=lambda each: not each.marks))
+    """Return the reasons to distrust a run, worst first, whether they mark a number or not."""
+    return tuple(filter(None, examine(run).values()))
 
 
 def marks_of(run: Run, cells: Iterable[Cell], *metrics: str) -> tuple[Finding, ...]:

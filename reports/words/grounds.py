@@ -13,7 +13,11 @@ KINDS = {
         "Numbers that bear a mark",
         f"The values of these cells are marked {SIGN} wherever they are shown, or the deployment's name is.",
     ),
-    False: ("To know", "Reasons to look twice, worst first; no number is marked for them."),
+    False: (
+        "To know",
+        "Reasons to look twice, worst first. No number bears a mark for them; a row may say that its starts "
+        "are suspect.",
+    ),
 }
 _MODES = {
     "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from make_run import (
 )
 
 import reports.checks
-from harness.contracts import Load
+from harness.contracts import GuardFinding, Load
 from harness.sampling.host import HostSample
 from harness.settings import keys
 from harness.store import store
@@ -37,6 +38,7 @@ from reports.checks.examine import CHECKS, findings_of
 from reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
+BUSY = GuardFinding("foreign_load", "other programs used 71 % of the processor", "during", "suspect")
 LONG = 60.0
 
 
@@ -89,6 +91,17 @@ def write_pair(
 
 def test_a_good_run_has_no_finding(tmp_path):
     assert write_pair(tmp_path, repeats=3) == {}
+
+
+def test_missing_cells_come_before_a_late_client_and_a_busy_machine_before_few_starts(tmp_path):
+    write_pair(tmp_path, load_summary=LATE, guard=(BUSY,), validity="suspect")
+    shutil.rmtree(tmp_path / "cells" / "001")
+    assert [found.check for found in findings_of(open_run(tmp_path))][:4] == [
+        "cells_not_valid",
+        "client_late",
+        "machine_unfit",
+        "single_repeat",
+    ]
 
 
 OPEN = Load(concurrency=None, rate_per_s=2.0)
