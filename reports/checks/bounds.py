@@ -252,7 +252,8 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         ],
     }
     if kind == "unclear" and (e["ok"] < MOST * e["sent"] or not e["sent"]):
-        return [f"only {e['ok']:,.0f} of {sent} requests were answered well"]
+        few = f"only {e['ok']:,.0f} of {sent} requests were answered well"
+        return [few if e["sent"] else "no request was sent in the window"]
     is_busy_told = kind not in ("client", "unclear") and not np.isnan(e["work"])
     return [*said[kind], busy if is_busy_told else ""]
 

@@ -64,14 +64,15 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     ok, sent = run.ok_requests(cell.number, *OF_REQUESTS), len(run.window_requests(cell.number))
     ended = steadiness.requests if steadiness else 0
     arrived = steadiness.tokens if steadiness else None
-    tokens_per_s = Value(None if arrived is None else float(arrived.mean()), ended)
+    # Where nothing came in it, the window was too short to say how much does.
+    tokens_per_s = Value(float(arrived.mean()) if arrived is not None and arrived.any() else None, ended)
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
     values = {
         **_percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests),
         **request_values(ok),
         "success_share": Value(len(ok) / sent if sent else None, sent),
         "output_tokens_per_s": tokens_per_s,
-        # Where none ended in it, the window was too short to say how many do.
+        # As for tokens.
         "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),

@@ -70,7 +70,7 @@ def _table(run: Run, made: Decision) -> Html:
     cells = filled(columns, made.ranked, lambda group: Of(group.deployment))
     medians = (made.value(run, group, "ttft_s.p50") for group in made.ranked if group.counted)
     few = [not _is_known(each) for each in medians]
-    what = "No TTFT or TPOT" if all(few) else NOTHING
+    what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
     return macro("noted", table(*cells, "standing", "Standing"), why)
 

@@ -12,7 +12,16 @@ from functools import cached_property
 import pandas as pd
 
 from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import aggregate, by_start, disturbed, equal_work, metric_of, stand_ins, turn_table
+from reports.measures import (
+    aggregate,
+    by_start,
+    disturbed,
+    equal_work,
+    metric_of,
+    plural,
+    stand_ins,
+    turn_table,
+)
 from reports.stats.intervals import (
     STARTS_NEEDED,
     Estimate,
@@ -297,7 +306,7 @@ def why_busy(run: Run, *groups: Group) -> str | None:
     """Return that the machine was disturbed in so much of what these groups have that too little remains."""
     counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
     hit = counted & disturbed(run, groups[0])
-    of = f"{len(hit)} of {len(counted)} repeats"
+    of = f"{len(hit)} of {plural(len(counted), 'repeat')}"
     why = f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
     return why if hit and len(counted - hit) < STARTS_NEEDED else None
 

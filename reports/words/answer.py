@@ -230,12 +230,15 @@ def _resumed(run: Run, repeats: int) -> str:
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
+    # More of windows without a request, or of other work, would tell no more.
+    sent = [any(len(run.window_requests(each.number)) for each in group.counted) for group in made.groups]
+    may_tell = len(sent) > 1 and all(sent) and "a verdict needs" in (made.why or "")
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "Where bench can start the servers, leave out engine.base_url."
     elif made.capacities:
         note = _search_again(run)
-    elif run.repeats < STARTS_NEEDED and not run.is_going_on:
+    elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
         note = f"More repeats may tell: {_resumed(run, 5)}"
     if made.groups:
         return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)

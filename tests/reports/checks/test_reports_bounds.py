@@ -153,6 +153,7 @@ def found(path: Path, *starts: Told) -> Bound:
 GROWING = [row(k, T0 + k * 100 * MS, end_ns=T0 + 30 * S) for k in range(100)]
 GROWING += [row(200 + k, T0 + k * 300 * MS) for k in range(33)]
 LATE = [replace(each, scheduled_ns=(each.sent_ns or 0) - 250 * MS) for each in rows_of(Told(TWO_PER_S))]
+WARM_UP = [row(k, T0 - S + k * 10 * MS) for k in range(20)]
 FAILED = [failed_row(k, T0 + 2 * S + k * 100 * MS) for k in range(80)]
 FREE = Told(running=[4], waiting=[0], slots=8)
 OTHERS = GuardFinding("foreign_load", "other programs used 94 % of the processor", "during", "suspect")
@@ -259,6 +260,8 @@ CASES: dict[str, tuple[Told, str, str]] = {
         (replace(STARVED, busy=1.0, resolved={"threads": 1}), "compute", ""),
     "requests that failed":
         (replace(FREE, rows=FAILED), "unclear", "only 0 of 80 requests were answered well"),
+    "a window in which none was sent":
+        (replace(FREE, rows=WARM_UP), "unclear", "no request was sent in the window"),
 }  # fmt: skip
 
 

@@ -103,6 +103,19 @@ def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path)
     assert f"More repeats may tell: bench run --resume {tmp_path} repeats=5" in text
 
 
+def test_more_repeats_are_not_advised_where_no_window_had_a_request(tmp_path: Path) -> None:
+    run = made_run(tmp_path, [BASE, OTHER], repeats=2, requests=0)
+    assert "More repeats may tell" not in plain(run)
+    assert [row[1] for row in table_of(run).rows] == ["–", "–"]
+
+
+def test_more_repeats_are_not_advised_where_work_is_not_the_same(tmp_path: Path) -> None:
+    longer = replace(OTHER, changes=lambda number: {"input_tokens": 999})
+    text = plain(made_run(tmp_path, [BASE, longer], repeats=2))
+    assert "No winner. At 4 users: their prompts are not the same" in text
+    assert "More repeats may tell" not in text
+
+
 def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) -> None:
     def changes(cell: Any, start: Any) -> dict[str, Any]:
         is_dead = start.deployment.engine == "vllm" and cell.load.concurrency == 4
@@ -142,7 +155,7 @@ def test_rows_of_a_disturbed_machine_bear_the_mark_of_side_by_side(tmp_path: Pat
 @pytest.mark.parametrize(
     ("slow", "said"),
     [
-        ((1.0, 8.0), "–: fewer than 11 requests."),
+        ((1.0, 8.0), "– for TTFT or TPOT: fewer than 11 requests."),
         ((8.0, 8.0), "No TTFT or TPOT: fewer than 11 requests."),
         ((1.0, 1.0), None),
     ],
