@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from harness.contracts import ServerTerm, Way
 from reports.checks.finding import OF_COUNTS, OF_LENGTHS, SPEED, Seen, cells_of, check, of_cells, of_groups
 from reports.checks.ledger import Entry, ledger_of
-from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell
+from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell, unlike_of
 from reports.measures import equal_work, number, several
 from reports.measures.fidelity import Outcome
 from reports.measures.quality import quality_of, task_scores
@@ -188,9 +188,7 @@ _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
     marks=True,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
-    for label, found in quality_of(run).items():
-        if found.unlike:
-            yield f"{label}: {found.unlike}", cells_of(run, {label})
+    return ((f"{label}: {why}", cells_of(run, {label})) for label, why in unlike_of(run).items())
 
 
 @check(
@@ -200,8 +198,7 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def answers_change_under_load(run: Run) -> Iterator[Seen]:
-    for label, words in _asked_again(run, "load"):
-        yield f"{label}: {words}", cells_of(run, {label})
+    return _asked_again(run, "load")
 
 
 @check(
@@ -211,27 +208,29 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     (),
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
-    for label, words in _asked_again(run, "again"):
-        yield f"{label}: {words}", ()
+    return _asked_again(run, "again")
 
 
-def _asked_again(run: Run, way: Way) -> Iterator[tuple[str, str]]:
+def _asked_again(run: Run, way: Way) -> Iterator[Seen]:
     # A near tie may be rounding, which depends on what else is computed at once.
     for label, found in quality_of(run).items():
         counts = found.again.get(way, {})
         if words := [f"{n} {BECAME[each]}" for each in _DOUBTFUL if (n := counts.get(each))]:
-            yield label, f"of {sum(counts.values())} {', '.join(words)}"
+            yield f"{label}: of {sum(counts.values())} {', '.join(words)}", cells_of(run, {label})
 
 
 @check(
-    "Quality is not measured",
-    "{} may answer differently well; speed and memory alone do not choose between them.",
-    "quality=fidelity, judge the answers on a task of yours, or compare at one quantization=NAME.",
+    "Quality is not known",
+    "{}. One that answers worse may be faster: speed and memory alone do not choose.",
+    "quality=fidelity, with a longer quality.budget; the answers to a task of yours; one quantization=NAME.",
     (),
 )
 def quality_not_measured(run: Run) -> Iterator[Seen]:
-    known = {label for label, each in quality_of(run).items() if each.is_reference or each.told}
-    known |= {each.label for each in task_scores(run) if each.score is not None}
-    names = {label: each.quantization for label, each in run.deployments.items() if each.quantization != "-"}
-    if len(set(names.values())) > 1 and (unknown := [names[label] for label in names if label not in known]):
-        yield several(unknown), ()
+    found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
+    kinds = {label: each.quantization for label, each in run.deployments.items() if each.model != "-"}
+    if len(kinds) < 2 or not (found or set(kinds.values()) - {"-", next(iter(kinds.values()))}):
+        return
+    whys = (
+        (found[each].why_not_known if found else "not measured", each) for each in kinds if each not in scored
+    )
+    yield from ((f"{', '.join(labels)}: {why}", ()) for why, labels in gathered(whys).items() if why)

@@ -1,11 +1,14 @@
 """What servers said beside the load, whose text is not that of most, and whom the others are held against."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import permutations, zip_longest
 from pathlib import Path
+from typing import Any
 
-from harness.contracts import LOGPROBS, Asked, Item, QualityRecord, Way
+from harness.contracts import LOGPROBS, Asked, Item, Quality, QualityRecord, Way
+from harness.errors import StoreError
 from harness.store import store, task_table
 from harness.store.quality_table import FILE_NAME, read_quality, reference_rank
 from harness.store.store import StartRecord
@@ -16,6 +19,8 @@ from reports.stats.intervals import odd_ones
 
 # Fewer than one place in this many may name fewer tokens than the rest: tokens of one name are one.
 _ONE_PLACE_IN = 20
+# Where a clause on why a way is missing goes on with what the server sent.
+_SENT = re.compile(r"(?<=cannot read) \(|(?<=answered \d{3}): ")
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Heard:
 
     @property
     def missing(self) -> list[str]:
-        """Why ways were not measured, as clauses."""
-        return [why for way, why in self.record.missing.items() if way != "tasks"]
+        """Why ways were not measured, as clauses, without what the server sent."""
+        return [_SENT.split(why)[0] for way, why in self.record.missing.items() if way != "tasks"]
 
     @property
     def is_asked(self) -> bool:
@@ -78,27 +83,28 @@ def heard_of(run: Run) -> dict[str, Heard]:
 
 
 @once
+def chosen_of(run: Run) -> dict[str, Heard]:
+    """Return whom the others would be held against, by model: what quality.against names, in this run or an
+    earlier one; else the deployment with most bits, of those whose text is that of most. Of as many bits one
+    that named probabilities comes first, then fp16 before bf16, then one that does not speculate, then the
+    one with the largest weights."""
+    against, odd = run.record.quality.against, unlike_of(run)
+    heard = heard_of(run).values() if against is None or against in run.deployments else ()
+    ranks = {each.name: reference_rank(each.start) for each in heard}
+    first = sorted(heard, key=lambda e: (e.name in odd, ranks[e.name][0], not e.is_told, ranks[e.name]))
+    return {each.model: each for each in (*reversed(first), *_named(run))}
+
+
 def references_of(run: Run) -> dict[str, Heard]:
-    """Return whom the others are held against, by model: what quality.against names, in this run or an
-    earlier one; else the deployment with most bits, of those whose text is that of most. Of as many bits fp16
-    comes before bf16, then one that does not speculate, then the one with the largest weights. No model is
-    there that has none."""
-    against, named = run.record.quality.against, _named(run)
-    found = {each.model: each for each in named if each.is_told}
-    if against is None or against in run.deployments:
-        odd, kept = unlike_of(run), {each.model for each in named}
-        ranks = {each: (each in odd, reference_rank(heard.start)) for each, heard in heard_of(run).items()}
-        for heard in sorted(heard_of(run).values(), key=lambda each: ranks[each.name]):
-            if heard.is_told and heard.model not in kept:
-                found.setdefault(heard.model, heard)
-    return found
+    """Return those of chosen_of that named probabilities. One of fewer bits takes no other's place, where it
+    would look as good as the model itself."""
+    return {model: each for model, each in chosen_of(run).items() if each.is_told}
 
 
 def _named(run: Run) -> list[Heard]:
     """Return whom quality.against names, in this run or an earlier one."""
-    if (against := run.record.quality.against) is None:
-        return []
-    if against in run.deployments:
+    against = run.record.quality.against
+    if against is None or against in run.deployments:
         return [heard for label, heard in heard_of(run).items() if label == against]
     found = [
         _heard(folder, without_secrets(start), f"{start.deployment.label} of an earlier run")
@@ -108,11 +114,26 @@ def _named(run: Run) -> list[Heard]:
 
 
 def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
+    """Return what a start said. Of a file that cannot be read it is missing, and the record says why."""
     if start.quality is None:
         return None
-    rows = gathered((row.way, row) for row in read_quality(folder / FILE_NAME))
-    tasks = gathered((item.task, item) for item in read_items(folder / task_table.FILE_NAME))
-    return Heard(start, start.quality, rows, tasks, name)
+    damaged: dict[Way | Quality, str] = {}
+    asked = _read(read_quality, folder / FILE_NAME, "fidelity", damaged)
+    items = _read(read_items, folder / task_table.FILE_NAME, "tasks", damaged)
+    rows, tasks = gathered((row.way, row) for row in asked), gathered((item.task, item) for item in items)
+    return Heard(
+        start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name
+    )
+
+
+def _read(
+    read: Callable[[Path], list[Any]], path: Path, what: Quality, damaged: dict[Way | Quality, str]
+) -> list[Any]:
+    try:
+        return read(path)
+    except StoreError:
+        damaged[what] = f"{path.parent.name}/{path.name}: damaged"
+        return []
 
 
 # --- equal text -------------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ Who is held against whom stands in quality.py.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from harness.contracts import Asked, Token, Way
 from reports.data.asked import Heard
-from reports.stats.fidelity import LOWEST, kl_nats, mean_interval, survival
+from reports.measures.written import plural
+from reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
 
 # Logits of 16 and more lie 0.125 apart in bfloat16: which of two tokens this near is chosen may be rounding.
 TIE_NATS = 0.25
@@ -28,11 +29,12 @@ class Fidelity:
     """How near a deployment is to its reference, by one way of asking. It is over the places that can be
     compared: of texts all tokens but the first, of answers those up to and including the first that differs.
 
-    `kl_nats`: the mean over places, with its 95 % interval over texts, by the `k` likeliest tokens; None
-    where those are not told. `left_out`: the places that name fewer than k and do not count in these.
-    `agreement`: the share of places with the same likeliest token. `same`: the share of answers that is the
-    same for 0, 1 ... tokens. Of given texts, where each token's probability is told, `perplexity`, its ratio
-    to the reference's, and `rms_change`, the root of the mean squared change of the probability.
+    Of fewer than 5 texts there are the counts alone. `kl_nats`: the mean over places, with its 95 % interval
+    over texts, by the `k` likeliest tokens; None where those are not told. `left_out`: the places that name
+    fewer than k and do not count in these. `agreement`: the share of places with the same likeliest token.
+    `same`: the share of answers that is the same for 0, 1 ... tokens. Of given texts, where each token's
+    probability is told, `perplexity`, its ratio to the reference's, and `rms_change`, the root of the mean
+    squared change of the probability.
     """
 
     way: Way
@@ -48,6 +50,12 @@ class Fidelity:
     perplexity: float | None = None
     perplexity_ratio: float | None = None
     rms_change: float | None = None
+
+    @property
+    def few(self) -> str | None:
+        """What it is over, where that is too little: `only 1 answer, 1 token`."""
+        over = plural(self.items, "text" if self.way == "text" else "answer")
+        return f"only {over}, {plural(self.tokens, 'token')}" if self.items < TEXTS_NEEDED else None
 
     @property
     def median_same(self) -> int | None:
@@ -70,8 +78,10 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
             list(zip(a.tokens, b.tokens, strict=False))[: length + 1]
             for (a, b), (length, _) in zip(pairs, ends, strict=True)
         ]
-    tokens = sum(map(len, places))
-    return Fidelity(way, k, len(pairs), tokens, **_of_likely(way, places, k), **more) if tokens else None
+    found = Fidelity(way, k, len(pairs), sum(map(len, places)))
+    if found.tokens and not found.few:
+        return replace(found, **_of_likely(way, places, k), **more)
+    return found if found.tokens else None
 
 
 def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
@@ -79,7 +89,7 @@ def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str
     whole = [[pair for pair in each if min(len(token.top) for token in pair) >= least] for each in places]
     named = [each for each in whole if each]
     # Names of answers that have not one in common are of another kind; those of texts are ids, and far apart.
-    if not named or (
+    if len(named) < TEXTS_NEEDED or (
         way == "chat" and not any(own.top.keys() & base.top.keys() for each in named for own, base in each)
     ):
         return {}

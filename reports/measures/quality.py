@@ -12,12 +12,11 @@ from scipy.stats import binomtest
 
 from harness.contracts import LOGPROBS, Item, Way
 from harness.store.quality_table import reference_rank
-from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_unlike
+from reports.data import Heard, Run, chosen_of, heard_of, once, references_of, unlike_of, why_unlike
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.metrics import mean
 from reports.measures.slo import wilson
 from reports.measures.written import precise
-from reports.stats.fidelity import TEXTS_NEEDED
 from reports.stats.intervals import of_values
 
 # The way that is told first comes first: a given text is the same to its end, answers until they part.
@@ -53,12 +52,16 @@ class Quality:
     @property
     def why_not_known(self) -> str | None:
         """Why no limit can be held against it; None where one can, and of the reference."""
-        told = self.told
         if self.is_reference or self.interval:
             return None
-        if told and told.k < LOGPROBS:
-            return f"the {told.k} likeliest tokens alone were compared, not {LOGPROBS}"
-        return f"fewer than {TEXTS_NEEDED} texts or answers were compared" if told else self.why
+        if self.told:
+            return f"the {self.told.k} likeliest tokens alone were compared, not {LOGPROBS}"
+        return self.why
+
+    @property
+    def few(self) -> str | None:
+        """What was compared, where that is too little to tell: `only 1 answer, 1 token`."""
+        return None if self.told else next((each.few for each in self.by_way.values() if each.few), None)
 
 
 @once
@@ -99,7 +102,9 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if made.unlike:
         return replace(made, why=f"not comparable: {made.unlike}")
     if base is None or base is own:
-        why = own.missing[0] if own.missing and not own.is_told else "there is no reference"
+        best = chosen_of(run).get(own.model)
+        none = f"no reference: the answers of {best.name} are missing" if best else "there is no reference"
+        why = own.missing[0] if own.missing and not own.is_told else none
         return made if base else replace(made, why=why)
     if base.name in odd:
         return replace(made, why=f"{base.name} is not comparable: {odd[base.name]}")
@@ -124,9 +129,8 @@ def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) 
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
-    clauses = [*own.missing, *base.missing]
-    why = clauses[0] if clauses else f"no token has the same name as at {base.name}"
-    return made if made.told else replace(made, why=why)
+    whys = [made.few, *own.missing, *base.missing, f"too few tokens have the same name as at {base.name}"]
+    return made if made.told else replace(made, why=next(filter(None, whys)))
 
 
 # --- the limit -------------------------------------------------------------------------------------

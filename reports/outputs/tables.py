@@ -247,7 +247,8 @@ def _brackets(run: Run) -> _Rows:
 def _quality(run: Run) -> _Rows:
     return (
         {
-            **_of(found, "is_reference why"),
+            "is_reference": found.is_reference,
+            "why": found.why if each is None or each.few is None else each.few,
             "deployment": found.label,
             "model": run.deployments[found.label].model,
             "against": found.against,

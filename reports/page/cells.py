@@ -209,7 +209,7 @@ def _kl_cell(row: FidelityRow) -> Html:
     found, each = row
     if each is None:
         return below("reference" if found.is_reference else NOTHING, found.why or "")
-    return below(quality.nats(each.kl_nats), quality.ends(each.interval))
+    return below(quality.nats(each.kl_nats), quality.ends(each.interval) or each.few or "")
 
 
 # --- marks -----------------------------------------------------------------------------------------

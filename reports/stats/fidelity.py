@@ -51,16 +51,14 @@ def _is_told(name: str) -> bool:
     return bool(name) and "\ufffd" not in name
 
 
-def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean over all places of some texts; None for fewer than 5 texts.
+def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over all places of some texts, TEXTS_NEEDED or more.
 
     Student's t for the logarithm of that ratio, whose error is over texts (Cochran 1977, Sampling Techniques,
     6.4): the places of one text are not independent, and the means of texts are skewed. How often it has the
     true mean, and other intervals have, is simulated in tests/reports/stats/test_fidelity_simulation.py.
     """
     texts = len(sums)
-    if texts < TEXTS_NEEDED:
-        return None
     own, places = np.asarray(sums), np.asarray(counts)
     mean = own.sum() / places.sum()
     if mean == 0:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from reports.data import Run, references_of
+from reports.data import Run, chosen_of, gathered, heard_of, references_of
 from reports.measures import NOTHING, metric_of, number, plural, precise, several
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
@@ -30,7 +30,8 @@ def ends(interval: tuple[float, float] | None) -> str:
 def cells(found: Quality | None) -> tuple[Cell, Cell]:
     """Return a deployment's divergence and its share of same tokens, each with its interval or nothing."""
     if found is None or found.told is None:
-        return ("reference" if found and found.is_reference else NOTHING, ""), (NOTHING, "")
+        few = f"({found.few})" if found and found.few else ""
+        return ("reference" if found and found.is_reference else NOTHING, few), (NOTHING, "")
     same = number(found.told.agreement, 0, 100)
     return (nats(found.told.kl_nats), ends(found.told.interval)), (same, "")
 
@@ -115,14 +116,17 @@ TASK: Mapping[str, Callable[[TaskScore], str]] = {
 
 def clause(run: Run, label: str) -> str:
     """Return what the answer says of the one to serve, behind its sentence; nothing where none was asked."""
-    return "; ".join(["", *_nearness(quality_of(run).get(label)), *_right(run, label)])
+    return "; ".join(["", *_nearness(run, label), *_right(run, label)])
 
 
-def _nearness(found: Quality | None) -> Iterator[str]:
+def _nearness(run: Run, label: str) -> Iterator[str]:
+    found = quality_of(run).get(label)
     if found is None:
         return
     if found.is_reference:
-        yield "it is the reference of quality"
+        # Of nobody else it is none.
+        is_held = [each.label for each in quality_of(run).values() if each.against == label] != [label]
+        yield from ["it is the reference of quality"] * is_held
     elif found.interval is None or found.told is None:
         yield f"its quality is not known ({found.why_not_known})"
     else:
@@ -132,13 +136,11 @@ def _nearness(found: Quality | None) -> Iterator[str]:
 
 
 def _right(run: Run, label: str) -> list[str]:
-    """Return `35.0 % of bench-basics right` of each task; `of 98 items of bench-basics` if not all have a
-    score."""
+    """Return `35.0 % of 300 items of bench-basics right` of each task, of the items that have a score."""
     return [
-        f"{number(each.score, 1, 100)} % of "
-        f"{'' if each.scored == each.items else f'{each.scored} items of '}{each.task} right"
+        f"{100 * each.score:.1f} % of {plural(each.scored, 'item')} of {each.task} right"
         for each in task_scores(run)
-        if each.label == label and each.scored
+        if each.label == label and each.score is not None
     ]
 
 
@@ -181,12 +183,18 @@ def _worse(run: Run, label: str) -> Iterator[str]:
 
 def claim(run: Run) -> str:
     """Return how far each deployment is from its reference, and what it gets right."""
-    found = [each for each in quality_of(run).values() if each.told]
-    said = [f"{each.label} KL {nats(each.told.kl_nats)}" for each in found if each.told]
-    against = [each.against for each in found if each.against]
-    scores = [f"{label} {each}" for label in run.deployments for each in _right(run, label)]
-    scored = f"{several(scores)}. " if scores else ""
-    return f"Against {several(against)}: {several(said)}. {scored}" if found else scored
+    known = quality_of(run).values()
+    against = several([each.against for each in known if each.told and each.against])
+    parts = {
+        f"Against {against}: ": [
+            f"{each.label} KL {nats(each.told.kl_nats)}{' by chat' * (each.told.way == 'chat')}"
+            for each in known
+            if each.told
+        ],
+        "Not known: ": [f"{each.label} ({each.few})" for each in known if each.few],
+        "": [f"{label} {each}" for label in run.deployments for each in _right(run, label)],
+    }
+    return "".join(f"{begin}{several(said)}. " for begin, said in parts.items() if said)
 
 
 def front(stands: Sequence[Stand]) -> str:
@@ -195,13 +203,23 @@ def front(stands: Sequence[Stand]) -> str:
         each.group.deployment: (each.speed.mean or 0.0, -each.kl_nats, -each.memory_bytes) for each in stands
     }
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
-    said = f"Beaten in speed, quality and memory: {several(worse) or 'none'}."
+    said = f"Beaten by another in speed, quality and memory together: {several(worse) or 'no deployment'}."
     return f"{said} The larger a mark, the more memory at the peak; the reference stands at 0."
 
 
 def notes(run: Run) -> list[str]:
-    """Return of what origin the references are, where that bears on quality; that none was asked."""
-    if not quality_of(run) and not task_scores(run):
+    """Return what was not measured and why; and of what origin the references are, where that bears on
+    quality."""
+    heard = {each.name: each for each in (*heard_of(run).values(), *chosen_of(run).values())}
+    if not heard:
         return ["Not measured: a smaller quantization may answer worse."]
+    whys = (
+        (f"{why.rstrip('.')}.", f"{label} by {way}")
+        for label, each in heard.items()
+        for way, why in each.record.missing.items()
+    )
     notes = {base.name: base.start.weights.get("note") for base in references_of(run).values()}
-    return [f"{name} is the reference: {note}." for name, note in notes.items() if note]
+    return [
+        *(f"Not measured, or not all: {several(what)}: {why}" for why, what in gathered(whys).items()),
+        *(f"{name} is the reference: {note}." for name, note in notes.items() if note),
+    ]

@@ -271,7 +271,7 @@ CASES = [
         "^llama_cpp fp16, vllm fp16: made from the Q4_K_M file; llama_cpp fp16, vllm fp16: its quality is "
         r"not a reference; vllm fp16: cast to fp16 on load\.$",
     ),
-    ("quality_not_measured", {"quantizations": ("fp16", "awq")}, "fp16, awq may answer"),
+    ("quality_not_measured", {"quantizations": ("fp16", "awq")}, "llama_cpp fp16, vllm awq: not measured"),
     (
         "cells_not_valid",
         {"validity": "suspect", "reasons": ("clocks fell",)},

@@ -18,7 +18,7 @@ from reports import Run, open_run
 from reports.data.asked import Heard, references_of
 from reports.measures.fidelity import fidelity, outcome
 from reports.measures.quality import beyond_limit, quality_of
-from reports.words.quality import FIDELITY
+from reports.words.quality import FIDELITY, notes
 
 FP16, BF16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0"))
 LABELS = {each.label: each for each in (FP16, BF16, Q8, Q4)}
@@ -91,7 +91,7 @@ def test_each_model_has_its_reference_of_an_earlier_run(tmp_path):
         store.write_record(kept / "start.json", replace(run.start_records[0], deployment=each))
         ask(kept, Voice())
     found = quality_of(open_run(tmp_path))
-    assert {label: each.against.name for label, each in found.items()} == {
+    assert {label: each.against for label, each in found.items()} == {
         NEAR: "llama_cpp fp16 of an earlier run",
         "large q8_0": "large fp16 of an earlier run",
     }
@@ -123,45 +123,51 @@ def heard(*rows: Asked) -> Heard:
     return Heard(None, None, by_way)
 
 
+def five(*rows: Asked) -> Heard:
+    """One who said the same five times: fewer texts are too few to tell."""
+    return heard(*(replace(row, item=row.item + 10 * n) for n in range(5) for row in rows))
+
+
 def said(name: str, share: float, **others: float) -> Token:
     return Token(name, log(share), {name: log(share), **{each: log(own) for each, own in others.items()}})
 
 
 def test_answers_are_held_against_each_other_up_to_the_first_token_that_differs():
     a, b, c = said("a", 0.5, b=0.4), said("b", 0.6, a=0.3), said("c", 0.9)
-    base = heard(Asked("chat", 0, (a, b, c), "length"), Asked("chat", 1, (a,), "stop"))
-    own = heard(Asked("chat", 0, (a, a, c), "length"), Asked("chat", 1, (a,), "stop"))
+    base = five(Asked("chat", 0, (a, b, c), "length"), Asked("chat", 1, (a,), "stop"))
+    own = five(Asked("chat", 0, (a, a, c), "length"), Asked("chat", 1, (a,), "stop"))
     found = fidelity("chat", own, base, 2)
     # Of the first answer two places, the second of which differs; of the other its only one.
-    assert (found.items, found.tokens) == (2, 3)
+    assert (found.items, found.tokens) == (10, 15)
     at_fork = 0.6 * log(0.6 / 0.4) + 0.3 * log(0.3 / 0.5) + 0.1 * log(0.1 / 0.1)
     assert found.kl_nats == pytest.approx(at_fork / 3)
     assert found.agreement == pytest.approx(2 / 3)
     assert found.same == pytest.approx([1, 1, 0.5])
-    assert found.interval is None
+    low, high = found.interval
+    assert low < found.kl_nats < high
 
 
 @pytest.mark.parametrize(("finish", "same", "median"), [("stop", [1, 1, 0], 1), ("length", [1, 1], None)])
 def test_an_answer_that_ends_earlier_has_parted_one_that_is_cut_has_not(finish, same, median):
     a = said("a", 0.9)
-    base, own = heard(Asked("chat", 0, (a, a), "length")), heard(Asked("chat", 0, (a,), finish))
+    base, own = five(Asked("chat", 0, (a, a), "length")), five(Asked("chat", 0, (a,), finish))
     found = fidelity("chat", own, base, 20)
-    assert (found.tokens, found.same, found.median_same) == (1, same, median)
+    assert (found.tokens, found.same, found.median_same) == (5, same, median)
 
 
 def test_given_texts_have_perplexity_and_the_change_of_their_tokens():
-    base = heard(Asked("text", 0, (Token("7"), said("1", 0.5), said("2", 0.25))))
-    own = heard(Asked("text", 0, (Token("7"), said("1", 0.25), said("2", 0.25))))
+    base = five(Asked("text", 0, (Token("7"), said("1", 0.5), said("2", 0.25))))
+    own = five(Asked("text", 0, (Token("7"), said("1", 0.25), said("2", 0.25))))
     found = fidelity("text", own, base, 20)
-    assert found.tokens == 2
+    assert found.tokens == 10
     assert found.perplexity == pytest.approx(4)
     assert found.perplexity_ratio == pytest.approx(4 / exp(0.5 * (log(2) + log(4))))
     assert found.rms_change == pytest.approx((0.25**2 / 2) ** 0.5)
 
 
 def test_a_token_that_cannot_be_has_a_perplexity():
-    base = heard(Asked("text", 0, (Token("7"), said("1", 0.5))))
-    own = heard(Asked("text", 0, (Token("7"), Token("1", -9999.0, {"2": 0.0}))))
+    base = five(Asked("text", 0, (Token("7"), said("1", 0.5))))
+    own = five(Asked("text", 0, (Token("7"), Token("1", -9999.0, {"2": 0.0}))))
     assert fidelity("text", own, base, 20).perplexity == pytest.approx(exp(700))
 
 
@@ -185,7 +191,10 @@ def renamed(row: Asked) -> Asked:
 @pytest.mark.parametrize(
     ("voice", "why"),
     [
-        (Voice(changes=renamed, ways=("prompt", "chat")), "no token has the same name as at llama_cpp fp16"),
+        (
+            Voice(changes=renamed, ways=("prompt", "chat")),
+            "too few tokens have the same name as at llama_cpp fp16",
+        ),
         (Voice(sha256="0" * 64), "llama_cpp fp16 was asked other prompts and texts"),
         (Voice(ways=(), missing={"chat": "HTTP 500"}), "HTTP 500"),
     ],
@@ -193,6 +202,85 @@ def renamed(row: Asked) -> Asked:
 def test_what_cannot_be_compared_says_why(tmp_path, voice, why):
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR]
     assert (found.told, found.why, found.why_not_known) == (None, why, why)
+
+
+def first(count: int, row: Asked) -> Asked:
+    """Leave so many answers and texts."""
+    return replace(row, tokens=row.tokens if row.item < count or row.way == "prompt" else ())
+
+
+def test_fewer_than_five_texts_or_answers_are_too_few_to_tell(tmp_path):
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1, changes=partial(first, 4))}))
+    near = found[NEAR]
+    why = "only 4 texts, 236 tokens"
+    assert (near.told, near.interval, near.why_not_known) == (None, None, why)
+    assert [(each.kl_nats, each.agreement, each.few) for each in near.by_way.values()] == [
+        (None, None, why),
+        (None, None, f"only 4 answers, {near.by_way['chat'].tokens} tokens"),
+    ]
+    enough = Voice(0.1, changes=partial(first, 5))
+    assert quality_of(asked(tmp_path / "5", {REFERENCE: Voice(), NEAR: enough}))[NEAR].told.items == 5
+
+
+SENT = '{"id": "chat-1"}'
+
+
+@pytest.mark.parametrize(
+    ("why", "cause"),
+    [
+        (f"POST /v1/x answered 500: {SENT}", "POST /v1/x answered 500"),
+        (
+            f"POST /v1/x answered what bench cannot read (JSON is malformed (byte 2)): {SENT}",
+            "POST /v1/x answered what bench cannot read",
+        ),
+        ("it gives nan as the log-probability of 'a: b'", "it gives nan as the log-probability of 'a: b'"),
+    ],
+)
+def test_why_it_is_not_known_is_said_without_what_the_server_sent(tmp_path, why, cause):
+    voice = Voice(ways=(), missing={"chat": why})
+    assert quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].why_not_known == cause
+
+
+def damage(run: Run, label: str, name: str) -> str:
+    """Cut a file of a start short; return how it is named."""
+    [start] = run.starts_of(label)
+    path = run.path / "starts" / start.name / name
+    path.write_bytes(path.read_bytes()[:-9] if path.is_file() else b"PAR1")
+    return f"{start.name}/{name}"
+
+
+def test_a_damaged_file_of_one_start_is_missing_and_the_others_are_compared(tmp_path):
+    run = asked(tmp_path)
+    name = damage(run, NEAR, "quality.parquet")
+    tasks = damage(run, FAR, "tasks.parquet")
+    run = open_run(tmp_path)
+    found = quality_of(run)
+    assert (found[NEAR].told, found[NEAR].why_not_known) == (None, f"{name}: damaged")
+    assert found[FAR].told.kl_nats == pytest.approx(0.26, rel=0.15)
+    assert notes(run) == [
+        f"Not measured, or not all: {NEAR} by fidelity: {name}: damaged.",
+        f"Not measured, or not all: {FAR} by tasks: {tasks}: damaged.",
+    ]
+
+
+def test_without_the_answers_of_the_one_with_most_bits_there_is_no_reference(tmp_path):
+    silent = Voice(ways=(), missing={"chat": "POST /v1/x got no answer in time"})
+    found = quality_of(asked(tmp_path, {REFERENCE: silent, NEAR: Voice(0.1), FAR: Voice(0.9)}))
+    assert found[REFERENCE].why == "POST /v1/x got no answer in time"
+    assert {(found[label].against, found[label].why) for label in (NEAR, FAR)} == {
+        (None, f"no reference: the answers of {REFERENCE} are missing")
+    }
+
+
+def test_a_reference_of_an_earlier_run_that_is_damaged_is_none(tmp_path):
+    run = asked(tmp_path, {NEAR: Voice(0.1), FAR: Voice(0.9)}, quality=limited(against="results/before"))
+    kept = tmp_path / store.REFERENCE
+    store.write_record(kept / "start.json", replace(run.start_records[0], deployment=FP16))
+    ask(kept, Voice())
+    (kept / "quality.parquet").write_bytes(b"PAR1")
+    found = quality_of(open_run(tmp_path))
+    why = "no reference: the answers of llama_cpp fp16 of an earlier run are missing"
+    assert {each.why for each in found.values()} == {why}
 
 
 def test_given_texts_whose_likeliest_tokens_are_all_others_are_far_apart(tmp_path):

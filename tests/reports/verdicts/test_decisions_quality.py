@@ -76,6 +76,12 @@ def test_the_reference_may_win(tmp_path):
     assert "; it is the reference of quality. Left out" in answer(run)
 
 
+def test_one_that_nobody_is_held_against_is_called_no_reference(tmp_path):
+    said = answer(measured(tmp_path, {REFERENCE: Voice()}, [SLOW]))
+    assert said.startswith("llama_cpp fp16. Measured alone at 4 users: ")
+    assert "reference" not in said
+
+
 def test_of_a_run_that_was_not_asked_nothing_is_said_of_quality(tmp_path):
     run = measured(tmp_path, {})
     assert decisions_of(run)[0].served == FAR

@@ -1,6 +1,7 @@
 """The page and other outputs of a run whose deployments were asked for their quality."""
 
 import json
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +19,8 @@ from reports import open_run, tables_of, write_report
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import json_text
 from reports.verdicts.front import front_of
-from reports.words.quality import front
+from reports.words.answer import answers_of
+from reports.words.quality import front, notes
 from reports.words.told import told
 
 FP16, Q8, Q4, VLLM = (
@@ -100,10 +102,12 @@ def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
     (first, second, third) = front_of(run)
     even = replace(second, kl_nats=first.kl_nats, memory_bytes=first.memory_bytes, speed=first.speed)
     worse = replace(third, kl_nats=0.9, memory_bytes=first.memory_bytes + 1, speed=first.speed)
-    said = "Beaten in speed, quality and memory: llama_cpp gguf-q4_0 (by llama_cpp "
+    said = "Beaten by another in speed, quality and memory together: llama_cpp gguf-q4_0 (by llama_cpp "
     assert front([first, even, worse]).startswith(said)
     smaller = replace(worse, memory_bytes=first.memory_bytes - 1)
-    assert front([first, even, smaller]).startswith("Beaten in speed, quality and memory: none.")
+    assert front([first, even, smaller]).startswith(
+        "Beaten by another in speed, quality and memory together: no deployment."
+    )
 
 
 def test_the_first_screen_has_divergence_and_agreement_of_each(html):
@@ -122,7 +126,7 @@ def test_answers_under_load_and_other_tokens_mark_the_speed(run):
     assert changed["marks"]
     assert "vllm bf16: token 1 of its prompt 1 is " in found.loc["text_not_comparable", "text"]
     # vllm's answers are of another text, so its quality is not known.
-    assert "bf16 may answer differently well" in found.loc["quality_not_measured", "text"]
+    assert found.loc["quality_not_measured", "text"].startswith("vllm bf16: not comparable: token 1 of ")
     again = found.loc["not_repeatable"]
     assert again["text"].startswith(
         "The same prompts asked twice, alone: llama_cpp gguf-q4_0: of 2 2 answered"
@@ -156,6 +160,48 @@ def test_all_outputs_have_the_same_values(run):
         2,
         0,
     ]
+
+
+def one_answer(row):
+    """One answer of one token is all that it says."""
+    return replace(row, tokens=row.tokens[:1] if (row.way, row.item) == ("chat", 0) else ())
+
+
+def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8), Made(Q4, 0.5)], (Load(concurrency=4),), 3, 60)
+    voices = {FP16.label: Voice(), Q8.label: Voice(0.1), Q4.label: Voice(0.9, changes=one_answer)}
+    run, why = open_run(with_quality(path, voices)), "only 1 answer, 1 token"
+    (row,) = tables_of(run)["quality"].query("deployment == 'llama_cpp gguf-q4_0'").to_dict("records")
+    assert (row["tokens"], row["why"], math.isnan(row["kl_nats"])) == (1, why, True)
+    (listed,) = (each for each in told(run)["answers"][0]["rows"] if each["deployment"] == Q4.label)
+    assert (listed["quality"]["kl_nats"], listed["quality"]["why"]) == (None, why)
+    assert listed["quality"]["cells"] == {"KL nats": f"– ({why})", "same token %": "–"}
+    assert f"| – ({why}) | – |" in markdown_text(run)
+    (said,) = answers_of(run)
+    assert f"; its quality is not known ({why})." in said.text
+    html = write_report(path, run=run).read_text(encoding="utf-8")
+    assert f"llama_cpp gguf-q8_0 KL 0.0032. Not known: llama_cpp gguf-q4_0 ({why}). " in section(html)
+    assert f'<span class="range">{why}</span>' in section(html)
+    assert [trace["name"] for trace in charts_of(html)["answers-same"]["traces"]] == [Q8.label]
+    assert Q4.label not in [trace["name"] for trace in charts_of(html)["speed-quality-memory"]["traces"]]
+    text = tables_of(run)["findings"].set_index("check").loc["quality_not_measured", "text"]
+    assert text.startswith(f"llama_cpp gguf-q4_0: {why}. ")
+
+
+def test_what_was_not_measured_is_told_with_what_the_server_sent_and_the_answer_quotes_nothing(tmp_path):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8, 0.5)], (Load(concurrency=4),), 3, 60)
+    sent = 'POST /v1/chat/completions answered 500: {"error": "no NaN"}'
+    silent = Voice(ways=(), missing={"chat": sent, "load": sent, "text": "got no answer in time"})
+    run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: silent}))
+    assert notes(run) == [
+        f"Not measured, or not all: llama_cpp gguf-q8_0 by chat, llama_cpp gguf-q8_0 by load: {sent}.",
+        "Not measured, or not all: llama_cpp gguf-q8_0 by text: got no answer in time.",
+    ]
+    html = write_report(path, run=run).read_text(encoding="utf-8")
+    assert "answered 500: {&quot;error&quot;: &quot;no NaN&quot;}." in section(html)
+    (said,) = answers_of(run)
+    assert "; its quality is not known (POST /v1/chat/completions answered 500)." in said.text
+    assert "NaN" not in html.partition("<section")[0]
 
 
 def cut_at_one_place(most, row):

@@ -24,7 +24,7 @@ def test_the_section_has_scores_with_intervals_and_flips(run):
     html = write_report(run.path, run=run).read_text(encoding="utf-8")
     found = html.partition('<section id="quality">')[2].partition("</section>")[0]
     assert "llama_cpp gguf-q4_0 47.4 % of 95 items of bench-basics right" in found
-    assert "llama_cpp fp16 60.0 % of bench-basics right." in found
+    assert "llama_cpp fp16 60.0 % of 100 items of bench-basics right" in found
     assert "Not measured" not in found
     for words in ("score %", "right to wrong", "wrong to right", "95 of 100", "[50.2, 69.1]"):
         assert words in found, words
@@ -50,9 +50,9 @@ def test_the_answer_says_what_the_winner_gets_right_and_what_a_faster_one_costs(
     run = answered(tmp_path, items, repeats=5, requests=20, quality=terms)
     (said,) = answers_of(run)
     assert said.plain.startswith("Serve llama_cpp fp16.")
-    assert "; 60.0 % of bench-basics right" in said.plain
+    assert "; 60.0 % of 100 items of bench-basics right" in said.plain
     assert "Unless answers may be worse: llama_cpp gguf-q4_0 is 1.1x as fast" in said.plain
-    assert said.plain.endswith("as fast and gets 30.0 % of bench-basics right.")
+    assert said.plain.endswith("as fast and gets 30.0 % of 100 items of bench-basics right.")
     assert "quality_not_measured" not in set(tables_of(run)["findings"]["check"])
 
 
