@@ -17,7 +17,7 @@ from harness.errors import Interrupted, UserError
 from harness.install import install
 from harness.install.tokenizer import resolved
 from harness.plan import plan
-from harness.plan.terms import context_lines
+from harness.plan.context import context_lines
 from harness.quality.due import Due, asking, due, earlier_references, keep_references
 from harness.run import next_starts, session
 from harness.run.budget import Budget

@@ -20,7 +20,7 @@ from harness.install.provision import device_of, lacking, tools
 from harness.install.tokenizer import resolved
 from harness.load import limits
 from harness.plan import plan
-from harness.plan.terms import context_lines
+from harness.plan.context import context_lines
 from harness.quality.due import Asking, Due, asking, due, task_names
 from harness.quality.tasks import provide_tasks
 from harness.sampling import gpu

@@ -23,7 +23,8 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.terms import DeviceBytes, MostContext, Shape, at_once, bounded, check_context
+from harness.plan.context import MostContext, check_context
+from harness.plan.terms import DeviceBytes, Shape, at_once, bounded
 from harness.settings.config import Settings
 
 Item = TypeVar("Item")

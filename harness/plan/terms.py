@@ -4,7 +4,7 @@ Reads nothing but a scenario's file. The device's memory and the model's shape a
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from heapq import heappop, heappush
@@ -20,18 +20,15 @@ from harness.contracts import (
     Load,
     MemoryNeed,
     ModelFacts,
-    PlannedStart,
     Reason,
     ScenarioChoice,
     Weights,
 )
-from harness.errors import UserError
 from scenarios import SCENARIOS
 
 Device = Literal["cpu", "cuda"]
 DeviceBytes = Callable[[Deployment], int | None]
 Shape = Callable[[str], ModelFacts | None]
-MostContext = Callable[[str], int | None]
 
 
 # The slowest answer that is planned for, about as fast as a person reads.
@@ -99,85 +96,6 @@ def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
     return most
 
 
-# At least one token for a word; common tokenizers make up to 1.3, with the chat template's share.
-_TOKENS_PER_WORD = 1.3
-_MEASURED = 8
-_LENGTHS_ERR, _TEMPLATE_TOKENS = 1.05, 64
-
-
-def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
-    """Return the least and the likely number of tokens of a conversation's largest request with its answer.
-
-    The least leaves out the answers before it unless they are scripted; the likely one has them in full.
-    """
-    least = likely = least_before = likely_before = 0
-    for turn in conversation.turns:
-        words = sum(len(message.content.split()) for message in turn.messages)
-        least = max(least, least_before + words + turn.max_tokens)
-        likely = max(likely, likely_before + words + turn.max_tokens)
-        scripted = len(turn.answer.split()) if is_scripted and turn.answer is not None else None
-        least_before += words + (scripted or 0)
-        likely_before += words + (turn.max_tokens if scripted is None else scripted)
-    return least, likely
-
-
-def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:
-    """Raise UserError if a server can hold none of a scenario's first conversations, or not the largest
-    request of one whose options say how large that is. `most_context`: of a model."""
-    models = dict.fromkeys(start.deployment.model for start in starts)
-    most = min(filter(None, map(most_context, models)), default=None)
-    for line, is_refused in _too_short(starts, most):
-        if is_refused:
-            raise UserError(line)
-
-
-def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
-    """Return a line for each context that some of the conversations are too long for."""
-    return [line for line, _ in _too_short(starts)]
-
-
-def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Iterator[tuple[str, bool]]:
-    """Yield a line for each context that a scenario's conversations are too long for, and whether a new run
-    is refused for it. `most`: the longest context that all models have."""
-    terms = {start.deployment.terms for start in starts}
-    lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
-    cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
-    for label, cell in cells.items():
-        largest = SCENARIOS[cell.scenario.name].largest(cell.scenario.options)
-        if largest is not None:
-            yield from (
-                (_needs_more(label, length, largest, most), True) for length in lengths if largest > length
-            )
-            continue
-        is_scripted = cell.scenario.options.history == "scripted"
-        # Made as the cell's load will make them.
-        first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
-        least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
-        would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
-        for length in lengths:
-            line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
-            if min(least) > length:
-                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as"
-                yield f"{line}{need} one; give {would_hold}, or shorter conversations", True
-            elif count:
-                longer = (
-                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"
-                )
-                fate = "a word as one: their last requests fail or are cut"
-                yield f"{line}{longer} {max(likely)} tokens, {fate}; {would_hold} would hold them", False
-
-
-def _needs_more(label: str, length: int, largest: int, most: int | None) -> str:
-    # The lengths of texts are right to some percent, and the chat template adds its own.
-    blocks = ceil((largest * _LENGTHS_ERR + _TEMPLATE_TOKENS) / _BLOCK_TOKENS)
-    would_hold = blocks * _BLOCK_TOKENS
-    remedy = f"give {would_hold}, or shorter requests"
-    if most is not None and would_hold > most:
-        remedy = f"they need about {would_hold}, and the model has {most}: give shorter ones"
-    what = f"requests of {label} have up to {largest} tokens with the answer"
-    return f"engine.context_length={length}: {what}; {remedy}"
-
-
 # The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.
 FITS_SHARE = 0.9
 # An engine's option that says how much of a device it may take.
@@ -187,7 +105,7 @@ SHARES: Mapping[str, str] = {
     "tgi": "cuda_memory_fraction",
 }
 # Engines keep whole blocks of tokens; this is a multiple of all their sizes.
-_BLOCK_TOKENS = 256
+BLOCK_TOKENS = 256
 
 
 def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
@@ -305,7 +223,7 @@ def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | 
     most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
     if most is None:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")
-    return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)
+    return most if most == wanted else max(context, most // BLOCK_TOKENS * BLOCK_TOKENS)
 
 
 def _limit_bytes(deployment: Deployment, device_bytes: int) -> float:

@@ -13,7 +13,7 @@ from make_run import S
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
-from harness.plan.terms import context_lines, sizes_of
+from harness.plan.context import context_lines, sizes_of
 from harness.run import session
 from harness.settings import config, overrides
 
@@ -45,6 +45,17 @@ def test_the_largest_request_has_all_messages_before_it_and_room_for_its_answer(
     assert sizes_of(Conversation(TURNS[:2]), is_scripted=True) == (28, 28)
     # The third: 7 words and 1 token, after 30 of answers.
     assert sizes_of(Conversation(TURNS), is_scripted=False) == (26, 38)
+
+
+def test_where_a_scenario_knows_what_a_word_has_that_is_likely() -> None:
+    # The second turn: 6 words of 1.5 tokens, and 10 and 20 of answers; scripted 2 words instead of the 10.
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=False, rate=1.5) == (26, 39)
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=True, rate=1.5) == (28, 32)
+    words = ["scenario=rag", "scenario.tokens_per_word=1.25", "scenario.document_tokens=960"]
+    [said] = context_lines(made(*words, "engine.context_length=3900").starts)
+    longer = "8 of the first 8 conversations of rag are longer, up to about 39"
+    assert said.startswith(f"engine.context_length=3900: {longer}")
+    assert "tokens, a word as 1.25: " in said
 
 
 def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(chats: list[str]) -> None:

@@ -1,0 +1,96 @@
+"""Say which contexts are too short for what would be sent. Pure, but for a scenario's file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from math import ceil
+from random import Random
+
+from harness.contracts import Conversation, PlannedStart
+from harness.errors import UserError
+from harness.plan.terms import BLOCK_TOKENS
+from scenarios import SCENARIOS, TOKENS_PER_WORD
+
+MostContext = Callable[[str], int | None]
+# At least one token for a word; common tokenizers make up to 1.3, with the chat template's share.
+_MOST_PER_WORD = 1.3
+_MEASURED = 8
+_MARGIN, _TEMPLATE_TOKENS = 1.05, 64
+
+
+def sizes_of(conversation: Conversation, *, is_scripted: bool, rate: float = 1.0) -> tuple[int, int]:
+    """Return the least and the likely number of tokens of a conversation's largest request with its answer.
+
+    The least has one for a word and leaves out the answers before it unless they are scripted. The likely one
+    has `rate` for a word and all answers in full.
+    """
+    least, least_before = 0, 0
+    likely, likely_before = 0.0, 0.0
+    for turn in conversation.turns:
+        words = sum(len(message.content.split()) for message in turn.messages)
+        least = max(least, least_before + words + turn.max_tokens)
+        likely = max(likely, likely_before + words * rate + turn.max_tokens)
+        scripted = len(turn.answer.split()) if is_scripted and turn.answer is not None else None
+        least_before += words + (scripted or 0)
+        likely_before += words * rate + (turn.max_tokens if scripted is None else scripted * rate)
+    return least, round(likely)
+
+
+def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:
+    """Raise UserError if a server can hold none of a scenario's first conversations, or not the largest
+    request of one whose options say how large that is. `most_context`: of a model."""
+    models = dict.fromkeys(start.deployment.model for start in starts)
+    most = min(filter(None, map(most_context, models)), default=None)
+    for line, is_refused in _too_short(starts, most):
+        if is_refused:
+            raise UserError(line)
+
+
+def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
+    """Return a line for each context that some of the conversations are too long for."""
+    return [line for line, _ in _too_short(starts)]
+
+
+def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each context that a scenario's conversations are too long for, and whether a new run
+    is refused for it. `most`: the longest context that all models have."""
+    terms = {start.deployment.terms for start in starts}
+    lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
+    cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
+    for label, cell in cells.items():
+        largest = SCENARIOS[cell.scenario.name].largest(cell.scenario.options)
+        if largest is not None:
+            yield from (
+                (_needs_more(label, length, largest, most), True) for length in lengths if largest > length
+            )
+            continue
+        options, is_scripted = cell.scenario.options, cell.scenario.options.history == "scripted"
+        rate = (options.tokens_per_word or TOKENS_PER_WORD) if hasattr(options, "tokens_per_word") else 1.0
+        # Made as the cell's load will make them.
+        made = SCENARIOS[cell.scenario.name].conversations(options, Random(cell.seed))
+        first = islice(made, min(_MEASURED, cell.load.conversations or _MEASURED))
+        sizes = (sizes_of(each, is_scripted=is_scripted, rate=rate) for each in first)
+        least, likely = zip(*sizes, strict=True)
+        would_hold = 1 << int(max(likely) * max(_MOST_PER_WORD / rate, _MARGIN)).bit_length()
+        counted = "a word as one" if rate == 1 else f"a word as {rate:g}"
+        for length in lengths:
+            line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
+            if min(least) > length:
+                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as"
+                yield f"{line}{need} one; give {would_hold}, or shorter conversations", True
+            elif count:
+                longer = (
+                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"
+                )
+                fate = f"{counted}: their last requests fail or are cut"
+                yield f"{line}{longer} {max(likely)} tokens, {fate}; {would_hold} would hold them", False
+
+
+def _needs_more(label: str, length: int, largest: int, most: int | None) -> str:
+    # The lengths of texts are right to some percent, and the chat template adds its own.
+    blocks = ceil((largest * _MARGIN + _TEMPLATE_TOKENS) / BLOCK_TOKENS)
+    would_hold = blocks * BLOCK_TOKENS
+    remedy = f"give {would_hold}, or shorter requests"
+    if most is not None and would_hold > most:
+        remedy = f"they need about {would_hold}, and the model has {most}: give shorter ones"
+    what = f"requests of {label} have up to {largest} tokens with the answer"
+    return f"engine.context_length={length}: {what}; {remedy}"
