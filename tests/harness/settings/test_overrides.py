@@ -90,6 +90,11 @@ def test_text_of_a_value_parses_back_to_it(value: str | int | float | bool | Non
     assert parse([f"key={as_text(value)}"])["key"] == (value,)
 
 
+@pytest.mark.parametrize("given", ["0.2s", "20s", "1.5GiB", "gguf-q4_0"])
+def test_a_value_with_a_unit_is_written_as_it_was_given(given: str) -> None:
+    assert as_text(given) == given
+
+
 @pytest.mark.parametrize("character", [chr(code) for code in range(32, 127)] + ["é", "\t", "日"])
 def test_text_with_any_character_parses_back(character: str) -> None:
     for value in (f"a{character}b", f"{character}a", f"a{character}", f"{character}{character}"):
@@ -97,7 +102,7 @@ def test_text_with_any_character_parses_back(character: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["null", "true", "1.50", "007", "nan", "a\\", 'a\\"b', "1e5", "", "20s", "5%", "24GiB"]
+    "value", ["null", "true", "1.50", "007", "nan", "a\\", 'a\\"b', "1e5", "", "20s", "0.2s", "5%", "24GiB"]
 )
 def test_text_that_looks_like_something_else_stays_text(value: str) -> None:
     assert parse([f"key={as_text(value)}", f"both={as_text(value)},{as_text('x')}"]) == {
