@@ -62,7 +62,12 @@ function watch() {
     pump();
   };
   const screens = new IntersectionObserver(seen, { rootMargin: "800px 0px" });
-  const sizes = new ResizeObserver(() => isPrinting() || pump());
+  // Those on the screen at once, before the browser shows them cut off.
+  const resized = () => {
+    drawNow(places.filter((place) => drawn.has(place) && isOnScreen(place)));
+    pump();
+  };
+  const sizes = new ResizeObserver(() => isPrinting() || resized());
   for (const place of places) {
     screens.observe(place);
     sizes.observe(place);

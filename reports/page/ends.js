@@ -1,6 +1,6 @@
 // Each line's deployment, written where the line ends.
 const ROOM_PX = 520;
-const APART_PX = 14;
+const APART_PX = 17;
 // The most that a name takes, of a chart so wide.
 const widest = (width) => Math.max(170, 0.22 * width);
 const INSIDE_PX = 60;
@@ -69,22 +69,26 @@ function endNames(place, chart, style) {
     const last = known.reduce((best, at) => (xaxis.d2p(trace.x[at]) >= xaxis.d2p(trace.x[best]) ? at : best));
     const y = yaxis.d2p(trace.y[last]);
     // The name of a lone point stands a little above it, off what leads away from it.
-    return { name, x: xaxis.d2p(trace.x[last]), y, wanted: known.length > 1 ? y : y - 10,
+    const points = known.map((at) => ({ x: xaxis.d2p(trace.x[at]), y: yaxis.d2p(trace.y[at]) }));
+    return { name, points, x: xaxis.d2p(trace.x[last]), y, wanted: known.length > 1 ? y : y - 10,
       colour: resolved(trace.line.color, style) };
   });
   // Names of lines that end near each other begin below each other, beyond the last of the lines.
   const isNear = (end, other) => Math.abs(other.x - end.x) < 60 && Math.abs(other.y - end.y) < 3 * APART_PX;
+  // Where another line goes on through its place, a name stands at the side, without a leader.
+  const isPassed = (end) => end.points.length > 1 && ends.some((other) => other.points.some(({ x, y }) =>
+    x > end.x + INSIDE_PX / 2 && Math.abs(y - end.y) < 2 * APART_PX));
   const reach = (end) => Math.max(...ends.filter((other) => isNear(end, other)).map(({ x }) => x));
   const heights = spaced(ends.map((end) => end.wanted), size.h);
   return ends.map((end, at) => {
     const shown = fitted(end.name, widest(place._fullLayout.width));
     // A leader from far inside the plot would look like the line going on. Names near each other stand in one column.
-    const isInside = ends.every((other) => !isNear(end, other) || size.w - other.x > INSIDE_PX);
+    const isInside = !isPassed(end) && ends.every((other) => !isNear(end, other) || size.w - other.x > INSIDE_PX);
     const isMoved = Math.abs(heights[at] - end.wanted) > 4 || (!isInside && size.w - end.x > 14);
     return { text: `<b>${escaped(shown)}</b>`, hovertext: escaped(end.name), captureevents: false,
       x: Math.min(end.x / size.w, 1), y: 1 - end.y / size.h, xref: "paper", yref: "paper",
       xanchor: "left", yanchor: "middle", align: "left", showarrow: true, arrowhead: 0, arrowwidth: 1,
-      arrowcolor: isMoved ? end.colour : "rgba(0,0,0,0)", standoff: 6,
+      arrowcolor: isMoved && !isPassed(end) ? end.colour : "rgba(0,0,0,0)", standoff: 6,
       ax: isInside ? reach(end) - end.x + 14 : size.w - Math.min(end.x, size.w) + 14, ay: heights[at] - end.y,
       font: { size: 12, color: legible(end.colour, ground, text) } };
   });

@@ -55,6 +55,19 @@ def test_a_narrow_screen_shows_two_values_of_the_main_table_and_says_that_it_scr
     assert browser.execute_script(edge) <= width
 
 
+def test_charts_on_the_screen_are_not_cut_off_where_it_becomes_narrower(browser, path):
+    """An observer of the same frame, made after the page's own, sees what the browser is about to show."""
+    show(browser, path)
+    draw_all(browser)
+    widths = browser.execute_async_script("""
+      const done = arguments[0], [place] = document.querySelectorAll('#throughput .chart');
+      place.scrollIntoView();
+      document.querySelector('main').style.width = '366px';
+      new ResizeObserver(() => done([place.clientWidth, place.querySelector('.main-svg').clientWidth]))
+        .observe(place)""")
+    assert widths[0] == widths[1] < 366
+
+
 def test_the_ledger_scrolls_in_its_box_and_what_is_off_in_it_is_red(browser, engines):
     show(browser, engines, 390)
     open_all(browser)
