@@ -101,7 +101,7 @@ class Paired:
 
 
 def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> list[Paired]:
-    """Return the same requests of each other group that did the same work."""
+    """Return the same requests of each other group that did the same work, if a p50 has enough of them."""
     unlike, found = work_of(run).differences, []
     for group in groups if baseline.counted else ():
         is_alike = frozenset((group.deployment, baseline.deployment)) not in unlike
@@ -109,7 +109,7 @@ def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> li
             both = pd.concat([_ttft_ms(run, each) for each in (baseline, group)], axis=1, join="inner")
             base, own = (both.dropna().iloc[:, at] for at in (0, 1))
             found.append(Paired(where, group, baseline.deployment, base, own))
-    return [each for each in found if len(each.own)]
+    return [each for each in found if is_supported(50, len(each.own))]
 
 
 def _ttft_ms(run: Run, group: Group) -> "pd.Series[float]":

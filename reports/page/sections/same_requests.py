@@ -1,5 +1,6 @@
 """The same requests: what each took on a deployment against the baseline. It describes, and never decides."""
 
+from harness.contracts import timing
 from reports.measures.distributions import Paired, paired
 from reports.measures.written import number
 from reports.page.declared import Chart, of_group
@@ -29,6 +30,6 @@ PAIRS = Chart[Paired](
     each=lambda each: f"TTFT of the same requests, {each.where.lower()}",
     note=(
         "Below the dotted line the deployment answered that request sooner. Requests of one start are not "
-        "independent: no verdict comes from it."
+        f"independent: no verdict comes from it. Not drawn: fewer than {timing.needed(50)} of them."
     ),
 )
