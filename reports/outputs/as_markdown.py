@@ -14,9 +14,9 @@ from reports.page.answer import COLUMNS
 from reports.page.cells import STATES
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
-from reports.words.answer import answers_of, basis
+from reports.words.answer import answers_of, basis, joint
 from reports.words.described import command, environment_words, question, what_was_run
-from reports.words.verdict_words import heading_of, ratio_words, slo_words, sure_text, title_of
+from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
@@ -85,11 +85,9 @@ def _distrust(run: Run) -> Iterator[str]:
 def _legend(run: Run) -> str:
     made = next((each for each in decisions_of(run) if each.best), None)
     said = (
-        "Means over starts [95 % interval] (of two starts their range). Bold: decided.",
-        f"Ratios are of {title_of(made.metric)} to the leader's ({100 * made.confidence:.4g} % each, "
-        f"{sure_text(made.alpha)} together)."
-        if made
-        else "",
+        "Means over starts [95 % interval] (of two starts their range).",
+        "Bold: the leader of a column, where it is decided.",
+        f"Ratios are of {title_of(made.metric)} to the leader's. {joint(made)}".strip() if made else "",
         basis(run),
         f"SLO: {slo_words(run.record.slo)}." if run.record.slo else "",
         f"{SIGN} 2 behind a value: two of the reasons below to distrust it.",

@@ -13,8 +13,9 @@ from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_co
 from reports.page.declared import Columns, filled
 from reports.page.looks import Html, Of, looks, macro, ratio_frame, ratio_picture, table, tag, unbroken
 from reports.verdicts import Decision, capacities_of, decisions_of
-from reports.words.answer import answers_of, basis
-from reports.words.described import cut_short, question, what_was_run
+from reports.words import quality
+from reports.words.answer import answers_of, basis, joint
+from reports.words.described import cut_short, question, stopped, what_was_run
 from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
@@ -37,14 +38,13 @@ def opening(run: Run) -> Html:
         "opening",
         unbroken(question(run)),
         len(said) == 1,
-        run.record.stopped_because
-        and f"{'until ended: ' * bool(run.record.until)}{run.record.stopped_because}",
+        stopped(run),
         cut_short(run),
         [
             (each, each and unbroken(f"{each.lead}."), *(table or ("", "")))
             for each, table in zip_longest(said, tables)
         ],
-        unbroken(what_was_run(run)),
+        [*map(unbroken, [*quality.origins(run), what_was_run(run)])],
         basis(run),
         several([skip.what for skip in run.record.plan.skips]),
         findings_of(run),
@@ -72,7 +72,7 @@ def _table(run: Run, made: Decision) -> Html:
     few = [not _is_known(each) for each in medians]
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
-    return macro("noted", table(*cells, "standing", "Standing"), why)
+    return macro("noted", table(*cells, "standing", "Standing"), [why, joint(made)])
 
 
 def _metrics(run: Run, made: Decision) -> Iterator[str]:
@@ -96,7 +96,8 @@ def _name(run: Run, made: Decision, group: Group) -> Html:
     note = "" if label in known else made.left_out.get(label, "")
     is_suspect = {cell.validity for cell in group.counted} == {"suspect"}
     marks = cell_marks(run, group) if is_suspect else ""
-    return macro("standing", looks(run)[label], label == made.served, clipped(note, _NOTE), note, marks)
+    class_ = "winner" if label == made.served else "unranked" if note and made.groups else ""
+    return macro("standing", looks(run)[label], class_, clipped(note, _NOTE), note, marks)
 
 
 def _value(run: Run, made: Decision, name: str, group: Group) -> Html:
@@ -107,16 +108,15 @@ def _value(run: Run, made: Decision, name: str, group: Group) -> Html:
 
 def _ratios(run: Run, made: Decision) -> Columns[Group]:
     known = [ratio for group in made.ranked if (ratio := made.ratio_to_leader(group.deployment))]
-    if not known:
-        return {}
     title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    head = f"against the leader, {sure_text(made.alpha)}{' together' if len(known) > 1 else ''}"
-    return {tag("span", head, title=title): partial(_ratio, run, made, ratio_frame(known))}
+    head = tag("span", "against the leader", title=f"{title} ({sure_text(made.alpha)})")
+    return {head: partial(_ratio, run, made, ratio_frame(known))} if known else {}
 
 
 def _ratio(run: Run, made: Decision, frame: tuple[float, float], group: Group) -> Html | str:
-    ratio, colour = made.ratio_to_leader(group.deployment), looks(run)[group.deployment].colour
-    if ratio is None:
-        return ratio_picture(colour, (1.0, 1.0, 1.0), frame) if group is made.ranked[0] else ""
-    said, _, ends = ratio_words(*ratio).partition(" ")
-    return macro("figures", ratio_picture(colour, ratio, frame), said, ends)
+    ratio = made.ratio_to_leader(group.deployment)
+    if ratio is None and group is not made.ranked[0]:
+        return ""
+    said, _, ends = (ratio_words(*ratio) if ratio else "1.00x").partition(" ")
+    drawn = ratio_picture(looks(run)[group.deployment], ratio or (1.0, 1.0, 1.0), frame)
+    return macro("figures", drawn, said, ends)

@@ -165,11 +165,11 @@ def ratio_frame(ratios: Iterable[Ratio]) -> tuple[float, float]:
     return max(0.02, float(ends.min())), min(50.0, float(ends.max()))
 
 
-def ratio_picture(colour: str, ratio: Ratio, frame: tuple[float, float]) -> Html:
+def ratio_picture(look: "Look", ratio: Ratio, frame: tuple[float, float]) -> Html:
     """Draw a ratio and its interval beside 1 on a log axis. What lies beyond the frame stands at its edge;
     figures beside it have to say the same."""
     places = np.log(np.clip((*ratio, 1.0), *frame) / frame[0]) / math.log(frame[1] / frame[0])
-    return macro("ratio", (5 + 140 * places).round(1).tolist(), colour)
+    return macro("ratio", (5 + 140 * places).round(1).tolist(), look)
 
 
 # --- data for the script ---------------------------------------------------------------------------

@@ -23,7 +23,18 @@ from reports.page.cells import mark_html
 from reports.page.declared import Columns, filled
 from reports.page.document import INDEX, document, write_page
 from reports.page.drawing.charts import Part, block, rendered
-from reports.page.looks import Html, join, macro, paragraph, ratio_frame, ratio_picture, table, tag, unbroken
+from reports.page.looks import (
+    Html,
+    Look,
+    join,
+    macro,
+    paragraph,
+    ratio_frame,
+    ratio_picture,
+    table,
+    tag,
+    unbroken,
+)
 from reports.stats.intervals import Kind
 from reports.two_runs.answers import FIGURES, Answers
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
@@ -181,7 +192,7 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     }
     frame = ratio_frame(ratios.values())
     drawn = {
-        row.metric: ratio_picture(_COLOURS[row.verdict.kind], ratios[row.metric], frame)
+        row.metric: ratio_picture(Look("", _COLOURS[row.verdict.kind]), ratios[row.metric], frame)
         for row in case.rows
         if row.verdict and row.metric in ratios
     }

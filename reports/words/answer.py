@@ -5,7 +5,6 @@ Puts the decisions of reports/verdicts/decisions.py into words, those of a searc
 
 import math
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plura
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts import Capacity, Decision, comparisons_of, decisions_of, title_of_case
 from reports.words import quality
-from reports.words.described import command
+from reports.words.described import command, resumed
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -97,7 +96,19 @@ def basis(run: Run) -> str:
         return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
     repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
     among = f", one of {len(tested)} answers" if tested[1:] else ""
-    return f"A winner beats each other one in its own paired t test over {repeats} ({sure}{among})."
+    rule = f"beats each other one that is ranked, each in its own paired t test over {repeats}"
+    return f"A winner {rule} ({sure}{among})."
+
+
+def joint(made: Decision) -> str:
+    """Return what the intervals of ratios to the leader hold for, as a sentence; nothing for one of them."""
+    ratios = [made.ratio_to_leader(group.deployment) for group in made.groups]
+    return (
+        f"The intervals against the leader hold all together with {sure_text(made.alpha)}, so they are wider "
+        "than the answer's."
+        if sum(map(bool, ratios)) > 1
+        else ""
+    )
 
 
 # --- a winner --------------------------------------------------------------------------------------
@@ -130,24 +141,29 @@ def _price(run: Run, made: Decision, best: Best) -> str:
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
         said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
-    return said + "".join(_means(run, made, best.leader))
+    # Of the next best first: a comma sorts before a semicolon.
+    return said + "".join(sorted(_means(run, made, best)))
 
 
-def _means(run: Run, made: Decision, leader: str) -> Iterator[str]:
-    """Yield the cores and devices of a leader beside those of the contender that is least like it, where they
-    differ; threads only where no cores were measured, which say it better."""
-    used = any(_amount_of(run, group, "cores") for group in made.groups)
-    for title in ("cores", "devices", *(() if used else ("threads",))):
+def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
+    """Yield the cores and devices of a leader beside those of the next best, where they differ, else beside
+    those of the contender that is least like it; threads only where no cores were measured, which say it
+    better."""
+    has_cores = any(_amount_of(run, group, "cores") for group in made.groups)
+    for title in ("cores", "devices", *(() if has_cores else ("threads",))):
         found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
-        own = found.pop(leader)
+        own, digits = found[best.leader], int(title == "cores")
         apart = {
             label: abs(math.log(own / other)) for label, other in found.items() if min(own, other) >= 0.05
         }
-        other = max(apart, key=lambda label: apart[label], default="")
-        if other and apart[other] > math.log(MEANS_APART):
-            ratio, digits = own / found[other], int(title == "cores")
+        unlike = [label for label, much in apart.items() if much > math.log(MEANS_APART)]
+        other = best.next if best.next in unlike else max(unlike, key=lambda label: apart[label], default="")
+        if other == best.next:
             of = f"{own:.{digits}f} against {found[other]:.{digits}f}"
-            yield f", on {ratio:.1f}x the {title} of {other} ({of})"
+            yield f", on {own / found[other]:.1f}x its {title} ({of})"
+        elif other:
+            used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
+            yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"
 
 
 def _amount_of(run: Run, group: Group, title: str) -> float:
@@ -161,7 +177,8 @@ def _amount_of(run: Run, group: Group, title: str) -> float:
 
 
 def _unless(run: Run, made: Decision) -> str:
-    return " ".join(filter(None, (quality.unless(run, made), _unless_metric(run, made))))
+    said = (quality.unless(run, made), quality.unless_nearest(run, made), _unless_metric(run, made))
+    return " ".join(filter(None, said))
 
 
 def _unless_metric(run: Run, made: Decision) -> str:
@@ -222,11 +239,7 @@ def _advice(run: Run, made: Decision) -> str:
     ]
     minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
     takes = f"{made.advised} repeats would tell, in {max(1, round(minutes))} more minutes"
-    return f"If the lead seen is the true one, about {takes}: {_resumed(run, made.advised)}"
-
-
-def _resumed(run: Run, repeats: int) -> str:
-    return f"bench run --resume {shlex.quote(str(run.path))} repeats={repeats}"
+    return f"If the lead seen is the true one, about {takes}: {resumed(run)} repeats={made.advised}"
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
@@ -239,7 +252,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     elif made.capacities:
         note = _search_again(run)
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may tell: {_resumed(run, 5)}"
+        note = f"More repeats may tell: {resumed(run)} repeats=5"
     if made.groups:
         return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
     kept = [

@@ -68,7 +68,7 @@ def _loads_and_starts(run: Run) -> tuple[str, str, str]:
     if any(record.attached for record in run.start_records):
         starts = f"{plural(run.repeats, 'block')} on a server that was running already"
     asked = ((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in run.planned_cells)
-    longer = " or longer, for requests enough" if max(asked) > 1.05 else ""
+    longer = " or longer" if max(asked) > 1.05 else ""
     windows = dict.fromkeys(map(window_bound, _ordered(run)))
     return loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"
 
@@ -118,8 +118,19 @@ def cut_short(run: Run) -> tuple[str, str] | None:
         return "This run is still running. ", "bench writes the report again at its end."
     if run.record.status == "completed":
         return None
-    resume = f"bench run --resume {shlex.quote(str(run.path))} measures what is missing."
-    return "This run was cut short. ", resume
+    return "This run was cut short. ", f"{resumed(run)} measures what is missing."
+
+
+def stopped(run: Run) -> str:
+    """Return why a run ended before its last repeat, or at which it did; nothing of one that is whole."""
+    # Recorded without the directory, which may have been moved since.
+    said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
+    return f"until ended: {said}" if run.record.until and said else said
+
+
+def resumed(run: Run) -> str:
+    """Return the command that goes on with a run."""
+    return f"bench run --resume {shlex.quote(str(run.path))}"
 
 
 # --- facts -----------------------------------------------------------------------------------------

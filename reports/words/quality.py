@@ -178,6 +178,19 @@ def _worse(run: Run, label: str) -> Iterator[str]:
     yield from (f"gets {each}" for each in _right(run, label))
 
 
+def unless_nearest(run: Run, made: Decision) -> str:
+    """Return the contender that is nearest to the reference, if it is surely nearer than the first one."""
+    known = {group.deployment: quality_of(run).get(group.deployment) for group in made.groups}
+    (_, own), *others = known.items()
+    nearer = [
+        (each.interval[1], f"{label} (KL {cells(each)[0][0]} against {cells(own)[0][0]}).")
+        for label, each in others
+        if own and own.interval and each and each.interval and each.interval[1] < own.interval[0]
+        if (each.against, [*each.by_way]) == (own.against, [*own.by_way])
+    ]
+    return f"{'Unless' if made.leader else 'If'} quality decides: {min(nearer)[1]}" if nearer else ""
+
+
 # --- the section -----------------------------------------------------------------------------------
 
 
@@ -208,7 +221,7 @@ def front(stands: Sequence[Stand]) -> str:
 
 
 def notes(run: Run) -> list[str]:
-    """Return what was not measured and why; and of what origin the references are, where that bears on
+    """Return what was not measured and why; and what the references are made from, where that bears on
     quality."""
     heard = {each.name: each for each in (*heard_of(run).values(), *chosen_of(run).values())}
     if not heard:
@@ -218,8 +231,16 @@ def notes(run: Run) -> list[str]:
         for label, each in heard.items()
         for way, why in each.record.missing.items()
     )
+    missing = [f"Not measured, or not all: {several(what)}: {why}" for why, what in gathered(whys).items()]
+    return [*missing, *origins(run)]
+
+
+def origins(run: Run) -> list[str]:
+    """Return what the references that others are held against are made from, where that bears on quality."""
+    used = {each.against for each in quality_of(run).values() if each.told}
     notes = {base.name: base.start.weights.get("note") for base in references_of(run).values()}
     return [
-        *(f"Not measured, or not all: {several(what)}: {why}" for why, what in gathered(whys).items()),
-        *(f"{name} is the reference: {note}." for name, note in notes.items() if note),
+        f"KL is against {name} ({str(note).partition(';')[0]})."
+        for name, note in notes.items()
+        if note and name in used
     ]

@@ -57,8 +57,8 @@ def margin_text(margin_share: float) -> str:
 
 
 def sure_text(alpha: float) -> str:
-    """Return how sure what is said at a level is: `96 %`."""
-    return f"{100 * (1 - alpha):.4g} %"
+    """Return how sure what is said at a level is: `96 % confidence`."""
+    return f"{100 * (1 - alpha):.4g} % confidence"
 
 
 def family_text(count: int, alpha: float = 0.05) -> str:

@@ -41,9 +41,9 @@ def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(t
     assert (made.kind, made.served, made.left_out, made.beyond) == ("named", NEAR, TOO_FAR, [FAR])
     assert answer(run) == (
         "Serve llama_cpp gguf-q8_0. 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least 1.29x, "
-        "96 %), in 0.50x its memory; quality against llama_cpp fp16: KL 0.0032, the same token in 95 of 100 "
-        "places. Left out for quality: llama_cpp gguf-q4_0. Unless answers may be worse: llama_cpp "
-        "gguf-q4_0 is 1.4x as fast and picks another token in 35 of 100 places (KL 0.26)."
+        "96 % confidence), in 0.50x its memory; quality against llama_cpp fp16: KL 0.0032, the same token "
+        "in 95 of 100 places. Left out for quality: llama_cpp gguf-q4_0. Unless answers may be worse: "
+        "llama_cpp gguf-q4_0 is 1.4x as fast and picks another token in 35 of 100 places (KL 0.26)."
     )
     assert title_at(run, "output_tokens_per_s", run.groups) == (
         "llama_cpp gguf-q8_0 gives the most output tokens/s within the quality limit at 4 users"
@@ -54,6 +54,22 @@ def test_a_slower_one_beyond_the_limit_is_no_reason_for_an_unless(tmp_path):
     said = answer(measured(tmp_path, made=[SLOW, MIDDLE, replace(FAST, slow=1.1)]))
     assert "Left out for quality: llama_cpp gguf-q4_0." in said
     assert "Unless answers" not in said
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        (0.01, "Unless quality decides: llama_cpp gguf-q4_0 (KL 0.000034 against 0.0032)."),
+        (0.099, ""),
+        (0.2, ""),
+    ],
+)
+def test_one_that_is_surely_nearer_to_the_reference_is_named(tmp_path, noise, said):
+    made = [SLOW, MIDDLE, replace(FAST, slow=1.15, memory=MIDDLE.memory)]
+    found = answer(measured(tmp_path, {**USUAL, FAR: Voice(noise)}, made))
+    assert found.startswith("Serve llama_cpp gguf-q8_0.")
+    assert said in found
+    assert ("quality decides" in found) is bool(said)
 
 
 def test_without_a_limit_the_fastest_wins_and_its_quality_is_said(tmp_path):

@@ -20,6 +20,8 @@ from reports import open_run
 from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.page.answer import opening
+from reports.page.document import page
+from reports.page.looks import looks
 from reports.words.answer import Said, answers_of, headline
 from reports.words.described import what_was_run
 from reports.words.verdict_words import bound_words, clipped
@@ -76,8 +78,8 @@ def test_the_winner_stands_first_in_a_table_of_all_with_ratios_to_it(decided: Ru
     assert [row[0] for row in table.rows] == ["llama_cpp gguf-q8_0", "vllm fp16", "llama_cpp fp16"]
     assert table.about == [row[0] for row in table.rows]
     assert table.heads[1] == "output tokens/s at 4 users"
-    ratios = table.column("against the leader, 96 % together")
-    assert ratios[0] == ""
+    ratios = table.column("against the leader")
+    assert ratios[0] == "1.00x"
     assert all(re.fullmatch(r"0\.80x \[0\.\d\d, 0\.\d\d\]", ratio) for ratio in ratios[1:])
     assert table.column("peak memory GiB")[0].startswith("0.5")
 
@@ -86,11 +88,34 @@ def test_what_is_decided_is_bold_and_the_winner_is_marked(decided: Run) -> None:
     text = opening(decided)
     assert text.count('<span class="winner">') == 1
     assert '<b class="lead">' in text.partition('<span class="winner">')[2].partition("</tr>")[0]
-    said = "Bold: decided. A winner beats each other one in its own paired t test over 5 repeats (96 %)."
-    assert said in text
+    assert (
+        "A winner beats each other one that is ranked, each in its own paired t test over 5 repeats (96 % "
+        "confidence). Bold: the leader of a column, where it is decided."
+    ) in text
+    assert (
+        "The intervals against the leader hold all together with 96 % confidence, so they are wider than the "
+        "answer's."
+    ) in plain(decided)
     drawn = re.findall(r'<svg class="ratio" .*?</svg>', text)
     assert len({re.search(r'class="one" x1="([\d.]+)"', each)[1] for each in drawn}) == 1  # type: ignore[index]
     assert [each.count('aria-hidden="true"') for each in drawn] == [1, 1, 1]
+
+
+def test_a_ratio_is_drawn_with_the_deployments_own_mark(decided: Run) -> None:
+    text = opening(decided)
+    for look in looks(decided).values():
+        row = next(row for row in text.split("<tr") if f'data-deployment="{look.label}"' in row)
+        own = re.search(r"<(?:circle|rect|path) [^>]*>", row)[0]  # type: ignore[index]
+        assert row.count(own) == 2, look
+
+
+def test_the_legend_has_the_order_of_the_rows(decided: Run) -> None:
+    legend = page(decided).partition('class="key legend"')[2].partition("</header>")[0]
+    assert re.findall(r'data-isolate="(.*?)"', legend) == table_of(decided).about
+
+
+def test_one_interval_against_the_leader_is_the_answers_own(tmp_path: Path) -> None:
+    assert "hold all together" not in plain(made_run(tmp_path, [BASE, OTHER]))
 
 
 def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path) -> None:
@@ -132,7 +157,7 @@ def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) ->
 
     run = made_run(tmp_path, [BASE, replace(OTHER, slow=1.0), three()[1]], repeats=3, cell_changes=changes)
     last = table_of(run).rows[-1]
-    assert last[0] == "vllm awq it failed: it died"
+    assert last[0] == "vllm awq not ranked: it failed: it died"
     assert last[1] == "–"
     assert "Not compared: vllm awq." in plain(run)
 
@@ -201,7 +226,11 @@ def test_a_reason_of_one_deployment_names_it(tmp_path: Path) -> None:
 
 def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"tgi fp16": BROKEN, "vllm fp16": MIDDLE, "vllm awq": FAST})
-    assert [row[0] for row in table_of(run).rows] == ["vllm awq", "vllm fp16", "tgi fp16 it misses the SLO"]
+    assert [row[0] for row in table_of(run).rows] == [
+        "vllm awq",
+        "vllm fp16",
+        "tgi fp16 not ranked: it misses the SLO",
+    ]
     said = "Serve vllm awq. 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least 1."
     assert said in plain(run)
     assert "Not compared: tgi fp16." in plain(run)
@@ -275,7 +304,7 @@ def test_a_winner_is_said_with_its_lead_how_sure_and_unless_what(tmp_path: Path)
     assert found.lead == "Serve vllm awq"
     assert re.fullmatch(
         r"1\.1\dx the output tokens/s of the next best, llama_cpp gguf-q4_0, at 4 users "
-        r"\(at least 1\.\d\dx, 96 %\), in 2\.50x its memory\.",
+        r"\(at least 1\.\d\dx, 96 % confidence\), in 2\.50x its memory\.",
         found.text,
     ), found.text
     assert found.unless == (
@@ -293,18 +322,30 @@ def test_a_bound_is_never_said_to_be_more_than_it_is_nor_rounded_to_1(ratio, bou
     assert bound_words(ratio, bound) == words
 
 
-def test_threads_are_said_only_where_no_cores_were_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fp16", "next_best", "said"),
+    [
+        (2, 1, ", on 4.0x its threads (4 against 1)."),
+        (1, 2, ", on 2.0x its threads (4 against 2)."),
+        (1, 4, "; llama_cpp fp16 used 1 thread, vllm awq 4."),
+        (4, 4, "96 % confidence)."),
+    ],
+)
+def test_means_are_held_against_the_next_best_and_of_another_are_its_own(
+    tmp_path: Path, fp16: int, next_best: int, said: str
+) -> None:
     def changes(start: Any) -> dict[str, Any]:
-        threads = {"fp16": 2, "awq": 4, "gguf-q4_0": 1}[start.deployment.quantization]
+        threads = {"fp16": fp16, "awq": 4, "gguf-q4_0": next_best}[start.deployment.quantization]
         return {"resolved": {"threads": threads}}
 
     made = [BASE, OTHER, Made(deployment("llama_cpp", "gguf-q4_0"), 0.9)]
     run = made_run(tmp_path, made, start_changes=changes)
+    # The cores that were measured say it better.
     assert "threads" not in answers_of(run)[0].text
     for path in tmp_path.rglob("host.parquet"):
         path.unlink()
     [found] = answers_of(open_run(tmp_path))
-    assert found.text.endswith(", on 4.0x the threads of llama_cpp gguf-q4_0 (4 against 1).")
+    assert found.text.endswith(said), found.text
 
 
 def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_path: Path) -> None:
@@ -313,7 +354,7 @@ def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_pa
     assert found.lead == "Too close to call: llama_cpp fp16 or vllm awq"
     assert re.fullmatch(
         r"The first has 1\.0\dx \[0\.\d+, 1\.\d+\] the output tokens/s of the second at 4 users "
-        r"\(96 %, 5 repeats\)\.",
+        r"\(96 % confidence, 5 repeats\)\.",
         found.text,
     ), found.text
     assert re.match(

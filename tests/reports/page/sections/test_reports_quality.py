@@ -80,7 +80,7 @@ def test_the_section_has_each_way_the_curve_and_what_became_of_prompts_asked_aga
     assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26." in found
     for words in ("KL p99", "same token %", "perplexity ratio", "the same", "near ties", "cut off"):
         assert f">{words}</th>" in found, words
-    assert "llama_cpp fp16 is the reference: made from the Q4_1 file." in found
+    assert "KL is against llama_cpp fp16 (made from the Q4_1 file)." in found
     chart = charts_of(html)["answers-same"]
     assert [trace["name"] for trace in chart["traces"]] == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
     assert all(trace["y"][0] == 100 and trace["y"] == sorted(trace["y"])[::-1] for trace in chart["traces"])

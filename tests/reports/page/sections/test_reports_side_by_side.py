@@ -12,7 +12,7 @@ from repeated_run import LOADS, Made, repeated_run, three
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
 from reports.page.drawing.charts import log_ticks
-from reports.page.looks import ratio_frame, ratio_picture
+from reports.page.looks import Look, ratio_frame, ratio_picture
 from reports.page.sections import side_by_side
 from reports.page.sections.same_requests import PAIRS
 from reports.stats.intervals import Verdict
@@ -118,7 +118,7 @@ def test_a_heading_names_value_and_unit():
 
 def test_the_section_has_rule_ratio_interval_and_word(page):
     text = plain(section_of(page, "side"))
-    assert "96 %, corrected for 3 comparisons; same: within 5 %." in text
+    assert "96 % confidence, corrected for 3 comparisons; same: within 5 %." in text
     assert "a block is one repeat" in text
     # Against the leader of each column, who is 1.25 times as fast in half of the memory.
     assert re.search(r"vllm fp16 .*?0\.80x slower (?:▲ \d )?\[0\.\d\d, 0\.\d\d\]", text)
@@ -188,9 +188,9 @@ def test_ticks_of_ratios_are_few_and_have_one(low, high):
 
 def drawn(ratio, frame):
     """The middle, both ends and 1 as they are drawn, in px."""
-    svg = ratio_picture("--c-blue", ratio, frame)
+    svg = ratio_picture(Look("vllm fp16", "--c-blue"), ratio, frame)
     one, low, high = (float(found) for found in re.findall(r' x[12]="([\d.]+)"', svg)[1:4])
-    return float(re.search(r'cx="([\d.]+)"', svg)[1]), low, high, one
+    return float(re.search(r"translate\(([\d.]+) ", svg)[1]), low, high, one
 
 
 def test_a_ratio_is_drawn_with_its_interval_beside_1():
@@ -226,6 +226,13 @@ def test_a_dot_is_one_request_on_both(run_dir):
     rows = {row.cells[0]: row.cells for row in chart.rows}
     assert rows["llama_cpp gguf-q8_0"][2] == "100 %"
     assert "no verdict comes from it" in chart.note
+
+
+@pytest.mark.parametrize("requests", [2, 3])
+def test_too_few_of_the_same_requests_are_not_drawn(tmp_path, requests):
+    """Five repeats of 2 requests are 10 pairs, one fewer than a median needs."""
+    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, requests=requests))
+    assert bool(PAIRS(run)) is (requests == 3)
 
 
 # --- what it is about ------------------------------------------------------------------------------
