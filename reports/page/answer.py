@@ -16,7 +16,7 @@ from reports.verdicts import Decision, capacities_of, decisions_of
 from reports.words import quality
 from reports.words.answer import answers_of, basis, joint
 from reports.words.described import cut_short, question, stopped, what_was_run
-from reports.words.verdict_words import clipped, heading_of, ratio_words, sure_text, title_of
+from reports.words.verdict_words import clipped, heading_of, ratio_words
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
 COLUMNS = (
@@ -68,8 +68,7 @@ def _table(run: Run, made: Decision) -> Html:
         **quality_columns(run),
     }
     cells = filled(columns, made.ranked, lambda group: Of(group.deployment))
-    medians = (made.value(run, group, "ttft_s.p50") for group in made.ranked if group.counted)
-    few = [not _is_known(each) for each in medians]
+    few = [not _is_known(made.value(run, each, "ttft_s.p50")) for each in made.ranked if each.counted]
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
     return macro("noted", table(*cells, "standing", "Standing"), [why, joint(made)])
@@ -94,8 +93,7 @@ def _name(run: Run, made: Decision, group: Group) -> Html:
     label, known = group.deployment, {each.deployment for each in made.capacities if each.level is not None}
     # In full below, with the reasons to distrust.
     note = "" if label in known else made.left_out.get(label, "")
-    is_suspect = {cell.validity for cell in group.counted} == {"suspect"}
-    marks = cell_marks(run, group) if is_suspect else ""
+    marks = cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else ""
     class_ = "winner" if label == made.served else "unranked" if note and made.groups else ""
     return macro("standing", looks(run)[label], class_, clipped(note, _NOTE), note, marks)
 
@@ -108,9 +106,7 @@ def _value(run: Run, made: Decision, name: str, group: Group) -> Html:
 
 def _ratios(run: Run, made: Decision) -> Columns[Group]:
     known = [ratio for group in made.ranked if (ratio := made.ratio_to_leader(group.deployment))]
-    title = f"{title_of(made.metric)} over the leader's, in {made.repeats} paired repeats"
-    head = tag("span", "against the leader", title=f"{title} ({sure_text(made.alpha)})")
-    return {head: partial(_ratio, run, made, ratio_frame(known))} if known else {}
+    return {"against the leader": partial(_ratio, run, made, ratio_frame(known))} if known else {}
 
 
 def _ratio(run: Run, made: Decision, frame: tuple[float, float], group: Group) -> Html | str:

@@ -84,9 +84,9 @@ def bar(run: Run, names: Mapping[str, str]) -> Html:
         ("start", f"all {word}s", [(str(start), f"{word} {start}") for start in starts]),
     ]
     # In the order of the answer's rows.
-    ranked = [group.deployment for made in decisions_of(run) for group in made.ranked]
-    legend = [looks(run)[label] for label in dict.fromkeys([*ranked, *run.deployments])]
-    return macro("bar", names, [each for each in filters if len(each[2]) > 1], legend)
+    ranked = dict.fromkeys(group.deployment for made in decisions_of(run) for group in made.ranked)
+    legend = {label: looks(run)[label] for label in ranked} | looks(run)
+    return macro("bar", names, [each for each in filters if len(each[2]) > 1], [*legend.values()])
 
 
 # --- the document ----------------------------------------------------------------------------------

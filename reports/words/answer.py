@@ -92,12 +92,17 @@ def basis(run: Run) -> str:
     """Return by which rule a winner is named, as a sentence; nothing where no test was made."""
     tested = [made for made in decisions_of(run) if made.best]
     if not tested:
-        is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
-        return "Ordered by the highest load kept on every start, without a test." if is_ordered else ""
+        return (
+            "Ordered by the highest load kept on every start, without a test."
+            if any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
+            else ""
+        )
     repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
     among = f", one of {len(tested)} answers" if tested[1:] else ""
-    rule = f"beats each other one that is ranked, each in its own paired t test over {repeats}"
-    return f"A winner {rule} ({sure}{among})."
+    return (
+        f"A winner beats each other one that is ranked, each in its own paired t test over {repeats} "
+        f"({sure}{among})."
+    )
 
 
 def joint(made: Decision) -> str:
@@ -154,13 +159,14 @@ def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
         found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
         own, digits = found[best.leader], int(title == "cores")
         apart = {
-            label: abs(math.log(own / other)) for label, other in found.items() if min(own, other) >= 0.05
+            label: much
+            for label, other in found.items()
+            if min(own, other) >= 0.05 and (much := abs(math.log(own / other))) > math.log(MEANS_APART)
         }
-        unlike = [label for label, much in apart.items() if much > math.log(MEANS_APART)]
-        other = best.next if best.next in unlike else max(unlike, key=lambda label: apart[label], default="")
+        other = best.next if best.next in apart else max(apart, key=lambda label: apart[label], default="")
         if other == best.next:
-            of = f"{own:.{digits}f} against {found[other]:.{digits}f}"
-            yield f", on {own / found[other]:.1f}x its {title} ({of})"
+            ratio = own / found[other]
+            yield f", on {ratio:.1f}x its {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
         elif other:
             used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
             yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"
@@ -202,9 +208,10 @@ def _left_out(made: Decision) -> str:
     labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
     said = f" Left out for quality: {several(made.beyond)}." if made.beyond else ""
     said += f" Not compared: {several(labels)}." if labels else ""
-    if made.disturbed and made.used:
-        said += f" Left out: {plural(made.disturbed, 'repeat')} (the machine was busy or not fit)."
-    return said
+    repeats = made.disturbed if made.used else 0
+    return said + (
+        f" Left out: {plural(repeats, 'repeat')} (the machine was busy or not fit)." if repeats else ""
+    )
 
 
 # --- no winner -------------------------------------------------------------------------------------
@@ -212,8 +219,11 @@ def _left_out(made: Decision) -> str:
 
 def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
     text = f"The same {title_of(made.metric)} within {margin_text(run.record.compare.margin_share)} {where}."
-    lead = f"Serve {several([group.deployment for group in made.groups], ' or ')}"
-    return Said(lead, text + _left_out(made), unless=_unless(run, made))
+    return Said(
+        f"Serve {several([group.deployment for group in made.groups], ' or ')}",
+        text + _left_out(made),
+        unless=_unless(run, made),
+    )
 
 
 def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
@@ -223,8 +233,8 @@ def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
         over = ratio_words(*lead_of(made, best, best.even[0]))
         said = f"The first has {over} the {title} of the second {where}"
     said += f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
-    lead = f"Too close to call: {several([best.leader, *best.even], ' or ')}"
-    return Said(lead, said, unless=_unless(run, made), note=_advice(run, made))
+    labels = several([best.leader, *best.even], " or ")
+    return Said(f"Too close to call: {labels}", said, unless=_unless(run, made), note=_advice(run, made))
 
 
 def _advice(run: Run, made: Decision) -> str:
@@ -238,8 +248,10 @@ def _advice(run: Run, made: Decision) -> str:
         if record.spawned_ns is not None and record.stopped_ns is not None
     ]
     minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
-    takes = f"{made.advised} repeats would tell, in {max(1, round(minutes))} more minutes"
-    return f"If the lead seen is the true one, about {takes}: {resumed(run)} repeats={made.advised}"
+    return (
+        f"If the lead seen is the true one, about {made.advised} repeats would tell, in "
+        f"{max(1, round(minutes))} more minutes: {resumed(run)} repeats={made.advised}"
+    )
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
@@ -280,9 +292,9 @@ def _only(run: Run, made: Decision, where: str) -> Said:
         (True, False): f"The only one {within if made.served else 'that can be judged'}",
         (True, True): "The only one known to keep the SLO",
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
-    names = dict.fromkeys((made.metric, "ttft_s.p50"))
-    values = ", ".join(text for name in names if (text := _with_span(run, made, name)))
-    said = f"{does} {where}: {values or 'no value'}{quality.clause(run, group.deployment)}.{_left_out(made)}"
+    spans = (_with_span(run, made, name) for name in dict.fromkeys((made.metric, "ttft_s.p50")))
+    values = ", ".join(filter(None, spans)) or "no value"
+    said = f"{does} {where}: {values}{quality.clause(run, group.deployment)}.{_left_out(made)}"
     return Said(_lead(made, group.deployment), said, unless=quality.unless(run, made))
 
 
@@ -318,8 +330,8 @@ def _most_load(run: Run, made: Decision) -> Said:
 
 def _none(run: Run, made: Decision, where: str) -> Said:
     if made.slo_row and not made.slo_row.labels("kept"):
-        slo = slo_words(run.record.slo)
-        return Said("No winner", f"No deployment is known to keep the SLO ({slo}) at any load.")
+        said = f"No deployment is known to keep the SLO ({slo_words(run.record.slo)}) at any load."
+        return Said("No winner", said)
     whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
     return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}.")
 

@@ -152,9 +152,8 @@ def _of_hundred(share: float) -> str:
 def unless(run: Run, made: Decision) -> str:
     """Return the fastest of those that are left out for their answers, and what it costs, if it is ahead."""
     costs = dict(_costs(run, made))
-    if not costs or max(costs) <= 1 + run.record.compare.margin_share:
-        return ""
-    return f"Unless answers may be worse: {costs[max(costs)]}."
+    is_ahead = max(costs, default=0.0) > 1 + run.record.compare.margin_share
+    return f"Unless answers may be worse: {costs[max(costs)]}." if is_ahead else ""
 
 
 def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
@@ -180,11 +179,10 @@ def _worse(run: Run, label: str) -> Iterator[str]:
 
 def unless_nearest(run: Run, made: Decision) -> str:
     """Return the contender that is nearest to the reference, if it is surely nearer than the first one."""
-    known = {group.deployment: quality_of(run).get(group.deployment) for group in made.groups}
-    (_, own), *others = known.items()
+    own, *others = (quality_of(run).get(group.deployment) for group in made.groups)
     nearer = [
-        (each.interval[1], f"{label} (KL {cells(each)[0][0]} against {cells(own)[0][0]}).")
-        for label, each in others
+        (each.interval[1], f"{each.label} (KL {cells(each)[0][0]} against {cells(own)[0][0]}).")
+        for each in others
         if own and own.interval and each and each.interval and each.interval[1] < own.interval[0]
         if (each.against, [*each.by_way]) == (own.against, [*own.by_way])
     ]
@@ -238,9 +236,8 @@ def notes(run: Run) -> list[str]:
 def origins(run: Run) -> list[str]:
     """Return what the references that others are held against are made from, where that bears on quality."""
     used = {each.against for each in quality_of(run).values() if each.told}
-    notes = {base.name: base.start.weights.get("note") for base in references_of(run).values()}
     return [
-        f"KL is against {name} ({str(note).partition(';')[0]})."
-        for name, note in notes.items()
-        if note and name in used
+        f"KL is against {base.name} ({str(note).partition(';')[0]})."
+        for base in references_of(run).values()
+        if base.name in used and (note := base.start.weights.get("note"))
     ]
