@@ -45,7 +45,7 @@ def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
     assert "\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
-    rule = "What B has against A; verdicts on B, 95 %, one comparison; same: within 5 %"
+    rule = "What B has against A; verdicts on B, 95 % confidence, one comparison; same: within 5 %"
     assert rule in " ".join(said.split())
 
 

@@ -205,7 +205,7 @@ def test_a_reference_that_answers_otherwise_than_in_base_is_caught(tmp_path):
     assert first.cells == ("reference", "reference", "0.14 [0.14, 0.14]")
     assert first.case.notes == (f"held against {FP16} of BASE",)
     assert gate.summary == (
-        "FAIL: ttft_s.p50 is not worse by more than 5 % in 1 case (95 %, one comparison); "
+        "FAIL: ttft_s.p50 is not worse by more than 5 % in 1 case (95 % confidence, one comparison); "
         "slo.kl_nats.mean is above 0.1 in 1 of 2 cases (95 % each)"
     )
 

@@ -222,7 +222,8 @@ def test_markdown_is_one_table_whatever_the_names(hostile):
 
 def test_the_terminal_ends_with_the_verdict_in_one_line(hostile):
     assert printed(300, print_gate, hostile).splitlines()[-1] == (
-        "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases (95 %, corrected for 3 comparisons)"
+        "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases "
+        "(95 % confidence, corrected for 3 comparisons)"
     )
 
 
