@@ -109,6 +109,11 @@ def template_of(deployment: Deployment, place: Place) -> Path | None:
     return None if found is None else Path(found).expanduser().absolute()
 
 
+def draft_of(place: Place) -> str | None:
+    """Return the path of the weights that draft."""
+    return None if place.draft is None else str(place.draft.path)
+
+
 def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
     if folder is None:
         return {}
@@ -119,44 +124,47 @@ def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
 def container(
     deployment: Deployment,
     place: Place,
-    arguments: Callable[[str, str | None], Iterable[str]],
+    arguments: Callable[[str, str | None, str | None], Iterable[str]],
     *,
     template: Path | None,
     environment: Mapping[str, str],
     **others: Any,
 ) -> ContainerSpec:
-    """Return a container of the user's image, else of bench's, with weights and template mounted.
+    """Return a container of the user's image, else of bench's, with weights, template and draft mounted.
 
-    `arguments` is called with the paths of both inside. `others` are further fields of ContainerSpec.
+    `arguments` is called with their paths inside. `others` are further fields of ContainerSpec.
     """
     mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
     templates = [] if template is None else [(template, f"/templates/{template.name}")]
+    drafts = [] if place.draft is None else [weights_mount(place.draft.path, "/draft")]
     fields = {"served_model": deployment.model, **others}
     return ContainerSpec(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
-        arguments=tuple(arguments(weights, templates[0][1] if templates else None)),
+        arguments=tuple(
+            arguments(weights, *(found[0][1] if found else None for found in (templates, drafts)))
+        ),
         base_url=place.base_url,
         environment=environment,
-        mounts=(mount, *templates),
+        mounts=(mount, *templates, *(mounted for mounted, _ in drafts)),
         devices=place.devices,
         memory_limit_bytes=deployment.terms.memory_limit_bytes,
         **fields,
     )
 
 
-def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
+def weights_mount(weights: Path, folder: str = "/weights") -> tuple[tuple[Path, str], str]:
     """Return what to mount and where, and the weights' path there.
 
     A link that leads out of the mounted directory works natively but not in a container.
     """
     # The first of several files of one model; the server finds the others beside it.
     outer = weights.parent if re.search(r"-00001-of-\d{5}\.gguf$", weights.name) else weights
-    for folder in weights.parents:
+    for parent in weights.parents:
         # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION has links to ../../blobs.
-        if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
-            outer = folder.parent
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            outer = parent.parent
             break
-    inside = "/weights/" + re.sub(r"[^\w.-]", "-", outer.name)
+    inside = f"{folder}/" + re.sub(r"[^\w.-]", "-", outer.name)
     return (outer, inside), str(PurePosixPath(inside) / weights.relative_to(outer))
 
 

@@ -15,6 +15,12 @@ import xllamacpp
 from xllamacpp import common_speculative_type, ggml_type, llama_flash_attn_type, llama_split_mode
 
 FLASH_ATTENTION = {"on": "LLAMA_FLASH_ATTN_TYPE_ENABLED", "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED"}
+
+
+def cache_type(name: str) -> ggml_type:
+    return getattr(ggml_type, f"GGML_TYPE_{name.upper()}")
+
+
 # Argument -> the fields of CommonParams that it sets, and how its text is read.
 VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "model": (("model.path",), str),
@@ -28,20 +34,33 @@ VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "kv-unified-per-slot": (("kv_unified_per_slot",), int),
     "cache-ram": (("cache_ram_mib",), int),
     "slot-save-path": (("slot_save_path",), lambda folder: f"{folder}/"),
-    "threads": (("cpuparams.n_threads", "cpuparams_batch.n_threads"), int),
+    "threads": (
+        (
+            "cpuparams.n_threads",
+            "cpuparams_batch.n_threads",
+            "speculative.draft.cpuparams.n_threads",
+            "speculative.draft.cpuparams_batch.n_threads",
+        ),
+        int,
+    ),
     "batch-size": (("n_batch",), int),
     "ubatch-size": (("n_ubatch",), int),
     "flash-attn": (("flash_attn_type",), lambda text: getattr(llama_flash_attn_type, FLASH_ATTENTION[text])),
-    "cache-type-k": (("cache_type_k",), lambda name: getattr(ggml_type, f"GGML_TYPE_{name.upper()}")),
-    "cache-type-v": (("cache_type_v",), lambda name: getattr(ggml_type, f"GGML_TYPE_{name.upper()}")),
+    "cache-type-k": (("cache_type_k",), cache_type),
+    "cache-type-v": (("cache_type_v",), cache_type),
     "n-gpu-layers": (("n_gpu_layers",), int),
     "split-mode": (
         ("split_mode",),
         lambda name: getattr(llama_split_mode, f"LLAMA_SPLIT_MODE_{name.upper()}"),
     ),
     "seed": (("sampling.seed",), int),
-    "spec-type": (("speculative.types",), lambda name: [N_GRAMS[name]]),
+    "spec-type": (("speculative.types",), lambda name: [SPECULATIONS[name]]),
     "spec-ngram-simple-size-m": (("speculative.ngram_simple.size_m",), int),
+    "spec-draft-model": (("speculative.draft.mparams.path",), str),
+    "spec-draft-n-max": (("speculative.draft.n_max",), int),
+    "spec-draft-type-k": (("speculative.draft.cache_type_k",), cache_type),
+    "spec-draft-type-v": (("speculative.draft.cache_type_v",), cache_type),
+    "spec-draft-ngl": (("speculative.draft.n_gpu_layers",), int),
     "chat-template-file": (("chat_template",), lambda path: Path(path).read_text()),
 }
 SWITCHES = {
@@ -50,7 +69,10 @@ SWITCHES = {
     "no-cache-prompt": ("cache_prompt", False),
     "jinja": ("use_jinja", True),
 }
-N_GRAMS = {"ngram-simple": common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE}
+SPECULATIONS = {
+    "ngram-simple": common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE,
+    "draft-simple": common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE,
+}
 
 
 def parameters(argv: list[str]) -> xllamacpp.CommonParams:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.common.launching import container, given, need_counts, template_of
+from engines.common.launching import container, draft_of, given, need_counts, template_of
 from engines.llama_cpp import log, quality
 from engines.llama_cpp.flags import erasable_slots, kv_cache_types, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
@@ -151,7 +151,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda weights, template: server_arguments(deployment, place, weights, template, "/tmp"),
+            lambda *files: server_arguments(deployment, place, *files, folder="/tmp"),
             template=template,
             environment=graphs,
             stop_grace_s=_STOP_GRACE_S,
@@ -163,7 +163,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     )
     arguments = python_arguments if is_python else server_arguments
     weights = given(place.weights, "llama_cpp needs a weights file")
-    words = arguments(deployment, place, str(weights), template, str(place.scratch))
+    words = arguments(deployment, place, str(weights), template, draft_of(place), folder=str(place.scratch))
     # Without devices a build with CUDA must not use one either.
     devices = ",".join(map(str, place.devices))
     return contracts.NativeSpec(
@@ -188,6 +188,9 @@ ENGINE = contracts.Engine(
     launchers=("native", "docker"),
     weights=_weights,
     kv_cache_types=kv_cache_types,
+    speculations=lambda deployment: (
+        ("ngram",) if deployment.options.program == PYTHON else ("ngram", "draft")
+    ),
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
@@ -215,5 +218,8 @@ ENGINE = contracts.Engine(
         "prefix_hit_tokens": contracts.ServerMetric("llamacpp:prompt_tokens_cached_total"),
         "prompt_tokens": _PROMPTS,
         "generated_tokens": contracts.ServerMetric("llamacpp:tokens_predicted_total"),
+        "draft_steps": contracts.ServerMetric("llamacpp:spec_decode_num_drafts_total"),
+        "drafted_tokens": contracts.ServerMetric("llamacpp:spec_decode_num_draft_tokens_total"),
+        "accepted_tokens": contracts.ServerMetric("llamacpp:spec_decode_num_accepted_tokens_total"),
     },
 )

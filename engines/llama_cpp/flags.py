@@ -27,7 +27,7 @@ def _is_flash(deployment: Deployment) -> bool | None:
 
 
 def server_arguments(
-    deployment: Deployment, place: Place, weights: str, template: object, folder: str
+    deployment: Deployment, place: Place, weights: str, template: object, draft: str | None, *, folder: str
 ) -> Iterator[str]:
     """Yield the words for llama-server and xllamacpp_server.py. Paths are as the server sees them."""
     terms, options = deployment.terms, deployment.options
@@ -61,8 +61,7 @@ def server_arguments(
         "n-gpu-layers": _gpu_layers(deployment, place, 999),
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
-        "spec-type": "ngram-simple" if terms.speculative_tokens else None,
-        "spec-ngram-simple-size-m": terms.speculative_tokens or None,
+        **_speculation(terms, draft, kept, place),
         "jinja": template is not None,
         "chat-template-file": template,
     }
@@ -72,6 +71,23 @@ def server_arguments(
 def _gpu_layers(deployment: Deployment, place: Place, all_of_them: int) -> int | None:
     given = deployment.options.gpu_layers
     return (all_of_them if given is None else given) if place.devices else None
+
+
+def _speculation(
+    terms: EngineTerms, draft: str | None, cache_type: str | None, place: Place
+) -> dict[str, object]:
+    if terms.speculation == "ngram":
+        return {"spec-type": "ngram-simple", "spec-ngram-simple-size-m": terms.speculative_tokens}
+    if draft is None:
+        return {}
+    return {
+        "spec-type": "draft-simple",
+        "spec-draft-model": draft,
+        "spec-draft-n-max": terms.speculative_tokens,
+        "spec-draft-type-k": cache_type,
+        "spec-draft-type-v": cache_type,
+        "spec-draft-ngl": 999 if place.devices else None,
+    }
 
 
 def _context(terms: EngineTerms) -> dict[str, object]:
@@ -98,11 +114,11 @@ def erasable_slots(deployment: Deployment) -> int | Reason:
 
 
 def python_arguments(
-    deployment: Deployment, place: Place, weights: str, template: object, folder: str
+    deployment: Deployment, place: Place, weights: str, template: object, draft: str | None, *, folder: str
 ) -> Iterator[str]:
     """Yield the words for engines/inside/llama_cpp_python_server.py, by the package's names of settings."""
     terms, options = deployment.terms, deployment.options
-    drafted, is_flash = terms.speculative_tokens or None, _is_flash(deployment)
+    is_flash = _is_flash(deployment)
     kept = _KV_CACHE_TYPES.get(terms.kv_cache_type or "")
     values: dict[str, object] = {
         "model": weights,
@@ -126,8 +142,8 @@ def python_arguments(
         # LLAMA_SPLIT_MODE_ROW
         "split_mode": 2 if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
-        "draft_model": None if drafted is None else "prompt-lookup-decoding",
-        "draft_model_num_pred_tokens": drafted,
+        "draft_model": "prompt-lookup-decoding" if terms.speculation == "ngram" else None,
+        "draft_model_num_pred_tokens": terms.speculative_tokens,
         "chat-template-file": template,
     }
     return flags(values, glue=None)

@@ -79,8 +79,7 @@ _LOG_TERMS: tuple[LogTerm, ...] = (
     ("ubatch_tokens", r"llama_context: n_ubatch += (\d+)", int),
     ("attention_backend", r"llama_context: flash_attn += (enabled|disabled)", _flash),
     ("attention_backend", r"Flash Attention (enabled|disabled)", _flash),
-    ("quantization_kernel", r"load_tensors: +(CPU_REPACK) model buffer size", str),
-    ("speculative_tokens", r"size_n=\d+, size_m=(\d+)", int),
+    ("speculative_tokens", r"(?:size_n=\d+, size_m|common_specu: - n_max)=(\d+)", int),
     ("prompt_cache_limit_bytes", r"prompt cache is enabled, size limit: (\d+) MiB", _mebibytes),
 )
 
@@ -94,6 +93,9 @@ _PARTS: Mapping[str, MemoryPart] = {
     "output": "workspace",
 }
 _BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+_REPACKED = re.compile(r"load_tensors: +(CPU_REPACK) model buffer size")
+# From here on the log is of the model that drafts, until that is loaded too.
+_DRAFT = "loading draft model "
 # Memory of the host: CPU, CPU_Mapped, CPU_REPACK, AMX, CUDA_Host ...
 _ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 
@@ -119,13 +121,19 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
         "chat_template": _template(log, at(props, "chat_template")),
     }
     found = {**from_log(log, _LOG_TERMS), **known(from_props)}
+    target, _, draft = log.partition(_DRAFT)
+    if repacked := _REPACKED.search(target):
+        found["quantization_kernel"] = repacked[1]
     # One line for each kind of layer: those with a sliding window have a cache of their own.
     if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
         found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
-    return Said(found, _memory(log))
+    memory = _memory(target)
+    for part, size_bytes in _memory(draft).items():
+        memory[part] = memory.get(part, 0) + size_bytes
+    return Said(found, memory)
 
 
-def _memory(log: str) -> Mapping[MemoryPart, int]:
+def _memory(log: str) -> dict[MemoryPart, int]:
     """Return bytes by part. Tensors that a CPU repacks are a second copy of mapped pages: workspace."""
     # A load that only finds out what fits comes before the real one.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]

@@ -19,7 +19,7 @@ _FOLDER = INSIDE / "reference"
 # Common terms that mean nothing to a server without a model.
 _NOT_A_MODEL = (
     "kv_cache_tokens", "kv_cache_type", "prefix_cache", "chunked_prefill", "dtype", "seed", "graphs",
-    "speculative_tokens", "chat_template",
+    "speculation", "speculative_tokens", "chat_template",
 )  # fmt: skip
 _FAULT = re.compile(
     r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"

@@ -115,7 +115,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return launching.container(
             deployment,
             place,
-            lambda weights, template: (*_IN_IMAGE, *_arguments(deployment, place, weights, template)),
+            lambda *files: (*_IN_IMAGE, *_arguments(deployment, place, *files)),
             template=template,
             environment=_environment(place, launching.CACHE_IN_IMAGE),
             cache=str(launching.CACHE_IN_IMAGE),
@@ -124,8 +124,9 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             stop_grace_s=_STOP_GRACE_S,
         )
     python = launching.given(place.python, "sglang needs the Python of its environment")
+    words = _arguments(deployment, place, str(weights), template, launching.draft_of(place))
     return contracts.NativeSpec(
-        argv=(str(python), "-P", *_IN_IMAGE[1:], *_arguments(deployment, place, str(weights), template)),
+        argv=(str(python), "-P", *_IN_IMAGE[1:], *words),
         base_url=place.base_url,
         served_model=deployment.model,
         environment=_environment(place, place.cache),
@@ -144,7 +145,11 @@ def _environment(place: contracts.Place, cache: Path | None) -> dict[str, str]:
 
 
 def _arguments(
-    deployment: contracts.Deployment, place: contracts.Place, weights: str, template: object
+    deployment: contracts.Deployment,
+    place: contracts.Place,
+    weights: str,
+    template: object,
+    draft: str | None,
 ) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
     if terms.chunked_prefill is False and options.chunked_prefill_size is not None:
@@ -185,7 +190,11 @@ def _arguments(
         "chunked-prefill-size": -1 if terms.chunked_prefill is False else None,
         "disable-decode-cuda-graph": terms.graphs is False,
         "disable-prefill-cuda-graph": terms.graphs is False,
-        "speculative-algorithm": None if tokens is None else "NGRAM",
+        "speculative-algorithm": None if tokens is None else "NGRAM" if draft is None else "STANDALONE",
+        "speculative-draft-model-path": draft,
+        # One proposal after the other, as other engines make them.
+        "speculative-num-steps": tokens if draft else None,
+        "speculative-eagle-topk": 1 if draft else None,
         # SGLang counts the last token of the text, from which the proposals go on.
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
@@ -228,6 +237,7 @@ ENGINE = contracts.Engine(
     launchers=("native", "docker"),
     weights=_weights,
     kv_cache_types=partial(launching.kv_cache_types, others=_KV_CACHE_TYPES),
+    speculations=lambda deployment: ("ngram", "draft"),
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
@@ -261,5 +271,7 @@ ENGINE = contracts.Engine(
         "generated_tokens": contracts.ServerMetric("sglang:generation_tokens_total"),
         "queue_s": contracts.ServerMetric("sglang:queue_time_seconds_sum"),
         "queued_requests": contracts.ServerMetric("sglang:queue_time_seconds_count"),
+        # A step gives the accepted tokens and one more; how many were proposed it does not count.
+        "draft_steps": contracts.ServerMetric("sglang:spec_verify_calls_total", absent=0.0),
     },
 )

@@ -37,6 +37,10 @@ HINTS: Sequence[Hint] = (
         "The model has a shorter context: lower engine.context_length.",
     ),
     Hint(
+        r"the draft model to share the same vocabulary",
+        "SGLang takes a draft with the same vocabulary alone: choose another for engine.speculation.",
+    ),
+    Hint(
         r"bench's stand-in of sgl_kernel has no kernels|'sgl_kernel' is not a package",
         "This needs SGLang's compiled kernels, which the environment of `make sglang-cpu-env` has not.",
     ),

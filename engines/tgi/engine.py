@@ -121,7 +121,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda weights, template: _arguments(deployment, place, weights),
+            lambda weights, *_: _arguments(deployment, place, weights),
             template=None,
             environment=_environment(deployment.terms),
             served_model=_SERVED_MODEL,
@@ -257,6 +257,7 @@ ENGINE = contracts.Engine(
     launchers=("docker", "native"),
     weights=_weights,
     kv_cache_types=partial(kv_cache_types, others=_KV_CACHE_TYPES),
+    speculations=lambda deployment: ("ngram",),
     launch=_launch,
     install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
     # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change

@@ -203,6 +203,7 @@ ENGINE = contracts.Engine(
     options=Options,
     weights=_weights,
     kv_cache_types=kv_cache_types,
+    speculations=lambda deployment: ("ngram",),
     launch=_launch,
     install=_install,
     # The server takes no sampling parameter from the model's files, and top_p and top_k are off.

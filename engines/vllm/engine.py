@@ -15,6 +15,7 @@ from engines.common.launching import (
     checkpoint,
     compile_caches,
     container,
+    draft_of,
     flags,
     given,
     kv_cache_types,
@@ -116,7 +117,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda weights, template: ("serve", *_arguments(deployment, place, weights, template)),
+            lambda *files: ("serve", *_arguments(deployment, place, *files)),
             template=template,
             environment=_environment(deployment, place, CACHE_IN_IMAGE),
             # Images have different entrypoints: the program, the program and `serve`, or an older module.
@@ -127,7 +128,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             stop_grace_s=_STOP_GRACE_S,
         )
     python = given(place.python, "vllm needs the Python of its environment")
-    arguments = _arguments(deployment, place, str(weights), template)
+    arguments = _arguments(deployment, place, str(weights), template, draft_of(place))
     # The user's VLLM_CPU_KVCACHE_SPACE would win over the flag. Empty, it ends 0.32.0 with a ValueError.
     is_sized_by_flag = not place.devices and deployment.terms.kv_cache_tokens is not None
     unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
@@ -163,10 +164,15 @@ def _environment(
 
 
 def _arguments(
-    deployment: contracts.Deployment, place: contracts.Place, weights: str, template: object
+    deployment: contracts.Deployment,
+    place: contracts.Place,
+    weights: str,
+    template: object,
+    draft: str | None,
 ) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
-    speculative = {"method": "ngram", "num_speculative_tokens": terms.speculative_tokens}
+    proposer = {"method": "ngram"} if draft is None else {"method": "draft_model", "model": draft}
+    speculative = {**proposer, "num_speculative_tokens": terms.speculative_tokens}
     values: dict[str, object] = {
         "served-model-name": deployment.model,
         "host": place.host,
@@ -197,7 +203,10 @@ def _cache_flags(deployment: contracts.Deployment, place: contracts.Place) -> di
         return {}
     # In bytes a CPU's vLLM does not ask for most of the machine's memory first.
     if place.facts is not None:
-        return {"kv-cache-memory-bytes": cache_bytes(deployment, tokens, place.facts, is_cpu=is_cpu)}
+        size_bytes = cache_bytes(deployment, tokens, place.facts, is_cpu=is_cpu)
+        if place.draft and place.draft.facts:  # whose layers are in the same pool
+            size_bytes += cache_bytes(deployment, tokens, place.draft.facts, is_cpu=is_cpu)
+        return {"kv-cache-memory-bytes": size_bytes}
     # Blocks are right for a model without sliding windows.
     block = block_tokens(deployment.options, is_cpu=is_cpu)
     return {"block-size": block, "num-gpu-blocks-override": cache_blocks(tokens, block)}
@@ -245,6 +254,7 @@ ENGINE = contracts.Engine(
     launchers=("native", "docker"),
     weights=_weights,
     kv_cache_types=partial(kv_cache_types, others=_KV_CACHE_TYPES),
+    speculations=lambda deployment: ("ngram", "draft"),
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
@@ -275,5 +285,9 @@ ENGINE = contracts.Engine(
         "generated_tokens": contracts.ServerMetric("vllm:generation_tokens_total"),
         "queue_s": contracts.ServerMetric("vllm:request_queue_time_seconds_sum"),
         "queued_requests": contracts.ServerMetric("vllm:request_queue_time_seconds_count"),
+        # Not there unless it speculates.
+        "draft_steps": contracts.ServerMetric("vllm:spec_decode_num_drafts_total", absent=0.0),
+        "drafted_tokens": contracts.ServerMetric("vllm:spec_decode_num_draft_tokens_total", absent=0.0),
+        "accepted_tokens": contracts.ServerMetric("vllm:spec_decode_num_accepted_tokens_total", absent=0.0),
     },
 )

@@ -52,6 +52,10 @@ HINTS: Sequence[Hint] = (
         "vLLM refuses float16 for this model: use quantization=bf16, or engine.dtype=bfloat16.",
     ),
     Hint(
+        r"Target and draft model should have the same vocabulary size",
+        "vLLM takes a draft with an equally large vocabulary alone: choose another for engine.speculation.",
+    ),
+    Hint(
         r"greater than the derived max_model_len",
         "Lower engine.context_length: the model was not made for that many tokens.",
     ),

@@ -202,7 +202,7 @@ def _print_metrics(metrics: Sequence[Row]) -> None:
 
 
 def _keys() -> list[Row]:
-    from harness.plan.candidates import CONTEXT_LENGTH
+    from harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
     from harness.settings.keys import listed_keys
 
     defaults = {
@@ -211,6 +211,7 @@ def _keys() -> list[Row]:
         "engine.concurrent_sequences": "largest load.concurrency, or what load.rate needs",
         "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all hold it",
         "engine.prefix_cache": "true",
+        "engine.speculative_tokens": f"{SPECULATIVE_TOKENS} with engine.speculation",
         "fit.device_memory": "this machine's device, or the machine",
     }
     return [

@@ -1,6 +1,6 @@
 """`bench fit`, `install` and `prepare`: whether memory suffices, engines' environments, and weights."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from harness.contracts import KnownFacts, Reason, Weights
 from harness.errors import BenchError, UserError
 from harness.fit import fit
 from harness.install import builds, install, provision
+from harness.plan.plan import CanPrepare
 from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
 from harness.settings.units import counted, grouped, parameters_text, size_text
@@ -97,8 +98,18 @@ def prepare(
             terminal.print_lines([said, f"  {found.note}"] if found.note else [said])
     for why, names in whys.items():
         terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
-    if provision.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
+    if _failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1 if made else 2)
+
+
+def _failures(
+    failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
+) -> Sequence[Weights]:
+    """Return those of the failed that leave a quantization without weights in any format."""
+    had = {(each.model, each.quantization) for each in made}
+    return [
+        each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
+    ]
 
 
 def fit_command(
@@ -120,7 +131,8 @@ def fit_command(
     )
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
     tool = provision.tools(install.cache_dir(), Show(quiet=as_json).line)
-    known = {model: known_facts(model, tool) for model in settings.models}
+    drafts = (point.value.draft[0] for point in settings.terms if point.value.draft)
+    known = {model: known_facts(model, tool) for model in (*settings.models, *drafts)}
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     tables = fit.fit(settings, known, memory, builds.why_not_on, can_prepare)
     if as_json:

@@ -164,7 +164,10 @@ def skip_lines(skips: Sequence[Skip]) -> list[str]:
 
 
 def _told(deployment: Deployment) -> str:
-    names = ("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache")
+    names = (
+        "context_length", "concurrent_sequences", "kv_cache_tokens", "kv_cache_type", "prefix_cache",
+        "speculation", "speculative_tokens",
+    )  # fmt: skip
     asked = {name: getattr(deployment.terms, name) for name in names}
     told = [f"engine.{name}={as_text(value)}" for name, value in asked.items() if value is not None]
     return ", ".join(told) or "each engine's own defaults"

@@ -13,3 +13,4 @@ from harness.contracts.quality import *
 from harness.contracts.records import *
 from harness.contracts.scenarios import *
 from harness.contracts.secrets import *
+from harness.contracts.servers import *

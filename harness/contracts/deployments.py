@@ -1,7 +1,7 @@
 """Types for what is served: a deployment, its weights, how it is installed and started, what it reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +28,11 @@ class EngineTerms:
     `launcher`: None takes the engine's first. `chunked_prefill`: whether long prompts are read in parts,
     between the tokens of other requests. `dtype`: the type of activations and unquantized weights.
     `tensor_parallel`: how many devices share the model. `graphs`: whether graphs are captured or compiled;
-    false runs eagerly. `speculative_tokens`: how many tokens to propose at once, from n-grams of the text so
-    far. `chat_template`: a Jinja file to use instead of the model's own. `memory_limit_bytes`: the limit of a
-    container. `trust_remote_code`: whether to run Python code that comes with the model. `base_url`: the
-    running server to attach to. `api_key_env`: the environment variable that holds its key.
+    false runs eagerly. `speculation`: `off`, `ngram` (from the text so far) or `draft:MODEL[@QUANTIZATION]`;
+    `speculative_tokens`: how many it proposes at once. `chat_template`: a Jinja file to use instead of the
+    model's own. `memory_limit_bytes`: the limit of a container. `trust_remote_code`: whether to run Python
+    code that comes with the model. `base_url`: the running server to attach to. `api_key_env`: the
+    environment variable that holds its key.
     """
 
     fairness: Fairness = "matched"
@@ -46,6 +47,7 @@ class EngineTerms:
     tensor_parallel: int = 1
     seed: int | None = None
     graphs: bool | None = None
+    speculation: str | None = None
     speculative_tokens: int | None = None
     chat_template: str | None = None
     memory_limit_bytes: int | None = None
@@ -53,6 +55,13 @@ class EngineTerms:
     start_timeout_s: float = 600.0
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+
+    @property
+    def draft(self) -> tuple[str, str] | None:
+        """The model that drafts and its quantization, which is empty if it is the deployment's."""
+        kind, _, named = (self.speculation or "").partition(":")
+        model, at, quantization = named.rpartition("@")
+        return (model if at else named, quantization if at else "") if kind == "draft" else None
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,15 @@ class Deployment:
     terms: EngineTerms
     options: Any
     label: str
+
+    @property
+    def draft(self) -> "Deployment | None":
+        """The same of the model that drafts for it; None if none does."""
+        if self.terms.draft is None:
+            return None
+        model, quantization = self.terms.draft
+        terms = replace(self.terms, speculation=None, speculative_tokens=None)
+        return replace(self, model=model, quantization=quantization or self.quantization, terms=terms)
 
     @property
     def slug(self) -> str:
@@ -145,7 +163,7 @@ class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
     `scratch`: the start's own directory. `program`: the environment's compiled program, or the user's own.
     `devices`: empty on the CPU. `cache`: the directory of what one program keeps between starts (for a
-    container see ContainerSpec.cache).
+    container see ContainerSpec.cache). `draft`: the weights of the model that drafts.
     """
 
     python: Path | None
@@ -158,6 +176,7 @@ class Place:
     facts: ModelFacts | None = None
     chat_template: Path | None = None
     cache: Path | None = None
+    draft: WeightsFile | None = None
 
     @property
     def base_url(self) -> str:
@@ -237,60 +256,9 @@ class InstallSpec:
     needs: str | None = None  # what the packages need to be found or built: said when the install fails
 
 
-@dataclass(frozen=True)
-class HttpCall:
-    """A request to a server of ours: `path` from its root, `body` as JSON (None: none)."""
-
-    method: Literal["GET", "POST"]
-    path: str
-    body: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class CacheReset:
-    """What was done so that a cell does not find prompts of an earlier one in the prefix cache.
-
-    `how`: `reset` (the probe prompt was read again after it), `unchecked` (the server's counts do not show
-    it), `failed` (still cached, or a call was refused), `none` (the engine cannot, or the server is not
-    ours). `note` says why it is not `reset`. `cached_tokens` of `prompt_tokens` were cached after the reset.
-    """
-
-    how: Literal["reset", "unchecked", "failed", "none"]
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    note: str | None = None
-
-
 # What a server's memory is made of. `workspace`: buffers of a step (activations, logits), used or not;
 # `kv_copies`: states of conversations that are saved beside the KV cache, under load.
 MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace", "kv_copies"]
-
-# What engines' metrics pages have in common. Three are gauges: running and waiting (requests),
-# kv_cache_usage_share (0 to 1). The others are counters: prefix_hit_tokens is a part of prefix_query_tokens,
-# queue_s is the sum over queued_requests.
-ServerTerm = Literal[
-    "running", "waiting", "kv_cache_usage_share", "prefix_query_tokens", "prefix_hit_tokens", "preemptions",
-    "prompt_tokens", "generated_tokens", "queue_s", "queued_requests",
-]  # fmt: skip
-
-METRICS_PATH = "/metrics"  # of a server's Prometheus page, from its root
-
-
-@dataclass(frozen=True)
-class ServerMetric:
-    """How to read a term from a server's Prometheus page: `sample` plus the samples `also`, times `scale`.
-
-    The values of all label sets that have `labels` are added, or their `mean` is taken (for the equal caches
-    of data-parallel engines). `absent`: the term's value while the page has no `sample`, since some counters
-    appear only once they have counted something.
-    """
-
-    sample: str
-    scale: float = 1.0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    also: tuple[str, ...] = ()
-    absent: float | None = None
-    combine: Literal["sum", "mean"] = "sum"
 
 
 @dataclass(frozen=True)

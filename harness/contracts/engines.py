@@ -7,7 +7,6 @@ from typing import Any
 from harness.contracts.deployments import (
     Deployment,
     Fairness,
-    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
@@ -15,13 +14,12 @@ from harness.contracts.deployments import (
     MemoryPart,
     ModelFacts,
     Place,
-    ServerMetric,
-    ServerTerm,
     Weights,
 )
 from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
 from harness.contracts.scenarios import Message, Turn
+from harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,8 @@ class Engine:
     launchers: Sequence[Launcher] = ("native",)
     # Return what engine.kv_cache_type can be. None: it has no KV cache of bench's to choose.
     kv_cache_types: Callable[[Deployment], Collection[str]] | None = None
+    # Return how it can speculate: `ngram`, `draft`. None: it has no model of bench's to do so.
+    speculations: Callable[[Deployment], Collection[str]] | None = None
     # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: bench's own serves it.
     # Reason: why there is no such build.
     install: Callable[[str | None, str], InstallSpec | Reason | None] = lambda program, device: None
@@ -127,6 +127,12 @@ class Engine:
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (
         lambda deployment, facts, device: Reason("what it takes was never measured")
     )
+
+
+def all_weights(engine: Engine, deployment: Deployment) -> list[Weights | Reason | None]:
+    """Return what `weights` says of a deployment, and of its draft if it has one; none if attached."""
+    started = () if deployment.terms.base_url else (deployment, deployment.draft)
+    return [engine.weights(each) for each in started if each]
 
 
 # What makes an answer go on behind the end that a model gives it.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from harness.contracts.deployments import HttpCall
+from harness.contracts.servers import HttpCall
 
 T = TypeVar("T")
 # fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items with a key.

@@ -6,11 +6,20 @@ from itertools import product
 from typing import Literal
 
 from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, Reason, Weights
+from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, ModelFacts, Reason, Weights
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
-from harness.plan.terms import FITS_SHARE, SHARES, Device, largest, need_of, needed_bytes, shared_bytes
+from harness.plan.terms import (
+    FITS_SHARE,
+    SHARES,
+    Device,
+    draft_facts,
+    largest,
+    need_of,
+    needed_bytes,
+    shared_bytes,
+)
 from harness.sampling import environment, gpu
 from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
@@ -147,7 +156,7 @@ def fit(
             raise UserError(f"{given}: needs that many devices, and device= names {count}")
         of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
         differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
-        tables.append(_Question(of_one, known[model], memory, why_not_on, can_prepare).table(differs))
+        tables.append(_Question(of_one, known, model, memory, why_not_on, can_prepare).table(differs))
     return tables
 
 
@@ -156,13 +165,21 @@ class _Question:
     """What one table answers: settings with one model, one set of common terms and one load. See `fit`."""
 
     settings: Settings
-    known: KnownFacts
+    of_all: Mapping[str, KnownFacts]
+    model: str
     memory: Memory
     why_not_on: WhyNotOn
     can_prepare: plan.CanPrepare
 
+    @property
+    def known(self) -> KnownFacts:
+        return self.of_all[self.model]
+
+    def _shape(self, model: str) -> ModelFacts | None:
+        return self.of_all[model].facts if model in self.of_all else None
+
     def table(self, differs: Mapping[str, str]) -> FitTable:
-        given, asked, [model] = self.settings.given, self._asked(), self.settings.models
+        given, asked, model = self.settings.given, self._asked(), self.model
         terms, facts = asked[0].terms, self.known.facts
         plan.check_most_context(self.settings, model, terms.context_length, facts.context_length)
         found = [self._row(each) for each in asked]
@@ -212,8 +229,10 @@ class _Question:
         engine, device = ENGINES[deployment.engine], self.memory.device
         names = (deployment.label, deployment.engine, deployment.quantization)
         indices = () if device == "cpu" else tuple(range(deployment.terms.tensor_parallel))
+        draft = draft_facts(deployment, self._shape)
         reason = plan.why_not(deployment, lambda weights: None, self.why_not_on(indices))
-        need = reason or need_of(deployment, self.known.facts, device)
+        reason = reason or plan.why_not_drafted(deployment, self._shape)
+        need = reason or need_of(deployment, self.known.facts, device, draft)
         if isinstance(need, Reason):
             return Unserved(*names, need.text)
         each_bytes = self.memory.device_bytes
@@ -237,12 +256,13 @@ class _Question:
 
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
         facts, terms = self.known.facts, deployment.terms
+        draft = draft_facts(deployment, self._shape)
         context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
         def needed(users: int, context: int) -> float:
             filled = {"context_length": context, "concurrent_sequences": users}
             device, tokens = self.memory.device, users * context
-            return needed_bytes(deployment, facts, device, **filled, kv_cache_tokens=tokens)
+            return needed_bytes(deployment, facts, device, draft, **filled, kv_cache_tokens=tokens)
 
         most = largest(1, MOST_USERS, lambda each: needed(each, context) <= limit_bytes) or 0
         longest = largest(

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import engines
 from engines import ENGINES
-from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
+from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile, all_weights
 from harness.errors import MissingError, UserError
 from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
 from harness.install.install import (
@@ -77,7 +77,9 @@ class Provisions:
         """Return None where it needs none: a container, a running server, a program of bench's own."""
         return self.environments.get(build_of(deployment)) if is_process(deployment) else None
 
-    def weights_of(self, deployment: Deployment) -> WeightsFile | None:
+    def weights_of(self, deployment: Deployment | None) -> WeightsFile | None:
+        if deployment is None:
+            return None
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
 
@@ -110,9 +112,9 @@ def provide(
             wanted[build] = spec
     asked: dict[Weights, list[str]] = {}
     for deployment in started:
-        needed = ENGINES[deployment.engine].weights(deployment)
-        if isinstance(needed, Weights):
-            asked.setdefault(needed, []).append(deployment.engine)
+        for needed in all_weights(ENGINES[deployment.engine], deployment):
+            if isinstance(needed, Weights):
+                asked.setdefault(needed, []).append(deployment.engine)
     _refuse_weights(asked, store, cache)
     for each in asked:
         _refuse_tools(each, store, cache, SMALL_BYTES, f"{each.model} at {each.quantization} needs ")
@@ -138,8 +140,9 @@ def lacking(
         if isinstance(spec, InstallSpec) and not installed(cache, spec):
             by = f"run `{build.install_line}`" if _is_by_hand(spec, SMALL_BYTES) else "done by `bench run`"
             yield f"{build.label} is not installed yet: about {size_text(spec.size_bytes)}, {by}", each.label
-        needed = None if each.terms.base_url else ENGINES[each.engine].weights(each)
-        if isinstance(needed, Weights) and store.find(needed, cache) is None:
+        for needed in all_weights(ENGINES[each.engine], each):
+            if not isinstance(needed, Weights) or store.find(needed, cache) is not None:
+                continue
             size = store.missing_bytes(needed, cache)
             about = "" if size is None else f"about {size_text(size)} to download and write, "
             keys = f"model={as_text(needed.model)} engine={each.engine} quantization={needed.quantization}"
@@ -228,7 +231,11 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
     if settings.is_attached:
         raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
     if "engine" in settings.given:
-        asked = [(each.label, ENGINES[each.engine].weights(each)) for each in candidates(settings)]
+        asked = [
+            (each.label, needed)
+            for each in candidates(settings)
+            for needed in all_weights(ENGINES[each.engine], each)
+        ]
     else:
         asked = list(_of_any(settings, can_prepare))
     found: dict[Weights, None] = {}
@@ -252,16 +259,6 @@ def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, 
         at_hand = [each for each in possible if can_prepare(each) is None]
         for each in dict.fromkeys(at_hand) or possible[:1] or refusals[:1]:
             yield f"{model} {quantization}", each
-
-
-def failures(
-    failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
-) -> Sequence[Weights]:
-    """Return those of the failed that leave a quantization without weights in any format."""
-    had = {(each.model, each.quantization) for each in made}
-    return [
-        each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
-    ]
 
 
 def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> Tool:

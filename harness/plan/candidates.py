@@ -15,6 +15,8 @@ from harness.settings.decoding import Varied
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, unless the user or fairness=stock says otherwise.
 CONTEXT_LENGTH = 4096
+# How many tokens are proposed at once: llama.cpp's and SGLang's own number for a draft.
+SPECULATIVE_TOKENS = 3
 # Options that mean the same for every engine, with the launcher that uses them.
 _HEEDED_BY: Mapping[str, Launcher] = {"environment": "native", "program": "native", "image": "docker"}
 _HOW: Mapping[Launcher | None, str] = {
@@ -40,6 +42,7 @@ def candidates(settings: Settings) -> list[Deployment]:
 def _candidate(
     settings: Settings, name: str, model: str, quantization: str, terms: Varied, options: Varied, slots: int
 ) -> Deployment:
+    terms = _speculating(terms)
     engine, filled = ENGINES[name], terms.value
     if not filled.base_url:
         launcher, options = _heeded(options, engine, filled.launcher)
@@ -52,6 +55,15 @@ def _candidate(
     if not filled.base_url and engine.weights(bare) is None:
         bare = replace(bare, model=NO_QUANTIZATION, quantization=NO_QUANTIZATION)
     return replace(bare, label=_label(settings, bare, {**terms.differs, **options.differs}))
+
+
+def _speculating(terms: Varied) -> Varied:
+    """Return terms that propose tokens if they speculate, and only then."""
+    value, key = terms.value, "engine.speculative_tokens"
+    is_on = value.speculation not in (None, "off")
+    tokens = (value.speculative_tokens or SPECULATIVE_TOKENS) if is_on else None
+    differs = {name: text for name, text in terms.differs.items() if is_on or name != key}
+    return Varied(replace(value, speculative_tokens=tokens), differs)
 
 
 def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple[Launcher | None, Varied]:

@@ -20,11 +20,12 @@ from harness.contracts import (
     ScenarioChoice,
     Skip,
     Weights,
+    all_weights,
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context import MostContext, check_context
-from harness.plan.terms import DeviceBytes, Shape, at_once, bounded
+from harness.plan.terms import DeviceBytes, Shape, at_once, bounded, draft_facts
 from harness.settings.config import Settings
 
 Item = TypeVar("Item")
@@ -59,7 +60,9 @@ def make(
     """
     asked = candidates(settings)
     check_heeded(settings, asked)
-    reasons = {each: why_not(each, can_prepare, why_not_here) for each in asked}
+    reasons = {
+        each: why_not(each, can_prepare, why_not_here) or why_not_drafted(each, shape) for each in asked
+    }
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
     deployments = [each for each, reason in reasons.items() if reason is None]
     terms = [point.value for point in settings.terms if deployments]
@@ -70,6 +73,10 @@ def make(
     if any(each.kv_cache_tokens is None for each in told):
         deployments, why = bounded(deployments, device_bytes, shape)
         filled |= {"kv_cache_tokens": why} if why else {}
+    if any(each.terms.speculative_tokens for each in deployments) and (
+        "engine.speculative_tokens" not in settings.given
+    ):
+        filled["speculative_tokens"] = "llama.cpp's and SGLang's own number for a draft"
     if is_new:
         ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
         for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
@@ -193,26 +200,49 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         return Reason(f"{engine.name} cannot be started with launcher={launcher}: it has no {lack}")
     if deployment.terms.fairness == "tuned" and engine.tuned is None:
         return Reason(f"{engine.name} has no tuned set of options")
-    if reason := _why_not_kept(deployment):
-        return reason
-    needed = engine.weights(deployment)
-    if isinstance(needed, Weights):
-        return why_not_here(deployment) or can_prepare(needed)
-    if needed is None:
+    needed = all_weights(engine, deployment)
+    if needed[0] is None:
         # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
-    return needed or why_not_here(deployment)
+    lacks = (_lack(deployment), *(each for each in needed if isinstance(each, Reason)))
+    return (
+        next(filter(None, lacks), None)
+        or why_not_here(deployment)
+        or next(filter(None, (can_prepare(each) for each in needed if isinstance(each, Weights))), None)
+    )
 
 
-def _why_not_kept(deployment: Deployment) -> Reason | None:
-    """Return why the KV cache cannot have the type that was asked for."""
-    engine, asked = ENGINES[deployment.engine], deployment.terms.kv_cache_type
-    if asked is None or engine.kv_cache_types is None:
+def _lack(deployment: Deployment) -> Reason | None:
+    """Return why an engine cannot have a common term's value without which it would be another deployment."""
+    engine, terms = ENGINES[deployment.engine], deployment.terms
+    kind = (terms.speculation or "off").partition(":")[0].replace("off", "")
+    asked = (
+        ("kv_cache_type", terms.kv_cache_type, engine.kv_cache_types),
+        ("speculation", kind, engine.speculations),
+    )
+    for term, value, choices in asked:
+        can = choices(deployment) if choices else None
+        if value and can is not None and value not in can:
+            others = f"; it can be {', '.join(can)}" if can else ""
+            return Reason(f"engine.{term}={value}: {engine.name} has none here{others}")
+    return None
+
+
+# Models of one family may pad the rows of one vocabulary; llama.cpp takes up to so many more.
+_PADDING = 128
+
+
+def why_not_drafted(deployment: Deployment, shape: Shape) -> Reason | None:
+    """Return why the draft's tokens are not the deployment's; None if they are, or that is not known."""
+    target, draft = shape(deployment.model), draft_facts(deployment, shape)
+    if target is None or draft is None or target.vocabulary is None or draft.vocabulary is None:
         return None
-    types = engine.kv_cache_types(deployment)
-    can = f"; it can be {', '.join(types)}" if types else ""
-    why = Reason(f"engine.kv_cache_type={asked}: {engine.name} has none here{can}")
-    return None if asked in types else why
+    if abs(target.vocabulary - draft.vocabulary) <= _PADDING:
+        return None
+    return Reason(
+        f"engine.speculation={deployment.terms.speculation}: the draft has a vocabulary of "
+        f"{draft.vocabulary} tokens and {deployment.model} one of {target.vocabulary}; they must be the same"
+    )
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

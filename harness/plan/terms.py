@@ -108,8 +108,35 @@ SHARES: Mapping[str, str] = {
 BLOCK_TOKENS = 256
 
 
-def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
-    """Return the memory that a deployment with filled terms needs, or why that is not known."""
+def draft_facts(deployment: Deployment, shape: Shape) -> ModelFacts | None:
+    """Return the shape of the model that drafts; None if none does, or if it is not known."""
+    return None if deployment.draft is None else shape(deployment.draft.model)
+
+
+def need_of(
+    deployment: Deployment, facts: ModelFacts, device: Device, draft: ModelFacts | None = None
+) -> MemoryNeed | Reason:
+    """Return the memory that a deployment with filled terms needs, or why that is not known.
+
+    `draft`: the facts of the model that drafts, whose weights and KV cache count too.
+    """
+    need = _need_of_one(deployment, facts, device)
+    if deployment.draft is None or isinstance(need, Reason):
+        return need
+    if draft is None:
+        return Reason(f"the shape of {deployment.draft.model}, which drafts, is not known")
+    drafts = _need_of_one(deployment.draft, draft, device)
+    if isinstance(drafts, Reason):
+        return drafts
+    return replace(
+        need,
+        weights_bytes=need.weights_bytes + drafts.weights_bytes,
+        kv_cache_bytes=need.kv_cache_bytes + drafts.kv_cache_bytes,
+        kv_bytes_per_token=need.kv_bytes_per_token + drafts.kv_bytes_per_token,
+    )
+
+
+def _need_of_one(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
     engine = ENGINES[deployment.engine]
     needed = engine.weights(deployment)
     if not isinstance(needed, Weights):
@@ -121,19 +148,23 @@ def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Memory
     return rest if isinstance(rest, Reason) else replace(rest, weights_bytes=size_bytes)
 
 
-def needed_bytes(deployment: Deployment, facts: ModelFacts, device: Device, **terms: int) -> float:
+def needed_bytes(
+    deployment: Deployment, facts: ModelFacts, device: Device, draft: ModelFacts | None = None, **terms: int
+) -> float:
     """Return the bytes that a deployment needs with these common terms; infinity if that is not known."""
     changed = replace(deployment, terms=replace(deployment.terms, **terms))  # type: ignore[arg-type]
-    need = need_of(changed, facts, device)
+    need = need_of(changed, facts, device, draft)
     return inf if isinstance(need, Reason) else need.total_bytes
 
 
-def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
+def expected(
+    deployment: Deployment, facts: ModelFacts | None, device: Device, draft: ModelFacts | None = None
+) -> Mapping[str, int]:
     """Return StartRecord.memory_expected; empty if nothing is known."""
     terms = deployment.terms
     if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
         return {}
-    if isinstance(need := need_of(deployment, facts, device), Reason):
+    if isinstance(need := need_of(deployment, facts, device, draft), Reason):
         return {}
     return {
         "weights": need.weights_bytes,
@@ -194,7 +225,7 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
     One that cannot hold a single conversation does not count: it will not start, whatever the others have.
     """
     wanted = group[0].terms.kv_cache_tokens or 0
-    found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
+    found = [(each, _held(each, device_bytes(each), shape)) for each in group]
     held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
     unknown = dict.fromkeys(reason.text for _, reason in found if isinstance(reason, Reason))
     said = "engine.context_length x engine.concurrent_sequences"
@@ -210,8 +241,9 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
     return tokens, "; ".join([said, *unknown])
 
 
-def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
+def _held(deployment: Deployment, device_bytes: int | None, shape: Shape) -> int | Reason:
     """Return the tokens of the largest KV cache that a deployment can have, up to what its terms ask for."""
+    facts = shape(deployment.model)
     if device_bytes is None:
         return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
     if facts is None or facts.parameters is None:
@@ -219,7 +251,7 @@ def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | 
     wanted = deployment.terms.kv_cache_tokens or 0
     context = deployment.terms.context_length or wanted
     limit_bytes = _limit_bytes(deployment, device_bytes)
-    needed = partial(needed_bytes, deployment, facts, "cuda")
+    needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, shape))
     most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
     if most is None:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")

@@ -13,7 +13,7 @@ from typing import Any
 from engines import API_PRICES, ENGINES
 from harness import contracts
 from harness.install import builds, install
-from harness.plan import terms
+from harness.plan.terms import Device, expected
 from harness.run.watch import Site, Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.sampling import Memory
@@ -56,8 +56,8 @@ def key_of(deployment: contracts.Deployment) -> str | None:
 
 def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
-    weights = site.provisions.weights_of(deployment)
-    device: terms.Device = "cuda" if builds.uses_devices(deployment) and site.devices else "cpu"
+    weights, draft = map(site.provisions.weights_of, (deployment, deployment.draft))
+    device: Device = "cuda" if builds.uses_devices(deployment) and site.devices else "cpu"
     shape = weights.facts if weights else None
     record = StartRecord(
         name=start.name,
@@ -66,22 +66,26 @@ def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
         repeat=start.repeat,
         status="running",
         attached=deployment.terms.base_url is not None,
-        weights={
-            "file": weights.path.name,
-            "size_bytes": weights.size_bytes,
-            "sha256": weights.sha256,
-            "note": weights.note,
-        }
-        if weights
-        else {},
+        weights={**_facts_of(weights), **{f"draft_{key}": value for key, value in _facts_of(draft).items()}},
         unmatched=dict(engine.unmatched(deployment)),
         forces_length=engine.forces_length(deployment),
         model_facts=shape,
         api_prices=API_PRICES.get(deployment.model, ()),
-        memory_expected=terms.expected(deployment, shape, device),
+        memory_expected=expected(deployment, shape, device, draft.facts if draft else None),
         is_for_quality=not start.cells,
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
+
+
+def _facts_of(weights: contracts.WeightsFile | None) -> dict[str, contracts.Scalar]:
+    if weights is None:
+        return {}
+    return {
+        "file": weights.path.name,
+        "size_bytes": weights.size_bytes,
+        "sha256": weights.sha256,
+        "note": weights.note,
+    }
 
 
 def wait_for_memory(record: Kept[StartRecord]) -> None:
@@ -138,6 +142,7 @@ def _launch_spec(
         devices=tuple(devices),
         facts=weights.facts if weights else None,
         chat_template=weights.chat_template if weights else None,
+        draft=site.provisions.weights_of(deployment.draft),
         cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)

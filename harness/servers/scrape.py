@@ -41,6 +41,9 @@ class ServerSample:
     generated_tokens: float | None = None
     queue_s: float | None = None
     queued_requests: float | None = None
+    draft_steps: float | None = None
+    drafted_tokens: float | None = None
+    accepted_tokens: float | None = None
     scrape_s: float = 0.0
 
 

@@ -95,6 +95,9 @@ def settings(given: Choices) -> Settings:
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     if choices.get("engine.base_url", (None,))[0] and "quantization" not in given:
         choices["quantization"] = ("-",)
+    # A study's `off` is YAML for false.
+    if "engine.speculation" in given:
+        choices["engine.speculation"] = tuple(value or "off" for value in given["engine.speculation"])
     device, repeats, seed, guard = (
         only_value(key, choices) for key in ("device", "repeats", "seed", "guard")
     )
@@ -128,6 +131,8 @@ def settings(given: Choices) -> Settings:
     )
     if made.is_attached:
         _check_attached(made)
+    for terms in (point.value for point in made.terms):
+        _check_speculation(terms, is_alone="engine.speculation" not in given)
     for path in {point.value.chat_template for point in made.terms} - {None}:
         if not Path(path).is_file():
             raise UserError(f"engine.chat_template={path}: no such file; give a Jinja file")
@@ -215,6 +220,27 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
 def _is_column(key: str, value: str) -> bool:
     """Return whether a value is FILE.csv:COLUMN, of which lengths of a scenario are drawn."""
     return key.startswith("scenario.") and ":" in value and not value.startswith("lognormal:")
+
+
+def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
+    """Raise UserError for a way to speculate that there is not, and for a number of tokens `is_alone`."""
+    given, tokens = f"engine.speculation={terms.speculation}", terms.speculative_tokens
+    model, quantization = terms.draft or ("-", "")
+    refuse_first(
+        (
+            is_alone and tokens is not None,
+            f"engine.speculative_tokens={tokens}: says how many engine.speculation=ngram or draft:MODEL "
+            "proposes at once; give that too",
+        ),
+        (
+            (terms.draft is None and terms.speculation not in (None, "off", "ngram")) or not model,
+            f"{given}: choose from off, ngram, draft:MODEL, draft:MODEL@QUANTIZATION",
+        ),
+        (
+            quantization and quantization not in QUANTIZATIONS,
+            f"{given}: no such quantization; {choose_from(quantization, sorted(QUANTIZATIONS))}",
+        ),
+    )
 
 
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:

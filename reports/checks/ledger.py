@@ -31,6 +31,7 @@ COMMON = {
     "tensor_parallel": "tensor parallel",
     "seed": "seed",
     "graphs": "graphs",
+    "speculation": "speculation",
     "speculative_tokens": "speculative tokens",
     "chat_template": "chat template",
 }

@@ -21,6 +21,7 @@ from harness.contracts import (
     Place,
     Reason,
     Turn,
+    WeightsFile,
 )
 from harness.errors import UserError
 
@@ -167,6 +168,18 @@ def test_container_sees_all_files_of_a_model_in_several() -> None:
     assert spec.arguments[:2] == ("--model", "/weights/big/big-00001-of-00003.gguf")
 
 
+def test_container_sees_a_draft_in_a_folder_of_its_own() -> None:
+    terms = EngineTerms(launcher="docker", speculation="draft:small", speculative_tokens=3)
+    draft = WeightsFile(Path("/other/m-f16.gguf"), 1)
+    spec = ENGINE.launch(
+        deployment(terms=terms, options=Options(image="i")),
+        Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), draft=draft),
+    )
+    assert isinstance(spec, ContainerSpec)
+    assert spec.mounts == ((WEIGHTS, "/weights/m-f16.gguf"), (draft.path, "/draft/m-f16.gguf"))
+    assert spec.arguments[spec.arguments.index("--spec-draft-model") + 1] == "/draft/m-f16.gguf"
+
+
 def test_container_on_a_device_puts_all_layers_there() -> None:
     spec = ENGINE.launch(
         deployment(terms=EngineTerms(launcher="docker", tensor_parallel=2), options=Options(image="i")),
@@ -274,7 +287,9 @@ def test_every_option_becomes_a_flag_of_llama_cpp_python() -> None:
     )  # fmt: skip
 
 
-ALL_TERMS = EngineTerms(prefix_cache=False, seed=7, speculative_tokens=8, chat_template="/t/own.jinja")
+ALL_TERMS = EngineTerms(
+    prefix_cache=False, seed=7, speculation="ngram", speculative_tokens=8, chat_template="/t/own.jinja"
+)
 OWN = place("llama-server", chat_template=Path("/t/model.jinja"))
 
 
@@ -284,6 +299,21 @@ def test_further_terms_become_flags() -> None:
         "--spec-type", "ngram-simple", "--spec-ngram-simple-size-m", "8",
         "--jinja", "--chat-template-file", "/t/own.jinja",
     )  # fmt: skip
+
+
+def test_a_draft_has_the_type_of_its_targets_kv_cache_and_its_device() -> None:
+    terms = EngineTerms(speculation="draft:small", speculative_tokens=3, kv_cache_type="fp16")
+    draft = WeightsFile(Path("/w/small.gguf"), 1)
+    where = replace(place("llama-server"), draft=draft, devices=(0,))
+    argv = launched(terms, Options(program="llama-server"), where).argv
+    assert argv[-12:] == (
+        "--spec-type", "draft-simple", "--spec-draft-model", "/w/small.gguf", "--spec-draft-n-max", "3",
+        "--spec-draft-type-k", "f16", "--spec-draft-type-v", "f16", "--spec-draft-ngl", "999",
+    )  # fmt: skip
+    known = ENGINE.speculations
+    assert known is not None
+    python = Deployment("llama_cpp", "m", "fp16", terms, Options(program="llama-cpp-python"), "")
+    assert known(python) == ("ngram",)
 
 
 def test_further_terms_become_flags_of_llama_cpp_python() -> None:

@@ -107,6 +107,36 @@ def test_graphs_of_a_build_with_cuda_are_not_told() -> None:
     assert ENGINE.said(line.replace("USE_GRAPHS = 1 | ", ""), {}).terms["graphs"] is False
 
 
+def test_the_buffers_of_a_draft_are_added_and_its_kernels_are_not_the_targets() -> None:
+    """Lines of a start of xllamacpp 2026.10.11549 with smollm2-135m, for which its Q4_0 drafts."""
+    log = """
+0.00.479.036 I load_tensors: loading model tensors, this can take a while... (load_mode = mmap)
+0.00.819.364 I load_tensors:   CPU_Mapped model buffer size =   256.63 MiB
+0.00.824.259 I llama_context:        CPU  output buffer size =     0.75 MiB
+0.00.824.393 I llama_kv_cache:        CPU KV buffer size =   360.00 MiB
+0.01.057.138 I llama_kv_cache: size =  360.00 MiB (  4096 cells,  30 layers,  4/4 seqs), K (f16):  180.00 MiB
+0.01.065.147 I sched_reserve:        CPU compute buffer size =    18.64 MiB
+0.03.894.211 I common_speculative_init_result: loading draft model '/w/smollm2-135m-q4_0.gguf'
+0.04.134.053 I load_tensors: loading model tensors, this can take a while... (load_mode = mmap)
+0.04.160.518 I load_tensors:   CPU_Mapped model buffer size =    85.77 MiB
+0.04.160.540 I load_tensors:   CPU_REPACK model buffer size =    56.95 MiB
+0.04.280.044 I llama_context:        CPU  output buffer size =     0.75 MiB
+0.04.281.171 I llama_kv_cache:        CPU KV buffer size =   360.00 MiB
+0.04.558.433 I llama_kv_cache: size =  360.00 MiB (  4096 cells,  30 layers,  4/4 seqs), K (f16):  180.00 MiB
+0.04.560.658 I sched_reserve:        CPU compute buffer size =    18.64 MiB
+0.06.276.742 I spec common_specu: adding speculative implementation 'draft-simple'
+0.06.276.746 I spec common_specu: - n_max=3, n_min=0, p_min=0.000000
+"""
+    found = ENGINE.said(log, {})
+    mebibytes = {"weights": 256.63 + 85.77, "kv_cache": 720, "workspace": 2 * (0.75 + 18.64) + 56.95}
+    for part, size in found.memory.items():
+        assert size / 2**20 == pytest.approx(mebibytes.pop(part), abs=0.01)
+    assert not mebibytes
+    assert found.terms["speculative_tokens"] == 3
+    assert found.terms["kv_cache_bytes"] == 720 << 20
+    assert "quantization_kernel" not in found.terms
+
+
 def test_speculation_is_told() -> None:
     line = "0.02.223.465 I spec common_specu: - size_n=12, size_m=8, min_hits=1\n"
     assert ENGINE.said(line, {}).terms == {"speculative_tokens": 8}

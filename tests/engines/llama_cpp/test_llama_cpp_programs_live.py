@@ -106,7 +106,7 @@ def test_program_says_what_it_really_uses(server: Live) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS[:2])
 def test_slots_share_a_kv_cache_of_another_size(program: str, tmp_path: Path) -> None:
-    terms = replace(MATCHED, kv_cache_tokens=768, speculative_tokens=8, seed=7)
+    terms = replace(MATCHED, kv_cache_tokens=768, speculation="ngram", speculative_tokens=8, seed=7)
     with serving(program, tmp_path, terms) as live:
         resolved = ENGINE.said(live.log.read_text(), live.facts()).terms
         assert live.answer("Once upon a time", 16).output_tokens == 16

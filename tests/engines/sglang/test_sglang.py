@@ -16,6 +16,7 @@ from harness.contracts import (
     NativeSpec,
     Place,
     Turn,
+    WeightsFile,
 )
 from harness.errors import UserError
 
@@ -118,7 +119,8 @@ def test_tuned_options_are_options_of_the_engine() -> None:
 def test_every_term_has_its_flag() -> None:
     terms = EngineTerms(
         prefix_cache=False, chunked_prefill=False, dtype="float16", tensor_parallel=2, seed=7, graphs=False,
-        kv_cache_type="fp8", speculative_tokens=3, chat_template="/t/mine.jinja", launcher="native",
+        kv_cache_type="fp8", speculation="ngram", speculative_tokens=3, chat_template="/t/mine.jinja",
+        launcher="native",
     )  # fmt: skip
     # SGLang counts the token that three proposals follow as one of its draft tokens.
     assert native("awq", terms, place=GPU).argv[10:] == (
@@ -127,6 +129,15 @@ def test_every_term_has_its_flag() -> None:
         "--disable-radix-cache", "--chunked-prefill-size=-1", "--disable-decode-cuda-graph",
         "--disable-prefill-cuda-graph",
         "--speculative-algorithm=NGRAM", "--speculative-num-draft-tokens=4",
+    )  # fmt: skip
+
+
+def test_a_draft_proposes_one_token_after_the_other() -> None:
+    terms = EngineTerms(speculation="draft:small", speculative_tokens=3, launcher="native")
+    place = replace(GPU, draft=WeightsFile(Path("/w/small"), 1))
+    assert native("bf16", terms, place=place).argv[-5:] == (
+        "--speculative-algorithm=STANDALONE", "--speculative-draft-model-path=/w/small",
+        "--speculative-num-steps=3", "--speculative-eagle-topk=1", "--speculative-num-draft-tokens=4",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from harness.contracts import (
     NativeSpec,
     Place,
     Turn,
+    WeightsFile,
 )
 
 GEMMA = MODELS["gemma3-270m"].facts
@@ -129,8 +130,8 @@ def test_tuned_options_are_options_of_the_engine() -> None:
 def test_every_term_has_its_flag() -> None:
     terms = EngineTerms(
         prefix_cache=False, chunked_prefill=False, dtype="float32", tensor_parallel=2, seed=7,
-        graphs=False, speculative_tokens=3, chat_template="/t/mine.jinja", trust_remote_code=True,
-        kv_cache_type="fp8", launcher="native",
+        graphs=False, speculation="ngram", speculative_tokens=3, chat_template="/t/mine.jinja",
+        trust_remote_code=True, kv_cache_type="fp8", launcher="native",
     )  # fmt: skip
     assert native("awq", terms).argv[10:] == (
         "--generation-config=vllm", "--chat-template=/t/mine.jinja", "--dtype=float32",
@@ -139,6 +140,18 @@ def test_every_term_has_its_flag() -> None:
         "--enforce-eager", '--speculative-config={"method": "ngram", "num_speculative_tokens": 3}',
         "--trust-remote-code",
     )  # fmt: skip
+
+
+def test_a_draft_is_named_and_its_layers_are_in_the_kv_cache() -> None:
+    terms = replace(MATCHED, speculation="draft:small", speculative_tokens=3)
+    draft = WeightsFile(Path("/w/small"), 1, facts=CPU.facts)
+    plain, drafted = native(terms=MATCHED).argv, native(terms=terms, place=replace(CPU, draft=draft)).argv
+    more = [word for word in drafted if word not in plain]
+    assert more[0] == (
+        '--speculative-config={"method": "draft_model", "model": "/w/small", "num_speculative_tokens": 3}'
+    )
+    sizes = [int(words[-1].removeprefix("--kv-cache-memory-bytes=")) for words in (plain, more)]
+    assert sizes[1] == 2 * sizes[0]
 
 
 def test_graphs_and_chunked_prefill_can_be_asked_for() -> None:

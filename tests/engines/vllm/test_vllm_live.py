@@ -260,8 +260,8 @@ print(json.dumps({name: value for name, value in said.items() if value != defaul
 def test_vllm_reads_every_flag_as_it_is_meant(environment: Environment, tmp_path: Path) -> None:
     terms = replace(
         TERMS, prefix_cache=False, chunked_prefill=False, dtype="float32", tensor_parallel=2, seed=7,
-        graphs=False, speculative_tokens=3, chat_template="/t/mine.jinja", trust_remote_code=True,
-        kv_cache_type="fp8",
+        graphs=False, speculation="ngram", speculative_tokens=3, chat_template="/t/mine.jinja",
+        trust_remote_code=True, kv_cache_type="fp8",
     )  # fmt: skip
     options = Options(
         gpu_memory_utilization=0.8, max_num_batched_tokens=4096, block_size=64,

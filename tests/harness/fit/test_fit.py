@@ -276,6 +276,16 @@ def test_a_start_expects_what_fit_reckons(toy: Weighed) -> None:
     }  # fmt: skip
 
 
+def test_the_weights_and_the_kv_cache_of_a_draft_count_too(toy: Weighed) -> None:
+    terms = EngineTerms(kv_cache_tokens=400, speculation="draft:small", speculative_tokens=3)
+    deployment = Deployment("toy", "any", "fp16", terms, toy.options(), "toy fp16")
+    small = replace(TINY, parameters=3)
+    assert expected(deployment, TINY, "cpu", small) == {
+        "weights": 20 + 6, "kv_cache": 400 + 400, "overhead": 30, "kv_bytes_per_token": 2,
+    }  # fmt: skip
+    assert need_of(deployment, TINY, "cpu") == Reason("the shape of small, which drafts, is not known")
+
+
 @pytest.mark.parametrize(
     "terms", [EngineTerms(fairness="stock"), EngineTerms(base_url="http://127.0.0.1:1/v1")]
 )

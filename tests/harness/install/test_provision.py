@@ -368,6 +368,17 @@ def test_what_is_not_here_yet_is_told_with_its_size_and_who_makes_it(
     assert told(Shelf(tmp_path, tiny), toy_of()) == [(making, "toy fp16")]
 
 
+def test_the_weights_of_a_draft_are_provided_like_any(tmp_path: Path, toy: Toy) -> None:
+    terms = dataclasses.replace(toy_of("docker").terms, speculation="draft:small@awq")
+    drafted = dataclasses.replace(toy_of("docker"), terms=terms)
+    found = provide([drafted], Shelf(tmp_path), tmp_path, ignore, has_device=False)
+    assert [(each.model, each.quantization) for each in found.weights] == [("m", "fp16"), ("small", "awq")]
+    assert found.weights_of(drafted.draft) == found.weights[Weights("small", "awq", "safetensors")]
+    assert found.weights_of(toy_of("docker").draft) is None
+    with pytest.raises(MissingError, match=r"^small at awq: not here; .*model=small "):
+        provide([drafted], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
+
+
 def test_a_small_environment_is_installed_by_the_run_itself(
     tmp_path: Path, toy: Toy, tiny: InstallSpec
 ) -> None:

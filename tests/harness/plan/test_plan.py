@@ -9,6 +9,7 @@ from toy_engine import Toy
 
 from engines import ENGINES
 from engines.model import weights
+from engines.model.facts import known_facts
 from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
 from harness.errors import UserError
 from harness.plan import plan
@@ -131,6 +132,72 @@ def test_a_kv_cache_of_a_type_that_an_engine_lacks_is_skipped(
     whole = made("quantization=fp16", *words)
     assert [each.terms.kv_cache_type for each in whole.deployments.values()] == served
     assert [skip.reason[: len(reason)] for skip, reason in zip(whole.skips, reasons, strict=True)] == reasons
+
+
+def test_speculation_proposes_three_tokens_unless_told_and_none_if_off() -> None:
+    whole = made("quantization=fp16", "engine.speculation=off,ngram,draft:smollm2-135m@gguf-q4_0")
+    assert list(whole.deployments) == [
+        "llama_cpp fp16 speculation=off",
+        "llama_cpp fp16 speculation=ngram",
+        "llama_cpp fp16 speculation=draft:smollm2-135m@gguf-q4_0",
+    ]
+    off, ngram, drafted = whole.deployments.values()
+    assert [each.terms.speculative_tokens for each in (off, ngram, drafted)] == [None, 3, 3]
+    assert (off.draft, ngram.draft) == (None, None)
+    assert drafted.draft is not None
+    assert (drafted.draft.model, drafted.draft.quantization) == ("smollm2-135m", "gguf-q4_0")
+    assert "speculative_tokens" in whole.filled
+
+
+def test_what_does_not_speculate_is_one_deployment_whatever_is_proposed() -> None:
+    words = ("engine.speculation=off,ngram", "engine.speculative_tokens=2,4")
+    assert list(made("quantization=fp16", *words).deployments) == [
+        "llama_cpp fp16 speculation=off",
+        "llama_cpp fp16 speculation=ngram speculative_tokens=2",
+        "llama_cpp fp16 speculation=ngram speculative_tokens=4",
+    ]
+
+
+def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
+    [deployment] = made(
+        "quantization=gguf-q8_0", "engine.speculation=draft:smollm2-135m"
+    ).deployments.values()
+    assert deployment.draft is not None
+    assert deployment.draft.quantization == "gguf-q8_0"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            ("engine=tgi", "engine.speculation=draft:smollm2-135m"),
+            "engine.speculation=draft: tgi has none here; it can be ngram",
+        ),
+        (
+            (
+                "engine=llama_cpp",
+                "llama_cpp.program=llama-cpp-python",
+                "engine.speculation=draft:smollm2-135m",
+            ),
+            "engine.speculation=draft: llama_cpp has none here; it can be ngram",
+        ),
+        (("engine.speculation=draft:nosuch",), "model=nosuch: no such model; choose from smollm2-135m"),
+        (
+            ("engine.speculation=draft:smollm2-135m@awq",),
+            "llama.cpp serves GGUF files; awq is stored as safetensors",
+        ),
+        (
+            ("engine.speculation=draft:gemma3-270m",),
+            "engine.speculation=draft:gemma3-270m: the draft has a vocabulary of 262144 tokens and "
+            "smollm2-135m one of 49152; they must be the same",
+        ),
+    ],
+)
+def test_a_draft_that_cannot_be_is_skipped(words: tuple[str, ...], reason: str) -> None:
+    settings = config.settings(overrides.parse(["quantization=fp16", *words]))
+    whole = plan.make(settings, weights.can_prepare, shape=lambda model: known_facts(model).facts)
+    assert not whole.starts
+    assert [skip.reason[: len(reason)] for skip in whole.skips] == [reason]
 
 
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:

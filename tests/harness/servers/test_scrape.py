@@ -317,8 +317,9 @@ def test_page_of_tgi_has_the_terms_of_its_adapter() -> None:
 
 
 def test_sample_has_a_field_for_every_term() -> None:
-    sample = ServerSample(1, *[None] * 10, scrape_s=0.0)
+    sample = ServerSample(1, *[None] * 13, scrape_s=0.0)
     assert set(asdict(sample)) - {"t_ns", "scrape_s"} == {
         "running", "waiting", "kv_cache_usage_share", "prefix_query_tokens", "prefix_hit_tokens",
         "preemptions", "prompt_tokens", "generated_tokens", "queue_s", "queued_requests",
+        "draft_steps", "drafted_tokens", "accepted_tokens",
     }  # fmt: skip

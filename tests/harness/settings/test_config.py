@@ -49,6 +49,11 @@ def test_sweeping_several_keys_gives_their_product() -> None:
     ]
 
 
+def test_speculation_may_be_off_as_yaml_reads_it() -> None:
+    made = config.settings({"engine.speculation": (False, "ngram")})
+    assert [point.value.speculation for point in made.terms] == ["off", "ngram"]
+
+
 def test_gguf_is_resolved() -> None:
     assert settings("quantization=gguf").quantizations == ("gguf-q4_1",)
     assert settings("model=qwen3-8b", "quantization=gguf").quantizations == ("gguf-q4_k_m",)
@@ -72,6 +77,20 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["slo.ttft_s.p100=1s"], "slo.ttft_s.p100=1s: no such key; did you mean slo.ttft_s.p"),
         (["engin=vllm"], "engin=vllm: no such key; did you mean engine? "),
         (["load.concurency=3"], "load.concurency=3: no such key; did you mean load.concurrency? "),
+        (
+            ["engine.speculation=eagle"],
+            "engine.speculation=eagle: choose from off, ngram, draft:MODEL, draft",
+        ),
+        (["engine.speculation=draft:"], "engine.speculation=draft:: choose from off, ngram, draft:MODEL, dr"),
+        (
+            ["engine.speculation=draft:smollm2-135m@q4_0"],
+            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; choose from ",
+        ),
+        (
+            ["engine.speculative_tokens=4"],
+            "engine.speculative_tokens=4: says how many engine.speculation=ngram or draft:MODEL proposes",
+        ),
+        (["engine.kv_cache_type=q3"], "engine.kv_cache_type=q3: choose from fp32, fp16, bf16, fp8, "),
         (["engine=vlm"], "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, openai"),
         (
             ["scenario=chat"],

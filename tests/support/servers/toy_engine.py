@@ -68,6 +68,7 @@ class Toy:
     logprobs: int = 0
     given_text: None = None
     kv_cache_types: None = None
+    speculations: None = None
     prompt_tokens: None = None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
