@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from harness.contracts import Conversation, Form, Message, Scenario, Tool, ToolCall, Turn
-from scenarios.lengths import length, need
+from scenarios.lengths import MOST_ITEMS, length, need
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = (
@@ -71,7 +71,7 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
     )
     while True:
         task = Message("user", f"Find out: {prose(rng, options.words(inputs(rng)))}")
-        count, turns = steps(rng), list[Turn]()
+        count, turns = min(steps(rng), MOST_ITEMS), list[Turn]()
         for number in range(count):
             result = Message("tool", prose(rng, options.words(results(rng))))
             turns.append(

@@ -5,12 +5,11 @@ It says itself when they begin, as a trace does.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import length, need
+from scenarios.lengths import MOST_ITEMS, length, need
 from scenarios.text import TextOptions, prose
 
 
@@ -31,11 +30,13 @@ class BurstOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(self, 1, inf, "burst")
+        need(self, 1, MOST_ITEMS, "burst")
         for key in ("rate_per_s", "quiet_s", "after_s"):
-            if not 0 < getattr(self, key) < 1e6:
+            if not 0 < getattr(self, key) <= MOST_ITEMS:
                 name = key.removesuffix("_s").removesuffix("_per")
-                raise UserError(f"scenario.{name}={getattr(self, key):g}: must be above 0")
+                raise UserError(
+                    f"scenario.{name}={getattr(self, key):g}: must be above 0, and {MOST_ITEMS} or less"
+                )
 
 
 def instants(options: BurstOptions) -> Iterator[tuple[float, int]]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
 from scenarios.lengths import length, need
-from scenarios.text import TextOptions
 
 _SYSTEM = "Complete the Python code. Answer with the code that follows, and nothing else."
 _NAMES = """
@@ -32,7 +31,7 @@ _LINES = (
 
 
 @dataclass(frozen=True)
-class CodeCompletionOptions(TextOptions):
+class CodeCompletionOptions(ScenarioOptions):
     """Lengths in tokens, as those of `fixed`.
 
     `left`: the share of requests whose user goes away, `left_after_s` after sending it on average (between
@@ -45,7 +44,6 @@ class CodeCompletionOptions(TextOptions):
     left_after_s: float = 0.4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         need(self, 0, 1, "left")
         if not 0 < self.left_after_s < 3600:
             raise UserError(f"scenario.left_after={self.left_after_s:g}: must be above 0 and below 3600 s")

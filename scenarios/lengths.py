@@ -17,6 +17,8 @@ from harness.errors import UserError
 
 # Of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000
+# Prefixes, turns, requests at once: more take too long to make.
+MOST_ITEMS = 100_000
 
 
 @dataclass(frozen=True)

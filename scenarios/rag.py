@@ -7,13 +7,13 @@ prefix cache serves what stands in front, no more.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-from math import inf
+from heapq import nlargest
+from math import log
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import length, need, places
+from scenarios.lengths import length, need
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = "Answer from the documents below. Name the document that you took the answer from."
@@ -32,7 +32,7 @@ class RagOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(self, 1, inf, "documents", "retrieved")
+        need(self, 1, 10_000, "documents", "retrieved")
         need(self, 0, 10, "zipf")
         if self.retrieved > self.documents:
             raise UserError(
@@ -50,12 +50,11 @@ def conversations(options: RagOptions, rng: Random) -> Iterator[Conversation]:
         own = Random(f"{seed} {number}")
         return f"Document {number + 1}: {prose(own, options.words(document_tokens(own)))}"
 
-    popular = places(rng, options.documents, options.zipf)
+    rarities = [(1 + place) ** options.zipf for place in range(options.documents)]
     while True:
-        # What was drawn already is drawn again, so the popular ones come first more often.
-        found = dict.fromkeys(islice(popular, options.retrieved))
-        while len(found) < options.retrieved:
-            found[next(popular)] = None
+        # Weighted draws without replacement: Efraimidis and Spirakis 2006, Inf. Process. Lett. 97:181.
+        drawn = [log(1 - rng.random()) * rarity for rarity in rarities]
+        found = nlargest(options.retrieved, range(options.documents), key=drawn.__getitem__)
         question = f"Question: {prose(rng, options.words(inputs(rng)))}"
         prompt = "\n\n".join([*map(document, found), question])
         yield Conversation((Turn((Message("system", _SYSTEM), Message("user", prompt)), outputs(rng)),))

@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length, most_together, need, places
+from scenarios.lengths import MOST_ITEMS, length, most_together, need, places
 from scenarios.text import TextOptions, prose
 
 
@@ -28,7 +28,7 @@ class SharedPrefixOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(self, 1, inf, "prefixes", "turns")
+        need(self, 1, MOST_ITEMS, "prefixes", "turns")
         need(self, 0, inf, "think_time_s")
         need(self, 0, 10, "zipf")
 
@@ -48,7 +48,9 @@ def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Convers
         for number in range(options.turns):
             asked = Message("user", prose(rng, options.words(inputs(rng))))
             messages = (asked,) if number else (prefix(group), asked)
-            turns.append(Turn(messages, outputs(rng), options.think_time_s if number else 0.0))
+            max_tokens, think_time_s = outputs(rng), options.think_time_s if number else 0.0
+            answer = prose(rng, options.words(max_tokens))
+            turns.append(Turn(messages, max_tokens, think_time_s, answer))
         yield Conversation(tuple(turns), group=group)
 
 

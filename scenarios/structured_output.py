@@ -1,6 +1,6 @@
 """Generate texts from which JSON is to be extracted, by a JSON Schema that the server holds the answer to.
 
-`constrained=true,false` asks for the same with and without that, to see what it costs.
+`constrained=true,false` asks with and without that, of other texts alike, to see what it costs.
 """
 
 from collections.abc import Iterator

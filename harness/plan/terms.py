@@ -62,7 +62,7 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
         return AtOnce(load.concurrency, "the largest load.concurrency")
     pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
     arrivals = SCENARIOS[scenario.name].arrivals(scenario.options)
-    if load.rate_per_s is None and arrivals is not None:
+    if load.kind == "trace" and arrivals is not None:
         count = _busiest(arrivals, load.speedup)
         why = f"the busiest moment of {load.label}, {pace}"
     elif load.kind == "batch":

@@ -202,6 +202,7 @@ def _check_only(given: Choices, own: Iterable[str]) -> None:
 
 # Arrivals that say themselves when conversations begin.
 _BY_ITSELF = ("trace", "batch")
+_NOT_OF_A_BATCH = ("load.warmup", "load.duration", "load.grace", "load.min_requests", "load.steps")
 
 
 def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
@@ -264,6 +265,7 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
     untimed = next((scenario.name for scenario in scenarios if scenario.span_s is None), None)
     ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
     ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
+    unheeded = next((key for key in _NOT_OF_A_BATCH if key in given), "")
     counts = {"concurrency": load.concurrency, "conversations": load.conversations}
     fewest, counted = min(
         ((count, key) for key, count in counts.items() if count is not None), default=(load.workers, "")
@@ -299,8 +301,9 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             "load.arrival=batch: give load.conversations=N, which begin at once",
         ),
         (
-            load.kind == "batch" and "load.duration" in given,
-            f"load.duration={first.get('load.duration')}: a batch ends with its last answer; leave it out",
+            load.kind == "batch" and unheeded,
+            f"{unheeded}={first.get(unheeded)}: a batch begins at once and ends with its last answer; "
+            "leave it out",
         ),
         (
             load.kind == "batch" and load.workers > 1,

@@ -221,7 +221,7 @@ class Tally:
         begin_ns, end_ns = self._window_ns()
         is_ok = row.outcome == "ok"
         self.requests += 1
-        self.sent += is_inside
+        self.sent += is_inside and row.outcome != "left"
         self.ok += is_ok
         self.failed += is_inside and row.is_failed
         if row.is_failed:
@@ -229,7 +229,7 @@ class Tally:
             for counted in [self.messages, self.window_messages][: 1 + is_inside]:
                 if message in counted or len(counted) < _MESSAGES:
                     counted[message] += 1
-        elif is_inside and (ttft := timing.ttft_ns(row, self.origin)) is not None:
+        elif is_ok and is_inside and (ttft := timing.ttft_ns(row, self.origin)) is not None:
             self._ttft_ns.append(ttft)
         inside = timing.chunks_within(row.chunk_ns, begin_ns, end_ns)
         if inside and row.output_tokens is None and is_ok:

@@ -112,7 +112,7 @@ METRICS: tuple[Metric, ...] = (
     _share(
         "success_share",
         "success",
-        "ok requests / all requests sent in the window",
+        "ok requests / requests sent in the window that their user did not leave",
         "outcomes in requests.parquet",
     ),
     _requests_per_s(

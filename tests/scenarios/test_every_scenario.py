@@ -75,6 +75,8 @@ def test_questions_overlap_in_the_documents_that_are_popular() -> None:
     documents = [said(each)[1].split("\n\n")[:-1] for each in found]
     assert all(len(set(each)) == 4 for each in documents)
     assert len({text for each in documents for text in each}) <= 10
+    steep = first(SCENARIOS["rag"], documents=8, retrieved=8, zipf=10.0, document_tokens=5, count=3)
+    assert [len(set(said(each)[1].split("\n\n")[:-1])) for each in steep] == [8] * 3
     asked = [text.split(":")[0] for each in documents for text in each]
     assert asked.count("Document 1") > asked.count("Document 9")
 
@@ -116,7 +118,7 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("shared_prefix", {"prefixes": 0}, "scenario.prefixes=0: must be 1 or more"),
+        ("shared_prefix", {"prefixes": 0}, "scenario.prefixes=0: must be from 1 to 100000"),
         ("shared_prefix", {"think_time_s": -1.0}, "scenario.think_time=-1: must be 0 or more"),
         ("rag", {"retrieved": 9, "documents": 8}, "scenario.retrieved=9: more than scenario.documents=8"),
         ("long_context", {"most_tokens": 9}, "scenario.most_tokens=9: less than scenario.least_tokens=512"),
@@ -124,7 +126,7 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
         ("code_completion", {"left_after_s": 0.0}, "scenario.left_after=0: must be above 0"),
         ("structured_output", {"output_tokens": 0}, "scenario.output_tokens=0: must be 1 or more"),
         ("burst", {"rate_per_s": 0.0}, "scenario.rate=0: must be above 0"),
-        ("burst", {"burst": 0}, "scenario.burst=0: must be 1 or more"),
+        ("burst", {"burst": 0}, "scenario.burst=0: must be from 1 to 100000"),
         ("agent_loop", {"steps": 0}, "scenario.steps=0: must be a number from 1"),
         ("chat_multi_turn", {"spread": 2.0}, "scenario.spread=2: must be from 0 to 1"),
     ],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
-from bench_command import Place, bench, made
+from bench_command import BENCH, Place, made
+from waiting import patient
 
 from harness.install.install import cache_dir
 from harness.store import store
@@ -16,30 +18,33 @@ from scenarios import SCENARIOS, agent_loop, structured_output
 
 pytestmark = pytest.mark.scenarios
 
-APART = ("burst", "file", "trace", "long_context")
+APART = ("burst", "file", "trace", "long_context", "offline_batch")
 TOGETHER = [name for name in SCENARIOS if name not in APART]
-SHORT = (
-    "quantization=gguf-q8_0", "repeats=1", "quality=off", "guard=off", "load.warmup=0.5s", "load.duration=5s",
-    "load.min_requests=2", "load.timeout=300s",
-)  # fmt: skip
+PLAIN = ("quantization=gguf-q8_0", "repeats=1", "quality=off", "guard=off", "load.timeout=300s")
+SHORT = ("load.concurrency=2", "load.warmup=0.5s", "load.duration=5s", "load.min_requests=2")
+LIMIT_S = 900.0
 Rows = dict[str, list[dict[str, Any]]]
 
 
 def played(place: Place, *words: str) -> Rows:
     """The requests of each scenario of a run, in the order of sending."""
-    done = bench(place, "run", *SHORT, *words, "--output", "run", "--quiet", BENCH_CACHE_DIR=str(cache_dir()))
+    done = subprocess.run(
+        [BENCH, "run", *PLAIN, *words, "--output", "run", "--quiet"], cwd=place.path,
+        env=place.environment(BENCH_CACHE_DIR=str(cache_dir())), capture_output=True, text=True,
+        timeout=patient(LIMIT_S),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: Rows = {}
     for number, cell in place.cells().items():
         rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
-        found.setdefault(cell["scenario"]["label"], []).extend(rows)
+        found.setdefault(cell["scenario"]["name"], []).extend(rows)
     return found
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     place = made(tmp_path_factory.mktemp("scenarios") / "here")
-    return played(place, f"scenario={','.join(TOGETHER)}", "load.concurrency=2")
+    return played(place, f"scenario={','.join(TOGETHER)}", *SHORT)
 
 
 @pytest.mark.parametrize("name", TOGETHER)
@@ -77,18 +82,16 @@ def test_a_shared_prefix_is_read_once(together: Rows) -> None:
 def test_depths_to_4096_tokens(tmp_path: Path) -> None:
     words = ("scenario=long_context", "scenario.least_tokens=1024", "scenario.most_tokens=4096")
     more = ("engine.context_length=8192", "load.concurrency=1", "load.conversations=3", "load.min_requests=3")
-    [rows] = played(made(tmp_path / "here"), *words, *more).values()
+    [rows] = played(made(tmp_path / "here"), *words, *more, "load.warmup=0s").values()
     assert [row["outcome"] for row in rows[:3]] == ["ok"] * 3
     for row, depth in zip(rows[:3], (1024, 2048, 4096), strict=True):
         assert row["input_tokens"] == pytest.approx(depth, rel=0.1)
 
 
-def test_a_burst_is_answered(tmp_path: Path) -> None:
-    words = ("scenario=burst", "scenario.quiet=2s", "scenario.burst=6", "scenario.after=4s")
-    place = made(tmp_path / "here")
-    kept = [word for word in SHORT if not word.startswith("load.duration")]
-    done = bench(place, "run", *kept, *words, "--output", "run", "--quiet", BENCH_CACHE_DIR=str(cache_dir()))
-    assert done.returncode == 0, done.stderr
-    [number] = place.cells()
-    rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+def test_a_burst_and_a_batch_are_answered(tmp_path: Path) -> None:
+    burst = ("scenario=burst", "scenario.quiet=2s", "scenario.burst=6", "scenario.after=4s")
+    [rows] = played(made(tmp_path / "burst"), *burst).values()
     assert [row["outcome"] for row in rows] == ["ok"] * 12
+    batch = ("scenario=offline_batch", "load.arrival=batch", "load.conversations=8")
+    [rows] = played(made(tmp_path / "batch"), *batch).values()
+    assert [row["outcome"] for row in rows] == ["ok"] * 8

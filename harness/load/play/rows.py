@@ -29,7 +29,7 @@ def request_body(
     """Return the JSON of a streamed chat completion. `engine_fields` are added and take precedence."""
     fields = {
         "model": model,
-        "messages": list(map(_message_fields, history, count())),
+        "messages": list(map(_message_fields, history, [None, *history], count())),
         "max_tokens": turn.max_tokens,
         "temperature": 0,
         "stream": True,
@@ -40,12 +40,12 @@ def request_body(
     return msgspec.json.encode(fields)
 
 
-def _message_fields(message: Message, place: int) -> dict[str, Any]:
+def _message_fields(message: Message, before: Message | None, place: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.call:
         fields["tool_calls"] = [{"id": _call_id(place), "type": "function", "function": vars(message.call)}]
-    # A tool answers the message before it.
-    return fields | ({"tool_call_id": _call_id(place - 1)} if message.role == "tool" else {})
+    is_result = message.role == "tool" and before and before.call
+    return fields | ({"tool_call_id": _call_id(place - 1)} if is_result else {})
 
 
 def _call_id(place: int) -> str:
@@ -67,16 +67,20 @@ def _form_fields(form: Form) -> dict[str, Any]:
 def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:
     """Return what goes into the history after a turn: the model's answer, or the scripted one.
 
-    Of several calls the first. Where a call was to be made and none was whose arguments are JSON, the turn's.
+    Of several calls the first of a tool that there is, with arguments in JSON; the turn's where none is.
     """
     if is_scripted and (turn.answer is not None or turn.call):
         return Message("assistant", turn.answer or "", turn.call)
     if turn.call is None:
         return Message("assistant", decoded.text)
-    return Message("assistant", decoded.text, next(filter(_is_json, decoded.calls), turn.call))
+    whole = (call for call in decoded.calls if _is_whole(call, turn.form))
+    return Message("assistant", decoded.text, next(whole, turn.call))
 
 
-def _is_json(call: ToolCall) -> bool:
+def _is_whole(call: ToolCall, form: Form | None) -> bool:
+    """Return whether a chat template can read the call, and a tool of the form answers it."""
+    if form is None or call.name not in {tool.name for tool in form.tools}:
+        return False
     try:
         return isinstance(msgspec.json.decode(call.arguments), dict)
     except (ValueError, RecursionError):
@@ -136,7 +140,7 @@ def request_row(
         calls=masked(msgspec.json.encode(decoded.calls).decode(), key) if decoded.calls else None,
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
-        raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome != "ok" else None,
+        raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome not in ("ok", "left") else None,
     )
 
 

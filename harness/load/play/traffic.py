@@ -200,8 +200,9 @@ class Traffic:
             self.failures[row.outcome] += 1
         self._write_row(msgspec.json.encode(row) + b"\n")
         if row.outcome != "cancelled":
-            self._last_failed.append(row.is_failed)
-            self._check_failures()
+            if row.outcome != "left":
+                self._last_failed.append(row.is_failed)
+                self._check_failures()
             self.window.count(row)
             self._finish()
 

@@ -114,7 +114,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         return row, answer_message(turn, decoded, is_scripted=traffic.is_scripted)
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
-        if row.outcome == "cancelled":  # its own users say nothing either when it stops them
+        if row.outcome in ("cancelled", "left"):  # its own users say nothing either when it stops them
             return
         began_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
         self.environment.events.request.fire(

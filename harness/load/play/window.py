@@ -68,7 +68,7 @@ class Window:
     def count(self, row: RequestRow) -> None:
         """Count a request that has ended, if it was sent in the window and bench did not end it."""
         at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
-        if self.end_ns is None and at_ns >= self.start_ns and row.outcome != "cancelled":
+        if self.end_ns is None and at_ns >= self.start_ns and row.outcome not in ("cancelled", "left"):
             self._board.counts[self._worker] += 1
             self._board.failures[self._worker] += row.is_failed
 

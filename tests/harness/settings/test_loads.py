@@ -89,6 +89,19 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.ramp_up=2s", "load.ramp=steep"], "load.ramp=steep: choose from linear, steps"),
         (["load.ramp_down=2s", "load.conversations=9"], "load.ramp_down=2s: needs to know when the window"),
         (["load.duration=null"], "load.duration=null: nothing would end it"),
+        (["load.arrival=batch"], "load.arrival=batch: give load.conversations=N"),
+        (
+            ["load.arrival=batch", "load.conversations=8", "load.concurrency=2"],
+            "load.arrival=batch, load.concurrency=2: a batch says itself",
+        ),
+        (
+            ["load.arrival=batch", "load.conversations=8", "load.warmup=1s"],
+            "load.warmup=1s: a batch begins at once",
+        ),
+        (
+            ["load.arrival=batch", "load.conversations=8", "load.workers=2"],
+            "load.workers=2: a batch is played by one load process",
+        ),
         (
             ["load.concurrency=2", "load.workers=3"],
             "load.workers=3: more load processes than load.concu",

@@ -42,6 +42,15 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
     assert result([make_run.row(0, BEGIN, output_tokens=None)]).tokens_per_s is None
 
 
+def test_a_request_that_its_user_left_is_neither_sent_nor_failed_nor_timed():
+    tally = Tally(SUMMARY)
+    left = make_run.row(0, BEGIN, outcome="left", output_tokens=None)
+    for row in [left] * LEAST_FOR_MEDIAN:
+        tally.add(row, is_inside=True)
+    assert (tally.requests, tally.sent, tally.failed, tally.ok) == (LEAST_FOR_MEDIAN, 0, 0, 0)
+    assert tally.result == Result(0.0, None, 0)
+
+
 def test_without_a_window_there_is_nothing_to_tell():
     tally = Tally()
     tally.add(make_run.row(0, BEGIN), is_inside=False)

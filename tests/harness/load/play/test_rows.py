@@ -232,10 +232,6 @@ def test_no_proxy_is_used_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked(sending(answer("a"))).outcome == "ok"
 
 
-if __name__ == "__main__":
-    say_what_a_second_answer_takes(sys.argv[1])
-
-
 def test_a_user_who_goes_away_has_left_and_nothing_failed() -> None:
     row = asked(holding(ONE), leave_after_s=0.05)
     assert (row.outcome, row.error, row.is_failed) == ("left", "the user went away after 0.05 s", False)
@@ -272,6 +268,10 @@ def test_a_tools_result_answers_the_call_before_it() -> None:
     assert result["content"] == "a tree"
 
 
+def test_a_result_that_answers_no_call_has_no_id() -> None:
+    assert body(ASKED, Message("tool", "a tree"))["messages"] == [{"role": "tool", "content": "a tree"}]
+
+
 def test_a_turn_with_a_schema_asks_for_it() -> None:
     turn = Turn((Message("user", "Give JSON."),), 64, form=Form("city", schema={"type": "object"}))
     given = {"name": "city", "schema": {"type": "object"}, "strict": True}
@@ -283,6 +283,7 @@ def test_a_turn_with_a_schema_asks_for_it() -> None:
     [
         ([ToolCall("look_up", '{"word": "elm"}'), CALL], ToolCall("look_up", '{"word": "elm"}')),
         ([ToolCall("look_up", "{'word'"), ToolCall("look_up", '"elm"')], CALL),
+        ([ToolCall("look_uplook_up", '{"word": "elm"}')], CALL),
         ([], CALL),
     ],
 )
@@ -292,3 +293,7 @@ def test_the_history_goes_on_with_a_call_that_a_template_can_read(
     decoded = Decoded(text="Well", calls=tuple(calls))
     assert answer_message(ASKED, decoded, is_scripted=False) == Message("assistant", "Well", kept)
     assert answer_message(ASKED, decoded, is_scripted=True) == Message("assistant", "", CALL)
+
+
+if __name__ == "__main__":
+    say_what_a_second_answer_takes(sys.argv[1])
