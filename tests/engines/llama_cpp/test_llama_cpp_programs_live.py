@@ -25,8 +25,9 @@ from llama_cpp_serving import (
 from places import ROOT
 
 from engines.llama_cpp.engine import ENGINE, Options
-from harness.contracts import Deployment
+from harness.contracts import METRICS_PATH, Deployment
 from harness.servers import prefix_cache
+from harness.servers.scrape import terms_on
 
 # The first is the default engine; the others are compiled.
 PROGRAMS = (
@@ -112,6 +113,27 @@ def test_slots_share_a_kv_cache_of_another_size(program: str, tmp_path: Path) ->
         assert live.answer("Once upon a time", 16).output_tokens == 16
     told = ("context_length", "concurrent_sequences", "kv_cache_tokens", "speculative_tokens", "seed")
     assert [resolved.get(term) for term in told] == [512, 2, 768, 8, 7]
+
+
+@pytest.mark.parametrize("program", PROGRAMS[:2])
+def test_nearly_all_that_a_model_drafts_for_itself_is_accepted(program: str, tmp_path: Path) -> None:
+    """A step of several tokens rounds otherwise than one of one token, so some are not."""
+    drafted = f"draft:{MODEL}@{QUANTIZATION}"
+    terms = replace(MATCHED, kv_cache_type="q8_0", speculation=drafted, speculative_tokens=5)
+    with serving(program, tmp_path, terms, draft=weights()) as live:
+        assert live.answer("Once upon a time", 48).output_tokens == 48
+        with live.response("GET", METRICS_PATH) as page:
+            found, missing = terms_on(page.read().decode(), ENGINE.metrics)
+        told = ENGINE.said(live.log.read_text(), live.facts())
+    assert not missing
+    assert found["drafted_tokens"] > 0
+    assert found["accepted_tokens"] > 0.8 * found["drafted_tokens"]
+    assert found["draft_steps"] < 48 / 2
+    # K and V of 192 numbers in 30 layers, of both; the log rounds.
+    kept_bytes = 2 * (2 * 192 * 34 // 32 * 30 * 512 * 2)
+    assert told.terms["kv_cache_bytes"] == pytest.approx(kept_bytes, rel=1e-3)
+    assert (told.terms["kv_cache_type"], told.terms["speculative_tokens"]) == ("q8_0", 5)
+    assert told.memory["weights"] == pytest.approx(2 * weights().size_bytes, rel=0.05)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

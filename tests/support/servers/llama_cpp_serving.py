@@ -133,6 +133,7 @@ def started(
     terms: EngineTerms = MATCHED,
     prefix: tuple[str, ...] = (),
     gguf: Path | None = None,
+    draft: WeightsFile | None = None,
 ) -> Iterator[Live]:
     """A server that may not be ready; it is killed at the end. `prefix`: words before its command line."""
     made = environment(program)
@@ -140,7 +141,7 @@ def started(
     options = Options(program=program, threads=1)
     deployment = Deployment("llama_cpp", MODEL, QUANTIZATION, terms, options, "label")
     port, file = free_port(), gguf or weights().path
-    where = Place(made.python, file, "127.0.0.1", port, folder, made.program)
+    where = Place(made.python, file, "127.0.0.1", port, folder, made.program, draft=draft)
     spec = ENGINE.launch(deployment, where)
     assert isinstance(spec, NativeSpec)
     log, surroundings = folder / "server.log", {**os.environ, **spec.environment}
