@@ -33,9 +33,11 @@ def in_threads(
     try:
         for _ in range(min(at_once, len(items))):
             Thread(target=work, daemon=True).start()
-        done, _ = wait(futures, end_s - time.monotonic(), FIRST_EXCEPTION)
+        wait(futures, end_s - time.monotonic(), FIRST_EXCEPTION)
     finally:
         for future in futures:
             future.cancel()
-    returned = [future.result() for future in futures if future in done]
-    return returned, [item for item, future in asked if future not in done and not future.cancelled()]
+    # One may have ended after the wait.
+    done = {future for future in futures if future.done()}
+    returned = [future.result() for future in futures if future in done and not future.cancelled()]
+    return returned, [item for item, future in asked if future not in done]

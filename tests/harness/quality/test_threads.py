@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, wait
+from typing import Any
 
 import pytest
 from waiting import patient
 
+from harness.quality import threads
 from harness.quality.threads import in_threads
 
 
@@ -41,3 +44,20 @@ def test_what_is_raised_is_raised_here() -> None:
 
     with pytest.raises(ValueError, match="1"):
         in_threads(ask, [1, 2], 1, time.monotonic() + 60)
+
+
+def test_what_ends_just_after_the_wait_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+
+    def ask(item: int) -> int:
+        is_over.wait(60)
+        return item
+
+    def wait_and_go_on(futures: list[Future[int]], *limits: Any) -> Any:
+        found = wait(futures, *limits)
+        is_over.set()
+        wait(futures, 60)
+        return found
+
+    monkeypatch.setattr(threads, "wait", wait_and_go_on)
+    assert in_threads(ask, [1, 2], 2, time.monotonic()) == ([1, 2], [])
