@@ -37,7 +37,8 @@ class Items:
 
 
 def items(path: str | None) -> Items:
-    """Return bench's own prompts and texts, or those of a file. Raises UserError if it has none.
+    """Return bench's own prompts and texts, or those of a file; of a kind that it has none of, bench's first.
+    Raises UserError if it has neither.
 
     A JSON list or JSON lines of objects with a `prompt`, a `text`, or ShareGPT's `conversations` (whose first
     message is a prompt and whose first answer a text); of any other file each paragraph is a text.
@@ -50,10 +51,11 @@ def items(path: str | None) -> Items:
     prompts, texts = (tuple(text[:_CHARACTERS] for text in each[:_ITEMS]) for each in of_each)
     if not prompts and not texts:
         raise UserError(f"{given}: has no prompt and no text; {_SUCH_AS}")
-    return Items(prompts, texts, note=_left_out(dict(zip(_FIELDS, of_each, strict=True))))
+    note = _note(dict(zip(_FIELDS, of_each, strict=True)))
+    return Items(prompts or PROMPTS[:FIRST], texts or TEXTS[:FIRST], note=note)
 
 
-def _left_out(found: Mapping[str, Sequence[str]]) -> str | None:
+def _note(found: Mapping[str, Sequence[str]]) -> str | None:
     said = []
     for field, each in found.items():
         long = sum(len(text) > _CHARACTERS for text in each[:_ITEMS])
@@ -61,6 +63,8 @@ def _left_out(found: Mapping[str, Sequence[str]]) -> str | None:
             said.append(f"of {counted(len(each), field)} the first {_ITEMS}")
         if long:
             said.append(f"of {counted(long, field)} the first {_CHARACTERS:,} characters")
+        if not each:
+            said.append(f"{FIRST} {field}s of bench's own, since it has none")
     return ", ".join(said) or None
 
 

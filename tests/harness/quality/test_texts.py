@@ -29,6 +29,7 @@ def test_the_items_of_bench_are_what_they_were() -> None:
     assert items(None).sha256 == "f2cae8941b4cdd11dc81553fb490c3067a759d8a355a6c6f439d5b82e1ab1c1e"
 
 
+PROMPTS, TEXTS = items(None).prompts[:8], items(None).texts[:8]
 PARAGRAPHS = " = Title = \n\n First paragraph\nof two lines. \n\n\n"
 LINES = '{"prompt": "Why?"}\n\n{"text": "Because."}\n{"prompt": "Why?"}\n'
 TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
@@ -37,8 +38,9 @@ TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        ("wiki.txt", PARAGRAPHS, ((), ("= Title =", "First paragraph\nof two lines."))),
+        ("wiki.txt", PARAGRAPHS, (PROMPTS, ("= Title =", "First paragraph\nof two lines."))),
         ("own.jsonl", LINES, (("Why?",), ("Because.",))),
+        ("asks.jsonl", '{"prompt": "Why?"}', (("Why?",), TEXTS)),
         ("share.json", json.dumps([{"conversations": TALK}]), (("Hi",), ("Hello.",))),
     ],
 )
@@ -79,9 +81,13 @@ def test_what_is_not_asked_of_a_file_is_said(tmp_path: Path) -> None:
     path.write_text("\n\n".join(f"{number} {'x' * 1200 * (number < 2)}" for number in range(65)))
     own = items(str(path))
     assert [len(text) for text in own.texts[:3]] == [1200, 1200, 1]
-    assert own.note == "of 65 texts the first 64, of 2 texts the first 1,200 characters"
+    without = "8 prompts of bench's own, since it has none"
+    assert own.note == f"{without}, of 65 texts the first 64, of 2 texts the first 1,200 characters"
     assert items(None).note is None
     path.write_text("short")
+    assert items(str(path)).note == without
+    path = tmp_path / "both.jsonl"
+    path.write_text(LINES)
     assert items(str(path)).note is None
 
 
