@@ -13,8 +13,8 @@ T = TypeVar("T")
 Quality = Literal["auto", "fidelity", "tasks"]
 # How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
 # `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts
-# while as many are in flight as at the highest load; `text`: a given text, token by token; `prompt`: the
-# tokens that a chat prompt becomes.
+# while as many are in flight as at the highest load, up to 64 (open loop: as many as slots, else 8); `text`:
+# a given text, token by token; `prompt`: the tokens that a chat prompt becomes.
 Way = Literal["chat", "again", "load", "text", "prompt"]
 # Tokens named at each place: the most that OpenAI's API allows, and the fewest that a limit is judged by.
 LOGPROBS = 20
@@ -94,8 +94,9 @@ class QualityRecord:
     """How a start was asked; what it said is in quality.parquet.
 
     `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many tokens were
-    asked for at each place. `missing`: why a way was not measured, as a clause. `in_flight`: requests at once
-    in the way `load`. `bits`: of a weight; the reference is the deployment that has most.
+    asked for at each place of a chat's answer; 0 where it was asked without. `missing`: why a way was not
+    measured, as a clause. `in_flight`: requests at once in the way `load`. `bits`: of a weight; the reference
+    is the deployment that has most.
     """
 
     sha256: str

@@ -52,7 +52,7 @@ _HIGHEST = 1e-3
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready. `in_flight`: requests at once at its highest load. `bits`: of a weight."""
+    """A server that is ready. `in_flight`: requests at once in the way `load`. `bits`: of a weight."""
 
     engine: Engine
     deployment: Deployment
@@ -84,7 +84,7 @@ def measure(
     asking = _Asking(server, items, budget_s, at_length)
     rows = [row for way in _ENDS for row in asking.rows(way)]
     took_s = time.monotonic() - asking.began_s
-    facts = (items.sha256, server.engine.logprobs, took_s, server.in_flight, server.bits)
+    facts = (items.sha256, asking.logprobs, took_s, server.in_flight, server.bits)
     return rows, QualityRecord(*facts, dict(asking.missing))
 
 
