@@ -2,7 +2,7 @@
 
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES, aliases
-from engines.model.sizes import QUANTIZATIONS, weights_bytes
+from engines.model.sizes import QUANTIZATIONS, value_bytes, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.openai import engine as openai
 from engines.places import TASKS_PROGRAM
@@ -13,7 +13,10 @@ from engines.transformers import engine as transformers
 from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
-__all__ = ["API_PRICES", "ENGINES", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "aliases", "weights_bytes"]
+__all__ = [
+    "API_PRICES", "ENGINES", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "aliases", "value_bytes",
+    "weights_bytes",
+]  # fmt: skip
 
 ENGINES: dict[str, Engine] = {
     "llama_cpp": llama_cpp.ENGINE,

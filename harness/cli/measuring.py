@@ -1,6 +1,6 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,7 +189,9 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
     """Provide what a task needs, measure it and write its report. Return the directory and what to tell."""
     with terminal.signals_interrupt():
         deployments, quality = task.whole.deployments.values(), task.quality
-        references = [] if task.record else earlier_references(task.settings.quality, deployments)
+        references = (
+            [] if task.record else earlier_references(task.settings.quality, deployments, _reference_folders)
+        )
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
@@ -223,6 +225,12 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
                     print_no_answer(directory, 1)
                 raise typer.Exit(1)
     return directory, found
+
+
+def _reference_folders(run_dir: Path) -> Mapping[str, Path]:
+    from reports.data import reference_folders  # pandas takes a second to import
+
+    return reference_folders(run_dir)
 
 
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:

@@ -1,11 +1,10 @@
 """Which deployments of a run are asked for their quality, with what, for how long, and against which."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import QUANTIZATIONS
 from harness.contracts import Deployment, PlannedStart, Quality, QualityTerms
 from harness.errors import StoreError, UserError, choose_from
 from harness.quality.measure import most_s
@@ -13,7 +12,7 @@ from harness.quality.tasks import LOADING_S, Tasks, check_tasks
 from harness.quality.texts import Items, items
 from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store, task_table
-from harness.store.quality_table import deployment_rank
+from harness.store.quality_table import bits_of, deployment_rank, without_bits
 from harness.whole_files import write_whole
 
 _ANSWERS = (quality_table.FILE_NAME, task_table.FILE_NAME)
@@ -84,12 +83,6 @@ def task_names(terms: QualityTerms) -> Sequence[str]:
     return terms.tasks or DEFAULT_TASKS
 
 
-def bits_of(deployment: Deployment) -> float | None:
-    """Return the bits of a weight; None where the quantization does not say."""
-    kind = QUANTIZATIONS.get(deployment.quantization)
-    return kind.bits_per_weight if kind else None
-
-
 def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
     """Return what is to be asked of which deployments; None: nothing. `run_dir`: of a run that goes on.
 
@@ -132,27 +125,38 @@ def _answered(terms: QualityTerms, run_dir: Path) -> set[str]:
         for start in store.read_starts(run_dir)
         if start.quality
         and ("tasks" not in terms.asked or start.status == "completed")
-        and any((run_dir / "starts" / start.name / name).is_file() for name in _ANSWERS)
+        and has_answers(run_dir / "starts" / start.name)
     }
+
+
+def has_answers(start_dir: Path) -> bool:
+    """Return whether a start said anything when it was asked."""
+    return any((start_dir / name).is_file() for name in _ANSWERS)
 
 
 def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
-    """Return by model whom `against` names, else the one with most bits; several where only a start tells."""
-    ranks: dict[str, dict[str, tuple[float, bool, bool]]] = {}
+    """Return by model whom `against` names, else the one with most bits; several where only a start tells,
+    nobody where not all bits are known."""
+    bits: dict[str, dict[str, float | None]] = {}
     for label, each in known.items():
-        ranks.setdefault(each.model, {})[label] = deployment_rank(each, bits_of(each))
-    found = {
-        model: " or ".join(label for label, rank in own.items() if rank == min(own.values()))
-        for model, own in ranks.items()
-    }
+        bits.setdefault(each.model, {})[label] = bits_of(each)
+    found = {}
+    for model, own in bits.items():
+        ranks = {label: deployment_rank(known[label], each) for label, each in own.items()}
+        if not without_bits(own):
+            found[model] = " or ".join(label for label, rank in ranks.items() if rank == min(ranks.values()))
     if against is None:
         return found
-    return found | {known[against].model: against} if against in known else dict.fromkeys(found, against)
+    return found | {known[against].model: against} if against in known else dict.fromkeys(bits, against)
 
 
-def earlier_references(terms: QualityTerms, deployments: Iterable[Deployment]) -> list[Path]:
-    """Return the folders of an earlier run's starts with most bits per weight, one of each model of these
-    deployments, if quality.against names a run.
+def earlier_references(
+    terms: QualityTerms,
+    deployments: Iterable[Deployment],
+    chosen: Callable[[Path], Mapping[str, Path]],
+) -> list[Path]:
+    """Return the folders of an earlier run's references, one of each model of these deployments, if
+    quality.against names a run. `chosen` tells them by model.
 
     Raises UserError if its answers of one of the models are missing or damaged, StoreError if it cannot be
     read.
@@ -160,21 +164,19 @@ def earlier_references(terms: QualityTerms, deployments: Iterable[Deployment]) -
     if terms.against is None or not Path(terms.against).is_dir():
         return []
     run_dir, models = Path(terms.against), {each.model for each in deployments if each.model != "-"}
-    store.read_run(run_dir)
-    starts = {run_dir / "starts" / start.name: start for start in store.read_starts(run_dir) if start.quality}
-    told = {each: start for each, start in starts.items() if (each / quality_table.FILE_NAME).is_file()}
-    there = {start.deployment.model for start in told.values()}
-    missing = models - there
+    told = {
+        model: folder
+        for model, folder in chosen(run_dir).items()
+        if (folder / quality_table.FILE_NAME).is_file()
+    }
+    missing = models - told.keys()
     if missing:
-        only = f", only of {', '.join(sorted(there))}" if there else ""
+        only = f", only of {', '.join(sorted(told))}" if told else ""
         raise UserError(
             f"quality.against={run_dir}: has no answers of {', '.join(sorted(missing))}"
             f"{only}; measure it with quality=fidelity first"
         )
-    ranked = sorted(told, key=lambda each: quality_table.reference_rank(told[each]))
-    found = [
-        next(each for each in ranked if told[each].deployment.model == model) for model in sorted(models)
-    ]
+    found = [told[model] for model in sorted(models)]
     try:
         for folder in found:
             quality_table.read_quality(folder / quality_table.FILE_NAME)

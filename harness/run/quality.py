@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from harness.contracts import QualityRecord, QualityTerms
 from harness.errors import BenchError
-from harness.quality.due import bits_of
+from harness.quality.due import has_answers
 from harness.quality.measure import Server, measure, most_s
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.settings.units import duration_text
-from harness.store.quality_table import FILE_NAME, write_quality
+from harness.store.quality_table import FILE_NAME, bits_of, write_quality
 from harness.store.store import read_cells
 
 # In flight at once where the load does not say it, as in an open loop, and at most.
@@ -36,12 +36,14 @@ def ask_quality(up: Serving, site: Site) -> float:
             for way, why in record.missing.items():
                 site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
             if not rows and not due.tasks:
-                site.observer.line(f"{up.start.name}: said nothing of its quality; --resume asks it again")
+                again = "its next start, or --resume, asks it again"
+                site.observer.line(f"{up.start.name}: said nothing of its quality; {again}")
         up.record.update(quality=record)
         if due.tasks and (untold := _ask_tasks(server, due.tasks, due.terms, up, site)):
             up.record.update(quality=replace(record, missing={**record.missing, "tasks": untold}))
             site.observer.line(f"{up.start.name}: not all of its quality by tasks is measured: {untold}")
-        due.labels.discard(label)
+        if has_answers(up.record.path.parent):
+            due.labels.discard(label)
     except (BenchError, OSError, ValueError) as error:  # whatever numbers a server sends
         site.observer.line(f"{up.start.name}: quality not measured: {error}")
     return time.monotonic() - began_s

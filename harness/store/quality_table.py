@@ -1,12 +1,13 @@
 """Keep what a start said beside its load in its quality.parquet, a row per prompt or text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engines import QUANTIZATIONS, value_bytes
 from harness.contracts import Asked, Deployment, Token
 from harness.errors import StoreError
 from harness.store.store import StartRecord
@@ -29,20 +30,38 @@ QUALITY_SCHEMA = pa.schema(
 )
 
 
-def reference_rank(start: StartRecord) -> tuple[float, bool, bool, int]:
+Bits = tuple[float, float, bool]
+
+
+def reference_rank(start: StartRecord) -> tuple[Bits, bool, bool, int]:
     """Return what sorts first the start that others of its model are held against.
 
-    The one with most bits of a weight; then fp16, one that does not speculate, the largest weights.
+    The one with most bits: of a weight, then of a number in the KV cache, then float32; then fp16 before
+    bf16, one that does not speculate, the largest weights.
     """
     size = start.weights.get("size_bytes")
     known = deployment_rank(start.deployment, start.quality.bits if start.quality else None)
     return *known, -size if isinstance(size, int) else 0
 
 
-def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[float, bool, bool]:
+def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[Bits, bool, bool]:
     """Return as much of that as is known before a start."""
-    is_speculating = bool(deployment.terms.speculative_tokens)
-    return -(bits or 0.0), deployment.quantization != "fp16", is_speculating
+    terms = deployment.terms
+    most_bits = -(bits or 0.0), -value_bytes(terms), terms.dtype != "float32"
+    is_half_otherwise = deployment.quantization != "fp16" or terms.dtype == "bfloat16"
+    return most_bits, is_half_otherwise, bool(terms.speculative_tokens)
+
+
+def bits_of(deployment: Deployment) -> float | None:
+    """Return the bits of a weight; None where the quantization does not say."""
+    kind = QUANTIZATIONS.get(deployment.quantization)
+    return kind.bits_per_weight if kind else None
+
+
+def without_bits(bits: Mapping[str, float | None]) -> list[str]:
+    """Return whose bits are not known, of a model's deployments by label: they may have most. None where
+    there is only one, which nothing is held against."""
+    return [label for label, each in bits.items() if each is None] if len(bits) > 1 else []
 
 
 def write_quality(path: Path, asked: Sequence[Asked]) -> None:

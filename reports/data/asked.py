@@ -10,11 +10,18 @@ from typing import Any
 from harness.contracts import LOGPROBS, Asked, Item, Quality, QualityRecord, Way
 from harness.errors import StoreError
 from harness.store import store, task_table
-from harness.store.quality_table import FILE_NAME, read_quality, reference_rank
+from harness.store.quality_table import (
+    FILE_NAME,
+    bits_of,
+    deployment_rank,
+    read_quality,
+    reference_rank,
+    without_bits,
+)
 from harness.store.store import StartRecord
 from harness.store.task_table import read_items
 from reports.data.cells import gathered, grouped
-from reports.data.run import Run, once, without_secrets
+from reports.data.run import Run, once, open_run, without_secrets
 from reports.stats.intervals import odd_ones
 
 # Fewer than one place in this many may name fewer tokens than the rest: tokens of one name are one.
@@ -26,13 +33,15 @@ _SENT = re.compile(r"(?<=cannot read) \(|(?<=answered \d{3}): ")
 @dataclass(frozen=True)
 class Heard:
     """How one start was asked (`record`), and what it said: `rows` of each way, in their order, and the items
-    of each task. `name`: its deployment's label, and that it is of an earlier run where it is."""
+    of each task. `name`: its deployment's label, and that it is of an earlier run where it is. `folder`: of
+    its files."""
 
     start: StartRecord
     record: QualityRecord
     rows: Mapping[Way, Sequence[Asked]]
     tasks: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     name: str = ""
+    folder: Path = Path()
 
     @property
     def model(self) -> str:
@@ -72,14 +81,18 @@ class Heard:
 
 @once
 def heard_of(run: Run) -> dict[str, Heard]:
-    """Return what each deployment said that was asked, by its label."""
+    """Return what each deployment said that was asked, by its label: of its last start that said anything, of
+    tokens and of tasks each."""
     records = (*run.start_records, *run.asked_alone)
-    asked = {record.deployment.label: record for record in records if record.quality}
-    return {
-        label: heard
-        for label in run.deployments
-        if label in asked and (heard := _heard(run.path / "starts" / asked[label].name, asked[label], label))
-    }
+    starts = (_heard(run.path / "starts" / each.name, each, each.deployment.label) for each in records)
+    by_label = grouped(filter(None, starts), lambda each: each.name)
+    return {label: _last(by_label[label]) for label in run.deployments if label in by_label}
+
+
+def _last(asked: list[Heard]) -> Heard:
+    told = [each for each in asked if each.rows] or asked
+    scored = [each for each in asked if each.tasks] or asked
+    return replace(told[-1], tasks=scored[-1].tasks)
 
 
 @once
@@ -87,12 +100,59 @@ def chosen_of(run: Run) -> dict[str, Heard]:
     """Return whom the others would be held against, by model: what quality.against names, in this run or an
     earlier one; else the deployment with most bits, of those whose text is that of most. Of as many bits one
     that named probabilities comes first, then fp16 before bf16, then one that does not speculate, then the
-    one with the largest weights."""
-    against, odd = run.record.quality.against, unlike_of(run)
-    heard = heard_of(run).values() if against is None or against in run.deployments else ()
-    ranks = {each.name: reference_rank(each.start) for each in heard}
-    first = sorted(heard, key=lambda e: (e.name in odd, ranks[e.name][0], not e.is_told, ranks[e.name]))
-    return {each.model: each for each in (*reversed(first), *_named(run))}
+    one with the largest weights. None of a model whose choice was not heard, or has no known bits."""
+    heard = heard_of(run)
+    found = {model: heard[label] for model, label in _choices(run).items() if label in heard}
+    return {**found, **{each.model: each for each in _named(run)}}
+
+
+@once
+def _choices(run: Run) -> dict[str, str]:
+    """Return the label of this run's deployment that is chosen, by model, be it heard or not."""
+    against, known = run.record.quality.against, run.deployments
+    if against is not None and against not in known:
+        return {}
+    by_model = grouped(known, lambda label: known[label].model)
+    found = {
+        model: min(labels, key=lambda label: _rank(run, label))
+        for model, labels in by_model.items()
+        if not _without_bits(run, model)
+    }
+    return {**found, **({known[against].model: against} if against else {})}
+
+
+def _rank(run: Run, label: str) -> tuple[Any, ...]:
+    heard, planned = heard_of(run).get(label), run.deployments[label]
+    rank = reference_rank(heard.start) if heard else deployment_rank(planned, bits_of(planned))
+    return label in unlike_of(run), rank[0], not (heard and heard.is_told), rank
+
+
+def _without_bits(run: Run, model: str) -> list[str]:
+    heard, odd = heard_of(run), unlike_of(run)
+    bits = {
+        label: heard[label].record.bits if label in heard else bits_of(each)
+        for label, each in run.deployments.items()
+        if each.model == model and label not in odd
+    }
+    return without_bits(bits)
+
+
+def why_no_reference(run: Run, model: str) -> str:
+    """Return why the deployments of a model are held against none."""
+    named, unknown = chosen_of(run).get(model), _without_bits(run, model)
+    label = named.name if named else _choices(run).get(model)
+    if label:
+        return f"no reference: the answers of {label} are missing"
+    if unknown and run.record.quality.against is None:
+        labels = " and ".join(unknown)
+        return f"no reference: the bits of {labels} are not known; give quality.against=LABEL"
+    return "there is no reference"
+
+
+def reference_folders(run_dir: Path) -> dict[str, Path]:
+    """Return where the answers lie of whom a run's deployments are held against, by model. Raises StoreError
+    where the run cannot be read."""
+    return {model: each.folder for model, each in chosen_of(open_run(run_dir)).items()}
 
 
 def references_of(run: Run) -> dict[str, Heard]:
@@ -122,7 +182,7 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     items = _read(read_items, folder / task_table.FILE_NAME, "tasks", damaged)
     rows, tasks = gathered((row.way, row) for row in asked), gathered((item.task, item) for item in items)
     return Heard(
-        start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name
+        start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name, folder
     )
 
 

@@ -12,7 +12,16 @@ from scipy.stats import binomtest
 
 from harness.contracts import LOGPROBS, Item, Way
 from harness.store.quality_table import reference_rank
-from reports.data import Heard, Run, chosen_of, heard_of, once, references_of, unlike_of, why_unlike
+from reports.data import (
+    Heard,
+    Run,
+    heard_of,
+    once,
+    references_of,
+    unlike_of,
+    why_no_reference,
+    why_unlike,
+)
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
 from reports.measures.metrics import mean
 from reports.measures.slo import wilson
@@ -102,9 +111,8 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if made.unlike:
         return replace(made, why=f"not comparable: {made.unlike}")
     if base is None or base is own:
-        best = chosen_of(run).get(own.model)
-        none = f"no reference: the answers of {best.name} are missing" if best else "there is no reference"
-        why = own.missing[0] if own.missing and not own.is_told else none
+        is_mute = own.missing and not own.is_told
+        why = own.missing[0] if is_mute else why_no_reference(run, own.model)
         return made if base else replace(made, why=why)
     if base.name in odd:
         return replace(made, why=f"{base.name} is not comparable: {odd[base.name]}")

@@ -26,6 +26,7 @@ from harness.settings import config, overrides
 from harness.store import store, task_table
 from harness.store.quality_table import FILE_NAME, read_quality, write_quality
 from harness.store.task_table import write_items
+from reports.data import reference_folders
 
 
 def deployment(label: str, model: str = "tiny") -> Deployment:
@@ -96,11 +97,22 @@ def test_a_plan_names_those_with_most_bits_as_the_reference() -> None:
     assert named("gguf-q8_0", "bf16", "fp16") == {"tiny": "fp16"}
     assert named("gguf-q4_0", "gguf-q8_0") == {"tiny": "gguf-q8_0"}
     assert named("gguf-q4_0", "fp16", against="gguf-q4_0") == {"tiny": "gguf-q4_0"}
+    assert named("fp16", "-") == {}, "it may have most bits"
+    assert named("fp16", "-", against="-") == {"tiny": "-"}
+    assert named("-") == {"tiny": "-"}, "nothing is beside it"
     # Only the size of their weights tells two like them apart.
     twins = [deployment("a"), deployment("b"), deployment("other", "large")]
     found = due(QualityTerms(("fidelity",)), [replace(each, quantization="fp16") for each in twins])
     assert found is not None
     assert found.against == {"tiny": "a or b", "large": "other"}
+
+
+def test_a_plan_counts_the_bits_of_the_kv_cache_too() -> None:
+    own = [EngineTerms(kv_cache_type="q4_0"), EngineTerms(), EngineTerms(dtype="bfloat16")]
+    asked = [replace(PAIR[0], terms=each, label=f"{at}") for at, each in enumerate(own)]
+    found = due(AUTO, asked)
+    assert found is not None
+    assert found.against == {"tiny": "1"}
 
 
 def test_a_reference_that_does_not_exist_is_refused() -> None:
@@ -168,6 +180,9 @@ def asked_start(run_dir: Path, name: str, own: Deployment, status: Any = "comple
     quality = QualityRecord("0", 20, 1.0, bits=16.0 if own.quantization.startswith("fp16") else 8.5)
     asked = replace(first, name=name, deployment=own, quality=quality, status=status)
     store.write_record(folder / "start.json", asked)
+    run = store.read_run(run_dir)
+    plan = replace(run.plan, starts=(*run.plan.starts, PlannedStart(first.index, own, 0, ())))
+    store.write_record(run_dir / "run.json", replace(run, plan=plan))
     write_quality(folder / FILE_NAME, ROWS)
     return folder
 
@@ -181,17 +196,20 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     one_cell_run(earlier, [])
     terms = QualityTerms(against=str(earlier))
     with pytest.raises(UserError, match="has no answers of tiny; measure it with quality=fidelity first"):
-        earlier_references(terms, PAIR)
+        earlier_references(terms, PAIR, reference_folders)
     asked_start(earlier, "02-q8_0", PAIR[1])
     folder = asked_start(earlier, "03-fp16", PAIR[0])
-    assert earlier_references(terms, PAIR) == [folder], "the one with most bits"
-    assert earlier_references(AUTO, PAIR) == []
+    assert earlier_references(terms, PAIR, reference_folders) == [folder], "the one with most bits"
+    assert earlier_references(AUTO, PAIR, reference_folders) == []
     with pytest.raises(UserError, match="has no answers of large, only of tiny"):
-        earlier_references(terms, [*PAIR, OTHER])
+        earlier_references(terms, [*PAIR, OTHER], reference_folders)
     with pytest.raises(StoreError, match="no run here"):
-        earlier_references(QualityTerms(against=str(tmp_path)), PAIR)
+        earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
     other = asked_start(earlier, "04-large", OTHER)
-    assert earlier_references(terms, [*PAIR, OTHER, deployment("a", "-")]) == [other, folder]
+    assert earlier_references(terms, [*PAIR, OTHER, deployment("a", "-")], reference_folders) == [
+        other,
+        folder,
+    ]
     later.mkdir()
     keep_references([other, folder], later)
     kept = store.read_references(later)
@@ -236,7 +254,7 @@ def test_a_reference_with_damaged_answers_is_refused(tmp_path: Path, name: str) 
     (folder / name).write_bytes(b"PAR1 and no more")
     damaged = f"^quality.against={tmp_path}: .*/{name}: damaged .*; measure it again, or give another$"
     with pytest.raises(UserError, match=damaged):
-        earlier_references(QualityTerms(against=str(tmp_path)), PAIR)
+        earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
 
 
 def test_quality_of_what_serves_no_model_is_refused(tmp_path: Path) -> None:

@@ -77,6 +77,22 @@ def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
     assert "quality by text not measured: its API tells no probabilities of a given text" in run.stderr
 
 
+def test_one_that_said_nothing_is_asked_again_on_its_next_start(tmp_path: Path) -> None:
+    place, port = Place(tmp_path), free_port()
+    attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny", "repeats=2")
+    load = ("load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity")
+    argv, environment = [sys.executable, str(CACHING), "--port", str(port)], {"CACHING_SERVER": "deaf"}
+    with subprocess.Popen(argv, env={**os.environ, **environment}) as server:
+        try:
+            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/health", timeout_s=1).status)
+            run = bench(place, "run", *attach, *load, "--output", "run")
+        finally:
+            server.kill()
+    said = "said nothing of its quality; its next start, or --resume, asks it again"
+    assert run.stderr.count(said) == 2, run.stderr
+    assert all(start.quality for start in store.read_starts(place.run_dir))
+
+
 def test_a_request_that_hangs_keeps_no_interrupted_bench(tmp_path: Path) -> None:
     place, port = Place(tmp_path), free_port()
     attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny", "repeats=1")

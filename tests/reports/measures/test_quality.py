@@ -15,7 +15,7 @@ from repeated_run import Made, repeated_run
 from harness.contracts import Asked, EngineTerms, Load, QualityTerms, Token
 from harness.store import store
 from reports import Run, open_run, write_report
-from reports.data.asked import Heard, references_of
+from reports.data.asked import Heard, heard_of, reference_folders, references_of
 from reports.measures.fidelity import fidelity, outcome
 from reports.measures.quality import beyond_limit, quality_of
 from reports.words.quality import FIDELITY, notes
@@ -61,6 +61,84 @@ def test_one_that_speculates_or_names_no_probabilities_is_no_reference_beside_on
     run = open_run(with_quality(tmp_path, {"fast": Voice(), "mute": silent, REFERENCE: Voice()}))
     assert references_of(run)["tiny-lm"].name == REFERENCE
     assert quality_of(run)["mute"].why == "its API names none"
+
+
+@pytest.mark.parametrize("terms", [EngineTerms(kv_cache_type="q4_0"), EngineTerms(dtype="bfloat16")])
+def test_fewer_bits_of_the_kv_cache_or_another_half_are_no_reference_beside_fp16(tmp_path, terms):
+    other = replace(FP16, terms=terms, label="a")
+    repeated_run(tmp_path, [Made(other), Made(FP16)], repeats=1, requests=3)
+    run = open_run(with_quality(tmp_path, {"a": Voice(), REFERENCE: Voice(0.1)}))
+    assert references_of(run)["tiny-lm"].name == REFERENCE
+
+
+def test_probabilities_make_no_reference_of_a_kv_cache_of_fewer_bits(tmp_path):
+    small = replace(FP16, terms=EngineTerms(kv_cache_type="q4_0"), label="small")
+    repeated_run(tmp_path, [Made(small), Made(FP16)], repeats=1, requests=3)
+    silent = Voice(k=0, ways=(), missing={"chat": "its API names none"})
+    run = open_run(with_quality(tmp_path, {"small": Voice(), REFERENCE: silent}))
+    assert quality_of(run)["small"].why == f"no reference: the answers of {REFERENCE} are missing"
+
+
+def unheard(path: Path, **changes: Any) -> Run:
+    """Those of USUAL, of which the one with most bits was never asked."""
+    repeated_run(path, [Made(LABELS[label]) for label in USUAL], repeats=1, requests=3, **changes)
+    return open_run(with_quality(path, {NEAR: Voice(0.1), FAR: Voice(0.9)}))
+
+
+def test_none_of_fewer_bits_takes_the_place_of_one_that_was_not_asked(tmp_path):
+    found = quality_of(unheard(tmp_path))
+    assert found[REFERENCE].why == "it was not asked"
+    assert {(found[label].against, found[label].why) for label in (NEAR, FAR)} == {
+        (None, f"no reference: the answers of {REFERENCE} are missing")
+    }
+
+
+def test_nor_does_most_bits_take_the_place_of_one_that_was_named(tmp_path):
+    repeated_run(tmp_path, [Made(FP16), Made(Q8), Made(Q4)], repeats=1, quality=limited(against=NEAR))
+    found = quality_of(open_run(with_quality(tmp_path, {REFERENCE: Voice(), FAR: Voice(0.9)})))
+    assert found[FAR].why == f"no reference: the answers of {NEAR} are missing"
+
+
+def test_a_twin_takes_the_place_of_one_that_was_not_asked(tmp_path):
+    repeated_run(tmp_path, [Made(FP16), Made(BF16), Made(Q4)], repeats=1, requests=3)
+    run = open_run(with_quality(tmp_path, {BF16.label: Voice(), FAR: Voice(0.9)}))
+    assert references_of(run)["tiny-lm"].name == BF16.label
+
+
+@pytest.mark.parametrize("against", [None, "running"])
+def test_beside_one_of_unknown_bits_the_reference_is_to_be_named(tmp_path, against):
+    attached = replace(FP16, engine="openai", quantization="-", label="running")
+    made, changes = [Made(Q4), Made(attached)], {"quality": limited(against=against)}
+    repeated_run(tmp_path, made, repeats=1, requests=3, **changes)
+    run = open_run(with_quality(tmp_path, {FAR: Voice(0.9), "running": Voice()}))
+    found = quality_of(run)
+    if against:
+        assert found[FAR].against == "running"
+        return
+    why = "no reference: the bits of running are not known; give quality.against=LABEL"
+    assert {each.why for each in found.values()} == {why}
+    assert beyond_limit(run) == {}
+
+
+def test_a_run_is_held_against_the_reference_that_an_earlier_one_had(tmp_path):
+    run = asked(tmp_path / "named", quality=limited(against=NEAR))
+    assert reference_folders(run.path) == {"tiny-lm": references_of(run)["tiny-lm"].folder}
+    assert "gguf-q8_0" in reference_folders(run.path)["tiny-lm"].name
+    assert reference_folders(unheard(tmp_path / "unheard").path) == {}
+
+
+def test_a_later_start_that_said_nothing_hides_no_answers(tmp_path):
+    made = [Made(LABELS[label]) for label in USUAL]
+    repeated_run(tmp_path, made, repeats=2, requests=3)
+    run = open_run(with_quality(tmp_path, USUAL))
+    first, later = run.starts_of(FAR)
+    silent = Voice(ways=(), missing={"chat": "POST /v1/x got no answer in time"})
+    ask(tmp_path / "starts" / later.name, silent)
+    run = open_run(tmp_path)
+    assert heard_of(run)[FAR].start.name == first.name
+    assert quality_of(run)[FAR].told.kl_nats > 0.2
+    ask(tmp_path / "starts" / later.name, Voice(0.1))
+    assert heard_of(open_run(tmp_path))[FAR].start.name == later.name
 
 
 def test_a_label_of_the_run_may_be_the_reference(tmp_path):

@@ -3,7 +3,8 @@
 A token is a word of the prompt, of all messages together; prompts are cached in blocks of BLOCK tokens until
 /slots/N?action=erase. CACHING_SERVER in its environment: `refuses` to erase, `lies` that it has erased,
 `forgets` (caches nothing), `uncounted` (no answer says what was cached, but the metrics page does), `silent`
-(neither does), `busy` (the first try to erase is refused), `mute` (who asks for logprobs waits for ever).
+(neither does), `busy` (the first try to erase is refused), `mute` (who asks for logprobs waits for ever),
+`deaf` (who asks for no stream gets an error).
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             chunk = {"choices": [{"index": 0, "delta": {"content": "word "}}]}
             last = [{"choices": [], "usage": counted}, "[DONE]"]
             self.answer(200, "text/event-stream", stream([*[chunk] * asked["max_tokens"], *last]))
+        elif MODE == "deaf":
+            self.answer(500, "application/json", b"{}")
         else:
             message = {"role": "assistant", "content": "word"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
