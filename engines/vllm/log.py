@@ -137,10 +137,11 @@ def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
     for part, pattern in _PARTS.items():
         if match := re.search(pattern, log):
             found[part] = _gibibytes(match[1]) * devices
-    # On a CPU it says no more of the weights than this, of all devices.
-    checkpoint = re.search(r"Checkpoint size: ([\d.]+) GiB", log)
-    if checkpoint and "weights" not in found:
-        found["weights"] = _gibibytes(checkpoint[1])
+    # On a CPU it says no more of the weights than this, of all devices, and then of a draft's.
+    checkpoints = re.findall(r"^(\([^)]*\))?.*Checkpoint size: ([\d.]+) GiB", log, re.MULTILINE)
+    if checkpoints and "weights" not in found:
+        first = checkpoints[0][0]
+        found["weights"] = sum(_gibibytes(size) for worker, size in checkpoints if worker == first)
     # Where vLLM sizes the cache itself it counts its estimate of the graphs to the peak of activations.
     estimate = re.search(r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)", log)
     if estimate and "workspace" in found and "CUDA graph memory profiling is enabled" in log:

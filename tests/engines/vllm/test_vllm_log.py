@@ -75,6 +75,14 @@ def test_resolved_kernel_and_weights_of_awq_on_a_cpu() -> None:
     assert found["graphs"] is False
 
 
+def test_the_weights_of_a_draft_are_added_and_those_of_a_second_worker_are_not() -> None:
+    """As 0.32.0 writes it on a CPU; the second worker tells the size of the same files again."""
+    line = "INFO 11-28 08:51:01 [weight_utils.py:1108] Filesystem type: EXT4. Checkpoint size: {} GiB."
+    sizes = (("Worker_TP0 pid=7", "0.50"), ("Worker_TP1 pid=8", "0.50"), ("Worker_TP0 pid=7", "0.25"))
+    log = "\n".join(f"({worker}) {line.format(size)}" for worker, size in sizes)
+    assert ENGINE.said(log, {}).memory == {"weights": 3 << 28}
+
+
 def test_resolved_values_of_a_start_on_gpus() -> None:
     assert ENGINE.said(GPU_LINES, {}).terms == {
         "engine_version": "0.32.0",
