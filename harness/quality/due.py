@@ -22,7 +22,7 @@ _ANSWERS = (quality_table.FILE_NAME, task_table.FILE_NAME)
 class Due:
     """What is asked, and the labels of the deployments that were not asked yet.
 
-    `against`: by model, whom its deployments are held against if all of them answer.
+    `against`: by model, whom its deployments are held against if all of them answer, or why nobody.
     """
 
     terms: QualityTerms
@@ -136,18 +136,20 @@ def has_answers(start_dir: Path) -> bool:
 
 def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
     """Return by model whom `against` names, else the one with most bits; several where only a start tells,
-    nobody where not all bits are known."""
+    and why nobody where not all bits are known."""
     bits: dict[str, dict[str, float | None]] = {}
     for label, each in known.items():
         bits.setdefault(each.model, {})[label] = bits_of(each)
     found = {}
     for model, own in bits.items():
         ranks = {label: deployment_rank(known[label], each) for label, each in own.items()}
-        if not without_bits(own):
-            found[model] = " or ".join(label for label, rank in ranks.items() if rank == min(ranks.values()))
+        found[model] = " or ".join(label for label, rank in ranks.items() if rank == min(ranks.values()))
+        if unknown := without_bits(own):
+            why = f"the bits of {' and '.join(unknown)} are not known: give quality.against=LABEL"
+            found[model] = f"nobody ({why})"
     if against is None:
         return found
-    return found | {known[against].model: against} if against in known else dict.fromkeys(bits, against)
+    return found | {known[against].model: against} if against in known else dict.fromkeys(found, against)
 
 
 def earlier_references(
@@ -173,8 +175,8 @@ def earlier_references(
     if missing:
         only = f", only of {', '.join(sorted(told))}" if told else ""
         raise UserError(
-            f"quality.against={run_dir}: has no answers of {', '.join(sorted(missing))}"
-            f"{only}; measure it with quality=fidelity first"
+            f"quality.against={run_dir}: has no reference of {', '.join(sorted(missing))}{only}; measure its "
+            "deployment with most bits, or its quality.against, with quality=fidelity first"
         )
     found = [told[model] for model in sorted(models)]
     try:

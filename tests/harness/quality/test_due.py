@@ -97,7 +97,7 @@ def test_a_plan_names_those_with_most_bits_as_the_reference() -> None:
     assert named("gguf-q8_0", "bf16", "fp16") == {"tiny": "fp16"}
     assert named("gguf-q4_0", "gguf-q8_0") == {"tiny": "gguf-q8_0"}
     assert named("gguf-q4_0", "fp16", against="gguf-q4_0") == {"tiny": "gguf-q4_0"}
-    assert named("fp16", "-") == {}, "it may have most bits"
+    assert named("fp16", "-") == {"tiny": "nobody (the bits of - are not known: give quality.against=LABEL)"}
     assert named("fp16", "-", against="-") == {"tiny": "-"}
     assert named("-") == {"tiny": "-"}, "nothing is beside it"
     # Only the size of their weights tells two like them apart.
@@ -195,13 +195,13 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     earlier, later = tmp_path / "earlier", tmp_path / "later"
     one_cell_run(earlier, [])
     terms = QualityTerms(against=str(earlier))
-    with pytest.raises(UserError, match="has no answers of tiny; measure it with quality=fidelity first"):
+    with pytest.raises(UserError, match="has no reference of tiny; measure its"):
         earlier_references(terms, PAIR, reference_folders)
     asked_start(earlier, "02-q8_0", PAIR[1])
     folder = asked_start(earlier, "03-fp16", PAIR[0])
     assert earlier_references(terms, PAIR, reference_folders) == [folder], "the one with most bits"
     assert earlier_references(AUTO, PAIR, reference_folders) == []
-    with pytest.raises(UserError, match="has no answers of large, only of tiny"):
+    with pytest.raises(UserError, match="has no reference of large, only of tiny"):
         earlier_references(terms, [*PAIR, OTHER], reference_folders)
     with pytest.raises(StoreError, match="no run here"):
         earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
