@@ -57,6 +57,13 @@ def test_it_measures_the_default_engine_from_an_empty_folder(tool: Path, tmp_pat
 
 
 @pytest.mark.long
+def test_it_has_the_published_claims(tool: Path, tmp_path: Path) -> None:
+    done = subprocess.run([tool, "claim", "list"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "llama_cpp_flat" in done.stdout
+
+
+@pytest.mark.long
 def test_it_fetches_uv_to_make_an_environment(tool: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "BENCH_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([tool, "install", "hub"], env=environment, capture_output=True, text=True)
