@@ -44,8 +44,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """What came out of what was compared. `value` lies from `low` to `high`, at `confidence`; None where it
-    is not known. `why`: why nothing may be said of it."""
+    """What came out of what was compared. `value` lies from `low` to `high`, at `confidence`; None where
+    nothing may be said, and `why` says why."""
 
     compared: str
     outcome: Outcome

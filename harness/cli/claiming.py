@@ -168,10 +168,10 @@ def _values(found: Claim, run: "Run", combinations: _Combinations) -> Iterator[J
 def _with_interval(
     made: Judged, found: Claim, value: float | None, low: float | None, high: float | None, confidence: float
 ) -> Judged:
-    if value is None or low is None or high is None:
+    if made.why or value is None or low is None or high is None:
         return made
-    outcome = made.outcome if made.why else judging.outcome_of(low, high, found.predicate.accepted)
-    return Judged(made.compared, outcome, value, low, high, confidence, made.why)
+    outcome = judging.outcome_of(low, high, found.predicate.accepted)
+    return Judged(made.compared, outcome, value, low, high, confidence)
 
 
 # --- what is printed -------------------------------------------------------------------------------

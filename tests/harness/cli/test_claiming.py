@@ -79,11 +79,10 @@ def test_json_has_the_interval_of_each_case(place: Place) -> None:
     assert [each["condition"] for each in found["differs"]] == ["device", "model", "engines", "traffic"]
 
 
-def test_too_few_starts_say_so(place: Place) -> None:
-    assert (
-        "a verdict needs 3 starts of each deployment or more, here 2"
-        in judged(place, [100, 102], [20, 21]).stdout
-    )
+def test_too_few_starts_have_no_interval_and_say_so(place: Place) -> None:
+    found = json.loads(judged(place, [100, 102], [20, 21], "--json").stdout)["judged"][0]
+    assert (found["value"], found["low"], found["outcome"]) == (None, None, "inconclusive")
+    assert found["why"] == "a verdict needs 3 starts of each deployment or more, here 2"
 
 
 def test_a_run_without_what_is_compared_is_refused(place: Place) -> None:
