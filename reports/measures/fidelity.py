@@ -34,7 +34,7 @@ class Fidelity:
     fewer than k and do not count in these. `agreement`: the share of places with the same likeliest token.
     `same`: the share of answers that is the same for 0, 1 ... tokens. Of given texts, where each token's
     probability is told, `perplexity`, its ratio to the reference's, and `rms_change`, the root of the mean
-    squared change of the probability.
+    squared change of the probability; over the texts each of whose tokens has one.
     """
 
     way: Way
@@ -50,6 +50,11 @@ class Fidelity:
     perplexity: float | None = None
     perplexity_ratio: float | None = None
     rms_change: float | None = None
+
+    @property
+    def by_chat(self) -> str:
+        """` by chat`, where it is by answers and not by given texts."""
+        return " by chat" if self.way == "chat" else ""
 
     @property
     def few(self) -> str | None:
@@ -70,7 +75,7 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
     more: dict[str, Any] = {}
     if way == "text":
         places = [list(zip(a.tokens[1:], b.tokens[1:], strict=False)) for a, b in pairs]
-        more = _of_given([place for each in places for place in each])
+        more = _of_given(places)
     else:
         ends = [_end(a, b) for a, b in pairs]
         more["same"] = survival([length for length, _ in ends], [is_parted for _, is_parted in ends])
@@ -108,11 +113,13 @@ def _first(token: Token) -> str:
     return max(token.top, key=lambda name: token.top[name])
 
 
-def _of_given(places: Sequence[_Place]) -> dict[str, Any]:
-    known = [(a.logprob, b.logprob) for a, b in places if a.logprob is not None and b.logprob is not None]
-    if not known or len(known) < len(places):
+def _of_given(places: Sequence[Sequence[_Place]]) -> dict[str, Any]:
+    told = [[(a.logprob, b.logprob) for a, b in each] for each in places]
+    # A text with a token whose probability is not told is left out: it has no perplexity.
+    whole = [pairs for pairs in told if pairs and not any(None in pair for pair in pairs)]
+    if len(whole) < TEXTS_NEEDED:
         return {}
-    own, base = np.maximum(np.asarray(known).T, LOWEST)
+    own, base = np.maximum(np.concatenate([np.asarray(pairs, float) for pairs in whole]).T, LOWEST)
     return {
         "perplexity": math.exp(-own.mean()),
         "perplexity_ratio": math.exp((base - own).mean()),

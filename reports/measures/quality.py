@@ -1,5 +1,5 @@
-"""How well each deployment answers: against its reference, again, under load, and tasks; and who cannot win
-for it.
+"""How well each deployment answers: against its reference, again, under load, and in tasks. Says who cannot
+win because of its answers.
 
 The reference is chosen in reports/data/asked.py.
 """
@@ -7,10 +7,11 @@ The reference is chosen in reports/data/asked.py.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from scipy.stats import binomtest
 
-from harness.contracts import LOGPROBS, Item, Way
+from harness.contracts import LOGPROBS, Deployment, Item, Way
 from harness.store.quality_table import reference_rank
 from reports.data import (
     Heard,
@@ -49,14 +50,24 @@ class Quality:
     again: Mapping[Way, Mapping[Outcome, int]] = field(default_factory=dict)
 
     @property
+    def judged(self) -> list[tuple[tuple[float, float], Fidelity]]:
+        """The ways that a limit can be held against, each behind its interval. First comes the one by which
+        it is known to be furthest: a wrong decode kernel shows by chat alone, a wrong rope base by texts."""
+        ways = self.by_way.values()
+        known = [(each.interval, each) for each in ways if each.interval and each.k >= LOGPROBS]
+        return sorted(known, key=lambda each: -each[0][0])
+
+    @property
     def told(self) -> Fidelity | None:
-        """What is told first: the fidelity by texts, or by answers where there is none by texts."""
-        return next((each for each in self.by_way.values() if each.kl_nats is not None), None)
+        """What is told first: the way by which it is known to be furthest, else what has any divergence."""
+        named = (each for each in self.by_way.values() if each.kl_nats is not None)
+        return self.judged[0][1] if self.judged else next(named, None)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval of its mean KL divergence, in nats; None where no limit can be held against it."""
-        return self.told.interval if self.told and self.told.k >= LOGPROBS else None
+        """The ends that its mean KL divergence has by the way that is worse, in nats; None where no limit can
+        be held against it."""
+        return furthest([ends for ends, _ in self.judged])
 
     @property
     def why_not_known(self) -> str | None:
@@ -71,6 +82,12 @@ class Quality:
     def few(self) -> str | None:
         """What was compared, where that is too little to tell: `only 1 answer, 1 token`."""
         return None if self.told else next((each.few for each in self.by_way.values() if each.few), None)
+
+
+def furthest(intervals: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Return the highest lower and the highest upper end. These are above a limit where one interval is, and
+    within it where all are."""
+    return (max(low for low, _ in intervals), max(high for _, high in intervals)) if intervals else None
 
 
 @once
@@ -119,6 +136,14 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     return _held(made, own, base, [each for each in heard_of(run).values() if each.model == own.model])
 
 
+def answers_by(deployment: Deployment) -> tuple[Any, ...]:
+    """Return what a deployment's answers depend on beside its model: its quantization, `-` where that is not
+    known, the type of its KV cache, and how it speculates."""
+    terms = deployment.terms
+    speculation = None if terms.speculation == "off" else terms.speculation
+    return deployment.quantization, terms.kv_cache_type, speculation, terms.speculative_tokens
+
+
 def nearness(own: Heard, base: Heard) -> Quality:
     """Return how near a deployment is to one of another run, or why that is not known."""
     made = Quality(own.name, base.name)
@@ -152,24 +177,22 @@ def limit_of(run: Run) -> tuple[float, str] | None:
 
 @once
 def beyond_limit(run: Run) -> dict[str, str]:
-    """Return who cannot win, by label, and why: its text is not that of most, or its mean KL divergence or
-    a score is not known to be good enough. What was not measured is not left out."""
-    limit = limit_of(run)
-    found = quality_of(run).items() if limit else ()
-    beyond = {label: why for label, each in found if limit and (why := _why_beyond(each, *limit))}
-    return {**below_least(run), **beyond}
+    """Return who cannot win, by label, and why: its text is not that of most, whatever the limit, or its mean
+    KL divergence or a score is not known to be good enough. What was not measured is not left out."""
+    found, limit = quality_of(run).values(), limit_of(run)
+    unlike = {each.label: each.why or "" for each in found if each.unlike}
+    beyond = {each.label: why for each in found if limit and (why := _why_beyond(each, *limit))}
+    return {**below_least(run), **beyond, **unlike}
 
 
 def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
-    if found.unlike:
-        return found.why
-    told = found.told
-    if not found.interval or found.interval[1] <= limit or not told or told.kl_nats is None:
-        return None
-    said = f"KL {precise(told.kl_nats, 2)} nats against {found.against}"
-    if told.kl_nats <= limit:
-        return f"{said}, at most {precise(found.interval[1], 2)}: not known to be within {key}={limit:g}"
-    return f"{said}: beyond {key}={limit:g}"
+    for (_, high), each in found.judged:
+        if high > limit:
+            said = f"KL {precise(each.kl_nats, 2)} nats{each.by_chat} against {found.against}"
+            if each.kl_nats and each.kl_nats > limit:
+                return f"{said}: beyond {key}={limit:g}"
+            return f"{said}, at most {precise(high, 2)}: not known to be within {key}={limit:g}"
+    return None
 
 
 # --- tasks -----------------------------------------------------------------------------------------

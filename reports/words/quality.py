@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from harness.contracts import LOGPROBS
 from reports.data import Run, chosen_of, gathered, heard_of, references_of
 from reports.measures import NOTHING, metric_of, number, plural, precise, several
 from reports.measures.fidelity import Fidelity
@@ -27,13 +28,18 @@ def ends(interval: tuple[float, float] | None) -> str:
     return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
 
 
+def _how(found: Fidelity) -> str:
+    """Return what a reader has to know of a divergence: that it is by chat, or by fewer than 20 tokens."""
+    return found.by_chat + (f" k {found.k}" if found.k < LOGPROBS else "")
+
+
 def cells(found: Quality | None) -> tuple[Cell, Cell]:
     """Return a deployment's divergence and its share of same tokens, each with its interval or nothing."""
     if found is None or found.told is None:
         few = f"({found.few})" if found and found.few else ""
         return ("reference" if found and found.is_reference else NOTHING, few), (NOTHING, "")
     same = number(found.told.agreement, 0, 100)
-    return (nats(found.told.kl_nats), ends(found.told.interval)), (same, "")
+    return (nats(found.told.kl_nats), f"{ends(found.told.interval)}{_how(found.told)}".strip()), (same, "")
 
 
 def plain(cell: Cell) -> str:
@@ -82,6 +88,7 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
     "KL p99": lambda found: nats(found.kl_p99_nats),
     "same token %": lambda found: number(found.agreement, 1, 100),
     "tokens until half part": _until,
+    "perplexity": lambda found: number(found.perplexity, 1) if found.perplexity else "",
     "perplexity ratio": lambda found: number(found.perplexity_ratio, 3) if found.perplexity_ratio else "",
     "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",
     "k": lambda found: str(found.k),
@@ -130,9 +137,8 @@ def _nearness(run: Run, label: str) -> Iterator[str]:
     elif found.interval is None or found.told is None:
         yield f"its quality is not known ({found.why_not_known})"
     else:
-        by = " by chat" if found.told.way == "chat" else ""
         kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-        yield f"quality against {found.against}{by}: KL {kl}, the same token in {places} places"
+        yield f"quality against {found.against}{_how(found.told)}: KL {kl}, the same token in {places} places"
 
 
 def _right(run: Run, label: str) -> list[str]:
@@ -173,7 +179,7 @@ def _worse(run: Run, label: str) -> Iterator[str]:
     found = quality_of(run).get(label)
     if found and found.told:
         places, kl = _of_hundred(1 - (found.told.agreement or 0.0)), nats(found.told.kl_nats)
-        yield f"picks another token in {places} places (KL {kl})"
+        yield f"picks another token in {places} places (KL {kl}{_how(found.told)})"
     yield from (f"gets {each}" for each in _right(run, label))
 
 
@@ -198,9 +204,7 @@ def claim(run: Run) -> str:
     against = several([each.against for each in known if each.told and each.against])
     parts = {
         f"Against {against}: ": [
-            f"{each.label} KL {nats(each.told.kl_nats)}{' by chat' * (each.told.way == 'chat')}"
-            for each in known
-            if each.told
+            f"{each.label} KL {nats(each.told.kl_nats)}{_how(each.told)}" for each in known if each.told
         ],
         "Not known: ": [f"{each.label} ({each.few})" for each in known if each.few],
         "": [f"{label} {each}" for label in run.deployments for each in _right(run, label)],
@@ -209,13 +213,15 @@ def claim(run: Run) -> str:
 
 
 def front(stands: Sequence[Stand]) -> str:
-    """Return who is beaten in speed, quality and memory together by another one, and how marks are drawn."""
+    """Return who is beaten by another one in speed, quality and memory together, as their means are, and how
+    marks are drawn."""
     points = {
         each.group.deployment: (each.speed.mean or 0.0, -each.kl_nats, -each.memory_bytes) for each in stands
     }
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
-    said = f"Beaten by another in speed, quality and memory together: {several(worse) or 'no deployment'}."
-    return f"{said} The larger a mark, the more memory at the peak; the reference stands at 0."
+    said = "Beaten by another in speed, quality and memory together, by their means: "
+    said += several(worse) or "no deployment"
+    return f"{said}. The larger a mark, the more memory at the peak; the reference stands at 0."
 
 
 def notes(run: Run) -> list[str]:

@@ -1,5 +1,6 @@
 """How well deployments answer: against whom, by which way, over which places, and who cannot win for it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_quality import Voice, ask, with_quality
+from make_quality import Voice, answer, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
@@ -249,6 +250,16 @@ def test_a_token_that_cannot_be_has_a_perplexity():
     assert fidelity("text", own, base, 20).perplexity == pytest.approx(exp(700))
 
 
+def test_a_text_with_a_token_of_unknown_probability_is_left_out_of_perplexity_alone():
+    whole, unknown = said("1", 0.25), replace(said("1", 0.25), logprob=None)
+    base = [Asked("text", item, (Token("7"), said("1", 0.5), said("1", 0.5))) for item in range(6)]
+    own = [replace(row, tokens=(row.tokens[0], whole, unknown if row.item == 0 else whole)) for row in base]
+    found = fidelity("text", heard(*own), heard(*base), 1)
+    assert (found.items, found.perplexity, found.perplexity_ratio) == (6, pytest.approx(4), pytest.approx(2))
+    # Of four texts the perplexity is not told.
+    assert fidelity("text", heard(*own[:5]), heard(*base), 1).perplexity is None
+
+
 def test_without_names_there_is_perplexity_alone_and_answers_are_told(tmp_path):
     alone = Voice(0.1, changes=lambda row: unnamed(row) if row.way == "text" else row)
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: alone}))[NEAR]
@@ -390,7 +401,7 @@ def fewer(places: int, k: int, row: Asked) -> Asked:
 def test_fewer_names_at_fewer_than_one_place_in_twenty_leave_out_those(tmp_path, places, k, left_out):
     # Of 708 places 35 are less than 5 %.
     voice = Voice(0.1, changes=partial(fewer, places, 5))
-    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].told
+    found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].by_way["text"]
     assert (found.k, found.left_out, found.tokens) == (k, left_out, 708)
     assert ("without KL" in FIDELITY["tokens"](found)) == bool(left_out)
 
@@ -496,11 +507,35 @@ def test_beyond_the_limit_is_who_is_not_known_to_be_within_it(tmp_path):
     assert said in beyond_limit(tight)[NEAR]
 
 
-def test_without_a_limit_nobody_is_left_out(tmp_path):
-    run = asked(
-        tmp_path, {REFERENCE: Voice(), FAR: Voice(0.9, changes=with_bos)}, quality=limited(limit_nats=None)
-    )
-    assert beyond_limit(run) == {}
+def test_without_a_limit_another_text_alone_is_left_out(tmp_path):
+    voices = {REFERENCE: Voice(), FAR: Voice(0.9), NEAR: Voice(changes=with_bos)}
+    run = asked(tmp_path, voices, quality=limited(limit_nats=None))
+    unlike = "token 1 of its text 1 is 0, that of llama_cpp fp16 1"
+    assert beyond_limit(run) == {NEAR: f"not comparable: {unlike}"}
+
+
+def test_one_that_is_far_by_chat_alone_is_beyond_the_limit(tmp_path):
+    def wrong_decode(row: Asked) -> Asked:
+        return answer(Voice(3.0), "chat", row.item) if row.way == "chat" else row
+
+    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1, changes=wrong_decode)})
+    near = quality_of(run)[NEAR]
+    assert near.by_way["text"].interval[1] < 0.1 < 1 < near.by_way["chat"].interval[0]
+    assert near.told.way == "chat"
+    assert near.interval == near.by_way["chat"].interval
+    why = beyond_limit(run)[NEAR]
+    assert re.fullmatch(r"KL \d\.\d+ nats by chat against llama_cpp fp16: beyond quality\.limit=0\.1", why)
+
+
+def test_the_limit_is_held_against_texts_alone_where_answers_name_fewer_tokens(tmp_path):
+    def few(row: Asked) -> Asked:
+        tokens = (replace(token, top=dict([*token.top.items()][:5])) for token in row.tokens)
+        return replace(row, tokens=tuple(tokens)) if row.way == "chat" else row
+
+    run = asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1), FAR: Voice(0.9, changes=few)})
+    assert quality_of(run)[FAR].by_way["chat"].k == 5
+    assert quality_of(run)[FAR].told.way == "text"
+    assert set(beyond_limit(run)) == {FAR}
 
 
 # --- asked again -----------------------------------------------------------------------------------

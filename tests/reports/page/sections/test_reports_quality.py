@@ -78,7 +78,15 @@ def section(html: str) -> str:
 def test_the_section_has_each_way_the_curve_and_what_became_of_prompts_asked_again(html):
     found = section(html)
     assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26." in found
-    for words in ("KL p99", "same token %", "perplexity ratio", "the same", "near ties", "cut off"):
+    for words in (
+        "KL p99",
+        "same token %",
+        "perplexity",
+        "perplexity ratio",
+        "the same",
+        "near ties",
+        "cut off",
+    ):
         assert f">{words}</th>" in found, words
     assert "KL is against llama_cpp fp16 (made from the Q4_1 file)." in found
     chart = charts_of(html)["answers-same"]
@@ -102,11 +110,11 @@ def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
     (first, second, third) = front_of(run)
     even = replace(second, kl_nats=first.kl_nats, memory_bytes=first.memory_bytes, speed=first.speed)
     worse = replace(third, kl_nats=0.9, memory_bytes=first.memory_bytes + 1, speed=first.speed)
-    said = "Beaten by another in speed, quality and memory together: llama_cpp gguf-q4_0 (by llama_cpp "
+    said = "Beaten by another in speed, quality and memory together, by their means: llama_cpp gguf-q4_0 (by "
     assert front([first, even, worse]).startswith(said)
     smaller = replace(worse, memory_bytes=first.memory_bytes - 1)
     assert front([first, even, smaller]).startswith(
-        "Beaten by another in speed, quality and memory together: no deployment."
+        "Beaten by another in speed, quality and memory together, by their means: no deployment."
     )
 
 
