@@ -1,18 +1,31 @@
 """Reasons to doubt that deployments did the same work.
 
 Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, caches, the
-origin of weights; whether texts are the same, twice and under load, and that nobody measured how good.
+origin of weights; whether answers are there, and the same twice and under load; how good nobody measured.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
-from harness.contracts import ServerTerm, Way
+from harness.contracts import ServerTerm
 from reports.checks.finding import OF_COUNTS, OF_LENGTHS, SPEED, Seen, cells_of, check, of_cells, of_groups
 from reports.checks.ledger import Entry, ledger_of
-from reports.data import Cell, Group, Run, floats, gathered, grown_in_cell, unlike_of
-from reports.measures import equal_work, number, several
-from reports.measures.fidelity import Outcome
-from reports.measures.quality import quality_of, task_scores
+from reports.data import (
+    Cell,
+    Group,
+    Run,
+    chosen_of,
+    floats,
+    gathered,
+    grouped,
+    grown_in_cell,
+    heard_of,
+    unlike_of,
+)
+from reports.measures import equal_work, number, precise, several
+from reports.measures.fidelity import Outcome, outcome
+from reports.measures.quality import answers_by, nearness, quality_of, task_scores
 
 
 @check(
@@ -178,17 +191,39 @@ BECAME: Mapping[Outcome, str] = {
     "failed": "failed",
 }
 _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
+# Servers of the same weights are up to 0.002 nats apart by rounding (docs/quality.md).
+SAME_WEIGHTS_NATS = 0.01
 
 
 @check(
     "Not the same text",
     "Not comparable: {}.",
-    "The same engine.chat_template for all; look for a beginning-of-text token that is doubled or lacks.",
+    "The same engine.chat_template for all; look for a beginning-of-text token that is doubled or missing.",
     (*SPEED, "input_tokens"),
     marks=True,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
     return ((f"{label}: {why}", cells_of(run, {label})) for label, why in unlike_of(run).items())
+
+
+@check(
+    "Answers are empty or break off",
+    "Greedy answers, alone, to prompts that the reference answers: {}.",
+    "Its speed may be of answers that are not there: look at them, and at the server's log.",
+    marks=True,
+)
+def answers_missing(run: Run) -> Iterator[Seen]:
+    counts = {}
+    for label, own in heard_of(run).items():
+        answers = chosen_of(run).get(own.model, own).answered("chat")
+        theirs = {item: row for item, row in answers.items() if row.answer != ""}
+        # Of an answer without text some servers tell the token that ends it.
+        counts[label] = Counter(
+            "empty" if row.answer == "" else outcome(theirs[row.item], row)
+            for row in own.rows.get("chat", ())
+            if row.item in theirs
+        )
+    return _counted(run, counts, ("empty", "cut"))
 
 
 @check(
@@ -198,37 +233,58 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     marks=True,
 )
 def answers_change_under_load(run: Run) -> Iterator[Seen]:
-    return _asked_again(run, "load")
+    return _counted(run, {label: each.again.get("load", {}) for label, each in quality_of(run).items()})
 
 
 @check(
     "Temperature 0 gives other answers",
-    "The same prompts asked twice, alone: {}. What differs from its reference may be chance.",
+    "The same prompts asked twice, alone: {}. What differs from the reference may be chance.",
     "Look for a sampling parameter that it does not take from requests.",
     (),
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
-    return _asked_again(run, "again")
+    return _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
 
 
-def _asked_again(run: Run, way: Way) -> Iterator[Seen]:
+def _counted(
+    run: Run, counts: Mapping[str, Mapping[Outcome, int]], doubtful: Sequence[Outcome] = _DOUBTFUL
+) -> Iterator[Seen]:
     # A near tie may be rounding, which depends on what else is computed at once.
-    for label, found in quality_of(run).items():
-        counts = found.again.get(way, {})
-        if words := [f"{n} {BECAME[each]}" for each in _DOUBTFUL if (n := counts.get(each))]:
-            yield f"{label}: of {sum(counts.values())} {', '.join(words)}", cells_of(run, {label})
+    for label, each in counts.items():
+        if words := [f"{n} {BECAME[became]}" for became in doubtful if (n := each.get(became))]:
+            yield f"{label}: of {sum(each.values())} {', '.join(words)}", cells_of(run, {label})
+
+
+@check(
+    "The same weights answer differently",
+    "{}.",
+    "One of them has a fault, or rounds otherwise: look at kernels and at the type of the KV cache. This "
+    "leaves out neither.",
+    (),
+)
+def same_weights_differ(run: Run) -> Iterator[Seen]:
+    known = (each for each in heard_of(run).values() if each.start.deployment.quantization != "-")
+    for alike in grouped(known, lambda each: (each.model, each.start.deployment.quantization)).values():
+        for base, own in combinations(alike, 2):
+            ends = nearness(own, base).interval
+            if ends and ends[0] > SAME_WEIGHTS_NATS:
+                words = f"{own.name} and {base.name}: KL at least {precise(ends[0], 2)} nats"
+                yield words, cells_of(run, {own.name, base.name})
 
 
 @check(
     "Quality is not known",
     "{}. One that answers worse may be faster: speed and memory alone do not choose.",
-    "quality=fidelity, with a longer quality.budget; the answers to a task of yours; one quantization=NAME.",
+    "quality=fidelity, with a longer quality.budget; the answers to a task of yours; one "
+    "quantization=NAME, engine.kv_cache_type and engine.speculation for all.",
     (),
 )
 def quality_not_measured(run: Run) -> Iterator[Seen]:
     found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
-    kinds = {label: each.quantization for label, each in run.deployments.items() if each.model != "-"}
-    if len(kinds) < 2 or not (found or set(kinds.values()) - {"-", next(iter(kinds.values()))}):
+    kinds = {label: answers_by(each) for label, each in run.deployments.items() if each.model != "-"}
+    first = next(iter(kinds.values()), ())
+    may_differ = any(each != first and each[0] != "-" for each in kinds.values())
+    if len(kinds) < 2 or not (found or may_differ):
         return
     whys = (
         (found[each].why_not_known if found else "not measured", each) for each in kinds if each not in scored
