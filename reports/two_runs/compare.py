@@ -9,6 +9,7 @@ from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
 from reports.data import Run, gathered
 from reports.measures import NOTHING, Aggregate, aggregate, metric_of, plural, value_names, value_text
+from reports.measures.quality import answers_by
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
 from reports.two_runs.sides import (
@@ -250,7 +251,8 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
             )
         )
     is_known = pair.is_paired or pair_name(pair.labels) in told
-    if len({group.quantization for group in pair.groups} - {"-"}) > 1 and not is_known:
+    kinds = {answers_by(run.deployments[group.deployment]) for _, run, group in pair.sides}
+    if len({kind for kind in kinds if kind[0] != "-"}) > 1 and not is_known:
         found.append(Finding("quality_not_measured", "Quality is not measured", "", _REMEDY))
     return found
 

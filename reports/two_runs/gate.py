@@ -17,6 +17,7 @@ from harness.contracts import GateTerms
 from harness.errors import UserError
 from reports.data import Group, grouped
 from reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
+from reports.measures.quality import furthest
 from reports.stats.intervals import Estimate, Question
 from reports.two_runs.answers import Answers, answers_of
 from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
@@ -213,31 +214,34 @@ def gate_to_builtins(gate: Gate) -> dict[str, Any]:
 
 
 def _by_tokens(found: Answers, limit: float) -> Iterator[GatedCase]:
-    """Yield the case of a deployment's mean KL divergence from its reference. The reference itself, and one
-    that has none in NEW, is held against the same deployment of BASE."""
-    is_own = found.b is not None and found.b.against is not None and not found.b.is_reference
-    held = found.b if is_own else found.b_to_a
+    """Yield the case of a deployment's mean KL divergence from its reference in NEW and from the same
+    deployment of BASE, of which the worse counts: within a version that is broken as a whole nothing differs.
+    The reference itself, and one that has none, is held against BASE alone."""
+    own = found.b if found.b and found.b.against and not found.b.is_reference else None
+    first = own or found.b_to_a
+    known = [each for each in (own, found.b_to_a) if each and each.interval]
     made = GatedCase(
         Rule("slo.kl_nats.mean", f"slo.kl_nats.mean={limit:g}, in nats", f"above {limit:g}", "95 % each"),
-        ComparedCase(
-            found.deployment, notes=(f"held against {held.against}",) if held and held.interval else ()
-        ),
+        ComparedCase(found.deployment, notes=tuple(f"held against {each.against}" for each in known)),
         "inconclusive",
-        held.why_not_known if held else found.missing[-1],
+        first.why_not_known if first else found.missing[-1],
         cells=found.figures.get(HEADS[0], _NO_CELLS),
     )
-    yield _held_to(made, held.interval if held else None, limit)
+    yield _held_to(made, furthest([each.interval for each in known if each.interval]), limit)
 
 
 def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
     """Yield the case of each task that a deployment was asked in BASE or in NEW; one case if in neither."""
     percent = margin_text(least)
     for task, (_, own) in (found.scores or {"": (None, None)}).items():
+        missing = f"{task} was not" if task else "no task was"
         made = GatedCase(
             Rule("slo.tasks.score", f"slo.tasks.score={percent}", f"below {percent}", "95 % each"),
             ComparedCase(found.deployment, task),
             "inconclusive",
-            f"{plural(own.scored, 'item')} with a score are too few" if own else _NO_TASK,
+            f"{plural(own.scored, 'item')} with a score are too few"
+            if own
+            else f"{missing} asked in NEW: run it with quality=fidelity,tasks",
             cells=found.figures.get(task, _NO_CELLS),
         )
         interval = own.interval if own else None
@@ -253,7 +257,6 @@ def _held_to(made: GatedCase, interval: tuple[float, float] | None, limit: float
     return replace(made, outcome="fail" if low > limit else "pass", why=None)
 
 
-_NO_TASK = "no task was asked in NEW: run it with quality=fidelity,tasks"
 _OF_QUALITY = {"slo.kl_nats.mean": _by_tokens, "slo.tasks.score": _by_items}
 
 

@@ -13,14 +13,14 @@ from xml.etree import ElementTree
 import pytest
 from bench_command import printed
 from make_quality import Voice, with_quality
-from make_run import HOSTILE
+from make_run import HOSTILE, deployment
 from make_sides import sides_run
 from make_tasks import answers
 from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.cli.compare_text import print_comparison, print_gate
-from harness.contracts import Asked, CompareTerms, GateTerms, Token
+from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token
 from harness.errors import UserError
 from harness.store import store
 from harness.store.task_table import FILE_NAME, write_items
@@ -87,6 +87,7 @@ def of_quality(gate: Gate) -> dict[str, tuple[str, str | None]]:
 
 
 MUTE = Voice(k=0, ways=(), missing={"chat": "its API names none"})
+NOT_ASKED = "was not asked in NEW: run it with quality=fidelity,tasks"
 NOT_MEASURED = "quality was not measured in"
 USUAL = {FP16: leaning(0.5), Q4: leaning(0.25)}
 
@@ -178,6 +179,15 @@ def test_quantizations_with_known_answers_are_not_distrusted_for_their_quality(t
         assert answers.deployment == f"{Q4} against {FP16}"
 
 
+@pytest.mark.parametrize("terms", [EngineTerms(kv_cache_type="q8_0"), EngineTerms(speculation="ngram")])
+def test_other_terms_that_bear_on_answers_are_distrusted_where_these_are_not_known(tmp_path, terms):
+    other = {FP16: replace(deployment("llama_cpp", "fp16"), terms=terms)}
+    a, alike = (made(tmp_path / name, {FP16: None}) for name in ("a", "alike"))
+    b = sides_run(tmp_path / "b", {FP16: STEADY}, made=other)
+    doubts = [[each.check for each in compare_runs(a, side, TTFT).distrust] for side in (b, alike)]
+    assert ["quality_not_measured" in each for each in doubts] == [True, False]
+
+
 # --- the gate --------------------------------------------------------------------------------------
 
 
@@ -193,12 +203,11 @@ def test_the_interval_of_the_divergence_decides(tmp_path, limit, outcome, code):
     assert (found[Q4][0], gate.outcome, gate.exit_code) == (outcome, outcome, code)
     assert ("the limit is within its interval" in (found[Q4][1] or "")) == (outcome == "inconclusive")
     [four] = [each for each in gate.cases if each.rule.name == KL and each.case.name == Q4]
-    assert four.case.notes == (f"held against {FP16}",)
+    assert four.case.notes == (f"held against {FP16}", f"held against {Q4} of BASE")
     assert four.cells[1] == "0.072 [0.037, 0.14]"
 
 
 def test_a_reference_that_answers_otherwise_than_in_base_is_caught(tmp_path):
-    """All of NEW moved together, so that within NEW nothing differs."""
     gate = gated(tmp_path, {FP16: leaning(0.5)}, {FP16: leaning(0.25), Q4: leaning(0.25)}, kl=0.1)
     assert of_quality(gate) == {FP16: ("fail", None), Q4: ("pass", None)}
     [first] = [each for each in gate.cases if each.outcome == "fail"]
@@ -208,6 +217,18 @@ def test_a_reference_that_answers_otherwise_than_in_base_is_caught(tmp_path):
         "FAIL: ttft_s.p50 is not worse by more than 5 % in 1 case (95 % confidence, one comparison); "
         "slo.kl_nats.mean is above 0.1 in 1 of 2 cases (95 % each)"
     )
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "outcome"),
+    [(0.5, 0.25, "fail"), (0.25, 0.25, "pass"), (0.5, 0.5, "fail")],
+)
+def test_the_worse_of_its_reference_and_of_base_counts(tmp_path, base, own, outcome):
+    """The first is broken as its reference in NEW is, so that within NEW nothing differs. The last is as in
+    BASE, but not as its reference."""
+    sides = ({FP16: leaning(0.5), Q4: leaning(base)}, {FP16: leaning(0.25), Q4: leaning(own)})
+    gate = gated(tmp_path, *sides, kl=0.1)
+    assert of_quality(gate)[Q4] == (outcome, None)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +259,24 @@ def test_wilsons_interval_of_a_score_decides(tmp_path, least, outcome):
 @pytest.mark.parametrize(
     ("items", "why"),
     [
-        (({FP16: "rrww"}, {}), "no task was asked in NEW: run it with quality=fidelity,tasks"),
+        (({FP16: "rrww"}, {}), f"bench-basics {NOT_ASKED}"),
         (({}, {FP16: "r--"}), "1 item with a score are too few"),
     ],
 )
 def test_a_score_that_is_not_known_is_inconclusive(tmp_path, items, why):
     gate = gated(tmp_path, {FP16: None}, {FP16: None}, items, score=0.5)
     assert of_quality(gate) == {f"{FP16}, bench-basics": ("inconclusive", why)}
+
+
+def test_a_task_that_new_was_not_asked_is_named_beside_another_one(tmp_path):
+    base, new = (made(tmp_path / name, {FP16: None}, {FP16: "rrww"}) for name in "ab")
+    [start] = [each for each in store.read_starts(new) if each.quality]
+    write_items(new / "starts" / start.name / FILE_NAME, answers("r" * 40, "gsm8k"))
+    gate = gate_runs(base, new, GateTerms("ttft_s.p50", 0.05, {SCORE: 0.5}))
+    assert of_quality(gate) == {
+        f"{FP16}, bench-basics": ("inconclusive", f"bench-basics {NOT_ASKED}"),
+        f"{FP16}, gsm8k": ("pass", None),
+    }
 
 
 def test_a_gate_of_scores_without_any_task_is_inconclusive(tmp_path):
@@ -257,7 +289,6 @@ def test_a_gate_of_scores_without_any_task_is_inconclusive(tmp_path):
 def test_one_deployment_of_each_side_is_gated_alone(tmp_path):
     base, new = (made(tmp_path / name, USUAL) for name in "ab")
     gate = gate_runs(f"{base}:{FP16}", f"{new}:{Q4}", GateTerms("ttft_s.p50", 0.05, {KL: 0.1}))
-    # It has a reference of its own in NEW, so that it is not held against the other one of BASE.
     assert of_quality(gate) == {f"{Q4} against {FP16}": ("fail", None)}
     assert gate.cases[-1].cells == ("reference", "0.14 [0.14, 0.14]", "0.14 [0.14, 0.14]")
 
