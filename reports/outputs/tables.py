@@ -24,10 +24,8 @@ from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
 
 _Rows = Iterable[dict[str, Any]]
-_OF_FIDELITY = (
-    "way k items tokens left_out kl_nats kl_p99_nats agreement median_same perplexity perplexity_ratio "
-    "rms_change"
-)
+_OF_FIDELITY = "way k items tokens left_out kl_nats kl_p99_nats agreement median_same"
+_OF_TEXTS = "perplexity perplexity_ratio rms_change"
 _DTYPES = {"text": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
 # Each table's columns, each after what its values are; `cells` has a further one for each metric. The names
 # are an interface: scripts of others read them.
@@ -86,12 +84,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "brackets": _brackets(run),
         "quality": _quality(run),
         "asked_again": (
-            {
-                "deployment": label,
-                "way": way,
-                "at_once": n,
-                **{each: counts.get(each, 0) for each in OUTCOMES},
-            }
+            {"deployment": label, "way": way, "at_once": n} | dict.fromkeys(OUTCOMES, 0) | dict(counts)
             for label, way, n, counts in asked_again(run)
         ),
         "tasks": _tasks(run),
@@ -252,7 +245,7 @@ def _quality(run: Run) -> _Rows:
             "deployment": found.label,
             "model": run.deployments[found.label].model,
             "against": found.against,
-            **(_of(each, _OF_FIDELITY) | _ends(each.interval) if each else {}),
+            **(_of(each, f"{_OF_FIDELITY} {_OF_TEXTS}") | _ends(each.interval) if each else {}),
         }
         for found, each in fidelities(run)
     )
@@ -303,9 +296,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
             "deployments": list(run.deployments),
             "baselines": dict(comparisons_of(run).baselines),
             "margin": record.compare.margin_share,
-            "slo": [
-                {"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo
-            ],
+            "slo": [{"metric": each.name} | _of(each, "limit_s share") for each in record.slo],
             "is_search": record.search is not None,
             "command": command(run),
             "schema_version": record.schema_version,

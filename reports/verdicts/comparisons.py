@@ -97,10 +97,8 @@ def pair_name(labels: Names) -> str:
 
 def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimate | None:
     """Return the second over the first (`is_inverse`: the other way), a difference for an additive metric.
-
     None where the values allow none, a side has fewer than two, or its server was not restarted between them:
-    blocks on one server say nothing of starts.
-    """
+    blocks on one server say nothing of starts."""
     values = _values(pair, metric)
     is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     if _why_no_ratio(pair, metric) or not is_restarted or min(map(len, values)) < 2:
@@ -221,9 +219,8 @@ class Compared:
 class Comparisons:
     """All comparisons of a run.
 
-    `rows`: those with the reference of each metric and load. `baselines`: by model, the asked baseline, else
-    the plan's first label. `family`: the most verdicts that were decided together, at the level `alpha`.
-    `why_none`: why the whole run gives no verdict; None where it may.
+    `baselines`: by model, the asked baseline, else the plan's first label. `family`: the most verdicts that
+    were decided together, at the level `alpha`. `why_none`: why the whole run gives none; None where it may.
     """
 
     rows: tuple[Compared, ...]
@@ -242,10 +239,9 @@ class Comparisons:
 def comparisons_of(run: Run) -> Comparisons:
     """Compare all deployments of a model at each load, on the compared metrics and those that answers go by.
 
-    The comparisons of one metric at one load are a family: of all pairs, since the leader is chosen by the
-    data; with compare.baseline of the pairs with it. The rows are those with the reference: the baseline that
-    was asked for, else the leader of the metric. All are at the level of this look at the run, divided by the
-    answers that it gives, so that none says more than they do.
+    The comparisons of one metric at one load are a family: all pairs, since the data choose the leader, or
+    those with compare.baseline. `rows` has those with the baseline, else with the leader of the metric. The
+    level is that of this look at the run, divided by its answers, so that no comparison says more than these.
     """
     compare, why, family = run.record.compare, _why_none(run), 0
     alpha = alpha_of(run)

@@ -3,16 +3,15 @@
 Puts the decisions of reports/verdicts/decisions.py into words, those of a search too.
 """
 
-import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of
-from reports.data import Group, Run, once
-from reports.measures import MEANS_APART, aggregate, mean_text, metric_of, plural, several, span_text
+from reports.data import Run, once
+from reports.measures import mean_text, metric_of, plural, several, span_text
+from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts import Capacity, Decision, comparisons_of, decisions_of, title_of_case
+from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
 from reports.words import quality
 from reports.words.described import command, resumed
 from reports.words.verdict_words import (
@@ -20,6 +19,7 @@ from reports.words.verdict_words import (
     capital,
     clipped,
     margin_text,
+    price_of,
     ratio_words,
     slo_words,
     sure_text,
@@ -129,7 +129,7 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
         said = (
             f"{ratio} the {title} of {rival} {where} (at {'least' if least > 1 else 'most'} {bound}, {sure})"
         )
-    said += f"{_price(run, made, best)}{quality.clause(run, best.leader)}."
+    said += f"{price_of(run, made, best)}{quality.clause(run, best.leader)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
     return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made))
@@ -139,47 +139,6 @@ def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float
     """Return the leader's value over another's, with the interval of its test: below 1 if less is better."""
     ratio, (low, high) = best.over[label].shown, best.lead_over(label)
     return (1 / ratio, 1 / high, 1 / low) if metric_of(made.metric).better == "lower" else (ratio, low, high)
-
-
-def _price(run: Run, made: Decision, best: Best) -> str:
-    verdict = comparisons_of(run).of(made.case.scenario, made.case.load, MEMORY, best.leader, best.next)
-    said = ""
-    if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
-        said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
-    # Of the next best first: a comma sorts before a semicolon.
-    return said + "".join(sorted(_means(run, made, best)))
-
-
-def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
-    """Yield the cores and devices of a leader beside those of the next best, where they differ, else beside
-    those of the contender that is least like it; threads only where no cores were measured, which say it
-    better."""
-    has_cores = any(_amount_of(run, group, "cores") for group in made.groups)
-    for title in ("cores", "devices", *(() if has_cores else ("threads",))):
-        found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
-        own, digits = found[best.leader], int(title == "cores")
-        apart = {
-            label: much
-            for label, other in found.items()
-            if min(own, other) >= 0.05 and (much := abs(math.log(own / other))) > math.log(MEANS_APART)
-        }
-        other = best.next if best.next in apart else max(apart, key=lambda label: apart[label], default="")
-        if other == best.next:
-            ratio = own / found[other]
-            yield f", on {ratio:.1f}x its {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
-        elif other:
-            used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
-            yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"
-
-
-def _amount_of(run: Run, group: Group, title: str) -> float:
-    starts = run.starts_of(group.deployment)
-    if title == "cores":
-        return aggregate(run, group, "cores_used").mean or 0.0
-    if title == "devices":
-        return max((len(start.devices) for start in starts), default=0)
-    said = (start.resolved.get("threads") for start in starts)
-    return next((float(each) for each in said if isinstance(each, int | float)), 0.0)
 
 
 def _unless(run: Run, made: Decision) -> str:
@@ -242,8 +201,9 @@ def _advice(run: Run, made: Decision) -> str:
         return _search_again(run)
     if made.advised is None:
         return "If the lead seen is the true one, 60 repeats would not tell: choose by another column."
+    # Quality is not asked again.
     lives = [
-        record.stopped_ns - record.spawned_ns
+        record.stopped_ns - record.spawned_ns - 1e9 * (record.quality.took_s if record.quality else 0.0)
         for record in run.start_records
         if record.spawned_ns is not None and record.stopped_ns is not None
     ]
@@ -285,7 +245,9 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     if made.capacities:
         return _most_load(run, made)
     group, row = made.groups[0], made.slo_row
-    within = f"{'known to keep the SLO ' * bool(row)}within the quality limit"
+    found = quality_of(run).get(group.deployment)
+    limit = "not known to be beyond" if found and found.why_not_known else "within"
+    within = f"{'known to keep the SLO and ' * bool(row)}{limit} the quality limit"
     does = {
         (False, False): "Measured alone",
         (False, True): "Known to keep the SLO",

@@ -122,7 +122,7 @@ def cut_short(run: Run) -> tuple[str, str] | None:
 
 
 def stopped(run: Run) -> str:
-    """Return why a run ended before its last repeat, or at which it did; nothing of one that is whole."""
+    """Return why a run with `until` ended; an empty text while it has not, and for a run without `until`."""
     # Recorded without the directory, which may have been moved since.
     said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
     return f"until ended: {said}" if run.record.until and said else said

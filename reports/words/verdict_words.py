@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.contracts import Objective
 from reports.data import Group, Run
-from reports.measures.metrics import metric_of
-from reports.stats.intervals import Kind, Verdict
-from reports.verdicts import SECONDARY, comparisons_of, decisions_of
+from reports.measures import MEANS_APART, aggregate, metric_of, plural
+from reports.stats.intervals import Best, Kind, Verdict
+from reports.verdicts import SECONDARY, Decision, comparisons_of, decisions_of
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {
@@ -227,3 +227,50 @@ def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
     if first == loads[0]:
         return "at every load" if last == loads[-1] else f"up to {last}"
     return f"from {first} on" if last == loads[-1] else f"from {first} to {last}"
+
+
+# --- what a winner takes for its speed -------------------------------------------------------------
+
+
+def price_of(run: Run, made: Decision, best: Best) -> str:
+    """Return the leader's memory, cores and devices beside those of the next best, as clauses."""
+    verdict = comparisons_of(run).of(
+        made.case.scenario, made.case.load, "memory_peak_bytes", best.leader, best.next
+    )
+    said = ""
+    if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
+        said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
+    # Of the next best first: a comma sorts before a semicolon.
+    return said + "".join(sorted(_means(run, made, best)))
+
+
+def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
+    """Yield the cores and devices of a leader beside those of the next best, where they differ, else beside
+    those of the contender that is least like it; threads only where no cores were measured, which say it
+    better."""
+    has_cores = any(_amount_of(run, group, "cores") for group in made.groups)
+    for title in ("cores", "devices", *(() if has_cores else ("threads",))):
+        found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
+        own, digits = found[best.leader], int(title == "cores")
+        apart = {
+            label: much
+            for label, other in found.items()
+            if min(own, other) >= 0.05 and (much := abs(math.log(own / other))) > math.log(MEANS_APART)
+        }
+        other = best.next if best.next in apart else max(apart, key=lambda label: apart[label], default="")
+        if other == best.next:
+            ratio = own / found[other]
+            yield f", on {ratio:.1f}x its {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
+        elif other:
+            used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
+            yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"
+
+
+def _amount_of(run: Run, group: Group, title: str) -> float:
+    starts = run.starts_of(group.deployment)
+    if title == "cores":
+        return aggregate(run, group, "cores_used").mean or 0.0
+    if title == "devices":
+        return max((len(start.devices) for start in starts), default=0)
+    said = (start.resolved.get("threads") for start in starts)
+    return next((float(each) for each in said if isinstance(each, int | float)), 0.0)

@@ -1,19 +1,22 @@
 """Who may win for the quality of its answers, and what the answer says of that of each."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from make_quality import Voice, with_quality
+from make_quality import Voice, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Objective, QualityTerms
+from harness.store import store
 from reports import Run, open_run
 from reports.verdicts.decisions import decisions_of
 from reports.words.answer import answers_of
+from reports.words.quality import claim, texts
 from reports.words.verdict_words import title_at
 
 FP16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q8_0", "gguf-q4_0"))
@@ -124,7 +127,7 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
     ("slo", "said"),
     [
         ((), "The only one within"),
-        ((Objective("ttft_s", 0.5, 0.5),), "The only one known to keep the SLO within"),
+        ((Objective("ttft_s", 0.5, 0.5),), "The only one known to keep the SLO and within"),
     ],
 )
 def test_the_only_one_within_the_limit_is_served_without_a_test(tmp_path, slo, said):
@@ -134,3 +137,25 @@ def test_the_only_one_within_the_limit_is_served_without_a_test(tmp_path, slo, s
     assert (made.kind, made.served, made.beyond) == ("only", REFERENCE, [NEAR, FAR])
     assert f"{said} the quality limit at 4 users" in answer(run)
     assert "Unless answers may be worse: llama_cpp gguf-q4_0 is " in answer(run)
+
+
+def test_the_only_one_left_whose_quality_is_not_known_is_not_called_within_the_limit(tmp_path):
+    silent = Voice(ways=(), missing={"chat": "its API names no probabilities"})
+    against = QualityTerms(against="results/before")
+    run = measured(tmp_path, {NEAR: silent, FAR: Voice(0.9)}, [MIDDLE, FAST], quality=against)
+    kept = tmp_path / store.REFERENCE
+    store.write_record(kept / "start.json", replace(run.start_records[0], deployment=FP16))
+    ask(kept, Voice())
+    said = answer(open_run(tmp_path))
+    assert said.startswith(
+        f"Serve {NEAR}. The only one not known to be beyond the quality limit at 4 users: "
+    )
+    assert "its quality is not known" in said
+
+
+def test_fewer_tokens_than_twenty_are_said_beside_the_divergence(tmp_path):
+    run = measured(tmp_path, {**USUAL, FAR: Voice(0.9, k=5)})
+    assert texts(run, FAR)["KL nats"].endswith("] k 5")
+    assert re.search(r"llama_cpp gguf-q4_0 KL 0\.\d+ k 5", claim(run))
+    usual = measured(tmp_path / "usual")
+    assert texts(usual, FAR)["KL nats"].endswith("]")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_run import HOSTILE, all_failed_run, deployment, empty_run, full_run
+from make_run import HOSTILE, S, all_failed_run, deployment, empty_run, full_run, start_record
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from harness.contracts import GuardFinding, Load, Skip
+from harness.contracts import GuardFinding, Load, QualityRecord, Skip
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
@@ -361,6 +361,26 @@ def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_pa
         r"If the lead seen is the true one, about \d+ repeats would tell, in \d+ more minutes: bench run ",
         found.note,
     )
+
+
+def test_the_minutes_that_would_tell_are_without_those_of_quality(tmp_path: Path) -> None:
+    """It is asked on the first start alone."""
+
+    def asked_for_an_hour(start: Any) -> dict[str, Any]:
+        if start.repeat:
+            return {}
+        record = start_record(start, (1000 + 200 * start.index) * S)
+        return {
+            "stopped_ns": record.stopped_ns + 3600 * S,
+            "quality": QualityRecord("5e" * 32, 20, 3600.0, 4, 16.0, {}),
+        }
+
+    near = replace(BASE, slow=0.85, per_repeat=UNSTEADY)
+    made = [near, replace(OTHER, slow=0.9), replace(three()[2], slow=2.0)]
+    plain = said(tmp_path / "plain", made).note.partition(": bench run")[0]
+    asked = said(tmp_path / "asked", made, start_changes=asked_for_an_hour).note.partition(": bench run")[0]
+    assert "more minutes" in plain
+    assert asked == plain
 
 
 def test_a_lead_that_60_repeats_would_not_tell_asks_to_choose_by_something_else(tmp_path: Path) -> None:
