@@ -13,8 +13,9 @@ from make_quality import Voice, answer, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Asked, EngineTerms, Load, QualityTerms, Token
+from harness.contracts import Asked, EngineTerms, Item, Load, QualityTerms, Token
 from harness.store import store
+from harness.store.task_table import write_items
 from reports import Run, open_run, write_report
 from reports.data.asked import Heard, heard_of, reference_folders, references_of
 from reports.measures.fidelity import fidelity, outcome
@@ -139,7 +140,9 @@ def test_a_later_start_that_said_nothing_hides_no_answers(tmp_path):
     assert heard_of(run)[FAR].start.name == first.name
     assert quality_of(run)[FAR].told.kl_nats > 0.2
     ask(tmp_path / "starts" / later.name, Voice(0.1))
-    assert heard_of(open_run(tmp_path))[FAR].start.name == later.name
+    write_items(tmp_path / "starts" / first.name / "tasks.parquet", [Item("own", "0", 1.0, "4", "a")])
+    found = heard_of(open_run(tmp_path))[FAR]
+    assert (found.start.name, [*found.tasks]) == (later.name, ["own"])
 
 
 def test_a_label_of_the_run_may_be_the_reference(tmp_path):
