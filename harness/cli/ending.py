@@ -52,6 +52,27 @@ def print_no_answer(directory: Path, exit_code: int) -> None:
     terminal.print_json({**said, "directory": str(directory), "exit_code": exit_code})
 
 
+def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
+    """Print what each deployment of a search keeps, or JSON. Return how many starts came to no end."""
+    from reports import open_run
+    from reports.outputs.tables import to_builtins
+    from reports.verdicts.searches import capacities_of
+    from reports.words.told import search_words
+
+    run = open_run(directory)
+    capacities = capacities_of(run)
+    has_scenarios = len({each.scenario for each in capacities}) > 1
+    if as_json:
+        tables = to_builtins(run)["tables"]
+        terminal.print_json({name: tables[name] for name in ("capacities", "brackets")} | {"report": report})
+    else:
+        names = [f"{c.deployment}{f', {c.scenario}' if has_scenarios else ''}" for c in capacities]
+        lines = [f"{name}: {search_words(run, c)}" for name, c in zip(names, capacities, strict=True)]
+        legend = ["▲ n: n reasons to distrust it; the report says which"] if "▲" in "".join(lines) else []
+        terminal.print_lines([*lines, *legend, report])
+    return sum(not answer.is_whole for each in capacities for answer in each.answers)
+
+
 def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_json: bool) -> None:
     """Show each answer with its table and what speaks against it, then print the page's path, or JSON."""
     for answer in found["answers"]:

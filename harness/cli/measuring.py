@@ -9,7 +9,7 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
-from harness.cli.ending import print_no_answer, report_whatever_happened, tell
+from harness.cli.ending import print_answers, print_no_answer, report_whatever_happened, tell
 from harness.cli.planning import check_any, length_lines, planned, search_lines, skip_lines, with_tasks
 from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
@@ -238,7 +238,7 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     directory, found = measured(task, show, as_json=as_json)
     again, report = task.again(directory), str(directory / "report.html")
     if task.search:
-        failed = _print_answers(directory, report, as_json=as_json)
+        failed = print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
     else:
         cells = store.read_cells(directory)
@@ -308,23 +308,3 @@ def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[O
 
     found = trial(directory, numbers, slo)
     return Trial(load, found.verdict, found.meets, len(numbers), found.words, found.problem)
-
-
-def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
-    from reports import open_run
-    from reports.outputs.tables import to_builtins
-    from reports.verdicts.searches import capacities_of
-    from reports.words.told import search_words
-
-    run = open_run(directory)
-    capacities = capacities_of(run)
-    has_scenarios = len({each.scenario for each in capacities}) > 1
-    if as_json:
-        tables = to_builtins(run)["tables"]
-        terminal.print_json({name: tables[name] for name in ("capacities", "brackets")} | {"report": report})
-    else:
-        names = [f"{c.deployment}{f', {c.scenario}' if has_scenarios else ''}" for c in capacities]
-        lines = [f"{name}: {search_words(run, c)}" for name, c in zip(names, capacities, strict=True)]
-        legend = ["▲ n: n reasons to distrust it; the report says which"] if "▲" in "".join(lines) else []
-        terminal.print_lines([*lines, *legend, report])
-    return sum(not answer.is_whole for each in capacities for answer in each.answers)
