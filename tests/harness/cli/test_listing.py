@@ -71,7 +71,7 @@ def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: l
     ("lines", "count"),
     [
         (["load.concurrency=1,4"], 4),
-        (["load.rate=9"], 118),
+        (["load.rate=9"], 122),
         (["load.rate=9", "engine.concurrent_sequences=3"], 3),
     ],
 )

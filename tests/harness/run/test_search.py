@@ -43,7 +43,7 @@ def test_servers_serve_as_many_at_once_as_users_are_searched_for_up_to_64():
     assert sequences("search.highest=16") == 16
     assert sequences("search.highest=500") == 64
     assert sequences() == 8
-    assert sequences("search.over=rate", "search.highest=2") == 27
+    assert sequences("search.over=rate", "search.highest=2") == 28
     assert sequences("search.over=rate") == 64
     assert sequences("search.highest=16", "engine.concurrent_sequences=3") == 3
     assert sequences("search.highest=16", "engine.fairness=stock") is None
