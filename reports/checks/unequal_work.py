@@ -215,13 +215,12 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
 def answers_missing(run: Run) -> Iterator[Seen]:
     counts = {}
     for label, own in heard_of(run).items():
-        answers = chosen_of(run).get(own.model, own).answered("chat")
-        theirs = {item: row for item, row in answers.items() if row.answer != ""}
+        whole = chosen_of(run).get(own.model, own).answered("chat")
         # Of an answer without text some servers tell the token that ends it.
         counts[label] = Counter(
-            "empty" if row.answer == "" else outcome(theirs[row.item], row)
+            "empty" if row.answer == "" else outcome(whole[row.item], row)
             for row in own.rows.get("chat", ())
-            if row.item in theirs
+            if row.item in whole and whole[row.item].answer != ""
         )
     return _counted(run, counts, ("empty", "cut"))
 
@@ -268,8 +267,10 @@ def same_weights_differ(run: Run) -> Iterator[Seen]:
         for base, own in combinations(alike, 2):
             ends = nearness(own, base).interval
             if ends and ends[0] > SAME_WEIGHTS_NATS:
-                words = f"{own.name} and {base.name}: KL at least {precise(ends[0], 2)} nats"
-                yield words, cells_of(run, {own.name, base.name})
+                yield (
+                    f"{own.name} and {base.name}: KL at least {precise(ends[0], 2)} nats",
+                    cells_of(run, {own.name, base.name}),
+                )
 
 
 @check(

@@ -60,8 +60,8 @@ class Quality:
     @property
     def told(self) -> Fidelity | None:
         """What is told first: the way by which it is known to be furthest, else what has any divergence."""
-        named = (each for each in self.by_way.values() if each.kl_nats is not None)
-        return self.judged[0][1] if self.judged else next(named, None)
+        known = [each for _, each in self.judged] or self.by_way.values()
+        return next((each for each in known if each.kl_nats is not None), None)
 
     @property
     def interval(self) -> tuple[float, float] | None:
