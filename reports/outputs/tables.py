@@ -56,7 +56,6 @@ _DECLARED = {
     "skips": "text: what reason",
 }
 
-
 # By table and column what its values are: text, float, int or bool.
 TABLES: Mapping[str, Mapping[str, str]] = {
     table: {
@@ -97,8 +96,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
-    """Return rows as the table of that name, its columns first, in their order and types, also without
-    rows; further columns are metrics."""
+    """Return rows as the table of that name: its columns in their order and types, then those of metrics."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
     return frame.reindex(columns=list(kinds)).astype({each: _DTYPES[kind] for each, kind in kinds.items()})
