@@ -113,7 +113,7 @@ def test_a_config_alone_is_enough_and_an_estimate_is_called_one(here: Place) -> 
 
 def test_without_a_number_of_users_as_many_are_meant_as_a_run_would_serve_at_once(here: Place) -> None:
     said = answered(here, LLAMA, GPU, "load.rate=2/s", "engine=vllm", "quantization=awq")
-    assert "27 users at once x 4,096 tokens" in said
+    assert "28 users at once x 4,096 tokens" in said
 
 
 def test_the_same_study_serves_fit_and_run(here: Place) -> None:
