@@ -31,7 +31,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.servers.scrape import ServerSample
 from harness.store import attempts, store
-from harness.store.request_table import table_writer
+from harness.store.request_table import LATER_COLUMNS, table_writer
 from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
 
 S = 1_000_000_000
@@ -272,6 +272,7 @@ class _Rows:
             "tokenizer_tokens": pa.nulls(count, pa.int32()),
             "worker": np.zeros(count),
             "is_resent": np.zeros(count, dtype=bool),
+            **{name: pa.nulls(count) for name in LATER_COLUMNS},
             "in_window": (sent >= window[0]) & (sent < window[1]),
         }
 

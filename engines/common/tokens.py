@@ -23,7 +23,7 @@ def tokenized(
     ask: Ask, model: str, messages: Sequence[Message], more: Mapping[str, Any] | None = None
 ) -> list[str]:
     """Return the ids that a chat becomes, by /tokenize as vLLM and SGLang have it."""
-    body = {"model": model, "messages": list(map(vars, messages)), **(more or {})}
+    body = {"model": model, "messages": [message.fields for message in messages], **(more or {})}
     return list(map(str, ask(HttpCall("POST", "/tokenize", body), Tokenized).tokens))
 
 

@@ -89,7 +89,9 @@ def _next(ask: Ask, ids: Sequence[int], fields: dict[str, Any]) -> _Place | None
 
 def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str]:
     """Return the tokens that a chat's messages become by the server's template."""
-    said = ask(HttpCall("POST", "/apply-template", {"messages": list(map(vars, messages))}), _Prompt)
+    said = ask(
+        HttpCall("POST", "/apply-template", {"messages": [message.fields for message in messages]}), _Prompt
+    )
     return list(map(str, _ids(ask, said.prompt, parse_special=True)))
 
 

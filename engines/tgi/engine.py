@@ -244,7 +244,7 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
 
 
 def _prompt_tokens(ask: contracts.Ask, model: str, messages: Sequence[contracts.Message]) -> Sequence[str]:
-    body = {"model": model, "messages": list(map(vars, messages))}
+    body = {"model": model, "messages": [message.fields for message in messages]}
     pieces = ask(contracts.HttpCall("POST", "/chat_tokenize", body), _Tokenized).tokenize_response
     return [str(each.id) for each in pieces]
 

@@ -22,6 +22,11 @@ class Message:
     content: str
     call: ToolCall | None = None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return its fields as the chat API has them, without the call."""
+        return {"role": self.role, "content": self.content}
+
 
 @dataclass(frozen=True)
 class Tool:

@@ -40,7 +40,7 @@ def given(name: str, said: object, most: int = 3) -> Sequence[Token] | str:
             name, "tiny", "bf16", EngineTerms(base_url=base_url), engine.options(), "label"
         )
         server = Server(engine, deployment, AttachSpec(base_url, "tiny"), None, 1, 16.0)
-        rows, record = measure(server, Items((), (TEXT,)), 10.0)
+        rows, record = measure(server, Items((), (TEXT,)), 10.0, at_length=False)
     return record.missing["text"] if not rows else rows[0].tokens
 
 
@@ -84,7 +84,10 @@ def test_a_chat_is_told_as_its_tokens(name: str) -> None:
             name, "tiny", "bf16", EngineTerms(base_url=base_url), engine.options(), "label"
         )
         rows, _ = measure(
-            Server(engine, deployment, AttachSpec(base_url, "tiny"), None, 1, 16.0), Items((CHAT,), ()), 10.0
+            Server(engine, deployment, AttachSpec(base_url, "tiny"), None, 1, 16.0),
+            Items((CHAT,), ()),
+            10.0,
+            at_length=False,
         )
     assert [token.name for token in rows[0].tokens] == CHAT_IDS
     assert asked[0][0] == ("/chat_tokenize" if name == "tgi" else "/tokenize")

@@ -41,7 +41,7 @@ def request_body(
 
 
 def _message_fields(message: Message, before: Message | None, place: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields = message.fields
     if message.call:
         fields["tool_calls"] = [{"id": _call_id(place), "type": "function", "function": vars(message.call)}]
     is_result = message.role == "tool" and before and before.call

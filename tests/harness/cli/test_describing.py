@@ -96,7 +96,7 @@ def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
     ("words", "said"),
     [
         (["scenario=ragg"], "scenario=ragg: no such scenario; did you mean rag?"),
-        (["scenario=rag", "scenario.retrieved=0"], "scenario.retrieved=0: must be 1 or more"),
+        (["scenario=rag", "scenario.retrieved=0"], "scenario.retrieved=0: must be from 1 to 10000"),
         (["--html", "absent/page.html"], "absent/page.html: No such file or directory"),
     ],
 )

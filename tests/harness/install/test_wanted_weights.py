@@ -6,9 +6,10 @@ import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
+from harness.cli.making import _failures
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
-from harness.install.provision import failures, wanted
+from harness.install.provision import wanted
 from harness.settings import config, overrides
 
 
@@ -92,6 +93,6 @@ def test_what_does_not_exist_is_no_failure_where_the_other_format_is_had() -> No
     def nowhere(weights: Weights) -> Reason:
         return Reason("the repository has none")
 
-    assert failures([gguf], [checkpoint], nowhere) == []
-    assert failures([gguf], [awq], nowhere) == [gguf]
-    assert failures([gguf], [checkpoint], lambda weights: None) == [gguf]  # it broke on the way
+    assert _failures([gguf], [checkpoint], nowhere) == []
+    assert _failures([gguf], [awq], nowhere) == [gguf]
+    assert _failures([gguf], [checkpoint], lambda weights: None) == [gguf]  # it broke on the way
