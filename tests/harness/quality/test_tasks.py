@@ -223,10 +223,15 @@ def test_what_was_answered_until_an_interrupt_is_kept(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        ask_tasks(tasks, SERVER, 60, tmp_path)
-    thread.join()
+    # A process that others started in the background ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            ask_tasks(tasks, SERVER, 60, tmp_path)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert read_items(tmp_path / FILE_NAME) == [Item(**ROW)]
     assert not (tmp_path / "tasks.jsonl").exists()
 
