@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from harness.contracts import Conversation, Form, Message, Scenario, Tool, ToolCall, Turn
-from scenarios.lengths import MOST_ITEMS, length, need
+from scenarios.lengths import MOST_ITEMS, lengths, need
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = (
@@ -66,9 +66,7 @@ def _call(rng: Random, is_last: bool) -> ToolCall:
 
 def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversation]:
     """Yield tasks without end, each a conversation whose turns are its steps."""
-    inputs, results, steps = (
-        length(key, getattr(options, key)) for key in ("input_tokens", "result_tokens", "steps")
-    )
+    inputs, results, steps = lengths(options, "input_tokens", "result_tokens", "steps")
     while True:
         task = Message("user", f"Find out: {prose(rng, options.words(inputs(rng)))}")
         count, turns = min(steps(rng), MOST_ITEMS), list[Turn]()

@@ -9,7 +9,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import MOST_ITEMS, length, need
+from scenarios.lengths import MOST_ITEMS, length, lengths, need
 from scenarios.text import TextOptions, prose
 
 
@@ -49,7 +49,7 @@ def instants(options: BurstOptions) -> Iterator[tuple[float, int]]:
 
 def conversations(options: BurstOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn, in the order of their instants."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     for arrival_s, group in instants(options):
         prompt = Message("user", prose(rng, options.words(inputs(rng))))
         yield Conversation((Turn((prompt,), outputs(rng)),), arrival_s, group)

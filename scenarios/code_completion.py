@@ -9,7 +9,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
-from scenarios.lengths import length, need
+from scenarios.lengths import lengths, need
 
 _SYSTEM = "Complete the Python code. Answer with the code that follows, and nothing else."
 _NAMES = """
@@ -66,7 +66,7 @@ def _code(rng: Random, tokens: int) -> str:
 
 def conversations(options: CodeCompletionOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     while True:
         messages = (Message("system", _SYSTEM), Message("user", _code(rng, inputs(rng))))
         is_left, after_s = rng.random() < options.left, (0.5 + rng.random()) * options.left_after_s

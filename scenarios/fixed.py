@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length, most_together
+from scenarios.lengths import lengths, most_together
 from scenarios.text import TextOptions, prose
 
 
@@ -22,7 +22,7 @@ class FixedOptions(TextOptions):
 
 def conversations(options: FixedOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     while True:
         prompt = Message("user", prose(rng, options.words(inputs(rng))))
         yield Conversation((Turn((prompt,), outputs(rng)),))
@@ -30,8 +30,7 @@ def conversations(options: FixedOptions, rng: Random) -> Iterator[Conversation]:
 
 def largest(options: FixedOptions) -> int | None:
     """Return the tokens of the longest prompt and answer, about; None if they have no end."""
-    keys = ("input_tokens", "output_tokens")
-    return most_together(*((1, length(key, getattr(options, key))) for key in keys))
+    return most_together(*((1, each) for each in lengths(options, "input_tokens", "output_tokens")))
 
 
 SCENARIO = Scenario(

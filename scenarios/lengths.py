@@ -33,7 +33,7 @@ class Length:
 
 
 def most_together(*parts: tuple[int, Length]) -> int | None:
-    """Return the most tokens of so many of each length; None if one of them has no end."""
+    """Return the most tokens of all parts, each a number of lengths alike; None if one has no end."""
     if any(each.most is None for _, each in parts):
         return None
     return sum(count * (each.most or 0) for count, each in parts)
@@ -54,6 +54,11 @@ def places(rng: Random, count: int, zipf: float) -> Iterator[int]:
     weights = list(accumulate((1 + place) ** -zipf for place in range(count)))
     while True:
         yield min(bisect(weights, rng.random() * weights[-1]), count - 1)
+
+
+def lengths(options: object, *keys: str) -> list[Length]:
+    """Return what draws the lengths of these options. Raises as `length`."""
+    return [length(key, getattr(options, key)) for key in keys]
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import length, need
+from scenarios.lengths import length, lengths, need
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = "Answer from the documents below. Name the document that you took the answer from."
@@ -42,7 +42,7 @@ class RagOptions(TextOptions):
 
 def conversations(options: RagOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end. No document is that of another cell."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     document_tokens, seed = length("document_tokens", options.document_tokens), rng.getrandbits(64)
 
     @lru_cache(maxsize=4096)

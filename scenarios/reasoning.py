@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length
+from scenarios.lengths import lengths
 from scenarios.text import TextOptions, prose
 
 _PUZZLES = (
@@ -31,7 +31,7 @@ class ReasoningOptions(TextOptions):
 
 def conversations(options: ReasoningOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     while True:
         puzzle = _PUZZLES[int(rng.random() * len(_PUZZLES))]
         a, b, d = (3 + int(rng.random() * 20) for _ in range(3))

@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import MOST_ITEMS, length, most_together, need, places
+from scenarios.lengths import MOST_ITEMS, length, lengths, most_together, need, places
 from scenarios.text import TextOptions, prose
 
 
@@ -35,7 +35,7 @@ class SharedPrefixOptions(TextOptions):
 
 def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations without end. No prefix is that of another cell."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     prefix_tokens, seed = length("prefix_tokens", options.prefix_tokens), rng.getrandbits(64)
 
     @lru_cache(maxsize=1024)
@@ -56,8 +56,8 @@ def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Convers
 
 def largest(options: SharedPrefixOptions) -> int | None:
     """Return the tokens of the longest last request and its answer, about; None if they have no end."""
-    counts = {"prefix_tokens": 1, "input_tokens": options.turns, "output_tokens": options.turns}
-    return most_together(*((count, length(key, getattr(options, key))) for key, count in counts.items()))
+    prefix, inputs, outputs = lengths(options, "prefix_tokens", "input_tokens", "output_tokens")
+    return most_together((1, prefix), (options.turns, inputs), (options.turns, outputs))
 
 
 SCENARIO = Scenario(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length
+from scenarios.lengths import lengths
 from scenarios.text import TextOptions, prose
 
 
@@ -19,7 +19,7 @@ class SummariseOptions(TextOptions):
 
 def conversations(options: SummariseOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
-    inputs, outputs = (length(key, getattr(options, key)) for key in ("input_tokens", "output_tokens"))
+    inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     while True:
         text = prose(rng, options.words(inputs(rng)))
         prompt = Message("user", f"{text}\n\nSummarise the text above in three sentences.")

@@ -179,7 +179,7 @@ def traffic(
 
 
 def sending_order(turns: Sequence[int], users: int) -> Iterator[tuple[int, int]]:
-    """Yield the places (conversation, turn) of requests, as so many users send them who take equally long.
+    """Yield the places (conversation, turn) of requests in the order of sending, if all answers take as long.
 
     `turns` is how many each conversation has. A user whose conversation has ended begins the next one.
     """

@@ -11,8 +11,11 @@ SplitTexts = Callable[[Sequence[str]], list[list[int]]]
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(path: str) -> Any:
-    """Load a tokenizer. Raises UserError if the package is missing, or the file is no tokenizer."""
+def _encoder(path: str) -> Callable[[Sequence[str]], list[Any]]:
+    """Return what encodes texts, without special tokens.
+
+    Raises UserError if the package is missing, or the file is no tokenizer.
+    """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -26,24 +29,16 @@ def _tokenizer(path: str) -> Any:
         raise UserError(f"load.tokenizer={path}: not a tokenizer.json ({reason})") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer
+    return lambda texts: list(tokenizer.encode_batch_fast(list(texts), add_special_tokens=False))
 
 
 def token_counter(path: str) -> CountTokens:
-    """Return a function that counts the tokens of texts, without special tokens. Raises as `_tokenizer`."""
-    tokenizer = _tokenizer(path)
-
-    def count(texts: Sequence[str]) -> list[int]:
-        return list(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
-
-    return count
+    """Return a function that counts the tokens of texts. Raises as `_encoder`."""
+    encode = _encoder(path)
+    return lambda texts: [len(each) for each in encode(texts)]
 
 
 def token_splitter(path: str) -> SplitTexts:
-    """Return a function that gives the ids of texts' tokens, without special ones. Raises as `_tokenizer`."""
-    tokenizer = _tokenizer(path)
-
-    def split(texts: Sequence[str]) -> list[list[int]]:
-        return [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    return split
+    """Return a function that gives the ids of texts' tokens. Raises as `_encoder`."""
+    encode = _encoder(path)
+    return lambda texts: [each.ids for each in encode(texts)]
