@@ -21,7 +21,7 @@ from harness.errors import StoreError
 from harness.store import store
 from harness.store.store import RunRecord, StartRecord
 from reports.data.cells import Cell, Group, groups_of, load_labels
-from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken
+from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -158,6 +158,17 @@ class Run:
         own = self.cell_requests(number)
         is_left = (own["outcome"] == "left").to_numpy(dtype=bool)
         return taken(own, own["in_window"].to_numpy(dtype=bool, na_value=False) & ~is_left)
+
+    def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
+        """Return all of a cell's requests with columns that `requests` leaves out (LATER_COLUMNS), read for
+        this call."""
+        return with_columns(self.path, number, self.cell_requests(number), columns)
+
+    def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
+        """Return the ok ones in the window with them."""
+        own = self.requests_with(number, *columns)
+        is_in_window = own["in_window"].to_numpy(dtype=bool, na_value=False)
+        return taken(own, is_in_window & (own["outcome"] == "ok").to_numpy(dtype=bool))
 
     @property
     def failed_requests(self) -> pd.DataFrame:

@@ -21,7 +21,8 @@ from harness.store import store
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from reports.stats.steadiness import PARTS
 
-# What no figure is made of is not read: of a million requests each column takes 9 MB or more.
+# Of a million requests each column takes 9 MB or more: what few scenarios fill is read for a cell at a time,
+# by `with_columns`, and what no figure is made of not at all.
 _UNREAD = ("chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS)
 _COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _UNREAD)
 _NULLABLE = {
@@ -71,6 +72,14 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
         with _reading(folder / "requests.parquet"):
             tables.append(_latencies(store.read_requests(folder, _COLUMNS), number, origin))
     return _frame(tables or [_latencies(REQUEST_SCHEMA.empty_table().select(list(_COLUMNS)), 0, "sent_ns")])
+
+
+def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a cell's requests, all of them, with further columns of requests.parquet, null in older runs."""
+    folder = store.cell_dir(run_dir, number)
+    with _reading(folder / "requests.parquet"):
+        more = _frame([store.read_requests(folder, names)])
+    return own.assign(**{name: more[name].array for name in names})
 
 
 def _latencies(table: Any, number: int, origin: str) -> Any:

@@ -15,6 +15,7 @@ from reports.page.sections import (
     side_by_side,
     throughput,
     told,
+    traffic,
     trust,
     why,
 )
@@ -25,6 +26,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("side", "Side by side", [side_by_side.VALUES]),
         Section("frontier", "Throughput", [throughput.AGAINST, search.SEARCH], "Throughput against latency"),
         Section("latency", "Latency", [latency.LATENCY]),
+        Section("traffic", "Traffic", traffic.TOPICS),
         Section("memory", "Memory", [memory.HELD, memory_over_time.OVER_TIME]),
         Section("quality", "Quality", [quality.FIDELITY]),
         Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),

@@ -79,12 +79,16 @@ def deployment(engine: str, quantization: str, model: str = "tiny-lm") -> Deploy
     return Deployment(engine, model, quantization, EngineTerms(), {}, f"{engine} {quantization}".rstrip(" -"))
 
 
-def plan_of(deployments, loads, repeats: int = 1, skips: tuple[Skip, ...] = ()) -> Plan:
+CHAT = ScenarioChoice(
+    "chat_multi_turn", {"history": "model", "turns": 2, "think_time_s": 0.2}, "chat_multi_turn"
+)
+
+
+def plan_of(
+    deployments, loads, repeats: int = 1, skips: tuple[Skip, ...] = (), scenario: ScenarioChoice = CHAT
+) -> Plan:
     """Every repeat starts each deployment once, with a cell per load."""
     numbers = itertools.count()
-    scenario = ScenarioChoice(
-        "chat_multi_turn", {"history": "model", "turns": 2, "think_time_s": 0.2}, "chat_multi_turn"
-    )
     starts = []
     for index, (repeat, item) in enumerate(itertools.product(range(repeats), deployments)):
         cells = tuple(PlannedCell(next(numbers), scenario, load, repeat, 7) for load in loads)
@@ -184,9 +188,11 @@ class OneCell:
     started_ns: int = 100 * S
 
 
-def one_cell_run(path: Path, rows, load_summary: LoadSummary | None = None, **cell_changes) -> OneCell:
+def one_cell_run(
+    path: Path, rows, load_summary: LoadSummary | None = None, scenario: ScenarioChoice = CHAT, **cell_changes
+) -> OneCell:
     made = OneCell(path)
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)], scenario=scenario)
     store.write_record(path / "run.json", run_record(plan))
     start = plan.starts[0]
     write_start(

@@ -1,0 +1,58 @@
+"""Values of parts of a group's requests: of each prefix, depth or adapter, as the scenario numbers them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from reports.data import Group, Run, floats, once
+
+
+@dataclass(frozen=True)
+class Part:
+    """The window's ok requests of one part, all starts that count together; `number` is the scenario's, from
+    0. `input_tokens`: their mean. `cached_share`: cached tokens / input tokens of the requests for which the
+    server gave both. `ttft_s`, `tpot_s`: medians. None where not known.
+    """
+
+    group: Group
+    number: int
+    requests: int
+    input_tokens: float | None
+    cached_share: float | None
+    ttft_s: float | None
+    tpot_s: float | None
+
+
+@once
+def parts_of(run: Run, scenario: str) -> list[Part]:
+    """Return the parts of each deployment and load under a scenario of this name."""
+    groups = [group for group in run.groups if group.cells[0].planned.scenario.name == scenario]
+    return [part for group in groups for part in _parts(run, group)]
+
+
+def _parts(run: Run, group: Group) -> list[Part]:
+    found = [run.ok_requests_with(cell.number, "group") for cell in group.counted]
+    numbered = pd.concat(found).groupby("group") if found else ()
+    return [_part(group, int(cast(int, number)), own) for number, own in numbered]
+
+
+def _known(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(of(known)) if len(known) else None
+
+
+def _part(group: Group, number: int, own: pd.DataFrame) -> Part:
+    both = own[own["input_tokens"].notna() & own["cached_tokens"].notna()]
+    sent = both["input_tokens"].sum()
+    return Part(
+        group,
+        number,
+        len(own),
+        input_tokens=_known(floats(own["input_tokens"]), np.mean),
+        cached_share=float(both["cached_tokens"].sum() / sent) if sent else None,
+        ttft_s=_known(floats(own["ttft_s"]), np.median),
+        tpot_s=_known(floats(own["tpot_s"]), np.median),
+    )

@@ -1,0 +1,8 @@
+"""Topics of one kind of traffic, each on the page where the run has it."""
+
+from collections.abc import Sequence
+
+from reports.page.declared import Topic
+from reports.page.sections.traffic import prefixes
+
+TOPICS: Sequence[Topic] = (prefixes.PREFIXES,)
