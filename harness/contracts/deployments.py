@@ -80,13 +80,17 @@ class Deployment:
     label: str
 
     @property
+    def unspeculated(self) -> "Deployment":
+        """The same without speculation."""
+        return replace(self, terms=replace(self.terms, speculation=None, speculative_tokens=None))
+
+    @property
     def draft(self) -> "Deployment | None":
         """The same of the model that drafts for it; None if none does."""
         if self.terms.draft is None:
             return None
         model, quantization = self.terms.draft
-        terms = replace(self.terms, speculation=None, speculative_tokens=None)
-        return replace(self, model=model, quantization=quantization or self.quantization, terms=terms)
+        return replace(self.unspeculated, model=model, quantization=quantization or self.quantization)
 
     @property
     def slug(self) -> str:

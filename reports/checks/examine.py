@@ -15,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.text_not_comparable,
     unequal_work.answers_missing,
     unequal_work.answers_change_under_load,
+    unequal_work.speculation_changes_answers,
     unequal_work.output_lengths_differ,
     windows.cells_not_valid,
     windows.requests_failed,

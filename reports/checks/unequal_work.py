@@ -26,6 +26,7 @@ from reports.data import (
 from reports.measures import equal_work, number, precise, several
 from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import answers_by, nearness, quality_of, task_scores
+from reports.measures.speculation import became_of, unspeculated_of
 
 
 @check(
@@ -252,6 +253,24 @@ def _counted(
     for label, each in counts.items():
         if words := [f"{n} {BECAME[became]}" for became in doubtful if (n := each.get(became))]:
             yield f"{label}: of {sum(each.values())} {', '.join(words)}", cells_of(run, {label})
+
+
+@check(
+    "Speculation changes answers",
+    "Greedy answers, alone, against the same server's without speculation: {}.",
+    "A model keeps what it would have said itself of a draft: look at the server's log, and do without.",
+    marks=True,
+)
+def speculation_changes_answers(run: Run) -> Iterator[Seen]:
+    unsteady = {
+        label
+        for label, each in quality_of(run).items()
+        if any(each.again.get("again", {}).get(became) for became in _DOUBTFUL)
+    }
+    counts = {
+        label: became_of(run, label) for label, off in unspeculated_of(run).items() if off not in unsteady
+    }
+    return _counted(run, counts)
 
 
 @check(

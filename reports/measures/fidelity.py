@@ -163,6 +163,8 @@ def outcome(alone: Asked, again: Asked) -> Outcome:
     if not is_told or at == min(len(before), len(after)):
         return "other"
     said, other = alone.tokens[at], again.tokens[at]
-    least = max(said.top.values(), default=math.inf) - TIE_NATS
-    is_tie = all(said.top.get(each.name, -math.inf) >= least for each in (said, other))
+    # Of a token that a draft proposed llama.cpp tells no likeliest ones.
+    top = said.top or other.top
+    least = max(top.values(), default=math.inf) - TIE_NATS
+    is_tie = all(top.get(each.name, -math.inf) >= least for each in (said, other))
     return "tie" if is_tie else "other"

@@ -13,6 +13,7 @@ from reports.page.sections import (
     quality,
     search,
     side_by_side,
+    speculation,
     throughput,
     told,
     traffic,
@@ -30,7 +31,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("memory", "Memory", [memory.HELD, memory_over_time.OVER_TIME]),
         Section("quality", "Quality", [quality.FIDELITY]),
         Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),
-        Section("why", "Why", [why.BOUNDS, why.DECODE, told.TOLD]),
+        Section("why", "Why", [why.BOUNDS, why.DECODE, speculation.SPECULATION, told.TOLD]),
         Section("trust", "Trust", [trust.CHECKS, trust.GROUNDS, trust.AGAIN]),
     )
 }

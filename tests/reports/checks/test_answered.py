@@ -78,6 +78,39 @@ def test_the_same_weights_may_differ_by_rounding(tmp_path):
     assert "same_weights_differ" not in found(tmp_path, voices, Made(FP16), Made(VLLM))
 
 
+# --- speculation -----------------------------------------------------------------------------------
+
+DRAFTED = replace(FP16, terms=EngineTerms(speculation="ngram", speculative_tokens=3), label="llama_cpp ngram")
+
+
+def other_end(row: Asked) -> Asked:
+    """Name another token at the end of the answers to two prompts."""
+    ended = replace(row.tokens[-1], name="?") if row.tokens else None
+    is_other = row.way == "chat" and row.item < 2
+    return replace(row, tokens=(*row.tokens[:-1], ended)) if is_other else row
+
+
+def unsteady(row: Asked) -> Asked:
+    return replace(other_end(replace(row, way="chat")), way="again") if row.way == "again" else row
+
+
+@pytest.mark.parametrize(
+    ("off", "drafted", "said"),
+    [
+        (Voice(), Voice(changes=other_end), f"{DRAFTED.label}: of 10 2 answered otherwise."),
+        (Voice(), Voice(), None),
+        (Voice(changes=unsteady), Voice(changes=other_end), None),
+    ],
+)
+def test_answers_that_speculation_changes_mark_its_speed_unless_they_change_without(
+    tmp_path, off, drafted, said
+):
+    voices = {FP16.label: off, DRAFTED.label: drafted}
+    changed = found(tmp_path, voices, Made(FP16), Made(DRAFTED)).get("speculation_changes_answers")
+    assert (changed and changed.text.rpartition("speculation: ")[2]) == said
+    assert changed is None or changed.marks
+
+
 # --- quality that nobody knows ---------------------------------------------------------------------
 
 

@@ -565,6 +565,13 @@ def test_what_became_of_a_prompt_that_is_asked_again(again, became):
     assert outcome(ALONE, again) == became
 
 
+def test_a_tie_is_known_by_the_answer_that_names_the_likeliest_tokens():
+    drafted = replace(ALONE, tokens=(replace(ALONE.tokens[0], top={}), ALONE.tokens[1]))
+    chosen = replace(ALONE, tokens=(TIE, RARE))
+    assert (outcome(drafted, chosen), outcome(chosen, drafted)) == ("tie", "tie")
+    assert outcome(drafted, replace(chosen, tokens=(replace(TIE, top={}), RARE))) == "other"
+
+
 TEXT = Asked("chat", 0, answer="Because it is", finish_reason="length")
 
 

@@ -1,0 +1,67 @@
+"""What speculation proposed and got, and how near its answers are to those of the same server without it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reports.data import Group, Run, heard_of, once, pooled
+from reports.measures.fidelity import Outcome, outcome
+from reports.measures.quality import Quality, nearness
+
+
+@dataclass(frozen=True)
+class Speculated:
+    """A deployment that speculates, at a load, by its server's counters in the windows. `accepted_share`: of
+    the drafted tokens; `accepted_per_step`: tokens that each look at a draft added to the one that it gives
+    anyhow. `off`: the label of the same without speculation. None where not known.
+    """
+
+    group: Group
+    accepted_share: float | None
+    accepted_per_step: float | None
+    off: str | None
+    quality: Quality | None
+    became: Mapping[Outcome, int]
+
+
+@once
+def unspeculated_of(run: Run) -> dict[str, str | None]:
+    """Return, by label of each deployment that speculates, the label of the same that does not."""
+    plain = {label: replace(each.unspeculated, label="") for label, each in run.deployments.items()}
+    is_on = {label: bool(each.terms.speculative_tokens) for label, each in run.deployments.items()}
+    return {
+        label: next((other for other in plain if not is_on[other] and plain[other] == plain[label]), None)
+        for label in plain
+        if is_on[label]
+    }
+
+
+def became_of(run: Run, label: str) -> dict[Outcome, int]:
+    """Return what became of the answers of one that speculates, against those of the same that does not."""
+    heard, off = heard_of(run), unspeculated_of(run)[label]
+    if label not in heard or off not in heard:
+        return {}
+    alone = heard[off].answered("chat")
+    own = (row for row in heard[label].rows.get("chat", ()) if row.item in alone)
+    return dict(Counter(outcome(alone[row.item], row) for row in own))
+
+
+def speculated_of(run: Run) -> list[Speculated]:
+    """Return each deployment that speculates, at each load at which it was measured."""
+    return [
+        _speculated(run, group, unspeculated_of(run)[group.deployment])
+        for group in run.groups
+        if group.counted and group.deployment in unspeculated_of(run)
+    ]
+
+
+def _speculated(run: Run, group: Group, off: str | None) -> Speculated:
+    own, base = (heard_of(run).get(label or "") for label in (group.deployment, off))
+    return Speculated(
+        group,
+        accepted_share=pooled(run, group, "accepted_tokens", "drafted_tokens"),
+        accepted_per_step=pooled(run, group, "accepted_tokens", "draft_steps"),
+        off=off,
+        quality=nearness(own, base) if own and base else None,
+        became=became_of(run, group.deployment),
+    )
