@@ -39,6 +39,22 @@ def test_a_file_that_cannot_be_moved_into_place_leaves_nothing_behind(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_link_that_was_laid_where_a_file_is_written_changes_nothing_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"theirs")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / "a.json.guessed.part").symlink_to(other)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "a.json", b"ours")
+    (tmp_path / f"b.json.{os.getpid()}.part").symlink_to(other)
+    (tmp_path / "b.json").symlink_to(other)
+    write_whole(tmp_path / "b.json", b"ours")
+    assert other.read_bytes() == b"theirs"
+    assert not (tmp_path / "b.json").is_symlink()
+
+
 def test_two_processes_that_write_the_same_file_both_succeed(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     argv = [sys.executable, "-c", WRITER, str(path)]
