@@ -28,8 +28,8 @@ def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator
 def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     """Give the block an empty file beside `path` to write to, and move that to `path` at the block's end.
 
-    Its name cannot be guessed, so nobody can have laid a link there. A file that need not survive a power cut (`lasts`) is written faster. Raises OSError. If the block raises,
-    nothing is left.
+    Its name cannot be guessed, so nobody can have laid a link there. A file that need not survive a power cut
+    (`lasts`) is written faster. Raises OSError. If the block raises, nothing is left.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o666))

@@ -180,6 +180,7 @@ def main() -> None:
 
 def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
+    from harness.contracts import inert
 
-    complaints.print(what, markup=False)
+    complaints.print(inert(what, keep="\n"), markup=False)
     sys.exit(exit_code)

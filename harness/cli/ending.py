@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli import terminal
-from harness.cli.panel import inert
 from harness.cli.progress import Show
+from harness.contracts import inert
 from harness.errors import BenchError
 from harness.settings.units import counted
 from harness.store import store

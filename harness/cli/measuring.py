@@ -1,6 +1,7 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from harness.selftest import known_error
 from harness.settings import config, overrides
 from harness.settings.decoding import decode, only_value
 from harness.store import store
+from harness.store.named_files import RUN_FILE
 
 
 def run(
@@ -44,11 +46,12 @@ def run(
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    if resume is None:
-        task = new_task(config.settings(overrides.parse(changes or [], study)), None, output)
-    else:
-        task = _left(resume, *_recorded(resume, changes, study, output))
-    _perform(task, quiet=quiet, as_json=as_json)
+    with _held(resume):
+        if resume is None:
+            task = new_task(config.settings(overrides.parse(changes or [], study)), None, output)
+        else:
+            task = _left(resume, *_recorded(resume, changes, study, output))
+        _perform(task, quiet=quiet, as_json=as_json)
 
 
 def search(
@@ -81,15 +84,24 @@ def search(
     fewer than load.min_requests have been sent in it and ended it goes on, up to load.steps (4) times
     load.duration. It ends early once half of the last requests failed (load.max_failed).
     """
-    if resume is None:
-        settings, terms = config.search_settings(overrides.parse(changes or [], study))
-        task = new_task(prepared(settings, terms), terms, output)
-    else:
-        record, _ = _recorded(resume, changes, study, output)
-        if record.search is None:
-            raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
-        task = _left(resume, record, None)
-    _perform(task, quiet=quiet, as_json=as_json)
+    with _held(resume):
+        if resume is None:
+            settings, terms = config.search_settings(overrides.parse(changes or [], study))
+            task = new_task(prepared(settings, terms), terms, output)
+        else:
+            record, _ = _recorded(resume, changes, study, output)
+            if record.search is None:
+                raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
+            task = _left(resume, record, None)
+        _perform(task, quiet=quiet, as_json=as_json)
+
+
+@contextmanager
+def _held(resumed: Path | None) -> Iterator[None]:
+    """Hold a run that goes on before it is read, so that no other bench measures what it lacks."""
+    is_run = resumed is not None and (resumed / RUN_FILE).is_file()
+    with session.sole_writer(resumed) if resumed and is_run else nullcontext():
+        yield
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,6 @@ def _recorded(
     if study or output or given.keys() - {"repeats"}:
         raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
     record = store.read_run(directory)
-    session.check_free(directory, record)
     if "repeats" not in given:
         return record, None
     if record.search is not None:
@@ -206,7 +217,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         for line in _task_lines(task):
             show.line(line)
         directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
-        with session.sole_writer(directory):
+        with nullcontext() if task.record else session.sole_writer(directory):
             keep_references(references, directory)
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import Load, PlannedCell, PlannedStart
+from harness.contracts import Load, PlannedCell, PlannedStart, inert
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
@@ -181,11 +181,6 @@ def _lately(recent: Glance | None) -> str:
     known = [f"{name} {time_text(seconds)}" for name, seconds in percentiles if seconds is not None]
     ttft = ", ".join(known) or f"p50 from {LEAST_FOR_MEDIAN} requests on"
     return f"{number_text(rate)} {unit}; TTFT {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
-
-
-def inert(words: str, keep: str = "") -> str:
-    """Return the words without control characters and marks of direction, which could move the cursor."""
-    return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
 def time_text(seconds: float | None) -> str:

@@ -15,8 +15,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from harness.cli.panel import STARTING, WAITING, Outlook, View, inert, left_text, panel, time_text
-from harness.contracts import PlannedCell, PlannedStart, Standing
+from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, time_text
+from harness.contracts import PlannedCell, PlannedStart, Standing, inert
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
 from harness.run.budget import Budget

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.contracts import inert
 from harness.errors import Interrupted
 
 # Tables that go into a file or a pipe are this wide, unless COLUMNS says it: rich would take 80 columns.
@@ -75,14 +76,14 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
             name, justify="right" if name in right else "left", overflow="fold", width=widths.get(name)
         )
     for row in rows:
-        table.add_row(*(escape(value) for value in row.values()))
+        table.add_row(*(escape(inert(value, keep="\n")) for value in row.values()))
     out.print(table, soft_wrap=False)
 
 
 def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:
     """Print each line as it is, however long, or folded at the terminal's width."""
     for line in lines:
-        out.print(escape(line), soft_wrap=not fold)
+        out.print(escape(inert(line)), soft_wrap=not fold)
 
 
 # A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.

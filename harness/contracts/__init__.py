@@ -14,3 +14,4 @@ from harness.contracts.records import *
 from harness.contracts.scenarios import *
 from harness.contracts.secrets import *
 from harness.contracts.servers import *
+from harness.contracts.texts import *

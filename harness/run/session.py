@@ -1,7 +1,9 @@
 """One run or search from its directory to its end: begin or resume it, provide what it needs, measure it."""
 
 import fcntl
+import os
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,16 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from harness.contracts import AttachSpec, Plan, PlannedStart, RunStatus, SearchTerms, SelfTest, masked_argv
+from harness.contracts import (
+    AttachSpec,
+    Plan,
+    PlannedStart,
+    RunStatus,
+    SearchTerms,
+    SelfTest,
+    inert,
+    masked_argv,
+)
 from harness.errors import CellError, StoreError, UserError
 from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, device_of, provide
@@ -31,7 +42,7 @@ from harness.store import store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
 
 RESULTS = Path("results")
-_MEASURED = "another bench is measuring this run; wait until it ends"
+_MEASURES = "is measuring this run; wait until it ends"
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
@@ -41,7 +52,7 @@ def new_run_dir(parent: Path, settings: Settings) -> Path:
     path = parent / name[:80]
     while True:
         try:
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o700, parents=True)  # requests hold what users said
             return path
         except FileExistsError:
             path = path.with_name(f"{name[:80]}-{secrets.token_hex(2)}")
@@ -64,21 +75,21 @@ def check_output(directory: Path | None) -> None:
         raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
 
 
-def check_free(directory: Path, record: store.RunRecord) -> None:
-    """Raise UserError if another bench measures this run, as sole_writer does once all is ready."""
-    if store.is_going_on(directory, record.status):
-        raise UserError(f"{directory}: {_MEASURED}")
-
-
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory. A killed bench holds nothing. Raises UserError if another holds it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOCK_FILE).open("w") as lock:
+    """Make and hold a run's directory. A killed bench holds nothing. Raises UserError, which names who has
+    it, if another bench does."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / LOCK_FILE).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{directory}: {_MEASURED}") from error
+            lock.seek(0)
+            owner = inert(lock.read(200)).strip()
+            raise UserError(f"{directory}: another bench{owner and f' ({owner})'} {_MEASURES}") from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+        lock.flush()
         yield
 
 

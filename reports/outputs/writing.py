@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.contracts import masked
+from harness.contracts import inert, masked
 from harness.errors import UserError, choose_from
 from harness.store.named_files import check_named, write_named
 from reports.data.run import Run, open_run
@@ -155,8 +155,9 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def _inert(value: object) -> object:
-    """Return a text without a carriage return, which would end a line outside quotes, and no formula."""
+    """Return a text without control characters but the ends of lines (a carriage return would end one outside
+    quotes), and no formula."""
     if not isinstance(value, str):
         return value
-    said = value.replace("\r\n", "\n").replace("\r", "\n")
+    said = inert(value.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
     return f"'{said}" if len(said) > 1 and said.lstrip().startswith(_FORMULA) else said

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Outcome, ToolCall
+from harness.contracts import Outcome, ToolCall, inert
 
 SHOWN_CHARACTERS = 200
 
@@ -248,7 +248,8 @@ def classify(
 
 
 def shown(data: bytes) -> str:
-    return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
+    text = data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
+    return " ".join(inert(text).split())[:SHOWN_CHARACTERS]
 
 
 def _error_message(data: bytes, is_error: bool = False) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -174,7 +176,9 @@ def test_a_resume_beside_another_bench_is_refused_before_it_plans(here):
     with sole_writer(here.path / "held"):
         done = told(here, "run", "--resume", "held")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "held: another bench is measuring this run; wait until it ends\n"
+    owner = rf"process {os.getpid()} on \S+ since \S+"
+    said = rf"held: another bench \({owner}\) is measuring this run; wait until it ends\n"
+    assert re.fullmatch(said, done.stderr)
 
 
 def test_nothing_to_run_gives_the_reasons(here):

@@ -9,6 +9,7 @@ import pytest
 from begun_run import WORDS, begin, settings_of
 from make_run import start_record, write_start
 
+from harness.cli import measuring
 from harness.errors import UserError
 from harness.plan import plan
 from harness.run import next_starts, session
@@ -54,12 +55,13 @@ def test_directories_sort_by_time_and_are_new(tmp_path):
     made = [session.new_run_dir(tmp_path / "results", settings) for _ in range(4)]
     assert made[0].name.endswith("-chat_multi_turn")
     assert len({path for path in made if path.is_dir()}) == 4
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o700}, "requests hold what users said"
 
 
 def test_a_run_is_measured_by_one_bench_at_a_time(tmp_path):
     with (
         session.sole_writer(tmp_path / "run"),
-        pytest.raises(UserError, match="another bench is measuring this run"),
+        pytest.raises(UserError, match=r"another bench \(process \d+ .*\) is measuring this run"),
         session.sole_writer(tmp_path / "run"),
     ):
         pytest.fail("two benches hold one run")
@@ -90,13 +92,6 @@ def test_a_folder_where_results_cannot_be_made_is_refused(monkeypatch):
         session.check_output(None)
 
 
-def test_a_run_that_another_bench_measures_is_not_gone_on_with(begun):
-    directory, record, _ = begun
-    with session.sole_writer(directory), pytest.raises(UserError, match="another bench is measuring this"):
-        session.check_free(directory, record)
-    session.check_free(directory, record)
-
-
 def test_output_where_nothing_can_be_made_is_refused(tmp_path):
     missing = Path("/proc/no/run")
     with pytest.raises(UserError, match=r"^--output /proc/no/run: cannot be made: .* \(/proc\)$"):
@@ -114,3 +109,18 @@ def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(beg
     assert store.read_run(directory).looks == (1, 2)
     session.end(directory, replace(store.read_run(directory), status="interrupted"))
     assert store.read_run(directory).looks == (1, 2), "nothing new was seen"
+
+
+def test_a_run_is_held_before_it_is_read_what_it_lacks(begun, monkeypatch):
+    directory, _, _ = begun
+
+    def left(*_) -> measuring.Task:
+        with pytest.raises(UserError, match="another bench"), session.sole_writer(directory):
+            pytest.fail("a second resume could read the same missing cells")
+        raise UserError("read")
+
+    monkeypatch.setattr(measuring, "_left", left)
+    with pytest.raises(UserError, match=r"^read$"):
+        measuring.run(resume=directory)
+    with session.sole_writer(directory):
+        pass

@@ -35,7 +35,8 @@ def test_csv_and_parquet_are_read_back_as_they_were(run, tmp_path):
 def test_csv_keeps_lines_quotes_and_commas_in_their_field(tmp_path):
     frame = tables_of(open_run(full_run(tmp_path)))["skips"]
     rows = list(csv.reader(io.StringIO(csv_text(frame))))
-    assert rows == [["what", "reason"], ["tgi awq", f"no such pair {HOSTILE}"]]
+    said = HOSTILE.replace("\u2028", " ")  # a separator of lines that nobody sees
+    assert rows == [["what", "reason"], ["tgi awq", f"no such pair {said}"]]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", " =1", "\r=1", "＝1"])

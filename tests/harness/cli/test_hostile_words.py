@@ -1,0 +1,38 @@
+"""Words that came from outside do nothing on a terminal, whichever command prints them."""
+
+from __future__ import annotations
+
+import pytest
+from bench_command import Place, told
+from make_hostile import hostile_run
+
+from reports import open_run, tables_of
+from reports.outputs.writing import csv_text
+
+# Starts and ends of a terminal's commands, as a title or the clipboard may be set by, and turned writing.
+MOVES = ("\x1b", "\x07", "\x9b", "\r", "\b", "\u202e", "\u2066")
+COMMANDS = (
+    ("compare", "{a}", "{b}"),
+    ("gate", "{a}", "{b}", "slo.success=99%"),
+    ("report", "{a}"),
+    ("run", "--resume", "{a}"),
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    return {"a": hostile_run(folder / "a"), "b": hostile_run(folder / "b")}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_nothing_that_is_printed_moves_the_cursor(runs, words, tmp_path):
+    done = told(Place(tmp_path), *(word.format_map(runs) for word in words))
+    said = done.stdout + done.stderr
+    assert said
+    assert {each for each in MOVES if each in said} == set()
+
+
+def test_nothing_in_a_table_moves_the_cursor(runs, tmp_path):
+    said = csv_text(tables_of(open_run(runs["a"]))["cells"])
+    assert {each for each in MOVES if each in said} == set()
