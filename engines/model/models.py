@@ -49,6 +49,7 @@ class Model:
     """One row of the table. `published`: quantization -> where it is. The others are made from `source`.
 
     `is_gated`: whether the hub wants terms accepted. `chat_template`: used if the model's files have none.
+    `tool_template`: used instead where traffic has tools, which the model's own template leaves out.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Model:
     prices: tuple[ApiPrice, ...] = ()
     is_gated: bool = False
     chat_template: Path | None = None
+    tool_template: Path | None = None
 
 
 def _qwen25(size: str, parts: int = 1) -> Mapping[str, HubRepo]:
@@ -107,6 +109,7 @@ _ROWS = (
             download_bytes=93_000_000,
             checkpoint="fp16",
         ),
+        tool_template=_TEMPLATES / "smollm2_tools.jinja",
     ),
     Model(
         "gemma3-270m", GEMMA,
@@ -122,6 +125,7 @@ _ROWS = (
             download_bytes=238_200_000,
         ),
         chat_template=_TEMPLATES / "gemma3.jinja",
+        tool_template=_TEMPLATES / "gemma3_tools.jinja",
     ),
     # The config.json of Qwen2.5 names a sliding window and turns it off.
     Model(
@@ -254,6 +258,7 @@ _ROWS = (
 
 MODELS: Mapping[str, Model] = {model.name: model for model in _ROWS}
 API_PRICES: Mapping[str, tuple[ApiPrice, ...]] = {row.name: row.prices for row in _ROWS if row.prices}
+TOOL_TEMPLATES: Mapping[str, Path] = {row.name: row.tool_template for row in _ROWS if row.tool_template}
 
 
 def aliases(model: str) -> Mapping[str, str]:

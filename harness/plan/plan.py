@@ -25,7 +25,7 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context import MostContext, check_context
-from harness.plan.terms import DeviceBytes, Shape, at_once, bounded, draft_facts
+from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounded, draft_facts
 from harness.settings.config import Settings
 
 Item = TypeVar("Item")
@@ -73,6 +73,8 @@ def make(
     if any(each.kv_cache_tokens is None for each in told):
         deployments, why = bounded(deployments, device_bytes, shape)
         filled |= {"kv_cache_tokens": why} if why else {}
+    deployments, why_template = able_to_call(deployments, settings.scenarios)
+    filled |= {"chat_template": why_template} if why_template else {}
     if any(each.terms.speculative_tokens for each in deployments) and (
         "engine.speculative_tokens" not in settings.given
     ):

@@ -1,4 +1,5 @@
-"""Fill the common terms of a plan: requests at once, from the traffic, and a KV cache that all can hold.
+"""Fill the common terms of a plan: requests at once and a chat template, from the traffic, and a KV cache
+that all can hold.
 
 Reads nothing but a scenario's file. The device's memory and the model's shape are passed in.
 """
@@ -13,7 +14,7 @@ from math import ceil, inf
 from random import Random
 from typing import Literal
 
-from engines import ENGINES, weights_bytes
+from engines import ENGINES, TOOL_TEMPLATES, weights_bytes
 from harness.contracts import (
     Conversation,
     Deployment,
@@ -94,6 +95,25 @@ def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
         heappush(ends_s, now_s + tokens / ANSWER_TOKENS_PER_S)
         most = max(most, len(ends_s))
     return most
+
+
+def able_to_call(
+    deployments: Sequence[Deployment], scenarios: Sequence[ScenarioChoice]
+) -> tuple[list[Deployment], str]:
+    """Give deployments whose model's chat template leaves tools out one of bench's, if a scenario has tools.
+
+    The clause says which. One that was given stays, as does everything of fairness=stock.
+    """
+    has_tools = any(form.tools for each in scenarios for form in SCENARIOS[each.name].forms(each.options))
+    made, reasons = list[Deployment](), dict[str, None]()
+    for each in deployments:
+        template = TOOL_TEMPLATES.get(each.model)
+        is_ours = each.terms.base_url is None and each.terms.fairness != "stock"
+        if has_tools and is_ours and template and each.terms.chat_template is None:
+            each = replace(each, terms=replace(each.terms, chat_template=str(template)))
+            reasons[f"bench's {template.name}, since the template of {each.model} leaves tools out"] = None
+        made.append(each)
+    return made, "; ".join(reasons)
 
 
 # The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.

@@ -64,10 +64,16 @@ def test_a_schema_is_kept_where_the_server_is_held_to_it(together: Rows) -> None
         assert json.loads(row["output_text"]).keys() == set(schemas[row["form"]]["required"])
 
 
-def test_an_agent_goes_on_whatever_the_model_calls(together: Rows) -> None:
-    """SmolLM2's chat template has no tools: llama.cpp leaves them out, and the model answers in prose."""
+def test_each_step_of_an_agent_calls_a_tool_by_grammar(together: Rows) -> None:
+    """SmolLM2's own chat template leaves tools out, so that bench gives llama.cpp another."""
     steps = together["agent_loop"]
     assert {row["form"] for row in steps} == {agent_loop.FORM.name}
+    whole = [row for row in steps if row["finish_reason"] == "tool_calls"]
+    assert whole
+    for row in whole:
+        [call] = json.loads(row["calls"])
+        [tool] = [tool for tool in agent_loop.FORM.tools if tool.name == call["name"]]
+        assert list(json.loads(call["arguments"])) == tool.parameters["required"]
     assert max(row["turn"] for row in steps) >= 1
     first, second = (next(row for row in steps if row["turn"] == turn) for turn in (0, 1))
     assert second["input_tokens"] > first["input_tokens"] + 40

@@ -57,9 +57,9 @@ def _form_fields(form: Form) -> dict[str, Any]:
     if not form.is_forced:
         return {}
     if form.tools:
-        # Without tool_choice a small model answers in prose.
+        # Without tool_choice a small model answers in prose. A turn is one call.
         tools = [{"type": "function", "function": vars(tool)} for tool in form.tools]
-        return {"tools": tools, "tool_choice": "required"}
+        return {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
     schema = {"name": form.name, "schema": form.schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 

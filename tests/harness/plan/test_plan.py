@@ -149,6 +149,35 @@ def test_speculation_proposes_three_tokens_unless_told_and_none_if_off() -> None
     assert "speculative_tokens" in whole.filled
 
 
+def test_traffic_with_tools_gets_a_chat_template_that_has_them() -> None:
+    whole = made("scenario=agent_loop,rag", "quantization=gguf-q8_0")
+    [deployment] = whole.deployments.values()
+    assert deployment.terms.chat_template is not None
+    assert Path(deployment.terms.chat_template).is_file()
+    said = "bench's smollm2_tools.jinja, since the template of smollm2-135m leaves tools out"
+    assert whole.filled["chat_template"] == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["scenario=rag"],
+        ["scenario=agent_loop", "engine.fairness=stock"],
+        ["scenario=agent_loop", "model=qwen2.5-0.5b-instruct"],
+        ["scenario=agent_loop", "engine.chat_template=mine.jinja"],
+    ],
+)
+def test_another_chat_template_stays(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jinja").write_text("{{ messages }}")
+    whole = made(*words)
+    own = {each.terms.chat_template for each in whole.deployments.values()}
+    assert own in ({None}, {"mine.jinja"}, {str(tmp_path / "mine.jinja")})
+    assert "chat_template" not in whole.filled
+
+
 def test_what_does_not_speculate_is_one_deployment_whatever_is_proposed() -> None:
     words = ("engine.speculation=off,ngram", "engine.speculative_tokens=2,4")
     assert list(made("quantization=fp16", *words).deployments) == [

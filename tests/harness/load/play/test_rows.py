@@ -256,7 +256,7 @@ def test_a_turn_with_tools_must_call_one() -> None:
     sent = body(ASKED, *ASKED.messages)
     function = {"name": "look_up", "description": "Look a word up.", "parameters": LOOK_UP.parameters}
     assert sent["tools"] == [{"type": "function", "function": function}]
-    assert sent["tool_choice"] == "required"
+    assert (sent["tool_choice"], sent["parallel_tool_calls"]) == ("required", False)
     assert sent["messages"] == [{"role": "user", "content": "What is an oak?"}]
 
 
