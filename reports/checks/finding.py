@@ -19,7 +19,7 @@ TOKENS = (
     "energy_j_per_output_token",
     "cost_per_million_output_tokens",
 )
-RATES = ("requests_per_s", "goodput_per_s", *TOKENS)
+RATES = ("requests_per_s", "goodput_per_s", "input_tokens_per_s", *TOKENS)
 SPEED = (*LATENCIES, "slo_share", *RATES)
 # What counts requests whose latencies are within limits: whatever bears on a latency bears on these.
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")

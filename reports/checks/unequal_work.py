@@ -128,7 +128,7 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
     "The server's counters and its answers differ",
     "Over whole cells, warm-up included: {}.",
     "Look for other clients of the server, and behind a load balancer for other servers.",
-    ("input_tokens", "output_tokens", *OF_COUNTS),
+    ("input_tokens", "input_tokens_per_s", "output_tokens", *OF_COUNTS),
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:

@@ -109,6 +109,14 @@ METRICS: tuple[Metric, ...] = (
         "ok requests that ended in the window / its length",
         _STAMPS,
     ),
+    _tokens_per_s(
+        "input_tokens_per_s",
+        "input tokens per second",
+        "input tokens of ok requests whose first content chunk came in the window / its length, those that "
+        "the prefix cache served included",
+        _BOTH,
+        needs_equal_lengths=True,
+    ),
     _share(
         "success_share",
         "success",

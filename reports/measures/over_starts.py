@@ -152,6 +152,20 @@ def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
     return {turn: request_values(ok[ok["turn"] == turn]) for turn in ok["turn"].unique().tolist()}
 
 
+# Prompts that are this many times as long as their answers take most of the work.
+_LONG_PROMPTS = 10
+
+
+def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
+    """Return the name of the rate at which prompts are read where they are most of the work of any of these
+    groups, else nothing."""
+    counts = [
+        [aggregate(run, group, f"{way}_tokens").mean for way in ("input", "output")] for group in groups
+    ]
+    is_most = any(asked and said and asked >= _LONG_PROMPTS * said for asked, said in counts)
+    return ["input_tokens_per_s"] * is_most
+
+
 # --- what is offered, in which unit ----------------------------------------------------------------
 
 

@@ -74,6 +74,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         "output_tokens_per_s": tokens_per_s,
         # As for tokens.
         "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
+        "input_tokens_per_s": _read_per_s(run, cell),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
         **slo.slo_values(run, cell),
@@ -108,6 +109,19 @@ def _percentiles(
         f"{name}.p{level}": Value(found[level] if is_supported(level, n, requests) else None, n, requests)
         for level in PERCENTILES
     }
+
+
+def _read_per_s(run: Run, cell: Cell) -> Value:
+    if cell.window_ns is None or cell.window_s is None:
+        return Value(None, 0)
+    requests, (begin_ns, end_ns) = run.cell_requests(cell.number), cell.window_ns
+    first_ns, tokens = floats(requests["first_content_ns"]), floats(requests["input_tokens"])
+    is_read = (
+        (requests["outcome"] == "ok").to_numpy(dtype=bool) & (first_ns >= begin_ns) & (first_ns < end_ns)
+    )
+    read = tokens[is_read]
+    is_known = len(read) and not np.isnan(read).any()
+    return Value(float(read.sum()) / cell.window_s if is_known else None, len(read))
 
 
 def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:

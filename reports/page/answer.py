@@ -8,7 +8,7 @@ from itertools import zip_longest
 from harness.contracts import timing
 from reports.checks.examine import findings_of, marks_of
 from reports.data import Group, Run
-from reports.measures import MEANS_APART, NOTHING, Aggregate, several, unit_of
+from reports.measures import MEANS_APART, NOTHING, Aggregate, read_rates, several, unit_of
 from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
 from reports.page.declared import Columns, filled
 from reports.page.looks import Html, Of, looks, macro, ratio_frame, ratio_picture, table, tag, unbroken
@@ -75,12 +75,13 @@ def _table(run: Run, made: Decision) -> Html:
 
 
 def _metrics(run: Run, made: Decision) -> Iterator[str]:
-    """Yield the metric that decides, and those of which any deployment has a value; per core only where the
-    cores differ."""
+    """Yield the metric that decides, and those of which any deployment has a value; the rate of reading only
+    where prompts are long, per core only where the cores differ."""
     yield made.metric
     used = [made.value(run, group, "cores_used").mean or 0.0 for group in made.ranked]
     is_uneven = max(used, default=0.0) > MEANS_APART * min(filter(None, used), default=math.inf)
-    for name in (*COLUMNS, _PER_CORE) if is_uneven else COLUMNS:
+    read = read_rates(run, made.ranked)
+    for name in (*read, *COLUMNS, *[_PER_CORE] * is_uneven):
         if name != made.metric and any(_is_known(made.value(run, group, name)) for group in made.ranked):
             yield name
 

@@ -13,6 +13,7 @@ from reports.verdicts import SECONDARY, Decision, comparisons_of, decisions_of
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {
     "output_tokens_per_s": "output tokens/s",
+    "input_tokens_per_s": "input tokens/s",
     "requests_per_s": "requests/s",
     "cores_used": "cores used",
     "output_tokens_per_s_per_core": "tokens/s per core",

@@ -3,7 +3,7 @@
 from functools import partial
 
 from reports.data import Group, Run
-from reports.measures.over_starts import unit_of
+from reports.measures.over_starts import read_rates, unit_of
 from reports.page import cells
 from reports.page.declared import AtEachLoad, Block, Notes, Shows, Table, Topic, of_group
 from reports.page.looks import prose
@@ -15,7 +15,7 @@ from reports.words.verdict_words import heading_of
 
 def _values(run: Run, case: LoadCase) -> list[Shows]:
     slo, asked = ["goodput_per_s"] * bool(run.record.slo), run.record.compare.metrics
-    names = dict.fromkeys([*cells.COMPARED, *slo, *asked])
+    names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *asked])
     return [
         Table[Group](
             f"Values, {title_of_case(run, case)}",

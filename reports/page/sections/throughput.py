@@ -1,6 +1,7 @@
 """Throughput against latency: the front, who keeps the SLO, and throughput by load. Not of a search."""
 
 from reports.data.run import Run
+from reports.measures.over_starts import read_rates
 from reports.page import by_load, cells
 from reports.page.declared import Block, Topic
 from reports.page.drawing import charts
@@ -28,7 +29,11 @@ AGAINST = Topic(
         _who_keeps_it,
         Block(
             "Throughput by load",
-            [lambda run: by_load.load_charts(run, SPEED, "requests_per_s", "goodput_per_s")],
+            [
+                lambda run: by_load.load_charts(
+                    run, SPEED, *read_rates(run, run.groups), "requests_per_s", "goodput_per_s"
+                )
+            ],
         ),
     ],
     prose("against"),

@@ -36,6 +36,7 @@ from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import measured_of, percentile_values, values_of
 from reports.measures.written import number
 from reports.page.cells import mean_cell
+from reports.page.document import page
 from reports.page.drawing.charts import log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
@@ -146,6 +147,29 @@ def test_requests_per_s_counts_ok_requests_that_ended_in_the_window(tmp_path):
         failed_row(4, T0 + S),
     ]
     assert values_in(tmp_path, rows)["requests_per_s"].value == pytest.approx(2 / 8)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(400, pytest.approx((200 + 400) / 8)), (None, None)])
+def test_input_tokens_per_s_counts_prompts_whose_first_content_came_in_the_window(tmp_path, count, rate):
+    end_ns = T0 + 8 * S
+    rows = [
+        row(0, T0 - S, input_tokens=100, chunk_ns=(T0 - 1, T0 + S)),
+        row(1, T0 - S, input_tokens=200, chunk_ns=(T0, T0 + S)),
+        row(2, end_ns - S, input_tokens=count, chunk_ns=(end_ns - 1, end_ns)),
+        row(3, end_ns - S, input_tokens=800, chunk_ns=(end_ns, end_ns + 1)),
+        row(4, T0 + S, input_tokens=1600, outcome="reset"),
+    ]
+    found = values_in(tmp_path, rows)["input_tokens_per_s"]
+    assert (found.value, found.n) == (rate, 2)
+
+
+@pytest.mark.parametrize(("tokens", "is_shown"), [(100, True), (99, False)])
+def test_the_rate_of_reading_is_shown_where_prompts_are_ten_times_as_long_as_answers(
+    tmp_path, tokens, is_shown
+):
+    made = one_cell_run(tmp_path, [row(0, T0 + S, input_tokens=tokens)])
+    shown = page(open_run(made.path))
+    assert ("input tokens/s" in shown.partition('id="frontier"')[0]) == is_shown
 
 
 def test_success_and_tokens_are_of_requests_sent_in_the_window(tmp_path):

@@ -200,7 +200,7 @@ def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
 
 
 def test_goodput_follows_throughput_where_there_is_an_slo(sweep: Run, tmp_path: Path) -> None:
-    by_load = ["output_tokens_per_s-0", "requests_per_s-0", "goodput_per_s-0"]
+    by_load = [f"{name}_per_s-0" for name in ("output_tokens", "input_tokens", "requests", "goodput")]
     ids = [chart.id for chart in throughput.AGAINST(sweep).charts]
     assert ids == ["frontier-ttft-s-0", "frontier-tpot-s-0", *by_load]
     plain = open_run(repeated_run(tmp_path, three()))
