@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from harness.contracts import ServerTerm
-from reports.checks.finding import OF_COUNTS, OF_LENGTHS, SPEED, Seen, cells_of, check, of_cells, of_groups
+from reports.checks.finding import (
+    OF_COUNTS,
+    OF_LENGTHS,
+    SPEED,
+    Seen,
+    cells_of,
+    check,
+    of_cells,
+    of_groups,
+)
 from reports.checks.ledger import Entry, ledger_of
 from reports.data import (
     Cell,

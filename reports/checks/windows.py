@@ -22,6 +22,8 @@ from reports.checks.finding import (
 )
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import aggregate, by_start, measured_of, number, plural, shown
+from reports.measures.traffic.constraint import validities_of
+from reports.measures.traffic.validity import KINDS, VALID
 from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import (
     REQUESTS_NEEDED,
@@ -32,7 +34,7 @@ from reports.stats.steadiness import (
     window_drifts,
 )
 
-# The share of a group's requests, lost or cut, from which on its numbers are of other work than was asked.
+# The share of a group's requests, lost, cut or not valid, from which on its numbers are of other work.
 LOST_SHARE = 0.01
 STARTS_DIFFER = 0.2
 SHORT_WINDOW_S = 30.0
@@ -101,6 +103,22 @@ def answers_cut(run: Run) -> Iterator[Seen]:
         return np.asarray(is_short & (is_full | bool(is_forced)))
 
     return _lost(run, is_cut)
+
+
+@check(
+    "Answers have not the form that was asked for",
+    "The server was told the form, and still {}.",
+    "Its speed may be of answers that no program can read: see Traffic; a larger "
+    "scenario.output_tokens where they are cut.",
+    marks=True,
+)
+def answers_not_valid(run: Run) -> Iterator[Seen]:
+    for each in validities_of(run):
+        bad = [f"{each.counts[kind]:,} {kind}" for kind in KINDS if each.counts[kind]]
+        share = 1 - each.counts[VALID] / each.n
+        if each.is_forced and share > LOST_SHARE:
+            what = f"{100 * share:.3g} % of {each.n:,} are not valid ({', '.join(bad)})"
+            yield f"{group_name(each.group)}: {what}", each.group.counted
 
 
 def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:

@@ -82,6 +82,14 @@ def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[
     return own.assign(**{name: more[name].array for name in names})
 
 
+def row_batches(run_dir: Path, number: int, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield a cell's requests as rows of these columns, texts too, some thousand at a time."""
+    path = store.cell_dir(run_dir, number)
+    with _reading(path / "requests.parquet"):
+        for table in store.request_batches(path, names):
+            yield table.to_pylist()
+
+
 def _latencies(table: Any, number: int, origin: str) -> Any:
     content_s = _seconds(table["first_content_ns"], table["last_content_ns"])
     gaps = pc.cast(pc.subtract(table["output_tokens"], 1), pa.float64())

@@ -3,156 +3,121 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from harness.contracts import timing
 from harness.errors import UserError
+from reports.measures.metric import (
+    BOTH,
+    FEWER,
+    HIGHER,
+    MORE,
+    ORIGIN,
+    STAMPS,
+    USAGE,
+    Metric,
+    latency,
+    requests_rate,
+    share,
+    tokens_each,
+    tokens_rate,
+)
+from reports.measures.traffic.declared import TRAFFIC_METRICS
 
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.
 REQUESTS_NEEDED = 5
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One quantity. `name` is the stored name; values of a distribution are `<name>.p50` and so on.
-
-    What a person reads is value * shown_scale in shown_unit. `better`: higher, lower or -. `is_additive`:
-    starts are averaged and compared as they are, not by logarithms, since a value may be 0 or below.
-    `needs_equal_lengths`: it depends on how long the answers are, so it is withheld where they differ.
-    `may_be_small`: two significant digits are shown, however small. `words`: a better and a worse one.
-    """
-
-    name: str
-    title: str
-    formula: str
-    source: str
-    unit: str
-    shown_unit: str
-    better: str
-    shown_scale: float = 1.0
-    digits: int = 1
-    is_distribution: bool = False
-    needs_equal_lengths: bool = False
-    may_be_small: bool = False
-    is_additive: bool = False
-    words: tuple[str, str] = ("faster", "slower")
-
-
-_STAMPS = "client's stamps in requests.parquet"
-_USAGE = "the server's usage figures"
-_BOTH = f"{_STAMPS}; {_USAGE}"
 _CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
-_ORIGIN = (
-    "the origin is the moment it was sent in closed loop, the moment it was due in open loop and in a trace "
-    "(coordinated omission)"
-)
 _GIVEN = "mean over the window's ok requests for which the server gave it"
-_HIGHER, _MORE, _FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
-
-_latency = partial(
-    Metric, source=_STAMPS, unit="s", shown_unit="ms", better="lower", shown_scale=1e3, is_distribution=True
-)
-_tokens_per_s = partial(Metric, unit="tokens/s", shown_unit="tokens/s", better="higher")
-_requests_per_s = partial(
-    Metric, unit="requests/s", shown_unit="requests/s", better="higher", digits=2, needs_equal_lengths=True
-)
-_share = partial(
-    Metric, unit="share", shown_unit="%", better="higher", shown_scale=100.0, is_additive=True, words=_HIGHER
-)
-_tokens = partial(
-    Metric, unit="tokens", shown_unit="tokens per request", better="-", is_additive=True, words=_MORE
-)
 
 METRICS: tuple[Metric, ...] = (
-    _latency(
+    latency(
         "ttft_s",
         "time to first token (TTFT)",
         "from a request's origin to its first chunk that bears content (text, reasoning or a tool call); "
-        + _ORIGIN,
+        + ORIGIN,
     ),
-    _latency(
+    latency(
         "itl_s",
         "inter-chunk latency (ITL)",
         "gap between successive content chunks of a request; all requests together; a chunk is no token",
     ),
-    _latency(
+    latency(
         "tpot_s",
         "time per output token (TPOT)",
         "(last content - first content) / (output tokens - 1); undefined below two tokens",
-        source=_BOTH,
+        source=BOTH,
     ),
-    _latency(
+    latency(
         "e2e_s",
         "end-to-end time (E2E)",
-        f"from a request's origin to the end of the response body; {_ORIGIN}",
+        f"from a request's origin to the end of the response body; {ORIGIN}",
         needs_equal_lengths=True,
     ),
-    _latency(
+    latency(
         "send_lag_s",
         "send lag",
         "sent - scheduled: how late the client was; in open loop a part of TTFT and E2E",
         is_additive=True,
         words=("earlier", "later"),
     ),
-    _tokens_per_s(
+    tokens_rate(
         "output_tokens_per_s",
         "output tokens per second",
         "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
         "its content chunks, so requests sent before the window count with their chunks in it; requests "
         "without a token count (failed ones) are left out",
-        _BOTH,
+        BOTH,
     ),
-    _requests_per_s(
+    requests_rate(
         "requests_per_s",
         "requests per second",
         "ok requests that ended in the window / its length",
-        _STAMPS,
+        STAMPS,
     ),
-    _tokens_per_s(
+    tokens_rate(
         "input_tokens_per_s",
         "input tokens per second",
         "input tokens of ok requests whose first content chunk came in the window / its length, those that "
         "the prefix cache served included",
-        _BOTH,
+        BOTH,
         needs_equal_lengths=True,
     ),
-    _share(
+    share(
         "success_share",
         "success",
         "ok requests / requests sent in the window that their user did not leave",
         "outcomes in requests.parquet",
     ),
-    _requests_per_s(
+    requests_rate(
         "goodput_per_s",
         "goodput",
         "requests sent in the window that met every SLO / its length; a failed request meets none",
-        f"slo.* and {_STAMPS}",
-        words=_HIGHER,
+        f"slo.* and {STAMPS}",
+        words=HIGHER,
     ),
-    _share(
+    share(
         "slo_share",
         "requests that met every SLO",
         "requests sent in the window that met every SLO / all requests sent in it",
-        f"slo.* and {_STAMPS}",
+        f"slo.* and {STAMPS}",
     ),
-    _tokens("input_tokens", "input tokens", _GIVEN, _USAGE),
-    _tokens("output_tokens", "output tokens", f"{_GIVEN}, or else load.tokenizer", f"{_USAGE}; tokenizer"),
-    _tokens("cached_tokens", "cached tokens", _GIVEN, _USAGE),
-    _share(
+    tokens_each("input_tokens", "input tokens", _GIVEN, USAGE),
+    tokens_each("output_tokens", "output tokens", f"{_GIVEN}, or else load.tokenizer", f"{USAGE}; tokenizer"),
+    tokens_each("cached_tokens", "cached tokens", _GIVEN, USAGE),
+    share(
         "cached_share",
         "prompt tokens from the prefix cache",
         "cached tokens / input tokens of the window's ok requests for which the server gave both",
-        _USAGE,
+        USAGE,
         better="-",
-        words=_MORE,
+        words=MORE,
     ),
-    _tokens(
+    tokens_each(
         "tokens_per_chunk",
         "tokens per chunk",
         "output tokens / content chunks of the window's ok requests whose tokens are known; above 1, ITL is "
         "the gap between several tokens and the next several",
-        _BOTH,
+        BOTH,
         shown_unit="tokens per chunk",
         digits=2,
     ),
@@ -179,9 +144,9 @@ METRICS: tuple[Metric, ...] = (
         shown_unit="cores",
         better="-",
         digits=2,
-        words=_FEWER,
+        words=FEWER,
     ),
-    _tokens_per_s(
+    tokens_rate(
         "output_tokens_per_s_per_core",
         "output tokens per second and core",
         "output_tokens_per_s / cores_used, of a server that computes on the host's processor",
@@ -226,6 +191,7 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         digits=2,
     ),
+    *TRAFFIC_METRICS,
 )
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")

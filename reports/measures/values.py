@@ -17,7 +17,10 @@ from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, server_cores
 from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats, of_start
 from reports.measures import slo
-from reports.measures.metrics import PERCENTILES, Value, is_supported
+from reports.measures.metric import Metric
+from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
+from reports.measures.traffic.declared import TRAFFIC_METRICS
+from reports.measures.traffic.of_cells import traffic_values
 from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
 # What each request has for itself.
@@ -58,6 +61,13 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
     return {number: found.values for number, found in measured_of(run).items()}
 
 
+@once
+def metrics_of(run: Run) -> list[Metric]:
+    """Return the metrics of a run: those of one kind of traffic where a cell has them."""
+    have = {name for values in values_of(run).values() for name in values}
+    return [each for each in METRICS if each not in TRAFFIC_METRICS or each.name in have]
+
+
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
@@ -78,6 +88,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
         **slo.slo_values(run, cell),
+        **traffic_values(run, cell),
     }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 

@@ -17,7 +17,7 @@ from reports.measures.fidelity import OUTCOMES
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.quality import asked_again, fidelities, task_scores
-from reports.measures.values import values_of
+from reports.measures.values import metrics_of, values_of
 from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
 from reports.words.answer import answers_of, basis, headline
 from reports.words.described import command, device, question
@@ -120,9 +120,9 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
     price = run.record.price.currency if run.record.price else None
     for group in run.groups:
         for name in value_names():
-            if have and name not in have:
-                continue
             found, metric = aggregate(run, group, name), metric_of(name)
+            if (have and name not in have) or metric not in metrics_of(run):
+                continue
             is_there = found.mean is not None
             yield {
                 **_of(group, "deployment engine model quantization scenario load family level"),

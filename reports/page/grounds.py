@@ -13,7 +13,8 @@ from reports.checks.examine import examine, findings_of
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import ledger_of
 from reports.data import Cell, Group, Run, gathered, start_title
-from reports.measures import METRICS, NOTHING, Metric, flat, number
+from reports.measures import NOTHING, flat, metrics_of, number
+from reports.measures.metric import Metric
 from reports.page.cells import COMPARED, mean_cell, value_of_cell
 from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
@@ -250,7 +251,7 @@ def machine(run: Run) -> list[charts.Part]:
 
 DEFINITIONS = Table[Metric](
     "Metrics",
-    lambda _: METRICS,
+    metrics_of,
     lambda _: {
         "metric": lambda metric: metric.title,
         "name": lambda metric: tag("code", metric.name),

@@ -29,8 +29,13 @@ class Part:
 @once
 def parts_of(run: Run, scenario: str) -> list[Part]:
     """Return the parts of each deployment and load under a scenario of this name."""
-    groups = [group for group in run.groups if group.cells[0].planned.scenario.name == scenario]
-    return [part for group in groups for part in _parts(run, group)]
+    return [part for group in groups_under(run, scenario) for part in _parts(run, group)]
+
+
+def groups_under(run: Run, scenario: str) -> list[Group]:
+    """Return the groups of which a cell counts, under a scenario of this name, whatever its options."""
+    names = ((group, group.cells[0].planned.scenario.name) for group in run.groups if group.counted)
+    return [group for group, name in names if name == scenario]
 
 
 def _parts(run: Run, group: Group) -> list[Part]:

@@ -6,7 +6,7 @@ The checks are open; each other part is a line that says what it comes to, and o
 import shlex
 
 from harness.contracts import masked_argv
-from reports.measures import METRICS, plural
+from reports.measures import metrics_of, plural
 from reports.page import grounds
 from reports.page.declared import Fold, Notes, Topic
 from reports.page.looks import macro, prose
@@ -36,7 +36,9 @@ GROUNDS = Topic(
         Fold(
             "method",
             "Method",
-            f"{len(METRICS)} metrics with their formulas, and the rules that hold for all",
+            lambda run: (
+                f"{len(metrics_of(run))} metrics with their formulas, and the rules that hold for all"
+            ),
             [lambda run: [prose("rules")(run)], grounds.DEFINITIONS],
         ),
     ],

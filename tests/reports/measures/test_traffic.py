@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from harness.contracts import ScenarioChoice
+from harness.contracts import Form, Load, Plan, PlannedCell, PlannedStart, ScenarioChoice, Tool
+from harness.store import store
+from reports import tables_of
+from reports.checks.examine import examine
 from reports.data import open_run
+from reports.measures import Value, metrics_of, values_of
+from reports.measures.traffic.constraint import cost_of_constraint, validities_of
 from reports.measures.traffic.parts import parts_of
+from reports.measures.traffic.schema import is_by
+from reports.measures.traffic.validity import kind_of
 from reports.page.document import page
-from tests.support.runs.make_run import MS, S, one_cell_run, row, summary
+from tests.support.runs.make_run import (
+    MS,
+    S,
+    deployment,
+    one_cell_run,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
 
 SHARED = ScenarioChoice("shared_prefix", {"prefixes": 3}, "shared_prefix")
 
@@ -41,3 +61,177 @@ def test_a_run_of_other_traffic_has_none(tmp_path):
 def test_the_page_has_a_row_for_each_prefix(tmp_path):
     shown = page(_run(tmp_path, [row(1, 103 * S, group=1), row(2, 104 * S, group=0)]))
     assert 'id="prefixes"' in shown
+
+
+# --- prefill and decode apart ----------------------------------------------------------------------
+
+FIXED = ScenarioChoice("fixed", {}, "fixed")
+
+
+def test_rates_are_tokens_read_and_made_per_second(tmp_path):
+    rows = [
+        row(1, 103 * S, input_tokens=1000, cached_tokens=200),  # TTFT 100 ms, 9 tokens in 80 ms
+        row(2, 104 * S, input_tokens=400, cached_tokens=None),
+        row(3, 105 * S, output_tokens=1, input_tokens=100, cached_tokens=0),
+    ]
+    values = values_of(_run(tmp_path, rows, FIXED))[0]
+    assert values["prefill_tokens_per_s"] == Value(pytest.approx((800 + 400 + 100) / 0.3), 3)
+    assert values["decode_tokens_per_s"] == Value(pytest.approx(18 / 0.16), 2)
+
+
+def test_other_traffic_has_no_such_value(tmp_path):
+    run = _run(tmp_path, [row(1, 103 * S)])
+    assert "prefill_tokens_per_s" not in values_of(run)[0]
+    assert "prefill_tokens_per_s" not in {metric.name for metric in metrics_of(run)}
+    assert "prefill_tokens_per_s" not in set(tables_of(run)["values"]["metric"])
+
+
+def test_the_page_and_the_tables_have_the_rates(tmp_path):
+    run = _run(tmp_path, [row(1, 103 * S, input_tokens=1000, cached_tokens=0)], FIXED)
+    assert "10,000.0" in page(run)
+    values = tables_of(run)["values"].set_index("metric")["value"]
+    assert values["prefill_tokens_per_s"] == pytest.approx(10_000)
+
+
+# --- answers with a form ---------------------------------------------------------------------------
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 5},
+        "years": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
+        "mood": {"enum": ["glad", "sad"]},
+        "score": {"type": "integer", "minimum": 1, "maximum": 10},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ({"name": "Ada", "years": [1815, 1852], "mood": "glad", "score": 10}, True),
+        ({"name": "Ada", "score": 3.0}, True),
+        ({"name": "Adaline"}, False),
+        ({"name": 3}, False),
+        ({"years": [1815]}, False),
+        ({"name": "Ada", "age": 36}, False),
+        ({"name": "Ada", "years": []}, False),
+        ({"name": "Ada", "years": [1, 2, 3]}, False),
+        ({"name": "Ada", "years": ["1815"]}, False),
+        ({"name": "Ada", "mood": "angry"}, False),
+        ({"name": "Ada", "score": 0}, False),
+        ({"name": "Ada", "score": 11}, False),
+        ({"name": "Ada", "score": True}, False),
+        ({"name": "Ada", "score": 1.5}, False),
+        ([], False),
+    ],
+)
+def test_a_schema_allows_what_the_specification_says(value, allowed):
+    assert is_by(value, SCHEMA) is allowed
+
+
+@pytest.mark.parametrize("schema", [{"oneOf": [{}]}, {"type": ["string", "null"]}, {"items": True}, True])
+def test_a_schema_that_is_not_read_allows_nothing_and_forbids_nothing(schema):
+    with pytest.raises(ValueError, match="not read"):
+        is_by([1], schema)
+
+
+PERSON = Form("person", schema=SCHEMA)
+STEP = Form("step", (Tool("search", "", {"type": "object", "required": ["query"]}),))
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "kind"),
+    [
+        (PERSON, {"output_text": '{"name": "Ada"}'}, "valid"),
+        (PERSON, {"output_text": 'Here it is: {"name": "Ada"}'}, "not JSON"),
+        (PERSON, {"output_text": '{"name": NaN}'}, "not JSON"),
+        (PERSON, {"output_text": "[" * 100_000}, "not JSON"),
+        (PERSON, {"output_text": '{"name": 1}'}, "not by the schema"),
+        (PERSON, {"output_text": '{"name": "A', "finish_reason": "length"}, "cut at max_tokens"),
+        (PERSON, {"output_text": '{"name": "Ada"}', "finish_reason": "length"}, "valid"),
+        (STEP, {"calls": '[{"name": "search", "arguments": "{\\"query\\": 1}"}]'}, "valid"),
+        (STEP, {"calls": None}, "no call"),
+        (STEP, {"calls": '[{"name": "seek", "arguments": "{}"}]'}, "no such tool"),
+        (STEP, {"calls": '[{"name": "search", "arguments": "query"}]'}, "not JSON"),
+        (STEP, {"calls": '[{"name": "search", "arguments": "{}"}]'}, "not by the schema"),
+    ],
+)
+def test_an_answer_is_valid_or_the_first_thing_that_is_wrong_with_it(form, answer, kind):
+    assert kind_of(form, {"calls": None, "output_text": "", "finish_reason": "stop"} | answer) == kind
+
+
+def _answers(*texts, **more):
+    return [
+        row(k, 103 * S + k * MS, form="person", output_text=text, finish_reason="stop", **more)
+        for k, text in enumerate(texts)
+    ]
+
+
+STRUCTURED = ScenarioChoice("structured_output", {}, "structured_output")
+
+
+def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
+    rows = [
+        *_answers('{"name": "Ada"}', '{"name": "Bo"}', '{"name": 1}', "Ada"),
+        row(9, 104 * S, form="person", outcome="timeout"),
+        row(10, 101 * S, form="person"),  # warm-up
+    ]
+    path = one_cell_run(tmp_path, rows, summary(100 * S), STRUCTURED, forms=(PERSON,)).path
+    run = open_run(path)
+    assert values_of(run)[0]["valid_share"] == Value(0.5, 4)
+    [found] = validities_of(run)
+    assert found.counts == {"valid": 2, "not by the schema": 1, "not JSON": 1}
+    assert found.interval == pytest.approx((0.150, 0.850), abs=0.001)  # Wilson's of 2 in 4
+    said = examine(run)["Answers have not the form that was asked for"]
+    assert "50 % of 4 are not valid (1 not JSON, 1 not by the schema)" in said.text
+    assert 'id="validity"' in page(run)
+
+
+def test_a_schema_that_is_not_read_gives_no_share(tmp_path):
+    odd = Form("person", schema={"anyOf": []})
+    path = one_cell_run(tmp_path, _answers("{}"), summary(100 * S), STRUCTURED, forms=(odd,)).path
+    assert values_of(open_run(path))[0]["valid_share"] == Value(None, 0)
+
+
+def test_the_constraint_costs_the_ratio_of_tpot_over_the_starts_that_have_both(tmp_path):
+    slower = (1.1, 1.2, 1.3)
+    path = _constrained_run(tmp_path, slower)
+    run = open_run(path)
+    held, free = sorted(validities_of(run), key=lambda each: not each.is_forced)
+    cost = cost_of_constraint(run, held)
+    assert cost.shown == pytest.approx((1.1 * 1.2 * 1.3) ** (1 / 3), rel=1e-3)
+    assert cost.k == 3
+    assert cost_of_constraint(run, free) is None
+    assert "1.20×" in page(run)
+
+
+def _constrained_run(path, slower):
+    """A start per factor, each with a cell that holds answers to their form and one that does not."""
+    choices = [
+        ScenarioChoice("structured_output", {"constrained": held}, f"structured_output constrained={held}")
+        for held in (True, False)
+    ]
+    starts = []
+    for repeat in range(len(slower)):
+        cells = tuple(
+            PlannedCell(2 * repeat + at, choice, Load(concurrency=1), repeat, 7)
+            for at, choice in enumerate(choices)
+        )
+        starts.append(PlannedStart(repeat, deployment("llama_cpp", "fp16"), repeat, cells))
+    store.write_record(path / "run.json", run_record(Plan(tuple(starts), (), 100.0)))
+    for start, factor in zip(starts, slower, strict=True):
+        write_start(path, start_record(start, 90 * S))
+        for cell in start.cells:
+            held = cell.scenario.options["constrained"]
+            gap_ns = int(20 * MS * (factor if held else 1.0))
+            rows = []
+            for k in range(12):
+                sent_ns = 103 * S + k * 100 * MS
+                chunks = tuple(sent_ns + 100 * MS + j * gap_ns for j in range(5))
+                rows.append(row(k, sent_ns, chunk_ns=chunks, form="person", output_text='{"name": "Ada"}'))
+            forms = (replace(PERSON, is_forced=held),)
+            write_cell(path, cell, start, rows, summary(100 * S), forms=forms)
+    return path

@@ -3,6 +3,6 @@
 from collections.abc import Sequence
 
 from reports.page.declared import Topic
-from reports.page.sections.traffic import prefixes
+from reports.page.sections.traffic import prefixes, rates, validity
 
-TOPICS: Sequence[Topic] = (prefixes.PREFIXES,)
+TOPICS: Sequence[Topic] = (prefixes.PREFIXES, rates.RATES, validity.VALIDITY)

@@ -1,0 +1,25 @@
+"""How fast a request is read and how fast it is answered, apart: llama-bench's pp and tg."""
+
+from reports.data import Cell, Run, floats
+from reports.measures.metrics import Value
+
+COLUMNS = ("input_tokens", "cached_tokens", "output_tokens", "first_content_ns", "last_content_ns")
+
+
+def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return both rates of a cell. Tokens that a server does not say were cached count as read."""
+    ok = run.ok_requests(cell.number, "ttft_s", *COLUMNS)
+    ok = ok[ok["ttft_s"].notna() & ok["input_tokens"].notna()]
+    read = floats(ok["input_tokens"]) - floats(ok["cached_tokens"].fillna(0))
+    several = ok[(ok["output_tokens"] > 1).fillna(False).astype(bool)]
+    made = floats(several["output_tokens"]) - 1
+    made_s = (floats(several["last_content_ns"]) - floats(several["first_content_ns"])) / 1e9
+    return {
+        "prefill_tokens_per_s": rate(read.sum(), ok["ttft_s"].sum(), len(ok)),
+        "decode_tokens_per_s": rate(made.sum(), made_s.sum(), len(several)),
+    }
+
+
+def rate(count: float, seconds: float, n: int) -> Value:
+    """Return a count per second over n requests; None in no time."""
+    return Value(float(count / seconds) if seconds > 0 else None, n)

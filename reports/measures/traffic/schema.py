@@ -1,0 +1,60 @@
+"""Whether a value is what a JSON Schema allows, in the words that scenarios use.
+
+No library: those that are quick run code made of the schema, and a results directory may be a stranger's.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+# What each word asks of a value; of one of another type it asks nothing, as the specification has it
+# (JSON Schema 2020-12, Validation, section 6).
+_WORDS: Mapping[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
+    "enum": (object, lambda value, given: value in given),
+    "minimum": ((int, float), lambda value, given: value >= given),
+    "maximum": ((int, float), lambda value, given: value <= given),
+    "minLength": (str, lambda value, given: len(value) >= given),
+    "maxLength": (str, lambda value, given: len(value) <= given),
+    "minItems": (list, lambda value, given: len(value) >= given),
+    "maxItems": (list, lambda value, given: len(value) <= given),
+    "required": (dict, lambda value, given: value.keys() >= set(given)),
+    "items": (list, lambda value, given: all(is_by(each, given) for each in value)),
+    "properties": (dict, lambda value, given: all(is_by(value[k], given[k]) for k in given if k in value)),
+}
+_SAYING_NOTHING = ("title", "description", "$schema")
+
+
+def is_by(value: Any, schema: Any) -> bool:
+    """Return whether a schema allows a value. Raises ValueError for what is not read here."""
+    if not isinstance(schema, dict):
+        raise ValueError("a JSON Schema that is no object is not read")
+    return all(_holds(value, schema, word, given) for word, given in schema.items())
+
+
+def _holds(value: Any, schema: dict[str, Any], word: str, given: Any) -> bool:
+    if word in _SAYING_NOTHING:
+        return True
+    if word == "type" and isinstance(given, str) and given in _TYPES:
+        return _is_a(value, given)
+    if word == "additionalProperties" and given is False:
+        return not isinstance(value, dict) or value.keys() <= schema.get("properties", {}).keys()
+    if word not in _WORDS:
+        raise ValueError(f"{word}: this word of JSON Schema is not read")
+    types, asks = _WORDS[word]
+    return not isinstance(value, types) or asks(value, given)
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):  # to Python it is an integer
+        return kind == "boolean"
+    return isinstance(value, _TYPES[kind]) or (
+        kind == "integer" and isinstance(value, float) and value % 1 == 0
+    )

@@ -1,0 +1,70 @@
+"""Whether answers have the form that was asked for: JSON by a schema, or calls of the tools there are."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from harness.contracts import Form
+from reports.data import Cell, Run, once, row_batches
+from reports.measures.metrics import Value
+from reports.measures.traffic.schema import is_by
+
+VALID, CUT = "valid", "cut at max_tokens"
+# What answers are that are not valid, as they are counted.
+KINDS = (CUT, "not JSON", "not by the schema", "no call", "no such tool")
+_COLUMNS = ("outcome", "in_window", "form", "calls", "output_text", "finish_reason")
+
+
+def kind_of(form: Form, row: Mapping[str, Any]) -> str:
+    """Return `valid`, or the first thing that is wrong with an answer. Raises ValueError for a schema that is
+    not read here."""
+    if form.tools:
+        found = _of_calls(form, msgspec.json.decode(row["calls"] or "[]"))
+    else:
+        found = _of_text(row["output_text"], form.schema or {})
+    return CUT if found != VALID and row["finish_reason"] == "length" else found
+
+
+def _of_text(text: str, schema: Mapping[str, Any]) -> str:
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    return VALID if is_by(value, schema) else "not by the schema"
+
+
+def _of_calls(form: Form, calls: list[Mapping[str, str]]) -> str:
+    parameters = {tool.name: tool.parameters for tool in form.tools}
+    if not calls:
+        return "no call"
+    if not all(call["name"] in parameters for call in calls):
+        return "no such tool"
+    kinds = [_of_text(call["arguments"], parameters[call["name"]]) for call in calls]
+    return next((kind for kind in kinds if kind != VALID), VALID)
+
+
+@once
+def kinds_of(run: Run, cell: Cell) -> Counter[str]:
+    """Return how many of the window's ok answers of a completed cell are of each kind; none where a schema
+    has words that are not read."""
+    try:
+        return Counter(_kinds(run, cell))
+    except ValueError:
+        return Counter()
+
+
+def _kinds(run: Run, cell: Cell) -> Iterator[str]:
+    forms = {form.name: form for form in cell.record.forms} if cell.record else {}
+    for batch in row_batches(run.path, cell.number, _COLUMNS) if forms else ():
+        for row in batch:
+            if row["outcome"] == "ok" and row["in_window"] and row["form"] in forms:
+                yield kind_of(forms[row["form"]], row)
+
+
+def valid_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return the share of a cell's answers that are valid."""
+    counts = kinds_of(run, cell)
+    n = counts.total()
+    return {"valid_share": Value(counts[VALID] / n if n else None, n)}

@@ -1,0 +1,39 @@
+"""Tables with a row for each deployment and load of one kind of traffic."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from reports.data import Group, Run
+from reports.measures.over_starts import unit_of
+from reports.measures.traffic.parts import groups_under
+from reports.page.cells import mean_cell, name_cell
+from reports.page.declared import Columns, Table, of_group
+from reports.words.verdict_words import heading_of
+
+
+def group_table(
+    scenario: str,
+    names: Sequence[str],
+    more: Callable[[Run], Columns[Group]] = lambda _: {},
+    groups: Callable[[Run], list[Group]] | None = None,
+) -> Table[Group]:
+    """Return the table of a scenario, or of these groups: a column for each value by its name, then more. A
+    sweep's scenarios are named."""
+    chosen = groups or (lambda run: groups_under(run, scenario))
+    return Table[Group](
+        "By load",
+        chosen,
+        lambda run: {
+            "deployment": partial(name_cell, run),
+            "load": lambda group: group.load,
+            "scenario": partial(_which, len({group.scenario for group in chosen(run)}) > 1),
+            **{heading_of(name, unit_of(run, name)): partial(mean_cell, run, name=name) for name in names},
+            **more(run),
+        },
+        of_group,
+        is_bare=True,
+    )
+
+
+def _which(has_several: bool, group: Group) -> str:
+    return group.scenario if has_several else ""
