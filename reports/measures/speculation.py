@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reports.data import Group, Run, heard_of, once, pooled
+from reports.data import Group, Run, growth, heard_of, once, pooled
 from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import Quality, nearness
 
@@ -12,11 +12,12 @@ from reports.measures.quality import Quality, nearness
 @dataclass(frozen=True)
 class Speculated:
     """A deployment that speculates, at a load, by its server's counters in the windows. `accepted_share`: of
-    the drafted tokens; `accepted_per_step`: tokens that each look at a draft added to the one that it gives
+    the `drafted_tokens`; `accepted_per_step`: tokens that each look at a draft added to the one that it gives
     anyhow. `off`: the label of the same without speculation. None where not known.
     """
 
     group: Group
+    drafted_tokens: float | None
     accepted_share: float | None
     accepted_per_step: float | None
     off: str | None
@@ -57,8 +58,11 @@ def speculated_of(run: Run) -> list[Speculated]:
 
 def _speculated(run: Run, group: Group, off: str | None) -> Speculated:
     own, base = (heard_of(run).get(label or "") for label in (group.deployment, off))
+    drafted = [growth(run, cell, "drafted_tokens") for cell in group.counted]
+    known = [tokens for tokens in drafted if tokens is not None]
     return Speculated(
         group,
+        drafted_tokens=sum(known) if known else None,
         accepted_share=pooled(run, group, "accepted_tokens", "drafted_tokens"),
         accepted_per_step=pooled(run, group, "accepted_tokens", "draft_steps"),
         off=off,

@@ -4,6 +4,7 @@ from reports.checks.unequal_work import BECAME
 from reports.data import Run
 from reports.measures.speculation import Speculated, speculated_of
 from reports.measures.written import NOTHING, number
+from reports.page.cells import none_cell
 from reports.page.declared import Table, Topic, below, of_group
 from reports.page.looks import Html, prose
 from reports.verdicts import SPEED, comparisons_of
@@ -11,14 +12,11 @@ from reports.words import quality
 from reports.words.verdict_words import ratio_text, title_of, word_of
 
 
-def _gain(run: Run, each: Speculated) -> Html | str:
+def _gain(run: Run, each: Speculated) -> Html:
     found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off or "")
-    if found is None:
-        return NOTHING
-    return below(
-        ratio_text(SPEED, found) or NOTHING,
-        found.why or word_of(SPEED, found, run.record.compare.margin_share),
-    )
+    if found is None or found.why:
+        return none_cell((found and found.why) or "there is none without speculation to hold it against")
+    return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
 
 
 def _answers(each: Speculated) -> Html | str:
@@ -37,7 +35,8 @@ SPECULATION = Topic(
             lambda run: {
                 "deployment": lambda each: each.group.deployment,
                 "load": lambda each: each.group.load,
-                "accepted of drafted %": lambda each: number(each.accepted_share, scale=100),
+                "drafted tokens": lambda each: number(each.drafted_tokens, 0),
+                "accepted %": lambda each: number(each.accepted_share, scale=100),
                 "accepted per step": lambda each: number(each.accepted_per_step, 2),
                 f"{title_of(SPEED)} against off": lambda each: _gain(run, each),
                 "KL nats against off": lambda each: below(*quality.cells(each.quality)[0]),

@@ -43,9 +43,11 @@ def test_what_was_accepted_is_by_the_servers_counters_in_the_windows(tmp_path):
     run = _run(tmp_path, (OFF, 1.0), (NGRAM, 0.8), (LONE, 1.0))
     ngram, lone = speculated_of(run)
     assert (ngram.group.deployment, ngram.off) == ("ngram", "off")
+    assert ngram.drafted_tokens == pytest.approx(3 * 8 * 30)  # of 3 windows of 8 s
     assert ngram.accepted_share == pytest.approx(2 / 3)
     assert ngram.accepted_per_step == pytest.approx(2.0)
     assert (lone.accepted_share, lone.accepted_per_step, lone.quality) == (None, None, None)
+    assert lone.drafted_tokens is None
 
 
 def test_off_is_the_deployment_that_differs_in_nothing_else(tmp_path):
