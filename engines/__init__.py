@@ -4,6 +4,7 @@ from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES, TOOL_TEMPLATES, aliases
 from engines.model.sizes import QUANTIZATIONS, value_bytes, weights_bytes
 from engines.model.weights.tools import TOOLS
+from engines.ollama import engine as ollama
 from engines.openai import engine as openai
 from engines.places import TASKS_PROGRAM
 from engines.reference import engine as reference
@@ -20,6 +21,7 @@ __all__ = [
 
 ENGINES: dict[str, Engine] = {
     "llama_cpp": llama_cpp.ENGINE,
+    "ollama": ollama.ENGINE,
     "openai": openai.ENGINE,
     "reference": reference.ENGINE,
     "sglang": sglang.ENGINE,

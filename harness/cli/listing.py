@@ -96,7 +96,7 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     rows = []
     for row in served:
         cells = {
-            "quantization": f"{row.quantization} ({row.alias})" if row.alias else row.quantization,
+            "quantization": row.quantization,
             "bits": f"{row.bits_per_weight:g}",
             "format": row.file_format or "any",
         }
@@ -115,9 +115,8 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     if mixed := mixed_kinds(MODELS[DEFAULT_MODEL].facts, "gguf-q4_k_m"):
         why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
     print_rows(why)
-    out.print(
-        f"Of {DEFAULT_MODEL}, as each engine is first started; `bench plan` says what this machine can."
-    )
+    short = ", ".join(f"{row.alias} is {row.quantization}" for row in served if row.alias)
+    out.print(f"Of {DEFAULT_MODEL} ({short}), as first started; `bench plan` says what this machine can.")
 
 
 def _or(names: Iterable[str]) -> str:

@@ -75,7 +75,11 @@ def is_process(deployment: Deployment) -> bool:
 def uses_devices(deployment: Deployment) -> bool:
     """Return whether it uses a device where there is one. What bench cannot look into is taken to."""
     build = build_of(deployment)
-    return not is_process(deployment) or build.is_own or isinstance(build.spec_for("cuda"), InstallSpec)
+    if not is_process(deployment) or build.is_own:
+        return True
+    spec = build.spec_for("cuda")
+    is_on_path = spec is None and ENGINES[build.engine].weights(deployment) is not None
+    return is_on_path or isinstance(spec, InstallSpec)
 
 
 def select_devices(device: str) -> tuple[int, ...]:

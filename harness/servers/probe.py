@@ -247,7 +247,8 @@ def _probe_attached(spec: AttachSpec, key: str | None, timeout_s: float) -> None
     if listed.status == 200:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError):
             names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
-    if names and spec.served_model not in names:
+    # Ollama lists a model without a tag as NAME:latest.
+    if names and not {spec.served_model, f"{spec.served_model}:latest"} & set(names):
         raise UserError(
             f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"
         )

@@ -38,6 +38,8 @@ COMMON = {
 TOLD = {
     "threads": "threads",
     "kv_cache_bytes": "KV cache, bytes",
+    "model_bytes": "model in memory, bytes",
+    "model_gpu_bytes": "of it on the GPU, bytes",
     "quantization_kernel": "quantization kernel",
     "attention_backend": "attention backend",
     "kernel_stand_in": "stand-in for kernels",

@@ -125,7 +125,7 @@ def test_a_chat_template_is_given_to_every_server_that_takes_one(
     said = subprocess.run([*argv, "config", "--format=json"], capture_output=True, text=True, check=True)
     found = json.loads(said.stdout)["services"]
     taking = {name for name, each in found.items() if f"/templates/{template}" in (each["command"] or ())}
-    assert taking == (set(found) - {"bench", "tgi"} if template else set())
+    assert taking == (set(found) - {"bench", "ollama", "tgi"} if template else set())
     for name in set(found) - {"bench"}:
         assert "" not in found[name]["command"]
         [folder] = [each["source"] for each in found[name]["volumes"] if each["target"] == "/templates"]

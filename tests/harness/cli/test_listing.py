@@ -251,6 +251,7 @@ def test_no_name_in_the_matrix_is_broken_at_80_columns() -> None:
         "bits",
         "format",
         "llama_cpp",
+        "ollama",
         "sglang",
         "tgi",
         "transformers",

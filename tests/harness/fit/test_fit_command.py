@@ -167,7 +167,7 @@ MISTAKES = [
     ),
     ("fit load.concurrency=0", "load.concurrency=0: must be 1 or more"),
     ("fit engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp"),
-    ("fit engine=reference", "engine=reference: loads no weights; choose from llama_cpp, sglang"),
+    ("fit engine=reference", "engine=reference: loads no weights; choose from llama_cpp, ollama, sglang"),
     ("fit quantization=int3", "quantization=int3: no such quantization"),
     ("fit device=cuda", "device=cuda: not a device"),
     ("fit device=gpu fit.device_memory=24GiB", "device=gpu: not a device"),

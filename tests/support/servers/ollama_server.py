@@ -1,0 +1,288 @@
+"""A program that has Ollama's commands and speaks its HTTP, in the shapes that a real one's answers have.
+
+Run as `python ollama_server.py serve`, `list` or `create NAME -f FILE`, with Ollama's environment. Its pages,
+errors and chunks are those of tests/data/ollama (Ollama 0.33.0-rc2 serving gemma3-270m) with other values
+in them; log lines, blobs and models are as its source has them (2026-08-21). Around a few words: an answer
+has as many tokens as are asked for, or ANSWER_TOKENS of the environment. What trips a client is here: no
+/metrics, no cached tokens, no forced lengths, long prompts cut without a word, models that are made first and
+loaded late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent.parent.parent / "data" / "ollama"
+WORDS = ("The ", "model ", "is ", "a ", "10-", "bit ", "integer.\n")
+PAGES = {"/": "root", "/v1/models": "models", "/api/version": "version"}
+
+
+@dataclass(frozen=True)
+class Capture:
+    """An answer of the real one, without its framing."""
+
+    status: int
+    kind: str
+    body: bytes
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[Any]:
+        lines = self.body.decode().split("\n\n")
+        return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def captured(name: str) -> Capture:
+    head, _, body = (DATA / f"{name}.http").read_bytes().partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
+    return Capture(int(first.split()[1]), headers["content-type"], body)
+
+
+@dataclass
+class Server:
+    """State of all connections. `models`: name -> digest; `replays`: text of the last message -> capture."""
+
+    context_length: int = 4096
+    answer_tokens: int = 10**9
+    version: str | None = None
+    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
+    models: dict[str, str] = field(default_factory=lambda: {"gemma3-270m:latest": "13f46315d1c0"})
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    loaded: list[str] = field(default_factory=list)
+    replays: dict[str, str] = field(default_factory=dict)
+    bodies: list[Any] = field(default_factory=list)
+
+    def load(self, name: str) -> None:
+        if name not in self.loaded:
+            count = os.environ.get("OLLAMA_NUM_PARALLEL", "1")
+            kept = os.environ.get("OLLAMA_KV_CACHE_TYPE")
+            cache = f" --cache-type-k {kept} --cache-type-v {kept}" if kept else ""
+            size = self.context_length * int(count)
+            argv = f"llama-server --model {self.models[name]} -c {size} -np {count}{cache} --flash-attn auto"
+            log("server.go:433", "starting llama-server", f' cmd="/usr/lib/ollama/{argv}"')
+            log("server.go:1362", "llama-server started in 0.52 seconds")
+            log("sched.go:728", "loaded runners", " count=1")
+            self.loaded[:] = [name]
+
+    def page(self, path: str) -> Capture:
+        if path == "/api/ps":
+            said = captured("ps")
+            [row] = said.value["models"]
+            rows = [
+                {**row, "name": name, "model": name, "context_length": self.context_length}
+                for name in self.loaded
+            ]
+            return Capture(200, said.kind, dump({"models": rows}))
+        said = captured(PAGES.get(path, "no-such-page"))
+        if path == "/v1/models":
+            [row] = said.value["data"]
+            rows = [{**row, "id": name} for name in self.models]
+            return Capture(200, said.kind, dump({"object": "list", "data": rows}))
+        if path == "/api/version" and self.version:
+            return Capture(200, said.kind, dump({"version": self.version}))
+        return said
+
+    def refusal(self, raw: bytes) -> Capture | None:
+        """What it answers to a chat that it cannot read, or of a model that it does not have."""
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            return captured("chat-bad-json")
+        self.bodies.append(body)
+        if not isinstance(body.get("max_tokens"), int | None):
+            return captured("chat-wrong-type")
+        if not body.get("messages"):
+            return captured("chat-no-messages")
+        if self.name_of(body) not in self.models:
+            said = captured("chat-unknown-model")
+            return Capture(404, said.kind, said.body.replace(b"nosuch", body["model"].encode()))
+        return None
+
+    def name_of(self, body: dict[str, Any]) -> str:
+        return body["model"] if ":" in body["model"] else f"{body['model']}:latest"
+
+    def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        first, second, *_, finish, usage = captured("chat-stream").events
+        inputs = sum(1 + len(str(message["content"]).split()) for message in body["messages"])
+        if inputs > self.context_length:  # cut in the middle, to about half of it
+            inputs = self.context_length // 2 + 3
+        count = min(body.get("max_tokens") or 10**9, self.answer_tokens)
+        for number in range(count):
+            shape = second if number else first
+            [choice] = shape["choices"]
+            delta = {**choice["delta"], "content": WORDS[number % len(WORDS)]}
+            yield {**shape, "model": body["model"], "choices": [{**choice, "delta": delta}]}
+        [choice] = finish["choices"]
+        reason = "length" if count == body.get("max_tokens") else "stop"
+        yield {**finish, "model": body["model"], "choices": [{**choice, "finish_reason": reason}]}
+        if (body.get("stream_options") or {}).get("include_usage"):
+            counts = {"prompt_tokens": inputs, "completion_tokens": count, "total_tokens": inputs + count}
+            yield {**usage, "model": body["model"], "usage": counts}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.answer(self.state.page(self.path))
+
+    def do_HEAD(self) -> None:
+        is_there = self.path.rpartition("/")[2] in self.state.blobs
+        self.answer(Capture(200 if is_there else 404, "", b""))
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/api/blobs/"):
+            self.blob(self.path.rpartition("/")[2], raw)
+        elif self.path == "/api/create":
+            self.create(json.loads(raw))
+        elif self.path == "/v1/chat/completions":
+            self.chat(raw)
+        else:
+            self.answer(captured("no-such-page"))
+
+    def blob(self, digest: str, raw: bytes) -> None:
+        is_right = digest == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        if is_right:
+            self.state.blobs[digest] = raw[:4]
+        self.answer(Capture(201 if is_right else 400, "", b""))
+
+    def create(self, body: dict[str, Any]) -> None:
+        digests = list(body["files"].values())
+        said = {"status": "success"}
+        if not all(self.state.blobs.get(digest) == b"GGUF" for digest in digests):
+            said = {"error": "unknown type"}
+        else:
+            self.state.models[body["model"]] = digests[0]
+        self.answer(Capture(200, "application/x-ndjson", dump(said) + b"\n"))
+
+    def chat(self, raw: bytes) -> None:
+        state = self.state
+        if refused := state.refusal(raw):
+            return self.answer(refused)
+        body = state.bodies[-1]
+        if replay := state.replays.get(body["messages"][-1]["content"]):
+            said = captured(replay)
+            return self.stream(said.body) if "event-stream" in said.kind else self.answer(said)
+        with state.slots:
+            state.load(state.name_of(body))
+            if body.get("stream"):
+                events = b"".join(b"data: " + dump(event) + b"\n\n" for event in state.events(body))
+                return self.stream(events + b"data: [DONE]\n\n")
+            *pieces, finish, usage = state.events({**body, "stream_options": {"include_usage": True}})
+            said, text = captured("chat-plain").value, ""
+            for piece in pieces:
+                text += piece["choices"][0]["delta"]["content"]
+            [choice] = finish["choices"]
+            message = {"role": "assistant", "content": text}
+            choices = [{"index": 0, "message": message, "finish_reason": choice["finish_reason"]}]
+            whole = {**said, "model": body["model"], "choices": choices, "usage": usage["usage"]}
+        return self.answer(Capture(200, "application/json", dump(whole)))
+
+    def stream(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", captured("chat-stream").kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in filter(None, body.split(b"\n\n")):
+            self.wfile.write(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def answer(self, said: Capture) -> None:
+        self.send_response(said.status)
+        self.send_header("Content-Type", said.kind)
+        self.send_header("Content-Length", str(len(said.body)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else said.body)
+
+
+def dump(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def bound(state: Server) -> type[Handler]:
+    return type("BoundHandler", (Handler,), {"state": state})
+
+
+def log(source: str, message: str, more: str = "") -> None:
+    line = f'level=INFO source={source} msg="{message}"{more}'
+    print(f"time=2026-11-27T12:00:00.000Z {line}", file=sys.stderr, flush=True)
+
+
+# --- the program -----------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    host, _, port = os.environ["OLLAMA_HOST"].rpartition(":")
+    Path(os.environ["HOME"], ".ollama").mkdir(parents=True, exist_ok=True)
+    state = Server(
+        context_length=int(os.environ.get("OLLAMA_CONTEXT_LENGTH", "4096")),
+        answer_tokens=int(os.environ.get("ANSWER_TOKENS", 10**9)),
+        slots=threading.Semaphore(int(os.environ.get("OLLAMA_NUM_PARALLEL", "1"))),
+        models={},
+    )
+    server = ThreadingHTTPServer((host, int(port)), bound(state))
+    log("routes.go:1997", f"Listening on {host}:{port} (version 0.33.0-rc2)")
+    server.serve_forever()
+
+
+def asked(method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(os.environ["OLLAMA_HOST"], timeout=60)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except ConnectionRefusedError:
+        sys.exit("Error: could not connect to ollama server, run 'ollama serve' to start it")
+    finally:
+        connection.close()
+
+
+def create(name: str, modelfile: str) -> None:
+    lines = [line.partition(" ") for line in Path(modelfile).read_text().splitlines()]
+    files = {}
+    for path in (Path(value) for command, _, value in lines if command == "FROM"):
+        raw = path.read_bytes()
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        if asked("HEAD", f"/api/blobs/{digest}")[0] != 200:
+            asked("POST", f"/api/blobs/{digest}", raw)
+        files[path.name] = digest
+    said = json.loads(asked("POST", "/api/create", dump({"model": name, "files": files}))[1])
+    if "error" in said:
+        sys.exit(f"Error: {said['error']}")
+    print(said["status"], file=sys.stderr)
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["serve"]:
+            serve()
+        case ["list"]:
+            asked("GET", "/api/version")
+            print("NAME    ID    SIZE    MODIFIED")
+        case ["create", name, "-f", modelfile]:
+            create(name, modelfile)
+        case words:
+            sys.exit(f'Error: unknown command "{" ".join(words)}" for "ollama"')
+
+
+if __name__ == "__main__":
+    main()
