@@ -1,11 +1,12 @@
 """Generate agents that work on a task in steps: each step is a call of a tool, whose result comes back.
 
 The results are scripted, whatever the model called, so that a task has as many steps on every engine. The
-history grows by each of them.
+history grows by each of them. An agent may ask about several parts of its task at once, and goes on when it
+has the results of all.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from math import inf
 from random import Random
@@ -31,6 +32,9 @@ def _tool(name: str, description: str, argument: str) -> Tool:
     return Tool(name, description, parameters)
 
 
+# More than a person's requests can be, and than an id of one has room for.
+MOST_PARALLEL = 256
+
 FORM = Form(
     "step",
     (
@@ -45,18 +49,21 @@ FORM = Form(
 @dataclass(frozen=True)
 class AgentLoopOptions(TextOptions):
     """Lengths in tokens, as those of `fixed`. `steps`: calls of a task, a length too; `output_tokens` of a
-    step at most; `result_tokens` of a tool's result. `think_time_s`: how long a tool takes."""
+    step at most; `result_tokens` of a tool's result. `think_time_s`: how long a tool takes. `parallel`: how
+    many requests each second step sends at once."""
 
     steps: int | str = "5..12"
     input_tokens: int | str = 64
     result_tokens: int | str = "40..120"
     output_tokens: int = 96
     think_time_s: float = 0.1
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need(self, 1, inf, "output_tokens")
         need(self, 0, inf, "think_time_s")
+        need(self, 1, MOST_PARALLEL, "parallel")
 
 
 def _call(rng: Random, is_last: bool) -> ToolCall:
@@ -71,24 +78,37 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
         task = Message("user", f"Find out: {prose(rng, options.words(inputs(rng)))}")
         count, turns = min(steps(rng), MOST_ITEMS), list[Turn]()
         for number in range(count):
-            result = Message("tool", prose(rng, options.words(results(rng))))
-            turns.append(
+            is_last = number == count - 1
+            width = options.parallel if number % 2 == 1 and not is_last else 1
+            # What was asked at once has its results together.
+            asked = len(turns[-1].requests) if turns else 0
+            found = " ".join(prose(rng, options.words(results(rng))) for _ in range(asked))
+            requests = [
                 Turn(
-                    (result,) if number else (Message("system", _SYSTEM), task),
+                    _messages(task, found, f" Part {part} of {width}." if width > 1 else ""),
                     options.output_tokens,
                     options.think_time_s if number else 0.0,
                     form=FORM,
-                    call=_call(rng, is_last=number == count - 1),
+                    call=_call(rng, is_last),
                 )
-            )
+                for part in range(1, width + 1)
+            ]
+            turns.append(replace(requests[0], parallel=tuple(requests[1:])))
         yield Conversation(tuple(turns))
+
+
+def _messages(task: Message, found: str, part: str) -> tuple[Message, ...]:
+    if not found:
+        return Message("system", _SYSTEM), task
+    return (Message("tool", found + part),)
 
 
 SCENARIO = Scenario(
     "agent_loop",
-    "tasks in steps, each a call of a tool (scenario.steps=5..20)",
+    "tasks in steps, each a call of a tool (scenario.steps=5..20 scenario.parallel=4)",
     AgentLoopOptions,
     conversations,
     forms=lambda options: (FORM,),
     ends_itself=True,
+    width=lambda options: options.parallel,
 )

@@ -64,7 +64,7 @@ def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
     found = traffic(
         looked_at,
         _counting(options, tokenizer),
-        needed(cell.load, cell.scenario).count,
+        max(1, needed(cell.load, cell.scenario).count // cell.scenario.width),
         is_scripted=options.history == "scripted",
         is_all=is_all,
     )

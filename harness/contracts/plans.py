@@ -11,7 +11,7 @@ from harness.contracts.deployments import Deployment
 class ScenarioChoice:
     """A scenario with its decoded options (a mapping when read back).
 
-    `span_s`: how long its trace lasts. `ends_itself`: as the scenario says.
+    `span_s`: how long its trace lasts. `ends_itself` and `width`: as the scenario says.
     """
 
     name: str
@@ -19,6 +19,7 @@ class ScenarioChoice:
     label: str
     span_s: float | None = None
     ends_itself: bool = False
+    width: int = 1
 
 
 Arrival = Literal["constant", "poisson", "gamma", "trace", "batch"]
@@ -36,7 +37,7 @@ STEPS = 4
 class Load:
     """How conversations arrive; the field's unit is no part of its key (`load.rate=2/s`).
 
-    Closed loop: `concurrency` users, each with at most one request in flight. Open loop: `rate_per_s`
+    Closed loop: `concurrency` users, each with at most one turn in flight. Open loop: `rate_per_s`
     conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
     `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
     at its own `arrival_s`, divided by `speedup`. With `batch` all

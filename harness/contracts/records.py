@@ -77,6 +77,8 @@ class BegunRow:
     max_tokens: int
     group: int | None = None
     form: str | None = None
+    part: int = 0
+    leave_after_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class RequestRow:
     `is_resent`: whether it was sent a second time on a new connection. `raw_response`: the first 64 KiB of a
     failed response, or every response whole with load.keep_bytes. `group` is the conversation's. `form` names
     what its answer had to be, `calls` are the tool calls in it, as JSON. `first_answer_ns`: when the first
-    chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are.
+    chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are. `part`: its place, from 0, among
+    the requests that its user sent at once. `leave_after_s`: after how long its user would go away.
     """
 
     request_id: str
@@ -123,6 +126,8 @@ class RequestRow:
     calls: str | None = None
     first_answer_ns: int | None = None
     reasoning_chunks: int | None = None
+    part: int = 0
+    leave_after_s: float | None = None
 
     @property
     def is_failed(self) -> bool:

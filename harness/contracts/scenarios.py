@@ -52,12 +52,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Turn:
-    """One request of a conversation. `think_time_s` passes before it is sent.
+    """One request of a conversation, or several at once. `think_time_s` passes before it is sent.
 
     `messages` are added to the history before. `answer` goes back into it instead of the model's own text
     where the scenario's history is scripted; `call` instead of the model's call there, and wherever the model
     made none. `leave_after_s`: how long after it began to send the client goes away, unless the answer has
     ended.
+
+    `parallel`: what the user sends beside it at the same instant, each behind the same history. The next turn
+    waits for all of them. Their messages and answers do not go into the history.
     """
 
     messages: tuple[Message, ...]
@@ -67,6 +70,12 @@ class Turn:
     form: Form | None = None
     call: ToolCall | None = None
     leave_after_s: float | None = None
+    parallel: "tuple[Turn, ...]" = ()
+
+    @property
+    def requests(self) -> "tuple[Turn, ...]":
+        """Return what is sent at once: this turn, then those beside it."""
+        return (self, *self.parallel)
 
 
 @dataclass(frozen=True)
@@ -112,3 +121,5 @@ class Scenario:
     ends_itself: bool = False
     # Return about how many tokens the largest request and its answer have, if the options alone say it.
     largest: Callable[[Any], int | None] = lambda options: None
+    # Return how many requests a user sends at once, at most.
+    width: Callable[[Any], int] = lambda options: 1

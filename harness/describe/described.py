@@ -12,7 +12,7 @@ from json import dumps
 from statistics import fmean, median
 
 from harness.contracts import Conversation, Form, Turn
-from harness.describe.prefixes import Known, Sent
+from harness.describe.prefixes import NOTHING, Known, Prefix, Sent
 
 # Looked at of a cell, and no more once they have so many words, which keeps it to seconds.
 CONVERSATIONS, WORDS = 200, 2_000_000
@@ -98,7 +98,8 @@ class Traffic:
     """What the first conversations of a cell would send. Tokens are counted as `counted` says.
 
     `is_all`: there are no more conversations. `by_turn` is by number from 1, `by_group` by the scenario's
-    groups. `left_share`: of the requests whose user goes away unless the answer has ended.
+    groups. `left_share`: of the requests whose user goes away unless the answer has ended. `parallel`: how
+    many are sent at once with others of their user, up to `at_once`.
     """
 
     conversations: int
@@ -114,6 +115,8 @@ class Traffic:
     by_group: dict[int, Hits]
     forms: tuple[FormCount, ...]
     left_share: float
+    parallel: int
+    at_once: int
     samples: tuple[Sample, ...]
 
 
@@ -160,6 +163,7 @@ def traffic(
         if each.group is not None:
             groups.setdefault(each.group, []).append(each)
     leave = sum(each.turn.leave_after_s is not None for each in requests)
+    together = [len(turn.requests) for each in conversations for turn in each.turns]
     return Traffic(
         conversations=len(conversations),
         is_all=is_all,
@@ -174,6 +178,8 @@ def traffic(
         by_group={number: _hits(groups[number], tokens) for number in sorted(groups)},
         forms=_forms(requests),
         left_share=leave / len(requests),
+        parallel=sum(width for width in together if width > 1),
+        at_once=max(together),
         samples=tuple(map(_sample, conversations[:_SAMPLES])),
     )
 
@@ -199,22 +205,36 @@ def _requests(
 ) -> Iterator[_Request]:
     sent, unknown = Sent(), count(1 << 40)  # beyond all ids of tokens
     histories: list[list[Hashable]] = [[] for _ in conversations]
+    # What was sent of each conversation, and how much of its history that is, by the tools before it.
+    prefixes: dict[tuple[int, str], tuple[Prefix, int]] = {}
     for number, turn_number in sending_order([len(each.turns) for each in conversations], users):
         turn, history = conversations[number].turns[turn_number], histories[number]
-        texts = [_tools(turn.form), *(message.content for message in turn.messages)]
-        said = turn.answer if is_scripted else None
-        if said is None and turn.call:
-            said = f"{turn.call.name} {turn.call.arguments}"
-        tools, *messages, answer = counting.split([*texts, said or ""])
-        if said is None:
-            answer = list(islice(unknown, round(turn.max_tokens / counting.tokens_per_piece)))
-        for message in messages:
-            history.extend(message)
-        prompt = [*tools, *history]
-        yield _Request(
-            turn_number, turn, conversations[number].group, len(prompt), sent.add(prompt, answer, number)
-        )
-        history.extend(answer)
+        for request in turn.requests:
+            tools, messages, answer = _pieces(request, counting, unknown, is_scripted=is_scripted)
+            place = number, _tools(request.form)
+            behind, until = prefixes.get(place, (NOTHING, 0))
+            prompt = [*history[until:], *messages] if place in prefixes else [*tools, *history, *messages]
+            known, whole, answered = sent.add(prompt, answer, number, behind)
+            yield _Request(turn_number, request, conversations[number].group, whole.tokens, known)
+            if request is turn:
+                goes_on = place, answered, [*messages, *answer]
+        place, answered, said = goes_on
+        history.extend(said)
+        prefixes[place] = answered, len(history)
+
+
+def _pieces(
+    turn: Turn, counting: Counting, unknown: Iterator[int], *, is_scripted: bool
+) -> tuple[Sequence[Hashable], list[Hashable], Sequence[Hashable]]:
+    """Return the pieces of a request's tools, of its messages, and of its answer."""
+    said = turn.answer if is_scripted else None
+    if said is None and turn.call:
+        said = f"{turn.call.name} {turn.call.arguments}"
+    texts = [message.content for message in turn.messages]
+    tools, *messages, answer = counting.split([_tools(turn.form), *texts, said or ""])
+    if said is None:
+        answer = list(islice(unknown, round(turn.max_tokens / counting.tokens_per_piece)))
+    return tools, [piece for message in messages for piece in message], answer
 
 
 def _tools(form: Form | None) -> str:
@@ -288,4 +308,6 @@ def _asked(turn: Turn) -> str:
         parts.append(f"after {turn.think_time_s:.2g} s of thought")
     if turn.leave_after_s is not None:
         parts.append(f"leaves after {turn.leave_after_s:.2g} s")
+    if turn.parallel:
+        parts.append(f"at once with {len(turn.parallel)} others")
     return ", ".join(parts)

@@ -14,6 +14,17 @@ class Known(NamedTuple):
     own: int
 
 
+class Prefix(NamedTuple):
+    """The beginning of a prompt that was sent: its hash, its length, and how much others had sent first."""
+
+    hash: int = 0
+    tokens: int = 0
+    of_others: int = 0
+
+
+NOTHING = Prefix()
+
+
 class Sent:
     """All that was sent so far, kept as a hash per prefix: about 100 bytes for a token.
 
@@ -23,22 +34,33 @@ class Sent:
     def __init__(self) -> None:
         self._first: dict[int, int] = {}  # who sent it first, by the hash of a prefix
 
-    def add(self, prompt: Iterable[Hashable], answer: Iterable[Hashable], sender: int) -> Known:
-        """Return what of a prompt is known, and keep it with the answer, which the server has seen as well.
+    def add(
+        self,
+        prompt: Iterable[Hashable],
+        answer: Iterable[Hashable],
+        sender: int,
+        behind: Prefix = NOTHING,
+    ) -> tuple[Known, Prefix, Prefix]:
+        """Keep a prompt and its answer, which the server has seen as well.
 
-        Every prefix of what was kept is kept, so the known tokens of a prompt are all at its beginning.
+        `prompt` is what stands behind a prefix that the sender has sent. Return what of the whole prompt was
+        known, the whole prompt, and that with its answer. Every prefix of what was kept is kept, so the known
+        tokens of a prompt are all at its beginning.
         """
-        first, prefix, known, own = self._first, 0, 0, 0
-        for token in prompt:
+        whole, new = self._extended(behind, prompt, sender)
+        answered, _ = self._extended(whole, answer, sender)
+        return Known(whole.of_others, whole.tokens - whole.of_others - new), whole, answered
+
+    def _extended(self, behind: Prefix, tokens: Iterable[Hashable], sender: int) -> tuple[Prefix, int]:
+        """Return the prefix with these tokens behind it, and how many of them nobody had sent."""
+        first, (prefix, length, of_others), new = self._first, behind, 0
+        for token in tokens:
             prefix = hash((prefix, token))
+            length += 1
             owner = first.get(prefix)
             if owner is None:
                 first[prefix] = sender
-            elif owner == sender:
-                own += 1
-            else:
-                known += 1
-        for token in answer:
-            prefix = hash((prefix, token))
-            first.setdefault(prefix, sender)
-        return Known(known, own)
+                new += 1
+            elif owner != sender:
+                of_others += 1
+        return Prefix(prefix, length, of_others), new

@@ -39,7 +39,7 @@ def bin_name(each: Bin) -> str:
 
 
 def lines(found: Traffic) -> Iterator[str]:
-    """Say what a cache could serve, what answers must be, and how many users leave."""
+    """Say what a cache could serve, what answers must be, what is sent at once, and how many users leave."""
     hits = found.hits
     yield (
         f"ideal hit rate {_percent(hits.hit_share)}: of {hits.input_tokens:,} prompt tokens, those at the "
@@ -49,6 +49,11 @@ def lines(found: Traffic) -> Iterator[str]:
     for form in found.forms:
         told = "the server is told" if form.is_forced else "only the prompt says so"
         yield f"{form.requests} of {found.requests} requests want {form.asks_for} ({form.name}; {told})"
+    if found.parallel:
+        yield (
+            f"{found.parallel} of {found.requests} requests are sent at once with others of their user, "
+            f"up to {found.at_once} together"
+        )
     if found.left_share:
         yield f"{_percent(found.left_share)} of the requests are left by their user, if not answered sooner"
 

@@ -1,4 +1,4 @@
-"""Compare the file descriptors that a load needs with those this system gives: two for each user."""
+"""Compare the file descriptors that a load needs with those this system gives, one for each connection."""
 
 import logging
 import resource
@@ -29,13 +29,14 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for start in starts if hard != resource.RLIM_INFINITY else ():
         has_server_here = start.deployment.terms.base_url is None
-        for load in (cell.load for cell in start.cells):
+        for load, width in ((cell.load, cell.scenario.width) for cell in start.cells):
             # The process that needs the most here is the server, else a load process.
             sharers = 1 if has_server_here else load.workers
-            needed = OTHER_FILES + ceil((load.concurrency or 0) / sharers)
+            needed = OTHER_FILES + ceil((load.concurrency or 0) * width / sharers)
             if needed > hard:
+                most = max(1, (hard - OTHER_FILES) * sharers // width)
                 raise UserError(
                     f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this "
                     f"system allows {hard}; raise the limit (as root: `ulimit -n {needed}` in the shell that "
-                    f"starts bench), or give load.concurrency={max(1, hard - OTHER_FILES) * sharers} or less"
+                    f"starts bench), or give load.concurrency={most} or less"
                 )

@@ -140,6 +140,8 @@ def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
         worker=begun.worker,
         group=begun.group,
         form=begun.form,
+        part=begun.part,
+        leave_after_s=begun.leave_after_s,
     )
 
 

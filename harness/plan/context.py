@@ -5,7 +5,7 @@ from itertools import islice
 from math import ceil
 from random import Random
 
-from harness.contracts import Conversation, PlannedStart
+from harness.contracts import Conversation, PlannedStart, Turn
 from harness.errors import UserError
 from harness.plan.terms import BLOCK_TOKENS
 from scenarios import SCENARIOS, TOKENS_PER_WORD
@@ -26,13 +26,19 @@ def sizes_of(conversation: Conversation, *, is_scripted: bool, rate: float = 1.0
     least, least_before = 0, 0
     likely, likely_before = 0.0, 0.0
     for turn in conversation.turns:
-        words = sum(len(message.content.split()) for message in turn.messages)
-        least = max(least, least_before + words + turn.max_tokens)
-        likely = max(likely, likely_before + words * rate + turn.max_tokens)
+        for request in turn.requests:
+            words = _words(request)
+            least = max(least, least_before + words + request.max_tokens)
+            likely = max(likely, likely_before + words * rate + request.max_tokens)
+        words = _words(turn)
         scripted = len(turn.answer.split()) if is_scripted and turn.answer is not None else None
         least_before += words + (scripted or 0)
         likely_before += words * rate + (turn.max_tokens if scripted is None else scripted * rate)
     return least, round(likely)
+
+
+def _words(turn: Turn) -> int:
+    return sum(len(message.content.split()) for message in turn.messages)
 
 
 def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:

@@ -54,13 +54,16 @@ def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnc
 
 @cache
 def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
-    """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
+    """Return what one load needs: its users, or the conversations that are under way at once in an open loop,
+    times the requests that each sends at once.
 
-    For a rate that is the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S with its
-    think times; for a trace it is the most at any instant.
+    For a rate the conversations are the rate times the seconds that one takes at ANSWER_TOKENS_PER_S with its
+    think times; for a trace they are the most at any instant.
     """
+    width = scenario.width
+    parallel = f" x {width} parallel requests of {scenario.name}" if width > 1 else ""
     if load.concurrency is not None:
-        return AtOnce(load.concurrency, "the largest load.concurrency")
+        return AtOnce(load.concurrency * width, f"the largest load.concurrency{parallel}")
     pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
     arrivals = SCENARIOS[scenario.name].arrivals(scenario.options)
     if load.kind == "trace" and arrivals is not None:
@@ -73,12 +76,13 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
         found = _first(scenario, Random(0), _LOOKED_AT)
         turns = [turn for conversation in found for turn in conversation.turns]
         all_s = sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in turns)
-        each_s = all_s / len(found)
-        count = ceil(load.rate_per_s * each_s)
-        why = f"load.rate={load.rate_per_s:g}/s x {each_s:.3g} s, a conversation of {scenario.name} {pace}"
+        mean_s = all_s / len(found)
+        count = ceil(load.rate_per_s * mean_s)
+        why = f"load.rate={load.rate_per_s:g}/s x {mean_s:.3g} s, a conversation of {scenario.name} {pace}"
+    count *= width
     kept = min(max(count, FEWEST), MOST)
     bound = "" if kept == count else f", but {kept} at the {'least' if count < kept else 'most'}"
-    return AtOnce(kept, why + bound)
+    return AtOnce(kept, why + parallel + bound)
 
 
 def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversation]:

@@ -263,7 +263,8 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
             arrivals = scenario.arrivals(point.value)
             span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
-            made.append(ScenarioChoice(name, point.value, label, span_s, scenario.ends_itself))
+            width = scenario.width(point.value)
+            made.append(ScenarioChoice(name, point.value, label, span_s, scenario.ends_itself, width))
     return tuple(made)
 
 

@@ -52,10 +52,20 @@ _TYPES: dict[str, pa.DataType] = {
     "calls": pa.string(),
     "first_answer_ns": pa.int64(),
     "reasoning_chunks": pa.int32(),
+    "part": pa.int16(),
+    "leave_after_s": pa.float64(),
     "in_window": pa.bool_(),
 }
 # Columns that older tables of this format do not have.
-LATER_COLUMNS = ("group", "form", "calls", "first_answer_ns", "reasoning_chunks")
+LATER_COLUMNS = (
+    "group",
+    "form",
+    "calls",
+    "first_answer_ns",
+    "reasoning_chunks",
+    "part",
+    "leave_after_s",
+)
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
@@ -203,7 +213,8 @@ class Result:
 class Tally:
     """Counts of a cell's requests: all, those in the window, the failed ones in the window, and all ok ones.
 
-    `messages` and `window_messages` count `outcome: error` of the failed ones.
+    Of those in the window none counts that its user would leave. `messages` and `window_messages` count
+    `outcome: error` of the failed ones.
     """
 
     summary: LoadSummary | None = None
@@ -219,19 +230,20 @@ class Tally:
 
     def add(self, row: RequestRow, *, is_inside: bool) -> None:
         begin_ns, end_ns = self._window_ns()
-        is_ok = row.outcome == "ok"
+        is_ok, stays = row.outcome == "ok", row.leave_after_s is None
+        counts = is_inside and stays
         self.requests += 1
-        self.sent += is_inside and row.outcome != "left"
+        self.sent += counts
         self.ok += is_ok
-        self.failed += is_inside and row.is_failed
+        self.failed += counts and row.is_failed
         if row.is_failed:
             message = f"{row.outcome}: {row.error}"
-            for counted in [self.messages, self.window_messages][: 1 + is_inside]:
+            for counted in [self.messages, self.window_messages][: 1 + counts]:
                 if message in counted or len(counted) < _MESSAGES:
                     counted[message] += 1
-        elif is_ok and is_inside and (ttft := timing.ttft_ns(row, self.origin)) is not None:
+        elif is_ok and counts and (ttft := timing.ttft_ns(row, self.origin)) is not None:
             self._ttft_ns.append(ttft)
-        inside = timing.chunks_within(row.chunk_ns, begin_ns, end_ns)
+        inside = timing.chunks_within(row.chunk_ns, begin_ns, end_ns) if stays else 0
         if inside and row.output_tokens is None and is_ok:
             self._tokens = None
         elif inside and row.output_tokens is not None and self._tokens is not None:

@@ -124,6 +124,7 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
         "is_closed": cell.load.kind == "closed",
         "is_on_device": record.memory_kind == "device",
         "users": cell.load.concurrency,
+        "at_once": cell.at_once,
         "slots": slots,
         "sent": len(requests),
         "ok": (requests["outcome"] == "ok").sum(),
@@ -203,7 +204,7 @@ def _kind(e: Known, late: str) -> str:
     is_preempted = e["preemptions"] >= max(1, PREEMPTED_SHARE * e["ended"])
     is_taken = not e["is_on_device"] or waited or e["in_flight"] >= SLOTS_TAKEN_SHARE * e["slots"]
     noise = max((1 - ENDED_SHARE) * e["sent"], ENDED_ERRORS * math.sqrt(2 * e["in_flight"]))
-    has_slot = e["users"] == 1 or e["users"] <= e["slots"]
+    has_slot = e["at_once"] == 1 or e["at_once"] <= e["slots"]
     rules = {
         "others": not math.isnan(e["others"]) and not e["work"] >= BUSY_SHARE,
         "unclear": e["ok"] < MOST * e["sent"] or not e["sent"],

@@ -36,6 +36,12 @@ class Cell:
         return self.planned.load
 
     @property
+    def at_once(self) -> int | None:
+        """The most requests that its users have in flight; None in an open loop."""
+        users = self.load.concurrency
+        return None if users is None else users * self.planned.scenario.width
+
+    @property
     def validity(self) -> str:
         return self.record.validity if self.record else "valid"
 

@@ -52,7 +52,8 @@ class Run:
     which nothing was measured, that were asked for quality.
 
     `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
-    the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined).
+    the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined), and `stays`: whether its
+    user stays until the answer has ended, or leaves before.
     `host`, `device` and `server`: samples as stored, with the column `start`; None where there are none. The
     frames have every value that was measured, `aggregate` those that may stand side by side.
     """
@@ -153,11 +154,9 @@ class Run:
 
     @once
     def window_requests(self, number: int) -> pd.DataFrame:
-        """Return a cell's requests that were sent in its window, whatever became of them; but not those that
-        their user left: those neither failed nor were answered."""
-        own = self.cell_requests(number)
-        is_left = (own["outcome"] == "left").to_numpy(dtype=bool)
-        return taken(own, own["in_window"].to_numpy(dtype=bool, na_value=False) & ~is_left)
+        """Return a cell's requests that were sent in its window, whatever became of them; but none that its
+        user would leave: which of those are answered sooner depends on the engine."""
+        return sent_in_window(self.cell_requests(number))
 
     def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
         """Return all of a cell's requests with columns that `requests` leaves out (LATER_COLUMNS), read for
@@ -195,6 +194,11 @@ class Run:
         known: np.ndarray = values[~np.isnan(values)]
         known.flags.writeable = False
         return known
+
+
+def sent_in_window(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return those of a cell's requests that count: sent in its window, by users who stay."""
+    return taken(requests, (requests["in_window"] & requests["stays"]).to_numpy(dtype=bool, na_value=False))
 
 
 # --- records ---------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from reports.stats.steadiness import PARTS
 
 # Of a million requests each column takes 9 MB or more: what few scenarios fill is read for a cell at a time,
 # by `with_columns`, and what no figure is made of not at all.
-_UNREAD = ("chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS)
+_READ_LATER = ("part", "leave_after_s")
+_UNREAD = {"chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS} - {*_READ_LATER}
 _COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _UNREAD)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
@@ -62,7 +63,8 @@ def _frame(tables: list[Any]) -> pd.DataFrame:
 
 
 def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
-    """Return the cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests.
+    """Return the cells' requests with latencies in seconds, NaN where one is not defined, and whether their
+    user stays until the answer has ended; see Run.requests.
 
     `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
     """
@@ -99,6 +101,11 @@ def _latencies(table: Any, number: int, origin: str) -> Any:
         "e2e_s": _seconds(table[origin], table["end_ns"]),
         "send_lag_s": _seconds(table["scheduled_ns"], table["sent_ns"]),
     }
+    stays = pc.and_(pc.is_null(table["leave_after_s"]), pc.not_equal(table["outcome"], "left"))
+    table = table.append_column("stays", stays).drop_columns("leave_after_s")
+    # Older tables have none.
+    part = table.column_names.index("part")
+    table = table.set_column(part, "part", pc.fill_null(table["part"], 0))
     for name, values in columns.items():
         table = table.append_column(name, values)
     return table.add_column(0, "cell", pa.array(np.full(table.num_rows, number), pa.int64()))
@@ -158,7 +165,7 @@ def floats(series: "pd.Series[Any]") -> np.ndarray:
 class Chunks:
     """The content chunks of some of a cell's requests: `at_ns` of all, and `of` which request each is, from 0
     on; and by request its output tokens (NaN where not known), whether it is ok, and whether it was sent in
-    the window."""
+    the window. One that its user would leave has no tokens, and is not ok."""
 
     at_ns: np.ndarray
     of: np.ndarray
@@ -171,13 +178,16 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
     with _reading(path / "requests.parquet"):
-        for table in store.request_batches(path, ["chunk_ns", "outcome", "in_window", "output_tokens"]):
-            lists = table["chunk_ns"].combine_chunks()
+        names = ["chunk_ns", "outcome", "in_window", "output_tokens", "leave_after_s"]
+        for table in store.request_batches(path, names):
+            lists, stays = table["chunk_ns"].combine_chunks(), pc.is_null(table["leave_after_s"])
+            tokens = pc.cast(pc.if_else(stays, table["output_tokens"], None), pa.float64())
+            is_ok = pc.and_(stays, pc.equal(table["outcome"], "ok"))
             yield Chunks(
                 at_ns=lists.flatten().to_numpy(zero_copy_only=False),
                 of=pc.list_parent_indices(lists).to_numpy(zero_copy_only=False),
-                tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
-                is_ok=pc.equal(table["outcome"], "ok").to_numpy(zero_copy_only=False).astype(bool),
+                tokens=tokens.to_numpy(zero_copy_only=False),
+                is_ok=is_ok.to_numpy(zero_copy_only=False).astype(bool),
                 in_window=pc.fill_null(table["in_window"], False).to_numpy(zero_copy_only=False).astype(bool),
             )
 

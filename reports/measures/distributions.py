@@ -15,7 +15,7 @@ from reports.measures.values import measured_of
 # A log axis has no zero.
 LEAST_S = 1e-6
 # What makes requests the same: a cell's seed is the same for every deployment.
-_SAME = ["repeat", "conversation", "turn"]
+_SAME = ["repeat", "conversation", "turn", "part"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> li
 
 def _ttft_ms(run: Run, group: Group) -> "pd.Series[float]":
     frames = [
-        run.ok_requests(cell.number, "conversation", "turn", "ttft_s").assign(repeat=cell.planned.repeat)
+        run.ok_requests(cell.number, *_SAME[1:], "ttft_s").assign(repeat=cell.planned.repeat)
         for cell in group.counted
     ]
     return 1e3 * pd.concat(frames).groupby(_SAME, sort=False)["ttft_s"].mean().clip(lower=LEAST_S)

@@ -26,7 +26,7 @@ DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before their lengths are compared turn by turn.
 TURNS_NEEDED = 5
 # What makes requests the same: a cell's seed is the same for every deployment.
-_SAME = ["seed", "conversation", "turn"]
+_SAME = ["seed", "conversation", "turn", "part"]
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -42,10 +42,10 @@ def by_case(run: Run) -> list[list[Group]]:
 
 def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFrame:
     """Return a token count of the ok requests of several groups, a row for what is the same request of all
-    (seed, conversation and turn), by its turn; NaN where one did not answer it. Of requests that were
+    (seed, conversation, turn and part), by its turn; NaN where one did not answer it. Of requests that were
     answered again, the last."""
     counts = {name: _counts(run, group, column) for name, (run, group) in sides.items()}
-    return pd.DataFrame(counts).droplevel(["seed", "conversation"])
+    return pd.DataFrame(counts).droplevel(["seed", "conversation", "part"])
 
 
 def _counts(run: Run, group: Group, column: str) -> "pd.Series[float]":
@@ -185,7 +185,7 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
 def one_at_a_time(run: Run) -> dict[str, str]:
     """Return the deployments that serve one request at a time though more are offered, and who says so."""
     found, name = {}, "concurrent_sequences"
-    offered = max((cell.load.concurrency or 0 for cell in run.planned_cells), default=0)
+    offered = max((cell.at_once or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
         records = run.starts_of(label)
         clause = next((clause for record in records if (clause := record.unmatched.get(name))), "")

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from harness.contracts import Objective, timing
 from harness.store.store import CellRecord, read_cells
-from reports.data import Cell, Run, floats, gathered, requests_frame, taken
+from reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
 from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew
@@ -176,7 +176,7 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
     or was cut short. One that failed with its requests does."""
     if record is None or record.validity == "invalid" or record.status == "interrupted":
         return None
-    sent = taken(requests, requests["in_window"].to_numpy(dtype=bool, na_value=False))
+    sent = sent_in_window(requests)
     summary, too_high = record.summary, None
     if summary is not None and summary.ended_by == "failures":
         too_high = "ended early, since too many requests failed"

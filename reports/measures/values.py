@@ -142,7 +142,7 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     frame = run.cell_requests(cell.number)
     sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
     was_sent = ~np.isnan(sent_ns)
-    ended_ns = left_ns[(frame["outcome"] == "ok").to_numpy(dtype=bool)]
+    ended_ns = left_ns[((frame["outcome"] == "ok") & frame["stays"]).to_numpy(dtype=bool)]
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
     return Steadiness(
         in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),

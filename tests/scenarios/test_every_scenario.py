@@ -122,7 +122,7 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
         ("shared_prefix", {"think_time_s": -1.0}, "scenario.think_time=-1: must be 0 or more"),
         ("rag", {"retrieved": 9, "documents": 8}, "scenario.retrieved=9: more than scenario.documents=8"),
         ("long_context", {"most_tokens": 9}, "scenario.most_tokens=9: less than scenario.least_tokens=512"),
-        ("code_completion", {"left": 1.5}, "scenario.left=1.5: must be from 0 to 1"),
+        ("code_completion", {"left": 1.5}, "scenario.left=1.5: must be from 0 to 0.9"),
         ("code_completion", {"left_after_s": 0.0}, "scenario.left_after=0: must be above 0"),
         ("structured_output", {"output_tokens": 0}, "scenario.output_tokens=0: must be 1 or more"),
         ("burst", {"rate_per_s": 0.0}, "scenario.rate=0: must be above 0"),

@@ -109,7 +109,7 @@ def _wait_for_the_end(traffic: Traffic) -> None:
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
-    users, limit = FIRST_USERS, max(FIRST_USERS, raise_file_limit() - OTHER_FILES)
+    users, limit = FIRST_USERS, max(FIRST_USERS, (raise_file_limit() - OTHER_FILES) // traffic.width)
     while True:
         open_loop.wanted.wait()
         open_loop.wanted.clear()

@@ -13,14 +13,14 @@ from harness.load.client.response import Exchange
 RAW_BYTES = 65536
 
 
-def id_of(cell: str, conversation: int, turn: int) -> str:
-    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4.
+def id_of(cell: str, conversation: int, turn: int, part: int = 0) -> str:
+    """Return a request's id: cell, turn, part and conversation in decimal, as a UUID of version 4.
 
-    An example is 00000007-0002-4000-8000-000000000031. A cell without a number counts as 0. Some servers
+    An example is 00000007-0002-4001-8000-000000000031. A cell without a number counts as 0. Some servers
     (llama-cpp-python's) refuse an X-Request-Id of another form.
     """
     number = cell if cell.isdecimal() else "0"
-    return f"{number:0>8}-{turn:04d}-4000-8000-{conversation:012d}"
+    return f"{number:0>8}-{turn:04d}-4{part:03d}-8000-{conversation:012d}"
 
 
 def request_body(
@@ -140,6 +140,8 @@ def request_row(
         calls=masked(msgspec.json.encode(decoded.calls).decode(), key) if decoded.calls else None,
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
+        part=begun.part,
+        leave_after_s=begun.leave_after_s,
         raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome not in ("ok", "left") else None,
     )
 

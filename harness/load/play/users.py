@@ -1,15 +1,16 @@
-"""Define the Locust user, which plays whole conversations, one request at a time, and records each.
+"""Define the Locust user, which plays whole conversations, one turn at a time, and records each request.
 
 Locust patches the standard library unless told not to: only a load process may import this.
 """
 
 import logging
+from collections.abc import Sequence
 
 import gevent
 from locust import User, task
 from locust.exception import StopUser
 
-from harness.contracts import BegunRow, Conversation, Message, RequestRow
+from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
 from harness.load.answer.chat import decode
 from harness.load.client.http import Client, Endpoint
 from harness.load.client.receive import Receiver
@@ -25,7 +26,8 @@ class RequestError(Exception):
 
 
 class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
-    """Plays the traffic's conversations until there are no more. A failed turn ends its conversation.
+    """Plays the traffic's conversations until there are no more. A failed turn ends its conversation; but
+    what was sent beside it may fail.
 
     In a closed loop it waits after a failure, so that a dead server does not make a busy loop.
     """
@@ -37,14 +39,15 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
     def on_start(self) -> None:
         self.number, self.free_ns = self.traffic.admit(gevent.getcurrent())
-        self.client = Client(self.endpoint, self.receiver)
+        self.clients = [Client(self.endpoint, self.receiver)]
         self.back_off_s = FIRST_BACK_OFF_S
         self.has_begun = False
         self.turns_left = 0
 
     def on_stop(self) -> None:
-        """Close the connection. Locust calls this however the user ends."""
-        self.client.close()
+        """Close the connections. Locust calls this however the user ends."""
+        for client in self.clients:
+            client.close()
 
     @task  # type: ignore[untyped-decorator]
     def converse(self) -> None:
@@ -76,9 +79,9 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             self.has_begun = True
             due_ns = self.free_ns + think_ns
             self._wait_until(due_ns)
-            history.extend(turn.messages)
-            row, answer = self._request(number, turn_number, conversation, history, due_ns)
-            self.free_ns = row.end_ns
+            ended = self._turn(number, turn_number, conversation, history, due_ns)
+            row, answer = ended[0]
+            self.free_ns = max(each.end_ns for each, _ in ended)
             self.turns_left -= 1
             if row.outcome == "left":
                 self.turns_left = 0
@@ -86,27 +89,47 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             if row.outcome != "ok":
                 return self._back_off(row)
             self.back_off_s = FIRST_BACK_OFF_S
-            history.append(answer)
+            history.extend((*turn.messages, answer))
         return None
 
-    def _request(
+    def _turn(
         self, number: int, turn_number: int, conversation: Conversation, history: list[Message], due_ns: int
-    ) -> tuple[RequestRow, Message]:
-        traffic, job, turn = self.traffic, self.traffic.job, conversation.turns[turn_number]
-        body = request_body(job.model, turn, history, traffic.fields(turn))
-        begun = BegunRow(
-            request_id=id_of(job.cell, number, turn_number),
-            worker=traffic.worker,
-            user=self.number,
-            conversation=number,
-            turn=turn_number,
-            scheduled_ns=due_ns,
-            max_tokens=turn.max_tokens,
-            group=conversation.group,
-            form=turn.form.name if turn.form else None,
-        )
+    ) -> list[tuple[RequestRow, Message]]:
+        """Send all requests of a turn at once, each on a connection of its own, and wait for the last."""
+        requests = conversation.turns[turn_number].requests
+        begun = [
+            BegunRow(
+                request_id=id_of(self.traffic.job.cell, number, turn_number, part),
+                worker=self.traffic.worker,
+                user=self.number,
+                conversation=number,
+                turn=turn_number,
+                scheduled_ns=due_ns,
+                max_tokens=turn.max_tokens,
+                group=conversation.group,
+                form=turn.form.name if turn.form else None,
+                part=part,
+                leave_after_s=turn.leave_after_s,
+            )
+            for part, turn in enumerate(requests)
+        ]
+        if len(requests) == 1:
+            return [self._request(begun[0], requests[0], history)]
+        while len(self.clients) < len(requests):
+            self.clients.append(Client(self.endpoint, self.receiver))
+        parts = [gevent.spawn(self._request, *each, history) for each in zip(begun, requests, strict=True)]
+        try:
+            gevent.joinall(parts, raise_error=True)
+        except BaseException:
+            gevent.killall(parts)  # bench ends this user; each of them still writes its row
+            raise
+        return [part.value for part in parts]
+
+    def _request(self, begun: BegunRow, turn: Turn, history: Sequence[Message]) -> tuple[RequestRow, Message]:
+        traffic, job, client = self.traffic, self.traffic.job, self.clients[begun.part]
+        body = request_body(job.model, turn, [*history, *turn.messages], traffic.fields(turn))
         traffic.begin(begun)
-        exchange = self.client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
+        exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
         decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
         row = request_row(begun, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
         traffic.record(row)

@@ -66,9 +66,11 @@ class Window:
         return self.end_ns + arrivals.ns(arrivals.user_ramps_down_s(self._load, number))
 
     def count(self, row: RequestRow) -> None:
-        """Count a request that has ended, if it was sent in the window and bench did not end it."""
+        """Count a request that has ended, if it was sent in the window by a user who stays, and bench did
+        not end it."""
         at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
-        if self.end_ns is None and at_ns >= self.start_ns and row.outcome not in ("cancelled", "left"):
+        counts = row.leave_after_s is None and row.outcome != "cancelled"
+        if self.end_ns is None and at_ns >= self.start_ns and counts:
             self._board.counts[self._worker] += 1
             self._board.failures[self._worker] += row.is_failed
 

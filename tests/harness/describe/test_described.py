@@ -96,6 +96,33 @@ def test_tools_stand_before_the_prompt_and_forms_are_counted() -> None:
     assert told_so.input_tokens.most == 1
 
 
+def test_other_tools_stand_before_the_whole_history() -> None:
+    forms = [Form(name, tools=(Tool(name, "it", {}),)) for name in ("one", "two")]
+    found = told(
+        Conversation((asked("a", form=forms[0]), asked("b", form=forms[1]), asked("c", form=forms[0])))
+    )
+    # The third prompt: the first one and its answer were there before, but behind the other tools the rest.
+    tools = found.by_turn[1].input_tokens - 1
+    assert [found.by_turn[turn].input_tokens - tools for turn in (1, 2, 3)] == [1, 4, 7]
+    assert [found.by_turn[turn].own_tokens for turn in (1, 2, 3)] == [
+        0,
+        found.by_turn[2].own_tokens,
+        tools + 3,
+    ]
+    assert found.by_turn[2].own_tokens < tools
+
+
+def test_what_is_sent_at_once_stands_behind_one_history_and_adds_nothing_to_it() -> None:
+    parts = (asked("d e x"), asked("d e y"))
+    found = told(Conversation((asked("a b c"), asked("d e z", parallel=parts), asked("f"))))
+    # Behind 3 words and an answer of 2 tokens: 5 are known to the first of three, and 2 words more to others.
+    assert (found.by_turn[2].requests, found.by_turn[2].input_tokens) == (3, 24)
+    assert found.by_turn[2].own_tokens == 5 + 7 + 7
+    assert (found.by_turn[3].input_tokens, found.by_turn[3].own_tokens) == (8 + 2 + 1, 8 + 2)
+    assert (found.requests, found.parallel, found.at_once) == (5, 3, 3)
+    assert found.samples[0].turns[1][1] == "up to 2 tokens, at once with 2 others"
+
+
 def test_the_share_that_leaves() -> None:
     found = told(Conversation((asked("a", leave_after_s=0.4),)), *repeat(Conversation((asked("b"),)), 3))
     assert found.left_share == 0.25

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from random import Random
 
-from harness.describe.prefixes import Known, Sent
+from harness.describe.prefixes import NOTHING, Known, Prefix, Sent
+
+
+def known(
+    sent: Sent, prompt: Sequence[Hashable], answer: Sequence[Hashable], sender: int, behind: Prefix = NOTHING
+) -> Known:
+    return sent.add(prompt, answer, sender, behind)[0]
 
 
 def test_what_others_sent_first_and_what_the_sender_did_are_counted_apart() -> None:
     sent = Sent()
-    assert sent.add("abc", "xy", 1) == Known(0, 0)
+    assert known(sent, "abc", "xy", 1) == Known(0, 0)
     # Of its own conversation: its prompt and the answer to it.
-    assert sent.add("abcxyde", "", 1) == Known(0, 5)
+    assert known(sent, "abcxyde", "", 1) == Known(0, 5)
     # Another one's: three letters, then it goes its own way.
-    assert sent.add("abcz", "", 2) == Known(3, 0)
-    assert sent.add("abczq", "", 2) == Known(3, 1)
+    assert known(sent, "abcz", "", 2) == Known(3, 0)
+    assert known(sent, "abczq", "", 2) == Known(3, 1)
     # What both sent was first the other's.
-    assert sent.add("abcz", "", 3) == Known(4, 0)
+    assert known(sent, "abcz", "", 3) == Known(4, 0)
 
 
 def test_only_the_beginning_counts() -> None:
     sent = Sent()
     sent.add("abc", "", 1)
-    assert sent.add("bc", "", 2) == Known(0, 0)
-    assert sent.add("xabc", "", 2) == Known(0, 0)
-    assert sent.add("", "", 2) == Known(0, 0)
+    assert known(sent, "bc", "", 2) == Known(0, 0)
+    assert known(sent, "xabc", "", 2) == Known(0, 0)
+    assert known(sent, "", "", 2) == Known(0, 0)
 
 
 def test_it_finds_what_a_search_of_all_prompts_finds() -> None:
@@ -40,5 +47,19 @@ def test_it_finds_what_a_search_of_all_prompts_finds() -> None:
             ),
             default=0,
         )
-        assert sum(sent.add(prompt, (), sender)) == longest
+        assert sum(known(sent, prompt, (), sender)) == longest
         before.append(prompt)
+
+
+def test_what_goes_on_behind_a_prefix_counts_as_the_whole_of_it() -> None:
+    rng, sent, whole = Random(5), Sent(), Sent()
+    histories, ends = [list[int]() for _ in range(6)], [NOTHING] * 6
+    for _ in range(300):
+        sender = int(rng.random() * 6)
+        said, answer = ([int(rng.random() * 2) for _ in range(int(rng.random() * 4))] for _ in range(2))
+        expected = known(whole, [*histories[sender], *said], answer, sender)
+        found, prompt, ends[sender] = sent.add(said, answer, sender, ends[sender])
+        assert (found, prompt.tokens) == (expected, len(histories[sender]) + len(said))
+        histories[sender] += [*said, *answer]
+        if len(histories[sender]) > 20:  # so that others begin alike
+            histories[sender], ends[sender] = [], NOTHING

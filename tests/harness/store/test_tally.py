@@ -42,12 +42,13 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
     assert result([make_run.row(0, BEGIN, output_tokens=None)]).tokens_per_s is None
 
 
-def test_a_request_that_its_user_left_is_neither_sent_nor_failed_nor_timed():
+@pytest.mark.parametrize("outcome", ["left", "ok", "timeout"])
+def test_a_request_that_its_user_would_leave_is_neither_sent_nor_failed_nor_timed(outcome):
     tally = Tally(SUMMARY)
-    left = make_run.row(0, BEGIN, outcome="left", output_tokens=None)
+    left = make_run.row(0, BEGIN, outcome=outcome, leave_after_s=0.3)
     for row in [left] * LEAST_FOR_MEDIAN:
         tally.add(row, is_inside=True)
-    assert (tally.requests, tally.sent, tally.failed, tally.ok) == (LEAST_FOR_MEDIAN, 0, 0, 0)
+    assert (tally.requests, tally.sent, tally.failed) == (LEAST_FOR_MEDIAN, 0, 0)
     assert tally.result == Result(0.0, None, 0)
 
 
@@ -77,6 +78,8 @@ def test_the_figures_are_the_reports(tmp_path, load):
     rows = [slower(k) for k in range(32)]
     rows[0] = replace(rows[0], output_tokens=None)
     rows[12] = make_run.failed_row(12, BEGIN + 12 * 370 * MS)
+    rows[13] = replace(rows[13], leave_after_s=60.0)
+    rows[14] = replace(rows[14], leave_after_s=0.01, outcome="left", output_tokens=None)
     plan = make_run.plan_of([make_run.deployment("llama_cpp", "fp16")], [load])
     [start] = plan.starts
     store.write_record(tmp_path / "run.json", make_run.run_record(plan))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from make_run import S, failed_row, one_cell_run, row
+from make_run import S, failed_row, one_cell_run, row, starts_run
 
+from harness.contracts import Load, Objective
 from reports import open_run
 from reports.data.run import once
 from reports.data.tables import of_start, taken
+from reports.measures.slo import judged_cells
+from reports.measures.values import values_of
 
 
 @pytest.mark.parametrize(
@@ -42,14 +47,31 @@ def test_a_function_of_a_run_is_computed_once_for_each_thing_it_is_given(tmp_pat
     assert known(open_run(run.path)) == 4
 
 
-def test_a_request_that_its_user_left_neither_failed_nor_counts_as_sent(tmp_path):
+def test_a_request_that_its_user_would_leave_neither_failed_nor_counts_as_sent(tmp_path):
     rows = [
         row(0, 103 * S),
         failed_row(1, 104 * S),
-        failed_row(2, 105 * S, outcome="left", error="went away"),
+        replace(failed_row(2, 105 * S, outcome="left", error="went away"), leave_after_s=0.1),
+        row(3, 106 * S, leave_after_s=9.0),
     ]
     run = open_run(one_cell_run(tmp_path, rows).path)
     [number] = {cell.number for cell in run.planned_cells}
     assert run.window_requests(number)["request_id"].tolist() == ["r0", "r1"]
     assert run.failed_requests["request_id"].tolist() == ["r1"]
-    assert len(run.requests) == 3
+    assert run.requests["stays"].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("load", [Load(), Load(concurrency=None, rate_per_s=2.0)])
+def test_no_figure_depends_on_whether_an_engine_answers_before_its_user_leaves(tmp_path, load):
+    figures = []
+    for place, answered in enumerate((None, False, True)):
+        rows = [row(k, 102 * S + k * S // 5) for k in range(30)]
+        if answered is not None:
+            early = row(30, 103 * S, leave_after_s=0.15)
+            left = {"outcome": "left", "chunk_ns": early.chunk_ns[:2], "output_tokens": None}
+            rows.append(early if answered else row(30, 103 * S, leave_after_s=0.15, **left))
+        run = open_run(starts_run(tmp_path / str(place), rows, load=load))
+        run = replace(run, record=replace(run.record, slo=(Objective("ttft_s", 0.95, 0.5),)))
+        judged = judged_cells(run, run.planned_cells)
+        figures.append((values_of(run), judged and judged.attained))
+    assert figures[0] == figures[1] == figures[2]

@@ -74,6 +74,18 @@ def test_turns_are_of_ok_requests_with_a_count_and_the_last_where_answered_again
     assert (found["a"].tolist(), found.index.tolist()) == ([5, 7], [0, 1])
 
 
+def test_what_was_sent_at_once_is_the_same_by_its_part(tmp_path):
+    sides = {}
+    for name, counts in {"a": [10, 20], "b": [11, 21]}.items():
+        rows = [
+            row(part, 103 * S, conversation=0, turn=0, part=part, output_tokens=n)
+            for part, n in enumerate(counts)
+        ]
+        run = open_run(one_cell_run(tmp_path / name, rows).path)
+        sides[name] = (run, run.groups[0])
+    assert turn_table(sides, "output_tokens").to_numpy().tolist() == [[10, 11], [20, 21]]
+
+
 def test_shared_turns_are_those_of_the_same_seed_conversation_and_turn(tmp_path):
     answered = {"a": {1: 10, 2: 20, 5: 50}, "b": {2: 21, 5: 51, 6: 61}}
     sides = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -23,6 +23,8 @@ from scenarios import SCENARIOS
 class TinyOptions(ScenarioOptions):
     turns: int = 2
     think_time_s: float = 0.0
+    width: int = 1  # requests of each turn
+    leave_after_s: float | None = None  # of the last of them
     conversations: int | None = None  # the source ends after so many
     mistake: str | None = None
     prints: str | None = None  # to stdout, by print and by descriptor, with each conversation
@@ -37,21 +39,25 @@ def conversations(options: TinyOptions, rng: Random) -> Iterator[Conversation]:
             print(options.prints)
             os.write(1, options.prints.encode() + b"\n")
         word = rng.randrange(1_000_000)
-        yield Conversation(
-            tuple(
-                Turn(
-                    (Message("user", f"c{number} t{turn} {word}"),),
-                    max_tokens=turn + 4,
-                    think_time_s=options.think_time_s,
-                    answer=f"scripted {turn}",
-                )
-                for turn in range(options.turns)
-            )
-        )
+        yield Conversation(tuple(turn_of(options, number, turn, word) for turn in range(options.turns)))
         number += 1
 
 
-SCENARIO = Scenario("tiny", "for tests", TinyOptions, conversations)
+def turn_of(options: TinyOptions, number: int, turn: int, word: int) -> Turn:
+    requests = [
+        Turn(
+            (Message("user", f"c{number} t{turn} {f'p{part} ' if part else ''}{word}"),),
+            max_tokens=turn + 4,
+            think_time_s=options.think_time_s,
+            answer=f"scripted {turn}",
+            leave_after_s=options.leave_after_s if part == options.width - 1 else None,
+        )
+        for part in range(options.width)
+    ]
+    return replace(requests[0], parallel=tuple(requests[1:]))
+
+
+SCENARIO = Scenario("tiny", "for tests", TinyOptions, conversations, width=lambda options: int(options.width))
 
 
 @dataclass(frozen=True)
