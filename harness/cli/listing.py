@@ -207,7 +207,7 @@ def _keys() -> list[Row]:
     defaults = {
         "engine.launcher": "each engine's first",
         "engine.context_length": str(CONTEXT_LENGTH),
-        "engine.concurrent_sequences": "largest load.concurrency, or what load.rate needs",
+        "engine.concurrent_sequences": "largest load.concurrency x scenario.parallel, or by load.rate",
         "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all hold it",
         "engine.prefix_cache": "true",
         "engine.speculative_tokens": f"{SPECULATIVE_TOKENS} with engine.speculation",

@@ -56,8 +56,7 @@ class Turn:
 
     `messages` are added to the history before. `answer` goes back into it instead of the model's own text
     where the scenario's history is scripted; `call` instead of the model's call there, and wherever the model
-    made none. `leave_after_s`: how long after it began to send the client goes away, unless the answer has
-    ended.
+    made none. `leave_after_s`: how long after sending it the client goes away, unless the answer has ended.
 
     `parallel`: what the user sends beside it at the same instant, each behind the same history. The next turn
     waits for all of them. Their messages and answers do not go into the history.

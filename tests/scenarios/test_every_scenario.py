@@ -100,6 +100,20 @@ def test_an_agents_steps_end_with_its_answer_and_each_has_a_result_of_the_one_be
             assert json.loads(turn.call.arguments).keys() == tool.parameters["properties"].keys()
 
 
+def test_an_agents_second_steps_ask_about_parts_of_one_result_and_all_results_come_back_together() -> None:
+    scenario = SCENARIOS["agent_loop"]
+    options = scenario.options(steps=6, parallel=3, result_tokens=20, tokens_per_word=1.0)
+    assert scenario.width(options) == 3
+    for task in islice(scenario.conversations(options, Random(1)), 20):
+        assert [len(turn.requests) for turn in task.turns] == [1, 3, 1, 3, 1, 1]
+        for turn in task.turns[1::2]:
+            texts = [each.messages[-1].content.partition(" Part ")[0] for each in turn.requests]
+            assert texts == texts[:1] * len(turn.requests)
+        parts = [each.messages[-1].content.rpartition(" Part ")[2] for each in task.turns[1].requests]
+        assert parts == ["1 of 3.", "2 of 3.", "3 of 3."]
+        assert [len(turn.messages[-1].content.split()) for turn in task.turns[2::2]] == [60, 60]
+
+
 def test_the_share_of_users_who_do_not_wait_is_as_asked() -> None:
     turns = [each.turns[0] for each in first(SCENARIOS["code_completion"], count=400, left=0.25)]
     left = [turn.leave_after_s for turn in turns if turn.leave_after_s is not None]

@@ -76,7 +76,7 @@ class Client:
     ) -> Exchange:
         """Send a JSON body by POST. Blocks this greenlet until the response has ended, or for `timeout_s`.
 
-        After `leave_after_s` it closes the connection, and the outcome is `left`.
+        `leave_after_s` after sending it closes the connection, and the outcome is `left`.
         Never raises for what a server does. `sent_ns` comes after connecting. If the server had just
         closed the kept connection, the request is sent again, but `sent_ns` stays that of the first try. A
         killed greenlet gets its exchange as `cancelled`, and must end by itself.
@@ -84,10 +84,9 @@ class Client:
         response = Response()
         outcome: Outcome = "ok"
         error: str | None = None
-        is_leaving = leave_after_s is not None and leave_after_s < timeout_s
-        timer = gevent.Timeout.start_new(leave_after_s if is_leaving else timeout_s)
+        timer, leaving = gevent.Timeout.start_new(timeout_s), gevent.Timeout(leave_after_s)
         try:
-            self._exchange(self._head(len(body), request_id) + body, response)
+            self._exchange(self._head(len(body), request_id) + body, response, leaving)
         except ExchangeError as broken:
             outcome, error = broken.outcome, str(broken)
         except FramingError as wrong:
@@ -95,14 +94,15 @@ class Client:
         except gevent.GreenletExit:
             outcome, error = "cancelled", "bench ended the request"
         except gevent.Timeout as passed:
-            if passed is not timer:
+            if passed not in (timer, leaving):
                 raise
             if not response.framing.is_complete:  # else it waits only for its turn to be decoded
                 outcome, error = "timeout", f"not finished after {timeout_s:g} s"
-                if is_leaving:
+                if passed is leaving:
                     outcome, error = "left", f"the user went away after {leave_after_s:g} s"
         finally:
             timer.close()
+            leaving.close()
             if not response.framing.keeps_alive:
                 self.close()
         return response.exchange(outcome, error, self.receiver)
@@ -112,17 +112,17 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _exchange(self, request: bytes, response: Response) -> None:
+    def _exchange(self, request: bytes, response: Response, leaving: gevent.Timeout) -> None:
         if self._connection and self._connection.is_idle():
             try:
-                return self._connection.exchange(request, response)
+                return self._connection.exchange(request, response, leaving)
             except ExchangeError as broken:
                 if broken.outcome != "reset" or not response.was_closed_within(CLOSED_BEFORE_S):
                     raise
                 response.is_resent, response.closed_ns = True, None
         self.close()
         self._connection = _Connection(self._endpoint, self.receiver)
-        return self._connection.exchange(request, response)
+        return self._connection.exchange(request, response, leaving)
 
     def _head(self, length: int, request_id: str) -> bytes:
         lines = [
@@ -155,8 +155,11 @@ class _Connection:
             self._socket.close()
             raise
 
-    def exchange(self, request: bytes, response: Response) -> None:
-        """Send `request` and block until `response` is complete. Raises ExchangeError, FramingError."""
+    def exchange(self, request: bytes, response: Response, leaving: gevent.Timeout) -> None:
+        """Send `request`, start `leaving`, and block until `response` is complete.
+
+        Raises ExchangeError, FramingError, and the timeout.
+        """
         waiter = Waiter()
         watcher = get_hub().loop.io(self._socket.fileno(), 1)
 
@@ -175,6 +178,7 @@ class _Connection:
                 request = self._outgoing.read()
             if response.sent_ns is None:  # else this is the second try, which counts from the first
                 response.sent_ns = time.monotonic_ns()
+                leaving.start()
             self._send(request, response)
             waiter.get()
         except OSError as error:

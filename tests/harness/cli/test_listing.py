@@ -81,7 +81,7 @@ def test_a_plan_says_how_many_requests_are_served_at_once(lines: list[str], coun
 
 def test_the_keys_say_what_decides_over_the_requests_served_at_once() -> None:
     (default,) = [row["default"] for row in facts_of("keys") if row["key"] == "engine.concurrent_sequences"]
-    assert default == "largest load.concurrency, or what load.rate needs"
+    assert default == "largest load.concurrency x scenario.parallel, or by load.rate"
 
 
 def test_a_trace_is_played_whole(tmp_path) -> None:

@@ -18,6 +18,7 @@ ATTACHED = "engine=openai engine.base_url=http://127.0.0.1:9/v1 model=m load.con
     [
         (f"plan {SERVED}", 10000, 10064, 4032),
         (f"run {SERVED}", 10000, 10064, 4032),
+        (f"plan {SERVED} scenario=agent_loop scenario.parallel=3", 10000, 30064, 1344),
         (f"plan {ATTACHED}", 20000, 5064, 16128),
     ],
 )

@@ -378,6 +378,18 @@ def test_servers_are_told_to_serve_what_the_load_needs_at_once(
     assert "concurrent_sequences" not in given.filled
 
 
+def test_a_user_needs_a_sequence_for_each_request_that_is_sent_at_once() -> None:
+    words = ["scenario=agent_loop", "scenario.parallel=4", "scenario.steps=4", "scenario.think_time=0"]
+    whole = made(*words, "load.concurrency=1,3")
+    assert whole.starts[0].deployment.terms.concurrent_sequences == 12
+    why = "the largest load.concurrency x 4 parallel requests of agent_loop"
+    assert whole.filled["concurrent_sequences"] == why
+    # One conversation takes 4 x 96 tokens at 10 tokens/s.
+    open_loop = made(*words, "load.rate=0.25")
+    assert open_loop.starts[0].deployment.terms.concurrent_sequences == 4 * 10
+    assert open_loop.filled["concurrent_sequences"].endswith("x 4 parallel requests of agent_loop")
+
+
 def test_a_trace_needs_what_is_under_way_at_its_busiest_moment(tmp_path: Path) -> None:
     """Requests of 10 s each, one every second, or every half; the first 100 of the trace are sparse."""
     path = tmp_path / "trace.csv"

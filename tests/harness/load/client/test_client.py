@@ -597,3 +597,22 @@ def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
     first, second = done.stdout.splitlines() or ["", done.stderr]
     assert first == "ok"
     assert second == f"connect_error 127.0.0.1:{server.port}: [Errno 24] Too many open files"
+
+
+def test_a_user_who_leaves_does_so_that_long_after_the_sending_however_long_connecting_took(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(link: Link) -> None:
+        wait_until_ns(time.monotonic_ns() + 400 * MS)
+        with tls_of(certificate).wrap_socket(link.socket, server_side=True) as wrapped:
+            secured = Link(wrapped)
+            secured.request()
+            secured.send(CHUNKED + chunk(b"x"))
+            secured.request()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(play) as server, client_of(secure(server)) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S, leave_after_s=0.2)
+    assert (exchange.outcome, exchange.body) == ("left", b"x")
+    assert exchange.sent_ns is not None
+    assert exchange.end_ns - exchange.sent_ns >= 200 * MS
