@@ -165,9 +165,8 @@ class Run:
 
     def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
         """Return the ok ones in the window with them."""
-        own = self.requests_with(number, *columns)
-        is_in_window = own["in_window"].to_numpy(dtype=bool, na_value=False)
-        return taken(own, is_in_window & (own["outcome"] == "ok").to_numpy(dtype=bool))
+        own = sent_in_window(self.requests_with(number, *columns))
+        return taken(own, (own["outcome"] == "ok").to_numpy(dtype=bool))
 
     @property
     def failed_requests(self) -> pd.DataFrame:

@@ -103,9 +103,9 @@ def _latencies(table: Any, number: int, origin: str) -> Any:
     }
     stays = pc.and_(pc.is_null(table["leave_after_s"]), pc.not_equal(table["outcome"], "left"))
     table = table.append_column("stays", stays).drop_columns("leave_after_s")
-    # Older tables have none.
     part = table.column_names.index("part")
-    table = table.set_column(part, "part", pc.fill_null(table["part"], 0))
+    # Older tables have none. Of this type it takes 2 MB of a million requests.
+    table = table.set_column(part, "part", pc.cast(pc.fill_null(table["part"], 0), pa.uint16()))
     for name, values in columns.items():
         table = table.append_column(name, values)
     return table.add_column(0, "cell", pa.array(np.full(table.num_rows, number), pa.int64()))
