@@ -127,12 +127,14 @@ def _read_per_s(run: Run, cell: Cell) -> Value:
         return Value(None, 0)
     requests, (begin_ns, end_ns) = run.cell_requests(cell.number), cell.window_ns
     first_ns, tokens = floats(requests["first_content_ns"]), floats(requests["input_tokens"])
-    is_read = (
-        (requests["outcome"] == "ok").to_numpy(dtype=bool) & (first_ns >= begin_ns) & (first_ns < end_ns)
-    )
-    read = tokens[is_read]
+    read = tokens[_is_answered(requests) & (first_ns >= begin_ns) & (first_ns < end_ns)]
     is_known = len(read) and not np.isnan(read).any()
     return Value(float(read.sum()) / cell.window_s if is_known else None, len(read))
+
+
+def _is_answered(requests: pd.DataFrame) -> np.ndarray:
+    """Return which requests are ok, whenever they were sent; none that its user would leave."""
+    return np.asarray((requests["outcome"] == "ok") & requests["stays"], dtype=bool)
 
 
 def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
@@ -142,7 +144,7 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     frame = run.cell_requests(cell.number)
     sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
     was_sent = ~np.isnan(sent_ns)
-    ended_ns = left_ns[((frame["outcome"] == "ok") & frame["stays"]).to_numpy(dtype=bool)]
+    ended_ns = left_ns[_is_answered(frame)]
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
     return Steadiness(
         in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),
