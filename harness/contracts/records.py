@@ -94,6 +94,8 @@ class RequestRow:
     what its answer had to be, `calls` are the tool calls in it, as JSON. `first_answer_ns`: when the first
     chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are. `part`: its place, from 0, among
     the requests that its user sent at once. `leave_after_s`: after how long its user would go away.
+    `ideal_cached_tokens`: of its input, what a cache that keeps all could have served, which is known once
+    the cell has ended.
     """
 
     request_id: str
@@ -128,6 +130,7 @@ class RequestRow:
     reasoning_chunks: int | None = None
     part: int = 0
     leave_after_s: float | None = None
+    ideal_cached_tokens: int | None = None
 
     @property
     def is_failed(self) -> bool:

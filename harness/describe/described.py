@@ -211,7 +211,7 @@ def _requests(
         turn, history = conversations[number].turns[turn_number], histories[number]
         for request in turn.requests:
             tools, messages, answer = _pieces(request, counting, unknown, is_scripted=is_scripted)
-            place = number, _tools(request.form)
+            place = number, tools_text(request.form)
             behind, until = prefixes.get(place, (NOTHING, 0))
             prompt = [*history[until:], *messages] if place in prefixes else [*tools, *history, *messages]
             known, whole, answered = sent.add(prompt, answer, number, behind)
@@ -231,13 +231,14 @@ def _pieces(
     if said is None and turn.call:
         said = f"{turn.call.name} {turn.call.arguments}"
     texts = [message.content for message in turn.messages]
-    tools, *messages, answer = counting.split([_tools(turn.form), *texts, said or ""])
+    tools, *messages, answer = counting.split([tools_text(turn.form), *texts, said or ""])
     if said is None:
         answer = list(islice(unknown, round(turn.max_tokens / counting.tokens_per_piece)))
     return tools, [piece for message in messages for piece in message], answer
 
 
-def _tools(form: Form | None) -> str:
+def tools_text(form: Form | None) -> str:
+    """Return the tools that stand before a prompt, as text; empty if the server is told of none."""
     return dumps([vars(tool) for tool in form.tools]) if form and form.is_forced and form.tools else ""
 
 

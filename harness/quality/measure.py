@@ -12,8 +12,6 @@ from functools import partial
 from itertools import cycle, islice
 from typing import Any, TypeVar
 
-import msgspec
-
 from harness.contracts import (
     Ask,
     Asked,
@@ -183,18 +181,13 @@ class _Asking:
         """Return what sends a call and waits for its answer until the way's end."""
 
         def send(call: HttpCall, kind: type[T]) -> T:
-            url = probe.root_of(self.server.spec.base_url) + call.path
-            left_s = self._end_s(way) - time.monotonic()
-            answer = probe.request(call.method, url, timeout_s=left_s, body=call.body, key=self.server.key)
-            if answer.status is None and time.monotonic() >= self._end_s(way):
-                raise ServerError(self.late)
-            if answer.status != 200:
-                raise ServerError(f"{call.method} {call.path} {answer}")
+            left_s, server = self._end_s(way) - time.monotonic(), self.server
             try:
-                return msgspec.json.decode(answer.body, type=kind)
-            except (msgspec.DecodeError, RecursionError) as error:
-                said = f"{call.method} {call.path} answered what bench cannot read ({error})"
-                raise ServerError(f"{said}: {answer.shown}") from error
+                return probe.ask(call, kind, server.spec.base_url, timeout_s=left_s, key=server.key)
+            except ServerError as error:
+                if time.monotonic() >= self._end_s(way):
+                    raise ServerError(self.late) from error
+                raise
 
         return send
 

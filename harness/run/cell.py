@@ -13,6 +13,7 @@ from harness.contracts import STEPS, Load, LoadJob, LoadSummary, PlannedCell, Pl
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
+from harness.run.ideal import ideals_of
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.servers import prefix_cache
@@ -34,6 +35,8 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=deployment.label in site.emptied)
     if emptied.how == "reset":
         site.emptied.add(deployment.label)
+    if emptied.how in ("reset", "unchecked"):
+        up.sent.empty()
     tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
@@ -45,7 +48,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
         cache_reset=emptied,
     )
     if refusal := site.guard.refusal(unfit):
-        return _keep(replace(record, status="failed", error=refusal), job, up.start, site)
+        return _keep(replace(record, status="failed", error=refusal), job, up, site)
     return _play(record, job, up, cell, site)
 
 
@@ -64,9 +67,9 @@ def _play(
         )
         up.check()
     except (BenchError, OSError) as error:
-        return _keep(replace(record, status="failed", error=str(error)), job, up.start, site)
+        return _keep(replace(record, status="failed", error=str(error)), job, up, site)
     except Interrupted:
-        _keep(replace(record, status="interrupted", error="interrupted"), job, up.start, site)
+        _keep(replace(record, status="interrupted", error="interrupted"), job, up, site)
         raise
     try:
         # Reads what the load made the memory grow to.
@@ -75,11 +78,11 @@ def _play(
         up.watch.mark(f"{name} drain", summary.window_end_ns)
         traffic = f"{up.start.deployment.label} at {cell.load.label}"
         record = replace(record, guard=(*record.guard, *site.guard.during(up.watch.seen, summary, traffic)))
-        return _keep(record, job, up.start, site)
+        return _keep(record, job, up, site)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.
         if not (directory / "cell.json").is_file():
-            _keep(record, job, up.start, site)
+            _keep(record, job, up, site)
         raise
 
 
@@ -120,17 +123,21 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
     )
 
 
-def _keep(record: store.CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> store.CellRecord:
+def _keep(record: store.CellRecord, job: LoadJob, up: Serving, site: Site) -> store.CellRecord:
     directory, summary = Path(job.rows_path).parent, read_summary(job)
     count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
+    # After an interrupt nobody waits for it, and no cell comes that the server's cache would matter to.
+    ideals, ideal_by = ({}, {}) if record.status == "interrupted" else ideals_of(up, job, count_tokens)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
-    tally = request_table.write_table(Path(job.rows_path), table, summary, count_tokens, origin=origin)
-    record = judged(replace(record, summary=summary), tally)
+    tally = request_table.write_table(
+        Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin
+    )
+    record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
     store.write_record(directory / "cell.json", record)
     try:
         discard(job)
         (directory / "job.json").unlink(missing_ok=True)
-        site.observer.cell_ends(start, record, tally.result)
+        site.observer.cell_ends(up.start, record, tally.result)
     finally:
         _settle(directory, record, site)
     return record

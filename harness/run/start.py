@@ -5,13 +5,14 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engines import API_PRICES, ENGINES
 from harness import contracts
+from harness.describe.ideal import Sent
 from harness.install import builds, install
 from harness.plan.terms import Device, expected
 from harness.run.watch import Site, Watch, watch_memory
@@ -27,13 +28,15 @@ _MEMORY_BACK_S = {"host": 5.0, "device": 10.0}
 
 @dataclass(frozen=True)
 class Serving:
-    """A start whose server runs. `process` is None for a server that bench did not start."""
+    """A start whose server runs. `process` is None for a server that bench did not start. `sent`: what its
+    prefix cache may hold."""
 
     start: contracts.PlannedStart
     spec: contracts.LaunchSpec
     process: server.Server | None
     watch: Watch
     record: Kept[StartRecord]
+    sent: Sent = field(default_factory=Sent)
 
     @property
     def engine(self) -> contracts.Engine:

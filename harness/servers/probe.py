@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec, Engine, EngineTerms, Said
-from harness.errors import UserError
+from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Said
+from harness.errors import ServerError, UserError
 from harness.load.answer.chat import Decoded, decode
 from harness.sampling.sampling import quiet_thread
 from harness.settings.units import duration_text
 
+T = TypeVar("T")
 _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records and tables can hold
 _NUMBER = _WHOLE | None
 _SCALAR = str | _WHOLE | float | bool | None
@@ -100,6 +101,18 @@ def request(
         # In as many bytes, since instants belong to places in the body.
         return replace(answer, body=answer.body.replace(key.encode(), b"*" * len(key.encode())))
     return answer
+
+
+def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: str | None) -> T:
+    """Send a call to a server and return its JSON as `kind`. Raises ServerError for any other answer."""
+    answer = request(call.method, root_of(base_url) + call.path, timeout_s=timeout_s, body=call.body, key=key)
+    if answer.status != 200:
+        raise ServerError(f"{call.method} {call.path} {answer}")
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        said = f"{call.method} {call.path} answered what bench cannot read ({error})"
+        raise ServerError(f"{said}: {answer.shown}") from error
 
 
 def _answer(method: str, url: str, timeout_s: float, body: object, key: str | None) -> Answer:

@@ -9,7 +9,7 @@ import logging
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,6 +54,7 @@ _TYPES: dict[str, pa.DataType] = {
     "reasoning_chunks": pa.int32(),
     "part": pa.int16(),
     "leave_after_s": pa.float64(),
+    "ideal_cached_tokens": pa.int32(),
     "in_window": pa.bool_(),
 }
 # Columns that older tables of this format do not have.
@@ -65,6 +66,7 @@ LATER_COLUMNS = (
     "reasoning_chunks",
     "part",
     "leave_after_s",
+    "ideal_cached_tokens",
 )
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
@@ -106,11 +108,19 @@ def read_rows(path: Path) -> list[RequestRow]:
     return [msgspec.json.decode(line, type=RequestRow) for line in lines if line]
 
 
+def rows_as_sent(path: Path) -> Iterator[RequestRow]:
+    """Read the rows in the order of sending, with one batch of lines in memory."""
+    for lines in _batches(path):
+        for line in lines:
+            yield msgspec.json.decode(line, type=RequestRow)
+
+
 def write_table(
     rows_path: Path,
     path: Path,
     summary: LoadSummary | None,
     count_tokens: CountTokens | None = None,
+    ideals: Mapping[str, int] | None = None,
     *,
     origin: timing.Origin = "sent_ns",
 ) -> Tally:
@@ -119,7 +129,7 @@ def write_table(
     Makes two passes, with one batch of lines in memory. A last line cut by a kill is left out, a damaged one
     too, and the log says so. The table is written whole or not at all. `in_window` is null without a summary.
     `count_tokens` fills tokenizer_tokens, and output_tokens where the server of an ok request gave none.
-    Latencies count from `origin`.
+    `ideals` are the ideal_cached_tokens by request_id. Latencies count from `origin`.
     """
     tally = Tally(summary, origin)
     with written_whole(path) as part, table_writer(part) as writer:
@@ -129,6 +139,8 @@ def write_table(
                 rows = list(_counted(rows, count_tokens))
             inside = [in_window(row, summary) for row in rows]
             columns = {name: [getattr(row, name, None) for row in rows] for name in _TYPES}
+            if ideals:
+                columns["ideal_cached_tokens"] = [ideals.get(row.request_id) for row in rows]
             writer.write_batch(pa.RecordBatch.from_pydict(columns | {"in_window": inside}, REQUEST_SCHEMA))
             for row, is_inside in zip(rows, inside, strict=True):
                 tally.add(row, is_inside=bool(is_inside))

@@ -142,7 +142,8 @@ class CellRecord:
     """The content of cell.json: one cell, measured or not. `start` names the directory of its start.
 
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms`: what
-    the answers had to be; a request's `form` names its.
+    the answers had to be; a request's `form` names its. `ideal_by`: how the ideal_cached_tokens of so many
+    requests were found (harness/describe/ideal.py).
     """
 
     number: int
@@ -161,6 +162,7 @@ class CellRecord:
     guard_mode: contracts.GuardMode | None = None
     cache_reset: contracts.CacheReset | None = None
     forms: tuple[contracts.Form, ...] = ()
+    ideal_by: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, ToolCall, Turn
+from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Turn
 from harness.load.answer.chat import Decoded, classify
 from harness.load.client.response import Exchange
 
@@ -62,29 +62,6 @@ def _form_fields(form: Form) -> dict[str, Any]:
         return {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
     schema = {"name": form.name, "schema": form.schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
-
-
-def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:
-    """Return what goes into the history after a turn: the model's answer, or the scripted one.
-
-    Of several calls the first of a tool that there is, with arguments in JSON; the turn's where none is.
-    """
-    if is_scripted and (turn.answer is not None or turn.call):
-        return Message("assistant", turn.answer or "", turn.call)
-    if turn.call is None:
-        return Message("assistant", decoded.text)
-    whole = (call for call in decoded.calls if _is_whole(call, turn.form))
-    return Message("assistant", decoded.text, next(whole, turn.call))
-
-
-def _is_whole(call: ToolCall, form: Form | None) -> bool:
-    """Return whether a chat template can read the call, and a tool of the form answers it."""
-    if form is None or call.name not in {tool.name for tool in form.tools}:
-        return False
-    try:
-        return isinstance(msgspec.json.decode(call.arguments), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def masked(text: str, key: str | None) -> str:

@@ -12,9 +12,10 @@ from locust.exception import StopUser
 
 from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
 from harness.load.answer.chat import decode
+from harness.load.answer.history import answer_message
 from harness.load.client.http import Client, Endpoint
 from harness.load.client.receive import Receiver
-from harness.load.play.rows import answer_message, id_of, request_body, request_row
+from harness.load.play.rows import id_of, request_body, request_row
 from harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2

@@ -32,6 +32,7 @@ from harness.contracts import (
     NativeSpec,
     Reason,
 )
+from harness.describe.ideal import BY_CHARACTERS, BY_COUNT
 from harness.servers import prefix_cache, probe
 from harness.servers.server import free_port
 from harness.store import store
@@ -176,6 +177,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
         yield begun
 
 
+def sent_in(place: Place, cell: store.CellRecord) -> list[dict[str, Any]]:
+    return store.read_requests(store.cell_dir(place.run_dir, cell.number)).to_pylist()
+
+
 def not_reset(place: Place) -> list[Any]:
     return [found for found in findings_of(open_run(place.run_dir)) if found.check == "cache_not_reset"]
 
@@ -185,8 +190,14 @@ def test_the_same_prompts_are_new_to_each_cell_of_a_start(runs) -> None:
     cells = store.read_cells(place.run_dir)
     assert [cell.cache_reset for cell in cells] == [CacheReset("reset", TOKENS, 0)] * 2
     for cell in cells:
-        first = store.read_requests(store.cell_dir(place.run_dir, cell.number)).to_pylist()[0]
+        first, *others = sent = sent_in(place, cell)
         assert (first["input_tokens"], first["cached_tokens"]) == (200, 0)
+        assert first["ideal_cached_tokens"] == 0, "the ideal cache is emptied with the server's"
+        # Three prompts again and again: each is new once, and then all of it is known.
+        assert {each["ideal_cached_tokens"] for each in others} == {0, 200}
+        assert [each["ideal_cached_tokens"] for each in sent].count(0) == 3
+        # Where nothing is known there is nothing to count, and this server does not tell how it would.
+        assert cell.ideal_by == {BY_COUNT: 3, BY_CHARACTERS: len(sent) - 3}
     assert not not_reset(place)
 
 
@@ -198,6 +209,8 @@ def test_a_cell_that_finds_an_earlier_cells_prompts_is_named(runs) -> None:
     assert second.cache_reset == CacheReset("none", note=why)
     (finding,) = not_reset(place)
     assert finding.cells == (second.number,), "the first cell of the start met no prompt of another"
+    assert sent_in(place, first)[0]["ideal_cached_tokens"] == 0
+    assert sent_in(place, second)[0]["ideal_cached_tokens"] == 200
     assert f"192 of 200 tokens ({why})" in finding.text
 
 

@@ -18,11 +18,12 @@ from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, even
 
 from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
 from harness.load.answer.chat import Decoded, decode
+from harness.load.answer.history import answer_message
 from harness.load.client import http as client_module
 from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
 from harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.play.rows import RAW_BYTES, answer_message, id_of, request_body, request_row
+from harness.load.play.rows import RAW_BYTES, id_of, request_body, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"

@@ -1,0 +1,211 @@
+"""Find what an ideal prefix cache would have served of each request that was sent. Pure.
+
+The cache keeps all that was sent on a start, in the order of sending, and an answer once it has ended.
+Prompts were not stored: the same seed makes the same conversations again, and answers are in the requests'
+rows. Two prompts are compared as texts, and only what they share is counted in tokens.
+"""
+
+import re
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import msgspec
+
+from harness.contracts import Conversation, Message, RequestRow, ToolCall, Turn
+from harness.describe.described import tools_text
+from harness.load.answer.chat import Decoded
+from harness.load.answer.history import answer_message
+
+# Returns the tokens of a text; None if nobody can say.
+Count = Callable[[str], int | None]
+# Stands before and behind the role of a message, and in no text.
+_MARK = "\0"
+_HEADER = re.compile(f"{_MARK}[^{_MARK}]*{_MARK}")
+# Beyond these a start's requests have no ideal: each text is a place in one sorted list, all in memory.
+MOST_TEXTS, MOST_CHARACTERS = 200_000, 1 << 28
+BY_COUNT, BY_CHARACTERS = "tokens", "characters"
+
+
+class Sent:
+    """Texts that were sent, sorted: the one that shares the longest prefix with another stands beside it."""
+
+    def __init__(self) -> None:
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget all but how a prompt begins, since bench itself asks servers something."""
+        self._texts, self._characters = sorted(map(_header, ("system", "user"))), 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._texts) > MOST_TEXTS or self._characters > MOST_CHARACTERS
+
+    def add(self, text: str) -> None:
+        """Keep a text, in the place of the one that it goes on from, if any."""
+        at = bisect(self._texts, text)
+        if at < len(self._texts) and self._texts[at].startswith(text):
+            return
+        self._characters += len(text)
+        if at and text.startswith(self._texts[at - 1]):
+            self._characters -= len(self._texts[at - 1])
+            self._texts[at - 1] = text
+        else:
+            self._texts.insert(at, text)
+
+    def known(self, text: str) -> int:
+        """Return how many of a text's first characters any of the texts begins with."""
+        at = bisect(self._texts, text)
+        return max((_common(text, each) for each in self._texts[max(0, at - 1) : at + 1]), default=0)
+
+
+def _common(text: str, other: str) -> int:
+    least, most = 0, min(len(text), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if text[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+@dataclass(frozen=True)
+class Template:
+    """Tokens of a chat template: before the first message's text, by its role, and before each later text.
+
+    What stands behind the last text, which asks for an answer, counts as being before the answer's.
+    """
+
+    first: Mapping[str, int] = field(default_factory=dict)
+    later: int = 0
+
+    def tokens(self, text: str) -> int:
+        """Return the template's tokens in a text's beginning."""
+        headers, behind = text.count(_MARK) // 2, text.partition(_MARK)[2]
+        if not headers:
+            return 0
+        return self.first.get(behind.partition(_MARK)[0], 0) + (headers - 1) * self.later
+
+
+@dataclass(frozen=True)
+class Ideal:
+    """The tokens of a request that an ideal cache would have served, and whether they were counted, or
+    computed from the request's own by the share of characters."""
+
+    request_id: str
+    tokens: int
+    by: str
+
+
+@dataclass
+class _Talk:
+    """A conversation as far as it has come. `counted`: what was served of its last request, and the tokens of
+    that."""
+
+    conversation: Conversation
+    history: str = ""
+    next_turn: int = 0
+    counted: tuple[str, int] = ("", 0)
+
+
+@dataclass
+class Replay:
+    """A cell's requests again, in the order of sending, against what its start had been sent before.
+
+    `conversations`: the cell's own, from the first one on. Texts are counted by `count` where that can say.
+    """
+
+    sent: Sent
+    conversations: Iterator[Conversation]
+    template: Template
+    count: Count
+    is_scripted: bool
+    _drawn: int = 0
+    _talks: dict[int, _Talk] = field(default_factory=dict)
+
+    def ideals(self, requests: Iterable[RequestRow]) -> Iterator[Ideal]:
+        """Yield what could be served of each request that was sent and whose tokens the server counted."""
+        in_flight = list[tuple[int, str, RequestRow, str]]()
+        for row in requests:
+            if row.sent_ns is None:
+                continue
+            while in_flight and in_flight[0][0] <= row.sent_ns:
+                self._end(*heappop(in_flight)[2:])
+            talk = self._talk(row.conversation)
+            if talk is None or row.turn != talk.next_turn:  # the row before it is lost
+                continue
+            turn = talk.conversation.turns[row.turn].requests[row.part]
+            prompt = f"{tools_text(turn.form)}{talk.history}{_messages(turn)}{_header('assistant')}"
+            if self.sent.is_full:
+                return
+            if row.input_tokens is not None:
+                yield self._ideal(talk, prompt, row)
+            self.sent.add(prompt)
+            heappush(in_flight, (row.end_ns, row.request_id, row, prompt))
+        while in_flight:
+            self._end(*heappop(in_flight)[2:])
+
+    def _talk(self, number: int) -> _Talk | None:
+        while self._drawn <= number and (conversation := next(self.conversations, None)):
+            self._talks[self._drawn] = _Talk(conversation)
+            self._drawn += 1
+        return self._talks.get(number)
+
+    def _end(self, row: RequestRow, prompt: str) -> None:
+        """Keep an answer, and let the conversation go on if it does: behind the first request of a turn."""
+        calls = msgspec.json.decode(row.calls, type=tuple[ToolCall, ...]) if row.calls else ()
+        said = Message("assistant", row.output_text, calls[0] if calls else None)
+        self.sent.add(prompt + row.reasoning_text + _content(said))
+        if row.part:
+            return
+        talk = self._talks[row.conversation]
+        turn = talk.conversation.turns[row.turn]
+        talk.next_turn += 1
+        if row.outcome != "ok" or talk.next_turn == len(talk.conversation.turns):
+            del self._talks[row.conversation]
+            return
+        decoded = Decoded(text=row.output_text, calls=calls)
+        answer = answer_message(turn, decoded, is_scripted=self.is_scripted)
+        talk.history += _messages(turn) + _header("assistant") + _content(answer)
+
+    def _ideal(self, talk: _Talk, prompt: str, row: RequestRow) -> Ideal:
+        served, input_tokens = prompt[: self.sent.known(prompt)], row.input_tokens or 0
+        if served.count(_MARK) % 2:  # it ends within a header
+            served = served[: served.rindex(_MARK)]
+        template_tokens = self.template.tokens(served)
+        tokens, by = self._counted(talk, served), BY_COUNT
+        if tokens is None:
+            of_texts = max(input_tokens - self.template.tokens(prompt), 0)
+            tokens = round(of_texts * _characters(served) / max(_characters(prompt), 1))
+            by = BY_CHARACTERS
+        return Ideal(row.request_id, min(template_tokens + tokens, input_tokens), by)
+
+    def _counted(self, talk: _Talk, served: str) -> int | None:
+        """Return the tokens of the served texts. What was counted a turn before is not counted again."""
+        before, tokens = talk.counted if served.startswith(talk.counted[0]) else ("", 0)
+        for text in filter(None, _HEADER.split(served[len(before) :])):
+            found = self.count(text)
+            if found is None:
+                return None
+            tokens += found
+        talk.counted = served, tokens
+        return tokens
+
+
+def _header(role: str) -> str:
+    return f"{_MARK}{role}{_MARK}"
+
+
+def _messages(turn: Turn) -> str:
+    return "".join(_header(each.role) + _content(each) for each in turn.messages)
+
+
+def _content(message: Message) -> str:
+    call = f"{message.call.name} {message.call.arguments}" if message.call else ""
+    return (message.content + call).replace(_MARK, " ")
+
+
+def _characters(text: str) -> int:
+    return len(_HEADER.sub("", text))

@@ -1,0 +1,90 @@
+"""Compute what an ideal prefix cache would have served of a cell's requests, once its load has ended."""
+
+import logging
+import time
+from collections import Counter
+from functools import lru_cache, partial
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+import msgspec
+
+from harness.contracts import HttpCall, LoadJob, Message, ScenarioOptions
+from harness.describe.ideal import Count, Replay, Template
+from harness.errors import BenchError, ServerError
+from harness.run.start import Serving
+from harness.servers import probe
+from harness.store.request_table import rows_as_sent
+from harness.store.tokenizer import CountTokens
+from scenarios import SCENARIOS
+
+T = TypeVar("T")
+# How long a server may take to count a cell's texts; what is left then is computed by characters.
+COUNTING_S = 5.0
+_KEPT = 1024  # counted texts, which are counted once
+# One token of nearly every tokenizer.
+_WORD = "a"
+_log = logging.getLogger(__name__)
+
+
+def ideals_of(
+    up: Serving, job: LoadJob, count_tokens: CountTokens | None
+) -> tuple[dict[str, int], Counter[str]]:
+    """Return the ideal_cached_tokens of a cell's requests by request_id, and how many were found in each way.
+
+    Texts are counted by load.tokenizer, else by the server that was measured, for up to COUNTING_S.
+    """
+    scenario = SCENARIOS[job.scenario]
+    options: ScenarioOptions = msgspec.convert(dict(job.scenario_options), scenario.options)
+    template, count = _asked(up)
+    if count_tokens:
+        count = partial(_by_tokenizer, count_tokens)
+    try:
+        conversations = scenario.conversations(options, Random(job.seed))
+        replay = Replay(up.sent, conversations, template, count, is_scripted=options.history == "scripted")
+        found = list(replay.ideals(rows_as_sent(Path(job.rows_path))))
+    except (BenchError, OSError) as error:  # such as a file of prompts that is gone by now
+        _log.warning("%s: what a cache could have served is not known: %s", job.rows_path, error)
+        found = []
+    return {each.request_id: each.tokens for each in found}, Counter(each.by for each in found)
+
+
+def _by_tokenizer(count_tokens: CountTokens, text: str) -> int:
+    return count_tokens([text])[0]
+
+
+def _asked(up: Serving) -> tuple[Template, Count]:
+    """Ask the server for its template's tokens, by three chats of one-token texts, and how it counts a text.
+
+    A server that does not tell has a template of no tokens, and counts nothing.
+    """
+    prompt_tokens, until_s = up.engine.prompt_tokens, time.monotonic() + COUNTING_S
+
+    def ask(call: HttpCall, kind: type[T]) -> T:
+        left_s = until_s - time.monotonic()
+        return probe.ask(call, kind, up.spec.base_url, timeout_s=left_s, key=up.key)
+
+    def tokens(*messages: Message) -> int | None:
+        if prompt_tokens is None or time.monotonic() >= until_s:
+            return None
+        try:
+            return len(prompt_tokens(ask, up.spec.served_model, messages))
+        except ServerError:
+            return None
+
+    user, assistant, system = (Message(role, _WORD) for role in ("user", "assistant", "system"))
+    alone, after_system, third = tokens(user), tokens(system, user), tokens(user, assistant, user)
+    if alone is None or third is None:
+        return Template(), lambda text: None
+    later = (third - alone - 2) // 2
+    first = {"user": alone - 1 - later}
+    if after_system is not None:  # some templates take no system prompt
+        first["system"] = after_system - 2 - 2 * later
+
+    @lru_cache(maxsize=_KEPT)
+    def count(text: str) -> int | None:
+        found = tokens(Message("user", text))
+        return None if found is None else max(found - alone + 1, 0)
+
+    return Template(first, later), count
