@@ -89,7 +89,7 @@ def root_of(base_url: str) -> str:
 def request(
     method: str, url: str, *, timeout_s: float, body: object = None, key: str | None = None
 ) -> Answer:
-    """Send one request on a connection of its own. Block for timeout_s, or twice that if bytes trickle in."""
+    """Send one request on a connection of its own. Block for timeout_s at most, however bytes trickle in."""
     try:
         answer = _answer(method, url, max(0.01, timeout_s), body, key)
     except TimeoutError:
@@ -124,20 +124,47 @@ def _answer(method: str, url: str, timeout_s: float, body: object, key: str | No
     if content is not None:
         headers["Content-Type"] = "application/json"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    with closing(_CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)) as connection:
-        connection.request(method, target, content, headers)
-        response = connection.getresponse()
-        deadline = time.monotonic() + timeout_s
-        read, read_ns, read_ends = bytearray(), list[int](), list[int]()
-        while piece := response.read1(1 << 18):
-            read += piece
-            read_ns.append(time.monotonic_ns())
-            read_ends.append(len(read))
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            if len(read) > _BODY_LIMIT_BYTES:
-                raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
-        return Answer(response.status, bytes(read), read_ns, read_ends)
+    connection = _CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)
+    deadline = time.monotonic() + timeout_s
+    with closing(connection):
+        connection.connect()
+        with _cut_at(deadline, connection.sock):
+            connection.request(method, target, content, headers)
+            response = connection.getresponse()
+            read, read_ns, read_ends = bytearray(), list[int](), list[int]()
+            while piece := response.read1(1 << 18):
+                read += piece
+                read_ns.append(time.monotonic_ns())
+                read_ends.append(len(read))
+                if len(read) > _BODY_LIMIT_BYTES:
+                    raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
+            return Answer(response.status, bytes(read), read_ns, read_ends)
+
+
+@contextmanager
+def _cut_at(deadline: float, connected: socket.socket) -> Iterator[None]:
+    """Cut a connection off when the block takes until then, and raise TimeoutError: a socket's own limit is
+    for each read, and a server may send its head byte by byte."""
+    is_over, cut = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if not is_over.wait(max(0.0, deadline - time.monotonic())):
+            cut.set()
+            with suppress(OSError):  # the other side has gone
+                connected.shutdown(socket.SHUT_RDWR)
+
+    watching = quiet_thread(watch, "probe's limit")
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if cut.is_set():
+            raise TimeoutError from None
+        raise
+    finally:
+        is_over.set()
+        watching.join()
+    if cut.is_set():
+        raise TimeoutError
 
 
 @dataclass(frozen=True)
@@ -258,7 +285,7 @@ def _probe_attached(spec: AttachSpec, key: str | None, timeout_s: float) -> None
         )
     names = []
     if listed.status == 200:
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
             names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
     # Ollama lists a model without a tag as NAME:latest.
     if names and not {spec.served_model, f"{spec.served_model}:latest"} & set(names):

@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from urllib.parse import urlsplit
 
 from harness.contracts import ContainerSpec, Hint, NativeSpec, Stage
 from harness.errors import ServerError
+from harness.processes.listening import stranger_on
 from harness.processes.supervise import Supervised, supervised
 from harness.sampling.sampling import quiet_thread
 from harness.servers import probe
@@ -30,10 +32,8 @@ _SAY_EVERY_S = 15.0
 # A server that is still loading answers 503, 429 or 404. These mean that it will never generate.
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
-_PORT_TAKEN = Hint(
-    r"(?i)address (already )?in use|couldn't bind HTTP server socket",
-    "Another program took the port in the meantime: run it again.",
-)
+_TRY_AGAIN = "Another program took the port in the meantime: run it again."
+_PORT_TAKEN = Hint(r"(?i)address (already )?in use|couldn't bind HTTP server socket", _TRY_AGAIN)
 _KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
 
 
@@ -119,7 +119,9 @@ def wait_ready(
             url, limit_s = probe.root_of(spec.base_url) + spec.ready_path, min(5.0, left_s)
             answer = probe.request("GET", url, timeout_s=limit_s)
             problem = f"{spec.ready_path} {answer}"
-            listening_ns = time.monotonic_ns() if answer.status == 200 else None
+            if answer.status == 200:
+                listening_ns = time.monotonic_ns()
+                _check_port(server)
         if listening_ns is not None:
             generation = probe.generate(spec.base_url, spec.served_model, timeout_s=left_s)
             if generation.problem is None:
@@ -145,6 +147,15 @@ def wait_ready(
             raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
         if refusing_s is not None and _age_s(server) - refusing_s >= _REFUSING_S:
             raise _failure(server, f"listens but does not generate, for {_REFUSING_S:g} s ({problem})")
+
+
+def _check_port(server: Server) -> None:
+    """Raise ServerError if another program answers in a started server's place."""
+    port = urlsplit(server.spec.base_url).port
+    if isinstance(server.spec, ContainerSpec) or port is None:
+        return  # what listens for a container is Docker's
+    if stranger := stranger_on(port, server.process.watchdog_pid):
+        raise _failure(server, f"is not what answers on its port: {stranger} listens on {port}", [_TRY_AGAIN])
 
 
 def check_alive(server: Server, when: str = "") -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
+from page_server import PageServer, page_server
 from places import TESTS
 from reference_serving import serving
 from waiting import wait_until
@@ -123,6 +125,34 @@ def test_a_server_that_does_not_generate_is_refused(mode: str, problem: str) -> 
 def test_a_stream_that_never_ends_is_given_up() -> None:
     with fake("drip") as url:
         assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer within 0.5 s"
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_one_limit_is_for_the_whole_answer_however_its_bytes_trickle(begin: bytes) -> None:
+    over = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(begin)
+            while not over.wait(0.05):
+                connection.sendall(b"x" if begin else b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/health"
+        try:
+            assert str(probe.request("GET", url, timeout_s=0.5)) == "got no answer within 0.5 s"
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_a_list_of_models_nested_without_end_is_no_list() -> None:
+    with page_server(PageServer("[" * 100_000 + "]" * 100_000)) as page:
+        assert "cannot be measured" in refusal(page.base_url)
 
 
 def test_a_redirect_is_not_followed() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,26 @@ def test_a_port_that_was_taken_meanwhile_is_said(tmp_path: Path, line: str) -> N
     spec = spec_for("", argv=program(f"raise SystemExit({line!r})"))
     with started(tmp_path, spec) as server, pytest.raises(ServerError, match="took the port"):
         wait_ready(server, 20)
+
+
+def test_a_stranger_that_answers_on_the_port_is_not_measured(tmp_path: Path) -> None:
+    spec = spec_for("", argv=program("import signal; signal.pause()"))
+    port = spec.base_url.removesuffix("/v1").rpartition(":")[2]
+    with subprocess.Popen([sys.executable, str(FAKE), port, "ok"]) as stranger:
+        try:
+            with started(tmp_path, spec) as server, pytest.raises(ServerError) as caught:
+                wait_ready(server, 60)
+        finally:
+            stranger.kill()
+    who = rf"process {stranger.pid} \(\S+\) listens on {port}"
+    assert re.match(rf"vllm is not what answers on its port: {who}; .*: run it again\.$", str(caught.value))
+
+
+def test_what_a_server_has_started_may_listen_in_its_place(tmp_path: Path) -> None:
+    spec = spec_for("ok")
+    apart = f"import subprocess; subprocess.Popen({list(spec.argv)!r}, start_new_session=True).wait()"
+    with started(tmp_path, replace(spec, argv=tuple(program(apart)))) as server:
+        wait_ready(server, 60)
 
 
 def test_a_crash_is_noticed_at_once_and_not_at_the_time_limit(tmp_path: Path) -> None:
