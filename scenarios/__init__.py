@@ -17,9 +17,10 @@ from scenarios import (
     summarise,
     trace,
 )
+from scenarios.lengths import is_column
 from scenarios.text import TOKENS_PER_WORD, prose
 
-__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "prose"]
+__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "is_column", "prose"]
 
 SCENARIOS: dict[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO

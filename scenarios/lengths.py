@@ -5,9 +5,10 @@ Written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarit
 
 import csv
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import accumulate
 from math import inf, isfinite, log
 from pathlib import Path
@@ -64,22 +65,23 @@ def lengths(options: object, *keys: str) -> list[Length]:
 @lru_cache(maxsize=64)
 def length(key: str, given: int | str) -> Length:
     """Return the lengths that a key's value says. Raises UserError that begins with `key`."""
-    name, _, rest = str(given).partition(":")
+    if is_column(str(given)):
+        path, _, column = str(given).rpartition(":")
+        return _of_column(f"scenario.{key}={given}", path, column)
+    name, colon, rest = str(given).partition(":")
     least, dots, most = name.partition("..")
     try:
         if name == "lognormal":
             median, _, sigma = rest.partition(":")
             return _lognormal(float(median), float(sigma))
-        if not rest:
-            return _range(int(least), int(most if dots else least))
+        if colon:
+            raise ValueError
+        return _range(int(least), int(most if dots else least))
     except ValueError as error:
         raise UserError(
             f"scenario.{key}={given}: must be a number from 1 to {MOST_TOKENS}, a range such as "
             "256..1024, lognormal:MEDIAN:SIGMA such as lognormal:512:0.5, or FILE.csv:COLUMN"
         ) from error
-    path, _, column = str(given).rpartition(":")
-    values = _column(f"scenario.{key}={given}", path, column)
-    return Length(partial(_one_of, values), max(values))
 
 
 def _range(least: int, most: int) -> Length:
@@ -94,27 +96,38 @@ def _lognormal(median: float, sigma: float) -> Length:
     return Length(lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma)))), None)
 
 
-def _one_of(values: tuple[int, ...], rng: Random) -> int:
-    return values[int(rng.random() * len(values))]
+def is_column(given: str) -> bool:
+    """Return whether a length is FILE.csv:COLUMN."""
+    path, colon, _ = given.rpartition(":")
+    return bool(colon) and (path.endswith(".csv") or "/" in path)
 
 
-def _column(where: str, path: str, column: str) -> tuple[int, ...]:
+def _of_column(where: str, path: str, column: str) -> Length:
+    """Return lengths as frequent as in the column. Only how often each comes is kept: a trace may have
+    millions of rows."""
+    counts = Counter(_values(where, path, column))
+    del counts[0]  # a request that failed
+    if not counts:
+        raise UserError(f"{where}: has no length above 0")
+    values = sorted(counts)
+    until = list(accumulate(counts[value] for value in values))
+    return Length(lambda rng: values[bisect(until, int(rng.random() * until[-1]))], values[-1])
+
+
+def _values(where: str, path: str, column: str) -> Iterator[int]:
     try:
         with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
-                raise UserError(
-                    f"{where}: no such column; choose from {', '.join(rows.fieldnames or ['none'])}"
-                )
-            found = [(rows.line_num, row[column]) for row in rows]
+            rows = csv.reader(file)
+            names = next(rows, ["none"])
+            if column not in names:
+                raise UserError(f"{where}: no such column; choose from {', '.join(names)}")
+            place = names.index(column)
+            for row in rows:
+                if row:
+                    yield _count(where, rows.line_num, row[place] if place < len(row) else None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else "not CSV in UTF-8"
         raise UserError(f"{where}: cannot be read ({why})") from error
-    values = [_count(where, line, value) for line, value in found]
-    if not any(values):
-        raise UserError(f"{where}: has no length above 0")
-    # A length of 0 is a request that failed.
-    return tuple(filter(None, values))
 
 
 def _count(where: str, line: int, value: str | None) -> int:

@@ -17,6 +17,7 @@ from harness.install.tokenizer import resolved, tokenizer_of
 from harness.plan.plan import cells_asked
 from harness.plan.terms import needed
 from harness.settings import config, overrides
+from harness.store.named_files import check_place, write_named
 from harness.store.tokenizer import token_splitter
 from scenarios import SCENARIOS, TOKENS_PER_WORD
 
@@ -43,12 +44,14 @@ def describe(
     answered, before on the same server, if its cache kept all of it. Users take turns, as if all answers took
     equally long.
     """
+    if html is not None:
+        check_place(html)
     asked_for, cache = config.settings(overrides.parse(changes or [], study)), install.cache_dir()
     settings, _ = resolved(asked_for, weights, cache)
     tokenizer = tokenizer_of(settings, weights, cache)
     described = [_described(cell, tokenizer) for cell in cells_asked(settings, 0)]
     if html is not None:
-        html.write_text(words.page(described), encoding="utf-8")
+        write_named(html, words.page(described).encode())
     if as_json:
         print_json(described)
         return
@@ -125,8 +128,7 @@ def _print_hits(kind: str, hits: Mapping[int, Hits]) -> None:
         for name, each in words.hit_rows(hits)
     ]
     print_rows(rows, right=list(rows[0])[1:])
-    if len(hits) > len(rows):
-        print_lines([f"... and {len(hits) - len(rows)} more (--json has all)"])
+    print_lines(words.more_hits(hits))
 
 
 def _print_samples(found: Traffic) -> None:

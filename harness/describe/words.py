@@ -63,6 +63,11 @@ def hit_rows(hits: Mapping[int, Hits]) -> list[tuple[str, Hits]]:
     return [(str(number), each) for number, each in list(hits.items())[:SHOWN]]
 
 
+def more_hits(hits: Mapping[int, Hits]) -> list[str]:
+    """Return a line that says how many others there are, if there are."""
+    return [f"... and {len(hits) - SHOWN} more (--json has all)"] if len(hits) > SHOWN else []
+
+
 def page(described: Sequence[Described]) -> str:
     """Return the page of these descriptions. All text of conversations is escaped."""
     template = resources.files("harness.describe").joinpath("page.html").read_text(encoding="utf-8")
@@ -74,6 +79,7 @@ def page(described: Sequence[Described]) -> str:
         lengths=lengths,
         lines=lines,
         hit_rows=hit_rows,
+        more_hits=more_hits,
     )
     return environment.from_string(template).render(described=described)
 

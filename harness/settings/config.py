@@ -40,7 +40,7 @@ from harness.settings.decoding import (
     single,
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
 FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
@@ -210,16 +210,11 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
             key in _PATHS
             or (may_be_path and ("/" in value or name != "program"))
             or (key == "quality.against" and Path(value).is_dir())
-            or _is_column(key, value)
+            or (key.startswith("scenario.") and is_column(value))
         )
         else value
         for value in values
     )
-
-
-def _is_column(key: str, value: str) -> bool:
-    """Return whether a value is FILE.csv:COLUMN, of which lengths of a scenario are drawn."""
-    return key.startswith("scenario.") and ":" in value and not value.startswith("lognormal:")
 
 
 def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:

@@ -32,6 +32,7 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_nats": (units.nats, "a number of nats, such as 0.1"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LENGTH = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
 _DAY_S = 86400
 _PART = (1e-6, 1 - 1e-6)  # a share that can be neither nothing nor all
 # The smallest and the largest value that make sense, which the fields' types cannot say.
@@ -98,7 +99,10 @@ class Field:
 
     @property
     def takes(self) -> str:
-        first = next(part for part in _parts(self.kind) if part is not type(None))
+        parts = _parts(self.kind)
+        if int in parts and str in parts:
+            return _LENGTH
+        first = next(part for part in parts if part is not type(None))
         if typing.get_origin(first) is typing.Literal:
             return " or ".join(map(str, typing.get_args(first)))
         return _UNITS[self.suffix][1] if self.suffix else _TYPE_NAMES.get(first, "text")

@@ -58,8 +58,16 @@ def listed_keys() -> dict[str, tuple[str, str]]:
             takes = " or ".join([*filter(None, ENGINES[name].programs), "a path"])
         elif name in ENGINES and option == "environment":
             takes = "a directory"
+        elif name == "scenario":
+            takes = " or ".join(_taken_by_scenarios(key))
         found.setdefault(key, (field.default_text, takes))
     return found | sections.LISTED
+
+
+def _taken_by_scenarios(key: str) -> list[str]:
+    """Return what scenarios take for a key, which may be one of several."""
+    fields = (fields_by_key("scenario", scenario.options) for scenario in SCENARIOS.values())
+    return list(dict.fromkeys(own[key].takes for own in fields if key in own))
 
 
 def _fields() -> dict[str, Field]:

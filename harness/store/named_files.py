@@ -1,5 +1,6 @@
 """Write files that a user names, and refuse to replace a run's own files."""
 
+import os
 from pathlib import Path
 
 from harness.errors import UserError
@@ -19,6 +20,20 @@ def write_named(path: Path, contents: bytes) -> None:
     except OSError as error:
         why = error.strerror if path.parent.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"{path}: cannot be written ({why})") from error
+
+
+def check_place(path: Path) -> None:
+    """Raise UserError, before there is anything to write, if a file that a user named cannot be there."""
+    check_named(path)
+    why = ""
+    if path.is_dir():
+        why = "it is a directory"
+    elif not path.parent.is_dir():
+        why = f"there is no directory {path.parent}"
+    elif not os.access(path.parent, os.W_OK):
+        why = f"the directory {path.parent} is read-only"
+    if why:
+        raise UserError(f"{path}: cannot be written ({why}); give a file in a directory of yours")
 
 
 def check_named(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from math import log
 from pathlib import Path
 from random import Random
@@ -43,8 +44,34 @@ def test_a_column_of_a_file_is_drawn_as_it_is_without_zeros(tmp_path: Path) -> N
     assert found.count(20) == pytest.approx(2 * found.count(10), rel=0.2)
 
 
+def test_a_column_of_millions_of_rows_is_kept_as_how_often_each_length_comes(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("tokens\n" + "".join(f"{number % 500}\n" for number in range(400_000)))
+    tracemalloc.start()
+    made = length("input_tokens", f"{path}:tokens")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.most == 499
+    # A number for each row would be 3 MB at least.
+    assert peak < 1_000_000
+
+
 @pytest.mark.parametrize(
-    "given", [0, -3, "9..3", "0..3", "1.5", "lognormal:10", "lognormal:0:1", "lognormal:9:nan", "x"]
+    "given",
+    [
+        0,
+        -3,
+        "9..3",
+        "0..3",
+        "1.5",
+        "lognormal:10",
+        "lognormal:0:1",
+        "lognormal:9:nan",
+        "x",
+        "lognormall:512:0.5",
+        "normal:5",
+        "512:",
+    ],
 )
 def test_what_is_no_length_is_refused_with_what_would_be_one(given: int | str) -> None:
     with pytest.raises(UserError, match=r"^scenario\.input_tokens=.*: must be a number from 1 .*256\.\.1024"):

@@ -78,6 +78,15 @@ def test_a_tokenizer_counts(here: Place) -> None:
     assert found["traffic"]["hits"]["shared_tokens"] == len("one tw")
 
 
+def test_a_page_says_how_many_groups_it_does_not_show(here: Place) -> None:
+    keys = ("engine=reference", "scenario=shared_prefix", "scenario.prefixes=40", "scenario.zipf=0")
+    done = told(here, "describe", *keys, "--html", "page.html")
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("... and ")]
+    found = json.loads(told(here, "describe", *keys, "--json").stdout)
+    assert line == f"... and {len(found[0]['traffic']['by_group']) - 12} more (--json has all)"
+    assert f">{line}<" in (here.path / "page.html").read_text()
+
+
 def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
     hostile = "<script>alert(1)</script>\\u202e"
     (here.path / "chats.jsonl").write_text(f'{{"prompt": "{hostile}"}}\n')
@@ -97,7 +106,16 @@ def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
     [
         (["scenario=ragg"], "scenario=ragg: no such scenario; did you mean rag?"),
         (["scenario=rag", "scenario.retrieved=0"], "scenario.retrieved=0: must be from 1 to 10000"),
-        (["--html", "absent/page.html"], "absent/page.html: No such file or directory"),
+        (
+            ["--html", "absent/page.html"],
+            "absent/page.html: cannot be written (there is no directory absent); give a file in a directory",
+        ),
+        (["--html", "."], "the name of the file to write is empty; give one"),
+        (["--html", "..", "scenario=ragg"], "..: cannot be written (it is a directory); give a file"),
+        (
+            ["scenario=rag", "scenario.input_tokens=lognormall:512:0.5"],
+            "scenario.input_tokens=lognormall:512:0.5: must be a number from 1 to 10000000, a range such as",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(here: Place, words: list[str], said: str) -> None:

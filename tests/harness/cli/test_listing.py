@@ -100,6 +100,10 @@ def test_the_keys_say_what_they_take() -> None:
     assert takes["load.warmup"] == "a duration, such as 500ms or 20s"
     assert takes["load.conversations"] == "a whole number"
     assert takes["load.keep_bytes"] == "true or false"
+    length = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
+    assert takes["scenario.prefix_tokens"] == takes["scenario.steps"] == length
+    assert takes["scenario.output_tokens"] == f"a whole number or {length}"
+    assert takes["scenario.turns"] == "a whole number"
     assert takes["engine.launcher"] == "native or docker"
     assert takes["model"] == "a name of `bench list models`, a path, or hf:organisation/name"
     assert [key for key, said in takes.items() if not said] == []
