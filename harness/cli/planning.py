@@ -27,6 +27,7 @@ from harness.sampling import gpu
 from harness.settings import config, overrides
 from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
+from scenarios import SCENARIOS
 
 _ROWS_AT_MOST = 24
 
@@ -149,7 +150,18 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
     for each in _unmatched(whole):
         yield f"not matched, {', '.join(each['deployments'])}: {each['term']}, {each['reason']}"
     yield from context_lines(whole.starts)
+    yield from dict.fromkeys(_source_lines(whole))
     yield from length_lines(whole, until, asked)
+
+
+def _source_lines(whole: Plan) -> Iterator[str]:
+    """Say which scenarios have fewer conversations than a load asks for, where that is known."""
+    for cell in (cell for start in whole.starts[:1] for cell in start.cells if cell.load.conversations):
+        arrivals = SCENARIOS[cell.scenario.name].arrivals(cell.scenario.options)
+        count = None if arrivals is None else sum(1 for _ in arrivals)
+        if count is not None and count < (cell.load.conversations or 0):
+            asked = f"load.conversations={cell.load.conversations}"
+            yield f"{asked}: {cell.scenario.label} has {count}, and no more are played"
 
 
 def why_none(skips: Sequence[Skip]) -> str:

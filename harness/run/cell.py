@@ -177,7 +177,7 @@ def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
         return replace(record, status="failed", error=error)
     spans = {"before": "cell", "during": "window"}
     found = [f"{each.text} ({each.when} the {spans[each.when]})" for each in record.guard]
-    reasons = [*_doubts(record.summary, tally), *found]
+    reasons = [*_doubts(record.load, record.summary, tally), *found]
     if not reasons:
         return record
     is_invalid = any(finding.validity == "invalid" for finding in record.guard)
@@ -198,12 +198,17 @@ def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:
     return None if tally.ok else _nothing_sent(summary, tally)
 
 
-def _doubts(summary: LoadSummary, tally: Tally) -> Iterator[str]:
+def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
     if tally.failed:
         yield f"{tally.failed} of {tally.sent} requests in the window failed"
     if summary.left_out:
         conversations = counted(summary.left_out, "conversation")
         yield f"{conversations} due before the window's end never began; less came than was asked for"
+    if summary.ended_by == "conversations" and summary.conversations_begun < (load.conversations or 0):
+        yield (
+            f"load.conversations={load.conversations}: {summary.conversations_begun} began, since the "
+            "scenario has no more"
+        )
     if summary.cut_conversations:
         conversations = counted(summary.cut_conversations, "conversation")
         yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"

@@ -111,3 +111,22 @@ def test_the_cache_of_a_plan_fits_the_device_that_is_here(tmp_path: Path) -> Non
     assert said_of_many.startswith(
         "the most that vllm bf16 holds in 72.0 GiB by the arithmetic of `bench fit`"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_said"), [("load.conversations=100", True), ("load.conversations=23", False)]
+)
+def test_a_source_that_ends_early_is_said(
+    asked: str, is_said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "engine=reference",
+        "scenario=burst",
+        "scenario.burst=5",
+        "load.arrival=batch",
+        "repeats=1",
+        asked,
+    )
+    print_plan(plan.make(config.settings(overrides.parse(words)), lambda weights: None))
+    said = "load.conversations=100: burst has 23, and no more are played"
+    assert (said in capsys.readouterr().out.splitlines()) == is_said

@@ -99,3 +99,13 @@ def test_conversations_that_never_began_make_it_suspect():
 def test_a_load_that_a_signal_ended_is_a_failure():
     found = judged(record(make_run.summary(S, ended_by="interrupted")), GOOD)
     assert found.error == "the load process was ended by a signal"
+
+
+def test_fewer_conversations_than_asked_for_make_it_suspect():
+    ended = make_run.summary(S, ended_by="conversations", conversations_begun=10)
+    batch = Load(concurrency=None, arrival="batch", conversations=64, duration_s=None)
+    found = judged(record(ended, batch), GOOD)
+    assert found.validity == "suspect"
+    assert found.reasons == ("load.conversations=64: 10 began, since the scenario has no more",)
+    assert judged(record(ended, replace(batch, conversations=10)), GOOD).reasons == ()
+    assert judged(record(replace(ended, ended_by="duration"), batch), GOOD).reasons == ()
