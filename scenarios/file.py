@@ -9,24 +9,35 @@ turns is the scripted answer to the first.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
+from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError
+from scenarios.lengths import need
+from scenarios.text import TextOptions
 
 
 @dataclass(frozen=True)
-class FileOptions(ScenarioOptions):
-    """`path`: the file. `output_tokens`: max_tokens of conversations that give none. `shuffle`: play them in
-    an order drawn from the seed instead of the file's; they repeat without end either way."""
+class FileOptions(TextOptions):
+    """`path`: the file. `output_tokens`: max_tokens of conversations that give none; None: as long as the
+    answers in the file, and OUTPUT_TOKENS where there is none. `shuffle`: play them in an order drawn from
+    the seed instead of the file's; they repeat without end either way."""
 
     path: str | None = None
-    output_tokens: int = 128
+    output_tokens: int | None = None
     think_time_s: float = 0.0
     shuffle: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_tokens is not None:
+            need(self, 1, inf, "output_tokens")
+
+
+OUTPUT_TOKENS = 128
 
 # Who speaks in ShareGPT's files, and as what they are sent. Other models stand there for the assistant.
 _SPEAKERS = {
@@ -38,8 +49,6 @@ _SPEAKERS = {
 
 def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
     """Yield the file's conversations, over and over. Raises UserError naming file and place."""
-    if options.output_tokens < 1:
-        raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
     read = read_conversations(options)
     while True:
         order = list(read)
@@ -91,18 +100,23 @@ def _conversation(record: Any, where: str, options: FileOptions) -> Conversation
     if not isinstance(record, dict):
         raise UserError(f"{where}: must be an object with messages, prompt or conversations")
     if "conversations" in record:
-        turns = _turns(_spoken(record["conversations"], where), options.output_tokens, options.think_time_s)
+        turns = _turns(_spoken(record["conversations"], where), options)
         return Conversation(tuple(turns)) if turns else None
     if unknown := set(record) - {"messages", "prompt", "max_tokens", "think_time_s"}:
         known = "there are messages, prompt, max_tokens, think_time_s"
         raise UserError(f"{where}: {min(unknown)}: no such field; {known}")
     if "messages" in record and "prompt" in record:
         raise UserError(f"{where}: give messages or prompt, not both")
-    max_tokens = _number(record, "max_tokens", options.output_tokens, int, where)
-    if max_tokens < 1:
-        raise UserError(f"{where}: max_tokens={max_tokens}: must be 1 or more")
-    think_time_s = _number(record, "think_time_s", options.think_time_s, float, where)
-    turns = _turns(_messages(record, where), max_tokens, think_time_s)
+    max_tokens = options.output_tokens
+    if "max_tokens" in record:
+        max_tokens = _number(record, "max_tokens", int, where)
+        if max_tokens < 1:
+            raise UserError(f"{where}: max_tokens={max_tokens}: must be 1 or more")
+    think_time_s = options.think_time_s
+    if "think_time_s" in record:
+        think_time_s = _number(record, "think_time_s", float, where)
+    own = replace(options, output_tokens=max_tokens, think_time_s=think_time_s)
+    turns = _turns(_messages(record, where), own)
     if not turns:
         raise UserError(f"{where}: has no message of a user")
     return Conversation(tuple(turns))
@@ -125,8 +139,8 @@ def _spoken(said: Any, where: str) -> list[Message]:
     return made
 
 
-def _number(record: dict[str, Any], key: str, default: float, kind: type, where: str) -> Any:
-    value = record.get(key, default)
+def _number(record: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    value = record[key]
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
@@ -153,17 +167,20 @@ def _messages(record: dict[str, Any], where: str) -> list[Message]:
     return made
 
 
-def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> list[Turn]:
+def _turns(messages: list[Message], options: FileOptions) -> list[Turn]:
     """Split at each message of a user. An assistant's message is the answer to the turn before it."""
+    max_tokens, think_time_s = options.output_tokens, options.think_time_s
     turns: list[Turn] = []
     pending: list[Message] = []
     for message in messages:
         if message.role == "assistant" and turns and not pending:
-            turns[-1] = replace(turns[-1], answer=message.content)
+            answered = max_tokens or options.tokens(message.content)
+            turns[-1] = replace(turns[-1], answer=message.content, max_tokens=answered)
             continue
         pending.append(message)
         if message.role == "user":
-            turns.append(Turn(tuple(pending), max_tokens, think_time_s if turns else 0.0))
+            think_s = think_time_s if turns else 0.0
+            turns.append(Turn(tuple(pending), max_tokens or OUTPUT_TOKENS, think_s))
             pending = []
     return turns
 

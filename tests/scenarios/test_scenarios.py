@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -129,6 +130,24 @@ def test_a_file_that_holds_nothing_says_so(tmp_path: Path, content: bytes, said:
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):
         next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
+
+
+def test_answers_are_as_long_as_those_of_the_file_unless_a_length_is_given(tmp_path: Path) -> None:
+    def said(*answers: str, **more: object) -> dict[str, object]:
+        pairs = [({"role": "user", "content": "u"}, {"role": "assistant", "content": a}) for a in answers]
+        return {"messages": [*itertools.chain.from_iterable(pairs), {"role": "user", "content": "u"}], **more}
+
+    path = tmp_path / "chats.jsonl"
+    # Words of 1.5 tokens; of a text without blanks a fifth of its 60 bytes; an empty answer.
+    written(path, said("w " * 20, "\u4e2d" * 20, ""), said("w " * 20, max_tokens=7))
+    options = FileOptions(path=str(path), tokens_per_word=1.5)
+
+    def lengths(options: FileOptions) -> list[list[int]]:
+        made = itertools.islice(FILE.conversations(options, Random(0)), 2)
+        return [[turn.max_tokens for turn in each.turns] for each in made]
+
+    assert lengths(options) == [[30, 12, 1, 128], [7, 7]]
+    assert lengths(replace(options, output_tokens=40)) == [[40] * 4, [7, 7]]
 
 
 SHARE_GPT = [

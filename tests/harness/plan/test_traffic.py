@@ -85,12 +85,13 @@ def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Pat
 
 def test_a_context_that_some_conversations_are_too_long_for_is_said(chats: list[str]) -> None:
     assert context_lines(made("engine.context_length=40", *chats, "load.conversations=3").starts) == [
-        "engine.context_length=40: 1 of the first 3 conversations of file are longer, up to about 60 tokens, "
-        "a word as one: their last requests fail or are cut; 128 would hold them"
+        # Of 10, 30 and 50 words, each with an answer of 10 tokens.
+        "engine.context_length=40: 2 of the first 3 conversations of file are longer, up to about 71 tokens, "
+        "a word as 1.22: their last requests fail or are cut; 128 would hold them"
     ]
     # Beyond its end a file begins anew.
     assert "2 of the first 8" in context_lines(made("engine.context_length=59", *chats).starts)[0]
-    assert context_lines(made("engine.context_length=60", *chats).starts) == []
+    assert context_lines(made("engine.context_length=71", *chats).starts) == []
 
 
 def test_what_is_advised_is_enough() -> None:
