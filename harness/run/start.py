@@ -110,7 +110,12 @@ def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
-    idle = site.guard.before_start(used, devices, partial(site.observer.waits, start.name))
+    idle = site.guard.before_start(
+        used,
+        devices,
+        partial(site.observer.waits, start.name),
+        is_attached=start.deployment.terms.base_url is not None,
+    )
     spec = _launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
     record.update(
         memory_kind=used.kind,

@@ -74,15 +74,23 @@ class Guard:
         self._devices: tuple[int, ...] = ()
         self._told: set[int] = set()  # devices that have told their memory in this start
 
-    def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Use:
+    def before_start(
+        self,
+        memory: Memory,
+        devices: Sequence[int],
+        tell: Callable[[str], None],
+        *,
+        is_attached: bool = False,
+    ) -> Use:
         """Return what is in use before a server is started.
 
         If that is more than before the first start, block for a while until it is not. If it still is,
-        that marks all cells of the start; with guard=strict, raise UnfitError.
+        that marks all cells of the start; with guard=strict, raise UnfitError. A server that runs already
+        (`is_attached`) has given none back, and is in what is used.
         """
         self._of_start, self._devices, self._told = (), tuple(devices), set()
         idle = memory.measure()
-        if self.mode == "off" or idle.used_bytes is None:
+        if self.mode == "off" or is_attached or idle.used_bytes is None:
             return idle
         first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
         if idle.used_bytes <= first + tolerance_bytes(first):

@@ -20,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     windows.cells_not_valid,
     windows.requests_failed,
     windows.answers_cut,
+    windows.prompts_cut,
     windows.answers_not_valid,
     late_client.error_not_small,
     late_client.client_late,

@@ -105,6 +105,25 @@ def answers_cut(run: Run) -> Iterator[Seen]:
     return _lost(run, is_cut)
 
 
+# Of the words sent. A word is a token or more, but for a tokenizer that merges some words.
+PROMPT_CUT_SHARE = 0.9
+
+
+@check(
+    "Prompts were cut",
+    "The server counts fewer input tokens than words were sent: {}.",
+    "A longer context, of an Ollama that runs already by OLLAMA_CONTEXT_LENGTH; or shorter conversations.",
+    (*SPEED, "input_tokens"),
+    marks=True,
+)
+def prompts_cut(run: Run) -> Iterator[Seen]:
+    def is_cut(cell: Cell) -> np.ndarray:
+        ok = run.ok_requests_with(cell.number, "sent_words")
+        return np.asarray(floats(ok["input_tokens"]) < PROMPT_CUT_SHARE * floats(ok["sent_words"]))
+
+    return _lost(run, is_cut)
+
+
 @check(
     "Answers have not the form that was asked for",
     "The server was told the form, and still {}.",

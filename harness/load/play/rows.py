@@ -83,7 +83,12 @@ def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | Non
 
 
 def request_row(
-    begun: BegunRow, exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool = False
+    begun: BegunRow,
+    body: bytes,
+    exchange: Exchange,
+    decoded: Decoded,
+    key: str | None,
+    keep_bytes: bool = False,
 ) -> RequestRow:
     """Return the record of one request. With `keep_bytes` it holds the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
@@ -119,6 +124,7 @@ def request_row(
         reasoning_chunks=decoded.reasoning_chunks or None,
         part=begun.part,
         leave_after_s=begun.leave_after_s,
+        sent_words=len(body.split()),
         raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome not in ("ok", "left") else None,
     )
 

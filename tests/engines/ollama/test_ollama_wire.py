@@ -201,17 +201,18 @@ def test_a_model_that_cannot_be_made_ends_the_start(tmp_path: Path, program: Pat
     place.wait_until_empty()
 
 
-def test_a_run_measures_a_running_one(tmp_path: Path) -> None:
-    with serving(Server(answer_tokens=20)) as running:
+def test_a_run_measures_a_running_one_and_tells_that_it_cut_prompts(tmp_path: Path) -> None:
+    with serving(Server(context_length=64, answer_tokens=20)) as running:
         place = made(tmp_path / "place")
         keys = asked("model=gemma3-270m", f"engine.base_url={running.base_url}")
         done = bench(place, "run", *keys, "--output", place.run_dir)
     assert done.returncode == 0, done.stderr
     [start] = place.starts()
     assert start["version"] == "0.33.0-rc2+fb307609"
-    assert start["resolved"]["context_length"] == 4096
+    assert start["resolved"]["context_length"] == 64
     [cell] = place.cells().values()
     assert cell["status"] == "completed"
+    assert "The server counts fewer input tokens than words were sent: ollama at 1 user:" in place.report()
 
 
 @pytest.mark.parametrize(

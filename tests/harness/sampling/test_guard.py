@@ -268,6 +268,13 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
 
 
+def test_memory_of_a_server_that_runs_already_is_not_waited_for(tmp_path: Path) -> None:
+    watching, told = started("strict", devices=()), []
+    watching.before_start(memory(3 * GIB), (), told.append, is_attached=True)
+    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
+    assert told == []
+
+
 def test_memory_that_comes_back_in_time_is_measured_again() -> None:
     watching = started("strict")
     idle = watching.before_start(memory(3 * GIB, 2 * GIB, returned=True), (0,), lambda text: None)

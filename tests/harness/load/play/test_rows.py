@@ -34,7 +34,7 @@ Play = Callable[[Link], object]
 def row_of(exchange: Exchange, keep_bytes: bool = False) -> RequestRow:
     begun = BegunRow("r", worker=0, user=0, conversation=0, turn=0, scheduled_ns=0, max_tokens=8)
     decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
-    return request_row(begun, exchange, decoded, KEY, keep_bytes)
+    return request_row(begun, b'{"messages":"two words"}', exchange, decoded, KEY, keep_bytes)
 
 
 @pytest.mark.parametrize("cell", ["007", "99999", "locust"])
