@@ -151,6 +151,7 @@ class WorkerSummary:
     loop_lag_s: tuple[float, float, float] | None
     cpu_s: float
     gc_pause_s: float
+    stalled_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ class LoadSummary:
     A request is in the window if window_start_ns <= sent_ns < window_end_ns. `users`: in open loop the most
     that were needed at once. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
     `clock_uncertainty_ns`) or `read`. `stamp_lag_s` (from the kernel's stamp to our reading of it) and
-    `loop_lag_s` (how late a 10 ms timer rings) are median, p99 and maximum of the worst worker; `cpu_s` and
+    `loop_lag_s` (how late a 10 ms timer rings) are median, p99 and maximum of the worst worker; `stalled_s`
+    is for how long of the window the loop of one stood still, 50 ms or more at a time. `cpu_s` and
     `gc_pause_s` are sums. `left_out`: conversations that were due before the window's end and never began.
     `cut_conversations`: conversations that were not finished within load.grace; `cut_turns`: their turns that
     were never sent.
@@ -184,6 +186,7 @@ class LoadSummary:
     left_out: int = 0
     cut_conversations: int = 0
     cut_turns: int = 0
+    stalled_s: float = 0.0
 
     @property
     def load_s(self) -> float | None:

@@ -71,6 +71,7 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
         loop_lag_s=_worst(summary.loop_lag_s for summary in summaries),
         workers=tuple(worker for summary in summaries for worker in summary.workers),
         cpu_s=sum(summary.cpu_s for summary in summaries),
+        stalled_s=max(summary.stalled_s for summary in summaries),
         gc_pause_s=sum(summary.gc_pause_s for summary in summaries),
         **{name: sum(getattr(summary, name) for summary in summaries) for name in _COUNTS},
     )

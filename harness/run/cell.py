@@ -22,6 +22,10 @@ from harness.store import attempts, request_table, store, tokenizer
 from harness.store.request_table import Tally
 from scenarios import SCENARIOS
 
+# Of a window: nothing was sent meanwhile, so that much is missing of rates, as much as two may differ by and
+# still be the same (compare.margin).
+STALLED_SHARE = 0.05
+
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     """Play one cell, store it, and return its record. An interrupted cell is stored if its load had begun.
@@ -212,6 +216,9 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
     if summary.cut_conversations:
         conversations = counted(summary.cut_conversations, "conversation")
         yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"
+    window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
+    if summary.stalled_s > STALLED_SHARE * window_s:
+        yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
 

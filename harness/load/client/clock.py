@@ -17,6 +17,8 @@ REFRESH_PAIRS = 100
 SUSPICIOUS_LAG_NS = 200_000_000
 BINS_PER_OCTAVE = 8
 TIMER_S = 0.01
+# A user notices such a pause; what came meanwhile the kernel has stamped, but nothing was sent.
+STALL_NS = 50_000_000
 SAMPLED = 16
 
 
@@ -127,16 +129,34 @@ class LagHistogram:
         return min(2 ** ((number + 1) / BINS_PER_OCTAVE) - 1, self._max_ns)
 
 
+class LoopLag(LagHistogram):
+    """How late a timer of the loop was, and each time that it was late by STALL_NS or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stalls: list[tuple[int, int]] = []
+
+    def late(self, due_ns: int, now_ns: int) -> None:
+        self.add(now_ns - due_ns)
+        if now_ns - due_ns >= STALL_NS:
+            self._stalls.append((due_ns, now_ns))
+
+    def stalled_s(self, begin_ns: int, end_ns: int) -> float:
+        """Return for how long of a window the loop stood still."""
+        inside = (min(end_ns, until) - max(begin_ns, since) for since, until in self._stalls)
+        return sum(each for each in inside if each > 0) / 1e9
+
+
 @contextmanager
-def loop_lag() -> Iterator[LagHistogram]:
+def loop_lag() -> Iterator[LoopLag]:
     """Measure how late a 10 ms timer of gevent's loop is in the block; about 1 ms is libev's floor."""
-    histogram = LagHistogram()
+    histogram = LoopLag()
 
     def watch() -> None:
         while True:
             due_ns = time.monotonic_ns() + int(TIMER_S * 1e9)
             gevent.sleep(TIMER_S)
-            histogram.add(time.monotonic_ns() - due_ns)
+            histogram.late(due_ns, time.monotonic_ns())
 
     timer = gevent.spawn(watch)
     try:

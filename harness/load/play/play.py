@@ -64,17 +64,18 @@ def play(
     if traffic.failure:
         raise traffic.failure
     is_kernel = receiver.stamp_source == "kernel"
+    window = traffic.window
+    window_end_ns = window.end_ns or window.start_ns
     own: dict[str, Any] = {
         "requests": traffic.ok + traffic.failed,
         "stamp_source": receiver.stamp_source,
         "clock_uncertainty_ns": receiver.clock.uncertainty_ns if is_kernel else None,
         "stamp_lag_s": receiver.lag.summary_s() if is_kernel else None,
         "loop_lag_s": lag.summary_s(),
+        "stalled_s": lag.stalled_s(window.start_ns, window_end_ns),
         "cpu_s": time.process_time() - began_cpu_s,
         "gc_pause_s": sum(pauses_s),
     }
-    window = traffic.window
-    window_end_ns = window.end_ns or window.start_ns
     left_out = open_loop.left_out(window_end_ns) if open_loop else 0
     if left_out:
         _log.warning("%d conversations were due before the window's end and never began", left_out)

@@ -266,6 +266,22 @@ def test_a_signal_ends_it_at_once_with_what_there_is(tmp_path: Path, number: sig
     assert summary.window_end_ns - summary.started_ns < 20_000 * MS
 
 
+def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> None:
+    with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=4.0))
+        with working(job) as process:
+            wait_until(lambda: bodies_of(server))
+            process.send_signal(signal.SIGSTOP)
+            stopped_s = time.monotonic()
+            time.sleep(1.0)
+            stood_s = time.monotonic() - stopped_s
+            process.send_signal(signal.SIGCONT)
+            process.communicate(timeout=LIMIT_S)
+    summary = summary_of(job)
+    window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
+    assert 0.9 * stood_s < summary.stalled_s <= window_s
+
+
 def stalling(link: Link) -> None:
     link.request()
     link.send(CHUNKED + chunk(event(content="half")))

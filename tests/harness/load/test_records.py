@@ -153,6 +153,7 @@ def test_counts_are_sums_and_lags_the_worst_workers() -> None:
     assert whole.stamp_lag_s == B.stamp_lag_s  # by p99
     assert whole.loop_lag_s == A.loop_lag_s
     assert (whole.cpu_s, whole.gc_pause_s) == (3.5, 0.75)
+    assert merged([summary(A, stalled_s=3.0), summary(B, stalled_s=0.5)]).stalled_s == 3.0
     assert whole.workers == (A, B)
 
 

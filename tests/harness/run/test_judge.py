@@ -96,6 +96,13 @@ def test_conversations_that_never_began_make_it_suspect():
     assert reason.startswith("12 conversations due before the window's end never began")
 
 
+def test_a_client_that_stood_still_makes_it_suspect():
+    found = judged(record(make_run.summary(S, stalled_s=3.0)), GOOD)
+    assert (found.status, found.validity) == ("completed", "suspect")
+    assert found.reasons == ("bench itself stood still for 3 s of the window of 8 s",)
+    assert judged(record(make_run.summary(S, stalled_s=0.39)), GOOD).validity == "valid"
+
+
 def test_a_load_that_a_signal_ended_is_a_failure():
     found = judged(record(make_run.summary(S, ended_by="interrupted")), GOOD)
     assert found.error == "the load process was ended by a signal"
