@@ -10,6 +10,7 @@ from itertools import accumulate
 
 MAX_HEAD_BYTES = 65536
 MAX_SIZE_LINE_BYTES = 1024
+MAX_LENGTH_DIGITS = 15
 CRLF = b"\r\n"
 BLANK_LINE = b"\r\n\r\n"
 # Where the last chunk begins: behind the CRLF of the chunk before it, or of the head.
@@ -142,7 +143,7 @@ class Framing:
         self.is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         length = "0" if self.status in (204, 304) else headers.get("content-length")
         if length is not None and not self.is_chunked:
-            if not (length.isascii() and length.isdigit()):
+            if not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
                 raise FramingError(f"Content-Length: {length[:60]} is no length")
             self._length = int(length)
         tokens = headers.get("connection", "").lower()

@@ -100,6 +100,8 @@ class Client:
                 outcome, error = "timeout", f"not finished after {timeout_s:g} s"
                 if passed is leaving:
                     outcome, error = "left", f"the user went away after {leave_after_s:g} s"
+        except Exception as wrong:  # what a server's bytes make ours raise costs this request alone
+            outcome, error = "protocol_error", f"{type(wrong).__name__}: {wrong}"[:200]
         finally:
             timer.close()
             leaving.close()
