@@ -86,11 +86,11 @@ class Load:
 
     @property
     def label(self) -> str:
-        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`, `64 at once`."""
+        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`, `a batch of 64`."""
         if self.kind == "trace":
             return f"trace x{self.speedup:g}"
         if self.kind == "batch":
-            return f"{self.conversations} at once"
+            return f"a batch of {self.conversations}"
         if self.rate_per_s is not None:
             shape = f" {self.burstiness:g}" if self.arrival == "gamma" else ""
             return f"{self.rate_per_s:g}/s {self.arrival}{shape}"

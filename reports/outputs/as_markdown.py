@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run
-from reports.measures import NOTHING, aggregate, plural, unit_of, value_text
+from reports.measures import NOTHING, aggregate, plural, read_rates, unit_of, value_text
 from reports.page.answer import COLUMNS
 from reports.page.cells import STATES
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
@@ -104,7 +104,7 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
     elif rows:
         states = {each.label: STATES[each.state][0] for row in rows for each in row.standings}
         columns["SLO"] = [states.get(group.deployment, NOTHING) for group in groups]
-    for name in dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS):
+    for name in dict.fromkeys([*([made.metric] if made else []), *read_rates(run, groups), *COLUMNS]):
         if all(aggregate(run, group, name).mean is None for group in groups):
             continue
         values = [_value(run, made, group, name) for group in groups]

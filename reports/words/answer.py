@@ -226,7 +226,8 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
         note = f"More repeats may tell: {resumed(run)} repeats=5"
     if made.groups:
-        return Said("No winner", f"{capital(where)}: {made.why}.{_left_out(made)}", note=note)
+        by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
+        return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)
     kept = [
         f"{each.deployment} {group.load} {on_each(run, each)} ({each.why})"
         for each in made.capacities

@@ -17,7 +17,7 @@ from harness.contracts import Standing
 from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
-from reports.measures import has_interval, mean_text, metric_of, plural, several, shown, unit_of
+from reports.measures import has_interval, mean_text, metric_of, plural, read_rates, several, shown, unit_of
 from reports.measures.quality import Quality, quality_of, task_scores
 from reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
 from reports.words import quality
@@ -117,7 +117,8 @@ def _answer(run: Run, said: Said, made: Decision | None) -> dict[str, Any]:
 
 
 def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
-    names, ratio = dict.fromkeys((made.metric, *COLUMNS)), made.ratio_to_leader(group.deployment)
+    names = dict.fromkeys((made.metric, *read_rates(run, made.ranked), *COLUMNS))
+    ratio = made.ratio_to_leader(group.deployment)
     return {
         "deployment": group.deployment,
         "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,

@@ -187,7 +187,9 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
     assert found.interval == pytest.approx((0.150, 0.850), abs=0.001)  # Wilson's of 2 in 4
     said = examine(run)["Answers have not the form that was asked for"]
     assert "50 % of 4 are not valid (1 not JSON, 1 not by the schema)" in said.text
-    assert 'id="validity"' in page(run)
+    shown = page(run)
+    assert 'id="validity"' in shown
+    assert "valid answers %" in shown.partition("<section")[0]
 
 
 def test_a_schema_that_is_not_read_gives_no_share(tmp_path):
