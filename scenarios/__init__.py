@@ -1,6 +1,6 @@
 """Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
-from harness.contracts import Scenario
+from harness.contracts import Scenario, ScenarioChoice
 from scenarios import (
     agent_loop,
     burst,
@@ -20,7 +20,7 @@ from scenarios import (
 from scenarios.lengths import is_column
 from scenarios.text import TOKENS_PER_WORD, prose
 
-__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "is_column", "prose"]
+__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "has_tools", "is_column", "prose"]
 
 SCENARIOS: dict[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO
@@ -41,3 +41,8 @@ SCENARIOS: dict[str, Scenario] = {
         file,
     )
 }
+
+
+def has_tools(chosen: ScenarioChoice) -> bool:
+    """Return whether the turns of a scenario ask for calls of tools."""
+    return any(form.tools for form in SCENARIOS[chosen.name].forms(chosen.options))

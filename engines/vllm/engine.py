@@ -45,10 +45,12 @@ _VALUES = (
 
 @dataclass(frozen=True)
 class Options:
-    """vLLM's own options. Each is the flag of the same name and left out if it is None, with two exceptions.
+    """vLLM's own options. Each is the flag of the same name and left out if it is None, with three
+    exceptions.
 
     `threads_bind` (CPU only): cores of each worker (`0-7|8-15`), as VLLM_CPU_OMP_THREADS_BIND takes them.
-    `gpu_memory_utilization` does not size the KV cache if engine.kv_cache_tokens does.
+    `gpu_memory_utilization` does not size the KV cache if engine.kv_cache_tokens does. `tool_call_parser`
+    is given where traffic has tools alone.
     """
 
     environment: str | None = None
@@ -61,6 +63,8 @@ class Options:
     performance_mode: Literal["balanced", "interactivity", "throughput"] | None = None
     async_scheduling: bool | None = None
     threads_bind: str | None = None
+    # One without a grammar of its own: vLLM then holds tool_choice=required to the JSON Schema of the tools.
+    tool_call_parser: str = "pythonic"
 
     def __post_init__(self) -> None:
         share = self.gpu_memory_utilization
@@ -192,6 +196,9 @@ def _arguments(
         **switch("enforce-eager", None if terms.graphs is None else not terms.graphs),
         "speculative-config": None if terms.speculative_tokens is None else json.dumps(speculative),
         "trust-remote-code": terms.trust_remote_code,
+        # Without these tool_choice=required is refused.
+        "enable-auto-tool-choice": place.has_tools,
+        "tool-call-parser": options.tool_call_parser if place.has_tools else None,
     }
     own = {**named(options, _VALUES), **switch("async-scheduling", options.async_scheduling)}
     return weights, *flags(values), *flags(_cache_flags(deployment, place)), *flags(own)

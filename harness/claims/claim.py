@@ -17,7 +17,7 @@ from harness.settings.decoding import Choices, as_text, refuse_first
 
 # Keys as on a command line. A list is a sweep; of a side it means any of its values.
 Keys = Mapping[str, Scalar | list[Scalar]]
-# What is held to a limit of one deployment alone. All else is compared by ratios.
+# What the answers of a deployment come to against its reference's; it has no ratio.
 KL_NATS = "kl_nats.mean"
 _FOLDER = Path(scenarios.__file__).with_name("claims")
 
@@ -44,8 +44,8 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What bears a sentence out: `metric` of one side over that of another (`ratio`), or of one (`value`).
 
     A side is some keys and their values, which tell its deployments and loads from the run's others. One of
-    `at_least`, `at_most` and `within` has the published figure. `within`: the share by which a ratio may be
-    away from 1.
+    `at_least`, `at_most` and `within` has the published figure; without one it is shown beside the others.
+    `within`: the share by which a ratio may be away from 1. `turn`: of these turns alone, the first is 1.
     """
 
     metric: str
@@ -54,17 +54,26 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least: float | None = None
     at_most: float | None = None
     within: float | None = None
+    turn: int | None = None
 
     @property
     def sides(self) -> tuple[Keys, ...]:
         return self.ratio or (self.value or {},)
 
     @property
-    def accepted(self) -> tuple[float, float]:
-        """Return the least and the greatest value that bear it out.
+    def figures(self) -> list[str]:
+        """Return the published figure in words: `at least 1.29`; empty without one."""
+        limits = {"at least": self.at_least, "at most": self.at_most, "1, give or take": self.within}
+        return [f"{limit} {value:g}" for limit, value in limits.items() if value is not None]
+
+    @property
+    def accepted(self) -> tuple[float, float] | None:
+        """Return the least and the greatest value that bear it out; None without a figure.
 
         Of a ratio, what is the same as the published figure within compare.margin (5 %) does.
         """
+        if not self.figures:
+            return None
         if self.within is not None:
             return 1 / (1 + self.within), 1 + self.within
         margin = 1 + CompareTerms.margin_share if self.ratio else 1.0
@@ -74,13 +83,15 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def words(self) -> str:
         """Return it as a clause: `output_tokens_per_s of engine=sglang over engine=vllm, at least 1.29`."""
-        limits = {"at least": self.at_least, "at most": self.at_most, "1, give or take": self.within}
-        figure = next(f"{limit} {value:g}" for limit, value in limits.items() if value is not None)
-        return f"{self.metric} of {' over '.join(map(side_text, self.sides))}, {figure}"
+        turn = f" of turn {self.turn}" if self.turn else ""
+        sides = " over ".join(side_text(side) or "each deployment" for side in self.sides)
+        return ", ".join([f"{self.metric}{turn} of {sides}", *self.figures])
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A published sentence. `reading`: how it became the predicate, where that is not plain.
+    """A published sentence. It holds if each of its predicates with a figure does.
+
+    `reading`: how it became these, where that is not plain.
 
     `original`: the keys of a run on such a device as the original's; `here`: of one that is scaled down.
     """
@@ -90,7 +101,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditions: Conditions
     original: Keys
     here: Keys
-    predicate: Predicate
+    predicates: tuple[Predicate, ...]
     reading: str = ""
     name: str = ""
 
@@ -121,17 +132,23 @@ def read(path: Path) -> Claim:
         raise UserError(f"{not_one}: {f'line {mark.line + 1} is' if mark else 'it is'} no YAML") from error
     except msgspec.ValidationError as error:
         raise UserError(f"{not_one}: {error}; those of scenarios/claims/ have all fields") from error
-    asked = claim.predicate
-    figures = [each for each in (asked.at_least, asked.at_most, asked.within) if each is not None]
-    is_value = asked.value is not None and asked.ratio is None
+    for asked in claim.predicates:
+        is_value = asked.value is not None
+        is_kl = asked.metric == KL_NATS
+        numbers = [each for each in (asked.at_least, asked.at_most, asked.within) if each is not None]
+        refuse_first(
+            ((asked.ratio is not None) == is_value, f"{not_one}: predicates: give ratio or value"),
+            (len(numbers) > 1, f"{not_one}: predicates: give one of at_least, at_most and within"),
+            (min(numbers, default=1.0) <= 0, f"{not_one}: predicates: a figure must be above 0"),
+            (is_kl and not is_value, f"{not_one}: predicates: {KL_NATS} takes value"),
+            (
+                is_value and (asked.within or asked.turn) is not None,
+                f"{not_one}: predicates: within and turn go with ratio",
+            ),
+            (asked.turn is not None and asked.turn < 1, f"{not_one}: predicates: the first turn is 1"),
+        )
     refuse_first(
-        ((asked.ratio is None) == (asked.value is None), f"{not_one}: predicate: give ratio or value"),
-        (len(figures) != 1, f"{not_one}: predicate: give one of at_least, at_most and within"),
-        (min(figures, default=1.0) <= 0, f"{not_one}: predicate: its figure must be above 0"),
-        (
-            is_value != (asked.metric == KL_NATS) or (is_value and asked.at_most is None),
-            f"{not_one}: predicate: value takes metric: {KL_NATS} and at_most; all others take ratio",
-        ),
+        (not any(each.figures for each in claim.predicates), f"{not_one}: predicates: none has a figure")
     )
     return msgspec.structs.replace(claim, name=path.stem)
 

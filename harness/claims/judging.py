@@ -5,7 +5,8 @@ Pure. It computes no interval: whoever asks brings it.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -45,15 +46,26 @@ class Case:
 @dataclass(frozen=True)
 class Judged:
     """What came out of what was compared. `value` lies from `low` to `high`, at `confidence`; None where
-    nothing may be said, and `why` says why."""
+    nothing may be said, and `why` says why. `outcome`: None where there is no figure to hold it to."""
 
     compared: str
-    outcome: Outcome
+    outcome: Outcome | None
     value: float | None = None
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
     why: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of one predicate. `accepted`: the values that bear it out. `crossing`: where its ratio goes
+    through 1 as loads rise; None where it was not asked at several."""
+
+    asked: Predicate
+    accepted: tuple[float, float] | None
+    judged: tuple[Judged, ...]
+    crossing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +79,14 @@ class Differs:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of a claim. `accepted`: the values that bear it out. `why`: why it cannot be tested here.
-    `report`: the path of the run's page; None where nothing ran."""
+    """What came of a claim. `why`: why it cannot be tested here. `kernels`: of quantized weights, as servers
+    named them, by deployment. `report`: the path of the run's page; None where nothing ran."""
 
     claim: Claim
-    accepted: tuple[float, float]
     outcome: Outcome
     why: str | None = None
-    judged: tuple[Judged, ...] = ()
+    parts: tuple[Part, ...] = ()
+    kernels: Mapping[str, str] = field(default_factory=dict)
     differs: tuple[Differs, ...] = ()
     report: str | None = None
 
@@ -91,18 +103,21 @@ def cases_of(plan: Plan) -> list[Case]:
 def combinations(predicate: Predicate, cases: Sequence[Case]) -> list[tuple[Case, ...]]:
     """Return which cases are set against each other, one of each side; of one side each by itself.
 
-    Two are of one model and scenario; under one load, unless a side names its load; and of one deployment
-    where sides name loads alone.
+    Two are of one engine, model and quantization, unless a side names that, and of one scenario; under one
+    load, unless a side names its load; and of one deployment where sides name loads alone.
     """
     first, *others = ([case for case in cases if _is_of(side, case)] for side in predicate.sides)
     if not others:
         return [(case,) for case in first]
+    named = {key for side in predicate.sides for key in side}
+    shared = [key for key in _OF_DEPLOYMENT if key not in named]
     are_of_loads = [key.startswith("load.") for side in predicate.sides for key in side]
     return [
         (a, b)
         for a in first
         for b in others[0]
-        if (a.deployment.model, a.scenario_label) == (b.deployment.model, b.scenario_label)
+        if all(_text(key, a) == _text(key, b) for key in shared)
+        and a.scenario_label == b.scenario_label
         and a != b
         and (any(are_of_loads) or a.load_label == b.load_label)
         and (not all(are_of_loads) or a.deployment == b.deployment)
@@ -141,6 +156,27 @@ def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcom
     if least <= low and high <= most:
         return "reproduced"
     return "not reproduced" if high < least or low > most else "inconclusive"
+
+
+def crossing(judged: Sequence[tuple[Load, Judged]]) -> str | None:
+    """Return between which loads a ratio of one pair goes through 1, lowest load first; None of one load."""
+    found = sorted(judged, key=lambda each: each[0].concurrency or each[0].rate_per_s or 0.0)
+    sides = [(load.label, _side_of_one(each)) for load, each in found]
+    known = [(label, side) for label, side in sides if side]
+    if len(sides) < 2 or not known:
+        return None
+    through = [f"{a} ({old} 1) and {b} ({new} 1)" for (a, old), (b, new) in pairwise(known) if old != new]
+    if through:
+        return f"goes through 1 between {' and between '.join(through)}"
+    loads = ", ".join(label for label, _ in known)
+    return f"does not go through 1: {known[0][1]} it at {loads}"
+
+
+def _side_of_one(judged: Judged) -> str:
+    """Return `above` or `below` where the whole interval is; empty where it has 1 in it, or is not known."""
+    if judged.low is not None and judged.low > 1:
+        return "above"
+    return "below" if judged.high is not None and judged.high < 1 else ""
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

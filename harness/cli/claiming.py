@@ -1,6 +1,7 @@
 """`bench claim`: list published sentences, run one as its file says, and say whether it is reproduced."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,10 @@ import typer
 
 from harness.claims import claim as claims
 from harness.claims import judging
-from harness.claims.claim import Claim
-from harness.claims.judging import Case, Judged, Judgement
+from harness.claims.claim import KL_NATS, Claim, Predicate
+from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import measuring, terminal
-from harness.cli.planning import planned, skip_lines
+from harness.cli.planning import planned, why_none
 from harness.cli.progress import Show
 from harness.contracts import Plan
 from harness.errors import BenchError, UserError
@@ -63,7 +64,7 @@ def claim(
         _print_list(as_json=as_json)
         return
     found = claims.find(name)
-    _check_metric(found)
+    _check_metrics(found)
     why = None
     if run_dir is None:
         keys = claims.choices(found.original if is_original else found.here)
@@ -72,8 +73,7 @@ def claim(
         if why is None:
             task = measuring.new_task(settings, None, output)
             run_dir, _ = measuring.measured(task, Show(quiet=quiet), as_json=as_json)
-    accepted = found.predicate.accepted
-    judgement = judge(found, run_dir) if run_dir else Judgement(found, accepted, "not testable here", why)
+    judgement = judge(found, run_dir) if run_dir else Judgement(found, "not testable here", why)
     exit_code = judging.EXIT_CODES[judgement.outcome]
     if as_json:
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
@@ -82,26 +82,32 @@ def claim(
     raise typer.Exit(exit_code)
 
 
-def _check_metric(found: Claim) -> None:
-    if found.predicate.ratio is not None:
-        from reports.measures.metrics import check_metric_name, metric_of
+def _check_metrics(found: Claim) -> None:
+    from reports.measures.metrics import check_metric_name, metric_of
 
-        metric = found.predicate.metric
-        check_metric_name(metric, "predicate.metric")
-        if metric_of(metric).is_additive:
-            raise UserError(f"predicate.metric={metric}: is compared by a difference, and has no ratio")
+    for asked in found.predicates:
+        if asked.metric == KL_NATS:
+            continue
+        check_metric_name(asked.metric, "predicates.metric")
+        if asked.ratio is not None and metric_of(asked.metric).is_additive:
+            raise UserError(
+                f"predicates.metric={asked.metric}: is compared by a difference, and has no ratio"
+            )
 
 
 def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
-    """Return why a plan has not what is compared; None where it has. Raises UserError if it skips nothing."""
+    """Return why a plan has not what is held to a figure; None where it has. Raises UserError if it skips
+    nothing."""
     cases = judging.cases_of(plan) if cases is None else cases
-    if judging.combinations(found.predicate, cases):
+    held = [asked for asked in found.predicates if asked.figures]
+    absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
+    if absent is None:
         return None
-    absent = judging.missing(found.predicate, cases)
     if not plan.skips:
         labels = ", ".join(plan.deployments) or "none"
         raise UserError(f"claim {found.name}: the run has no {absent}; its deployments: {labels}")
-    return f"no {absent}; {'; '.join(skip_lines(plan.skips))}"
+    why = why_none(plan.skips)
+    return why if why.startswith(absent) else f"no {absent}: {why}"
 
 
 # --- what a run says -------------------------------------------------------------------------------
@@ -118,26 +124,42 @@ def judge(found: Claim, directory: Path) -> Judgement:
     groups = {group.key: group for group in run.groups}
     cells = {key: group.cells[0] for key, group in groups.items()}
     cases = [Case(cell.start.deployment, cell.load, *key[1:]) for key, cell in cells.items()]
-    accepted, report = found.predicate.accepted, str(directory / "report.html")
+    report = str(directory / "report.html")
     why = _why_not_testable(found, record.plan, cases)
     if why is not None:
-        return Judgement(found, accepted, "not testable here", why, report=report)
-    combinations = judging.combinations(found.predicate, cases)
-    is_ratio = found.predicate.ratio is not None
-    judged = tuple(
-        _ratios(found, run, groups, combinations) if is_ratio else _values(found, run, combinations)
-    )
+        return Judgement(found, "not testable here", why, report=report)
+    parts = tuple(_part(run, asked, groups, cases) for asked in found.predicates)
     versions = {each.deployment.engine: each.version for each in run.start_records if each.version}
+    kernels = {
+        each.deployment.label: str(each.resolved["quantization_kernel"])
+        for each in run.start_records
+        if "quantization_kernel" in each.resolved
+    }
     deployments = list(run.deployments.values())
     differs = judging.differences(
         found.conditions, record.environment, record.settings, deployments, versions
     )
-    outcome = judging.worst(each.outcome for each in judged)
-    return Judgement(found, accepted, outcome, None, judged, differs, report)
+    outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
+    return Judgement(found, outcome, None, parts, kernels, differs, report)
 
 
-def _ratios(found: Claim, run: "Run", groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
-    """Yield what the interval of each ratio says: of all together, at the level of this look at the run."""
+def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
+    combinations = judging.combinations(asked, cases)
+    if asked.ratio is None:
+        found = (
+            _divergences(run, combinations)
+            if asked.metric == KL_NATS
+            else _values(run, asked, groups, combinations)
+        )
+        return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
+    judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
+    by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]
+    has_one_pair = len({(a.deployment.label, b.deployment.label) for a, b in combinations}) == 1
+    return Part(asked, asked.accepted, tuple(judged), judging.crossing(by_load) if has_one_pair else None)
+
+
+def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+    """Yield the interval of each ratio: of all together, at the level of this look at the run."""
     from reports.stats.intervals import decide
     from reports.verdicts.comparisons import Pair, alpha_of, comparisons_of, question_of, why_busy
 
@@ -145,14 +167,28 @@ def _ratios(found: Claim, run: "Run", groups: _Groups, combinations: _Combinatio
     for a, b in combinations:
         own = groups[b.key], groups[a.key]
         whole = comparisons_of(run).why_none or why_busy(run, *own)
-        pair = Pair((b.text, a.text), (run, run), own, whole)
-        questions.append(question_of(pair, found.predicate.metric, 0.0))
+        turn = asked.turn and asked.turn - 1
+        pair = Pair((b.text, a.text), (run, run), own, whole, turn)
+        questions.append(question_of(pair, asked.metric, 0.0))
     for (a, b), told in zip(combinations, decide(questions, alpha_of(run)), strict=True):
-        made = Judged(f"{a.text} over {b.text}", "inconclusive", why=told.why)
-        yield _with_interval(made, found, told.ratio, told.low, told.high, told.confidence)
+        compared = f"{a.text} over {b.text}"
+        yield Judged(compared, None, told.ratio, told.low, told.high, told.confidence, told.why)
 
 
-def _values(found: Claim, run: "Run", combinations: _Combinations) -> Iterator[Judged]:
+def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+    """Yield the mean over its starts of each case, with its interval."""
+    from reports.measures.over_starts import aggregate, has_interval
+    from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
+
+    for (case,) in combinations:
+        found = aggregate(run, groups[case.key], asked.metric)
+        few = f"an interval needs {STARTS_NEEDED} starts or more, here {found.k}"
+        low, high = found.interval or (None, None)
+        why = None if has_interval(found) else found.why or few
+        yield Judged(case.text, None, found.mean, low, high, CONFIDENCE, why)
+
+
+def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
     """Yield how far the answers of each deployment are from its reference's."""
     from reports.measures.quality import Quality, quality_of
     from reports.stats.intervals import CONFIDENCE
@@ -162,46 +198,59 @@ def _values(found: Claim, run: "Run", combinations: _Combinations) -> Iterator[J
         why = "it is the reference itself" if known.is_reference else known.why_not_known
         low, high = known.interval or (None, None)
         value = known.told.kl_nats if known.told else None
-        yield _with_interval(Judged(label, "inconclusive", why=why), found, value, low, high, CONFIDENCE)
+        yield Judged(label, None, value, low, high, CONFIDENCE, why)
 
 
-def _with_interval(
-    made: Judged, found: Claim, value: float | None, low: float | None, high: float | None, confidence: float
-) -> Judged:
-    if made.why or value is None or low is None or high is None:
-        return made
-    outcome = judging.outcome_of(low, high, found.predicate.accepted)
-    return Judged(made.compared, outcome, value, low, high, confidence)
+def _held(made: Judged, asked: Predicate) -> Judged:
+    """Return it with what its interval says of the figure, if there is one; without any, only why not."""
+    if made.why or made.value is None or made.low is None or made.high is None:
+        return Judged(made.compared, "inconclusive" if asked.accepted else None, why=made.why)
+    outcome = judging.outcome_of(made.low, made.high, asked.accepted) if asked.accepted else None
+    return replace(made, outcome=outcome)
 
 
 # --- what is printed -------------------------------------------------------------------------------
 
 
 def _print(judgement: Judgement) -> None:
-    found, (least, most) = judgement.claim, judgement.accepted
-    ends = {f"from {number_text(least)}": least > 0, f"to {number_text(most)}": most < float("inf")}
-    counts = " ".join(text for text, is_there in ends.items() if is_there)
+    found = judgement.claim
     lines = [
         f'"{found.sentence}"',
         f"{found.source.who}, {found.source.date}, {found.source.where}",
         *([f"Read as: {found.reading}"] if found.reading else []),
-        f"Asked: {found.predicate.words}; reproduced if the whole interval is {counts}",
         "",
     ]
     terminal.print_lines(lines, fold=True)
-    for rows in (list(map(_row, judgement.judged)), list(map(msgspec.to_builtins, judgement.differs))):
-        if rows:
-            terminal.print_rows(rows)
-            terminal.out.print()
-    terminal.print_lines((f"{each.compared}: {each.why}" for each in judgement.judged if each.why), fold=True)
+    for part in judgement.parts or (Part(each, each.accepted, ()) for each in found.predicates):
+        terminal.print_lines([_asked(part)], fold=True)
+        if part.judged:
+            terminal.print_rows(list(map(_row, part.judged)))
+        whys = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
+        terminal.print_lines(
+            [*whys, *([f"The ratio {part.crossing}"] if part.crossing else []), ""], fold=True
+        )
+    if judgement.differs:
+        terminal.print_rows(list(map(msgspec.to_builtins, judgement.differs)))
+        terminal.out.print()
+    kernels = [f"kernel of {label}: {kernel}" for label, kernel in judgement.kernels.items()]
     why = f": {judgement.why}" if judgement.why else ""
-    terminal.print_lines([f"{found.name}: {judgement.outcome}{why}", *filter(None, [judgement.report])])
+    last = f"{found.name}: {judgement.outcome}{why}"
+    terminal.print_lines([*kernels, last, *filter(None, [judgement.report])])
+
+
+def _asked(part: Part) -> str:
+    if part.accepted is None:
+        return f"Beside it: {part.asked.words}"
+    least, most = part.accepted
+    ends = {f"from {number_text(least)}": least > 0, f"to {number_text(most)}": most < float("inf")}
+    counts = " ".join(text for text, is_there in ends.items() if is_there)
+    return f"Asked: {part.asked.words}; reproduced if the whole interval is {counts}"
 
 
 def _row(each: Judged) -> terminal.Row:
     value, low, high = map(number_text, (each.value, each.low, each.high))
     interval = f"{low} to {high} ({100 * each.confidence:.4g} %)" if each.confidence else "-"
-    return {"compared": each.compared, "value": value, "interval": interval, "outcome": each.outcome}
+    return {"compared": each.compared, "value": value, "interval": interval, "outcome": each.outcome or "-"}
 
 
 def _print_list(*, as_json: bool) -> None:
@@ -212,16 +261,15 @@ def _print_list(*, as_json: bool) -> None:
             [{**msgspec.to_builtins(each), "why_not_here": here[each.name]} for each in found]
         )
         return
-    rows = [
-        {
-            "claim": each.name,
-            "sentence": each.sentence,
-            "source": f"{each.source.who}, {each.source.date}",
-            "here": here[each.name] or "can be tested",
-        }
-        for each in found
-    ]
-    terminal.print_rows(rows)
+    for each in found:
+        why = here[each.name]
+        lines = [
+            f"{each.name}: {each.source.who}, {each.source.date}",
+            f'"{each.sentence}"',
+            f"not testable here: {why}" if why else "can be tested here",
+            "",
+        ]
+        terminal.print_lines(lines, fold=True)
 
 
 def _why_not_here(found: Claim) -> str | None:

@@ -167,7 +167,8 @@ class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
     `scratch`: the start's own directory. `program`: the environment's compiled program, or the user's own.
     `devices`: empty on the CPU. `cache`: the directory of what one program keeps between starts (for a
-    container see ContainerSpec.cache). `draft`: the weights of the model that drafts.
+    container see ContainerSpec.cache). `draft`: the weights of the model that drafts. `has_tools`: whether
+    it will be asked for calls of tools.
     """
 
     python: Path | None
@@ -181,6 +182,7 @@ class Place:
     chat_template: Path | None = None
     cache: Path | None = None
     draft: WeightsFile | None = None
+    has_tools: bool = False
 
     @property
     def base_url(self) -> str:

@@ -25,7 +25,7 @@ from harness.contracts import (
     ScenarioChoice,
     Weights,
 )
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, has_tools
 
 Device = Literal["cpu", "cuda"]
 DeviceBytes = Callable[[Deployment], int | None]
@@ -108,12 +108,12 @@ def able_to_call(
 
     The clause says which. One that was given stays, as does everything of fairness=stock.
     """
-    has_tools = any(form.tools for each in scenarios for form in SCENARIOS[each.name].forms(each.options))
+    is_needed = any(map(has_tools, scenarios))
     made, reasons = list[Deployment](), dict[str, None]()
     for each in deployments:
         template = TOOL_TEMPLATES.get(each.model)
         is_ours = each.terms.base_url is None and each.terms.fairness != "stock"
-        if has_tools and is_ours and template and each.terms.chat_template is None:
+        if is_needed and is_ours and template and each.terms.chat_template is None:
             each = replace(each, terms=replace(each.terms, chat_template=str(template)))
             reasons[f"bench's {template.name}, since the template of {each.model} leaves tools out"] = None
         made.append(each)

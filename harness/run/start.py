@@ -20,6 +20,7 @@ from harness.sampling import environment, gpu, host
 from harness.sampling.sampling import Memory
 from harness.servers import container, probe, server
 from harness.store.store import Kept, StartRecord
+from scenarios import has_tools
 
 _log = logging.getLogger(__name__)
 _PROMPT_TIMEOUT_S = 60.0
@@ -151,6 +152,7 @@ def _launch_spec(
         facts=weights.facts if weights else None,
         chat_template=weights.chat_template if weights else None,
         draft=site.provisions.weights_of(deployment.draft),
+        has_tools=any(has_tools(cell.scenario) for cell in start.cells),
         cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.contracts import timing
 from harness.errors import UserError
@@ -28,6 +29,11 @@ PERCENTILES = (50, 90, 95, 99)
 REQUESTS_NEEDED = 5
 _CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
 _GIVEN = "mean over the window's ok requests for which the server gave it"
+_kv_waste = partial(share, source=BOTH, better="-", words=MORE)
+_WASTED = (
+    "over the window's ok requests and the time from their first to their last content chunk; computed, "
+    "whatever the server did"
+)
 
 METRICS: tuple[Metric, ...] = (
     latency(
@@ -134,6 +140,16 @@ METRICS: tuple[Metric, ...] = (
         shown_scale=2.0**-30,
         digits=2,
         words=("smaller", "larger"),
+    ),
+    _kv_waste(
+        "kv_waste_contiguous_share",
+        "KV cache that contiguous slots would waste",
+        "1 - tokens held / engine.context_length, " + _WASTED,
+    ),
+    _kv_waste(
+        "kv_waste_paged_share",
+        "KV cache that blocks of 16 tokens would waste",
+        "1 - tokens held / tokens of the blocks that they need, " + _WASTED,
     ),
     Metric(
         "cores_used",

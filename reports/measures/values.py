@@ -20,6 +20,7 @@ from reports.measures import slo
 from reports.measures.metric import Metric
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
 from reports.measures.traffic.declared import TRAFFIC_METRICS
+from reports.measures.traffic.kv_waste import COLUMNS, kv_waste
 from reports.measures.traffic.of_cells import traffic_values
 from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
@@ -87,6 +88,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         "input_tokens_per_s": _read_per_s(run, cell),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
+        **kv_waste(run.ok_requests(cell.number, *COLUMNS), _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
     }
@@ -153,6 +155,13 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
         requests=round(float(ended.mean()) * (cell.window_s or 0.0)),
         is_growing=only_grew(frame, cell.load, cell.summary),
     )
+
+
+def _context_tokens(run: Run, cell: Cell) -> int | None:
+    """Return what a conversation may be long: as asked, else as the server says."""
+    start = run.start_of(cell)
+    said = start.resolved.get("context_length") if start else None
+    return cell.start.deployment.terms.context_length or (said if isinstance(said, int) else None)
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:

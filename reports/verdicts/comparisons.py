@@ -21,6 +21,7 @@ from reports.measures import (
     plural,
     stand_ins,
     turn_table,
+    turn_values,
 )
 from reports.stats.intervals import (
     STARTS_NEEDED,
@@ -49,12 +50,14 @@ class Pair:
     """Two groups; the second is asked about, beside the first.
 
     `names`: what reasons call them. `whole`: why nothing of the two runs gets a verdict; None where it may.
+    `turn`: of these turns of their conversations alone, from 0.
     """
 
     names: Names
     runs: tuple[Run, Run]
     groups: tuple[Group, Group]
     whole: str | None = None
+    turn: int | None = None
 
     @property
     def is_paired(self) -> bool:
@@ -130,13 +133,16 @@ def why_not(pair: Pair, metric: str) -> str | None:
 
 
 def _values(pair: Pair, metric: str) -> list[list[float]]:
-    a, b = (
-        {repeat: v.value for repeat, v in by_start(run, group, metric).items() if v.value is not None}
-        for _, run, group in pair.sides
-    )
+    a, b = (_by_repeat(run, group, metric, pair.turn) for _, run, group in pair.sides)
     if not pair.is_paired:
         return [list(a.values()), list(b.values())]
     return [[each[repeat] for repeat in a if repeat in b] for each in (a, b)]
+
+
+def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[int, float]:
+    counted = by_start(run, group, metric)
+    found = counted if turn is None else turn_values(run, group, metric).get(turn, {})
+    return {repeat: v.value for repeat, v in found.items() if repeat in counted and v.value is not None}
 
 
 def _why_no_ratio(pair: Pair, metric: str) -> str | None:

@@ -97,6 +97,14 @@ def test_without_a_prefix_cache_there_is_no_route_to_empty_it() -> None:
     assert "VLLM_SERVER_DEV_MODE" not in native(terms=replace(MATCHED, prefix_cache=False)).environment
 
 
+def test_traffic_with_tools_has_a_parser_of_calls() -> None:
+    told = ("--enable-auto-tool-choice", "--tool-call-parser=pythonic")
+    assert not set(told) & set(native().argv)
+    assert set(told) <= set(native(place=replace(CPU, has_tools=True)).argv)
+    options = Options(tool_call_parser="hermes")
+    assert "--tool-call-parser=hermes" in native(options=options, place=replace(CPU, has_tools=True)).argv
+
+
 def test_matched_on_a_gpu() -> None:
     terms = replace(MATCHED, context_length=4096, concurrent_sequences=8, kv_cache_tokens=32_768)
     spec = native("awq", terms, place=GPU)

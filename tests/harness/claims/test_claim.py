@@ -19,10 +19,10 @@ source: {who: me, where: https://example.org, date: today}
 conditions: {device: a toaster}
 original: {engine: [vllm, sglang]}
 here: {engine: [llama_cpp, transformers], load.concurrency: 2}
-predicate:
-  metric: output_tokens_per_s
-  ratio: [{engine: llama_cpp}, {engine: transformers}]
-  at_least: 2
+predicates:
+  - metric: output_tokens_per_s
+    ratio: [{engine: llama_cpp}, {engine: transformers}]
+    at_least: 2
 """
 
 
@@ -32,7 +32,7 @@ def test_each_claim_of_bench_has_in_its_runs_what_it_compares(name: str, keys: s
     found = claims.find(name)
     settings = config.settings(claims.choices(getattr(found, keys)))
     cases = judging.cases_of(plan.make(settings, lambda weights: None))
-    assert judging.combinations(found.predicate, cases)
+    assert all(judging.combinations(asked, cases) for asked in found.predicates)
     assert found.name == name
     assert found.source.where.startswith("https://")
 
@@ -48,7 +48,7 @@ def test_a_file_of_the_users_is_a_claim_named_after_it(tmp_path: Path) -> None:
     )
     assert claims.choices(found.here) == {"engine": ("llama_cpp", "transformers"), "load.concurrency": (2,)}
     words = "output_tokens_per_s of engine=llama_cpp over engine=transformers, at least 2"
-    assert found.predicate.words == words
+    assert [each.words for each in found.predicates] == [words]
 
 
 def test_an_unknown_claim_names_the_nearest() -> None:
@@ -64,13 +64,16 @@ def test_an_unknown_claim_names_the_nearest() -> None:
         ("{", "not a claim: line 1 is no YAML"),
         ("just words", "not a claim: Expected `object`, got `str`"),
         (WHOLE.replace("sentence", "sentense"), "unknown field `sentense`"),
-        (WHOLE.replace("  metric: output_tokens_per_s\n", ""), "missing required field `metric` - at `$"),
+        (WHOLE.replace("metric: output_tokens_per_s\n    ", ""), "missing required field `metric` - at `$"),
         (WHOLE.replace("at_least: 2", "at_least: two"), "Expected `float | null`, got `str`"),
-        (WHOLE.replace("at_least: 2", "at_least: 2\n  within: 0.1"), "give one of at_least, at_most and"),
-        (WHOLE.replace("at_least: 2", "at_least: 0"), "its figure must be above 0"),
+        (WHOLE.replace("at_least: 2", "at_least: 2\n    within: 0.1"), "give one of at_least, at_most and"),
+        (WHOLE.replace("at_least: 2", "at_least: 0"), "a figure must be above 0"),
+        (WHOLE.replace("    at_least: 2\n", ""), "none has a figure"),
         (WHOLE.replace("ratio: [{engine: llama_cpp}, ", "ratio: ["), "Expected `array` of length 2"),
-        (WHOLE + "  value: {engine: vllm}\n", "give ratio or value"),
-        (WHOLE.replace("output_tokens_per_s", "kl_nats.mean"), "value takes metric: kl_nats.mean and at"),
+        (WHOLE + "    value: {engine: vllm}\n", "give ratio or value"),
+        (WHOLE + "    turn: 0\n", "the first turn is 1"),
+        (WHOLE.replace("output_tokens_per_s", "kl_nats.mean"), "kl_nats.mean takes value"),
+        (WHOLE.replace("ratio: [", "turn: 2\n    value: {} # ["), "within and turn go with ratio"),
     ],
 )  # fmt: skip
 def test_what_is_no_claim_is_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
@@ -98,9 +101,19 @@ SIDES = ({"engine": "vllm"}, {"engine": "sglang"})
         (Predicate("ttft_s.p50", ratio=SIDES, at_most=0.5), (float("-inf"), 0.525)),
         (Predicate("ttft_s.p50", ratio=SIDES, within=0.25), (0.8, 1.25)),
         (Predicate("kl_nats.mean", value=SIDES[0], at_most=0.1), (float("-inf"), 0.1)),
+        (Predicate("kv_waste_contiguous_share", value={}, at_least=0.6), (0.6, float("inf"))),
     ],
 )
 def test_what_is_the_same_as_the_figure_is_accepted(
     predicate: Predicate, accepted: tuple[float, float]
 ) -> None:
     assert predicate.accepted == pytest.approx(accepted)
+
+
+def test_without_a_figure_nothing_is_accepted_or_refused() -> None:
+    shown = Predicate("ttft_s.p50", ratio=SIDES, turn=2)
+    assert shown.accepted is None
+    assert shown.words == "ttft_s.p50 of turn 2 of engine=vllm over engine=sglang"
+    assert Predicate("kv_waste_paged_share", value={}, at_most=0.04).words == (
+        "kv_waste_paged_share of each deployment, at most 0.04"
+    )

@@ -9,14 +9,14 @@ from make_run import deployment
 
 from harness.claims import judging
 from harness.claims.claim import Conditions, Predicate
-from harness.claims.judging import Case, Differs, Outcome
+from harness.claims.judging import Case, Differs, Judged, Outcome
 from harness.contracts import Deployment, EngineTerms, Load
 from harness.errors import UserError
 
 
-def case(engine: str, users: int, **terms: Any) -> Case:
-    label = " ".join([engine, *(f"{name}={value}" for name, value in terms.items())])
-    made = Deployment(engine, "tiny", "fp16", EngineTerms(**terms), {"gpu_layers": 0}, label)
+def case(engine: str, users: int, quantization: str = "fp16", **terms: Any) -> Case:
+    label = " ".join([engine, quantization, *(f"{name}={value}" for name, value in terms.items())])
+    made = Deployment(engine, "tiny", quantization, EngineTerms(**terms), {"gpu_layers": 0}, label)
     return Case(made, Load(concurrency=users), "chat", f"{users} users")
 
 
@@ -34,7 +34,7 @@ VLLM_1, VLLM_8, LLAMA_1, LLAMA_8 = CASES
         (({"load.concurrency": 8}, {"load.concurrency": 1, "engine": "vllm"}), [
             (VLLM_8, VLLM_1), (LLAMA_8, VLLM_1),
         ]),
-        (({"llama_cpp.gpu_layers": 0}, {"quantization": "fp16"}), [(LLAMA_1, VLLM_1), (LLAMA_8, VLLM_8)]),
+        (({"llama_cpp.gpu_layers": 0}, {"engine": "vllm"}), [(LLAMA_1, VLLM_1), (LLAMA_8, VLLM_8)]),
         (({"engine": "tgi"}, {"engine": "vllm"}), []),
     ],
 )  # fmt: skip
@@ -59,6 +59,40 @@ def test_a_term_tells_deployments_apart() -> None:
     sides = ({"engine.prefix_cache": True}, {"engine.prefix_cache": False})
     found = judging.combinations(Predicate("ttft_s.p50", ratio=sides, at_most=1), cases)
     assert found == [tuple(cases)]
+
+
+def test_what_no_side_names_is_the_same_in_both() -> None:
+    cases = [
+        case(engine, 1, quantization, prefix_cache=kept)
+        for engine in ("vllm", "llama_cpp")
+        for quantization in ("fp16", "awq")
+        for kept in (True, False)
+    ]
+    sides = ({"engine.prefix_cache": True}, {"engine.prefix_cache": False})
+    found = judging.combinations(Predicate("ttft_s.p50", ratio=sides, at_most=1), cases)
+    assert found == [(cases[k], cases[k + 1]) for k in range(0, 8, 2)]
+
+
+def ratio(low: float | None, high: float | None) -> Judged:
+    return Judged("a over b", None, low=low, high=high)
+
+
+ABOVE, BELOW, EITHER, UNKNOWN = ratio(1.2, 2.0), ratio(0.5, 0.9), ratio(0.9, 1.1), ratio(None, None)
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        ([(8, BELOW), (1, ABOVE)], "goes through 1 between 1 user (above 1) and 8 users (below 1)"),
+        ([(1, ABOVE), (4, EITHER), (8, BELOW)], "goes through 1 between 1 user (above 1) and 8 users (b"),
+        ([(1, ABOVE), (2, UNKNOWN), (8, ABOVE)], "does not go through 1: above it at 1 user, 8 users"),
+        ([(1, EITHER), (8, EITHER)], None),
+        ([(1, ABOVE)], None),
+    ],
+)
+def test_a_crossing_lies_between_two_loads_that_are_told(judged: Any, said: str | None) -> None:
+    found = judging.crossing([(Load(concurrency=users), each) for users, each in judged])
+    assert found is None if said is None else str(found).startswith(said)
 
 
 def test_a_value_is_of_each_case_by_itself() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bench_command import Place, bench, made, quick, told
 from make_quality import Voice, with_quality
-from make_sides import A, B, sides_run
+from make_run import deployment
+from make_sides import A, B, rows_of, sides_run
 
 from harness.contracts import Load, SearchTerms
 
@@ -19,10 +21,10 @@ source: {who: somebody, where: https://example.org, date: "2024"}
 conditions: {device: NVIDIA H100, quantization: fp16}
 original: {engine: [vllm, llama_cpp], quantization: fp16}
 here: {engine: [vllm, llama_cpp], quantization: fp16}
-predicate:
-  metric: ttft_s.p50
-  ratio: [{engine: llama_cpp}, {engine: vllm}]
-  at_least: 2
+predicates:
+  - metric: ttft_s.p50
+    ratio: [{engine: llama_cpp}, {engine: vllm}]
+    at_least: 2
 """
 
 
@@ -57,7 +59,7 @@ def test_the_interval_of_the_ratio_decides(place: Place, llama_ms: Any, outcome:
 def test_it_says_what_was_claimed_compared_and_differs(place: Place) -> None:
     said = judged(place, [100, 102, 98], [20, 21, 20]).stdout
     assert said.startswith(
-        '"vLLM answers sooner"\nsomebody, 2024, https://example.org\nAsked: ttft_s.p50 of engine'
+        '"vLLM answers sooner"\nsomebody, 2024, https://example.org\n\nAsked: ttft_s.p50 of eng'
     )
     assert "at least 2; reproduced if the whole interval is from 1.90" in " ".join(said.split())
     assert "llama_cpp fp16 at 1 user over vllm fp16 at 1 user" in said
@@ -72,15 +74,36 @@ def test_json_has_the_interval_of_each_case(place: Place) -> None:
         ).stdout
     )
     assert (found["outcome"], found["exit_code"], found["claim"]["name"]) == ("reproduced", 0, "sooner")
-    assert found["accepted"] == [pytest.approx(2 / 1.05), None]
-    assert [(each["value"], each["low"], each["high"]) for each in found["judged"]] == [
+    [part] = found["parts"]
+    assert part["accepted"] == [pytest.approx(2 / 1.05), None]
+    assert [(each["value"], each["low"], each["high"]) for each in part["judged"]] == [
         pytest.approx((5, 5, 5))
     ] * 2
     assert [each["condition"] for each in found["differs"]] == ["device", "model", "engines", "traffic"]
 
 
+def test_what_has_no_figure_is_shown_beside_and_does_not_count(place: Place) -> None:
+    more = "  - {metric: ttft_s.p50, ratio: [{engine: vllm}, {engine: llama_cpp}]}\n"
+    (place.path / "sooner.yaml").write_text(CLAIM + more)
+    loads = (Load(concurrency=1), Load(concurrency=4))
+    done = judged(place, [100, 102, 98], [20, 21, 20], loads=loads)
+    assert done.returncode == 0
+    assert "Beside it: ttft_s.p50 of engine=vllm over engine=llama_cpp\n" in done.stdout
+    assert "The ratio does not go through 1: below it at 1 user, 4 users\n" in done.stdout
+
+
+@pytest.mark.parametrize(("turn", "outcome"), [(1, "reproduced"), (2, "not reproduced")])
+def test_turns_are_told_apart(place: Place, turn: int, outcome: str) -> None:
+    (place.path / "sooner.yaml").write_text(CLAIM + f"    turn: {turn}\n")
+    first, later = rows_of(100, 26), rows_of(10, 26)
+    rows = [a if a.turn == 0 else b for a, b in zip(first, later, strict=True)]
+    run = sides_run(place.path / "run", {A: [rows] * 3, B: [rows_of(20, 26)] * 3})
+    done = told(place, "claim", "sooner.yaml", "--from", run)
+    assert f"sooner: {outcome}\n" in done.stdout
+
+
 def test_too_few_starts_have_no_interval_and_say_so(place: Place) -> None:
-    found = json.loads(judged(place, [100, 102], [20, 21], "--json").stdout)["judged"][0]
+    found = json.loads(judged(place, [100, 102], [20, 21], "--json").stdout)["parts"][0]["judged"][0]
     assert (found["value"], found["low"], found["outcome"]) == (None, None, "inconclusive")
     assert found["why"] == "a verdict needs 3 starts of each deployment or more, here 2"
 
@@ -98,13 +121,35 @@ def test_a_search_is_refused(place: Place) -> None:
     assert (done.returncode, "is a search" in done.stderr) == (2, True)
 
 
-QUALITY = (
-    CLAIM.split("predicate")[0]
+WASTE = (
+    CLAIM.split("predicates")[0]
     + """
-predicate:
-  metric: kl_nats.mean
-  value: {quantization: gguf-q4_0}
-  at_most: 0.1
+predicates:
+  - {metric: kv_waste_contiguous_share, value: {}, at_least: 0.6}
+  - {metric: kv_waste_paged_share, value: {}, at_most: 0.5}
+"""
+)
+
+
+@pytest.mark.parametrize(("starts", "outcome", "code"), [(3, "reproduced", 0), (2, "inconclusive", 3)])
+def test_a_value_of_each_deployment_is_held_to_its_figure(
+    place: Place, starts: int, outcome: str, code: int
+) -> None:
+    (place.path / "waste.yaml").write_text(WASTE)
+    a = deployment("llama_cpp", "fp16")
+    a = replace(a, terms=replace(a.terms, context_length=4096))
+    run = sides_run(place.path / "run", {A: [100] * starts}, made={A: a})
+    done = told(place, "claim", "waste.yaml", "--from", run)
+    assert (done.returncode, f"waste: {outcome}\n" in done.stdout) == (code, True), done.stdout
+
+
+QUALITY = (
+    CLAIM.split("predicates")[0]
+    + """
+predicates:
+  - metric: kl_nats.mean
+    value: {quantization: gguf-q4_0}
+    at_most: 0.1
 """
 )
 
@@ -129,8 +174,8 @@ def test_what_cannot_run_here_is_said_and_not_run(place: Place) -> None:
     done = told(place, "claim", "gpu_layers", "device=cpu")
     assert done.returncode == 3
     (last,) = done.stdout.splitlines()[-1:]
-    assert last.startswith("gpu_layers: not testable here: no llama_cpp.gpu_layers=99; skipped llama_cpp")
-    assert last.endswith("llama_cpp.gpu_layers=99: there is no GPU here to hold layers")
+    assert last.startswith("gpu_layers: not testable here: llama_cpp.gpu_layers=99: there is")
+    assert last.endswith("there is no GPU here to hold layers")
     assert not (place.path / "results").exists()
 
 
@@ -150,8 +195,8 @@ def test_a_list_has_all_claims_and_what_cannot_be_tested(place: Place) -> None:
         (["sooner.yaml", "--from", "run", "repeats=3"], "--from judges a run that exists; leave out keys"),
         (["sooner.yaml", "--from", "nowhere"], "nowhere: "),
         (["sooner.yaml", "engine=llama_cpp"], "claim sooner: the run has no engine=vllm; its deployments: "),
-        (["metric.yaml"], "predicate.metric=ttft: no such metric"),
-        (["additive.yaml"], "predicate.metric=cached_share: is compared by a difference, and has no ratio"),
+        (["metric.yaml"], "predicates.metric=ttft: no such metric"),
+        (["additive.yaml"], "predicates.metric=cached_share: is compared by a difference, and has no ratio"),
         (["key.yaml"], "predicate: engin: tells no deployments or loads apart"),
     ],
 )  # fmt: skip
@@ -174,10 +219,12 @@ source: {who: somebody, where: https://example.org, date: "2024"}
 conditions: {device: a toaster}
 original: {engine: reference}
 here: {engine: reference, reference.label: [a, b], load.concurrency: 1}
-predicate:
-  metric: output_tokens_per_s
-  ratio: [{reference.label: a}, {reference.label: b}]
-  within: 1
+predicates:
+  - metric: output_tokens_per_s
+    ratio: [{reference.label: a}, {reference.label: b}]
+    within: 1
+  - metric: kv_waste_paged_share
+    value: {}
 """
 
 
@@ -187,6 +234,8 @@ def test_a_claim_runs_as_its_file_says(place: Place) -> None:
     done = bench(place, "claim", "own.yaml", *words, "--output", "run", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["outcome"]) == (0, "reproduced"), done.stderr
-    assert found["judged"][0]["compared"] == "reference label=a at 1 user over reference label=b at 1 user"
+    ratio, wasted = found["parts"]
+    assert ratio["judged"][0]["compared"] == "reference label=a at 1 user over reference label=b at 1 user"
+    assert [each["outcome"] for each in wasted["judged"]] == [None, None]
     assert Path(place.path, found["report"]).is_file()
     assert place.run()["settings"]["reference.label"] == ["a", "b"]
