@@ -79,6 +79,7 @@ class BegunRow:
     form: str | None = None
     part: int = 0
     leave_after_s: float | None = None
+    turns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class RequestRow:
     chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are. `part`: its place, from 0, among
     the requests that its user sent at once. `leave_after_s`: after how long its user would go away.
     `ideal_cached_tokens`: of its input, what a cache that keeps all could have served, which is known once
-    the cell has ended. `sent_words`: how many words, parted by spaces, were sent.
+    the cell has ended. `sent_words`: how many words, parted by spaces, were sent. `turns`: of its
+    conversation, if none fails.
     """
 
     request_id: str
@@ -132,6 +134,7 @@ class RequestRow:
     leave_after_s: float | None = None
     ideal_cached_tokens: int | None = None
     sent_words: int | None = None
+    turns: int | None = None
 
     @property
     def is_failed(self) -> bool:

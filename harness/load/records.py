@@ -143,6 +143,7 @@ def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
         form=begun.form,
         part=begun.part,
         leave_after_s=begun.leave_after_s,
+        turns=begun.turns,
     )
 
 

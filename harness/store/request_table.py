@@ -56,6 +56,7 @@ _TYPES: dict[str, pa.DataType] = {
     "leave_after_s": pa.float64(),
     "ideal_cached_tokens": pa.int32(),
     "sent_words": pa.int32(),
+    "turns": pa.int32(),
     "in_window": pa.bool_(),
 }
 # Columns that older tables of this format do not have.
@@ -69,6 +70,7 @@ LATER_COLUMNS = (
     "leave_after_s",
     "ideal_cached_tokens",
     "sent_words",
+    "turns",
 )
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")

@@ -77,10 +77,15 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
 
 
 def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return a cell's requests, all of them, with further columns of requests.parquet, null in older runs."""
-    folder = store.cell_dir(run_dir, number)
+    """Return a cell's requests, all of them, with further columns of requests.parquet, null in older runs, or
+    with `chunks`, how many content chunks each has."""
+    folder, stored = store.cell_dir(run_dir, number), [name for name in names if name != "chunks"]
     with _reading(folder / "requests.parquet"):
-        more = _frame([store.read_requests(folder, names)])
+        more = _frame([store.read_requests(folder, stored)])
+        if "chunks" in names:
+            lists = (table["chunk_ns"] for table in store.request_batches(folder, ["chunk_ns"]))
+            counts = [pc.list_value_length(each).to_numpy() for each in lists]
+            more = more.assign(chunks=np.concatenate([np.empty(0, dtype=np.int64), *counts]))
     return own.assign(**{name: more[name].array for name in names})
 
 

@@ -275,6 +275,18 @@ def pool_of(record: StartRecord) -> KvCache:
     return KvCache(said, tokens)
 
 
+def kv_bytes_per_token(run: Run, label: str) -> float | None:
+    """Return what a token takes in a deployment's KV cache: by its servers' word, else by the model's
+    shape."""
+    for record in run.starts_of(label):
+        pool, computed = pool_of(record), record.memory_expected.get("kv_bytes_per_token")
+        if pool.size_bytes and pool.tokens:
+            return pool.size_bytes / pool.tokens
+        if computed:
+            return float(computed)
+    return None
+
+
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 

@@ -125,6 +125,7 @@ def request_row(
         part=begun.part,
         leave_after_s=begun.leave_after_s,
         sent_words=len(body.split()),
+        turns=begun.turns,
         raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome not in ("ok", "left") else None,
     )
 

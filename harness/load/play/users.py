@@ -111,6 +111,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
                 form=turn.form.name if turn.form else None,
                 part=part,
                 leave_after_s=turn.leave_after_s,
+                turns=len(conversation.turns),
             )
             for part, turn in enumerate(requests)
         ]

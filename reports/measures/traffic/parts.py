@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 
 from reports.data import Group, Run, floats, once
+from reports.measures.metrics import Value, value_of_start
+from reports.measures.over_starts import Aggregate, aggregate_of
+from reports.measures.traffic.depths import by_number
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Part:
 def parts_of(run: Run, scenario: str) -> list[Part]:
     """Return the parts of each deployment and load under a scenario of this name."""
     return [part for group in groups_under(run, scenario) for part in _parts(run, group)]
+
+
+def by_depth(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
+    """Return the median of TTFT or TPOT (`ttft_s.p50`) of a part over the starts, and that of each."""
+    latency, starts = name.partition(".")[0], dict[int, Value]()
+    for cells in part.group.counted_by_start:
+        found = (by_number(run, cell).get(part.number) for cell in cells)
+        starts[cells[0].planned.repeat] = value_of_start([each[latency] for each in found if each])
+    return aggregate_of(run, part.group, name, list(starts.values())), starts
 
 
 def groups_under(run: Run, scenario: str) -> list[Group]:

@@ -25,6 +25,7 @@ from tests.support.runs.make_run import (
     row,
     run_record,
     start_record,
+    starts_run,
     summary,
     write_cell,
     write_start,
@@ -237,3 +238,136 @@ def _constrained_run(path, slower):
             forms = (replace(PERSON, is_forced=held),)
             write_cell(path, cell, start, rows, summary(100 * S), forms=forms)
     return path
+
+
+# --- agents ----------------------------------------------------------------------------------------
+
+AGENTS = ScenarioChoice("agent_loop", {}, "agent_loop")
+
+
+def _step(number, conversation, turn, at_s, **changes):
+    """A step of a task of three, which takes 190 ms."""
+    fields = {"conversation": conversation, "turn": turn, "turns": 3, "form": "step", "finish_reason": "stop"}
+    call = '[{"name": "search", "arguments": "{\\"query\\": 1}"}]'
+    return row(number, int(at_s * S), **(fields | {"calls": call} | changes))
+
+
+def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
+    rows = [
+        *(_step(k, 1, k, 103 + k) for k in range(3)),  # finished: 2.19 s
+        *(_step(10 + k, 2, k, 103 + 2 * k) for k in range(3)),  # finished: 4.19 s
+        _step(20, 3, 0, 103),
+        _step(21, 3, 1, 104, outcome="timeout"),  # failed
+        _step(30, 4, 0, 109),  # cut by the window's end
+        *(_step(40 + k, 5, k, 101 + k) for k in range(3)),  # began before it
+        _step(50, 6, 0, 109, calls=None, outcome="cancelled"),  # cut, too
+    ]
+    path = one_cell_run(tmp_path, rows, summary(100 * S), AGENTS, forms=(STEP,)).path
+    run = open_run(path)
+    values = values_of(run)[0]
+    assert values["task_s"] == Value(pytest.approx((2.19 + 4.19) / 2), 2)
+    assert values["finished_share"] == Value(pytest.approx(2 / 3), 3)
+    # 3 + 3 + 1 + 1 and those at 102 and 103 s, in 8 s
+    assert values["steps_per_s"] == Value(pytest.approx(10 / 8), 10)
+    assert values["valid_share"] == Value(1.0, 10)
+    assert 'id="tasks"' in page(run)
+
+
+def test_no_task_is_known_to_be_finished_where_nobody_wrote_how_many_steps_it_has(tmp_path):
+    rows = [_step(k, 1, k, 103 + k, turns=None) for k in range(3)]
+    values = values_of(_run(tmp_path, rows, AGENTS))[0]
+    assert values["task_s"] == Value(None, 0)
+    assert values["finished_share"] == Value(None, 0)
+
+
+# --- depths ----------------------------------------------------------------------------------------
+
+LONG = ScenarioChoice("long_context", {}, "long_context")
+
+
+def _deep(number, tokens, seconds, group):
+    sent_ns = 103 * S + number * 100 * MS
+    chunks = tuple(sent_ns + int(seconds * S) + k * 20 * MS for k in range(5))
+    return row(number, sent_ns, chunk_ns=chunks, input_tokens=tokens, cached_tokens=0, group=group)
+
+
+def test_the_quadratic_part_is_that_of_the_law_that_was_drawn(tmp_path):
+    depths = [512, 1024, 2048, 3072]
+    rows = [_deep(at, n, 0.01 + 1e-4 * n + 5e-8 * n**2, at) for at, n in enumerate(depths)]
+    # A stall of one request in three moves no median.
+    rows += [_deep(10 + at, n, 0.01 + 1e-4 * n + 5e-8 * n**2, at) for at, n in enumerate(depths)]
+    rows += [_deep(20, 1024, 5.0, 1)]
+    quadratic, whole = 5e-8 * 3072**2, 0.01 + 1e-4 * 3072 + 5e-8 * 3072**2
+    run = _run(tmp_path, rows, LONG)
+    assert values_of(run)[0]["quadratic_share"] == Value(pytest.approx(quadratic / whole, abs=1e-4), 9)
+    shown = page(run)
+    assert 'id="depths"' in shown
+    assert "TTFT p50 against depth" in shown
+
+
+def test_three_depths_give_no_quadratic_part(tmp_path):
+    rows = [_deep(at, 512 * (at + 1), 0.1 * (at + 1), at) for at in range(3)]
+    assert values_of(_run(tmp_path, rows, LONG))[0]["quadratic_share"] == Value(None, 3)
+
+
+# --- thoughts, and users who leave -----------------------------------------------------------------
+
+
+def test_the_first_answer_is_told_apart_from_the_first_thought(tmp_path):
+    reasoning = ScenarioChoice("reasoning", {}, "reasoning")
+    rows = [
+        row(k, 103 * S + k * MS, first_answer_ns=103 * S + k * MS + 160 * MS, reasoning_chunks=3)
+        for k in range(11)
+    ]
+    values = values_of(_run(tmp_path, rows, reasoning))[0]
+    assert values["first_answer_s"] == Value(pytest.approx(0.16), 11)
+    assert values["thinking_share"] == Value(pytest.approx(3 / 5), 11)
+
+
+def test_chunks_of_requests_that_were_left_came_for_nobody(tmp_path):
+    completion = ScenarioChoice("code_completion", {}, "code_completion")
+    rows = [row(k, 103 * S + k * MS) for k in range(3)]
+    rows += [row(9, 104 * S, outcome="left", chunk_ns=(104 * S + 1, 104 * S + 2), output_tokens=None)]
+    values = values_of(_run(tmp_path, rows, completion))[0]
+    assert values["left_share"] == Value(0.25, 4)
+    assert values["wasted_share"] == Value(pytest.approx(2 / 17), 4)
+
+
+# --- many at once ----------------------------------------------------------------------------------
+
+
+def test_a_batch_takes_from_its_first_sending_to_its_last_end(tmp_path):
+    rows = [
+        row(1, 103 * S),
+        row(2, 103 * S, end_ns=107 * S),
+        row(3, 103 * S, outcome="timeout", end_ns=108 * S),
+    ]
+    load = Load(concurrency=None, arrival="batch", conversations=3, duration_s=None)
+    values = values_of(open_run(starts_run(tmp_path, rows, load=load)))[0]
+    assert values["makespan_s"] == Value(5.0, 3)
+    assert values["batch_tokens_per_s"] == Value(pytest.approx(2 * 60 / 5), 2)
+
+
+def _burst(*ends_s):
+    """A request each second, alone; ten at 106 s, that end at these instants; then one each second again."""
+    took = 0.19
+    quiet = [row(k, (103 + k) * S, group=0) for k in range(3)]
+    many = [
+        row(10 + k, 106 * S, scheduled_ns=106 * S, group=1, end_ns=int(at * S)) for k, at in enumerate(ends_s)
+    ]
+    after = [row(30 + k, (107 + k) * S, group=2, end_ns=int((107 + k + took) * S)) for k in range(4)]
+    return [*quiet, *many, *after]
+
+
+@pytest.mark.parametrize(
+    ("ends_s", "recovery_s"),
+    [
+        ((106.5, 106.6, 106.7), 0.6),  # then one of them is left, as at most before
+        ((107.5, 108.5, 109.5), 2.5),  # beside others that came meanwhile
+        ((111.0, 112.0, 113.0), None),  # after the last one was sent
+    ],
+)
+def test_a_server_has_recovered_when_no_more_are_in_flight_than_before(tmp_path, ends_s, recovery_s):
+    burst = ScenarioChoice("burst", {}, "burst")
+    value = values_of(_run(tmp_path, _burst(*ends_s), burst))[0]["recovery_s"]
+    assert value == Value(recovery_s and pytest.approx(recovery_s), 3)

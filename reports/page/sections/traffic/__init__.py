@@ -3,6 +3,16 @@
 from collections.abc import Sequence
 
 from reports.page.declared import Topic
-from reports.page.sections.traffic import prefixes, rates, validity
+from reports.page.sections.traffic import agents, crowds, depths, prefixes, rates, validity
 
-TOPICS: Sequence[Topic] = (prefixes.PREFIXES, rates.RATES, validity.VALIDITY)
+TOPICS: Sequence[Topic] = (
+    prefixes.PREFIXES,
+    rates.RATES,
+    depths.DEPTHS,
+    validity.VALIDITY,
+    agents.TASKS,
+    agents.THINKING,
+    agents.LEFT,
+    crowds.BATCH,
+    crowds.BURST,
+)

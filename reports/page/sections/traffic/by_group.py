@@ -12,14 +12,16 @@ from reports.words.verdict_words import heading_of
 
 
 def group_table(
-    scenario: str,
+    of: str | Callable[[Run], list[Group]],
     names: Sequence[str],
     more: Callable[[Run], Columns[Group]] = lambda _: {},
-    groups: Callable[[Run], list[Group]] | None = None,
 ) -> Table[Group]:
-    """Return the table of a scenario, or of these groups: a column for each value by its name, then more. A
-    sweep's scenarios are named."""
-    chosen = groups or (lambda run: groups_under(run, scenario))
+    """Return the table of a scenario, or of the groups of a run: a column for each value by its name, then
+    more. A sweep's scenarios are named."""
+
+    def chosen(run: Run) -> list[Group]:
+        return groups_under(run, of) if isinstance(of, str) else of(run)
+
     return Table[Group](
         "By load",
         chosen,

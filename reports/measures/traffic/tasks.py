@@ -1,0 +1,51 @@
+"""Tasks of agents: a conversation each, whose turns are its steps."""
+
+from harness.contracts import timing
+from reports.data import Cell, Run, floats
+from reports.measures.metrics import Value
+from reports.measures.traffic.validity import valid_values
+
+# A step that bench or the scenario ended has not failed.
+_NOT_FAILED = ("ok", "cancelled", "left")
+
+
+def task_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return how fast steps and tasks of a cell were, how many were finished, and how many calls are valid.
+
+    Where nobody wrote how many turns a conversation has, as in older runs, no task is known to be finished.
+    """
+    own = run.requests_with(cell.number, "turns")
+    is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(_NOT_FAILED)
+    tasks = (
+        own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
+        .groupby("conversation")
+        .agg(
+            # The first request that was sent is the first row.
+            in_window=("in_window", "first"),
+            begin_ns=("begin_ns", "min"),
+            end_ns=("end_ns", "max"),
+            last=("turn", "max"),
+            turns=("turns", "max"),
+            is_ok=("is_ok", "all"),
+            is_failed=("is_failed", "any"),
+        )
+    )
+    tasks = tasks[tasks["in_window"].fillna(False).astype(bool)]
+    done = tasks[tasks["is_ok"] & (tasks["last"] + 1 == tasks["turns"]).fillna(False).astype(bool)]
+    ended = len(done) + int(tasks["is_failed"].sum())
+    took_s = (floats(done["end_ns"]) - floats(done["begin_ns"])) / 1e9
+    return {
+        "task_s": Value(float(took_s.mean()) if len(done) else None, len(done)),
+        "finished_share": Value(len(done) / ended if ended else None, ended),
+        "steps_per_s": _steps(run, cell),
+        **valid_values(run, cell),
+    }
+
+
+def _steps(run: Run, cell: Cell) -> Value:
+    own = run.cell_requests(cell.number)
+    if cell.window_ns is None or cell.window_s is None:
+        return Value(None, 0)
+    begin_ns, end_ns = cell.window_ns
+    inside = (own["outcome"] == "ok") & own["end_ns"].between(begin_ns, end_ns, inclusive="left")
+    return Value(int(inside.sum()) / cell.window_s, int(inside.sum()))

@@ -1,0 +1,42 @@
+"""Many at once: what a batch took, and how long a server needs after a burst."""
+
+from functools import partial
+
+from reports.data import Group, Run
+from reports.measures import number
+from reports.measures.traffic.parts import parts_of
+from reports.page.declared import Topic
+from reports.page.looks import prose
+from reports.page.sections.traffic.by_group import group_table
+
+_WHEN = ("before the burst", "in the burst", "after it")
+
+
+def _ttft(run: Run, number_: int, group: Group) -> str:
+    found = (part for part in parts_of(run, "burst") if part.group is group and part.number == number_)
+    return next((number(part.ttft_s, scale=1e3) for part in found), "")
+
+
+BATCH = Topic(
+    "batch",
+    "All at once",
+    [
+        group_table(
+            lambda run: [each for each in run.groups if each.family == "batch" and each.counted],
+            ["makespan_s", "batch_tokens_per_s", "success_share", "input_tokens", "output_tokens"],
+        )
+    ],
+    prose("batch"),
+)
+BURST = Topic(
+    "burst",
+    "After a burst",
+    [
+        group_table(
+            "burst",
+            ["recovery_s", "success_share"],
+            lambda run: {f"TTFT p50 ms {when}": partial(_ttft, run, at) for at, when in enumerate(_WHEN)},
+        )
+    ],
+    prose("burst"),
+)
