@@ -15,6 +15,12 @@ _TITLES = {
     "output_tokens_per_s": "output tokens/s",
     "input_tokens_per_s": "input tokens/s",
     "requests_per_s": "requests/s",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "prefill_tokens_per_s": "prefill tokens/s (pp)",
+    "decode_tokens_per_s": "decode tokens/s (tg)",
+    "batch_tokens_per_s": "tokens/s of the batch",
+    "steps_per_s": "steps/s",
     "cores_used": "cores used",
     "output_tokens_per_s_per_core": "tokens/s per core",
 }

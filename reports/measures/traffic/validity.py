@@ -20,11 +20,12 @@ _COLUMNS = ("outcome", "in_window", "form", "calls", "output_text", "finish_reas
 def kind_of(form: Form, row: Mapping[str, Any]) -> str:
     """Return `valid`, or the first thing that is wrong with an answer. Raises ValueError for a schema that is
     not read here."""
-    if form.tools:
-        found = _of_calls(form, msgspec.json.decode(row["calls"] or "[]"))
-    else:
-        found = _of_text(row["output_text"], form.schema or {})
-    return CUT if found != VALID and row["finish_reason"] == "length" else found
+    text = row["output_text"]
+    calls = msgspec.json.decode(row["calls"] or "[]")
+    found = _of_calls(form, calls) if form.tools else _of_text(text, form.schema or {})
+    # Prose is no JSON that was cut, however long it is.
+    has_begun = not text or bool(calls) or text.lstrip().startswith(("{", "["))
+    return CUT if found != VALID and has_begun and row["finish_reason"] == "length" else found
 
 
 def _of_text(text: str, schema: Mapping[str, Any]) -> str:

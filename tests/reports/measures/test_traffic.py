@@ -152,6 +152,13 @@ STEP = Form("step", (Tool("search", "", {"type": "object", "required": ["query"]
         (PERSON, {"output_text": "[" * 100_000}, "not JSON"),
         (PERSON, {"output_text": '{"name": 1}'}, "not by the schema"),
         (PERSON, {"output_text": '{"name": "A', "finish_reason": "length"}, "cut at max_tokens"),
+        (PERSON, {"output_text": "Ada, who", "finish_reason": "length"}, "not JSON"),
+        (STEP, {"output_text": "I would search", "finish_reason": "length"}, "no call"),
+        (
+            STEP,
+            {"calls": '[{"name": "search", "arguments": "{"}]', "finish_reason": "length"},
+            "cut at max_tokens",
+        ),
         (PERSON, {"output_text": '{"name": "Ada"}', "finish_reason": "length"}, "valid"),
         (STEP, {"calls": '[{"name": "search", "arguments": "{\\"query\\": 1}"}]'}, "valid"),
         (STEP, {"calls": None}, "no call"),

@@ -10,7 +10,7 @@ TASKS = Topic(
     [
         group_table(
             "agent_loop",
-            ["task_s", "finished_share", "steps_per_s", "valid_share", "output_tokens", "ttft_s.p50"],
+            ["task_s", "finished_share", "steps_per_s", "output_tokens", "ttft_s.p50"],
         )
     ],
     prose("agents"),

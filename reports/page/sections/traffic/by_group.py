@@ -7,7 +7,7 @@ from reports.data import Group, Run
 from reports.measures.over_starts import unit_of
 from reports.measures.traffic.parts import groups_under
 from reports.page.cells import mean_cell, name_cell
-from reports.page.declared import Columns, Table, of_group
+from reports.page.declared import Columns, Shown, Table, below, of_group
 from reports.words.verdict_words import heading_of
 
 
@@ -27,8 +27,7 @@ def group_table(
         chosen,
         lambda run: {
             "deployment": partial(name_cell, run),
-            "load": lambda group: group.load,
-            "scenario": partial(_which, len({group.scenario for group in chosen(run)}) > 1),
+            "load": partial(_load, len({group.scenario for group in chosen(run)}) > 1),
             **{heading_of(name, unit_of(run, name)): partial(mean_cell, run, name=name) for name in names},
             **more(run),
         },
@@ -37,5 +36,5 @@ def group_table(
     )
 
 
-def _which(has_several: bool, group: Group) -> str:
-    return group.scenario if has_several else ""
+def _load(has_several: bool, group: Group) -> Shown:
+    return below(group.load, group.scenario) if has_several else group.load
