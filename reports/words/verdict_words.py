@@ -21,6 +21,7 @@ _TITLES = {
     "decode_tokens_per_s": "decode tokens/s (tg)",
     "batch_tokens_per_s": "tokens/s of the batch",
     "steps_per_s": "steps/s",
+    "answered_per_s": "answered/s",
     "cores_used": "cores used",
     "output_tokens_per_s_per_core": "tokens/s per core",
 }

@@ -106,6 +106,25 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         words=MORE,
     ),
     share(
+        "in_time_share",
+        "answered in time",
+        "of code_completion: ok requests whose user would have gone away later / all sent in the window whose"
+        " user goes away",
+        "outcomes and leave_after_s in requests.parquet",
+    ),
+    Metric(
+        "answered_per_s",
+        "requests answered per second",
+        "of code_completion: ok requests that ended in the window / its length, of users who stay and of "
+        "those who were answered in time",
+        STAMPS,
+        unit="requests/s",
+        shown_unit="requests/s",
+        better="higher",
+        digits=2,
+        needs_equal_lengths=True,
+    ),
+    share(
         "wasted_share",
         "chunks for users who left",
         "of code_completion: content chunks of requests that were left / those of these and of the ok ones",

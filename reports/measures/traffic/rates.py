@@ -23,3 +23,13 @@ def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
 def rate(count: float, seconds: float, n: int) -> Value:
     """Return a count per second over n requests; None in no time."""
     return Value(float(count / seconds) if seconds > 0 else None, n)
+
+
+def ended_per_s(run: Run, cell: Cell) -> Value:
+    """Return how many requests per second ended in a cell's window and are ok, whether their user stays or
+    not."""
+    if cell.window_ns is None or cell.window_s is None:
+        return Value(None, 0)
+    own, (begin_ns, end_ns) = run.cell_requests(cell.number), cell.window_ns
+    inside = (own["outcome"] == "ok") & own["end_ns"].between(begin_ns, end_ns, inclusive="left")
+    return Value(int(inside.sum()) / cell.window_s, int(inside.sum()))

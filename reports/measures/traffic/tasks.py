@@ -3,6 +3,7 @@
 from harness.contracts import timing
 from reports.data import Cell, Run, floats
 from reports.measures.metrics import Value
+from reports.measures.traffic.rates import ended_per_s
 from reports.measures.traffic.validity import valid_values
 
 # A step that bench or the scenario ended has not failed.
@@ -15,6 +16,7 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     Where nobody wrote how many turns a conversation has, as in older runs, no task is known to be finished.
     """
     own = run.requests_with(cell.number, "turns")
+    own = own[own["part"] == 0]  # what is sent beside it may fail, and ends no task
     is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(_NOT_FAILED)
     tasks = (
         own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
@@ -37,15 +39,6 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     return {
         "task_s": Value(float(took_s.mean()) if len(done) else None, len(done)),
         "finished_share": Value(len(done) / ended if ended else None, ended),
-        "steps_per_s": _steps(run, cell),
+        "steps_per_s": ended_per_s(run, cell),
         **valid_values(run, cell),
     }
-
-
-def _steps(run: Run, cell: Cell) -> Value:
-    own = run.cell_requests(cell.number)
-    if cell.window_ns is None or cell.window_s is None:
-        return Value(None, 0)
-    begin_ns, end_ns = cell.window_ns
-    inside = (own["outcome"] == "ok") & own["end_ns"].between(begin_ns, end_ns, inclusive="left")
-    return Value(int(inside.sum()) / cell.window_s, int(inside.sum()))

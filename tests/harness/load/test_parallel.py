@@ -45,7 +45,7 @@ def test_they_are_sent_at_the_same_instant_and_the_next_turn_waits_for_the_last(
         (2, 0),
         (3, 0),
     ]
-    assert {(row.user, row.conversation) for row in rows} == {(0, 0)}
+    assert {(row.user, row.conversation, row.turns) for row in rows} == {(0, 0, 4)}
     sends = read_sends(tmp_path / "sends.bin")
     begins, ends = ({s.request_id: s.sent_ns for s in sends if s.chunk == mark} for mark in (ARRIVAL, END))
     firsts = {send.request_id: send.sent_ns for send in sends if send.chunk == 0}

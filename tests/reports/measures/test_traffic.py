@@ -262,6 +262,7 @@ def _step(number, conversation, turn, at_s, **changes):
 def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
     rows = [
         *(_step(k, 1, k, 103 + k) for k in range(3)),  # finished: 2.19 s
+        _step(5, 1, 1, 104, part=1, outcome="timeout"),  # which ends no task
         *(_step(10 + k, 2, k, 103 + 2 * k) for k in range(3)),  # finished: 4.19 s
         _step(20, 3, 0, 103),
         _step(21, 3, 1, 104, outcome="timeout"),  # failed
@@ -333,11 +334,15 @@ def test_the_first_answer_is_told_apart_from_the_first_thought(tmp_path):
 
 def test_chunks_of_requests_that_were_left_came_for_nobody(tmp_path):
     completion = ScenarioChoice("code_completion", {}, "code_completion")
-    rows = [row(k, 103 * S + k * MS) for k in range(3)]
-    rows += [row(9, 104 * S, outcome="left", chunk_ns=(104 * S + 1, 104 * S + 2), output_tokens=None)]
+    rows = [row(k, 103 * S + k * MS) for k in range(2)]
+    rows += [row(3, 103 * S + 3 * MS, leave_after_s=0.4)]  # answered in time
+    came = (104 * S + 1, 104 * S + 2)
+    rows += [row(9, 104 * S, outcome="left", leave_after_s=0.1, chunk_ns=came, output_tokens=None)]
     values = values_of(_run(tmp_path, rows, completion))[0]
     assert values["left_share"] == Value(0.25, 4)
+    assert values["in_time_share"] == Value(0.5, 2)
     assert values["wasted_share"] == Value(pytest.approx(2 / 17), 4)
+    assert values["answered_per_s"] == Value(3 / 8, 3)
 
 
 # --- many at once ----------------------------------------------------------------------------------

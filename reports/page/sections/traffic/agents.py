@@ -30,7 +30,8 @@ LEFT = Topic(
     "Users who do not wait",
     [
         group_table(
-            "code_completion", ["left_share", "wasted_share", "requests_per_s", "goodput_per_s", "ttft_s.p50"]
+            "code_completion",
+            ["left_share", "in_time_share", "wasted_share", "answered_per_s", "goodput_per_s", "ttft_s.p50"],
         )
     ],
     prose("left"),

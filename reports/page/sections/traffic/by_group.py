@@ -28,7 +28,11 @@ def group_table(
         lambda run: {
             "deployment": partial(name_cell, run),
             "load": partial(_load, len({group.scenario for group in chosen(run)}) > 1),
-            **{heading_of(name, unit_of(run, name)): partial(mean_cell, run, name=name) for name in names},
+            **{
+                heading_of(name, unit_of(run, name)): partial(mean_cell, run, name=name)
+                for name in names
+                if name != "goodput_per_s" or run.record.slo
+            },
             **more(run),
         },
         of_group,
