@@ -2,7 +2,7 @@
 
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES, TOOL_TEMPLATES, aliases
-from engines.model.sizes import QUANTIZATIONS, value_bytes, weights_bytes
+from engines.model.sizes import ONLY_ATTACHED, QUANTIZATIONS, value_bytes, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.ollama import engine as ollama
 from engines.openai import engine as openai
@@ -15,8 +15,8 @@ from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
 __all__ = [
-    "API_PRICES", "ENGINES", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "TOOL_TEMPLATES", "aliases",
-    "value_bytes", "weights_bytes",
+    "API_PRICES", "ENGINES", "ONLY_ATTACHED", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "TOOL_TEMPLATES",
+    "aliases", "value_bytes", "weights_bytes",
 ]  # fmt: skip
 
 ENGINES: dict[str, Engine] = {

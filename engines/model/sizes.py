@@ -1,5 +1,6 @@
 """List quantizations, and compute the bytes of a model's weights and KV cache from its shape alone."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -56,6 +57,9 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
         Quantization("gguf-q2_k", 3.159, "gguf", "2-bit, some tensors at 3 and 4"),
     )
 }
+
+# ExLlama's, at any number of bits of a weight. No engine that bench starts serves them, and bench makes none.
+ONLY_ATTACHED = re.compile(r"exl[23]-[\d.]+bpw")
 
 # Bits of a weight that is not quantized.
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}

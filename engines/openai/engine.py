@@ -1,8 +1,11 @@
 """Attach to a running server that speaks the OpenAI protocol. Never start or stop it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from harness.contracts import Deployment, Engine, LaunchSpec, Place, Reason
+from engines.common.said import at, from_page
+from harness.contracts import Deployment, Engine, LaunchSpec, Place, Reason, Said
 from harness.errors import UserError
 
 
@@ -20,6 +23,26 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
+# What TabbyAPI, which serves EXL2 and EXL3, says of the model that it has loaded, whatever a request names.
+# It has no version. Source: endpoints/core/types/model.py of 2026-08-13.
+_TABBY_PAGE = "/v1/model"
+_TABBY_TERMS = {
+    "context_length": "max_seq_len",
+    "concurrent_sequences": "max_batch_size",
+    "kv_cache_tokens": "cache_size",
+    "kv_cache_type": "cache_mode",
+    "chat_template": "prompt_template",
+}
+
+
+def _said(log: str, pages: Mapping[str, Any]) -> Said:
+    page = pages.get(_TABBY_PAGE)
+    if at(page, "owned_by") != "tabbyAPI":
+        return Said()
+    loaded = {"engine_version": "TabbyAPI, version not said", "loaded_model": at(page, "id")}
+    return Said(loaded | from_page(at(page, "parameters"), _TABBY_TERMS))
+
+
 ENGINE = Engine(
     name="openai",
     description="any running OpenAI-compatible server (engine.base_url=URL)",
@@ -31,6 +54,8 @@ ENGINE = Engine(
     ),
     forces_length=lambda deployment: bool(deployment.options.ignore_eos),
     reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
+    pages=(_TABBY_PAGE,),
+    said=_said,
     memory_needed=lambda deployment, facts, device: Reason(
         "a running server was started by others; its memory is theirs to know"
     ),

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from engines import ENGINES, QUANTIZATIONS, aliases
+from engines import ENGINES, ONLY_ATTACHED, QUANTIZATIONS, aliases
 from harness.contracts import (
     CompareTerms,
     Deployment,
@@ -111,7 +111,7 @@ def settings(given: Choices) -> Settings:
             name: points(name, ENGINES[name].options, choices)
             for name in _names("engine", choices["engine"], ENGINES)
         },
-        quantizations=_names("quantization", quantizations, {**QUANTIZATIONS, "-": None}),
+        quantizations=_quantizations(quantizations, choices),
         terms=points("engine", EngineTerms, choices),
         scenarios=scenarios,
         loads=sections.loads(choices, given, scenarios),
@@ -246,6 +246,16 @@ def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tupl
             )
     refuse_repeated(key, values, values)
     return tuple(map(str, values))
+
+
+def _quantizations(names: Sequence[str], choices: Choices) -> tuple[str, ...]:
+    claimed = [name for name in names if ONLY_ATTACHED.fullmatch(name)]
+    if claimed and not any(choices.get("engine.base_url", ())):
+        raise UserError(
+            f"quantization={claimed[0]}: no engine that bench starts serves it; engine=openai "
+            "engine.base_url=URL measures a running server that does, such as TabbyAPI"
+        )
+    return _names("quantization", names, {**QUANTIZATIONS, "-": None, **dict.fromkeys(claimed)})
 
 
 def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:

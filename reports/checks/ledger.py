@@ -38,6 +38,7 @@ COMMON = {
 TOLD = {
     "threads": "threads",
     "kv_cache_bytes": "KV cache, bytes",
+    "loaded_model": "model loaded",
     "model_bytes": "model in memory, bytes",
     "model_gpu_bytes": "of it on the GPU, bytes",
     "quantization_kernel": "quantization kernel",

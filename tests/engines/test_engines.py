@@ -16,6 +16,7 @@ CHECKPOINTS = ("fp16", "bf16", "fp8", "awq", "gptq", "w4a16")
 GGUF = tuple(name for name in QUANTIZATIONS if name.startswith("gguf-"))
 SERVED = {
     "llama_cpp": (("fp16", "bf16", *GGUF), "gguf"),
+    "ollama": (("fp16", "bf16", *GGUF), "gguf"),
     "sglang": (CHECKPOINTS, "safetensors"),
     "tgi": (CHECKPOINTS, "safetensors"),
     "transformers": (("fp16", "bf16"), "safetensors"),

@@ -249,7 +249,7 @@ def test_a_reset_that_nobody_could_check_marks_nothing(tmp_path: Path) -> None:
     assert not first_found(tmp_path / "unseen", None, 500, unseen)
 
 
-@pytest.mark.parametrize("name", ["openai", "reference", "tgi", "transformers"])
+@pytest.mark.parametrize("name", ["ollama", "openai", "reference", "tgi", "transformers"])
 def test_an_engine_without_a_way_says_why(name: str) -> None:
     engine = ENGINES[name]
     terms, options = EngineTerms(context_length=4096, prefix_cache=True), engine.options()

@@ -91,7 +91,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             "engine.speculative_tokens=4: says how many engine.speculation=ngram or draft:MODEL proposes",
         ),
         (["engine.kv_cache_type=q3"], "engine.kv_cache_type=q3: choose from fp32, fp16, bf16, fp8, "),
-        (["engine=vlm"], "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, openai"),
+        (["engine=vlm"], "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, ollama"),
         (
             ["scenario=chat"],
             "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from agent",
@@ -131,6 +131,14 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (
             ["engine=openai", "engine.base_url=http://h/v1", "model=m", "quantization=fp16,awq"],
             "quantization=fp16,awq: a running server (http://h/v1) is one quantization",
+        ),
+        (
+            ["quantization=exl3-4.0bpw"],
+            "quantization=exl3-4.0bpw: no engine that bench starts serves it; engine=openai",
+        ),
+        (
+            ["engine=openai", "engine.base_url=http://h/v1", "model=m", "quantization=exl3"],
+            "quantization=exl3: no such quantization; choose from",
         ),
         (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
         (["engine.launcher=podman"], "engine.launcher=podman: choose from native, docker"),
