@@ -11,7 +11,7 @@ BUILT := not engines and not docker and not scenarios
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-engines test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-engines test-ollama test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -52,6 +52,11 @@ test-scenarios: served $(TOOLS)
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
 test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
+
+# A real Ollama beside llama.cpp: the one on PATH or OLLAMA_PROGRAM=/path/ollama; and a running one, with
+# OLLAMA_URL=http://HOST:PORT/v1 and OLLAMA_MODEL=NAME. What is not there is skipped, with the reason.
+test-ollama: served $(TOOLS)
+	$(BIN)/python -m pytest -m engines tests/engines/ollama/test_ollama_live.py
 
 # SGLang on a CPU without its kernels: a fixture for tests, no part of `bench install`. DIR=... elsewhere.
 sglang-cpu-env: install
