@@ -94,6 +94,22 @@ def test_depths_to_4096_tokens(tmp_path: Path) -> None:
         assert row["input_tokens"] == pytest.approx(depth, rel=0.1)
 
 
+def test_a_file_and_a_trace_are_answered(tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"prompt": "What is bread made of?", "max_tokens": 8}\n')
+    own = ("scenario=file", f"scenario.path={chats}", "load.conversations=3", "load.min_requests=3")
+    [rows] = played(made(tmp_path / "file"), *own, "load.concurrency=1", "load.warmup=0s").values()
+    assert [row["outcome"] for row in rows[:3]] == ["ok"] * 3
+    trace = tmp_path / "trace.jsonl"
+    line = '{{"timestamp": {}, "input_length": {}, "output_length": 8, "hash_ids": [1]}}\n'
+    trace.write_text(line.format(0, 300) + line.format(500, 400))
+    own = ("scenario=trace", f"scenario.path={trace}")
+    [first, second] = next(iter(played(made(tmp_path / "trace"), *own).values()))
+    assert (first["outcome"], second["outcome"]) == ("ok", "ok")
+    assert (second["scheduled_ns"] - first["scheduled_ns"]) / 1e6 == pytest.approx(500, abs=1)
+    assert second["output_tokens"] == 8
+
+
 def test_a_burst_and_a_batch_are_answered(tmp_path: Path) -> None:
     burst = ("scenario=burst", "scenario.quiet=2s", "scenario.burst=6", "scenario.after=4s")
     [rows] = played(made(tmp_path / "burst"), *burst).values()
