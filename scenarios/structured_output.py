@@ -1,15 +1,20 @@
 """Generate texts from which JSON is to be extracted, by a JSON Schema that the server holds the answer to.
 
-`constrained=true,false` asks with and without that, of other texts alike, to see what it costs.
+`constrained=true,false` asks with and without that, of other texts alike, to see what it costs. The schema
+may be your own.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from harness.contracts import Conversation, Form, Message, Scenario, Turn
+from scenarios.json_schema import read_schema
 from scenarios.lengths import length, need
 from scenarios.text import TextOptions, prose
 
@@ -18,12 +23,14 @@ from scenarios.text import TextOptions, prose
 class StructuredOutputOptions(TextOptions):
     """Lengths in tokens, as those of `fixed`; `output_tokens` at most: an answer ends where its JSON does.
 
-    `constrained`: whether the server is given the schema, not the prompt alone.
+    `constrained`: whether the server is given the schema, not the prompt alone. `schema`: a file with the
+    JSON Schema of all answers; None: three of bench's own.
     """
 
     input_tokens: int | str = 128
     output_tokens: int = 160
     constrained: bool = True
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,8 +75,20 @@ _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def forms(options: StructuredOutputOptions) -> tuple[Form, ...]:
     """Return the forms of the answers, each a JSON Schema."""
-    return tuple(
-        Form(name, schema=schema, is_forced=options.constrained) for name, (_, schema) in _SCHEMAS.items()
+    schemas = {name: schema for name, (_, schema) in _SCHEMAS.items()}
+    if options.schema is not None:
+        # What an API takes as a name.
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", Path(options.schema).stem)[:64]
+        schemas = {name: read_schema(options.schema, f"scenario.schema={options.schema}")}
+    return tuple(Form(name, schema=schema, is_forced=options.constrained) for name, schema in schemas.items())
+
+
+def _wish(options: StructuredOutputOptions, form: Form) -> str:
+    assert form.schema is not None
+    if options.schema is not None:
+        return f"what it says by this JSON Schema, as JSON and nothing else: {json.dumps(form.schema)}"
+    return (
+        f"{_SCHEMAS[form.name][0]}, as one JSON object with the keys {', '.join(form.schema['properties'])}."
     )
 
 
@@ -78,10 +97,7 @@ def conversations(options: StructuredOutputOptions, rng: Random) -> Iterator[Con
     inputs, asked = length("input_tokens", options.input_tokens), forms(options)
     while True:
         form = asked[int(rng.random() * len(asked))]
-        assert form.schema is not None
-        keys = ", ".join(form.schema["properties"])
-        text = prose(rng, options.words(inputs(rng)))
-        prompt = f"{text}\n\nGive {_SCHEMAS[form.name][0]}, as one JSON object with the keys {keys}."
+        prompt = f"{prose(rng, options.words(inputs(rng)))}\n\nGive {_wish(options, form)}"
         yield Conversation((Turn((Message("user", prompt),), options.output_tokens, form=form),))
 
 

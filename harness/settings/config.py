@@ -50,7 +50,7 @@ FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
 # Sections of keys that say how often to measure and what to make of it.
 _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run", "quality")
 # Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
-_PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template", "quality.text")
+_PATHS = ("scenario.path", "scenario.schema", "load.tokenizer", "engine.chat_template", "quality.text")
 _PATHS_OF_ENGINES = ("environment", "program")
 
 

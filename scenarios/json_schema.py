@@ -1,0 +1,95 @@
+"""Read a JSON Schema from a file, and refuse what no server would take as one.
+
+Looks at the values of the commonest words (JSON Schema 2020-12, Core, section 10, and Validation, section 6),
+and lets other words pass.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+# A file with none of them is more likely an example of an answer.
+_ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
+
+
+def read_schema(path: str, where: str) -> dict[str, Any]:
+    """Return the schema in a file. Raises UserError that begins with `where` and names the place in it."""
+    try:
+        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+        _check(schema, where, "#")
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: is nested too deeply") from error
+    except ValueError as error:  # UserError is none
+        raise UserError(f"{where}: not JSON ({error})") from error
+    if not isinstance(schema, dict) or not schema.keys() & set(_ANY_OF):
+        raise UserError(f"{where}: no JSON Schema; it must be an object with one of {', '.join(_ANY_OF)}")
+    return schema
+
+
+def _check(schema: Any, where: str, place: str) -> None:
+    if isinstance(schema, bool):  # anything, or nothing
+        return
+    if not isinstance(schema, dict):
+        raise UserError(f"{where}: {place}: {_shown(schema)}: must be a schema, an object")
+    for word, value in schema.items():
+        here = f"{place}/{word}"
+        if word in _SCHEMA:
+            _check(value, where, here)
+        elif word in _SCHEMAS:
+            kind, must_be = _SCHEMAS[word]
+            if not isinstance(value, kind) or value == []:
+                raise UserError(f"{where}: {here}: {_shown(value)}: must be {must_be}")
+            parts = value if isinstance(value, dict) else dict(enumerate(value))
+            for name, part in parts.items():
+                _check(part, where, f"{here}/{name}")
+        elif word in _VALUES:
+            is_right, must_be = _VALUES[word]
+            if not is_right(value):
+                raise UserError(f"{where}: {here}: {_shown(value)}: must be {must_be}")
+
+
+def _shown(value: Any) -> str:
+    return f"{json.dumps(value):.60}"
+
+
+def _is_type(value: Any) -> bool:
+    names = value if isinstance(value, list) and value else [value]
+    return all(isinstance(name, str) and name in _TYPES for name in names)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
+_BY_NAME = (dict, "an object of schemas")
+_LIST = (list, "a list of schemas")
+_SCHEMAS: dict[str, tuple[type[Any], str]] = {
+    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), _BY_NAME),
+    **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _LIST),
+}
+_COUNT = (_is_count, "a whole number, 0 or more")
+_NUMBER = (_is_number, "a number")
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "type": (_is_type, f"one of {', '.join(_TYPES)}, or a list of them"),
+    "enum": (lambda value: isinstance(value, list) and bool(value), "a list of values"),
+    "required": (_is_texts, "a list of names"),
+    **dict.fromkeys(("pattern", "$ref", "format"), (lambda value: isinstance(value, str), "text")),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _COUNT),
+    **dict.fromkeys(("minProperties", "maxProperties"), _COUNT),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _NUMBER),
+}
