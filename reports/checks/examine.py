@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import late_client, unequal_work, windows
+from reports.checks import caches, late_client, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 
@@ -26,7 +26,8 @@ CHECKS: tuple[Check, ...] = (
     late_client.client_late,
     late_client.conversations_never_began,
     unequal_work.token_counts_differ,
-    unequal_work.cache_not_reset,
+    caches.cache_not_reset,
+    caches.cache_misreported,
     late_client.machine_unfit,
     windows.single_repeat,
     windows.drift_over_run,

@@ -1,7 +1,7 @@
 """Reasons to doubt that deployments did the same work.
 
-Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, caches, the
-origin of weights; whether answers are there, and the same twice and under load; how good nobody measured.
+Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, the origin of
+weights; whether answers are there, and the same twice and under load; how good nobody measured.
 """
 
 from collections import Counter
@@ -103,9 +103,6 @@ def _asked_and_got(entry: Entry) -> str:
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
 
 
-WARM_SHARE = 0.2
-# What two prompts may have in common by their chat template, in tokens.
-SHARED_TOKENS = 64
 SERVER_DIFFERS_SHARE = 0.02
 SERVER_DIFFERS_TOKENS = 16
 _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
@@ -153,27 +150,6 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
         if server is not None and abs(server - answers) > least:
             said.append(f"{column.replace('_', ' ')}: server {server:,.0f}, answers {answers:,.0f}")
     return ", ".join(said)
-
-
-@check(
-    "The prefix cache was not empty at first",
-    "The first request of a cell found input that only others can have left, or may have: {}.",
-    "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
-    ("ttft_s", *OF_LENGTHS),
-    marks=True,
-)
-@of_cells
-def cache_not_reset(run: Run, cell: Cell) -> str | None:
-    reset = cell.record.cache_reset if cell.record else None
-    why = f" ({reset.note})" if reset and reset.note else ""
-    # The first request of all, warm-up included; where it does not say, whether the cache could be emptied.
-    sent = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
-    first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
-    if first.empty:
-        return f"it could not be emptied{why}" if reset and reset.how == "failed" else None
-    cached, tokens = float(first["cached_tokens"].iloc[0]), float(first["input_tokens"].iloc[0])
-    is_warm = cached > max(WARM_SHARE * tokens, SHARED_TOKENS)
-    return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
 
 
 @check(

@@ -228,6 +228,13 @@ MEMORY = {
     "the rest": ("--s-6", ""),
     "KV cache reserved, not needed": ("--line", "/"),
 }
+# What became of a prompt's tokens.
+CACHE = {
+    "cached, as reported": ("--s-1", ""),
+    "known, read again": ("--s-3", "/"),
+    "known, not reported": ("--s-3", "."),
+    "new": ("--line", ""),
+}
 # Stages of a start, dark to light; stripes tell steps that follow each other apart, whichever are there.
 STAGES = {
     "process_up": ("--s-1", ""),

@@ -13,9 +13,10 @@ from reports.data.samples import LATER, Launch, instants_s
 from reports.measures import metric_of, number
 from reports.measures.distributions import LEAST_S, Paired, Spread
 from reports.measures.held import Course, Held
+from reports.measures.traffic.cache import Served
 from reports.page.drawing.charts import axis, downsample, line, log_axis, significant
 from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
-from reports.page.looks import MEMORY, STAGES, Look, Of, escaped
+from reports.page.looks import CACHE, MEMORY, STAGES, Look, Of, escaped
 from reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
@@ -202,6 +203,18 @@ def memory_bars(found: Sequence[Held]) -> Drawn:
         for held in found
     ]
     return stacked(bars, MEMORY, "GiB", "GiB")
+
+
+def cache_bars(found: Sequence[Served]) -> Drawn:
+    """Draw the input tokens of each group's requests: cached, sent before but read again, and new."""
+    bars = []
+    for each in found:
+        cached, known = each.reported or 0.0, max(each.ideal, each.reported or 0.0)
+        again = "known, not reported" if each.reported is None else "known, read again"
+        pieces = {"cached, as reported": cached, again: known - cached, "new": each.input_tokens - known}
+        told = each.inferred and f"; cached by TTFT {number(each.inferred.tokens, 0)}"
+        bars.append(Bar(each.group.deployment, f"{each.group.deployment}{told or ''}", pieces, []))
+    return stacked(bars, CACHE, "input tokens", "tokens")
 
 
 def start_up_bars(launches: Sequence[Launch], titles: Mapping[str, str]) -> Drawn:

@@ -59,11 +59,6 @@ def test_a_run_of_other_traffic_has_none(tmp_path):
     assert parts_of(_run(tmp_path, [row(1, 103 * S)], chat), "shared_prefix") == []
 
 
-def test_the_page_has_a_row_for_each_prefix(tmp_path):
-    shown = page(_run(tmp_path, [row(1, 103 * S, group=1), row(2, 104 * S, group=0)]))
-    assert 'id="prefixes"' in shown
-
-
 # --- prefill and decode apart ----------------------------------------------------------------------
 
 FIXED = ScenarioChoice("fixed", {}, "fixed")

@@ -189,10 +189,15 @@ class OneCell:
 
 
 def one_cell_run(
-    path: Path, rows, load_summary: LoadSummary | None = None, scenario: ScenarioChoice = CHAT, **cell_changes
+    path: Path,
+    rows,
+    load_summary: LoadSummary | None = None,
+    scenario: ScenarioChoice = CHAT,
+    load: Load | None = None,
+    **cell_changes,
 ) -> OneCell:
     made = OneCell(path)
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)], scenario=scenario)
+    plan = plan_of([deployment("llama_cpp", "fp16")], [load or Load(concurrency=1)], scenario=scenario)
     store.write_record(path / "run.json", run_record(plan))
     start = plan.starts[0]
     write_start(

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from reports.page.declared import Topic
-from reports.page.sections.traffic import agents, crowds, depths, prefixes, rates, validity
+from reports.page.sections.traffic import agents, cache, crowds, depths, rates, validity
 
 TOPICS: Sequence[Topic] = (
-    prefixes.PREFIXES,
+    cache.CACHE,
     rates.RATES,
     depths.DEPTHS,
     validity.VALIDITY,

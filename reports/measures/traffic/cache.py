@@ -1,0 +1,172 @@
+"""What a prefix cache served, three times: ideally, as the server reports it, and as the time to first token
+says.
+
+The last can be told at one user only: nobody else's work is in the time.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
+from reports.stats.prefill import Inferred, Line, inferred, line_of
+
+# Numbers that are further apart than this share of the input disagree.
+DISAGREE_SHARE = 0.1
+# A request of which no more than this could be served is new: its beginning is the chat template's, or a few
+# words that many prompts begin with.
+NEW_TOKENS, NEW_SHARE = 64, 0.05
+# Less than this share of the input is not worth a topic.
+_LEAST_SHARE = 0.05
+# Turns and prefixes that are shown; later ones are rarer.
+MOST_PARTS = 8
+_QUEUES = "several users: their waiting is in the time"
+_COLUMNS = ["turn", "group", "input_tokens", "ideal_cached_tokens", "cached_tokens", "ttft_s"]
+_NOTHING = pd.DataFrame(columns=_COLUMNS, dtype=float)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The mean input tokens of ok requests, and how many of them a cache served: `ideal` if it kept all that
+    was sent before, as `reported` (None: not for all of them), and `inferred`, or `why` not. `part`: which of
+    a group's requests (`turn 2`); empty for all. `ttft_s`: the median.
+    """
+
+    group: Group
+    part: str
+    requests: int
+    input_tokens: float
+    ideal: float
+    reported: float | None
+    inferred: Inferred | None
+    why: str
+    ttft_s: float | None
+
+    @property
+    def saved(self) -> float | None:
+        """Return the tokens of all requests that were not read again, as reported."""
+        return None if self.reported is None else self.reported * self.requests
+
+    @property
+    def of_ideal(self) -> float | None:
+        """Return the share of what could be served that was, as reported."""
+        return self.reported / self.ideal if self.reported is not None and self.ideal else None
+
+    @property
+    def is_misreported(self) -> bool:
+        """Return whether the time says clearly that more or less was cached than the server reports."""
+        if self.reported is None or self.inferred is None:
+            return False
+        is_within = self.inferred.low <= self.reported <= self.inferred.high
+        return not is_within and self._is_apart(self.reported - self.inferred.tokens)
+
+    @property
+    def is_impossible(self) -> bool:
+        """Return whether more is reported than was ever sent on the start."""
+        return self.reported is not None and self._is_apart(max(self.reported - self.ideal, 0.0))
+
+    def _is_apart(self, tokens: float) -> bool:
+        return abs(tokens) > DISAGREE_SHARE * self.input_tokens
+
+
+@once
+def served_of(run: Run) -> list[Served]:
+    """Return what was served of each group's requests that repeat something: of all, then of each part."""
+    return [each for group in run.groups for each in _served(run, group)]
+
+
+def metrics_share(run: Run, group: Group) -> float | None:
+    """Return the share of prompt tokens that the server's page of metrics says were hits."""
+    return pooled(run, group, "prefix_hit_tokens", "prefix_query_tokens")
+
+
+def _served(run: Run, group: Group) -> Iterator[Served]:
+    known = [sent_in_window(_requests(run, cell)) for cell in group.counted if _has_ideal(cell)]
+    own = pd.concat(known) if known else _NOTHING
+    sent, *cached = (own[name].sum() for name in _COLUMNS[2:5])
+    if not max(cached) > _LEAST_SHARE * sent:
+        return
+    new = None if (group.cells[0].at_once or 2) > 1 else new_prompts(run, group.deployment)
+    yield _mean(group, "", own, new)
+    by = "group" if group.cells[0].planned.scenario.name == "shared_prefix" else "turn"
+    parts = list(own.groupby(by))
+    if len(parts) > 1:
+        word = "prefix" if by == "group" else by
+        for number, each in parts[:MOST_PARTS]:
+            yield _mean(group, f"{word} {int(cast(int, number)) + 1}", each, new)
+
+
+def _mean(group: Group, part: str, own: pd.DataFrame, new: "NewPrompts | None") -> Served:
+    tokens, ideal, reported, ttft_s = (floats(own[name]) for name in _COLUMNS[2:])
+    is_reported = not np.isnan(reported).any()
+    timed = ~np.isnan(ttft_s)
+    line, told = (_QUEUES, None) if new is None else (new.line, None)
+    if new is not None and isinstance(line, Line) and timed.any():
+        expected = reported if is_reported else ideal
+        told = inferred(line, tokens[timed], ttft_s[timed], expected[timed], new.known)
+    return Served(
+        group,
+        part,
+        len(own),
+        float(tokens.mean()),
+        float(ideal.mean()),
+        float(reported.mean()) if is_reported else None,
+        told,
+        line if isinstance(line, str) else "",
+        float(np.median(ttft_s[timed])) if timed.any() else None,
+    )
+
+
+# --- requests --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NewPrompts:
+    """What a deployment's new prompts say: the line of their times, or why there is none. `known`: the mean
+    of the tokens that even of them were sent before."""
+
+    line: Line | str
+    known: float
+
+
+@once
+def new_prompts(run: Run, deployment: str) -> NewPrompts:
+    """Return what the new prompts of one user's cells say, over all starts, warm-up included."""
+    cells = [cell for cell in run.planned_cells if cell.label == deployment and cell.at_once == 1]
+    known = [_requests(run, cell) for cell in cells if cell.counts and _has_ideal(cell)]
+    own = pd.concat(known) if known else _NOTHING
+    tokens, ideal, ttft_s = (floats(own[name]) for name in ("input_tokens", "ideal_cached_tokens", "ttft_s"))
+    is_new = (ideal <= np.maximum(NEW_TOKENS, NEW_SHARE * tokens)) & ~np.isnan(ttft_s)
+    known_tokens = float(ideal[is_new].mean()) if is_new.any() else 0.0
+    return NewPrompts(line_of(tokens[is_new], ttft_s[is_new]), known_tokens)
+
+
+def _has_ideal(cell: Cell) -> bool:
+    return bool(cell.record and cell.record.ideal_by)
+
+
+def _requests(run: Run, cell: Cell) -> pd.DataFrame:
+    """Return a cell's ok requests of which the ideal is known, warm-up included."""
+    found = run.requests_with(cell.number, "group", "ideal_cached_tokens")
+    is_known = (found["outcome"] == "ok") & found["ideal_cached_tokens"].notna()
+    return taken(found[[*_COLUMNS, "in_window", "stays"]], is_known.to_numpy(dtype=bool))
+
+
+# --- in words --------------------------------------------------------------------------------------
+
+
+def doubts(served: Iterable[Served]) -> list[str]:
+    """Say of which parts the three numbers contradict each other."""
+    said = []
+    for each in served:
+        tokens = f"{each.reported or 0:,.0f} of {each.input_tokens:,.0f} tokens"
+        reported = f"{each.part or 'all requests'}: it reports {tokens} as cached"
+        if each.is_impossible:
+            said.append(f"{reported}, and {each.ideal:,.0f} had been sent before")
+        elif each.is_misreported and (told := each.inferred):
+            span = f"[{told.low:,.0f}, {told.high:,.0f}]"
+            said.append(f"{reported}, and by TTFT it is {told.tokens:,.0f} {span}")
+    return said

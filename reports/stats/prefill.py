@@ -1,0 +1,79 @@
+"""Infer from the time to the first token how much of a prompt was read, and so how much was cached. Pure.
+
+A server that works for one user alone takes a + b seconds per token that it reads. Prompts that no cache can
+know give a and b: the median of all slopes between two of them (Theil 1950, Sen 1968), which one slow request
+does not move. Intervals are from redraws of the requests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import trim_mean
+
+# Different lengths of new prompts that a line needs, and how many of them are used at most.
+LEAST_LENGTHS, _MOST = 5, 100
+_REDRAWS = 400
+_LEVELS = (0.025, 0.975)
+# Of the requests the slowest and the fastest tenth are left out.
+_CUT = 0.1
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds to the first token: `base_s` + `per_token_s` for each token read. Both are arrays: what is
+    estimated, then that of each redraw."""
+
+    base_s: np.ndarray
+    per_token_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """The mean cached tokens of some requests, as their times say, with its 95 % interval. Where nothing was
+    cached it may be a little below 0."""
+
+    tokens: float
+    low: float
+    high: float
+
+
+def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
+    """Fit the line to new prompts, or say why they do not give one."""
+    if (lengths := len(np.unique(tokens))) < LEAST_LENGTHS:
+        return f"new prompts have {lengths} different lengths, and {LEAST_LENGTHS} are needed"
+    tokens, seconds = tokens[:_MOST], seconds[:_MOST]
+    rng, n = np.random.default_rng(len(tokens)), len(tokens)
+    draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(_REDRAWS))]
+    slopes = np.array([_slope(tokens[draw], seconds[draw]) for draw in draws])
+    if not np.quantile(slopes, _LEVELS[0]) > 0:
+        return f"the times of {n} new prompts do not tell what a token takes"
+    bases = [np.median(seconds[draw] - b * tokens[draw]) for draw, b in zip(draws, slopes, strict=True)]
+    return Line(np.array(bases), slopes)
+
+
+def _slope(tokens: np.ndarray, seconds: np.ndarray) -> float:
+    one, other = np.triu_indices(len(tokens), 1)
+    apart = tokens[one] - tokens[other]
+    differ = apart != 0
+    if not differ.any():
+        return np.nan
+    return float(np.median((seconds[one] - seconds[other])[differ] / apart[differ]))
+
+
+def inferred(
+    line: Line, tokens: np.ndarray, seconds: np.ndarray, expected: np.ndarray, never_known: float
+) -> Inferred:
+    """Return what was cached of prompts of these lengths.
+
+    `expected` is what should have been cached of each: the mean of that, and by how much the times differ
+    from it, without the extremes. `never_known`: tokens of each prompt that the line's own prompts may have
+    had cached as well, which it cannot tell.
+    """
+    rng, n = np.random.default_rng(len(tokens)), len(tokens)
+    draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(len(line.base_s) - 1))]
+    means = [
+        expected[draw].mean() + trim_mean((tokens - (seconds - base) / slope - expected)[draw], _CUT)
+        for draw, base, slope in zip(draws, line.base_s, line.per_token_s, strict=True)
+    ]
+    low, high = np.quantile(means[1:], _LEVELS)
+    return Inferred(float(means[0]), float(low), float(high) + never_known)

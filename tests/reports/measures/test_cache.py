@@ -1,0 +1,158 @@
+"""Three truths about a prefix cache: what it could serve, what the server reports, what the times say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from make_run import MS, S, one_cell_run, row, summary
+
+from harness.contracts import Load, RequestRow, ScenarioChoice
+from reports.checks.examine import findings_of
+from reports.data import Run, open_run
+from reports.measures.traffic.cache import Served, doubts, served_of
+from reports.page.document import page
+
+# Of a request: how much of it was really cached, given what could be, and what the server says.
+Cached = Callable[[int], int]
+TALKS, TURNS = 24, 3
+BASE_MS, PER_TOKEN_MS = 30.0, 0.5
+RAG = ScenarioChoice("rag", {}, "rag")
+SHARED = ScenarioChoice("shared_prefix", {"prefixes": 2}, "shared_prefix")
+BLOCK = 16
+
+
+def blocks(tokens: int) -> int:
+    return tokens // BLOCK * BLOCK
+
+
+def none(tokens: int) -> int:
+    return 0
+
+
+def talks(served: Cached, reported: Callable[[int], int | None], noise_ms: float = 2.0) -> list[RequestRow]:
+    """One user's conversations: each turn finds its history, and takes as long as what is not cached."""
+    rng, rows = Random(5), []
+    for k in range(TALKS * TURNS):
+        talk, turn = divmod(k, TURNS)
+        history = 0 if not turn else 150 + 10 * (talk % 7) + 120 * (turn - 1)
+        tokens = history + 90 + 12 * (talk % 9)
+        read = tokens - served(history)
+        ttft_ms = BASE_MS + PER_TOKEN_MS * read + rng.expovariate(1 / noise_ms) + 200 * (k % 17 == 3)
+        sent_ns = 102 * S + k * S
+        first_ns = sent_ns + int(ttft_ms * MS)
+        chunks = (first_ns, first_ns + 20 * MS)
+        rows.append(
+            row(
+                k, sent_ns, conversation=talk, turn=turn, chunk_ns=chunks, end_ns=chunks[-1] + MS,
+                input_tokens=tokens, cached_tokens=reported(history), ideal_cached_tokens=history,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def run_of(path: Path, rows: list[RequestRow], **fields) -> Run:
+    given = {"load": Load(concurrency=1), "ideal_by": {"tokens": len(rows)}, **fields}
+    return open_run(one_cell_run(path, rows, summary(100 * S, duration_s=200), **given).path)
+
+
+def served(path: Path, *given, **fields) -> dict[str, Served]:
+    return {each.part: each for each in served_of(run_of(path, *given, **fields))}
+
+
+def test_the_times_tell_what_an_honest_server_reports(tmp_path):
+    found = served(tmp_path, talks(blocks, blocks))
+    assert list(found) == ["", "turn 1", "turn 2", "turn 3"]
+    for each in found.values():
+        assert each.inferred is not None, each.why
+        assert each.reported is not None
+        assert each.inferred.low <= each.reported <= each.inferred.high
+        assert each.inferred.tokens == pytest.approx(each.reported, abs=0.1 * each.input_tokens)
+        assert each.ideal - BLOCK <= each.reported <= each.ideal
+    assert found["turn 1"].ideal == 0
+    assert not doubts(found.values())
+
+
+def test_a_server_that_claims_hits_it_had_not_is_found_out(tmp_path):
+    run = run_of(tmp_path, talks(none, blocks))
+    found = {each.part: each for each in served_of(run)}
+    for part in ("turn 2", "turn 3"):
+        told = found[part].inferred
+        assert told is not None
+        assert told.tokens < 0.1 * found[part].input_tokens
+    assert [said.partition(":")[0] for said in doubts(found.values())] == ["all requests", "turn 2", "turn 3"]
+    [finding] = [each for each in findings_of(run) if each.check == "cache_misreported"]
+    assert finding.cells == (0,)
+    assert "as cached, and by TTFT it is" in finding.text
+
+
+def test_a_server_that_does_not_tell_of_its_hits_is_found_out(tmp_path):
+    found = served(tmp_path, talks(blocks, none))
+    told = found["turn 3"].inferred
+    assert told is not None
+    assert told.tokens == pytest.approx(found["turn 3"].ideal, abs=0.1 * found["turn 3"].input_tokens)
+    assert found["turn 3"].is_misreported
+
+
+def test_without_a_word_of_the_server_the_times_tell_alone(tmp_path):
+    each = served(tmp_path, talks(blocks, lambda tokens: None))["turn 2"]
+    assert each.reported is None
+    assert each.inferred is not None
+    assert each.inferred.tokens == pytest.approx(each.ideal, abs=0.1 * each.input_tokens)
+    assert not doubts([each])
+
+
+def test_more_than_was_ever_sent_is_impossible(tmp_path):
+    run = run_of(tmp_path, talks(blocks, lambda tokens: tokens + 60))
+    [said] = doubts(each for each in served_of(run) if not each.part)
+    assert "had been sent before" in said
+    assert said in next(each for each in findings_of(run) if each.check == "cache_misreported").text
+
+
+def test_of_several_users_nothing_is_inferred(tmp_path):
+    found = served(tmp_path, talks(blocks, blocks), load=Load(concurrency=4))
+    assert {each.inferred for each in found.values()} == {None}
+    assert {each.why for each in found.values()} == {"several users: their waiting is in the time"}
+
+
+def test_new_prompts_of_one_length_tell_nothing(tmp_path):
+    rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
+    each = served(tmp_path, rows)[""]
+    assert each.inferred is None
+    assert each.why == "new prompts have 4 different lengths, and 5 are needed"
+
+
+def test_times_that_do_not_grow_with_the_prompt_tell_nothing(tmp_path):
+    each = served(tmp_path, talks(blocks, blocks, noise_ms=3000.0))[""]
+    assert each.inferred is None
+    assert each.why == "the times of 24 new prompts do not tell what a token takes"
+
+
+def test_a_run_without_ideals_or_without_repetition_has_none(tmp_path):
+    assert served(tmp_path / "old", talks(blocks, blocks), ideal_by={}) == {}
+    first = [row for row in talks(blocks, blocks) if not row.turn]
+    assert served(tmp_path / "new", first) == {}
+
+
+def test_prefixes_are_told_apart_and_rag_is_one_whole(tmp_path):
+    rows = [
+        row(
+            k, 102 * S + k * S, turn=0, conversation=k, group=k % 2, input_tokens=1000, cached_tokens=960,
+            ideal_cached_tokens=990 - 200 * (k % 2),
+        )
+        for k in range(10)
+    ]  # fmt: skip
+    found = served(tmp_path / "shared", rows, scenario=SHARED)
+    assert {part: each.ideal for part, each in found.items()} == {"": 890, "prefix 1": 990, "prefix 2": 790}
+    whole = served(tmp_path / "rag", rows, scenario=RAG)
+    assert list(whole) == [""]
+    assert (whole[""].saved, whole[""].of_ideal) == (9600, pytest.approx(960 / 890))
+
+
+def test_the_page_has_the_three_side_by_side(tmp_path):
+    shown = page(run_of(tmp_path, talks(none, blocks)))
+    assert 'id="prefix-cache"' in shown
+    for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, and by TTFT it is"):
+        assert words in shown
