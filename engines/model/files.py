@@ -219,7 +219,7 @@ def check_weights(folder: Path) -> None:
     if missing:
         raise UserError(f"{folder}: {missing[0]} is missing, which {_INDEX} names")
     for name in files:
-        _safetensors_header(folder / name)
+        safetensors_header(folder / name)
 
 
 def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
@@ -238,7 +238,7 @@ def stored_precision(folder: Path) -> str | None:
 
 def _tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
     for name in _shards(folder) or [path.name for path in folder.glob("*.safetensors")]:
-        yield from _safetensors_header(folder / name).values()
+        yield from safetensors_header(folder / name).values()
 
 
 def _shards(folder: Path) -> list[str]:
@@ -250,7 +250,8 @@ def _shards(folder: Path) -> list[str]:
         raise UserError(f"{folder / _INDEX}: cannot be read ({error})") from error
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Return dtype, shape and data_offsets of each tensor by its name. Raise UserError for another file."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

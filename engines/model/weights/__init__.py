@@ -5,18 +5,19 @@ from pathlib import Path
 
 from engines.model.facts import kept_page, refresh
 from engines.model.sizes import is_cast
-from engines.model.weights import kept
+from engines.model.weights import adapters, kept
+from engines.model.weights.adapters import RANDOM, misfit
 from engines.model.weights.choosing import way_of
 from engines.model.weights.kept import OnLine
 from engines.model.weights.making import Means, Run, Tool, make, tool_of
 from engines.model.weights.ways import Way
-from harness.contracts import InstallSpec, ModelFacts, Reason, Weights, WeightsFile
+from harness.contracts import Adapter, AdapterFile, InstallSpec, ModelFacts, Reason, Weights, WeightsFile
 from harness.errors import MissingError
 from harness.whole_files import check_room, locked
 
 __all__ = [
-    "OnLine", "Run", "Tool", "calls_hub", "can_prepare", "disk_bytes", "find", "missing_bytes", "prepare",
-    "tools_for",
+    "RANDOM", "OnLine", "Run", "Tool", "adapted", "calls_hub", "can_prepare", "disk_bytes", "find", "misfit",
+    "missing_bytes", "prepare", "tools_for",
 ]  # fmt: skip
 
 
@@ -56,6 +57,16 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
                 way.model.chat_template if way.model else None,
             )
     return None
+
+
+def adapted(adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
+    """Find or make an adapter for weights that are here. Blocks. Raise MissingError if it cannot be made."""
+    found = find(weights, cache)
+    if found is None:
+        raise MissingError(f"{weights.model} at {weights.quantization} is not here: its adapters need it")
+    if reason := misfit(adapter, weights, found.facts):
+        raise MissingError(reason.text)
+    return adapters.adapted(adapter, weights, found.path, cache)
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:

@@ -1,0 +1,169 @@
+"""Read LoRA adapters in PEFT's layout; write them so, or as GGUF files for llama.cpp.
+
+By the standard library alone. Sources: peft, LoraConfig and save_pretrained; llama.cpp,
+convert_lora_to_gguf.py and src/llama-adapter.cpp; ggml, docs/gguf.md; safetensors, README, "Format".
+"""
+
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from engines.model.files import STRING, safetensors_header
+from engines.model.shape import Config
+from harness.errors import UserError
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+# Projection -> what a GGUF file calls its tensor.
+IN_GGUF = {
+    "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
+    "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down",
+}  # fmt: skip
+# Architectures of GGUF whose projections have their rows in transformers' order; llama's are turned.
+AS_THEY_ARE = ("gemma", "gemma2", "gemma3", "qwen2", "qwen3")
+TURNED = "llama"
+TENSORS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+_NAME = re.compile(
+    r"base_model\.model\.(?:\w+\.)*?layers\.(?P<layer>\d+)\.(?:self_attn|mlp)\.(?P<projection>\w+)"
+    r"\.lora_(?P<half>[AB])\.weight"
+)
+_GGML_TYPES = {"F32": 0, "F16": 1, "BF16": 30}
+_FLOAT32, _ALIGNMENT = 6, 32
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A matrix, row by row. `dtype` is safetensors' name of its type."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Half:
+    """What a tensor's name says: half A takes the inputs of a layer's projection, B gives its outputs."""
+
+    layer: int
+    projection: str
+    is_input: bool
+
+
+def half_of(name: str) -> Half | None:
+    """Return what a tensor is; None for one that is no half of a projection in IN_GGUF."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["projection"] not in IN_GGUF:
+        return None
+    return Half(int(match["layer"]), match["projection"], match["half"] == "A")
+
+
+def name_of(layer: int, projection: str, half: str) -> str:
+    """Return a tensor's name in PEFT's layout, of a projection of attention."""
+    return f"base_model.model.model.layers.{layer}.self_attn.{projection}.lora_{half}.weight"
+
+
+def read_config(folder: Path) -> Config:
+    """Read adapter_config.json. Raise UserError for a directory that is not a LoRA adapter's."""
+    try:
+        config: Config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("alpha_pattern"):
+            raise ValueError("peft_type must be LORA, without use_dora and alpha_pattern")
+        if not (config["r"] > 0 and config["lora_alpha"] > 0):
+            raise ValueError("r and lora_alpha must be above 0")
+        (folder / TENSORS_FILE).stat()
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}"
+        raise UserError(f"no directory with {CONFIG_FILE} and {TENSORS_FILE} ({what})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"its {CONFIG_FILE} is not that of a LoRA adapter ({error!r})") from error
+    return config
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its name. Raise UserError if none is an adapter's."""
+    header = safetensors_header(folder / TENSORS_FILE)
+    found = {name: tuple(each["shape"]) for name, each in header.items()}
+    halves = [shape for name, shape in found.items() if ".lora_" in name]
+    if not halves or any(len(shape) != 2 for shape in halves):
+        raise UserError(f"its {TENSORS_FILE} has no pairs of matrices named lora_A and lora_B")
+    return found
+
+
+def rank_of(folder: Path) -> int:
+    """Return the largest rank of its layers. Raise UserError as read_shapes."""
+    return max(min(shape) for name, shape in read_shapes(folder).items() if ".lora_" in name)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    content, found = (folder / TENSORS_FILE).read_bytes(), {}
+    start = 8 + struct.unpack_from("<Q", content)[0]
+    for name, each in safetensors_header(folder / TENSORS_FILE).items():
+        first, end = each["data_offsets"]
+        found[name] = Tensor(tuple(each["shape"]), each["dtype"], content[start + first : start + end])
+    return found
+
+
+def alpha_of(config: Config) -> float:
+    """Return the alpha that llama.cpp, which divides it by the rank, is to be told."""
+    return float(config["lora_alpha"]) * (sqrt(config["r"]) if config.get("use_rslora") else 1.0)
+
+
+def write_peft(folder: Path, tensors: Mapping[str, Tensor], config: Config) -> None:
+    header, end = dict[str, Any](), 0
+    for name, each in tensors.items():
+        start, end = end, end + len(each.data)
+        header[name] = {"dtype": each.dtype, "shape": each.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    folder.mkdir()
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with (folder / TENSORS_FILE).open("wb") as file:
+        file.writelines((struct.pack("<Q", len(text)), text, *(each.data for each in tensors.values())))
+
+
+def gguf_parts(
+    tensors: Mapping[str, Tensor], architecture: str, alpha: float, heads: Mapping[str, int]
+) -> Iterator[bytes]:
+    """Yield the parts of a GGUF file. `heads`: how many a projection of queries or keys has."""
+    said = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(said) + 1)
+    for key, value in said.items():
+        head += _string(key) + struct.pack("<I", STRING) + _string(value)
+    head += _string("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, alpha)
+    data, end = list[bytes](), 0
+    for name, tensor in tensors.items():
+        half = half_of(name)
+        if half is None or tensor.dtype not in _GGML_TYPES:
+            raise UserError(f"{name} of type {tensor.dtype} cannot be written as GGUF")
+        written = f"blk.{half.layer}.{IN_GGUF[half.projection]}.weight.lora_{'a' if half.is_input else 'b'}"
+        # A row's length comes first.
+        sizes = (2, *reversed(tensor.shape), _GGML_TYPES[tensor.dtype], end)
+        head += _string(written) + struct.pack("<IQQIQ", *sizes)
+        is_turned = architecture == TURNED and half.projection in heads and not half.is_input
+        values = _turned(tensor, heads[half.projection]) if is_turned else tensor.data
+        data.append(_padded(values))
+        end += len(data[-1])
+    yield _padded(head)
+    yield from data
+
+
+def _turned(tensor: Tensor, heads: int) -> bytes:
+    """Interleave the two halves of each head's rows, as llama.cpp's rotation wants them."""
+    rows, length = tensor.shape[0], len(tensor.data) // tensor.shape[0]
+    half = rows // heads // 2
+    order = (
+        2 * half * head + half * side + row for head in range(heads) for row in range(half) for side in (0, 1)
+    )
+    return b"".join(tensor.data[row * length : (row + 1) * length] for row in order)
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGNMENT)

@@ -1,0 +1,167 @@
+"""Find or make the LoRA adapters of weights that are on this machine.
+
+Random ones are for speed only: rank 8 on the projections of attention, in both formats the same for a name
+and a model's shape. The user's own are served as they are, or turned into GGUF.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from engines.model import adapter_files
+from engines.model.adapter_files import ATTENTION, IN_GGUF, Tensor, half_of
+from engines.model.files import config_of, gguf_facts, gguf_header
+from engines.model.shape import facts_of, text_part
+from engines.model.weights import kept
+from harness.contracts import Adapter, AdapterFile, ModelFacts, Reason, Weights
+from harness.errors import MissingError, UserError
+from harness.whole_files import locked
+
+RANK, ALPHA = 8, 16
+RANDOM = f"random weights of rank {RANK} on {', '.join(ATTENTION)}: for speed only"
+# Small beside what a projection gives: a model with it still answers in words, but in others.
+_REACH = 0.1
+# Raised when something else is written than before.
+_RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Base:
+    """The shape of the model that an adapter is for. `heads`: of queries and keys, by their projections."""
+
+    architecture: str
+    layers: int
+    hidden_size: int
+    head_size: int
+    heads: Mapping[str, int]
+
+    @property
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Yield each projection of attention with its inputs and outputs."""
+        queries, keys = (count * self.head_size for count in self.heads.values())
+        outputs = (queries, keys, keys)
+        yield from zip(ATTENTION, (self.hidden_size,) * 3, outputs, strict=False)
+        yield ATTENTION[-1], queries, self.hidden_size
+
+
+def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reason | None:
+    """Return why an adapter is not for these weights; None if nothing that is known speaks against it."""
+    if adapter.source is None:
+        has_others = facts is not None and (facts.latent_size or facts.linear_layers)
+        lack = f"random adapters are for {', '.join(ATTENTION)}, which not every layer of {weights.model} has"
+        return Reason(lack) if has_others else None
+    given, folder = f"scenario.adapters={adapter.source}", Path(adapter.source)
+    try:
+        base = adapter_files.read_config(folder).get("base_model_name_or_path")
+        shapes = adapter_files.read_shapes(folder)
+    except UserError as error:
+        return Reason(f"{given}: {error}")
+    other = next((name for name in shapes if half_of(name) is None), None)
+    if other and weights.file_format == "gguf":
+        return Reason(f"{given}: has {other}; bench turns {', '.join(IN_GGUF)} alone into GGUF")
+    why = next(_differences(shapes, facts), None) if facts else None
+    return Reason(f"{given}: is an adapter of {base}, not of {weights.model}: {why}") if why else None
+
+
+def _differences(shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[str]:
+    """Yield a clause for each tensor that a model of this shape has no place for, as far as that is known."""
+    hidden, keys = facts.hidden_size, facts.kv_heads * facts.head_size
+    inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), hidden)
+    outputs = {"k_proj": keys, "v_proj": keys, "o_proj": hidden, "down_proj": hidden}
+    for name, shape in shapes.items():
+        half = half_of(name)
+        if half is None:
+            continue
+        if half.layer >= facts.layers:
+            yield f"it has a layer {half.layer}, and the model {facts.layers} from 0 on"
+        known, side = (inputs, "inputs") if half.is_input else (outputs, "outputs")
+        size = shape[-1 if half.is_input else 0]
+        if known.get(half.projection) not in (None, size):
+            yield f"its {half.projection} has {size} {side}, the model's {known[half.projection]}"
+
+
+def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
+    """Find or make an adapter for the weights at `base`, in their format. Making it takes some seconds.
+
+    It lies in the cache, but a directory of the user's is served where it is. Raise MissingError.
+    """
+    try:
+        own = Path(adapter.source) if adapter.source else None
+        rank = adapter_files.rank_of(own) if own else RANK
+        if own and weights.file_format != "gguf":
+            return AdapterFile(adapter.name, own, rank)
+        return AdapterFile(adapter.name, _kept(adapter.name, own, weights, base_at(base), cache), rank)
+    except UserError as error:
+        raise MissingError(f"scenario.adapters={adapter.source or adapter.name}: {error}") from error
+
+
+def _kept(name: str, own: Path | None, weights: Weights, base: Base, cache: Path) -> Path:
+    identity = repr((_RECIPE, base, own and kept.measured(own)["sha256"]))
+    mark = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    folder = cache / "weights" / "adapters" / f"{Path(weights.model).name}-{mark}"
+    is_gguf = weights.file_format == "gguf"
+    path = folder / (f"{name}.gguf" if is_gguf else name)
+    with locked(folder / "lock"):
+        if kept.read(path):
+            return path
+        with kept.part_of(path) as part:
+            if is_gguf:
+                _write_gguf(part, name, own, base)
+            else:
+                adapter_files.write_peft(part, _random(name, base), _config(weights.model))
+            kept.finish(part, path, {"note": None if own else RANDOM})
+    return path
+
+
+def _write_gguf(part: Path, name: str, own: Path | None, base: Base) -> None:
+    known = (*adapter_files.AS_THEY_ARE, adapter_files.TURNED)
+    if own and base.architecture not in known:
+        raise UserError(f"bench writes adapters as GGUF for {', '.join(known)}, not for {base.architecture}")
+    alpha = adapter_files.alpha_of(adapter_files.read_config(own)) if own else ALPHA
+    tensors = adapter_files.read_tensors(own) if own else _random(name, base)
+    with part.open("wb") as file:
+        file.writelines(adapter_files.gguf_parts(tensors, base.architecture, alpha, base.heads))
+
+
+def base_at(path: Path) -> Base:
+    """Read the shape of weights on this machine. Raise UserError if they do not tell it."""
+    if path.is_dir():
+        config = config_of(path)
+        facts, heads = facts_of(config), text_part(config).get("num_attention_heads")
+    else:
+        header = gguf_header(path)
+        facts, heads = gguf_facts(header), header.of_model("attention.head_count")
+    if facts is None or facts.hidden_size is None or not isinstance(heads, int):
+        raise UserError(f"{path} does not tell the shape that an adapter must have")
+    by_projection = {"q_proj": heads, "k_proj": facts.kv_heads}
+    return Base(facts.architecture, facts.layers, facts.hidden_size, facts.head_size, by_projection)
+
+
+def _config(model: str) -> dict[str, object]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model,
+        "r": RANK,
+        "lora_alpha": ALPHA,
+        "lora_dropout": 0.0,
+        "target_modules": list(ATTENTION),
+        "bias": "none",
+        "inference_mode": True,
+    }
+
+
+def _random(name: str, base: Base) -> dict[str, Tensor]:
+    found = {}
+    for layer in range(base.layers):
+        for projection, inputs, outputs in base.sizes:
+            halves = (("A", (RANK, inputs), inputs**-0.5), ("B", (outputs, RANK), _REACH))
+            for half, shape, reach in halves:
+                key = adapter_files.name_of(layer, projection, half)
+                rng = Random(f"{name} {key}")
+                values = array("f", (rng.uniform(-reach, reach) for _ in range(shape[0] * shape[1])))
+                found[key] = Tensor(shape, "F32", values.tobytes())
+    return found
