@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from engines.model.models import MODELS
-from harness.contracts import ContainerSpec, Deployment, Place, Reason, Weights
+from harness.contracts import ContainerSpec, Deployment, EngineTerms, Place, Reason, Weights
 from harness.errors import UserError
 
 # Quantizations that come from one 16-bit checkpoint, which is cast while it is loaded.
@@ -114,6 +115,12 @@ def draft_of(place: Place) -> str | None:
     return None if place.draft is None else str(place.draft.path)
 
 
+def adapters_at_once(terms: EngineTerms, place: Place) -> int | None:
+    """Return how many adapters a batch may have: all that can be asked for at once. None: as by default."""
+    count, requests = len(place.adapters), terms.concurrent_sequences
+    return None if terms.fairness == "stock" else min(count, requests or count)
+
+
 def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
     if folder is None:
         return {}
@@ -124,28 +131,35 @@ def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
 def container(
     deployment: Deployment,
     place: Place,
-    arguments: Callable[[str, str | None, str | None], Iterable[str]],
+    arguments: Callable[[Place, str, str | None, str | None], Iterable[str]],
     *,
     template: Path | None,
     environment: Mapping[str, str],
     **others: Any,
 ) -> ContainerSpec:
-    """Return a container of the user's image, else of bench's, with weights, template and draft mounted.
+    """Return a container of the user's image, else of bench's, with weights, template, draft and adapters
+    mounted.
 
-    `arguments` is called with their paths inside. `others` are further fields of ContainerSpec.
+    `arguments` is called with the place as it is inside and the paths of the first three there. `others` are
+    further fields of ContainerSpec.
     """
     mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
     templates = [] if template is None else [(template, f"/templates/{template.name}")]
     drafts = [] if place.draft is None else [weights_mount(place.draft.path, "/draft")]
+    inside = [replace(each, path=Path("/adapters", each.path.name)) for each in place.adapters]
+    adapters = [(each.path, str(seen.path)) for each, seen in zip(place.adapters, inside, strict=True)]
+    seen_inside = replace(place, adapters=tuple(inside))
     fields = {"served_model": deployment.model, **others}
     return ContainerSpec(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
         arguments=tuple(
-            arguments(weights, *(found[0][1] if found else None for found in (templates, drafts)))
+            arguments(
+                seen_inside, weights, *(found[0][1] if found else None for found in (templates, drafts))
+            )
         ),
         base_url=place.base_url,
         environment=environment,
-        mounts=(mount, *templates, *(mounted for mounted, _ in drafts)),
+        mounts=(mount, *templates, *(mounted for mounted, _ in drafts), *adapters),
         devices=place.devices,
         memory_limit_bytes=deployment.terms.memory_limit_bytes,
         **fields,

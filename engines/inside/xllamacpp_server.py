@@ -21,6 +21,11 @@ def cache_type(name: str) -> ggml_type:
     return getattr(ggml_type, f"GGML_TYPE_{name.upper()}")
 
 
+def adapter(text: str) -> xllamacpp.CommonAdapterLoraInfo:
+    path, _, scale = text.rpartition(":")
+    return xllamacpp.CommonAdapterLoraInfo(path, float(scale))
+
+
 # Argument -> the fields of CommonParams that it sets, and how its text is read.
 VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "model": (("model.path",), str),
@@ -61,6 +66,7 @@ VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "spec-draft-type-k": (("speculative.draft.cache_type_k",), cache_type),
     "spec-draft-type-v": (("speculative.draft.cache_type_v",), cache_type),
     "spec-draft-ngl": (("speculative.draft.n_gpu_layers",), int),
+    "lora-scaled": (("lora_adapters",), lambda text: [adapter(each) for each in text.split(",")]),
     "chat-template-file": (("chat_template",), lambda path: Path(path).read_text()),
 }
 SWITCHES = {

@@ -151,7 +151,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda *files: server_arguments(deployment, place, *files, folder="/tmp"),
+            lambda *seen: server_arguments(deployment, *seen, folder="/tmp"),
             template=template,
             environment=graphs,
             stop_grace_s=_STOP_GRACE_S,
@@ -194,6 +194,13 @@ ENGINE = contracts.Engine(
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
+    why_no_adapters=lambda deployment: (
+        contracts.Reason(f"{PYTHON} has one for all requests; llama_cpp.program={XLLAMACPP} has one for each")
+        if deployment.options.program == PYTHON
+        else None
+    ),
+    # Those that are not named are off. Requests for different adapters are computed one after the other.
+    adapter_fields=lambda name, number: {"lora": [{"id": number, "scale": 1.0}]},
     # The package's own server, started by others, holds back nothing but EOS, and a turn has other ends.
     forces_length=lambda deployment: not deployment.terms.base_url or deployment.options.program != PYTHON,
     unmatched=_unmatched,

@@ -62,6 +62,8 @@ def server_arguments(
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
         **_speculation(terms, draft, kept, place),
+        # Off unless a request names one. With --lora-init-without-apply they are on (llama.cpp, issue 28674).
+        "lora-scaled": ",".join(f"{each.path}:0" for each in place.adapters) or None,
         "jinja": template is not None,
         "chat-template-file": template,
     }

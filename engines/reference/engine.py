@@ -99,6 +99,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         "context-length": terms.context_length or 4096,
         **named(options, [field.name for field in fields(options) if field.name != "program"]),
         "slots": options.slots or terms.concurrent_sequences or 64,
+        "adapters": ",".join(each.name for each in deployment.adapters) or None,
     }
     return contracts.NativeSpec((*command, *flags(values)), place.base_url, deployment.model)
 
@@ -110,6 +111,11 @@ ENGINE = contracts.Engine(
     programs=("python", "native"),
     launch=_launch,
     install=_install,
+    why_no_adapters=lambda deployment: (
+        None
+        if deployment.options.program == "python"
+        else contracts.Reason("the native program knows no names; reference.program=python does")
+    ),
     forces_length=lambda deployment: deployment.options.output_tokens is None,
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason("it has no prefix cache"),

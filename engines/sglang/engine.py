@@ -115,7 +115,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return launching.container(
             deployment,
             place,
-            lambda *files: (*_IN_IMAGE, *_arguments(deployment, place, *files)),
+            lambda *seen: (*_IN_IMAGE, *_arguments(deployment, *seen)),
             template=template,
             environment=_environment(place, launching.CACHE_IN_IMAGE),
             cache=str(launching.CACHE_IN_IMAGE),
@@ -199,7 +199,20 @@ def _arguments(
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    return *launching.flags(values), *launching.flags(launching.named(options, _VALUES))
+    words = (*launching.flags(values), *launching.flags(launching.named(options, _VALUES)))
+    if not place.adapters:
+        return words
+    at_once = launching.adapters_at_once(terms, place)
+    # The rank and the layers follow from the adapters. Requests without one count as one more in a batch.
+    more = {"enable-lora": True, "max-loras-per-batch": None if at_once is None else at_once + 1}
+    named = (f"{each.name}={each.path}" for each in place.adapters)
+    return *words, *launching.flags(more), "--lora-paths", *named
+
+
+def _why_no_adapters(deployment: contracts.Deployment) -> contracts.Reason | None:
+    if deployment.draft is None:
+        return None
+    return contracts.Reason("SGLang refuses them with a draft model; engine.speculation=ngram works")
 
 
 # A log-probability (null of the first), the token's id, and its text or null.
@@ -241,6 +254,9 @@ ENGINE = contracts.Engine(
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
+    why_no_adapters=_why_no_adapters,
+    # `model` would have to be MODEL:NAME.
+    adapter_fields=lambda name, number: {"lora_path": name},
     forces_length=lambda deployment: True,
     # srt/entrypoints/http_server.py: it waits this many seconds for the last request to be over.
     reset_cache=lambda deployment: (contracts.HttpCall("POST", "/flush_cache?timeout=5"),),

@@ -121,7 +121,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda weights, *_: _arguments(deployment, place, weights),
+            lambda seen, weights, *_: _arguments(deployment, seen, weights),
             template=None,
             environment=_environment(deployment.terms),
             served_model=_SERVED_MODEL,
@@ -174,6 +174,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
         "quantize": options.quantize,
         # For quantized weights TGI takes no --dtype.
         "dtype": None if options.quantize else DTYPES.get(deployment.quantization),
+        "lora-adapters": ",".join(f"{each.name}={each.path}" for each in place.adapters) or None,
         "usage-stats": "off",
         "graceful-termination-timeout": 10,
         "trust-remote-code": terms.trust_remote_code,
@@ -260,6 +261,7 @@ ENGINE = contracts.Engine(
     speculations=lambda deployment: ("ngram",),
     launch=_launch,
     install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
+    why_no_adapters=lambda deployment: None,
     # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change
     # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2.
     unmatched=_unmatched,

@@ -208,6 +208,7 @@ ENGINE = contracts.Engine(
     install=_install,
     # The server takes no sampling parameter from the model's files, and top_p and top_k are off.
     request_fields=lambda turn, options, fairness: {"ignore_eos": True},
+    why_no_adapters=lambda deployment: contracts.Reason("bench's small server loads the model alone"),
     forces_length=lambda deployment: True,
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason("it keeps nothing between requests"),

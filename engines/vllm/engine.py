@@ -12,6 +12,7 @@ from engines.common.launching import (
     CACHE_IN_IMAGE,
     DTYPES,
     PLAIN_SAMPLING,
+    adapters_at_once,
     checkpoint,
     compile_caches,
     container,
@@ -34,6 +35,7 @@ from harness.errors import UserError
 
 # A KV cache of the type that the model computes in is `auto`: most backends take no other name of it.
 _KV_CACHE_TYPES = {"fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
 _STOP_GRACE_S = 20.0
 # Options that are flags of the same name.
@@ -121,7 +123,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda *files: ("serve", *_arguments(deployment, place, *files)),
+            lambda *seen: ("serve", *_arguments(deployment, *seen)),
             template=template,
             environment=_environment(deployment, place, CACHE_IN_IMAGE),
             # Images have different entrypoints: the program, the program and `serve`, or an older module.
@@ -201,7 +203,22 @@ def _arguments(
         "tool-call-parser": options.tool_call_parser if place.has_tools else None,
     }
     own = {**named(options, _VALUES), **switch("async-scheduling", options.async_scheduling)}
-    return weights, *flags(values), *flags(_cache_flags(deployment, place)), *flags(own)
+    words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own))
+    return weights, *words, *_adapter_words(terms, place)
+
+
+def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tuple[str, ...]:
+    if not place.adapters:
+        return ()
+    most = max(each.rank for each in place.adapters)
+    values = {
+        "enable-lora": True,
+        "max-lora-rank": next((rank for rank in _LORA_RANKS if rank >= most), most),
+        # By default one adapter in a batch and one in memory, and the others are read from disk again.
+        "max-loras": adapters_at_once(terms, place),
+        "max-cpu-loras": None if terms.fairness == "stock" else len(place.adapters),
+    }
+    return *flags(values), "--lora-modules", *(f"{each.name}={each.path}" for each in place.adapters)
 
 
 def _cache_flags(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, object]:
@@ -265,6 +282,7 @@ ENGINE = contracts.Engine(
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
+    why_no_adapters=lambda deployment: None,
     forces_length=lambda deployment: True,
     reset_cache=lambda deployment: (contracts.HttpCall("POST", "/reset_prefix_cache"),),
     pages=("/version", "/v1/models"),

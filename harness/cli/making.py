@@ -16,6 +16,7 @@ from harness.contracts import KnownFacts, Reason, Weights
 from harness.errors import BenchError, UserError
 from harness.fit import fit
 from harness.install import builds, install, provision
+from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
@@ -96,6 +97,10 @@ def prepare(
             made.append(each)
             said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
             terminal.print_lines([said, f"  {found.note}"] if found.note else [said])
+        for of, adapter in provision.adapters_needed(candidates(settings)):
+            if of in made:
+                file = weights.adapted(adapter, of, cache)
+                terminal.print_lines([f"{of.model} {of.quantization}, adapter {file.name}: {file.path}"])
     for why, names in whys.items():
         terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
     if _failures(lacking, made, partial(weights.can_prepare, cache=cache)):

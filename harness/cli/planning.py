@@ -71,6 +71,7 @@ def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | No
         repeats=repeats,
         device_bytes=lambda deployment: each_bytes if uses_devices(deployment) else None,
         shape=_shape,
+        misfit=weights.misfit,
     )
     if is_new:
         check_goals(settings, whole)
@@ -151,6 +152,9 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
         yield f"not matched, {', '.join(each['deployments'])}: {each['term']}, {each['reason']}"
     yield from context_lines(whole.starts)
     yield from dict.fromkeys(_source_lines(whole))
+    named = dict.fromkeys(each for start in whole.starts for each in start.deployment.adapters)
+    if any(each.source is None for each in named):
+        yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
     yield from length_lines(whole, until, asked)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.contracts.scenarios import Adapter
+
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]
 # Of the numbers in a KV cache. Those with a q are llama.cpp's; fp8 is E4M3.
@@ -69,7 +71,7 @@ class Deployment:
     """One engine serving one model at one quantization with fixed options.
 
     `options` is the engine's own frozen dataclass (a mapping when read back). `label` is unique in a plan;
-    `slug` names files.
+    `slug` names files. `adapters` are those that the run's scenarios name, in the server's order.
     """
 
     engine: str
@@ -78,6 +80,7 @@ class Deployment:
     terms: EngineTerms
     options: Any
     label: str
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def unspeculated(self) -> "Deployment":
@@ -90,7 +93,8 @@ class Deployment:
         if self.terms.draft is None:
             return None
         model, quantization = self.terms.draft
-        return replace(self.unspeculated, model=model, quantization=quantization or self.quantization)
+        bare = replace(self.unspeculated, adapters=())
+        return replace(bare, model=model, quantization=quantization or self.quantization)
 
     @property
     def slug(self) -> str:
@@ -163,12 +167,21 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class AdapterFile:
+    """A LoRA adapter on this machine: a directory in PEFT's layout, or a GGUF file."""
+
+    name: str
+    path: Path
+    rank: int  # the largest of its layers
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
     `scratch`: the start's own directory. `program`: the environment's compiled program, or the user's own.
     `devices`: empty on the CPU. `cache`: the directory of what one program keeps between starts (for a
     container see ContainerSpec.cache). `draft`: the weights of the model that drafts. `has_tools`: whether
-    it will be asked for calls of tools.
+    it will be asked for calls of tools. `adapters`: those of the deployment, in the same order.
     """
 
     python: Path | None
@@ -183,6 +196,7 @@ class Place:
     cache: Path | None = None
     draft: WeightsFile | None = None
     has_tools: bool = False
+    adapters: tuple[AdapterFile, ...] = ()
 
     @property
     def base_url(self) -> str:

@@ -97,6 +97,12 @@ class Engine:
     # them are what forces the output length and, unless fairness is stock, every sampling parameter whose
     # default the engine or the model's files would choose. The second argument is an instance of `options`.
     request_fields: Callable[[Turn, Any, Fairness], Mapping[str, Any]] = lambda turn, options, fairness: {}
+    # Return why it serves no LoRA adapters; None: it does.
+    why_no_adapters: Callable[[Deployment], Reason | None] = lambda deployment: Reason(
+        "bench knows no way to give it LoRA adapters"
+    )
+    # Return the fields of a request for an adapter: by its name, and its number among the deployment's.
+    adapter_fields: Callable[[str, int], Mapping[str, Any]] = lambda name, number: {"model": name}
     # Return whether each answer has as many tokens as were asked for.
     forces_length: Callable[[Deployment], bool] = lambda deployment: False
     # Return the common terms that were asked for but that the engine has no flag for, each with the reason as

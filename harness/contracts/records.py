@@ -44,7 +44,8 @@ class LoadJob:
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
     `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. All workers but the first
     write to files beside these. `api_key_env` is empty for a server that bench started: it gets no key.
-    `steps_to_first`: how many steps the window may last while none of its requests has ended.
+    `steps_to_first`: how many steps the window may last while none of its requests has ended. `adapters`:
+    their names in the server's order.
     """
 
     cell: str
@@ -62,6 +63,7 @@ class LoadJob:
     summary_path: str
     begun_path: str
     steps_to_first: int = 0
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class Turn:
 
     `parallel`: what the user sends beside it at the same instant, each behind the same history. The next turn
     waits for all of them. Their messages and answers do not go into the history.
+
+    `adapter`: the name of the one that is to answer; None: the model alone.
     """
 
     messages: tuple[Message, ...]
@@ -70,6 +72,7 @@ class Turn:
     call: ToolCall | None = None
     leave_after_s: float | None = None
     parallel: "tuple[Turn, ...]" = ()
+    adapter: str | None = None
 
     @property
     def requests(self) -> "tuple[Turn, ...]":
@@ -78,11 +81,24 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter, by the name that requests ask for it.
+
+    `source`: a directory in PEFT's layout, or the name that a running server has for it. None: one with
+    random weights, which depend on its name and the model's shape alone.
+    """
+
+    name: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
 class Conversation:
     """The turns of one user.
 
     `arrival_s`: seconds from the start of its trace to its beginning; None: any. `group`: the number of its
-    kind, where a scenario has several: those that begin with the same text, or are as long.
+    kind, where a scenario has several: those that begin with the same text, are as long, or have the same
+    adapter.
     """
 
     turns: tuple[Turn, ...]
@@ -116,6 +132,8 @@ class Scenario:
     arrivals: Callable[[Any], Iterable[tuple[float, int]] | None] = lambda options: None
     # Return the forms that its turns may ask for, by which answers are judged.
     forms: Callable[[Any], tuple[Form, ...]] = lambda options: ()
+    # Return the adapters that its conversations name. Their groups are the places in this.
+    adapters: Callable[[Any], tuple[Adapter, ...]] = lambda options: ()
     # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
     ends_itself: bool = False
     # Return about how many tokens the largest request and its answer have, if the options alone say it.

@@ -14,7 +14,17 @@ from typing import Protocol
 
 import engines
 from engines import ENGINES
-from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile, all_weights
+from harness.contracts import (
+    Adapter,
+    AdapterFile,
+    Deployment,
+    InstallSpec,
+    Reason,
+    Skip,
+    Weights,
+    WeightsFile,
+    all_weights,
+)
 from harness.errors import MissingError, UserError
 from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
 from harness.install.install import (
@@ -54,6 +64,7 @@ class WeightsStore(Protocol):
     def prepare(
         self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
     ) -> WeightsFile: ...
+    def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class Provisions:
 
     environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
+    adapters: Mapping[tuple[Weights, Adapter], AdapterFile] = field(default_factory=dict)
     # Name of a container's image -> what identifies it (container.image_facts).
     images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
@@ -82,6 +94,16 @@ class Provisions:
             return None
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
+
+    def adapters_of(self, deployment: Deployment) -> tuple[AdapterFile, ...]:
+        return tuple(self.adapters[each] for each in adapters_needed([deployment]))
+
+
+def adapters_needed(deployments: Iterable[Deployment]) -> list[tuple[Weights, Adapter]]:
+    """Return the adapters that have files here, each with the weights that it is for, once."""
+    started = [each for each in deployments if each.adapters and not each.terms.base_url]
+    pairs = [(ENGINES[each.engine].weights(each), adapter) for each in started for adapter in each.adapters]
+    return list(dict.fromkeys((needed, each) for needed, each in pairs if isinstance(needed, Weights)))
 
 
 def device_of(settings: Settings) -> str:
@@ -127,7 +149,8 @@ def provide(
     if made:
         size = size_text(sum(weights[each].size_bytes for each in made))
         on_line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
-    return Provisions(environments, weights)
+    adapters = {(of, each): store.adapted(each, of, cache) for of, each in adapters_needed(started)}
+    return Provisions(environments, weights, adapters)
 
 
 def lacking(

@@ -72,6 +72,9 @@ def _open(environment: Any) -> None:
     options = environment.parsed_options
     host = environment.host or ""
     base_url = host if urlsplit(host).path.strip("/") else host.rstrip("/") + "/v1"
+    scenario = SCENARIOS[options.scenario]
+    given = msgspec.json.decode(options.scenario_options, type=dict[str, Any])
+    adapters = scenario.adapters(msgspec.convert(given, scenario.options))
     job = LoadJob(
         cell="locust",
         base_url=base_url,
@@ -81,19 +84,20 @@ def _open(environment: Any) -> None:
         engine_options={},
         fairness="matched",
         scenario=options.scenario,
-        scenario_options=msgspec.json.decode(options.scenario_options, type=dict[str, Any]),
+        scenario_options=given,
         load=Load(warmup_s=0.0),
         # Locust's worker processes play different conversations.
         seed=options.scenario_seed + getattr(environment.runner, "worker_index", 0),
         rows_path=options.rows,
         summary_path="",
         begun_path="",
+        adapters=tuple(each.name for each in adapters),
     )
     ChatUser.endpoint = endpoint(base_url, os.environ.get(KEY_ENV))
     ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     ChatUser.lifetime.push(rows)
     ChatUser.traffic = traffic = Traffic(
-        job, SCENARIOS[job.scenario], ENGINES[job.engine], write_begun=lambda line: None, write_row=rows.write
+        job, scenario, ENGINES[job.engine], write_begun=lambda line: None, write_row=rows.write
     )
     ChatUser.lifetime.callback(traffic.alarm.close)

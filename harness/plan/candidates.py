@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines import ENGINES
-from harness.contracts import Deployment, Engine, EngineTerms, Launcher
+from harness.contracts import Adapter, Deployment, Engine, EngineTerms, Launcher
 from harness.errors import UserError
 from harness.plan.terms import at_once
 from harness.settings.config import Settings
 from harness.settings.decoding import Varied
+from scenarios import SCENARIOS
 
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, unless the user or fairness=stock says otherwise.
@@ -51,10 +52,23 @@ def _candidate(
     if filled.fairness == "tuned" and engine.tuned:
         tuned = {k: v for k, v in engine.tuned.options.items() if f"{name}.{k}" not in settings.given}
         chosen = replace(chosen, **tuned)
-    bare = Deployment(name, model, quantization, filled, chosen, "")
+    bare = Deployment(name, model, quantization, filled, chosen, "", _adapters(settings))
     if not filled.base_url and engine.weights(bare) is None:
         bare = replace(bare, model=NO_QUANTIZATION, quantization=NO_QUANTIZATION)
     return replace(bare, label=_label(settings, bare, {**terms.differs, **options.differs}))
+
+
+def _adapters(settings: Settings) -> tuple[Adapter, ...]:
+    """Return what the scenarios name, which every start has. Raise UserError for one name of two."""
+    asked = (
+        each for choice in settings.scenarios for each in SCENARIOS[choice.name].adapters(choice.options)
+    )
+    found = tuple(dict.fromkeys(asked))
+    sources = {each.name: each.source for each in found}
+    for each in found:
+        if sources[each.name] != each.source:
+            raise UserError(f"scenario.adapters: {each.source} and {sources[each.name]} have the same name")
+    return found
 
 
 def _speculating(terms: Varied) -> Varied:

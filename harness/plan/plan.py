@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from engines import ENGINES
 from harness.contracts import (
+    Adapter,
     Deployment,
     Load,
+    ModelFacts,
     Place,
     Plan,
     PlannedCell,
@@ -30,6 +32,8 @@ from harness.settings.config import Settings
 
 Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
+# Says why an adapter does not fit weights of this shape, if that is known.
+Misfit = Callable[[Adapter, Weights, ModelFacts | None], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
 
 # A guess of the seconds that a start takes beside the engine's own start-up (1 s to minutes), and a cell
@@ -51,6 +55,7 @@ def make(
     repeats: int | None = None,
     device_bytes: DeviceBytes = lambda deployment: None,
     shape: Shape = lambda model: None,
+    misfit: Misfit = lambda adapter, weights, facts: None,
 ) -> Plan:
     """Return blocks in which every deployment is started once, in a balanced order drawn from the run's seed.
 
@@ -61,7 +66,10 @@ def make(
     asked = candidates(settings)
     check_heeded(settings, asked)
     reasons = {
-        each: why_not(each, can_prepare, why_not_here) or why_not_drafted(each, shape) for each in asked
+        each: why_not(each, can_prepare, why_not_here)
+        or why_not_drafted(each, shape)
+        or why_not_adapted(each, shape, misfit)
+        for each in asked
     }
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
     deployments = [each for each, reason in reasons.items() if reason is None]
@@ -245,6 +253,24 @@ def why_not_drafted(deployment: Deployment, shape: Shape) -> Reason | None:
         f"engine.speculation={deployment.terms.speculation}: the draft has a vocabulary of "
         f"{draft.vocabulary} tokens and {deployment.model} one of {target.vocabulary}; they must be the same"
     )
+
+
+def why_not_adapted(deployment: Deployment, shape: Shape, misfit: Misfit) -> Reason | None:
+    """Return why a deployment cannot serve the adapters that its scenarios name; None if it can."""
+    engine, asked = ENGINES[deployment.engine], deployment.adapters
+    if not asked:
+        return None
+    if deployment.terms.base_url:
+        is_random = any(each.source is None for each in asked)
+        lack = "a running server has adapters of its own: scenario.adapters=NAME:NAME names them"
+        return Reason(f"scenario.adapters={len(asked)}: {lack}") if is_random else None
+    if lacks := engine.why_no_adapters(deployment):
+        return Reason(f"it serves no LoRA adapters: {lacks.text}")
+    needed = engine.weights(deployment)
+    if not isinstance(needed, Weights):
+        return None
+    facts = shape(deployment.model)
+    return next(filter(None, (misfit(each, needed, facts) for each in asked)), None)
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

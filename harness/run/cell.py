@@ -110,6 +110,7 @@ def _job(
         summary_path=str(directory / "summary.json"),
         begun_path=str(directory / "begun.jsonl"),
         steps_to_first=steps_to_first,
+        adapters=tuple(each.name for each in deployment.adapters),
     )
 
 
@@ -124,6 +125,7 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
         seed=cell.seed,
         status="completed",
         forms=SCENARIOS[cell.scenario.name].forms(cell.scenario.options),
+        adapters=SCENARIOS[cell.scenario.name].adapters(cell.scenario.options),
     )
 
 

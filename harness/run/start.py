@@ -153,6 +153,7 @@ def _launch_spec(
         chat_template=weights.chat_template if weights else None,
         draft=site.provisions.weights_of(deployment.draft),
         has_tools=any(has_tools(cell.scenario) for cell in start.cells),
+        adapters=site.provisions.adapters_of(deployment),
         cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)

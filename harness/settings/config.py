@@ -52,6 +52,7 @@ _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run
 # Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
 _PATHS = ("scenario.path", "scenario.schema", "load.tokenizer", "engine.chat_template", "quality.text")
 _PATHS_OF_ENGINES = ("environment", "program")
+_ADAPTERS = "scenario.adapters"
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,8 @@ def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
 
 
 def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    if key == _ADAPTERS:
+        return tuple(_found(value) if isinstance(value, str) else value for value in values)
     engine, _, name = key.partition(".")
     may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(
@@ -215,6 +218,12 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
         else value
         for value in values
     )
+
+
+def _found(adapters: str) -> str:
+    """Return the adapters that are directories by their absolute paths, the others (names) as they are."""
+    paths = [Path(each).expanduser() for each in adapters.split(":")]
+    return ":".join(str(path.absolute() if path.is_dir() else path) for path in paths)
 
 
 def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:

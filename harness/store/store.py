@@ -143,7 +143,7 @@ class CellRecord:
 
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms`: what
     the answers had to be; a request's `form` names its. `ideal_by`: how the ideal_cached_tokens of so many
-    requests were found (harness/describe/ideal.py).
+    requests were found (harness/describe/ideal.py). `adapters`: a request's `group` is a place in them.
     """
 
     number: int
@@ -163,6 +163,7 @@ class CellRecord:
     cache_reset: contracts.CacheReset | None = None
     forms: tuple[contracts.Form, ...] = ()
     ideal_by: Mapping[str, int] = field(default_factory=dict)
+    adapters: tuple[contracts.Adapter, ...] = ()
 
     @property
     def counts(self) -> bool:

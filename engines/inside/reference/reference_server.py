@@ -94,6 +94,7 @@ def read_arguments() -> argparse.Namespace:
         ("tokens-per-chunk", int, 1, "output tokens of one chunk"),
         ("prefill-per-token-s", float, 0.0, "added to the TTFT"),
         ("memory-bytes", int, 0, "hold that much memory"),
+        ("adapters", str, "", "names with commas between; with some, no other model is known"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     parser.add_argument("--role-chunk", action="store_true", help="begin with a role-only chunk at once")
@@ -303,6 +304,9 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
         raise HttpError(
             400, f"the body is no chat request in JSON, with messages of text: {error!r}"
         ) from error
+    model = body.get("model") or options.model
+    if options.adapters and model not in models_of(options):
+        raise HttpError(404, f"the model {model} does not exist", "model_not_found")
     wanted = options.output_tokens or limit
     if prompt_tokens + limit > options.context_length:
         text = f"{prompt_tokens} + {limit} tokens exceed the context length of {options.context_length}"
@@ -311,7 +315,7 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
         options=options,
         request_id=request_id,
         created=int(time.time()),
-        model=body.get("model") or options.model,
+        model=model,
         seed=json.dumps(body["messages"]),
         prompt_tokens=prompt_tokens,
         output_tokens=min(wanted, limit),
@@ -320,6 +324,10 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
         has_usage=bool(has_usage),
         is_struck=state.generations % options.fault.every == 0,
     )
+
+
+def models_of(options: argparse.Namespace) -> list[str]:
+    return [options.model, *filter(None, options.adapters.split(","))]
 
 
 def prompt_tokens_of(message: dict[str, Any]) -> int:
@@ -428,9 +436,10 @@ async def strike(connection: Connection, state: State, job: Job, sent: int) -> b
 
 async def answer(connection: Connection, request: Request) -> None:
     state = connection.state
-    model = {"id": state.options.model, "object": "model", "created": 0, "owned_by": "reference"}
+    names = models_of(state.options)
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "reference"} for name in names]
     pages = {
-        "/v1/models": {"object": "list", "data": [model]},
+        "/v1/models": {"object": "list", "data": models},
         "/health": {"status": "ok"},
         "/info": {"program": "python", **vars(state.options)},
     }

@@ -181,9 +181,12 @@ class Traffic:
 
     def fields(self, turn: contracts.Turn) -> dict[str, Any]:
         """Return the engine's own fields of a turn's request."""
-        return contracts.fields_of(
+        fields = contracts.fields_of(
             self.engine, turn, self.engine_options, self.job.fairness, ends_itself=self._ends_itself
         )
+        if turn.adapter is not None:
+            fields |= self.engine.adapter_fields(turn.adapter, self.job.adapters.index(turn.adapter))
+        return fields
 
     def begin(self, row: contracts.BegunRow) -> None:
         """Write that a request is about to be sent, so that it is known as lost if this process dies."""
