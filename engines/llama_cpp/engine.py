@@ -109,8 +109,10 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
             f"{PYTHON} has a KV cache for one conversation",
         ),
         "prefix_cache": (
-            is_python and terms.prefix_cache is True,
-            f"{PYTHON} keeps the tokens of its last request only",
+            terms.prefix_cache is True and (is_python or bool(deployment.adapters)),
+            f"{PYTHON} keeps the tokens of its last request only"
+            if is_python
+            else "with LoRA adapters it is off: llama.cpp would serve one what it kept of another",
         ),
         "chunked_prefill": (
             terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),

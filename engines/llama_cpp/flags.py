@@ -47,7 +47,8 @@ def server_arguments(
         # Fitting to free memory may change what was asked for; a comparison needs that, or a failure.
         "fit": None if terms.fairness == "stock" else "off",
         **_context(terms),
-        "no-cache-prompt": terms.prefix_cache is False,
+        # A prompt's beginning that another adapter computed would be taken for its own (issue 26207).
+        "no-cache-prompt": terms.prefix_cache is False or bool(place.adapters),
         "cache-ram": cache_ram,
         # Nothing is saved there; without it the server does not erase what a slot holds either.
         "slot-save-path": folder if isinstance(erasable_slots(deployment), int) else None,
@@ -107,6 +108,8 @@ def erasable_slots(deployment: Deployment) -> int | Reason:
     terms, ram_bytes = deployment.terms, deployment.options.cache_ram_bytes
     if terms.prefix_cache is False:
         return Reason("it has no prefix cache (engine.prefix_cache=false)")
+    if deployment.adapters:
+        return Reason("with LoRA adapters its prefix cache is off")
     if ram_bytes or (ram_bytes is None and terms.fairness == "stock"):
         # An erased slot gets its prompt back from there.
         return Reason("it also keeps prompts in host memory, which only a new start empties")

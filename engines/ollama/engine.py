@@ -113,7 +113,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda weights, *_: ("-c", _SERVE, _PROGRAM, fields["served_model"], _modelfile(weights)),
+            lambda seen, weights, *_: ("-c", _SERVE, _PROGRAM, fields["served_model"], _modelfile(weights)),
             template=None,
             entrypoint="/bin/sh",
             **fields,
@@ -201,6 +201,9 @@ ENGINE = contracts.Engine(
     # It knows no ignore_eos. A running one's Modelfile may set these, and repeat_penalty, which has no field.
     request_fields=lambda turn, options, fairness: (
         {} if fairness == "stock" else {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    ),
+    why_no_adapters=lambda deployment: contracts.Reason(
+        "a model of Ollama's has one adapter, by its Modelfile, and bench serves one model"
     ),
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason(

@@ -70,6 +70,18 @@ def test_groups_share_their_beginning_and_popular_ones_come_more_often() -> None
     assert sum(each.group == 0 for each in even) == pytest.approx(200, abs=40)
 
 
+def test_each_conversation_is_for_one_adapter_and_popular_ones_come_more_often() -> None:
+    mix = SCENARIOS["lora_mix"]
+    found = first(mix, count=400, adapters=3, input_tokens=5)
+    names = [each.name for each in mix.adapters(mix.options(adapters=3))]
+    assert names == ["random-0", "random-1", "random-2"]
+    assert all(each.turns[0].adapter == names[each.group] for each in found)
+    counts = [sum(each.group == group for each in found) for group in (0, 1, 2)]
+    assert counts[0] > 1.5 * counts[1] > 1.5 * counts[2]
+    own = mix.adapters(mix.options(adapters="/x/sql:/y/chat"))
+    assert [(each.name, each.source) for each in own] == [("sql", "/x/sql"), ("chat", "/y/chat")]
+
+
 def test_questions_overlap_in_the_documents_that_are_popular() -> None:
     found = first(SCENARIOS["rag"], documents=10, retrieved=4, document_tokens=20)
     documents = [said(each)[1].split("\n\n")[:-1] for each in found]
@@ -143,6 +155,12 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
         ("burst", {"burst": 0}, "scenario.burst=0: must be from 1 to 100000"),
         ("agent_loop", {"steps": 0}, "scenario.steps=0: must be a number from 1"),
         ("chat_multi_turn", {"spread": 2.0}, "scenario.spread=2: must be from 0 to 1"),
+        ("lora_mix", {"adapters": 0}, "scenario.adapters=0: must be from 1 to 1000"),
+        ("lora_mix", {"adapters": "-1"}, "scenario.adapters=-1: must be from 1 to 1000"),
+        ("lora_mix", {"adapters": "/a/x:/b/x"}, "scenario.adapters=/a/x:/b/x: two have the same name"),
+        ("lora_mix", {"adapters": "/a/x,y"}, "scenario.adapters=/a/x,y: must be a number, or directories"),
+        ("lora_mix", {"adapters": "a::b"}, "scenario.adapters=a::b: must be a number, or directories"),
+        ("lora_mix", {"zipf": -1.0}, "scenario.zipf=-1: must be from 0 to 10"),
     ],
 )
 def test_options_that_cannot_work_are_refused(name: str, options: dict[str, Any], message: str) -> None:

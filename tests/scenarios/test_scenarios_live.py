@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 from bench_command import BENCH, Place, made
+from llama_cpp_serving import MODEL, QUANTIZATION, serving
 from waiting import patient
 
+from engines.llama_cpp.engine import ENGINE
+from engines.model.weights import adapted
+from harness.contracts import Adapter, Weights
 from harness.install.install import cache_dir
 from harness.store import store
 from scenarios import SCENARIOS, agent_loop, structured_output
 
 pytestmark = pytest.mark.scenarios
 
-APART = ("burst", "file", "trace", "long_context", "offline_batch")
+# The last would give every server adapters.
+APART = ("burst", "file", "trace", "long_context", "offline_batch", "lora_mix")
 TOGETHER = [name for name in SCENARIOS if name not in APART]
 PLAIN = ("quantization=gguf-q8_0", "repeats=1", "quality=off", "guard=off", "load.timeout=300s")
 SHORT = ("load.concurrency=2", "load.warmup=0.5s", "load.duration=5s", "load.min_requests=2")
@@ -117,3 +122,26 @@ def test_a_burst_and_a_batch_are_answered(tmp_path: Path) -> None:
     batch = ("scenario=offline_batch", "load.arrival=batch", "load.conversations=8")
     [rows] = played(made(tmp_path / "batch"), *batch).values()
     assert [row["outcome"] for row in rows] == ["ok"] * 8
+
+
+def test_requests_for_three_adapters_are_answered(tmp_path: Path) -> None:
+    place = made(tmp_path / "here")
+    words = ("scenario=lora_mix", "scenario.adapters=3", "scenario.zipf=0", "load.conversations=9")
+    lengths = ("scenario.input_tokens=32", "scenario.output_tokens=8", "llama_cpp.threads=1")
+    more = ("load.concurrency=2", "load.warmup=0s", "load.min_requests=9")
+    [rows] = played(place, *words, *lengths, *more).values()
+    assert [row["outcome"] for row in rows] == ["ok"] * len(rows)
+    assert {row["group"] for row in rows} == {0, 1, 2}
+    [log] = place.run_dir.glob("starts/*/server.log")
+    assert log.read_text(errors="replace").count("loading lora adapter") == 3
+
+
+@pytest.mark.parametrize("program", ["xllamacpp", "llama-server"])
+def test_each_adapter_changes_the_answer_and_none_does_unless_asked_for(program: str, tmp_path: Path) -> None:
+    of = Weights(MODEL, QUANTIZATION, "gguf")
+    adapters = tuple(adapted(Adapter(f"random-{number}"), of, cache_dir()) for number in range(3))
+    asked = [{}, *(ENGINE.adapter_fields(each.name, place) for place, each in enumerate(adapters)), {}]
+    with serving(program, tmp_path, adapters=adapters) as live:
+        said = [live.answer("Tell me a story about a lighthouse.", 24, **fields).text for fields in asked]
+    assert said[0] == said[4]
+    assert len(set(said)) == 4, said

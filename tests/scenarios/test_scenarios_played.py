@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench_command import Place, bench, made, quick
+from reference_serving import FAST, serving
 
 from harness.store import store
 from scenarios import SCENARIOS
@@ -63,3 +64,34 @@ def test_a_burst_and_a_batch_are_played_whole(tmp_path: Path) -> None:
         rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
         assert [row["outcome"] for row in rows] == ["ok"] * requests
         assert {row["group"] for row in rows} == ({0, 1, 2} if name == "burst" else {None})
+
+
+def test_each_request_reaches_the_adapter_of_its_group(tmp_path: Path) -> None:
+    """By the bytes of the answers, in which the server names the model that it was asked for."""
+    place = made(tmp_path / "here")
+    words = ("scenario=lora_mix", "scenario.adapters=3", "scenario.zipf=0", "load.keep_bytes=true")
+    done = bench(place, "run", *quick(*words), "--output", "run", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    [(number, cell)] = place.cells().items()
+    names = [each["name"] for each in cell["adapters"]]
+    assert names == ["random-0", "random-1", "random-2"]
+    rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+    assert {row["group"] for row in rows} == {0, 1, 2}
+    assert all(f'"model":"{names[row["group"]]}"' in row["raw_response"] for row in rows)
+
+
+def test_an_adapter_that_a_running_server_does_not_have_is_an_http_error(tmp_path: Path) -> None:
+    place = made(tmp_path / "here")
+    with serving(*FAST, "--model=m", "--adapters=sql") as server:
+        attached = (f"engine.base_url=http://127.0.0.1:{server.port}/v1", "model=m", "scenario=lora_mix")
+        words = (
+            *quick(*attached, "scenario.adapters=sql:chat", "scenario.zipf=0"),
+            "--output",
+            "run",
+            "--quiet",
+        )
+        bench(place, "run", *(word for word in words if not word.startswith("reference.")))
+    [number] = place.cells()
+    rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+    assert {(row["group"], row["outcome"]) for row in rows} == {(0, "ok"), (1, "http_error")}
+    assert all("chat does not exist" in row["error"] for row in rows if row["group"])

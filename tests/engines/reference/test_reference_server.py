@@ -108,6 +108,17 @@ def test_the_bytes_of_a_stream_are_as_written_out_here(server: Server) -> None:
     assert rest.endswith(b"\r\ne\r\ndata: [DONE]\n\n\r\n" + LAST_CHUNK)
 
 
+def test_a_server_with_adapters_knows_no_other_model() -> None:
+    with serving(*FAST, "--model=m", "--adapters=one,two") as server:
+        listed = json.loads(page(server.port, "/v1/models"))["data"]
+        assert [each["id"] for each in listed] == ["m", "one", "two"]
+        for name in ("m", "one", "two"):
+            status, answer = whole(server.port, body(model=name, stream=False))
+            assert (status, answer["model"]) == (200, name)
+        status, answer = whole(server.port, body(model="three", stream=False))
+        assert (status, answer["error"]["code"]) == (404, "model_not_found")
+
+
 def test_no_usage_chunk_unless_asked_for(server: Server) -> None:
     with connected(server.port) as connection:
         stream = events(ask(connection, body()))

@@ -561,3 +561,50 @@ def test_a_context_of_a_server_that_runs_already_or_has_no_model_is_not_judged()
     for lines in (["engine=reference"], ["engine.base_url=http://127.0.0.1:1/v1", "model=any"]):
         settings = config.settings(overrides.parse([*lines, "engine.context_length=40000"]))
         assert plan.make(settings, lambda each: None, most_context=lambda model: 16).starts
+
+
+def test_every_start_of_a_run_has_the_adapters_of_all_its_scenarios() -> None:
+    whole = made("scenario=lora_mix,fixed", "scenario.adapters=1,3", "quantization=gguf-q8_0")
+    [deployment] = whole.deployments.values()
+    assert [each.name for each in deployment.adapters] == ["random-0", "random-1", "random-2"]
+    assert deployment.draft is None
+    [plain] = made("scenario=fixed", "quantization=gguf-q8_0").deployments.values()
+    assert plain.adapters == ()
+
+
+def test_an_engine_without_adapters_is_skipped_and_one_with_them_is_not() -> None:
+    whole = made("scenario=lora_mix", "engine=transformers,vllm,reference", "quantization=bf16")
+    assert list(whole.deployments) == ["vllm bf16", "reference"]
+    [skip] = whole.skips
+    assert skip.what == "transformers bf16"
+    assert skip.reason == "it serves no LoRA adapters: bench's small server loads the model alone"
+
+
+def test_an_adapter_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    words = [
+        f"scenario.adapters={tmp_path}",
+        "scenario=lora_mix",
+        "quantization=gguf-q8_0",
+        "model=smollm2-135m",
+    ]
+    settings = config.settings(overrides.parse(words))
+    whole = plan.make(settings, weights.can_prepare, misfit=weights.misfit)
+    assert whole.starts == ()
+    [skip] = whole.skips
+    assert skip.reason.startswith(f"scenario.adapters={tmp_path}: no directory with adapter_config.json")
+
+
+def test_a_running_servers_adapters_are_named_by_the_user() -> None:
+    attached = ("engine=openai", "engine.base_url=http://127.0.0.1:8000/v1", "model=m", "scenario=lora_mix")
+    [skip] = made(*attached).skips
+    assert skip.reason.startswith("scenario.adapters=4: a running server has adapters of its own")
+    [deployment] = made(*attached, "scenario.adapters=sql:chat").deployments.values()
+    assert [each.name for each in deployment.adapters] == ["sql", "chat"]
+
+
+def test_two_adapters_of_one_name_are_refused_across_a_sweep(tmp_path: Path) -> None:
+    first, second = (tmp_path / folder / "sql" for folder in "ab")
+    for each in (first, second):
+        each.mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{first} and {second} have the same name"):
+        made("scenario=lora_mix", f"scenario.adapters={first},{second}")

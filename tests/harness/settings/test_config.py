@@ -282,3 +282,14 @@ def test_a_search_keeps_a_short_key_that_was_given_for_its_resume() -> None:
     made, _ = config.search_settings(overrides.parse(["fairness=stock", "slo.success=99%"]))
     assert made.given["engine.fairness"] == ("stock",)
     assert "load.concurrency" not in made.given
+
+
+def test_adapters_that_are_directories_are_kept_absolute_and_names_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sql").mkdir()
+    monkeypatch.chdir(tmp_path)
+    kept = {"sql:chat": f"{tmp_path}/sql:chat", "2": "2"}
+    for given, absolute in kept.items():
+        words = ["scenario=lora_mix", f"scenario.adapters={given}"]
+        assert config.settings(overrides.parse(words)).given["scenario.adapters"] == (absolute,)

@@ -18,6 +18,7 @@ from waiting import wait_until
 from engines.llama_cpp.engine import ENGINE, Options
 from engines.model.weights import find
 from harness.contracts import (
+    AdapterFile,
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -134,6 +135,7 @@ def started(
     prefix: tuple[str, ...] = (),
     gguf: Path | None = None,
     draft: WeightsFile | None = None,
+    adapters: tuple[AdapterFile, ...] = (),
 ) -> Iterator[Live]:
     """A server that may not be ready; it is killed at the end. `prefix`: words before its command line."""
     made = environment(program)
@@ -141,7 +143,7 @@ def started(
     options = Options(program=program, threads=1)
     deployment = Deployment("llama_cpp", MODEL, QUANTIZATION, terms, options, "label")
     port, file = free_port(), gguf or weights().path
-    where = Place(made.python, file, "127.0.0.1", port, folder, made.program, draft=draft)
+    where = Place(made.python, file, "127.0.0.1", port, folder, made.program, draft=draft, adapters=adapters)
     spec = ENGINE.launch(deployment, where)
     assert isinstance(spec, NativeSpec)
     log, surroundings = folder / "server.log", {**os.environ, **spec.environment}
