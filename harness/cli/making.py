@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts
 from harness.cli import terminal
 from harness.cli.listing import has_device
 from harness.cli.planning import skip_lines, why_none
 from harness.cli.progress import Show
-from harness.contracts import KnownFacts, Reason, Weights
+from harness.contracts import KnownFacts, Reason, Weights, all_adapters
 from harness.errors import BenchError, UserError
 from harness.fit import fit
 from harness.install import builds, install, provision
@@ -97,7 +98,8 @@ def prepare(
             made.append(each)
             said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
             terminal.print_lines([said, f"  {found.note}"] if found.note else [said])
-        for of, adapter in provision.adapters_needed(candidates(settings)):
+        asked = (pair for each in candidates(settings) for pair in all_adapters(ENGINES[each.engine], each))
+        for of, adapter in dict.fromkeys(asked):
             if of in made:
                 file = weights.adapted(adapter, of, cache)
                 terminal.print_lines([f"{of.model} {of.quantization}, adapter {file.name}: {file.path}"])

@@ -18,7 +18,7 @@ from harness.contracts.deployments import (
 )
 from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
-from harness.contracts.scenarios import Message, Turn
+from harness.contracts.scenarios import Adapter, Message, Turn
 from harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 
@@ -139,6 +139,12 @@ def all_weights(engine: Engine, deployment: Deployment) -> list[Weights | Reason
     """Return what `weights` says of a deployment, and of its draft if it has one; none if attached."""
     started = () if deployment.terms.base_url else (deployment, deployment.draft)
     return [engine.weights(each) for each in started if each]
+
+
+def all_adapters(engine: Engine, deployment: Deployment) -> list[tuple[Weights, Adapter]]:
+    """Return the adapters that need files here, each with the weights that it is for; none if attached."""
+    needed = None if deployment.terms.base_url else engine.weights(deployment)
+    return [(needed, each) for each in deployment.adapters] if isinstance(needed, Weights) else []
 
 
 # What makes an answer go on behind the end that a model gives it.

@@ -7,22 +7,19 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import engines
 from engines import ENGINES
 from harness.contracts import (
-    Adapter,
-    AdapterFile,
     Deployment,
     InstallSpec,
     Reason,
     Skip,
     Weights,
     WeightsFile,
+    all_adapters,
     all_weights,
 )
 from harness.errors import MissingError, UserError
@@ -36,6 +33,7 @@ from harness.install.install import (
     run_supervised,
     versions_in,
 )
+from harness.install.provisions import Provisions, Tool, WeightsStore
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
@@ -44,66 +42,8 @@ from harness.settings.keys import DEFAULTS
 from harness.settings.units import size_text
 from harness.whole_files import check_room
 
-# Makes the environment of a tool, or finds it: its directory.
-Tool = Callable[[InstallSpec], Path]
-# Runs a command under a watchdog: see run_supervised.
-Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
-
 # Up to here `bench run` installs or prepares by itself.
 SMALL_BYTES = 2 << 30
-
-
-class WeightsStore(Protocol):
-    """engines/model/weights, handed in by the command line: harness may not import it."""
-
-    def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
-    def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
-    def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int: ...
-    def tools_for(self, weights: Weights, cache: Path) -> Iterable[InstallSpec]: ...
-    def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
-    def prepare(
-        self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
-    ) -> WeightsFile: ...
-    def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile: ...
-
-
-@dataclass(frozen=True)
-class Provisions:
-    """What the deployments of a run have on this machine."""
-
-    environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
-    weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
-    adapters: Mapping[tuple[Weights, Adapter], AdapterFile] = field(default_factory=dict)
-    # Name of a container's image -> what identifies it (container.image_facts).
-    images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
-
-    @property
-    def versions(self) -> Mapping[str, Mapping[str, str]]:
-        """Return build -> distribution -> version, and image -> its id."""
-        images = {
-            f"image {name}": {"image_id": str(facts["image_id"])} for name, facts in self.images.items()
-        }
-        return {build.label: found.versions for build, found in self.environments.items()} | images
-
-    def environment_of(self, deployment: Deployment) -> Environment | None:
-        """Return None where it needs none: a container, a running server, a program of bench's own."""
-        return self.environments.get(build_of(deployment)) if is_process(deployment) else None
-
-    def weights_of(self, deployment: Deployment | None) -> WeightsFile | None:
-        if deployment is None:
-            return None
-        needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
-        return self.weights[needed] if isinstance(needed, Weights) else None
-
-    def adapters_of(self, deployment: Deployment) -> tuple[AdapterFile, ...]:
-        return tuple(self.adapters[each] for each in adapters_needed([deployment]))
-
-
-def adapters_needed(deployments: Iterable[Deployment]) -> list[tuple[Weights, Adapter]]:
-    """Return the adapters that have files here, each with the weights that it is for, once."""
-    started = [each for each in deployments if each.adapters and not each.terms.base_url]
-    pairs = [(ENGINES[each.engine].weights(each), adapter) for each in started for adapter in each.adapters]
-    return list(dict.fromkeys((needed, each) for needed, each in pairs if isinstance(needed, Weights)))
 
 
 def device_of(settings: Settings) -> str:
@@ -149,7 +89,8 @@ def provide(
     if made:
         size = size_text(sum(weights[each].size_bytes for each in made))
         on_line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
-    adapters = {(of, each): store.adapted(each, of, cache) for of, each in adapters_needed(started)}
+    pairs = [pair for each in started for pair in all_adapters(ENGINES[each.engine], each)]
+    adapters = {(of, each): store.adapted(each, of, cache) for of, each in dict.fromkeys(pairs)}
     return Provisions(environments, weights, adapters)
 
 

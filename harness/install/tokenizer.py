@@ -8,7 +8,7 @@ from random import Random
 from engines import QUANTIZATIONS
 from harness.contracts import Reason, ScenarioChoice, Weights
 from harness.errors import UserError
-from harness.install.provision import WeightsStore
+from harness.install.provisions import WeightsStore
 from harness.settings.config import Settings, engines_with_weights
 from harness.store.tokenizer import token_counter
 from scenarios import TOKENS_PER_WORD, prose

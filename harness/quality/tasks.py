@@ -18,7 +18,7 @@ from engines import TASKS_PROGRAM, TOOLS
 from harness.contracts import Item, masked
 from harness.errors import UserError, choose_from
 from harness.install.install import OnLine, python_of
-from harness.install.provision import Tool
+from harness.install.provisions import Tool
 from harness.processes.supervise import supervised
 from harness.quality import items
 from harness.store.task_table import FILE_NAME, write_items

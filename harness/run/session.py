@@ -28,7 +28,8 @@ from harness.contracts import (
 )
 from harness.errors import CellError, StoreError, UserError
 from harness.install.builds import check_builds, images_of, select_devices
-from harness.install.provision import Provisions, WeightsStore, device_of, provide
+from harness.install.provision import device_of, provide
+from harness.install.provisions import Provisions, WeightsStore
 from harness.load import limits
 from harness.processes.supervise import reap
 from harness.run.run import NextCell, planned_cell, run_starts

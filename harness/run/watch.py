@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
-from harness.install.provision import Provisions
+from harness.install.provisions import Provisions
 from harness.load.pulse import Progress
 from harness.quality.due import Due
 from harness.run.budget import Budget

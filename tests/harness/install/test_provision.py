@@ -21,21 +21,29 @@ import engines
 from engines import ENGINES
 from engines.model import weights
 from engines.reference.engine import Options
-from harness.contracts import Deployment, EngineTerms, InstallSpec, Launcher, Reason, Weights, WeightsFile
+from harness.contracts import (
+    Adapter,
+    AdapterFile,
+    Deployment,
+    EngineTerms,
+    InstallSpec,
+    Launcher,
+    Reason,
+    Weights,
+    WeightsFile,
+)
 from harness.errors import MissingError, UserError
 from harness.install import install as installing
 from harness.install.builds import Build, check_builds, uses_devices, why_not_on
 from harness.install.install import install
 from harness.install.provision import (
     SMALL_BYTES,
-    Provisions,
-    Run,
-    Tool,
     device_of,
     lacking,
     provide,
     provide_weights,
 )
+from harness.install.provisions import Provisions, Run, Tool
 from harness.settings import config, overrides
 from harness.settings.units import size_text
 
@@ -152,6 +160,9 @@ class Shelf:
     ) -> WeightsFile:
         assert self.tool
         return WeightsFile(tool(self.tool), 1)
+
+    def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
+        return AdapterFile(adapter.name, self.file.with_name(f"{weights.quantization}-{adapter.name}"), 8)
 
 
 @pytest.fixture(scope="module")
@@ -492,3 +503,13 @@ def test_builds_are_told_apart_by_all_that_makes_them() -> None:
     labels = [Build("reference", "python").label, Build("reference", "native").label]
     labels += [Build("reference", "python", "/opt/a").label, Build("reference", "/opt/b").label]
     assert labels == ["reference", "reference native", "reference /opt/a", "reference /opt/b"]
+
+
+def test_adapters_are_provided_for_the_weights_of_each_deployment(tmp_path: Path, toy: Toy) -> None:
+    adapters = (Adapter("random-0"), Adapter("random-1"))
+    started = dataclasses.replace(toy_of("docker"), adapters=adapters)
+    running = dataclasses.replace(started, terms=EngineTerms(base_url="http://127.0.0.1:1/v1"))
+    found = provide([started, running], Shelf(tmp_path / "w"), tmp_path, ignore, has_device=False)
+    paths = [each.path.name for each in found.adapters_of(started)]
+    assert paths == [f"{started.quantization}-random-0", f"{started.quantization}-random-1"]
+    assert found.adapters_of(running) == ()

@@ -13,7 +13,7 @@ from make_run import S
 
 from harness.contracts import Load
 from harness.errors import StoreError
-from harness.install.provision import Provisions
+from harness.install.provisions import Provisions
 from harness.run.session import go_on
 from harness.sampling.host import HostSample
 from harness.store import attempts, request_table, store

@@ -1,0 +1,70 @@
+"""Types of what deployments have on this machine, and of the store of weights that provides some of it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from engines import ENGINES
+from harness.contracts import (
+    Adapter,
+    AdapterFile,
+    Deployment,
+    InstallSpec,
+    Weights,
+    WeightsFile,
+    all_adapters,
+)
+from harness.install.builds import Build, build_of, is_process
+from harness.install.install import Environment, OnLine
+
+# Makes the environment of a tool, or finds it: its directory.
+Tool = Callable[[InstallSpec], Path]
+# Runs a command under a watchdog: see run_supervised.
+Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
+
+
+class WeightsStore(Protocol):
+    """engines/model/weights, handed in by the command line: harness may not import it."""
+
+    def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
+    def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
+    def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int: ...
+    def tools_for(self, weights: Weights, cache: Path) -> Iterable[InstallSpec]: ...
+    def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
+    def prepare(
+        self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
+    ) -> WeightsFile: ...
+    def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile: ...
+
+
+@dataclass(frozen=True)
+class Provisions:
+    """What the deployments of a run have on this machine."""
+
+    environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
+    weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
+    adapters: Mapping[tuple[Weights, Adapter], AdapterFile] = field(default_factory=dict)
+    # Name of a container's image -> what identifies it (container.image_facts).
+    images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> Mapping[str, Mapping[str, str]]:
+        """Return build -> distribution -> version, and image -> its id."""
+        images = {
+            f"image {name}": {"image_id": str(facts["image_id"])} for name, facts in self.images.items()
+        }
+        return {build.label: found.versions for build, found in self.environments.items()} | images
+
+    def environment_of(self, deployment: Deployment) -> Environment | None:
+        """Return None where it needs none: a container, a running server, a program of bench's own."""
+        return self.environments.get(build_of(deployment)) if is_process(deployment) else None
+
+    def weights_of(self, deployment: Deployment | None) -> WeightsFile | None:
+        if deployment is None:
+            return None
+        needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
+        return self.weights[needed] if isinstance(needed, Weights) else None
+
+    def adapters_of(self, deployment: Deployment) -> tuple[AdapterFile, ...]:
+        return tuple(self.adapters[pair] for pair in all_adapters(ENGINES[deployment.engine], deployment))
