@@ -26,7 +26,7 @@ _NOT_INSTALLED = (
 # Serves, and beside that makes the model once the server answers; if it cannot, it ends the server. The two
 # parentheses leave no zombie behind. Arguments: the program, the model's name, its Modelfile.
 _SERVE = """\
-((until "$0" list; do kill -0 $$ || exit; sleep 0.1; done >/dev/null 2>&1
+( (until "$0" list; do kill -0 $$ || exit; sleep 0.1; done >/dev/null 2>&1
 printf %s "$2" | "$0" create "$1" -f /dev/stdin || kill $$) &)
 exec "$0" serve"""
 

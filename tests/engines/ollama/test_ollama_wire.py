@@ -117,6 +117,19 @@ def test_a_stream_is_read_with_its_usage(ollama: Ollama) -> None:
     assert len(decoded.chunk_ns) == 32
 
 
+def test_a_prompt_that_was_cut_looks_like_any_other(ollama: Ollama) -> None:
+    # 9,000 words were sent, and the context was 4,096.
+    decoded, outcome = ollama.chat("chat-too-long-stream")
+    assert (outcome, decoded.input_tokens) == (("ok", None), 2051)
+
+
+def test_a_stream_that_breaks_off_is_no_answer(ollama: Ollama) -> None:
+    # So an error looks, which Ollama leaves out of a stream: neither a reason nor an end.
+    decoded, (outcome, _) = ollama.chat("abort2")
+    assert (decoded.text, decoded.finish_reason, decoded.saw_done) == ("Write a very long story", None, False)
+    assert outcome == "protocol_error"
+
+
 def test_neutral_sampling_parameters_change_nothing(ollama: Ollama) -> None:
     assert ollama.chat("chat-stream")[0].text.startswith(ollama.greedy("chat-sampling-neutral").answer)
 
