@@ -144,7 +144,8 @@ def first(conversations: Iterator[Conversation], most: int | None = None) -> tup
     found, words = list[Conversation](), 0
     for each in islice(conversations, min(most or CONVERSATIONS, CONVERSATIONS)):
         found.append(each)
-        words += sum(len(message.content.split()) for turn in each.turns for message in turn.messages)
+        requests = [request for turn in each.turns for request in turn.requests]
+        words += sum(len(message.content.split()) for request in requests for message in request.messages)
         if words > WORDS:
             return found, False
     return found, next(conversations, None) is None

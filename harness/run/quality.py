@@ -68,5 +68,6 @@ def _server(up: Serving, site: Site) -> Server:
     slots = min(deployment.terms.concurrent_sequences or _IN_FLIGHT, _MOST_IN_FLIGHT)
     # Its load may have been measured on an earlier start.
     done = (cell for cell in read_cells(site.run_dir) if cell.deployment == deployment.label and cell.counts)
-    in_flight = min(max((cell.load.concurrency or slots for cell in done), default=1), _MOST_IN_FLIGHT)
+    loads = ((cell.load.concurrency or 0) * cell.scenario.width or slots for cell in done)
+    in_flight = min(max(loads, default=1), _MOST_IN_FLIGHT)
     return Server(up.engine, deployment, up.spec, up.key, in_flight, bits_of(deployment))

@@ -256,13 +256,15 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
 
 @once
 def long_conversation(run: Run) -> float | None:
-    """Return the 95th percentile of conversations' tokens at their longest turn, over the cells that count:
-    all deployments were given the same."""
+    """Return the 95th percentile of conversations' tokens at their longest turn, all that it sends at once
+    together, over the cells that count: all deployments were given the same."""
     counted = [cell.number for cell in run.planned_cells if cell.counts]
-    columns = ["cell", "conversation", "input_tokens", "output_tokens"]
+    turn = ["cell", "conversation", "turn"]
+    columns = [*turn, "input_tokens", "output_tokens"]
     rows = run.requests.loc[run.requests["cell"].isin(counted), columns]
-    tokens = (rows["input_tokens"] + rows["output_tokens"]).groupby([rows["cell"], rows["conversation"]])
-    longest = tokens.max().dropna().astype(float)
+    tokens = rows["input_tokens"] + rows["output_tokens"]
+    at_once = tokens.groupby([rows[name] for name in turn]).sum(min_count=1)
+    longest = at_once.groupby(level=turn[:2]).max().dropna().astype(float)
     return float(longest.quantile(0.95, interpolation="higher")) if len(longest) else None
 
 

@@ -344,6 +344,19 @@ def test_users_that_fit_are_of_the_95th_percentile_of_conversations(tmp_path):
     assert only(path).kv.users == 5
 
 
+def test_a_user_needs_room_for_all_that_is_sent_at_once(tmp_path):
+    def parts(turn, *tokens):
+        return [
+            row(4 * turn + part, S, conversation=0, turn=turn, part=part, input_tokens=n, output_tokens=0)
+            for part, n in enumerate(tokens)
+        ]
+
+    path = marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024},
+                      rows=[*parts(0, 90), *parts(1, 40, 50, 60), *parts(2, 100)])  # fmt: skip
+    assert long_conversation(open_run(path)) == 150
+    assert only(path).kv.users == 6
+
+
 # --- what was expected -----------------------------------------------------------------------------
 
 
