@@ -95,3 +95,19 @@ def test_an_adapter_that_a_running_server_does_not_have_is_an_http_error(tmp_pat
     rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
     assert {(row["group"], row["outcome"]) for row in rows} == {(0, "ok"), (1, "http_error")}
     assert all("chat does not exist" in row["error"] for row in rows if row["group"])
+
+
+def test_what_an_agent_sends_at_once_has_rows_and_room_of_its_own(tmp_path: Path) -> None:
+    place = made(tmp_path / "here")
+    words = [word for word in quick("load.warmup=0s", "load.concurrency=2") if "duration" not in word]
+    agents = ["scenario=agent_loop", "scenario.steps=4", "scenario.parallel=3", "load.conversations=3"]
+    done = bench(place, "run", *words, *agents, "--output", "run", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    [number] = place.cells()
+    rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
+    assert {row["outcome"] for row in rows} == {"ok"}
+    assert sorted((row["conversation"], row["turn"], row["part"]) for row in rows) == [
+        (task, *step) for task in range(3) for step in ((0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (3, 0))
+    ]
+    starts = store.read_starts(place.run_dir)
+    assert {start.deployment.terms.concurrent_sequences for start in starts} == {6}

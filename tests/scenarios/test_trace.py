@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -110,6 +111,17 @@ def test_a_large_trace_is_read_as_it_is_played(tmp_path: Path) -> None:
     assert len(list(islice(read, 5))) == 5
     with pytest.raises(UserError, match="line 6: not a JSON object"):
         next(read)
+
+
+def test_a_row_of_a_large_trace_takes_two_numbers(tmp_path: Path) -> None:
+    path, rows = tmp_path / "t", 100_000
+    path.write_text("timestamp,input_length,output_length\n" + "".join(f"{row},9,9\n" for row in range(rows)))
+    tracemalloc.start()
+    assert sum(1 for _ in SCENARIO.arrivals(TraceOptions(path=str(path)))) == rows
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Two of 8 bytes, and what an array that grows has to spare.
+    assert peak < 20 * rows + 500_000
 
 
 @pytest.mark.parametrize(
