@@ -1,5 +1,7 @@
 """List every engine by its name, and the quantizations. Each package beside this has one line here."""
 
+from engines.anthropic import engine as anthropic
+from engines.gemini import engine as gemini
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES, TOOL_TEMPLATES, aliases
 from engines.model.sizes import ONLY_ATTACHED, QUANTIZATIONS, value_bytes, weights_bytes
@@ -20,6 +22,8 @@ __all__ = [
 ]  # fmt: skip
 
 ENGINES: dict[str, Engine] = {
+    "anthropic": anthropic.ENGINE,
+    "gemini": gemini.ENGINE,
     "llama_cpp": llama_cpp.ENGINE,
     "ollama": ollama.ENGINE,
     "openai": openai.ENGINE,

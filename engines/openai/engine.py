@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engines.common.attached import attached_engine
 from engines.common.said import at, from_page
-from harness.contracts import Deployment, Engine, LaunchSpec, Place, Reason, Said
-from harness.errors import UserError
+from harness.contracts import Said
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,6 @@ class Options:
     """Own options. `ignore_eos`: force each answer's length with ignore_eos and min_tokens, if it can."""
 
     ignore_eos: bool = False
-
-
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    raise UserError(
-        "engine=openai needs engine.base_url=URL of a running server; "
-        "for example engine.base_url=http://127.0.0.1:8000/v1"
-    )
 
 
 # What TabbyAPI, which serves EXL2 and EXL3, says of the model that it has loaded, whatever a request names.
@@ -43,20 +36,15 @@ def _said(log: str, pages: Mapping[str, Any]) -> Said:
     return Said(loaded | from_page(at(page, "parameters"), _TABBY_TERMS))
 
 
-ENGINE = Engine(
-    name="openai",
-    description="any running OpenAI-compatible server (engine.base_url=URL)",
-    options=Options,
-    launchers=(),
-    launch=_launch,
+ENGINE = attached_engine(
+    "openai",
+    "any running OpenAI-compatible server",
+    Options,
+    "http://127.0.0.1:8000/v1",
     request_fields=lambda turn, options, fairness: (
         {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
     ),
     forces_length=lambda deployment: bool(deployment.options.ignore_eos),
-    reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
     pages=(_TABBY_PAGE,),
     said=_said,
-    memory_needed=lambda deployment, facts, device: Reason(
-        "a running server was started by others; its memory is theirs to know"
-    ),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.contracts.deployments import (
     Deployment,
@@ -20,6 +20,9 @@ from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
 from harness.contracts.scenarios import Adapter, Message, Turn
 from harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
+
+# How a server is asked and answers: OpenAI's chat completions, Anthropic's messages, Gemini's content.
+ApiName = Literal["anthropic", "gemini", "openai"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ class Engine:
     # Return what to start. The plan calls it too, with a made-up place. It is never called for a deployment
     # with engine.base_url. Raise UserError if options cannot work together.
     launch: Callable[[Deployment, Place], LaunchSpec]
+    api: ApiName = "openai"
+    # The environment variable with the key of a server that runs already, unless engine.api_key_env names it.
+    key_env: str = "OPENAI_API_KEY"
     # Return the files it needs. None: it needs none. Reason: why it does not serve this quantization.
     weights: Callable[[Deployment], Weights | Reason | None] = lambda deployment: None
     # The programs that bench knows, the default first. None: there is no choice.
@@ -93,9 +99,10 @@ class Engine:
     # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: bench's own serves it.
     # Reason: why there is no such build.
     install: Callable[[str | None, str], InstallSpec | Reason | None] = lambda program, device: None
-    # Return the fields of a chat request beyond model, messages, max_tokens, stream and temperature. Among
-    # them are what forces the output length and, unless fairness is stock, every sampling parameter whose
-    # default the engine or the model's files would choose. The second argument is an instance of `options`.
+    # Return the fields of a chat request beyond model, messages, max_tokens, stream and temperature; for
+    # Gemini's API those of its generationConfig. Among them are what forces the output length and, unless
+    # fairness is stock, every sampling parameter whose default the engine or the model's files would choose.
+    # The second argument is an instance of `options`.
     request_fields: Callable[[Turn, Any, Fairness], Mapping[str, Any]] = lambda turn, options, fairness: {}
     # Return why it serves no LoRA adapters; None: it does.
     why_no_adapters: Callable[[Deployment], Reason | None] = lambda deployment: Reason(

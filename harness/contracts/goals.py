@@ -78,10 +78,22 @@ class SearchTerms:
 
 @dataclass(frozen=True)
 class Price:
-    """What an hour of one device (or of the machine) costs. None: no price was given, so no cost is shown."""
+    """What a server's answers cost. None: no such price was given.
+
+    `gpu_hour`: of an hour of one device (or of the machine) that a server of bench's has. The others are what
+    the owner of a running server asks for a million tokens; `cached_tokens` are a part of the input, and cost
+    the same as the rest of it unless given.
+    """
 
     gpu_hour: float | None = None
     currency: str = "USD"
+    input_tokens: float | None = None
+    cached_tokens: float | None = None
+    output_tokens: float | None = None
+
+    @property
+    def is_by_token(self) -> bool:
+        return self.input_tokens is not None and self.output_tokens is not None
 
 
 @dataclass(frozen=True)

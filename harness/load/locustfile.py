@@ -1,8 +1,9 @@
-"""Run the same users under Locust's own command line and web UI, against any OpenAI-compatible server:
+"""Run the same users under Locust's own command line and web UI, against any server:
 
     locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
-The key comes from OPENAI_API_KEY. For a record of each request give --rows.
+The API is that of --engine, and the key comes from the variable of its engine (OPENAI_API_KEY). For a record
+of each request give --rows.
 """
 
 import logging
@@ -17,13 +18,12 @@ from locust import events
 from engines import ENGINES
 from harness.contracts import Load, LoadJob
 from harness.errors import UserError
+from harness.load.answer import APIS
 from harness.load.client.http import endpoint
 from harness.load.client.receive import Receiver
 from harness.load.play.traffic import Traffic
 from harness.load.play.users import ConversationUser
 from scenarios import SCENARIOS
-
-KEY_ENV = "OPENAI_API_KEY"
 
 
 class ChatUser(ConversationUser):
@@ -71,7 +71,9 @@ def close_traffic(environment: Any, **_: Any) -> None:
 def _open(environment: Any) -> None:
     options = environment.parsed_options
     host = environment.host or ""
-    base_url = host if urlsplit(host).path.strip("/") else host.rstrip("/") + "/v1"
+    engine = ENGINES[options.engine]
+    api = APIS[engine.api]
+    base_url = host if urlsplit(host).path.strip("/") else host.rstrip("/") + (api.version or "/v1")
     scenario = SCENARIOS[options.scenario]
     given = msgspec.json.decode(options.scenario_options, type=dict[str, Any])
     adapters = scenario.adapters(msgspec.convert(given, scenario.options))
@@ -79,7 +81,7 @@ def _open(environment: Any) -> None:
         cell="locust",
         base_url=base_url,
         model=options.model,
-        api_key_env=KEY_ENV,
+        api_key_env=engine.key_env,
         engine=options.engine,
         engine_options={},
         fairness="matched",
@@ -93,11 +95,11 @@ def _open(environment: Any) -> None:
         begun_path="",
         adapters=tuple(each.name for each in adapters),
     )
-    ChatUser.endpoint = endpoint(base_url, os.environ.get(KEY_ENV))
+    ChatUser.endpoint = endpoint(base_url, os.environ.get(engine.key_env), api, options.model)
     ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     ChatUser.lifetime.push(rows)
     ChatUser.traffic = traffic = Traffic(
-        job, scenario, ENGINES[job.engine], write_begun=lambda line: None, write_row=rows.write
+        job, scenario, engine, write_begun=lambda line: None, write_row=rows.write
     )
     ChatUser.lifetime.callback(traffic.alarm.close)

@@ -61,6 +61,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
     from locust.env import Environment
 
     from engines import ENGINES
+    from harness.load.answer import APIS
     from harness.load.client.http import endpoint
     from harness.load.client.receive import Receiver
     from harness.load.play.play import play
@@ -70,7 +71,8 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
 
     if job.scenario not in SCENARIOS or job.engine not in ENGINES:
         raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")
-    target = endpoint(job.base_url, os.environ.get(job.api_key_env))
+    api = APIS[ENGINES[job.engine].api]
+    target = endpoint(job.base_url, os.environ.get(job.api_key_env), api, job.model)
     board = shared_board(board_path) if board_path else Board()
     with (
         open(of_worker(job.rows_path, worker), "ab", buffering=0) as rows,

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from harness.contracts import (
-    AttachSpec,
+    Deployment,
     Plan,
     PlannedStart,
     RunStatus,
@@ -33,7 +33,7 @@ from harness.install.provisions import Provisions, WeightsStore
 from harness.load import limits
 from harness.processes.supervise import reap
 from harness.run.run import NextCell, planned_cell, run_starts
-from harness.run.start import key_of
+from harness.run.start import api_of, attach_spec, key_of
 from harness.run.watch import Observer, Site
 from harness.sampling import environment, guard
 from harness.servers import container, probe
@@ -204,17 +204,8 @@ def provide_site(
         tokenizer.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
-    attached = (
-        (d.terms.base_url.rstrip("/"), d.model, key_of(d), d.terms.start_timeout_s)
-        for d in deployments
-        if d.terms.base_url
-    )
-    for base_url, model, key, start_timeout_s in dict.fromkeys(attached):
-        is_given = "engine.start_timeout" in settings.given
-        limit_s = start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S
-        said = f"{base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
-        tell = partial(observer.line, said)
-        probe.probe_attached(AttachSpec(base_url, model), key, timeout_s=limit_s, on_wait=tell)
+    for deployment in dict.fromkeys(deployments):
+        _probe(deployment, settings, observer)
     device = device_of(settings)
     devices = select_devices(device)
     check_builds(device, deployments)
@@ -226,3 +217,20 @@ def provide_site(
     return Site(
         Path(), cache, devices, guard.Guard(settings.guard, settings.guard_terms.wait_s), observer, found
     )
+
+
+def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> None:
+    """Raise UserError if the server of a deployment that runs already cannot be measured, or its key was
+    promised and is not there. Blocks."""
+    spec, key, terms = attach_spec(deployment), key_of(deployment), deployment.terms
+    if spec is None:
+        return
+    if key is None and "engine.api_key_env" in settings.given:
+        raise UserError(
+            f"engine.api_key_env={terms.api_key_env}: no such variable in the environment; set it to the key"
+        )
+    is_given = "engine.start_timeout" in settings.given
+    limit_s = terms.start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S
+    said = f"{spec.base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
+    tell = partial(observer.line, said)
+    probe.probe_attached(spec, key, timeout_s=limit_s, on_wait=tell, api=api_of(deployment))

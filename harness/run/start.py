@@ -14,6 +14,8 @@ from engines import API_PRICES, ENGINES
 from harness import contracts
 from harness.describe.ideal import Sent
 from harness.install import builds, install
+from harness.load.answer import APIS, openai
+from harness.load.answer.api import Api
 from harness.plan.terms import Device, expected
 from harness.run.watch import Site, Watch, watch_memory
 from harness.sampling import environment, gpu, host
@@ -56,6 +58,16 @@ class Serving:
 def key_of(deployment: contracts.Deployment) -> str | None:
     """Return the API key from the environment for a running server. One that bench starts gets none."""
     return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
+
+
+def api_of(deployment: contracts.Deployment) -> Api:
+    return APIS[ENGINES[deployment.engine].api]
+
+
+def attach_spec(deployment: contracts.Deployment) -> contracts.AttachSpec | None:
+    """Return where the server of a deployment runs already; None if it is to be started."""
+    url = deployment.terms.base_url
+    return contracts.AttachSpec(api_of(deployment).base_of(url), deployment.model) if url else None
 
 
 def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
@@ -137,8 +149,8 @@ def _launch_spec(
     start: contracts.PlannedStart, site: Site, scratch: Path, devices: Sequence[int]
 ) -> contracts.LaunchSpec:
     deployment = start.deployment
-    if deployment.terms.base_url:
-        return contracts.AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
+    if attached := attach_spec(deployment):
+        return attached
     weights = site.provisions.weights_of(deployment)
     installed = site.provisions.environment_of(deployment)
     place = contracts.Place(
@@ -188,7 +200,8 @@ def _launched(
         record.update(
             version=builds.version_of(deployment.engine, builds.build_of(deployment).program, versions)
         )
-        started = server.running_server(spec, **known, without=(deployment.terms.api_key_env,))
+        keys = {deployment.terms.api_key_env, *(engine.key_env for engine in ENGINES.values())}
+        started = server.running_server(spec, **known, without=sorted(keys))
     running: server.Server | None = None
     try:
         with started as running:
@@ -219,13 +232,17 @@ def wait_ready(up: Serving, site: Site) -> None:
     for problem in problems:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
+    # The counts tell chat templates of engines apart. Whoever has another API may want money for them.
+    asks_prompts = api_of(up.start.deployment) is openai.API
     up.record.update(
         resolved=dict(said.terms),
         memory_said=dict(said.memory),
         version=None if version is None else str(version),
         prompt_tokens=probe.count_prompt_tokens(
             up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
-        ),
+        )
+        if asks_prompts
+        else {},
     )
 
 

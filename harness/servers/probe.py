@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Said
+from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Message, Said, Turn
 from harness.errors import ServerError, UserError
+from harness.load.answer import openai
+from harness.load.answer.api import Api
 from harness.load.answer.chat import Decoded, decode
 from harness.sampling.sampling import quiet_thread
 from harness.settings.units import duration_text
@@ -27,7 +29,7 @@ _SCALAR = str | _WHOLE | float | bool | None
 _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
 _KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
 _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
-CHAT_PATH = "/chat/completions"  # from the base URL
+CHAT_PATH = openai.API.path  # from the base URL
 # For each of the two questions to an attached server, unless engine.start_timeout was given.
 ATTACHED_TIMEOUT_S = 60.0
 _SLOW_S = 5.0
@@ -78,8 +80,8 @@ class Answer:
     def shown(self) -> str:
         return " ".join(self.text.split())[:200] or "(nothing)"
 
-    def decoded(self) -> Decoded:
-        return decode(self.body, self.read_ns, self.read_ends)
+    def decoded(self, api: Api = openai.API) -> Decoded:
+        return decode(self.body, self.read_ns, self.read_ends, api)
 
 
 def root_of(base_url: str) -> str:
@@ -87,11 +89,17 @@ def root_of(base_url: str) -> str:
 
 
 def request(
-    method: str, url: str, *, timeout_s: float, body: object = None, key: str | None = None
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    body: object = None,
+    key: str | None = None,
+    api: Api = openai.API,
 ) -> Answer:
     """Send one request on a connection of its own. Block for timeout_s at most, however bytes trickle in."""
     try:
-        answer = _answer(method, url, max(0.01, timeout_s), body, key)
+        answer = _answer(method, url, max(0.01, timeout_s), body, api.headers_with(key))
     except TimeoutError:
         answer = Answer(None, f"no answer within {duration_text(timeout_s)}".encode())
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -115,11 +123,10 @@ def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: 
         raise ServerError(f"{said}: {answer.shown}") from error
 
 
-def _answer(method: str, url: str, timeout_s: float, body: object, key: str | None) -> Answer:
+def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict[str, str]) -> Answer:
     parts = urlsplit(url)
     if parts.scheme not in _CONNECTIONS or not parts.hostname:
         raise ValueError("not an address of the form http://HOST:PORT/v1")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     content = None if body is None else msgspec.json.encode(body)
     if content is not None:
         headers["Content-Type"] = "application/json"
@@ -179,19 +186,16 @@ class Generation:
     status: int | None = None
 
 
-def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = None) -> Generation:
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Count from one to ten."}],
-        "max_tokens": 8,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    answer = request("POST", base_url.rstrip("/") + CHAT_PATH, timeout_s=timeout_s, body=body, key=key)
+def generate(
+    base_url: str, model: str, *, timeout_s: float, key: str | None = None, api: Api = openai.API
+) -> Generation:
+    asked = (Message("user", "Count from one to ten."),)
+    body = api.request(model, Turn(asked, max_tokens=8), asked, {})
+    url = base_url.rstrip("/") + api.path_of(model)
+    answer = request("POST", url, timeout_s=timeout_s, body=body, key=key, api=api)
     if answer.status != 200:
         return Generation(f"a generation {answer}", status=answer.status)
-    said = answer.decoded()
+    said = answer.decoded(api)
     if said.server_error is not None:
         return Generation(f"a generation answered 200 with an error: {answer.shown}", status=200)
     if not (said.chunk_ns or said.text or said.reasoning or said.output_tokens):
@@ -263,26 +267,44 @@ def _told_if_slow(on_wait: Callable[[], object]) -> Iterator[None]:
 
 
 def probe_attached(
-    spec: AttachSpec, key: str | None, *, timeout_s: float, on_wait: Callable[[], object] = lambda: None
+    spec: AttachSpec,
+    key: str | None,
+    *,
+    timeout_s: float,
+    on_wait: Callable[[], object] = lambda: None,
+    api: Api = openai.API,
 ) -> None:
     """Raise UserError if a running server does not answer, does not know the model, or does not generate.
 
-    It is asked twice, for up to timeout_s each. `on_wait` is called once if that takes more than _SLOW_S.
+    It is asked up to twice, for up to timeout_s each. `on_wait` is called once if that takes more than
+    _SLOW_S.
     """
     with _told_if_slow(on_wait):
-        _probe_attached(spec, key, timeout_s)
+        at = f"engine.base_url={spec.base_url}"
+        if api.listing:
+            url = spec.base_url.rstrip("/") + api.listing
+            listed = request("GET", url, timeout_s=timeout_s, key=key, api=api)
+            said = listed.shown if listed.status is None else f"{listed.status}: {listed.shown}"
+            _check_reached(at, listed.status, said, key)
+            _check_listed(spec, listed)
+        generation = generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key, api=api)
+        if generation.problem:
+            if not api.listing:
+                _check_reached(at, generation.status, generation.problem, key)
+            raise UserError(f"{at}: model {spec.served_model} cannot be measured: {generation.problem}")
 
 
-def _probe_attached(spec: AttachSpec, key: str | None, timeout_s: float) -> None:
-    at = f"engine.base_url={spec.base_url}"
-    listed = request("GET", f"{spec.base_url.rstrip('/')}/models", timeout_s=timeout_s, key=key)
-    if listed.status is None:
-        raise UserError(f"{at}: no server answers there: {listed.shown}")
-    if listed.status in (401, 403):
-        raise UserError(
-            f"{at}: the key was refused ({listed.status}: {listed.shown}); engine.api_key_env names its "
-            "variable"
-        )
+def _check_reached(at: str, status: int | None, said: str, key: str | None) -> None:
+    """Raise UserError if no server answered, or if it wants another key."""
+    if status is None:
+        raise UserError(f"{at}: no server answers there: {said}")
+    if status in (401, 403):
+        refused = "the key was refused" if key else "it wants a key, and none is set"
+        raise UserError(f"{at}: {refused} ({said}); engine.api_key_env names its variable")
+
+
+def _check_listed(spec: AttachSpec, listed: Answer) -> None:
+    """Raise UserError if the models that a server lists are not the one that is asked for."""
     names = []
     if listed.status == 200:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
@@ -292,6 +314,3 @@ def _probe_attached(spec: AttachSpec, key: str | None, timeout_s: float) -> None
         raise UserError(
             f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"
         )
-    generation = generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key)
-    if generation.problem:
-        raise UserError(f"{at}: model {spec.served_model} cannot be measured: {generation.problem}")

@@ -94,8 +94,10 @@ def settings(given: Choices) -> Settings:
         raise UserError("fairness and engine.fairness are one key; give one of them")
     given = {SHORT.get(key, key): _absolute(key, values) for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
-    if choices.get("engine.base_url", (None,))[0] and "quantization" not in given:
-        choices["quantization"] = ("-",)
+    if choices.get("engine.base_url", (None,))[0]:
+        choices.setdefault("engine.api_key_env", _key_env(choices["engine"]))
+        if "quantization" not in given:
+            choices["quantization"] = ("-",)
     # A study's `off` is YAML for false.
     if "engine.speculation" in given:
         choices["engine.speculation"] = tuple(value or "off" for value in given["engine.speculation"])
@@ -132,6 +134,7 @@ def settings(given: Choices) -> Settings:
     )
     if made.is_attached:
         _check_attached(made)
+    _check_price(made)
     for terms in (point.value for point in made.terms):
         _check_speculation(terms, is_alone="engine.speculation" not in given)
     for path in {point.value.chat_template for point in made.terms} - {None}:
@@ -195,6 +198,12 @@ def engines_with_weights() -> tuple[str, ...]:
         if engine.weights(Deployment(name, DEFAULT_MODEL, "bf16", EngineTerms(), engine.options(), ""))
         is not None
     )
+
+
+def _key_env(engines: Sequence[Scalar]) -> tuple[str]:
+    """Return the variable that the first engine's key comes from by itself."""
+    engine = ENGINES.get(str(engines[0]))
+    return (engine.key_env if engine else EngineTerms.api_key_env,)
 
 
 def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
@@ -309,5 +318,28 @@ def _check_attached(made: Settings) -> None:
         (
             "model" not in made.given,
             f"engine.base_url={url}: give model=NAME, the name by which the server knows its model",
+        ),
+        (
+            made.quality.asked not in ((), ("auto",))
+            and any(ENGINES[name].api != "openai" for name in made.engines),
+            f"quality={','.join(made.quality.asked)}: cannot be asked over the API of engine={engines}; "
+            "leave it out",
+        ),
+    )
+
+
+def _check_price(made: Settings) -> None:
+    """Raise UserError for a price of tokens that is not whole, or of no one."""
+    key = next((key for key in made.given if key.startswith("price.") and key.endswith("_tokens")), "")
+    price = made.given[key][0] if key else ""
+    refuse_first(
+        (
+            key and not made.is_attached,
+            f"{key}={price}: is asked by the owner of a running server (engine.base_url); of one that bench "
+            "starts give price.gpu_hour",
+        ),
+        (
+            key and not made.price.is_by_token,
+            f"{key}={price}: give both price.input_tokens and price.output_tokens, for a million of them",
         ),
     )

@@ -26,9 +26,9 @@ BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 # What begins with a request's sending.
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
 # What is computed from how many tokens were counted.
-OF_COUNTS = ("tpot_s", *BY_OBJECTIVES, *TOKENS)
+OF_COUNTS = ("tpot_s", *BY_OBJECTIVES, *TOKENS, "cost_per_request")
 # What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
-OF_LENGTHS = ("e2e_s", "slo_share", *RATES)
+OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *RATES)
 
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]

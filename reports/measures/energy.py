@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from harness.contracts import ApiPrice
 from reports.data import Group, Run
 from reports.measures.over_starts import aggregate
-from reports.measures.values import Power, devices_of, power_in, price_of
+from reports.measures.values import Power, is_priced, power_in, price_of
 
 ENERGY, COST = "energy_j_per_output_token", "cost_per_million_output_tokens"
+COST_OF_REQUEST = "cost_per_request"
+_PRICES_OF_TOKENS = "give price.input_tokens and price.output_tokens, what its owner asks for a million"
 # Who offers the model to others, and the currency of the price.
 Provider = tuple[str, str]
 
@@ -17,8 +19,8 @@ def powers_of(run: Run, group: Group) -> list[Power]:
 
 
 def is_costed(run: Run, group: Group) -> bool:
-    """Return whether a price was given, and the devices that it is paid for are known."""
-    return price_of(run) is not None and any(devices_of(run, cell) for cell in group.counted)
+    """Return whether a price was given, and what it is paid for is known."""
+    return any(is_priced(run, cell) for cell in group.counted)
 
 
 def told_of(run: Run) -> list[Group]:
@@ -51,7 +53,7 @@ def why_unknown(run: Run, group: Group) -> dict[str, str]:
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
         why["Energy"] = is_elsewhere or "; ".join(notes) or "nothing that was sampled tells it"
     if not is_costed(run, group):
-        why["Cost"] = is_elsewhere or (
+        why["Cost"] = (is_elsewhere and f"{is_elsewhere}: {_PRICES_OF_TOKENS}") or (
             "the server's devices are not on record"
             if price_of(run)
             else "give price.gpu_hour, what an hour of the device costs (and price.currency)"

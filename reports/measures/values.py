@@ -1,6 +1,7 @@
 """A cell's values of all metrics, and how steady its window was, from one reading of its chunks.
 
-Energy is what the devices drew beyond idle, per output token; cost is the price of their hours.
+Energy is what the devices drew beyond idle, per output token; cost is the price of their hours, or of the
+tokens of a server that ran already.
 """
 
 import os
@@ -88,6 +89,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         "input_tokens_per_s": _read_per_s(run, cell),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
+        **_costs(run, cell, tokens_per_s, ok),
         **kv_waste(run.ok_requests(cell.number, *COLUMNS), _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
@@ -175,7 +177,7 @@ def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
         "memory_peak_bytes": _peak(run, cell),
         "cores_used": Value(cores, len(run.window_samples(run.host, cell)) if cores is not None else 0),
         "output_tokens_per_s_per_core": Value(per_core, tokens_per_s.n if per_core is not None else 0),
-        **_energy_and_cost(run, cell, tokens_per_s),
+        "energy_j_per_output_token": _energy(run, cell, tokens_per_s),
     }
 
 
@@ -236,9 +238,18 @@ def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
 
 
 def price_of(run: Run) -> Price | None:
-    """Return what the user said that a device's hour costs."""
+    """Return what the user said that a device's hour, or a million tokens, costs."""
     price = run.record.price
-    return price if price is not None and price.gpu_hour is not None else None
+    return price if price is not None and (price.gpu_hour is not None or price.is_by_token) else None
+
+
+def is_priced(run: Run, cell: Cell) -> bool:
+    """Return whether what a cell's server is paid by has a price: its devices' hours, or its tokens if it ran
+    already."""
+    price, start = price_of(run), run.start_of(cell)
+    if price is None or start is None:
+        return False
+    return price.is_by_token if start.attached else price.gpu_hour is not None and bool(devices_of(run, cell))
 
 
 def devices_of(run: Run, cell: Cell) -> Sequence[int]:
@@ -254,11 +265,36 @@ def devices_of(run: Run, cell: Cell) -> Sequence[int]:
     return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
 
 
-def _energy_and_cost(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
-    power, price, devices = power_in(run, cell), price_of(run), devices_of(run, cell)
-    energy, cost, speed = Value(None, 0), Value(None, 0), tokens_per_s.value
-    if power is not None and power.idle_w is not None and speed:
-        energy = Value((power.mean_w - power.idle_w) / speed, power.n)
-    if price is not None and price.gpu_hour is not None and devices and speed:
-        cost = Value(price.gpu_hour * len(devices) / (speed * 3600) * 1e6, tokens_per_s.n)
-    return {"energy_j_per_output_token": energy, "cost_per_million_output_tokens": cost}
+def _energy(run: Run, cell: Cell, tokens_per_s: Value) -> Value:
+    power, speed = power_in(run, cell), tokens_per_s.value
+    if power is None or power.idle_w is None or not speed:
+        return Value(None, 0)
+    return Value((power.mean_w - power.idle_w) / speed, power.n)
+
+
+def _costs(run: Run, cell: Cell, tokens_per_s: Value, ok: pd.DataFrame) -> dict[str, Value]:
+    price, devices, speed = price_of(run), devices_of(run, cell), tokens_per_s.value
+    per_million, per_request = Value(None, 0), Value(None, 0)
+    if price is not None and is_priced(run, cell):
+        if not devices:
+            per_million, per_request = _costs_of_tokens(price, ok)
+        elif speed:
+            hourly = (price.gpu_hour or 0.0) * len(devices)
+            per_million = Value(hourly / (speed * 3600) * 1e6, tokens_per_s.n)
+    return {"cost_per_million_output_tokens": per_million, "cost_per_request": per_request}
+
+
+def _costs_of_tokens(price: Price, ok: pd.DataFrame) -> tuple[Value, Value]:
+    """Return what ok requests cost per million output tokens and on average, of those whose tokens the server
+    told. Tokens that it does not call cached have the price of the others."""
+    told = ok[_TOKENS].astype(float).dropna(subset=["input_tokens", "output_tokens"])
+    for_input = price.input_tokens or 0.0
+    for_cached = for_input if price.cached_tokens is None else price.cached_tokens
+    prices = {
+        "input_tokens": for_input,
+        "cached_tokens": for_cached - for_input,  # they are counted among the input as well
+        "output_tokens": price.output_tokens or 0.0,
+    }
+    total = sum(float(told[name].sum()) * each for name, each in prices.items()) / 1e6
+    n, outputs = len(told), float(told["output_tokens"].sum())
+    return Value(1e6 * total / outputs if outputs else None, n), Value(total / n if n else None, n)

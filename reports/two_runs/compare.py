@@ -8,7 +8,16 @@ from harness.contracts import CompareTerms
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
 from reports.data import Run, gathered
-from reports.measures import NOTHING, Aggregate, aggregate, metric_of, plural, value_names, value_text
+from reports.measures import (
+    NOTHING,
+    Aggregate,
+    aggregate,
+    metric_of,
+    plural,
+    price_of,
+    value_names,
+    value_text,
+)
 from reports.measures.quality import answers_by
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
@@ -227,8 +236,7 @@ def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
 
 def _unit(metric: str, runs: Sequence[Run]) -> str:
     unit = metric_of(metric).unit
-    prices = [run.record.price for run in runs if unit == _CURRENCY]
-    found = [price.currency for price in prices if price and price.gpu_hour is not None]
+    found = [price.currency for run in runs if unit == _CURRENCY and (price := price_of(run))]
     return " and ".join(dict.fromkeys(found)) or unit
 
 

@@ -159,7 +159,15 @@ def cost_note(run: Run) -> str:
     """Return how power was measured, what an hour costs, and whose prices providers' are."""
     told = told_of(run)
     said = _POWER if any(powers_of(run, group) for group in told) else ""
-    if price := price_of(run):
+    price = price_of(run)
+    if price and price.is_by_token:
+        cached = "" if price.cached_tokens is None else f" ({precise(price.cached_tokens, 2)} if cached)"
+        said += (
+            f"At {precise(price.input_tokens, 2)}{cached} {price.currency} for a million input tokens and "
+            f"{precise(price.output_tokens, 2)} for a million output tokens, as the server counted those of "
+            "requests that were answered. "
+        )
+    if price and price.gpu_hour is not None:
         said += (
             f"At {precise(price.gpu_hour, 2)} {price.currency} for an hour of a device (a host is one), "
             "used for nothing else and as busy as in the window. "

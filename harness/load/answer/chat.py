@@ -1,8 +1,8 @@
-"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and counts. Never raises."""
+"""Turn the bytes of a chat's answer, and when they arrived, into text, chunks and counts. Never raises."""
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Outcome, ToolCall, inert
+from harness.load.answer import openai
+from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, count
 
 SHOWN_CHARACTERS = 200
 
 _DATA, _BLANK = b"data: ", b"\n\n"
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")  # three kinds of line ends
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_Tokens = tuple[int | None, ...]  # input, output, cached
-_NO_TOKENS: _Tokens = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -51,36 +51,11 @@ class _Function(msgspec.Struct):
 
 
 class _CallDelta(msgspec.Struct):
-    index: int = 0
+    index: int | None = 0
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[msgspec.Raw] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None  # of an answer that was not streamed
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    timings: dict[str, Any] | None = None
-    error: Any = None
-    object: str | None = None
-
-
-# Takes half the time of a decoder that makes all fields. It skips strings unread, so all must be valid UTF-8.
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-
-
-def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
+def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: Api = openai.API) -> Decoded:
     """Decode a response's body, without transfer framing. If it was cut off, decode what came.
 
     `read_ns`: when each of its parts arrived; `read_ends`: the offset where it ends.
@@ -92,15 +67,14 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
     first_answer_ns: int | None = None
     reasoning_chunks = 0
     finish_reason = server_error = malformed = None
-    usage = timings = _NO_TOKENS
-    saw_done = has_events = False
-    is_ascii = body.isascii()
+    usage, timings = dict[str, Any](), dict[str, Any]()
+    saw_done = False
+    end, is_ascii, read = 0, body.isascii(), api.read
     for kind, data, end in events(body):
-        has_events = True
         try:
             if not is_ascii:
                 data.decode()
-            chunk = _decode_chunk(data)
+            chunk = read(data)
         except (ValueError, RecursionError):
             chunk = None
             if data.strip() == b"[DONE]":
@@ -130,12 +104,14 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
             if has_answer and first_answer_ns is None:
                 first_answer_ns = chunk_ns[-1]
         if chunk.usage is not None:
-            usage = _later(usage, _usage_tokens(chunk.usage))
+            usage |= _known(chunk.usage)
         if chunk.timings is not None:
-            timings = _later(timings, _timings_tokens(chunk.timings))
-    if not has_events:
-        return _decode_plain(body)
-    input_tokens, output_tokens, cached_tokens = _later(timings, usage)
+            timings |= _known(chunk.timings)
+    if not end:
+        return _decode_plain(body, api)
+    if finish_reason is None and not (saw_done or server_error or malformed):
+        server_error = _error_message(body[end:])  # Gemini may send one without `data:`
+    input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
     return Decoded(
         chunk_ns=tuple(chunk_ns),
         text="".join(text),
@@ -162,21 +138,21 @@ def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:
         with suppress(ValueError, RecursionError):
             delta = msgspec.json.decode(raw, type=_CallDelta)
             found = delta.function or _Function()
-            names[delta.index] = names.get(delta.index, "") + (found.name or "")
-            arguments[delta.index] = arguments.get(delta.index, "") + (found.arguments or "")
+            index = len(names) if delta.index is None else delta.index
+            names[index] = names.get(index, "") + (found.name or "")
+            arguments[index] = arguments.get(index, "") + (found.arguments or "")
     return tuple(ToolCall(names[index], arguments[index]) for index in sorted(names))
 
 
-def _decode_plain(body: bytes) -> Decoded:
+def _decode_plain(body: bytes, api: Api) -> Decoded:
     if not body:
         return Decoded(malformed="the response is empty")
     server_error, malformed = _error_message(body), f"not an event stream: {shown(body)}"
     try:
-        answer = _decode_chunk(body)
+        answer = api.read(body)
     except (ValueError, RecursionError):
-        answer = _Chunk()
-    usage, timings = _usage_tokens(answer.usage or {}), _timings_tokens(answer.timings or {})
-    input_tokens, output_tokens, cached_tokens = _later(timings, usage)
+        answer = Chunk()
+    input_tokens, output_tokens, cached_tokens = _counts(answer.usage or {}, answer.timings or {}, api)
     messages = [choice.message for choice in answer.choices or () if choice.message]
     return Decoded(
         text="".join(message.content or "" for message in messages),
@@ -237,6 +213,8 @@ def classify(
         return "server_error", decoded.server_error
     if decoded.malformed is not None:
         return "protocol_error", decoded.malformed
+    if decoded.finish_reason == REFUSED:
+        return "server_error", f"the model, or a filter, refused to answer or to go on ({REFUSED})"
     if decoded.finish_reason is None and not decoded.saw_done:
         return "protocol_error", "the answer is cut: neither a finish_reason nor [DONE] came"
     if not decoded.chunk_ns:
@@ -267,22 +245,16 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
     return shown(found.encode() if isinstance(found, str) else data)
 
 
-def _usage_tokens(usage: dict[str, Any]) -> _Tokens:
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached
-
-
-def _timings_tokens(timings: dict[str, Any]) -> _Tokens:
-    """Return the counts of llama.cpp's `timings`, which it sends beside `usage` or instead of it."""
-    evaluated, cached = _count(timings, "prompt_n"), _count(timings, "cache_n")
+def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:
+    """Return the counts of `usage`, else of llama.cpp's `timings`, which it may send instead."""
+    evaluated, cached = count(timings, "prompt_n"), count(timings, "cache_n")
     inputs = None if evaluated is None or cached is None else evaluated + cached
-    return inputs, _count(timings, "predicted_n"), cached
+    return _later((inputs, count(timings, "predicted_n"), cached), api.tokens(usage))
 
 
-def _count(fields: Any, name: str) -> int | None:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    return value if type(value) is int and 0 <= value < 1 << 53 else None
+def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _later(old: _Tokens, new: _Tokens) -> _Tokens:
+def _later(old: Tokens, new: Tokens) -> Tokens:
     return tuple(before if now is None else now for before, now in zip(old, new, strict=True))

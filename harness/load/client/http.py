@@ -20,6 +20,8 @@ from gevent.hub import Waiter
 
 from harness.contracts import Outcome
 from harness.errors import UserError
+from harness.load.answer import openai
+from harness.load.answer.api import Api
 from harness.load.client.framing import FramingError
 from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
 from harness.load.client.response import Exchange, ExchangeError, Response
@@ -31,7 +33,10 @@ CLOSED_BEFORE_S = 0.05
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go. All connections share `tls`, since loading certificates takes long."""
+    """Where requests go, and the lines of their heads that the API wants, its key among them.
+
+    All connections share `tls`, since loading certificates takes long.
+    """
 
     host: str
     port: int
@@ -39,10 +44,11 @@ class Endpoint:
     host_header: str
     tls: ssl.SSLContext | None
     key: str | None = None
+    headers: tuple[str, ...] = ()
 
 
-def endpoint(base_url: str, key: str | None = None) -> Endpoint:
-    """Return the chat completions endpoint under `base_url`. Raises UserError for what cannot be sent."""
+def endpoint(base_url: str, key: str | None = None, api: Api = openai.API, model: str = "") -> Endpoint:
+    """Return where chats are asked for under `base_url`. Raises UserError for what cannot be sent."""
     try:
         parts = urlsplit(base_url)
         port = parts.port
@@ -53,13 +59,16 @@ def endpoint(base_url: str, key: str | None = None) -> Endpoint:
     if key and not (key.isascii() and key.isprintable()):
         raise UserError("the API key has characters that cannot stand in an HTTP header")
     is_tls = parts.scheme == "https"
+    path, _, own_query = api.path_of(model).partition("?")
+    query = "&".join(filter(None, (own_query, parts.query)))
     return Endpoint(
         host=parts.hostname,
         port=port or (443 if is_tls else 80),
-        path=parts.path.rstrip("/") + "/chat/completions" + (f"?{parts.query}" if parts.query else ""),
+        path=parts.path.rstrip("/") + path + (f"?{query}" if query else ""),
         host_header=parts.netloc.rpartition("@")[2],
         tls=ssl.create_default_context() if is_tls else None,
         key=key or None,
+        headers=tuple(f"{name}: {value}" for name, value in api.headers_with(key).items()),
     )
 
 
@@ -135,9 +144,8 @@ class Client:
             "Content-Type: application/json",
             f"Content-Length: {length}",
             f"X-Request-Id: {request_id}",
+            *self._endpoint.headers,
         ]
-        if self._endpoint.key:
-            lines.append(f"Authorization: Bearer {self._endpoint.key}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 

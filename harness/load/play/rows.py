@@ -1,12 +1,8 @@
-"""Make the body of a request from a turn, and the record of a request from its exchange. Pure."""
-
-from collections.abc import Mapping, Sequence
-from itertools import count
-from typing import Any
+"""Make the record of a request from its exchange. Pure."""
 
 import msgspec
 
-from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Turn
+from harness.contracts import BegunRow, Outcome, RequestRow
 from harness.load.answer.chat import Decoded, classify
 from harness.load.client.response import Exchange
 
@@ -21,47 +17,6 @@ def id_of(cell: str, conversation: int, turn: int, part: int = 0) -> str:
     """
     number = cell if cell.isdecimal() else "0"
     return f"{number:0>8}-{turn:04d}-4{part:03d}-8000-{conversation:012d}"
-
-
-def request_body(
-    model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
-) -> bytes:
-    """Return the JSON of a streamed chat completion. `engine_fields` are added and take precedence."""
-    fields = {
-        "model": model,
-        "messages": list(map(_message_fields, history, [None, *history], count())),
-        "max_tokens": turn.max_tokens,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **(_form_fields(turn.form) if turn.form else {}),
-        **engine_fields,
-    }
-    return msgspec.json.encode(fields)
-
-
-def _message_fields(message: Message, before: Message | None, place: int) -> dict[str, Any]:
-    fields = message.fields
-    if message.call:
-        fields["tool_calls"] = [{"id": _call_id(place), "type": "function", "function": vars(message.call)}]
-    is_result = message.role == "tool" and before and before.call
-    return fields | ({"tool_call_id": _call_id(place - 1)} if is_result else {})
-
-
-def _call_id(place: int) -> str:
-    # Mistral's chat templates take nothing but nine letters and digits.
-    return f"call{place:05d}"
-
-
-def _form_fields(form: Form) -> dict[str, Any]:
-    if not form.is_forced:
-        return {}
-    if form.tools:
-        # Without tool_choice a small model answers in prose. A turn is one call.
-        tools = [{"type": "function", "function": vars(tool)} for tool in form.tools]
-        return {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
-    schema = {"name": form.name, "schema": form.schema, "strict": True}
-    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def masked(text: str, key: str | None) -> str:

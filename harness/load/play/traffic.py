@@ -13,6 +13,7 @@ import msgspec
 from gevent.event import Event
 
 from harness import contracts
+from harness.load.answer import APIS
 from harness.load.play import arrivals
 from harness.load.play.arrivals import Beginning
 from harness.load.play.waits import Alarm, OpenLoop
@@ -51,7 +52,7 @@ class Traffic:
         self.window = Window(job.load, worker, self.board, job.steps_to_first)
         self.alarm = Alarm()
         self._write_begun, self._write_row = write_begun, write_row
-        self.engine = engine
+        self.engine, self.api = engine, APIS[engine.api]
         self.engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
         self._ends_itself = scenario.ends_itself

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import gevent
+import msgspec
 from locust import User, task
 from locust.exception import StopUser
 
@@ -15,7 +16,7 @@ from harness.load.answer.chat import decode
 from harness.load.answer.history import answer_message
 from harness.load.client.http import Client, Endpoint
 from harness.load.client.receive import Receiver
-from harness.load.play.rows import id_of, request_body, request_row
+from harness.load.play.rows import id_of, request_row
 from harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
@@ -129,10 +130,11 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
     def _request(self, begun: BegunRow, turn: Turn, history: Sequence[Message]) -> tuple[RequestRow, Message]:
         traffic, job, client = self.traffic, self.traffic.job, self.clients[begun.part]
-        body = request_body(job.model, turn, [*history, *turn.messages], traffic.fields(turn))
+        said = [*history, *turn.messages]
+        body = msgspec.json.encode(traffic.api.request(job.model, turn, said, traffic.fields(turn)))
         traffic.begin(begun)
         exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
-        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
+        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
         row = request_row(begun, body, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
         traffic.record(row)
         self._tell_locust(row, len(exchange.body))

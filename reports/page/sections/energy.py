@@ -20,12 +20,17 @@ def _costs(run: Run) -> Columns[Group]:
     if not (price := values.price_of(run)):
         return {}
     providers = dict.fromkeys(key for group in run.groups for key in energy.api_prices(run, group))
+    costs = {"million output tokens": energy.COST}
+    if price.is_by_token:
+        costs["request"] = energy.COST_OF_REQUEST
     return {
-        f"{price.currency} per million output tokens": lambda group: (
-            cells.mean_cell(run, group, energy.COST) if energy.is_costed(run, group) else ""
-        ),
+        **{f"{price.currency} per {what}": partial(_cost, run, name) for what, name in costs.items()},
         **{", ".join(each): partial(_api_cost, run, each) for each in providers},
     }
+
+
+def _cost(run: Run, name: str, group: Group) -> Shown:
+    return cells.mean_cell(run, group, name) if energy.is_costed(run, group) else ""
 
 
 def _api_cost(run: Run, provider: energy.Provider, group: Group) -> str:

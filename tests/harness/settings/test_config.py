@@ -91,7 +91,10 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             "engine.speculative_tokens=4: says how many engine.speculation=ngram or draft:MODEL proposes",
         ),
         (["engine.kv_cache_type=q3"], "engine.kv_cache_type=q3: choose from fp32, fp16, bf16, fp8, "),
-        (["engine=vlm"], "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, ollama"),
+        (
+            ["engine=vlm"],
+            "engine=vlm: no such engine; did you mean vllm? choose from anthropic, gemini, llama_cpp, ollama",
+        ),
         (
             ["scenario=chat"],
             "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from agent",

@@ -221,7 +221,10 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert value(run, "cost_per_million_output_tokens") is None
     html = energy.ENERGY_AND_COST(run).body
     assert "Energy is not known: the server ran already, perhaps on another machine." in html
-    assert "Cost is not known: the server ran already, perhaps on another machine." in html
+    assert (
+        "Cost is not known: the server ran already, perhaps on another machine: give price.input_tokens and "
+        "price.output_tokens, what its owner asks for a million." in html
+    )
     assert "this machine, used for nothing else" not in html
 
 

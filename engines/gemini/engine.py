@@ -1,0 +1,42 @@
+"""Attach to a running server that speaks Google's Gemini API. Never start or stop it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engines.common.attached import attached_engine
+from harness.contracts import Fairness, Turn
+
+
+@dataclass(frozen=True)
+class Options:
+    """Own options. None: not sent, since some models refuse each of them.
+
+    `thinking_tokens`: how long the model may think before it answers; its thoughts are then sent, too. 0: it
+    does not think. -1: as long as it sees fit.
+    """
+
+    temperature: float | None = None
+    thinking_tokens: int | None = None
+
+
+def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+    fields: dict[str, Any] = {}
+    if options.temperature is not None:
+        fields["temperature"] = options.temperature
+    if options.thinking_tokens is not None:
+        budget, is_on = options.thinking_tokens, options.thinking_tokens != 0
+        fields["thinkingConfig"] = {"thinkingBudget": budget, "includeThoughts": is_on}
+    return fields
+
+
+ENGINE = attached_engine(
+    "gemini",
+    "any running server of Google's Gemini API",
+    Options,
+    "https://generativelanguage.googleapis.com",
+    api="gemini",
+    key_env="GEMINI_API_KEY",
+    logprobs=0,
+    request_fields=_request_fields,
+)

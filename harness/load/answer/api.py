@@ -1,0 +1,91 @@
+"""Say what an API of chats is: how an answer is asked for, and what an event of its stream means.
+
+Each API has a file beside this. All turn their events into Chunk, which is OpenAI's, so that one decoder
+finds the first content, the counts and the errors of every API.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from harness.contracts import Message, Turn
+
+Tokens = tuple[int | None, ...]  # input, output, cached
+# What finish_reason is, whatever the API calls it, where the model or a filter refused to answer (on).
+REFUSED = "content_filter"
+
+
+class Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta | None = None
+    message: Delta | None = None  # of an answer that was not streamed
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    choices: list[Choice] | None = None
+    usage: dict[str, Any] | None = None
+    timings: dict[str, Any] | None = None
+    error: Any = None
+    object: str | None = None
+
+
+@dataclass(frozen=True)
+class Api:
+    """One API of chats, over HTTP and server-sent events.
+
+    `version`: what its base URL ends in, which a user may leave out. `path`: of a streamed answer, from the
+    base URL; `{model}` stands for the model. `listing`: of a list of all models in OpenAI's format; None: it
+    has none. The key comes in the header `key_header`, behind `key_prefix`.
+    """
+
+    path: str
+    # Return the fields of a request: model, turn, all messages so far, and the engine's own fields, which
+    # take precedence.
+    request: Callable[[str, Turn, Sequence[Message], Mapping[str, Any]], dict[str, Any]]
+    # Return what an event's data says. Raises ValueError or RecursionError if it is not one of the API's.
+    read: Callable[[bytes], Chunk]
+    # Return the counts of its `usage`, all events together.
+    tokens: Callable[[Mapping[str, Any]], Tokens]
+    version: str = ""
+    listing: str | None = None
+    key_header: str = "Authorization"
+    key_prefix: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def base_of(self, url: str) -> str:
+        base = url.rstrip("/")
+        return base if base.endswith(self.version) else base + self.version
+
+    def path_of(self, model: str) -> str:
+        return self.path.format(model=quote(model, safe=""))
+
+    def headers_with(self, key: str | None) -> dict[str, str]:
+        own = {self.key_header: f"{self.key_prefix}{key}"} if key else {}
+        return {**self.headers, **own}
+
+
+def count(fields: Any, name: str) -> int | None:
+    """Return a count of tokens; None if there is none, or what is there is no count."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def whole_text(messages: Sequence[Message], role: str) -> str:
+    """Return what the messages of a role say, for an API that takes it apart from the others."""
+    return "\n\n".join(message.content for message in messages if message.role == role)
+
+
+def call_delta(index: int | None, name: str | None, arguments: str | None) -> msgspec.Raw:
+    """Return a part of a tool call. `index`: of its call in the answer; None: it is a whole call."""
+    part = {"index": index, "function": {"name": name, "arguments": arguments}}
+    return msgspec.Raw(msgspec.json.encode(part))
