@@ -23,6 +23,8 @@ from harness.cli.terminal import out
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
+# Of the environment of whoever runs the tests.
+KEPT_BACK = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "COLUMNS")
 QUICK = (
     "engine=reference", "load.concurrency=1", "repeats=1", "load.warmup=0.2s", "load.duration=1s",
     "load.min_requests=1", "reference.ttft=20ms", "reference.itl=2ms", "device=cpu", "guard=off",
@@ -44,7 +46,7 @@ class Place:
         return self.path / "run"
 
     def environment(self, **more: str) -> dict[str, str]:
-        plain = {key: value for key, value in os.environ.items() if key not in ("OPENAI_API_KEY", "COLUMNS")}
+        plain = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
         return {**plain, "BENCH_CACHE_DIR": str(self.cache), **more}
 
     def processes(self) -> list[psutil.Process]:

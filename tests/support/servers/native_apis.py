@@ -1,0 +1,207 @@
+"""A server that speaks Anthropic's Messages API or Gemini's API, as their documentation and SDKs have them.
+
+It refuses what they refuse: another path, method, model or version, no key, fields that they do not have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from served import served
+
+KEY, MODEL = "sk-native-of-these-tests", "large-1"
+# Of each API: the path of a stream, what a base URL is, the key's header, and the fields that a request has.
+PATHS = {
+    "anthropic": "/v1/messages",
+    "gemini": f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse",
+}
+KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+FIELDS = {
+    "anthropic": {
+        "model", "max_tokens", "messages", "system", "stream", "temperature", "thinking", "tools",
+        "tool_choice", "output_config",
+    },
+    "gemini": {"contents", "systemInstruction", "generationConfig", "tools", "toolConfig"},
+}  # fmt: skip
+ROLES = {"anthropic": {"user", "assistant"}, "gemini": {"user", "model"}}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent in answer: events under 200, or a page and headers under another status. `is_cut`: the
+    connection ends before the body does."""
+
+    events: Sequence[bytes] = ()
+    status: int = 200
+    page: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    is_cut: bool = False
+
+
+@dataclass
+class Native:
+    port: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)  # the bodies of good requests
+    keys: set[str | None] = field(default_factory=set)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+# --- events, as they stand in the documentation ---
+
+
+def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[bytes]:
+    """A content block of Anthropic's from its start to its end."""
+    begun = named("content_block_start", index=index, content_block=start)
+    changes = [named("content_block_delta", index=index, delta=delta) for delta in deltas]
+    return [begun, *changes, named("content_block_stop", index=index)]
+
+
+def named(kind: str, **fields: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def text_block(index: int, *texts: str) -> list[bytes]:
+    deltas = [{"type": "text_delta", "text": text} for text in texts]
+    return block(index, {"type": "text", "text": ""}, *deltas)
+
+
+def message(
+    *blocks: bytes, stop: str | None = "end_turn", output: int = 3, cached: int = 0, written: int = 0
+) -> list[bytes]:
+    """A stream of Anthropic's. `stop`: None where it does not come to its end."""
+    usage = {"input_tokens": 20, "cache_read_input_tokens": cached, "cache_creation_input_tokens": written}
+    began = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": MODEL}
+    start = named(
+        "message_start", message={**began, "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    )
+    end = [
+        named(
+            "message_delta",
+            delta={"stop_reason": stop, "stop_sequence": None},
+            usage={"output_tokens": output},
+        ),
+        named("message_stop"),
+    ]
+    return [start, named("ping"), *blocks, *(end if stop else ())]
+
+
+def part(**content: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": [content]}, "index": 0}]}
+
+
+def response(*chunks: dict[str, Any], **usage: int) -> list[bytes]:
+    """A stream of Gemini's, with its usage so far in each chunk."""
+    counts = {"promptTokenCount": 20, **usage}
+    more = {"usageMetadata": counts, "modelVersion": MODEL, "responseId": "r1"}
+    return [b"data: " + json.dumps({**chunk, **more}).encode() + b"\r\n\r\n" for chunk in chunks]
+
+
+def finished(reason: str, **content: Any) -> dict[str, Any]:
+    made = part(**content) if content else {"candidates": [{"index": 0}]}
+    made["candidates"][0]["finishReason"] = reason
+    return made
+
+
+def good(api: str, *texts: str, cached: int = 0) -> list[bytes]:
+    """A whole answer of these texts; of a token each, after 20 that were not cached."""
+    if api == "anthropic":
+        return message(*text_block(0, *texts), output=len(texts), cached=cached)
+    *first, last = texts
+    counts = {"promptTokenCount": 20 + cached, "candidatesTokenCount": len(texts)}
+    return response(
+        *(part(text=text) for text in first),
+        finished("STOP", text=last),
+        **counts,
+        cachedContentTokenCount=cached,
+    )
+
+
+def error_of(api: str, status: int, kind: str, said: str) -> Any:
+    if api == "anthropic":
+        return {"type": "error", "error": {"type": kind, "message": said}, "request_id": "req_1"}
+    return {"error": {"code": status, "message": said, "status": kind}}
+
+
+# --- the server ---
+
+
+def _refusal(api: str, native: Native, path: str, headers: Any, body: dict[str, Any]) -> Reply | None:
+    """What an API answers to a request that it does not take."""
+
+    def refused(status: int, kind: str, said: str) -> Reply:
+        return Reply(status=status, page=error_of(api, status, kind, said))
+
+    native.keys.add(headers[KEY_HEADERS[api]])
+    if headers[KEY_HEADERS[api]] != KEY:
+        # A server may repeat what it was sent.
+        return refused(401, "authentication_error", f"invalid key {headers[KEY_HEADERS[api]]}")
+    if api == "anthropic" and headers["anthropic-version"] != "2023-06-01":
+        return refused(400, "invalid_request_error", "anthropic-version: header is required")
+    if path != PATHS[api] or body.get("model", MODEL) != MODEL:
+        return refused(404, "not_found_error", f"model: {body.get('model', path)}")
+    if unknown := body.keys() - FIELDS[api]:
+        return refused(400, "invalid_request_error", f"{sorted(unknown)}: Extra inputs are not permitted")
+    messages = body["messages" if api == "anthropic" else "contents"]
+    bad = [each for each in messages if each["role"] not in ROLES[api] or not all(_texts(each))]
+    if bad or not messages:
+        return refused(400, "invalid_request_error", f"messages: roles and texts must be good: {bad}")
+    return None
+
+
+def _texts(message: dict[str, Any]) -> Iterator[str]:
+    content = message.get("content", message.get("parts"))
+    assert isinstance(content, list)
+    for each in content:
+        yield each.get("text", "-")
+
+
+@contextmanager
+def native_server(api: str, answer: Callable[[int, dict[str, Any]], Reply]) -> Iterator[Native]:
+    """Serve an API. `answer`: what comes to the Nth good request, from 0, with this body."""
+    native = Native()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            reply = _refusal(api, native, self.path, self.headers, body)
+            if reply is None:
+                native.asked.append(body)
+                reply = answer(len(native.asked) - 1, body)
+            with suppress(OSError):  # the client may be gone
+                self.reply(reply)
+
+        def reply(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            kind = "text/event-stream" if reply.page is None else "application/json"
+            self.send_header("Content-Type", kind)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            parts = reply.events if reply.page is None else [json.dumps(reply.page).encode()]
+            for each in parts:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(each), each))
+                self.wfile.flush()
+            if reply.is_cut:
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
+
+    with served(Handler) as native.port:
+        yield native
