@@ -25,8 +25,8 @@ from waiting import wait_until
 
 from engines.tgi.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn
+from harness.load.answer import openai
 from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.play.rows import request_body
 from harness.servers.probe import fetch_facts
 from harness.servers.server import free_port
 
@@ -63,7 +63,7 @@ class Tgi:
     def chat_raw(self, text: str, max_tokens: int, **more: Any) -> tuple[int, bytes, str | None]:
         turn = Turn((), max_tokens)
         fields = {**ENGINE.request_fields(turn, Options(), "matched"), **more}
-        body = json.loads(request_body("tgi", turn, (), fields))
+        body = openai.API.request("tgi", turn, (), fields)
         body["messages"] = [{"role": "user", "content": text}]
         return self.post("/v1/chat/completions", body)
 

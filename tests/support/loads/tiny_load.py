@@ -67,6 +67,7 @@ class TinyEngineOptions:
 
 class TinyEngine:
     name = "tiny"
+    api = "openai"
     options = TinyEngineOptions
 
     def request_fields(self, turn: Turn, options: TinyEngineOptions, fairness: Fairness) -> Mapping[str, Any]:

@@ -17,13 +17,14 @@ import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
 
 from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
+from harness.load.answer import openai
 from harness.load.answer.chat import Decoded, decode
 from harness.load.answer.history import answer_message
 from harness.load.client import http as client_module
 from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
 from harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.play.rows import RAW_BYTES, id_of, request_body, request_row
+from harness.load.play.rows import RAW_BYTES, id_of, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"
@@ -249,8 +250,7 @@ ASKED = Turn((Message("user", "What is an oak?"),), 64, form=Form("dictionary", 
 
 
 def body(turn: Turn, *history: Message) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(request_body("m", turn, history, {}))
-    return made
+    return openai.API.request("m", turn, history, {})
 
 
 def test_a_turn_with_tools_must_call_one() -> None:
