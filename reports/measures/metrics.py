@@ -191,7 +191,7 @@ METRICS: tuple[Metric, ...] = (
         "devices x price.gpu_hour / output tokens in an hour x 1,000,000, the reading of prompts included; "
         "of a server that ran already: what the tokens of the window's ok requests cost by "
         "price.input_tokens, price.cached_tokens and price.output_tokens / output tokens x 1,000,000",
-        f"price.gpu_hour; output_tokens_per_s; {_USAGE}",
+        f"price.gpu_hour; output_tokens_per_s; {USAGE}",
         unit="price.currency",
         shown_unit="price.currency",
         better="lower",
@@ -203,7 +203,7 @@ METRICS: tuple[Metric, ...] = (
         "cost_per_request",
         "cost per request",
         f"what a request's tokens cost by the prices of tokens, of a server that ran already; {_GIVEN}",
-        f"price.input_tokens, price.cached_tokens, price.output_tokens; {_USAGE}",
+        f"price.input_tokens, price.cached_tokens, price.output_tokens; {USAGE}",
         unit="price.currency",
         shown_unit="price.currency",
         better="lower",

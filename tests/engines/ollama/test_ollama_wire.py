@@ -24,8 +24,8 @@ from engines.ollama.engine import ENGINE, Options
 from harness.contracts import Asked, AttachSpec, HttpCall, Turn, Weights
 from harness.errors import UserError
 from harness.install.install import cache_dir
+from harness.load.answer import openai
 from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.play.rows import request_body
 from harness.quality.chat import greedy
 from harness.servers import probe
 
@@ -53,9 +53,8 @@ class Ollama:
         """What bench makes of a captured answer to the request that bench sends."""
         self.state.replays["again"] = capture
         turn = Turn((), 32)
-        body = json.loads(
-            request_body("gemma3-270m", turn, (), ENGINE.request_fields(turn, Options(), "matched"))
-        )
+        fields = ENGINE.request_fields(turn, Options(), "matched")
+        body = openai.API.request("gemma3-270m", turn, (), fields)
         body["messages"] = [{"role": "user", "content": "again"}]
         status, answer, kind = self.post(json.dumps(body).encode())
         decoded = decode(answer, [1], [len(answer)])
