@@ -242,7 +242,7 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
     for name in ("error", "message"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
-    return shown(found.encode() if isinstance(found, str) else data)
+    return (shown(found.encode()) if isinstance(found, str) else "") or shown(data)
 
 
 def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:

@@ -228,6 +228,62 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert "this machine, used for nothing else" not in html
 
 
+TOKENS = (
+    "engine=openai",
+    "engine.base_url=http://h/v1",
+    "model=m",
+    "price.input_tokens=2",
+    "price.output_tokens=8",
+)
+
+
+def token_priced(path, changed, *more):
+    """A run of a server that ran already, whose rows have these counts (input, cached, output)."""
+    names = ("input_tokens", "cached_tokens", "output_tokens")
+    rows = [
+        replace(row, **dict(zip(names, counts, strict=True)))
+        for row, counts in zip(ROWS, changed, strict=False)
+    ]
+    price = config.settings(overrides.parse([*TOKENS, *more])).price
+    plan = plan_of([deployment("openai", "-")], [Load(concurrency=1)])
+    store.write_record(path / "run.json", run_record(plan, price=price))
+    write_start(path, start_record(plan.starts[0], 90 * S, attached=True), host_samples(90 * S, GIB))
+    write_cell(path, plan.starts[0].cells[0], plan.starts[0], rows, summary(T0))
+    return open_run(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "per_million", "per_request"),
+    [
+        # Of 300 input tokens 100 are cached, of which the third request does not tell; 30 come out.
+        ((), 1e6 * (300 * 2e-6 + 30 * 8e-6) / 30, (300 * 2e-6 + 30 * 8e-6) / 3),
+        (
+            ("price.cached_tokens=0.5",),
+            1e6 * (200 * 2e-6 + 100 * 0.5e-6 + 30 * 8e-6) / 30,
+            (200 * 2e-6 + 100 * 0.5e-6 + 30 * 8e-6) / 3,
+        ),
+        (("price.cached_tokens=0",), 1e6 * (200 * 2e-6 + 30 * 8e-6) / 30, (200 * 2e-6 + 30 * 8e-6) / 3),
+    ],
+)
+def test_tokens_of_a_running_server_cost_what_its_owner_asks(tmp_path, more, per_million, per_request):
+    # Of the fourth no count is known, so it is left out.
+    counts = [(100, 60, 10), (100, 40, 5), (100, None, 15), (None, None, None)]
+    run = token_priced(tmp_path, counts, *more)
+    assert len(run.ok_requests(0, "input_tokens")) == 4
+    assert value(run, "cost_per_million_output_tokens") == pytest.approx(per_million)
+    assert value(run, "cost_per_request") == pytest.approx(per_request)
+    assert values_of(run)[0]["cost_per_request"].n == 3
+    body = energy.ENERGY_AND_COST(run).body
+    assert "USD per request" in body
+    assert "Cost is not known" not in body
+
+
+def test_a_server_that_counts_no_tokens_has_no_known_cost(tmp_path):
+    run = token_priced(tmp_path, [(None, None, None)] * 4)
+    assert value(run, "cost_per_million_output_tokens") is None
+    assert value(run, "cost_per_request") is None
+
+
 def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     plan = plan_of([deployment("vllm", "awq"), deployment("openai", "-")], [Load(concurrency=1)])
     store.write_record(tmp_path / "run.json", run_record(plan, price=Price(1.0)))

@@ -106,7 +106,7 @@ def test_a_tool_must_be_called() -> None:
     told = {"name": "weather", "description": "Tells it."}
     anthropic, gemini = (requested(api, (USER,), form) for api in NATIVE)
     assert anthropic["tools"] == [{**told, "input_schema": SCHEMA}]
-    assert anthropic["tool_choice"] == {"type": "any"}
+    assert anthropic["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
     assert gemini["tools"] == [{"functionDeclarations": [{**told, "parametersJsonSchema": SCHEMA}]}]
     assert gemini["toolConfig"] == {"functionCallingConfig": {"mode": "ANY"}}
 

@@ -198,6 +198,7 @@ def test_half_an_event_at_the_end_is_a_protocol_error() -> None:
         (b'error: {"code": 500, "message": "llama"}\n\n', "llama"),
         (b'{"error": {"message": "no such model"}}', "no such model"),
         (data({"error": {"code": 3}}), '{"error": {"code": 3}}'),
+        (data({"error": " "}), '{"error": " "}'),
     ],
 )
 def test_errors_under_http_200_are_server_errors(body: bytes, message: str) -> None:
