@@ -1,6 +1,6 @@
 """Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
-from harness.contracts import Scenario, ScenarioChoice
+from harness.contracts import Form, Scenario, ScenarioChoice
 from scenarios import (
     agent_loop,
     burst,
@@ -21,7 +21,7 @@ from scenarios import (
 from scenarios.lengths import is_column
 from scenarios.text import TOKENS_PER_WORD, prose
 
-__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "has_tools", "is_column", "prose"]
+__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "forms_of", "has_tools", "is_column", "prose"]
 
 SCENARIOS: dict[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO
@@ -45,6 +45,11 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+def forms_of(chosen: ScenarioChoice) -> tuple[Form, ...]:
+    """Return the forms that the turns of a scenario ask for."""
+    return SCENARIOS[chosen.name].forms(chosen.options)
+
+
 def has_tools(chosen: ScenarioChoice) -> bool:
     """Return whether the turns of a scenario ask for calls of tools."""
-    return any(form.tools for form in SCENARIOS[chosen.name].forms(chosen.options))
+    return any(form.tools for form in forms_of(chosen))

@@ -210,6 +210,7 @@ ENGINE = contracts.Engine(
     request_fields=lambda turn, options, fairness: {"ignore_eos": True},
     why_no_adapters=lambda deployment: contracts.Reason("bench's small server loads the model alone"),
     forces_length=lambda deployment: True,
+    why_no_forms="its server takes neither tools nor a JSON Schema",
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason("it keeps nothing between requests"),
     pages=("/info",),

@@ -242,8 +242,8 @@ def _asked(part: Part) -> str:
     if part.accepted is None:
         return f"Beside it: {part.asked.words}"
     least, most = part.accepted
-    ends = {f"from {number_text(least)}": least > 0, f"to {number_text(most)}": most < float("inf")}
-    counts = " ".join(text for text, is_there in ends.items() if is_there)
+    ends = {f"{number_text(least)} or more": least > 0, f"{number_text(most)} or less": most < float("inf")}
+    counts = " and ".join(text for text, is_there in ends.items() if is_there)
     return f"Asked: {part.asked.words}; reproduced if the whole interval is {counts}"
 
 

@@ -112,6 +112,8 @@ class Engine:
     adapter_fields: Callable[[str, int], Mapping[str, Any]] = lambda name, number: {"model": name}
     # Return whether each answer has as many tokens as were asked for.
     forces_length: Callable[[Deployment], bool] = lambda deployment: False
+    # Why no answer of its can be held to a form (a call of a tool, a JSON Schema); None: the server is told.
+    why_no_forms: str | None = None
     # Return the common terms that were asked for but that the engine has no flag for, each with the reason as
     # a clause.
     unmatched: Callable[[Deployment], Mapping[str, str]] = lambda deployment: {}

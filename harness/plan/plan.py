@@ -29,6 +29,7 @@ from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context import MostContext, check_context
 from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounded, draft_facts
 from harness.settings.config import Settings
+from scenarios import forms_of
 
 Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
@@ -69,6 +70,7 @@ def make(
         each: why_not(each, can_prepare, why_not_here)
         or why_not_drafted(each, shape)
         or why_not_adapted(each, shape, misfit)
+        or why_not_held(each, settings.scenarios)
         for each in asked
     }
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
@@ -271,6 +273,13 @@ def why_not_adapted(deployment: Deployment, shape: Shape, misfit: Misfit) -> Rea
         return None
     facts = shape(deployment.model)
     return next(filter(None, (misfit(each, needed, facts) for each in asked)), None)
+
+
+def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) -> Reason | None:
+    """Return why an engine's answers cannot be held to the forms of a scenario; None if they can."""
+    why = ENGINES[deployment.engine].why_no_forms
+    forced = [each.name for each in scenarios if any(form.is_forced for form in forms_of(each))]
+    return Reason(f"scenario={forced[0]}: {why}") if why and forced else None
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

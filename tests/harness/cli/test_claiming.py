@@ -61,7 +61,7 @@ def test_it_says_what_was_claimed_compared_and_differs(place: Place) -> None:
     assert said.startswith(
         '"vLLM answers sooner"\nsomebody, 2024, https://example.org\n\nAsked: ttft_s.p50 of eng'
     )
-    assert "at least 2; reproduced if the whole interval is from 1.90" in " ".join(said.split())
+    assert "at least 2; reproduced if the whole interval is 1.90 or more" in " ".join(said.split())
     assert "llama_cpp fp16 at 1 user over vllm fp16 at 1 user" in said
     assert "NVIDIA H100" in said
     assert "quantization" not in said

@@ -158,6 +158,14 @@ def test_traffic_with_tools_gets_a_chat_template_that_has_them() -> None:
     assert whole.filled["chat_template"] == said
 
 
+@pytest.mark.parametrize("scenario", ["agent_loop", "structured_output"])
+def test_an_engine_whose_answers_cannot_be_held_to_a_form_is_skipped(scenario: str) -> None:
+    [skip] = made(f"scenario=rag,{scenario}", "engine=transformers,llama_cpp", "quantization=fp16").skips
+    assert skip.what == "transformers fp16"
+    assert skip.reason == f"scenario={scenario}: its server takes neither tools nor a JSON Schema"
+    assert made("scenario=rag,code_completion", "engine=transformers", "quantization=fp16").skips == ()
+
+
 @pytest.mark.parametrize(
     "words",
     [

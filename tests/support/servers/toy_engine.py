@@ -64,6 +64,7 @@ class Toy:
     hints: Sequence[Hint] = ()
     pages: Sequence[str] = ()
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
+    why_no_forms: str | None = None
     resets: Sequence[HttpCall] | None = None
     logprobs: int = 0
     given_text: None = None
