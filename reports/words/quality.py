@@ -14,13 +14,15 @@ from reports.words.verdict_words import title_of
 
 # A figure, and its interval or nothing.
 Cell = tuple[str, str]
+# A divergence below this is rounding, whose size says nothing.
+LEAST_NATS = 1e-5
 # The columns of a table of deployments, with what stands in them.
 HEADS = ("KL nats", "same token %")
 
 
 def nats(value: float | None) -> str:
     """Return a divergence with two digits: `0.0032`."""
-    return precise(value, 2)
+    return f"<{LEAST_NATS:.5f}" if value and value < LEAST_NATS else precise(value, 2)
 
 
 def ends(interval: tuple[float, float] | None) -> str:

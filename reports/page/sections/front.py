@@ -12,6 +12,8 @@ from reports.words.claims import gib
 
 def _point(stand: Stand) -> Point:
     at = f"KL {words.nats(stand.kl_nats)}, {gib(stand.memory_bytes)} GiB"
+    if stand.kl_nats < words.LEAST_NATS:
+        return Point(SPEED, of_group(stand.group), at, 0.0, stand.speed, {})
     return Point(SPEED, of_group(stand.group), at, stand.kl_nats, stand.speed, {}, stand.kl_interval)
 
 

@@ -20,7 +20,7 @@ from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import json_text
 from reports.verdicts.front import front_of
 from reports.words.answer import answers_of
-from reports.words.quality import front, notes
+from reports.words.quality import front, nats, notes
 from reports.words.told import told
 
 FP16, Q8, Q4, VLLM = (
@@ -104,6 +104,21 @@ def test_a_chart_has_speed_quality_and_memory_of_those_that_have_all_three(run, 
     known = tables_of(run)["quality"].query("way == 'text'").set_index("deployment")["kl_nats"].dropna()
     assert [q8["x"][0], q4["x"][0]] == pytest.approx([known[names[1]], known[names[2]]], rel=1e-4)
     assert 10 ** axis["range"][0] < fp16["x"][0] < q8["x"][0] < q4["x"][0] < 10 ** axis["range"][1]
+
+
+@pytest.mark.parametrize(
+    ("noise", "said", "is_at_zero"), [(1e-3, "<0.00001", True), (1e-2, "0.000034", False)]
+)
+def test_a_divergence_that_is_rounding_has_no_digits_and_no_place_of_its_own(
+    tmp_path, noise, said, is_at_zero
+):
+    repeated_run(tmp_path, [Made(FP16), Made(Q8, 0.8)], (Load(concurrency=4),), 3)
+    run = open_run(with_quality(tmp_path, {FP16.label: Voice(), Q8.label: Voice(noise)}))
+    [near] = [each for each in front_of(run) if each.group.deployment == Q8.label]
+    assert nats(near.kl_nats).startswith(said)
+    chart = charts_of(write_report(tmp_path, run=run).read_text())["speed-quality-memory"]
+    (zero,), (at,) = (trace["x"] for trace in chart["traces"])
+    assert (at == zero) == is_at_zero
 
 
 def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
