@@ -39,8 +39,8 @@ class Options:
     `program`: `native` is the C program, which is punctual (p99 under 0.5 ms) up to 154,000 tokens/s;
     `python` is up to 22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: how long each
     answer is, at most max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, or 64).
-    `label` distinguishes equal deployments. With `role_chunk` (`python` only, like `fault`) each stream
-    begins at once with a chunk without content.
+    `label` distinguishes equal deployments. `python` only, like `fault`: with `role_chunk` each stream begins
+    at once with a chunk without content, and its first `thinking_chunks` are reasoning.
     """
 
     program: Literal["python", "native"] = "python"
@@ -55,16 +55,22 @@ class Options:
     prefill_per_token_s: float = 0.0
     memory_bytes: int = 0
     role_chunk: bool = False
+    thinking_chunks: int | None = None
 
     def __post_init__(self) -> None:
         if self.fault is not None and not _FAULT.fullmatch(self.fault):
             raise UserError(f"reference.fault={self.fault}: no such fault; choose from {_FAULTS}")
-        if self.program == "native" and (self.fault or self.role_chunk):
-            given = f"fault={self.fault}" if self.fault else "role_chunk=true"
+        of_python = {
+            f"fault={self.fault}": self.fault,
+            "role_chunk=true": self.role_chunk,
+            f"thinking_chunks={self.thinking_chunks}": self.thinking_chunks,
+        }
+        asked = next((given for given, value in of_python.items() if value), None)
+        if self.program == "native" and asked:
             raise UserError(
-                f"reference.{given}: the native program lacks it; reference.program=python has it"
+                f"reference.{asked}: the native program lacks it; reference.program=python has it"
             )
-        need_counts("reference", self, "output_tokens", "slots", "tokens_per_chunk")
+        need_counts("reference", self, "output_tokens", "slots", "tokens_per_chunk", "thinking_chunks")
         for name in ("ttft_s", "itl_s", "start_delay_s", "prefill_per_token_s", "memory_bytes"):
             if getattr(self, name) < 0:
                 key = name.removesuffix("_s").removesuffix("_bytes")

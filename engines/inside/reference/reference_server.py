@@ -92,6 +92,7 @@ def read_arguments() -> argparse.Namespace:
         ("fault", fault, Fault("none", 0, 1), "as the head of this file lists them"),
         ("label", str, "", "shown in /info"),
         ("tokens-per-chunk", int, 1, "output tokens of one chunk"),
+        ("thinking-chunks", int, 0, "of a stream, which are reasoning"),
         ("prefill-per-token-s", float, 0.0, "added to the TTFT"),
         ("memory-bytes", int, 0, "hold that much memory"),
         ("adapters", str, "", "names with commas between; with some, no other model is known"),
@@ -381,7 +382,7 @@ async def stream(connection: Connection, state: State, job: Job, start_ns: int) 
         if await strike(connection, state, job, chunk):
             return
         due_ns = job.due_ns(start_ns, chunk)
-        event = job.delta({"content": text})
+        event = job.delta({"reasoning_content" if chunk < job.options.thinking_chunks else "content": text})
         await until(due_ns)
         await connection.is_writable.wait()
         sent_ns = time.monotonic_ns()

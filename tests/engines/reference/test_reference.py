@@ -43,9 +43,9 @@ def test_every_option_reaches_the_server(
         memory_bytes=4096,
     )
     if program == "python":
-        options = replace(options, fault="reset@12/5", role_chunk=True)
+        options = replace(options, fault="reset@12/5", role_chunk=True, thinking_chunks=2)
     changed = {name for name, value in asdict(options).items() if value != getattr(Options(), name)}
-    assert changed | {"program", "fault", "role_chunk"} == asdict(options).keys()
+    assert changed | {"program", "fault", "role_chunk", "thinking_chunks"} == asdict(options).keys()
     path = native_program(tmp_path_factory) if program == "native" else None
     with spawned(spec_of(options, tmp_path, program=path).argv) as process:
         port = int(start_line(process).rpartition(":")[2])
@@ -116,7 +116,11 @@ def test_the_options_and_the_server_know_the_same_faults(fault: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"fault": "reset@3"}, "reference.fault=reset@3"), ({"role_chunk": True}, "reference.role_chunk=true")],
+    [
+        ({"fault": "reset@3"}, "reference.fault=reset@3"),
+        ({"role_chunk": True}, "reference.role_chunk=true"),
+        ({"thinking_chunks": 3}, "reference.thinking_chunks=3"),
+    ],
 )
 def test_what_only_the_python_program_has_is_refused_for_the_native_one(
     options: dict[str, Any], key: str

@@ -549,6 +549,13 @@ def test_a_role_chunk_comes_first() -> None:
     assert content_of(stream[1])
 
 
+def test_the_first_chunks_are_thoughts() -> None:
+    with serving(*FAST, "--thinking-chunks", 3) as server, connected(server.port) as connection:
+        stream = [json.loads(data) for _, data in events(ask(connection, body(max_tokens=5)))[:5]]
+    deltas = [list(each["choices"][0]["delta"]) for each in stream]
+    assert deltas == [["reasoning_content"]] * 3 + [["content"]] * 2
+
+
 # --- the process ---------------------------------------------------------------------------------
 
 
