@@ -7,10 +7,11 @@ from typing import Any
 from reports.data import Group, Run, grouped, level_axis
 from reports.measures.metrics import counted, metric_of
 from reports.measures.over_starts import aggregate, aggregate_of, by_start, turn_values, unit_of, withheld
+from reports.measures.traffic.parts import Part, by_depth
 from reports.measures.written import NOTHING, several
 from reports.page.cells import aggregate_cell, mean_cell
 from reports.page.declared import Chart, Shown, of_group
-from reports.page.drawing.charts import Part
+from reports.page.drawing import charts
 from reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
 from reports.page.looks import Head, Html, Of, Row, looks, named, table
 from reports.verdicts import SPEED, LoadCase, load_cases_of
@@ -86,7 +87,7 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
 # --- against the load or the turn ------------------------------------------------------------------
 
 
-def load_charts(run: Run, *names: str) -> list[Part]:
+def load_charts(run: Run, *names: str) -> list[charts.Part]:
     """Return a chart of each value by its name (`ttft_s.p50`) per scenario and family of loads (users, rates
     of one arrival process) of several loads in which a start has it."""
     return [
@@ -97,7 +98,7 @@ def load_charts(run: Run, *names: str) -> list[Part]:
     ]
 
 
-def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[Part]:
+def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[charts.Part]:
     found = [at_load(run, group, name) for group in groups]
     levels = sorted({each.x for each in found if each.value.mean is not None})
     if len(levels) < 2:
@@ -122,7 +123,7 @@ def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str
     )
 
 
-def turn_chart(at: LoadCase, name: str, run: Run) -> list[Part]:
+def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
     """Return a chart of a value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load; none
     where fewer than two turns have one."""
     found = [
@@ -153,7 +154,7 @@ def turn_chart(at: LoadCase, name: str, run: Run) -> list[Part]:
 
 def _chart(
     run: Run, name: str, found: Sequence[Point], x_axis: dict[str, Any], place: str, **said: Any
-) -> list[Part]:
+) -> list[charts.Part]:
     metric, unit = metric_of(name), unit_of(run, name)
     points = [each for each in found if each.value.mean is not None]
     return Chart[Point](
@@ -179,10 +180,20 @@ def _chart(
     )(run)
 
 
+def at_depths(run: Run, parts: Sequence[Part], name: str) -> list[Point]:
+    """Return the points of a median (`ttft_s.p50`) against the input tokens of its depth."""
+    found = [(part, part.input_tokens or 0.0, *by_depth(run, part, name)) for part in parts]
+    return [
+        Point(name, of_group(part.group), f"{tokens:,.0f}", tokens, value, starts)
+        for part, tokens, value, starts in found
+        if tokens and value.mean is not None
+    ]
+
+
 # --- tokens/s against a latency --------------------------------------------------------------------
 
 
-def frontier_charts(run: Run) -> list[Part]:
+def frontier_charts(run: Run) -> list[charts.Part]:
     """Return a chart against TTFT and one against TPOT for each scenario and family of loads."""
     return [
         chart

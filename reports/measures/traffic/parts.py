@@ -28,6 +28,17 @@ class Part:
     ttft_s: float | None
     tpot_s: float | None
 
+    @property
+    def read_per_s(self) -> float | None:
+        """Return the input tokens that no cache had / TTFT."""
+        if not self.ttft_s or self.input_tokens is None:
+            return None
+        return self.input_tokens * (1 - (self.cached_share or 0.0)) / self.ttft_s
+
+    @property
+    def made_per_s(self) -> float | None:
+        return 1 / self.tpot_s if self.tpot_s else None
+
 
 @once
 def parts_of(run: Run, scenario: str) -> list[Part]:
