@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 from engines import ENGINES, ONLY_ATTACHED, QUANTIZATIONS, aliases
 from harness.contracts import (
@@ -25,6 +24,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError, choose_from
 from harness.settings import sections
+from harness.settings.attached import check_attached, check_price, key_env
 from harness.settings.decoding import (
     Choices,
     Varied,
@@ -95,7 +95,7 @@ def settings(given: Choices) -> Settings:
     given = {SHORT.get(key, key): _absolute(key, values) for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     if choices.get("engine.base_url", (None,))[0]:
-        choices.setdefault("engine.api_key_env", _key_env(choices["engine"]))
+        choices.setdefault("engine.api_key_env", (key_env(str(choices["engine"][0])),))
         if "quantization" not in given:
             choices["quantization"] = ("-",)
     # A study's `off` is YAML for false.
@@ -133,8 +133,8 @@ def settings(given: Choices) -> Settings:
         given=_as_given(given),
     )
     if made.is_attached:
-        _check_attached(made)
-    _check_price(made)
+        check_attached(made.terms, made.engines, made.quantizations, made.quality, made.given)
+    check_price(made.price, made.given, is_attached=made.is_attached)
     for terms in (point.value for point in made.terms):
         _check_speculation(terms, is_alone="engine.speculation" not in given)
     for path in {point.value.chat_template for point in made.terms} - {None}:
@@ -198,12 +198,6 @@ def engines_with_weights() -> tuple[str, ...]:
         if engine.weights(Deployment(name, DEFAULT_MODEL, "bf16", EngineTerms(), engine.options(), ""))
         is not None
     )
-
-
-def _key_env(engines: Sequence[Scalar]) -> tuple[str]:
-    """Return the variable that the first engine's key comes from by itself."""
-    engine = ENGINES.get(str(engines[0]))
-    return (engine.key_env if engine else EngineTerms.api_key_env,)
 
 
 def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
@@ -289,57 +283,3 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
             width = scenario.width(point.value)
             made.append(ScenarioChoice(name, point.value, label, span_s, scenario.ends_itself, width))
     return tuple(made)
-
-
-def _check_attached(made: Settings) -> None:
-    url = made.terms[0].value.base_url
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_url = False
-    engines, quantizations = ",".join(made.engines), ",".join(made.quantizations)
-    refuse_first(
-        (not is_url, f"engine.base_url={url}: must be of the form http://HOST:PORT/v1"),
-        (
-            "engine.launcher" in made.given,
-            f"engine.launcher={made.terms[0].value.launcher}: a running server ({url}) is not started; "
-            "give one of them",
-        ),
-        (
-            any("engine.base_url" in point.differs for point in made.terms),
-            "engine.base_url: cannot be swept; measure one running server per run",
-        ),
-        (len(made.engines) > 1, f"engine={engines}: a running server ({url}) is one engine; give one"),
-        (
-            len(made.quantizations) > 1,
-            f"quantization={quantizations}: a running server ({url}) is one quantization; give one, or none",
-        ),
-        (
-            "model" not in made.given,
-            f"engine.base_url={url}: give model=NAME, the name by which the server knows its model",
-        ),
-        (
-            made.quality.asked not in ((), ("auto",))
-            and any(ENGINES[name].api != "openai" for name in made.engines),
-            f"quality={','.join(made.quality.asked)}: cannot be asked over the API of engine={engines}; "
-            "leave it out",
-        ),
-    )
-
-
-def _check_price(made: Settings) -> None:
-    """Raise UserError for a price of tokens that is not whole, or of no one."""
-    key = next((key for key in made.given if key.startswith("price.") and key.endswith("_tokens")), "")
-    price = made.given[key][0] if key else ""
-    refuse_first(
-        (
-            key and not made.is_attached,
-            f"{key}={price}: is asked by the owner of a running server (engine.base_url); of one that bench "
-            "starts give price.gpu_hour",
-        ),
-        (
-            key and not made.price.is_by_token,
-            f"{key}={price}: give both price.input_tokens and price.output_tokens, for a million of them",
-        ),
-    )

@@ -1,0 +1,80 @@
+"""Check what goes together with a server that runs already: keys, its API, the prices of its tokens."""
+
+from collections.abc import Collection, Container, Mapping, Sequence
+from urllib.parse import parse_qsl, urlsplit
+
+from engines import ENGINES
+from harness.contracts import EngineTerms, Price, QualityTerms, is_secret
+from harness.settings.decoding import Varied, refuse_first
+
+
+def key_env(engine: str) -> str:
+    """Return the variable that an engine's key comes from unless another is named."""
+    return ENGINES[engine].key_env if engine in ENGINES else EngineTerms.api_key_env
+
+
+def check_attached(
+    terms: Sequence[Varied],
+    engines: Collection[str],
+    quantizations: Sequence[str],
+    quality: QualityTerms,
+    given: Container[str],
+) -> None:
+    """Raise UserError for what a running server cannot be told, or asked. `given`: the user's keys."""
+    url = terms[0].value.base_url
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        has_key = any(is_secret(name) for name, _ in parse_qsl(parts.query))
+    except ValueError:
+        is_url = has_key = False
+    asks_quality = quality.asked not in ((), ("auto",)) or quality.against is not None
+    refuse_first(
+        (not is_url, f"engine.base_url={url}: must be of the form http://HOST:PORT/v1"),
+        (
+            has_key,
+            "engine.base_url: has a key in its query, which would be stored with the run; "
+            "engine.api_key_env names the variable that holds it",
+        ),
+        (
+            "engine.launcher" in given,
+            f"engine.launcher={terms[0].value.launcher}: a running server ({url}) is not started; "
+            "give one of them",
+        ),
+        (
+            any("engine.base_url" in point.differs for point in terms),
+            "engine.base_url: cannot be swept; measure one running server per run",
+        ),
+        (len(engines) > 1, f"engine={','.join(engines)}: a running server ({url}) is one engine; give one"),
+        (
+            len(quantizations) > 1,
+            f"quantization={','.join(quantizations)}: a running server ({url}) is one quantization; "
+            "give one, or none",
+        ),
+        (
+            "model" not in given,
+            f"engine.base_url={url}: give model=NAME, the name by which the server knows its model",
+        ),
+        (
+            asks_quality and any(ENGINES[name].api != "openai" for name in engines),
+            f"quality={','.join(quality.asked)}: cannot be asked over the API of engine={','.join(engines)}; "
+            "leave it out",
+        ),
+    )
+
+
+def check_price(price: Price, given: Mapping[str, Sequence[str]], *, is_attached: bool) -> None:
+    """Raise UserError for a price of tokens without its other half, and for one that no server has."""
+    key = next((key for key in given if key.startswith("price.") and key.endswith("_tokens")), "")
+    asked = f"{key}={given[key][0]}" if key else ""
+    refuse_first(
+        (
+            key and not is_attached,
+            f"{asked}: is asked by the owner of a running server (engine.base_url); of one that bench "
+            "starts give price.gpu_hour",
+        ),
+        (
+            key and not price.is_by_token,
+            f"{asked}: give both price.input_tokens and price.output_tokens, for a million of them",
+        ),
+    )
