@@ -149,7 +149,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "no server": (["engine=gemini", "model=m"], None, "engine=gemini needs engine.base_url=URL of a running"),
     "a sweep": (["quantization=fp16,awq"], KEY, "quantization=fp16,awq: a running server ({url}) is one"),
     "a name": (["engine.api_key_env=MINE"], KEY, "engine.api_key_env=MINE: no such variable in the"),
-    "a key in the URL": (["engine.base_url=http://h?key=4711"], KEY, "engine.base_url: has a key in its query"),
+    "a key in the URL": (["engine.base_url='http://h?key=47'"], KEY, "engine.base_url: has a key in its"),
     "no key": ([], None, "engine.base_url={url}/v1: it wants a key, and none is set (a generation answered"),
     "a wrong key": ([], "sk-wrong-4711", "{url}/v1: the key was refused (a generation answered 401"),
     "no such model": (["model=small"], KEY, "model small cannot be measured: a generation answered 404"),
