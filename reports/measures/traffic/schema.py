@@ -33,7 +33,8 @@ _SAYING_NOTHING = ("title", "description", "$schema")
 
 
 def is_by(value: Any, schema: Any) -> bool:
-    """Return whether a schema allows a value. Raises ValueError for what is not read here."""
+    """Return whether a schema allows a value. Raises ValueError for what is not read here, and
+    TypeError for a word's value that is none."""
     if not isinstance(schema, dict):
         raise ValueError("a JSON Schema that is no object is not read")
     return all(_holds(value, schema, word, given) for word, given in schema.items())
@@ -45,7 +46,7 @@ def _holds(value: Any, schema: dict[str, Any], word: str, given: Any) -> bool:
     if word == "type" and isinstance(given, str) and given in _TYPES:
         return _is_a(value, given)
     if word == "additionalProperties" and given is False:
-        return not isinstance(value, dict) or value.keys() <= schema.get("properties", {}).keys()
+        return not isinstance(value, dict) or value.keys() <= set(schema.get("properties", ()))
     if word not in _WORDS:
         raise ValueError(f"{word}: this word of JSON Schema is not read")
     types, asks = _WORDS[word]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Form
+from harness.contracts import Form, ToolCall
 from reports.data import Cell, Run, once, row_batches
 from reports.measures.metrics import Value
 from reports.measures.traffic.schema import is_by
@@ -21,7 +21,7 @@ def kind_of(form: Form, row: Mapping[str, Any]) -> str:
     """Return `valid`, or the first thing that is wrong with an answer. Raises ValueError for a schema that is
     not read here."""
     text = row["output_text"]
-    calls = msgspec.json.decode(row["calls"] or "[]")
+    calls = msgspec.json.decode(row["calls"] or "[]", type=list[ToolCall])
     found = _of_calls(form, calls) if form.tools else _of_text(text, form.schema or {})
     # Prose is no JSON that was cut, however long it is.
     has_begun = not text or bool(calls) or text.lstrip().startswith(("{", "["))
@@ -36,23 +36,23 @@ def _of_text(text: str, schema: Mapping[str, Any]) -> str:
     return VALID if is_by(value, schema) else "not by the schema"
 
 
-def _of_calls(form: Form, calls: list[Mapping[str, str]]) -> str:
+def _of_calls(form: Form, calls: list[ToolCall]) -> str:
     parameters = {tool.name: tool.parameters for tool in form.tools}
     if not calls:
         return "no call"
-    if not all(call["name"] in parameters for call in calls):
+    if not all(call.name in parameters for call in calls):
         return "no such tool"
-    kinds = [_of_text(call["arguments"], parameters[call["name"]]) for call in calls]
+    kinds = [_of_text(call.arguments, parameters[call.name]) for call in calls]
     return next((kind for kind in kinds if kind != VALID), VALID)
 
 
 @once
 def kinds_of(run: Run, cell: Cell) -> Counter[str]:
     """Return how many of the window's ok answers of a completed cell are of each kind; none where a schema
-    has words that are not read."""
+    has words that are not read, or values that no such word can have."""
     try:
         return Counter(_kinds(run, cell))
-    except ValueError:
+    except (ValueError, TypeError):
         return Counter()
 
 

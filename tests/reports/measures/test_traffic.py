@@ -195,9 +195,22 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
     assert "valid answers %" in shown.partition("<section")[0]
 
 
-def test_a_schema_that_is_not_read_gives_no_share(tmp_path):
-    odd = Form("person", schema={"anyOf": []})
-    path = one_cell_run(tmp_path, _answers("{}"), summary(100 * S), STRUCTURED, forms=(odd,)).path
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": []},
+        {"properties": 3},
+        {"properties": ["name"], "additionalProperties": False},
+        {"required": 3},
+        {"enum": 3},
+        {"maxLength": "long", "properties": {"name": {"maxLength": "long"}}},
+    ],
+)
+def test_a_schema_that_is_not_read_gives_no_share(tmp_path, schema):
+    odd = Form("person", schema=schema)
+    path = one_cell_run(
+        tmp_path, _answers('{"name": "Ada"}'), summary(100 * S), STRUCTURED, forms=(odd,)
+    ).path
     assert values_of(open_run(path))[0]["valid_share"] == Value(None, 0)
 
 
