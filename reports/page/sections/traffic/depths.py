@@ -7,7 +7,7 @@ from reports.measures import number
 from reports.measures.anatomy import kv_bytes_per_token
 from reports.measures.traffic.parts import Part, by_depth, parts_of
 from reports.page.by_load import at_depths
-from reports.page.cells import aggregate_cell
+from reports.page.cells import aggregate_cell, gauge_cell
 from reports.page.declared import Chart, Topic, of_group
 from reports.page.drawing.charts import axis
 from reports.page.drawing.kinds import lines
@@ -48,7 +48,13 @@ DEPTHS = Topic(
     [
         _chart("ttft_s.p50", "TTFT p50"),
         _chart("tpot_s.p50", "TPOT p50"),
-        group_table("long_context", ["quadratic_share", "prefill_tokens_per_s", "decode_tokens_per_s"]),
+        group_table(
+            "long_context",
+            ["quadratic_share", "prefill_tokens_per_s", "decode_tokens_per_s"],
+            lambda run: {
+                "KV cache in use %": lambda group: gauge_cell(run, group, "kv_cache_usage_share", 100)
+            },
+        ),
     ],
     prose("depths"),
 )
