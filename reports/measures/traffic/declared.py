@@ -112,6 +112,15 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         " user goes away",
         "outcomes and leave_after_s in requests.parquet",
     ),
+    share(
+        "swap_share",
+        "swaps",
+        "of lora_mix: requests of the window that were sent next after one for another adapter / all but the "
+        "first",
+        "group and sent_ns in requests.parquet",
+        better="-",
+        words=MORE,
+    ),
     Metric(
         "answered_per_s",
         "requests answered per second",

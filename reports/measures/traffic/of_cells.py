@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from reports.data import Cell, Run
 from reports.measures.metrics import Value
+from reports.measures.traffic.adapters import adapter_values
 from reports.measures.traffic.crowds import batch_values, burst_values
 from reports.measures.traffic.depths import depth_values
 from reports.measures.traffic.left import left_values
@@ -18,6 +19,7 @@ _OF_SCENARIOS: Mapping[str, Callable[[Run, Cell], dict[str, Value]]] = {
     "code_completion": left_values,
     "fixed": rate_values,
     "long_context": depth_values,
+    "lora_mix": adapter_values,
     "reasoning": thinking_values,
     "structured_output": valid_values,
 }

@@ -46,7 +46,7 @@ def parts_of(run: Run, scenario: str) -> list[Part]:
     return [part for group in groups_under(run, scenario) for part in _parts(run, group)]
 
 
-def by_depth(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
+def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
     """Return the median of TTFT or TPOT (`ttft_s.p50`) of a part over the starts, and that of each."""
     latency, starts = name.partition(".")[0], dict[int, Value]()
     for cells in part.group.counted_by_start:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts import Form, Load, Plan, PlannedCell, PlannedStart, ScenarioChoice, Tool
+from harness.contracts import Adapter, Form, Load, Plan, PlannedCell, PlannedStart, ScenarioChoice, Tool
 from harness.store import store
 from reports import tables_of
 from reports.checks.examine import examine
@@ -393,3 +393,39 @@ def test_a_server_has_recovered_when_no_more_are_in_flight_than_before(tmp_path,
     assert values_of(run)[0]["recovery_s"] == Value(recovery_s and pytest.approx(recovery_s), 3)
     never = "llama_cpp fp16 at 1 user: not recovered when the last request was sent, in 1 of 1 window."
     assert (never in page(run)) is (recovery_s is None)
+
+
+# --- adapters --------------------------------------------------------------------------------------
+
+LORA = ScenarioChoice("lora_mix", {}, "lora_mix")
+
+
+def _adapted(tmp_path, rows, *adapters):
+    made = one_cell_run(tmp_path, rows, summary(100 * S), LORA).path
+    [record] = store.read_cells(made)
+    folder = store.cell_dir(made, record.number)
+    store.write_record(folder / "cell.json", replace(record, adapters=adapters))
+    return open_run(made)
+
+
+def test_swaps_are_requests_sent_after_one_for_another_adapter(tmp_path):
+    sent_s = {0: (104, 106, 107, 101), 1: (103, 105), 2: (108,)}  # in order: 1 0 1 0 0 2; 101 is the warm-up
+    rows = [
+        row(number, at_s * S, group=group)
+        for number, (group, at_s) in enumerate(((g, at_s) for g, each in sent_s.items() for at_s in each), 1)
+    ]
+    assert values_of(_run(tmp_path, rows, LORA))[0]["swap_share"] == Value(4 / 5, 5)
+
+
+def test_one_request_has_no_swaps(tmp_path):
+    assert values_of(_run(tmp_path, [row(1, 103 * S, group=0)], LORA))[0]["swap_share"] == Value(None, 0)
+
+
+def test_the_page_names_adapters(tmp_path):
+    rows = [row(1, 103 * S, group=0), row(2, 104 * S, group=1), row(3, 105 * S, group=1)]
+    run = _adapted(tmp_path, rows, Adapter("chat"), Adapter("<b>sql"))
+    assert [part.number for part in parts_of(run, "lora_mix")] == [0, 1]
+    whole = page(run)
+    assert "chat</td>" in whole
+    assert "&lt;b&gt;sql</td>" in whole
+    assert "<b>sql" not in whole

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from reports.page.declared import Topic
-from reports.page.sections.traffic import agents, cache, crowds, depths, rates, validity
+from reports.page.sections.traffic import adapters, agents, cache, crowds, depths, rates, validity
 
 TOPICS: Sequence[Topic] = (
     cache.CACHE,
     rates.RATES,
     depths.DEPTHS,
+    adapters.ADAPTERS,
     validity.VALIDITY,
     agents.TASKS,
     agents.THINKING,

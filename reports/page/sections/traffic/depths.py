@@ -5,7 +5,7 @@ from functools import partial
 from reports.data import Run
 from reports.measures import number
 from reports.measures.anatomy import kv_bytes_per_token
-from reports.measures.traffic.parts import Part, by_depth, parts_of
+from reports.measures.traffic.parts import Part, by_part, parts_of
 from reports.page.by_load import at_depths
 from reports.page.cells import aggregate_cell, gauge_cell
 from reports.page.declared import Chart, Topic, of_group
@@ -26,7 +26,7 @@ def _chart(name: str, title: str) -> Chart[Part]:
         lambda run: {
             "deployment": lambda part: part.group.deployment,
             "input tokens": lambda part: number(part.input_tokens, 0),
-            f"{title} ms": lambda part: aggregate_cell(name, by_depth(run, part, name)[0]),
+            f"{title} ms": lambda part: aggregate_cell(name, by_part(run, part, name)[0]),
             "tokens/s": lambda part: number(part.read_per_s if name == "ttft_s.p50" else part.made_per_s),
             "KV cache MiB": partial(_kv_mib, run),
             "requests": lambda part: f"{part.requests:,}",
