@@ -7,11 +7,11 @@ TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
-BUILT := not engines and not docker and not scenarios
+BUILT := not engines and not docker and not scenarios and not faults
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-engines test-ollama test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-engines test-ollama test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -47,6 +47,10 @@ test-long: served $(TOOLS)
 # Every scenario on llama.cpp with the default model, depths to 4,096 tokens among them. 4 minutes.
 test-scenarios: served $(TOOLS)
 	$(BIN)/python -m pytest -m scenarios tests/scenarios
+
+# Every fault of a results directory, each given to every command that reads one. 10 minutes.
+test-faults: served $(TOOLS)
+	$(BIN)/python -m pytest -m faults tests/faults
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

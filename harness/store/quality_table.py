@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engines import QUANTIZATIONS, value_bytes
 from harness.contracts import Asked, Deployment, Token
 from harness.errors import StoreError
+from harness.store.foreign import opened_table
 from harness.store.store import StartRecord
 from harness.whole_files import written_whole
 
@@ -85,14 +87,16 @@ def read_quality(path: Path) -> list[Asked]:
     """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
     if not path.is_file():
         return []
-    try:
+    with opened_table(path, QUALITY_SCHEMA):
+        # Given the schema, it makes the column that an old file lacks.
         rows = pq.read_table(path, schema=QUALITY_SCHEMA).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: damaged ({error})") from error
-    return [_asked(row) for row in rows]
+    try:
+        return [_asked(row) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{path}: damaged: {error}") from error
 
 
 def _asked(row: dict[str, Any]) -> Asked:
     places = zip(row.pop("tokens"), row.pop("logprobs"), row.pop("top"), strict=True)
     tokens = tuple(Token(name, logprob, dict(top)) for name, logprob, top in places)
-    return Asked(**row, tokens=tokens)
+    return msgspec.convert({**row, "tokens": tokens}, Asked)

@@ -19,10 +19,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import contracts
 from harness.errors import StoreError
+from harness.store.foreign import opened, opened_table
 from harness.store.named_files import LOCK_FILE
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
@@ -188,7 +190,7 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return
-    with pq.ParquetFile(path) as file:
+    with opened_table(path, REQUEST_SCHEMA) as file:
         there = file.schema_arrow.names
         if missing := [name for name in names if name not in there and name not in LATER_COLUMNS]:
             raise StoreError(f"{path}: damaged: no column {missing[0]}")
@@ -208,8 +210,20 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """Read host.parquet, device.parquet or server.parquet; None if the start has none."""
-    return pq.read_table(path) if path.is_file() else None
+    """Read host.parquet, device.parquet or server.parquet; None if the start has none. A number that is not
+    finite is null. Raises StoreError."""
+    if not path.is_file():
+        return None
+    with opened_table(path) as file:
+        table = file.read()
+        t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
+        if t_ns.null_count or not pa.types.is_integer(t_ns.type):
+            raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
+    for at, column in enumerate(table.schema):
+        if pa.types.is_floating(column.type):
+            known = pc.if_else(pc.is_finite(table[column.name]), table[column.name], None)
+            table = table.set_column(at, column.name, known)
+    return table
 
 
 def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> None:
@@ -259,8 +273,11 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
     """Read all start records, in order. A start that was only planned has none."""
-    records = (_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json"))
-    return sorted(records, key=lambda record: record.index)
+    records = {path: _decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
+    for path, record in records.items():
+        if record.name != path.parent.name:
+            raise StoreError(f"{path}: damaged: its name is {record.name!r}")
+    return sorted(records.values(), key=lambda record: record.index)
 
 
 def read_references(run_dir: Path) -> dict[Path, StartRecord]:
@@ -285,8 +302,9 @@ def read_cell(folder: Path) -> CellRecord:
 
 def _decode(path: Path, kind: type[_Read]) -> _Read:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except msgspec.MsgspecError as error:
+        with opened(path) as file:
+            return msgspec.json.decode(file.read(), type=kind)
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
 
 

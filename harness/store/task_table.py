@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.contracts import Item
 from harness.errors import StoreError
+from harness.store.foreign import opened_table
 from harness.whole_files import written_whole
 
 FILE_NAME = "tasks.parquet"
@@ -36,7 +38,9 @@ def read_items(path: Path) -> list[Item]:
     """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
     if not path.is_file():
         return []
+    with opened_table(path, TASK_SCHEMA):
+        rows = pq.read_table(path, schema=TASK_SCHEMA).to_pylist()
     try:
-        return [Item(**row) for row in pq.read_table(path, schema=TASK_SCHEMA).to_pylist()]
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: damaged ({error})") from error
+        return msgspec.convert(rows, list[Item])
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{path}: damaged: {error}") from error

@@ -210,8 +210,11 @@ def open_run(run_dir: Path) -> Run:
     """
     record: RunRecord = without_secrets(store.read_run(run_dir))
     starts: tuple[StartRecord, ...] = tuple(map(without_secrets, store.read_starts(run_dir)))
-    records = {found.number: without_secrets(found) for found in store.read_cells(run_dir)}
-    for number, found in records.items():
+    for found in starts:
+        if found.deployment.label not in record.plan.deployments:
+            raise StoreError(f"{run_dir}: damaged: its plan has no {found.deployment.label} ({found.name})")
+    records = {each.number: without_secrets(each) for each in store.read_cells(run_dir)}
+    for number in records:
         folder = store.cell_dir(run_dir, number)
         if found.status == "completed" and not (folder / "requests.parquet").is_file():
             raise StoreError(f"{folder}: damaged: no requests.parquet")

@@ -1,0 +1,80 @@
+"""Open files of a results directory, which anyone may have written: regular ones alone, of bounded size, with
+columns of the types that bench writes."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import StoreError
+
+# Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
+# row group of requests 8 MB of text. Equal values take next to nothing on disk, so they are counted.
+MOST_RECORD_BYTES = 256 << 20
+MOST_TABLE_BYTES = 16 << 30
+MOST_ROWS = 4_000_000
+MOST_VALUES = 100_000_000
+
+
+@contextmanager
+def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES) -> Iterator[IO[bytes]]:
+    """Open a file, but no pipe, device or directory. Raises StoreError, and OSError where there is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{path}: damaged: not a regular file")
+        if status.st_size > most_bytes:
+            raise StoreError(f"{path}: damaged: {status.st_size:,} bytes, more than any that bench writes")
+        yield file
+
+
+@contextmanager
+def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file whose row groups are small enough to be read one by one.
+
+    Its columns are of a schema's types, integers of any width; without one they are numbers. Raises
+    StoreError, which names the file and the column, also for what the block finds damaged.
+    """
+    with opened(path, MOST_TABLE_BYTES) as file:
+        try:
+            table = pq.ParquetFile(file)
+            for field in table.schema_arrow:
+                if not (_is_of(schema, field) if schema else _is_number(field.type)):
+                    raise StoreError(f"{path}: damaged: column {field.name} is of type {field.type}")
+            _check_size(path, table.metadata)
+            yield table
+        except (pa.ArrowException, OSError) as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreError(f"{path}: damaged ({first_line})") from error
+
+
+def _check_size(path: Path, found: pq.FileMetaData) -> None:
+    values = 0
+    for number in range(found.num_row_groups):
+        group = found.row_group(number)
+        values = max(values, sum(group.column(at).num_values for at in range(group.num_columns)))
+    if found.num_rows > MOST_ROWS or values > MOST_VALUES:
+        size = f"{found.num_rows:,} rows, {values:,} values in one group of them"
+        raise StoreError(f"{path}: damaged: {size}, more than any that bench writes")
+
+
+def _is_of(schema: pa.Schema, found: pa.Field) -> bool:
+    # A column that bench does not know is not read.
+    return found.name not in schema.names or _is_alike(found.type, schema.field(found.name).type)
+
+
+def _is_alike(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(found) and pa.types.is_list(expected):
+        return _is_alike(found.value_type, expected.value_type)
+    return bool(found == expected or (pa.types.is_integer(found) and pa.types.is_integer(expected)))
+
+
+def _is_number(found: pa.DataType) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(is_kind(found) for is_kind in kinds)

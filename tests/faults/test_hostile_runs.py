@@ -1,0 +1,41 @@
+"""Whatever a results directory holds, each command that reads it ends with an answer or one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from make_quality import Voice
+from make_tasks import FP16, Q4, answered, answers
+from places import ROOT, TESTS
+
+SUPPORT = TESTS / "support"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with answers, tasks and requests."""
+    items = {Q4.label: answers("rrw-"), FP16.label: answers("rrrw")}
+    return answered(tmp_path_factory.mktemp("good") / "run", items, Voice(), repeats=2, requests=10).path
+
+
+def read(good: Path, scratch: Path, every: int) -> str:
+    paths = [ROOT, TESTS, *(SUPPORT / name for name in ("commands", "faults", "runs", "servers"))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, str(every)]
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "faults" in done.stderr
+    return done.stdout
+
+
+def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
+    assert read(good, tmp_path, 24) == ""
+
+
+@pytest.mark.faults
+def test_no_damaged_run_ends_a_command_otherwise(good: Path, tmp_path: Path) -> None:
+    assert read(good, tmp_path, 1) == ""
