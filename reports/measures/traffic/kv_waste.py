@@ -28,8 +28,8 @@ def kv_waste(ok: pd.DataFrame, context_tokens: int | None) -> dict[str, Value]:
     in_blocks = weight @ ((_block_sum(prompt + answer) - _block_sum(prompt)) / answer)
     in_slots = weight.sum() * (context_tokens or 0)
     return {
-        "kv_waste_contiguous_share": Value(1 - held / in_slots if in_slots else None, len(known)),
-        "kv_waste_paged_share": Value(1 - held / in_blocks if in_blocks else None, len(known)),
+        "kv_waste_contiguous_share": Value(float(1 - held / in_slots) if in_slots else None, len(known)),
+        "kv_waste_paged_share": Value(float(1 - held / in_blocks) if in_blocks else None, len(known)),
     }
 
 
