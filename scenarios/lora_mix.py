@@ -28,7 +28,7 @@ class LoraMixOptions(TextOptions):
     server's names of its own.
     """
 
-    adapters: int | str = 4
+    adapters: str = "4"
     zipf: float = 1.0
     input_tokens: int | str = 256
     output_tokens: int | str = 64

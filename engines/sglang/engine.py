@@ -158,6 +158,11 @@ def _arguments(
             "leave out one of them"
         )
     tokens, is_cpu, backend = terms.speculative_tokens, not place.devices, options.attention_backend
+    if is_cpu and deployment.adapters:
+        raise UserError(
+            "SGLang serves no LoRA adapters on a CPU: its layers for them pin memory, which PyTorch has for "
+            "GPUs alone"
+        )
     if is_cpu and terms.launcher != "docker":
         backend = backend or "torch_native"
         if backend == "torch_native" and deployment.quantization not in launching.DTYPES:

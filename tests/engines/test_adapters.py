@@ -18,6 +18,7 @@ from harness.contracts import (
     Place,
     Reason,
 )
+from harness.errors import UserError
 
 MATCHED = EngineTerms(launcher="native", concurrent_sequences=2)
 PLACE = Place(
@@ -119,6 +120,13 @@ def test_an_engine_says_why_it_serves_none(
     reason = ENGINES[engine].why_no_adapters(deployment(engine, terms, **options))
     assert isinstance(reason, Reason)
     assert reason.text.startswith(begins)
+
+
+def test_sglang_serves_none_on_a_cpu() -> None:
+    """Seen with 0.5.23, and with its LoRA backend torch_native too."""
+    adapted = replace(deployment("sglang"), adapters=(Adapter("one"),))
+    with pytest.raises(UserError, match="serves no LoRA adapters on a CPU"):
+        ENGINES["sglang"].launch(adapted, replace(PLACE, devices=()))
 
 
 @pytest.mark.parametrize("engine", TOLD)
