@@ -19,10 +19,12 @@ from asking import asker, assert_a_text_is_told_as_an_answer
 from waiting import is_running
 
 from engines.model.models import MODELS
-from engines.model.weights import find
+from engines.model.weights import adapted, find
 from engines.vllm.engine import ENGINE, Options
 from harness.contracts import (
     METRICS_PATH,
+    Adapter,
+    AdapterFile,
     CacheReset,
     Deployment,
     EngineTerms,
@@ -67,7 +69,11 @@ def weights_of(quantization: str) -> WeightsFile:
 
 
 def spec_of(
-    environment: Environment, quantization: str, folder: Path, terms: EngineTerms = TERMS
+    environment: Environment,
+    quantization: str,
+    folder: Path,
+    terms: EngineTerms = TERMS,
+    adapters: tuple[AdapterFile, ...] = (),
 ) -> NativeSpec:
     weights = weights_of(quantization)
     place = Place(
@@ -79,6 +85,7 @@ def spec_of(
         facts=weights.facts,
         chat_template=weights.chat_template,
         cache=cache_dir() / "compiled" / "vllm-cpu",
+        adapters=adapters,
     )
     spec = ENGINE.launch(Deployment("vllm", MODEL, quantization, terms, Options(), "label"), place)
     assert isinstance(spec, NativeSpec)
@@ -87,9 +94,13 @@ def spec_of(
 
 @contextmanager
 def serving(
-    environment: Environment, quantization: str, folder: Path, terms: EngineTerms = TERMS
+    environment: Environment,
+    quantization: str,
+    folder: Path,
+    terms: EngineTerms = TERMS,
+    adapters: tuple[AdapterFile, ...] = (),
 ) -> Iterator[Server]:
-    spec = spec_of(environment, quantization, folder, terms)
+    spec = spec_of(environment, quantization, folder, terms, adapters)
     log, began = folder / "server.log", time.monotonic()
     with running_server(
         spec, engine="vllm", log_path=log, state_dir=folder / "state", hints=ENGINE.hints
@@ -105,7 +116,7 @@ def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -
         yield live
 
 
-def chat(server: Server, text: str, max_tokens: int) -> list[dict[str, Any]]:
+def chat(server: Server, text: str, max_tokens: int, **more: Any) -> list[dict[str, Any]]:
     """The events of a streamed answer, with the engine's own request fields."""
     body = {
         "model": MODEL,
@@ -115,6 +126,7 @@ def chat(server: Server, text: str, max_tokens: int) -> list[dict[str, Any]]:
         "stream": True,
         "stream_options": {"include_usage": True},
         **ENGINE.request_fields(Turn((), max_tokens), Options(), "matched"),
+        **more,
     }
     url = f"{server.spec.base_url}/chat/completions"
     answer = probe.request("POST", url, timeout_s=120, body=body)
@@ -302,3 +314,24 @@ def test_impossible_terms_end_the_start_with_a_remedy(
     failing = serving(environment, "bf16", tmp_path, replace(terms, graphs=False))
     with pytest.raises(ServerError, match=remedy), failing:
         pass
+
+
+def test_adapters_change_the_answer_and_share_no_prefix_cache(
+    environment: Environment, tmp_path: Path
+) -> None:
+    weights_of("bf16")
+    of = Weights(MODEL, "bf16", "safetensors")
+    adapters = tuple(adapted(Adapter(f"random-{number}"), of, cache_dir()) for number in range(2))
+    text = "Tell me a story about a lighthouse and the people who keep it. " * 24
+    names = [MODEL, *(each.name for each in adapters), MODEL]
+    with serving(environment, "bf16", tmp_path, adapters=adapters) as server:
+        found = [chat(server, text, 16, model=name) for name in names]
+        url = f"{server.spec.base_url}/chat/completions"
+        unknown = probe.request("POST", url, timeout_s=60, body={"model": "other", "messages": []})
+    said = ["".join(e["choices"][0]["delta"].get("content") or "" for e in each[:-1]) for each in found]
+    assert said[0] == said[3]
+    assert len(set(said)) == 3, said
+    cached = [usage(each)["prompt_tokens_details"]["cached_tokens"] for each in found]
+    assert cached[:3] == [0, 0, 0]
+    assert cached[3] > 100
+    assert unknown.status == 404
