@@ -12,6 +12,7 @@ from reports import tables_of
 from reports.checks.examine import examine
 from reports.data import open_run
 from reports.measures import Value, metrics_of, values_of
+from reports.measures.anatomy import kv_bytes_per_token
 from reports.measures.traffic.constraint import cost_of_constraint, validities_of
 from reports.measures.traffic.parts import parts_of
 from reports.measures.traffic.schema import is_by
@@ -429,3 +430,27 @@ def test_the_page_names_adapters(tmp_path):
     assert "chat</td>" in whole
     assert "&lt;b&gt;sql</td>" in whole
     assert "<b>sql" not in whole
+
+
+def test_a_token_of_the_kv_cache_takes_what_the_server_says_else_what_the_shape_gives(tmp_path):
+    path = _run(tmp_path, [_deep(1, 512, 0.1, 0)], LONG).path
+    label, start = "llama_cpp fp16", open_run(path).start_records[0]
+    assert kv_bytes_per_token(open_run(path), label) is None
+    write_start(path, replace(start, memory_expected={"kv_bytes_per_token": 4096}))
+    assert kv_bytes_per_token(open_run(path), label) == 4096
+    said = {"kv_cache": 1024 * 2048}
+    write_start(path, replace(start, memory_said=said, resolved={"kv_cache_tokens": 1024}))
+    assert kv_bytes_per_token(open_run(path), label) == 2048
+
+
+def test_lengths_of_a_sweep_stand_in_their_order_and_are_named(tmp_path):
+    options = [("input_tokens=256", 256), ("input_tokens=64", 64)]
+    choices = [ScenarioChoice("fixed", {}, f"fixed {words}") for words, _ in options]
+    cells = tuple(PlannedCell(at, choice, Load(concurrency=1), 0, 7) for at, choice in enumerate(choices))
+    start = PlannedStart(0, deployment("llama_cpp", "fp16"), 0, cells)
+    store.write_record(tmp_path / "run.json", run_record(Plan((start,), (), 100.0)))
+    write_start(tmp_path, start_record(start, 90 * S))
+    for cell, (_, tokens) in zip(cells, options, strict=True):
+        write_cell(tmp_path, cell, start, [row(1, 103 * S, input_tokens=tokens)], summary(100 * S))
+    table = page(open_run(tmp_path)).partition('id="rates"')[2].partition("</table>")[0]
+    assert 0 < table.index("input_tokens=64") < table.index("input_tokens=256")
