@@ -90,6 +90,10 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
             terms.kv_cache_tokens is not None,
             "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
         ),
+        "prefix_cache": (
+            terms.prefix_cache is True and bool(deployment.adapters),
+            "with LoRA adapters it is off: TGI would serve one what it kept of another",
+        ),
         "chunked_prefill": (
             terms.chunked_prefill is True and speculates,
             "TGI turns it off when it speculates",
@@ -123,7 +127,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             place,
             lambda seen, weights, *_: _arguments(deployment, seen, weights),
             template=None,
-            environment=_environment(deployment.terms),
+            environment=_environment(deployment),
             served_model=_SERVED_MODEL,
             shm_bytes=1 << 30,  # NCCL's, between shards
             stop_grace_s=_STOP_GRACE_S,
@@ -137,14 +141,17 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
         base_url=place.base_url,
         served_model=_SERVED_MODEL,
-        environment=_environment(deployment.terms),
+        environment=_environment(deployment),
         stop_grace_s=_STOP_GRACE_S,
     )
 
 
-def _environment(terms: contracts.EngineTerms) -> dict[str, str]:
+def _environment(deployment: contracts.Deployment) -> dict[str, str]:
     """Return the settings that TGI has no flag for. The router tests LOG_COLORIZE inverted: 1 is off."""
-    asked = {"PREFIX_CACHING": terms.prefix_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
+    terms = deployment.terms
+    # A block of its cache is known by its tokens alone, whichever adapter computed it (backends/v3/src).
+    has_cache = False if deployment.adapters else terms.prefix_cache
+    asked = {"PREFIX_CACHING": has_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
     switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
 

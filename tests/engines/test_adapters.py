@@ -64,13 +64,22 @@ def test_a_server_is_told_of_each_adapter_by_name_or_in_order(engine: str) -> No
     assert tuple(word for word in words(engine) if word not in plain) == TOLD[engine]
 
 
-def test_llama_cpp_has_no_prefix_cache_beside_adapters_since_it_would_mix_them_up() -> None:
-    terms = replace(MATCHED, prefix_cache=True)
-    plain = deployment("llama_cpp", terms)
+@pytest.mark.parametrize("engine", ["llama_cpp", "tgi"])
+def test_an_engine_that_would_mix_up_what_adapters_computed_has_no_prefix_cache(engine: str) -> None:
+    plain = deployment(engine, replace(MATCHED, prefix_cache=True))
     adapted = replace(plain, adapters=(Adapter("one"),))
-    llama_cpp = ENGINES["llama_cpp"]
-    assert (list(llama_cpp.unmatched(plain)), list(llama_cpp.unmatched(adapted))) == ([], ["prefix_cache"])
-    assert llama_cpp.reset_cache(adapted) == Reason("with LoRA adapters its prefix cache is off")
+    unmatched = ENGINES[engine].unmatched
+    assert unmatched(adapted).keys() - unmatched(plain).keys() == {"prefix_cache"}
+
+
+def test_llama_cpps_slots_and_tgis_blocks_are_not_reused_beside_adapters() -> None:
+    adapted = replace(deployment("llama_cpp"), adapters=(Adapter("one"),))
+    without = Reason("with LoRA adapters its prefix cache is off")
+    assert ENGINES["llama_cpp"].reset_cache(adapted) == without
+    tgi = deployment("tgi", replace(MATCHED, prefix_cache=True), program="/env/program")
+    asked = [tgi, replace(tgi, adapters=(Adapter("one"),))]
+    specs = [ENGINES["tgi"].launch(each, PLACE) for each in asked]
+    assert [spec.environment["PREFIX_CACHING"] for spec in specs] == ["1", "0"]
 
 
 def test_stock_leaves_it_to_the_engine_how_many_are_in_a_batch() -> None:
