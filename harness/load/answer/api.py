@@ -14,6 +14,8 @@ import msgspec
 from harness.contracts import Message, Turn
 
 Tokens = tuple[int | None, ...]  # input, output, cached
+# Counts of one request from here on are no counts: nothing has such a context.
+ABSURD = 1 << 31
 # What finish_reason is, whatever the API calls it, where the model or a filter refused to answer (on).
 REFUSED = "content_filter"
 
@@ -77,7 +79,7 @@ class Api:
 def count(fields: Any, name: str) -> int | None:
     """Return a count of tokens; None if there is none, or what is there is no count."""
     value = fields.get(name) if isinstance(fields, dict) else None
-    return value if type(value) is int and 0 <= value < 1 << 53 else None
+    return value if type(value) is int and 0 <= value < ABSURD else None
 
 
 def whole_text(messages: Sequence[Message], role: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from harness.contracts import Outcome, ToolCall, inert
 from harness.load.answer import openai
-from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, count
+from harness.load.answer.api import ABSURD, REFUSED, Api, Chunk, Tokens, count
 
 SHOWN_CHARACTERS = 200
 
@@ -26,8 +26,8 @@ class Decoded:
 
     `chunk_ns`: when the read arrived that completed each event with content (text, reasoning or a tool-call
     delta); `reasoning_chunks` of them have nothing but reasoning, and `first_answer_ns` is the first of the
-    others. The server gave the counts. `server_error`: the message of an error event, or of an error that
-    came instead of a stream.
+    others. The server gave the counts. `absurd`: one that no request can have. `server_error`: the message of
+    an error event, or of an error that came instead of a stream.
     """
 
     chunk_ns: tuple[int, ...] = ()
@@ -43,6 +43,7 @@ class Decoded:
     calls: tuple[ToolCall, ...] = ()
     first_answer_ns: int | None = None
     reasoning_chunks: int = 0
+    absurd: str | None = None
 
 
 class _Function(msgspec.Struct):
@@ -112,6 +113,8 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
     if finish_reason is None and not (saw_done or server_error or malformed):
         server_error = _error_message(body[end:])  # Gemini may send one without `data:`
     input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
+    given = (usage | timings).items()
+    absurd = (f"{name}={value}" for name, value in given if type(value) is int and value >= ABSURD)
     return Decoded(
         chunk_ns=tuple(chunk_ns),
         text="".join(text),
@@ -126,6 +129,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
         calls=_joined(call_deltas),
         first_answer_ns=first_answer_ns,
         reasoning_chunks=reasoning_chunks,
+        absurd=next(absurd, None),
     )
 
 

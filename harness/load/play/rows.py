@@ -47,6 +47,8 @@ def request_row(
 ) -> RequestRow:
     """Return the record of one request. With `keep_bytes` it holds the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
+    if decoded.absurd and error is None:
+        error = f"missing: absurd value ({decoded.absurd})"
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
         request_id=begun.request_id,

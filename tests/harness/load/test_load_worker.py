@@ -34,6 +34,8 @@ from waiting import wait_until
 from harness.contracts import Load, RequestRow
 from harness.load.client.receive import has_kernel_stamps
 from harness.load.play.play import drain_limit_s
+from harness.store.request_table import write_table
+from harness.store.store import read_requests
 
 
 def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:
@@ -264,6 +266,25 @@ def test_a_signal_ends_it_at_once_with_what_there_is(tmp_path: Path, number: sig
     assert sorted(row.outcome for row in rows) == ["cancelled", "cancelled", "ok", "ok"]
     assert (summary.ended_by, summary.requests) == ("interrupted", 4)
     assert summary.window_end_ns - summary.started_ns < 20_000 * MS
+
+
+def test_an_absurd_count_costs_its_request_alone(tmp_path: Path) -> None:
+    counts = iter([2**31, 2**53 - 1, 7, 8])
+
+    def play(link: Link) -> None:
+        for count in counts:
+            link.request()
+            link.send(answer("a", usage={"prompt_tokens": 5, "completion_tokens": count}))
+
+    with serving(play) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.0, conversations=2)))
+    Path(tmp_path / "rows.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    tally = write_table(tmp_path / "rows.jsonl", tmp_path / "requests.parquet", summary)
+    kept = read_requests(tmp_path, ["outcome", "output_tokens", "error"]).to_pylist()
+    assert (tally.ok, tally.failed) == (4, 0)
+    assert [row["output_tokens"] for row in kept] == [None, None, 7, 8]
+    assert kept[0]["error"] == "missing: absurd value (completion_tokens=2147483648)"
+    assert [row["error"] for row in kept[2:]] == [None, None]
 
 
 def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> None:

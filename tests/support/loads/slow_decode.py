@@ -153,4 +153,4 @@ def take_counts(answer: SlowAnswer, chunk: dict[str, Any]) -> None:
 
 
 def is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+    return type(value) is int and 0 <= value < 2**31

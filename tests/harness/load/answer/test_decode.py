@@ -116,6 +116,14 @@ def test_counts_that_are_no_counts_are_unknown() -> None:
     assert read_once(data({"usage": {"prompt_tokens": True, "completion_tokens": 1.5}})) == Decoded()
 
 
+@pytest.mark.parametrize("value", [1 << 31, 1 << 40, (1 << 53) - 1, 1 << 53, 1 << 63, 10**400])
+def test_a_count_that_no_request_has_is_missing_and_said(value: int) -> None:
+    usage = f'data: {{"usage": {{"prompt_tokens": 11, "completion_tokens": {value}}}}}\n\n'.encode()
+    decoded = read_once(event(content="x") + finish() + usage + DONE)
+    assert (decoded.input_tokens, decoded.output_tokens) == (11, None)
+    assert decoded.absurd == f"completion_tokens={value}"[: len(decoded.absurd or "")]
+
+
 def test_usage_in_every_chunk_ends_with_the_last() -> None:
     body = b"".join(
         data(
