@@ -7,6 +7,7 @@ rows. Two prompts are compared as texts, and only what they share is counted in 
 
 import re
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -32,10 +33,7 @@ class Sent:
     """Texts that were sent, sorted: the one that shares the longest prefix with another stands beside it."""
 
     def __init__(self) -> None:
-        self.empty()
-
-    def empty(self) -> None:
-        """Forget all but how a prompt begins, since bench itself asks servers something."""
+        # How a prompt begins is known, since bench itself asks each server something.
         self._texts, self._characters = sorted(map(_header, ("system", "user"))), 0
 
     @property
@@ -69,6 +67,14 @@ def _common(text: str, other: str) -> int:
         else:
             most = middle - 1
     return least
+
+
+# What a start was sent, by the adapter: what one has read is no use to another.
+SentTo = defaultdict[str | None, Sent]
+
+
+def nothing_sent() -> SentTo:
+    return defaultdict(Sent)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Replay:
     `conversations`: the cell's own, from the first one on. Texts are counted by `count` where that can say.
     """
 
-    sent: Sent
+    sent: SentTo
     conversations: Iterator[Conversation]
     template: Template
     count: Count
@@ -127,7 +133,7 @@ class Replay:
 
     def ideals(self, requests: Iterable[RequestRow]) -> Iterator[Ideal]:
         """Yield what could be served of each request that was sent and whose tokens the server counted."""
-        in_flight = list[tuple[int, str, RequestRow, str]]()
+        in_flight = list[tuple[int, str, RequestRow, str, Sent]]()
         for row in requests:
             if row.sent_ns is None:
                 continue
@@ -138,12 +144,13 @@ class Replay:
                 continue
             turn = talk.conversation.turns[row.turn].requests[row.part]
             prompt = f"{tools_text(turn.form)}{talk.history}{_messages(turn)}{_header('assistant')}"
-            if self.sent.is_full:
+            sent = self.sent[turn.adapter]
+            if sent.is_full:
                 return
             if row.input_tokens is not None:
-                yield self._ideal(talk, prompt, row)
-            self.sent.add(prompt)
-            heappush(in_flight, (row.end_ns, row.request_id, row, prompt))
+                yield self._ideal(talk, row, prompt, sent.known(prompt))
+            sent.add(prompt)
+            heappush(in_flight, (row.end_ns, row.request_id, row, prompt, sent))
         while in_flight:
             self._end(*heappop(in_flight)[2:])
 
@@ -153,11 +160,11 @@ class Replay:
             self._drawn += 1
         return self._talks.get(number)
 
-    def _end(self, row: RequestRow, prompt: str) -> None:
+    def _end(self, row: RequestRow, prompt: str, sent: Sent) -> None:
         """Keep an answer, and let the conversation go on if it does: behind the first request of a turn."""
         calls = msgspec.json.decode(row.calls, type=tuple[ToolCall, ...]) if row.calls else ()
         said = Message("assistant", row.output_text, calls[0] if calls else None)
-        self.sent.add(prompt + row.reasoning_text + _content(said))
+        sent.add(prompt + row.reasoning_text + _content(said))
         if row.part:
             return
         talk = self._talks[row.conversation]
@@ -170,8 +177,8 @@ class Replay:
         answer = answer_message(turn, decoded, is_scripted=self.is_scripted)
         talk.history += _messages(turn) + _header("assistant") + _content(answer)
 
-    def _ideal(self, talk: _Talk, prompt: str, row: RequestRow) -> Ideal:
-        served, input_tokens = prompt[: self.sent.known(prompt)], row.input_tokens or 0
+    def _ideal(self, talk: _Talk, row: RequestRow, prompt: str, known: int) -> Ideal:
+        served, input_tokens = prompt[:known], row.input_tokens or 0
         if served.count(_MARK) % 2:  # it ends within a header
             served = served[: served.rindex(_MARK)]
         template_tokens = self.template.tokens(served)

@@ -40,7 +40,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     if emptied.how == "reset":
         site.emptied.add(deployment.label)
     if emptied.how in ("reset", "unchecked"):
-        up.sent.empty()
+        up.sent.clear()
     tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)

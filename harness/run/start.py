@@ -12,7 +12,7 @@ from typing import Any
 
 from engines import API_PRICES, ENGINES
 from harness import contracts
-from harness.describe.ideal import Sent
+from harness.describe.ideal import SentTo, nothing_sent
 from harness.install import builds, install
 from harness.load.answer import APIS, openai
 from harness.load.answer.api import Api
@@ -39,7 +39,7 @@ class Serving:
     process: server.Server | None
     watch: Watch
     record: Kept[StartRecord]
-    sent: Sent = field(default_factory=Sent)
+    sent: SentTo = field(default_factory=nothing_sent)
 
     @property
     def engine(self) -> contracts.Engine:

@@ -5,6 +5,11 @@ from reports.data import Run, grouped
 from reports.measures import number, several
 from reports.measures.traffic.cache import doubts, served_of
 
+_MORE_NEW = (
+    "Chats have new prompts with scenario.system_words=0; scenario=NAME,fixed scenario.input_tokens=32..512 "
+    "sends others beside any scenario."
+)
+
 
 def claim(run: Run) -> str:
     """Say which share of what could be served each deployment says it served, at the first load."""
@@ -20,13 +25,17 @@ def claim(run: Run) -> str:
 
 
 def contradictions(run: Run) -> list[str]:
-    """Say where the numbers of a group contradict each other, or that the times agree with what it says."""
+    """Say where the numbers of a group contradict each other; if nowhere, whether the times agree."""
     found = served_of(run)
     said = [
         f"{group_name(own[0].group)}, {several(wrong, '; ')}."
         for own in grouped(found, lambda each: each.group.key).values()
         if (wrong := doubts(own))
     ]
-    if not said and any(each.inferred and each.reported is not None for each in found):
+    if said or not found:
+        return said
+    alone = [each for each in found if each.group.cells[0].at_once == 1]
+    if any(each.inferred and each.reported is not None for each in alone):
         return ["At one user the times to the first token agree with what is reported."]
-    return said
+    whys = dict.fromkeys(each.why for each in alone if each.why)
+    return [f"The times to the first token tell nothing: {why}. {_MORE_NEW}" for why in whys]

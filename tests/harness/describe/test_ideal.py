@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from make_run import MS, S, row
 
 from harness.contracts import Conversation, Form, Message, RequestRow, Tool, Turn
-from harness.describe.ideal import BY_CHARACTERS, BY_COUNT, Ideal, Replay, Sent, Template
+from harness.describe.ideal import (
+    BY_CHARACTERS,
+    BY_COUNT,
+    Ideal,
+    Replay,
+    Sent,
+    SentTo,
+    Template,
+    nothing_sent,
+)
 
 TEXTS = st.text("ab", max_size=6)
 # A token is a character.
@@ -32,9 +41,15 @@ def sending(conversation: int, turn: int, at: int, took: int = 1, answer: str = 
 
 
 def ideals(
-    rows: Sequence[RequestRow], talks: Sequence[Conversation], sent: Sent | None = None, count=len, **fields
+    rows: Sequence[RequestRow], talks: Sequence[Conversation], sent: SentTo | None = None, count=len, **fields
 ) -> dict[str, Ideal]:
-    replay = Replay(sent or Sent(), iter(talks), TEMPLATE, count, fields.pop("is_scripted", False))
+    replay = Replay(
+        nothing_sent() if sent is None else sent,
+        iter(talks),
+        TEMPLATE,
+        count,
+        fields.pop("is_scripted", False),
+    )
     return {each.request_id: each for each in replay.ideals(rows)}
 
 
@@ -82,11 +97,17 @@ def test_an_answer_is_known_once_it_has_ended() -> None:
 
 
 def test_what_an_earlier_cell_sent_is_known_until_the_cache_is_emptied() -> None:
-    sent, talk = Sent(), Conversation((asked("once", role="system"),))
+    sent, talk = nothing_sent(), Conversation((asked("once", role="system"),))
     assert tokens([sending(0, 0, 0)], [talk], sent) == {"0.0": 3}
     assert tokens([sending(0, 0, 9)], [talk], sent) == {"0.0": 9}
-    sent.empty()
+    sent.clear()
     assert tokens([sending(0, 0, 20)], [talk], sent) == {"0.0": 3}
+
+
+def test_what_one_adapter_has_read_is_no_use_to_another() -> None:
+    talks = [Conversation((asked("q", adapter=name),)) for name in ("red", "blue", "red")]
+    rows = [sending(0, 0, 0), sending(1, 0, 10), sending(2, 0, 20)]
+    assert tokens(rows, talks) == {"0.0": 5, "1.0": 5, "2.0": 8}
 
 
 def test_tools_stand_before_the_prompt() -> None:

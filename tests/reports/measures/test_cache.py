@@ -14,6 +14,7 @@ from reports.checks.examine import findings_of
 from reports.data import Run, open_run
 from reports.measures.traffic.cache import Served, doubts, served_of
 from reports.page.document import page
+from reports.words.caches import contradictions
 
 # Of a request: how much of it was really cached, given what could be, and what the server says.
 Cached = Callable[[int], int]
@@ -73,6 +74,8 @@ def test_the_times_tell_what_an_honest_server_reports(tmp_path):
         assert each.ideal - BLOCK <= each.reported <= each.ideal
     assert found["turn 1"].ideal == 0
     assert not doubts(found.values())
+    [said] = contradictions(open_run(tmp_path))
+    assert said == "At one user the times to the first token agree with what is reported."
 
 
 def test_a_server_that_claims_hits_it_had_not_is_found_out(tmp_path):
@@ -122,6 +125,13 @@ def test_new_prompts_of_one_length_tell_nothing(tmp_path):
     each = served(tmp_path, rows)[""]
     assert each.inferred is None
     assert each.why == "new prompts have 4 different lengths, and 5 are needed"
+
+
+def test_the_page_says_how_the_times_could_tell(tmp_path):
+    rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
+    [said] = contradictions(run_of(tmp_path, rows))
+    assert said.startswith("The times to the first token tell nothing: new prompts have 4 different lengths")
+    assert "scenario.system_words=0" in said
 
 
 def test_times_that_do_not_grow_with_the_prompt_tell_nothing(tmp_path):
