@@ -39,6 +39,11 @@ def masked(text: str) -> str:
     return _SAID.sub(rf"\g<name>{MASK}", found)
 
 
+def secret_names(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that are secrets by their names or by what they hold."""
+    return sorted(n for n, value in environment.items() if is_secret(n) or masked(value) != value)
+
+
 def masked_values(value: Any, name: str = "") -> Any:
     """Mask every text in mappings and lists. A text under a secret's name is masked whole."""
     if isinstance(value, str):

@@ -200,7 +200,8 @@ def _launched(
         record.update(
             version=builds.version_of(deployment.engine, builds.build_of(deployment).program, versions)
         )
-        keys = {deployment.terms.api_key_env, *(engine.key_env for engine in ENGINES.values())}
+        # A key's variable may have any name.
+        keys = {deployment.terms.api_key_env, *contracts.secret_names(os.environ)}
         started = server.running_server(spec, **known, without=sorted(keys))
     running: server.Server | None = None
     try:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from engines import ENGINES
-from harness.contracts import EngineTerms, Price, QualityTerms, is_secret
+from harness.contracts import EngineTerms, Price, QualityTerms, is_secret, masked
 from harness.settings.decoding import Varied, refuse_first
 
 
@@ -26,11 +26,17 @@ def check_attached(
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         has_key = any(is_secret(name) for name, _ in parse_qsl(parts.query))
+        has_user = "@" in parts.netloc
     except ValueError:
-        is_url = has_key = False
+        is_url = has_key = has_user = False
     asks_quality = quality.asked not in ((), ("auto",)) or quality.against is not None
     refuse_first(
-        (not is_url, f"engine.base_url={url}: must be of the form http://HOST:PORT/v1"),
+        (
+            has_user,
+            "engine.base_url: has a user or password in it, which would be stored with the run; "
+            "engine.api_key_env names the variable that holds a key",
+        ),
+        (not is_url, f"engine.base_url={masked(url)}: must be of the form http://HOST:PORT/v1"),
         (
             has_key,
             "engine.base_url: has a key in its query, which would be stored with the run; "

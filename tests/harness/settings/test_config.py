@@ -182,6 +182,8 @@ def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: 
     [
         ("load.concurrency=1000000000", "load.concurrency=1000000000: must be 100000 or less"),
         ("engine.base_url=ftp://h/v1", "engine.base_url=ftp://h/v1: must be of the form http://HOST:PORT/v1"),
+        ("engine.base_url=http://me:hunter2@h/v1", "engine.base_url: has a user or password in it"),
+        ("engine.base_url=ftp://me:hunter2@h/v1", "engine.base_url: has a user or password in it"),
         ("engine.base_url=http://h:99999/v1", "must be of the form http://HOST:PORT/v1"),
     ],
 )
