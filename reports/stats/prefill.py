@@ -40,7 +40,7 @@ class Inferred:
 def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
     """Fit the line to new prompts, or say why they do not give one."""
     if (lengths := len(np.unique(tokens))) < LEAST_LENGTHS:
-        return f"new prompts have {lengths} different lengths, and {LEAST_LENGTHS} are needed"
+        return f"new prompts of {LEAST_LENGTHS} lengths are needed, and there are {lengths}"
     tokens, seconds = tokens[:_MOST], seconds[:_MOST]
     rng, n = np.random.default_rng(len(tokens)), len(tokens)
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(_REDRAWS))]

@@ -37,5 +37,5 @@ def contradictions(run: Run) -> list[str]:
     alone = [each for each in found if each.group.cells[0].at_once == 1]
     if any(each.inferred and each.reported is not None for each in alone):
         return ["At one user the times to the first token agree with what is reported."]
-    whys = dict.fromkeys(each.why for each in alone if each.why)
-    return [f"The times to the first token tell nothing: {why}. {_MORE_NEW}" for why in whys]
+    whys = list(dict.fromkeys(each.why for each in alone if each.why))
+    return [f"The times to the first token tell nothing: {several(whys, '; ')}. {_MORE_NEW}"] if whys else []

@@ -19,7 +19,7 @@ DISAGREE_SHARE = 0.1
 # A request of which no more than this could be served is new: its beginning is the chat template's, or a few
 # words that many prompts begin with.
 NEW_TOKENS, NEW_SHARE = 64, 0.05
-# Less than this share of the input is not worth a topic.
+# Less than this share of requests that are not new is not worth a topic.
 _LEAST_SHARE = 0.05
 # Turns and prefixes that are shown; later ones are rarer.
 MOST_PARTS = 8
@@ -84,10 +84,10 @@ def metrics_share(run: Run, group: Group) -> float | None:
 
 
 def _served(run: Run, group: Group) -> Iterator[Served]:
-    known = [sent_in_window(_requests(run, cell)) for cell in group.counted if _has_ideal(cell)]
-    own = pd.concat(known) if known else _NOTHING
-    sent, *cached = (own[name].sum() for name in _COLUMNS[2:5])
-    if not max(cached) > _LEAST_SHARE * sent:
+    found = [sent_in_window(_requests(run, cell)) for cell in group.counted if _has_ideal(cell)]
+    own = pd.concat(found) if found else _NOTHING
+    is_new = _is_new(own, "ideal_cached_tokens") & _is_new(own, "cached_tokens")
+    if (~is_new).sum() <= _LEAST_SHARE * len(own):
         return
     new = None if (group.cells[0].at_once or 2) > 1 else new_prompts(run, group.deployment)
     yield _mean(group, "", own, new)
@@ -139,9 +139,16 @@ def new_prompts(run: Run, deployment: str) -> NewPrompts:
     known = [_requests(run, cell) for cell in cells if cell.counts and _has_ideal(cell)]
     own = pd.concat(known) if known else _NOTHING
     tokens, ideal, ttft_s = (floats(own[name]) for name in ("input_tokens", "ideal_cached_tokens", "ttft_s"))
-    is_new = (ideal <= np.maximum(NEW_TOKENS, NEW_SHARE * tokens)) & ~np.isnan(ttft_s)
+    is_new = _is_new(own, "ideal_cached_tokens") & ~np.isnan(ttft_s)
     known_tokens = float(ideal[is_new].mean()) if is_new.any() else 0.0
     return NewPrompts(line_of(tokens[is_new], ttft_s[is_new]), known_tokens)
+
+
+def _is_new(own: pd.DataFrame, column: str) -> np.ndarray:
+    """Return of which requests no more is known than what many prompts begin with; also where that is not
+    said."""
+    most = np.maximum(NEW_TOKENS, NEW_SHARE * floats(own["input_tokens"]))
+    return ~np.asarray(floats(own[column]) > most)
 
 
 def _has_ideal(cell: Cell) -> bool:

@@ -124,13 +124,13 @@ def test_new_prompts_of_one_length_tell_nothing(tmp_path):
     rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
     each = served(tmp_path, rows)[""]
     assert each.inferred is None
-    assert each.why == "new prompts have 4 different lengths, and 5 are needed"
+    assert each.why == "new prompts of 5 lengths are needed, and there are 4"
 
 
 def test_the_page_says_how_the_times_could_tell(tmp_path):
     rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
     [said] = contradictions(run_of(tmp_path, rows))
-    assert said.startswith("The times to the first token tell nothing: new prompts have 4 different lengths")
+    assert said.startswith("The times to the first token tell nothing: new prompts of 5 lengths are needed")
     assert "scenario.system_words=0" in said
 
 
