@@ -225,6 +225,8 @@ def _print(judgement: Judgement) -> None:
         terminal.print_lines([_asked(part)], fold=True)
         if part.judged:
             terminal.print_rows(list(map(_row, part.judged)))
+        elif judgement.parts:
+            terminal.print_lines(["The run has nothing of it."])
         whys = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
         terminal.print_lines(
             [*whys, *([f"The ratio {part.crossing}"] if part.crossing else []), ""], fold=True

@@ -84,11 +84,13 @@ def test_json_has_the_interval_of_each_case(place: Place) -> None:
 
 def test_what_has_no_figure_is_shown_beside_and_does_not_count(place: Place) -> None:
     more = "  - {metric: ttft_s.p50, ratio: [{engine: vllm}, {engine: llama_cpp}]}\n"
+    more += "  - {metric: ttft_s.p50, ratio: [{engine: vllm}, {engine: sglang}]}\n"
     (place.path / "sooner.yaml").write_text(CLAIM + more)
     loads = (Load(concurrency=1), Load(concurrency=4))
     done = judged(place, [100, 102, 98], [20, 21, 20], loads=loads)
     assert done.returncode == 0
     assert "Beside it: ttft_s.p50 of engine=vllm over engine=llama_cpp\n" in done.stdout
+    assert "over engine=sglang\nThe run has nothing of it.\n" in done.stdout
     assert "The ratio does not go through 1: below it at 1 user, 4 users\n" in done.stdout
 
 
