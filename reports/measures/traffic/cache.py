@@ -14,7 +14,7 @@ import pandas as pd
 from reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
 from reports.stats.prefill import Inferred, Line, inferred, line_of
 
-# Numbers that are further apart than this share of the input disagree.
+# Numbers that are apart by more than this share of the input contradict each other.
 DISAGREE_SHARE = 0.1
 # A request of which no more than this could be served is new: its beginning is the chat template's, or a few
 # words that many prompts begin with.
@@ -57,19 +57,20 @@ class Served:
 
     @property
     def is_misreported(self) -> bool:
-        """Return whether the time says clearly that more or less was cached than the server reports."""
+        """Return whether the time says clearly that more or less was cached than the server reports: by so
+        much beyond the interval, which does not know how a machine's speed changes from cell to cell."""
         if self.reported is None or self.inferred is None:
             return False
-        is_within = self.inferred.low <= self.reported <= self.inferred.high
-        return not is_within and self._is_apart(self.reported - self.inferred.tokens)
+        below, above = self.inferred.low - self.reported, self.reported - self.inferred.high
+        return self._is_much(max(below, above))
 
     @property
     def is_impossible(self) -> bool:
         """Return whether more is reported than was ever sent on the start."""
-        return self.reported is not None and self._is_apart(max(self.reported - self.ideal, 0.0))
+        return self.reported is not None and self._is_much(self.reported - self.ideal)
 
-    def _is_apart(self, tokens: float) -> bool:
-        return abs(tokens) > DISAGREE_SHARE * self.input_tokens
+    def _is_much(self, tokens: float) -> bool:
+        return tokens > DISAGREE_SHARE * self.input_tokens
 
 
 @once
