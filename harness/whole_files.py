@@ -60,12 +60,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_room(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raise UserError if `what` needs more bytes than are free on the disk where a folder is, or would be."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(there).free
+def check_room(folder: Path, needed_bytes: int, what: str, otherwise: str = "BENCH_CACHE_DIR") -> None:
+    """Raise UserError if `what` needs more bytes than are free on the disk where a folder is, or would be.
+    `otherwise`: what names another place."""
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed_bytes:
+        # What is small is told in megabytes.
+        size, unit = (1e9, "GB") if needed_bytes >= 1e8 else (1e6, "MB")
+        needed, there = f"{needed_bytes / size:.1f} {unit}", f"{free / size:.1f} {unit}"
         raise UserError(
-            f"{what} needs about {needed_bytes / 1e9:.1f} GB under {folder}, where {free / 1e9:.1f} GB are "
-            "free; free some, or name another place: BENCH_CACHE_DIR"
+            f"{what} needs about {needed} under {folder}, where {there} are free; free some, or name another "
+            f"place: {otherwise}"
         )

@@ -39,7 +39,8 @@ def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | No
             write_report(directory, run=run)
             return told(run)
         except (BenchError, OSError) as error:
-            show.line(f"the report could not be written: {error}; try `bench report {directory}`")
+            said = f"the report could not be written: {error}; `bench report {directory}` tries again"
+            terminal.complaints.print(inert(said), markup=False)
             return None
 
 

@@ -216,6 +216,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
             raise
         for line in _task_lines(task):
             show.line(line)
+        session.check_space(task.directory or session.RESULTS, task.starts)
         directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
         with nullcontext() if task.record else session.sole_writer(directory):
             keep_references(references, directory)

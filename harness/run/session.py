@@ -41,8 +41,13 @@ from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
+from harness.whole_files import check_room
 
 RESULTS = Path("results")
+# What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
+_PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
+# Kept aside while a run goes on, so that its end can be written on a disk that is full.
+_RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 _MEASURES = "is measuring this run; wait until it ends"
 
 
@@ -74,6 +79,17 @@ def check_output(directory: Path | None) -> None:
         TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:
         raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
+
+
+def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError if a disk has no room for what these starts will write, as far as can be told."""
+    needed = float(_PAGE_BYTES)
+    for start in starts:
+        users = start.deployment.terms.concurrent_sequences or 1
+        for load in (cell.load for cell in start.cells):
+            users_s = (load.concurrency or users) * (load.duration_s or 0.0)
+            needed += _CELL_BYTES + _USER_BYTES_PER_S * users_s
+    check_room(directory.absolute(), int(needed), "what is measured", "--output DIR")
 
 
 @contextmanager
@@ -149,12 +165,16 @@ def measure(
     Raises Interrupted when all is stored, and CellError when something cannot be.
     """
     directory = run.path.parent
+    reserve = directory / _RESERVE
     try:
+        reserve.write_bytes(os.urandom(_RESERVE_BYTES))  # zeros take no room on some disks
         run_starts(starts, replace(site, run_dir=directory), next_cell)
+        reserve.unlink(missing_ok=True)
         _write_end(run, "completed")
     except BaseException as error:
         # Whatever it is, run.json must not say for ever that the run goes on.
         with suppress(OSError):
+            reserve.unlink(missing_ok=True)
             _write_end(run, "interrupted")
         if isinstance(error, OSError):
             command = f"bench {'search' if run.record.search else 'run'} --resume {directory}"
