@@ -16,6 +16,7 @@ from reports.measures.metrics import Value, counted, metric_of, why_missing
 from reports.measures.over_starts import Aggregate, aggregate, pooled, withheld
 from reports.measures.quality import Quality
 from reports.measures.slo import Attainment, Judged
+from reports.measures.traffic.cache import Served
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, mean_text, number, plural, shown, span_text
 from reports.page.declared import Columns, below
@@ -135,6 +136,14 @@ def _share(each: Attainment) -> list[str]:
 def none_cell(why: str) -> Html:
     """Return a dash whose tooltip says why there is no value."""
     return tag("span", NOTHING, title=why, class_="none", tabindex="0")
+
+
+def inferred_cell(each: Served, scale: float = 1.0) -> Html:
+    """Return `scale` times the tokens that the times say were cached, with their interval."""
+    if each.inferred is None:
+        return none_cell(each.why)
+    tokens, low, high = (number(value, 0, scale) for value in vars(each.inferred).values())
+    return below(tokens, f"[{low}, {high}]")
 
 
 def requests_cell(run: Run, group: Group) -> Html:

@@ -1,12 +1,10 @@
 """What a prefix cache could serve, what the server says it served, and what the time to first token says."""
 
-from functools import partial
-
 from reports.data import Run
 from reports.measures import number
 from reports.measures.traffic.cache import Served, metrics_share, served_of
-from reports.page.cells import name_cell, none_cell
-from reports.page.declared import Chart, Columns, Notes, Shown, Table, Topic, below, of_group
+from reports.page.cells import inferred_cell, name_cell
+from reports.page.declared import Chart, Columns, Notes, Table, Topic, of_group
 from reports.page.drawing.more_kinds import cache_bars
 from reports.page.looks import prose
 from reports.words import caches
@@ -18,18 +16,6 @@ def _wholes(run: Run) -> list[Served]:
 
 def _parts(run: Run) -> list[Served]:
     return [each for each in served_of(run) if each.part]
-
-
-def _share(each: Served, tokens: float | None) -> str:
-    return number(None if tokens is None else tokens / each.input_tokens, scale=100)
-
-
-def _inferred(each: Served, scale: float) -> Shown:
-    told = each.inferred
-    if told is None:
-        return none_cell(each.why)
-    low, high = (number(end, 0, scale) for end in (told.low, told.high))
-    return below(number(told.tokens, 0, scale), f"[{low}, {high}]")
 
 
 def _columns(run: Run) -> Columns[Served]:
@@ -50,12 +36,11 @@ WHOLE = Chart[Served](
     lambda _, rows: cache_bars(rows),
     lambda run: {
         **_columns(run),
-        "ideal %": lambda each: _share(each, each.ideal),
-        "reported %": lambda each: _share(each, each.reported),
+        "ideal %": lambda each: number(each.ideal, 1, 100 / each.input_tokens),
+        "reported %": lambda each: number(each.reported, 1, 100 / each.input_tokens),
         "metrics page %": lambda each: number(metrics_share(run, each.group), scale=100),
-        "by TTFT %": lambda each: _inferred(each, 100 / each.input_tokens),
+        "by TTFT %": lambda each: inferred_cell(each, 100 / each.input_tokens),
         "prefill tokens saved": lambda each: number(each.saved, 0),
-        "of ideal %": lambda each: number(each.of_ideal, scale=100),
     },
     lambda each: of_group(each.group),
     each=lambda each: f"Input tokens of a request of {each.group.scenario} at {each.group.load}",
@@ -68,7 +53,7 @@ PARTS = Table[Served](
         **_columns(run),
         "ideal": lambda each: number(each.ideal, 0),
         "reported": lambda each: number(each.reported, 0),
-        "by TTFT": partial(_inferred, scale=1.0),
+        "by TTFT": inferred_cell,
         "TTFT p50 ms": lambda each: number(each.ttft_s, scale=1e3),
     },
     lambda each: of_group(each.group),
