@@ -71,6 +71,10 @@ class Toy:
     kv_cache_types: None = None
     speculations: None = None
     prompt_tokens: None = None
+    api: str = "openai"
+    key_env: str = "OPENAI_API_KEY"
+    why_no_adapters: str | None = None
+    adapter_fields: None = None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization
