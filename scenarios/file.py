@@ -90,9 +90,20 @@ def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text, parse_constant=_no_number)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from error
+    return found
+
+
+# Tokens of an answer, or seconds of thought.
+_MOST = 1e9
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _conversation(record: Any, where: str, options: FileOptions) -> Conversation | None:
@@ -144,6 +155,7 @@ def _number(record: dict[str, Any], key: str, kind: type, where: str) -> Any:
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
+        or not abs(value) <= _MOST
         or (kind is int and value != int(value))
     ):
         raise UserError(f"{where}: {key}={value!r}: must be a {'whole ' if kind is int else ''}number")

@@ -70,7 +70,7 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
         content, nodes = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"--from {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {min(mark.line + 1, len(text.splitlines()))} cannot be read; " if mark else ""
         raise UserError(f"--from {path}: not a study: {where}{_STUDY}") from error
