@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.errors import StoreError
@@ -52,6 +53,20 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
         except (pa.ArrowException, OSError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise StoreError(f"{path}: damaged ({first_line})") from error
+
+
+def read_whole_samples(path: Path) -> pa.Table:
+    """Read a table of samples, each with its instant; a number that is not finite is null."""
+    with opened_table(path) as file:
+        table = file.read()
+        t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
+        if t_ns.null_count or not pa.types.is_integer(t_ns.type):
+            raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
+    for at, column in enumerate(table.schema):
+        if pa.types.is_floating(column.type):
+            known = pc.if_else(pc.is_finite(table[column.name]), table[column.name], None)
+            table = table.set_column(at, column.name, known)
+    return table
 
 
 def _check_size(path: Path, found: pq.FileMetaData) -> None:

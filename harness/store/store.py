@@ -19,12 +19,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import contracts
 from harness.errors import StoreError
-from harness.store.foreign import opened, opened_table
+from harness.store.foreign import opened, opened_table, read_whole_samples
 from harness.store.named_files import LOCK_FILE
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
@@ -212,18 +211,7 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
 def read_samples(path: Path) -> pa.Table | None:
     """Read host.parquet, device.parquet or server.parquet; None if the start has none. A number that is not
     finite is null. Raises StoreError."""
-    if not path.is_file():
-        return None
-    with opened_table(path) as file:
-        table = file.read()
-        t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
-        if t_ns.null_count or not pa.types.is_integer(t_ns.type):
-            raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
-    for at, column in enumerate(table.schema):
-        if pa.types.is_floating(column.type):
-            known = pc.if_else(pc.is_finite(table[column.name]), table[column.name], None)
-            table = table.set_column(at, column.name, known)
-    return table
+    return read_whole_samples(path) if path.is_file() else None
 
 
 def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> None:
