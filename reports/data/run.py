@@ -214,9 +214,9 @@ def open_run(run_dir: Path) -> Run:
         if found.deployment.label not in record.plan.deployments:
             raise StoreError(f"{run_dir}: damaged: its plan has no {found.deployment.label} ({found.name})")
     records = {each.number: without_secrets(each) for each in store.read_cells(run_dir)}
-    for number in records:
+    for number, each in records.items():
         folder = store.cell_dir(run_dir, number)
-        if found.status == "completed" and not (folder / "requests.parquet").is_file():
+        if each.status == "completed" and not (folder / "requests.parquet").is_file():
             raise StoreError(f"{folder}: damaged: no requests.parquet")
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])

@@ -33,6 +33,19 @@ def test_a_completed_cell_without_its_requests_is_damaged(run):
     assert index_rows(run)[0].problem == "cells/000: damaged: no requests.parquet"
 
 
+def test_a_cell_is_judged_by_its_own_record_and_not_a_starts(tmp_path):
+    path = one_cell_run(tmp_path / "failed", [], status="failed", error="no request succeeded").path
+    assert open_run(path).planned_cells[0].status == "failed"
+    next(path.glob("starts/*/start.json")).unlink()
+    assert open_run(path).planned_cells[0].status == "failed"
+    whole = one_cell_run(tmp_path / "whole", [row(1, 103 * S)]).path
+    start = next(iter(store.read_starts(whole)))
+    store.write_record(whole / "starts" / start.name / "start.json", replace(start, status="failed"))
+    (whole / "cells/000/requests.parquet").unlink()
+    with pytest.raises(StoreError, match=r"no requests\.parquet"):
+        open_run(whole)
+
+
 def test_a_failed_cell_may_have_no_requests(tmp_path):
     path = all_failed_run(tmp_path / "run")
     (path / "cells" / "000" / "requests.parquet").unlink()
