@@ -2,16 +2,20 @@
 
 import psutil
 
+# As which the system may name a server that listens at all addresses, or at this one over IPv6.
+_ANY = ("0.0.0.0", "::", "::ffff:127.0.0.1")
 
-def stranger_on(port: int, watchdog_pid: int) -> str | None:
-    """Return who listens on a port beside what this watchdog started; None if nobody does, or the system
+
+def stranger_on(host: str, port: int, watchdog_pid: int) -> str | None:
+    """Return who listens at an address beside what this watchdog started; None if nobody does, or the system
     shows no listeners."""
     try:
         own = {watchdog_pid, *(each.pid for each in psutil.Process(watchdog_pid).children(recursive=True))}
         listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     except psutil.Error:
         return None
-    pids = {each.pid for each in listening if each.laddr and each.laddr.port == port} - own
+    addresses = {(each, port) for each in (host, *_ANY)}
+    pids = {each.pid for each in listening if tuple(each.laddr) in addresses} - own
     return _named(pids.pop()) if pids else None
 
 

@@ -97,7 +97,8 @@ def sole_writer(directory: Path) -> Iterator[None]:
     """Make and hold a run's directory. A killed bench holds nothing. Raises UserError, which names who has
     it, if another bench does."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (directory / LOCK_FILE).open("a+") as lock:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
+    with os.fdopen(os.open(directory / LOCK_FILE, flags, 0o666), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -167,7 +168,9 @@ def measure(
     directory = run.path.parent
     reserve = directory / _RESERVE
     try:
-        reserve.write_bytes(os.urandom(_RESERVE_BYTES))  # zeros take no room on some disks
+        reserve.unlink(missing_ok=True)
+        with reserve.open("xb") as file:
+            file.write(os.urandom(_RESERVE_BYTES))  # zeros take no room on some disks
         run_starts(starts, replace(site, run_dir=directory), next_cell)
         reserve.unlink(missing_ok=True)
         _write_end(run, "completed")

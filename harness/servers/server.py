@@ -151,10 +151,11 @@ def wait_ready(
 
 def _check_port(server: Server) -> None:
     """Raise ServerError if another program answers in a started server's place."""
-    port = urlsplit(server.spec.base_url).port
-    if isinstance(server.spec, ContainerSpec) or port is None:
+    parts = urlsplit(server.spec.base_url)
+    host, port = parts.hostname, parts.port
+    if isinstance(server.spec, ContainerSpec) or host is None or port is None:
         return  # what listens for a container is Docker's
-    if stranger := stranger_on(port, server.process.watchdog_pid):
+    if stranger := stranger_on(host, port, server.process.watchdog_pid):
         raise _failure(server, f"is not what answers on its port: {stranger} listens on {port}", [_TRY_AGAIN])
 
 

@@ -18,7 +18,7 @@ from harness.errors import StoreError
 # row group of requests 8 MB of text. Equal values take next to nothing on disk, so they are counted.
 MOST_RECORD_BYTES = 256 << 20
 MOST_TABLE_BYTES = 16 << 30
-MOST_ROWS = 4_000_000
+MOST_ROWS, MOST_SAMPLES = 20_000_000, 10_000_000
 MOST_VALUES = 100_000_000
 
 
@@ -58,6 +58,8 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
 def read_whole_samples(path: Path) -> pa.Table:
     """Read a table of samples, each with its instant; a number that is not finite is null."""
     with opened_table(path) as file:
+        if file.metadata.num_rows > MOST_SAMPLES:
+            raise StoreError(f"{path}: damaged: {file.metadata.num_rows:,} rows, more than bench writes")
         table = file.read()
         t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
         if t_ns.null_count or not pa.types.is_integer(t_ns.type):

@@ -82,6 +82,12 @@ def count(fields: Any, name: str) -> int | None:
     return value if type(value) is int and 0 <= value < ABSURD else None
 
 
+def is_absurd(name: str, value: Any) -> bool:
+    """Return whether a field that counts tokens, by its name, has a value that no request can have."""
+    is_count = "token" in name.lower() or name.endswith("_n")  # as llama.cpp's timings
+    return is_count and type(value) is int and value >= ABSURD
+
+
 def whole_text(messages: Sequence[Message], role: str) -> str:
     """Return what the messages of a role say, for an API that takes it apart from the others."""
     return "\n\n".join(message.content for message in messages if message.role == role)

@@ -11,7 +11,7 @@ import msgspec
 
 from harness.contracts import Outcome, ToolCall, inert
 from harness.load.answer import openai
-from harness.load.answer.api import ABSURD, REFUSED, Api, Chunk, Tokens, count
+from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, count, is_absurd
 
 SHOWN_CHARACTERS = 200
 
@@ -113,8 +113,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
     if finish_reason is None and not (saw_done or server_error or malformed):
         server_error = _error_message(body[end:])  # Gemini may send one without `data:`
     input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
-    given = (usage | timings).items()
-    absurd = (f"{name}={value}" for name, value in given if type(value) is int and value >= ABSURD)
+    absurd = (f"{name}={value}" for name, value in (usage | timings).items() if is_absurd(name, value))
     return Decoded(
         chunk_ns=tuple(chunk_ns),
         text="".join(text),

@@ -67,6 +67,16 @@ def test_a_run_is_measured_by_one_bench_at_a_time(tmp_path):
         pytest.fail("two benches hold one run")
 
 
+def test_no_link_in_a_strangers_run_leads_to_another_file(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"), session.sole_writer(tmp_path / "run"):
+        pytest.fail("a link was followed")
+    assert other.read_text() == "mine"
+
+
 def test_output_must_be_new_or_empty(tmp_path):
     session.check_output(tmp_path / "new" / "below")
     session.check_output(tmp_path)
