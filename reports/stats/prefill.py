@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import trim_mean
 
-# Different lengths of new prompts that a line needs, and how many of them are used at most.
+# Different lengths of new prompts that a line needs, and how many prompts are drawn for it at most.
 LEAST_LENGTHS, _MOST = 5, 100
 _REDRAWS = 400
 _LEVELS = (0.025, 0.975)
@@ -39,11 +39,12 @@ class Inferred:
 
 def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
     """Fit the line to new prompts, or say why they do not give one."""
+    rng = np.random.default_rng(len(tokens))
+    chosen = rng.permutation(len(tokens))[:_MOST]
+    tokens, seconds, n = tokens[chosen], seconds[chosen], len(chosen)
     if (lengths := len(np.unique(tokens))) < LEAST_LENGTHS:
         return f"new prompts of {LEAST_LENGTHS} lengths are needed, and there are {lengths}"
-    tokens, seconds = tokens[:_MOST], seconds[:_MOST]
-    rng, n = np.random.default_rng(len(tokens)), len(tokens)
-    draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(_REDRAWS))]
+    draws = [np.arange(n), *(_redraw(rng, tokens) for _ in range(_REDRAWS))]
     slopes = np.array([_slope(tokens[draw], seconds[draw]) for draw in draws])
     if not np.quantile(slopes, _LEVELS[0]) > 0:
         return f"the times of {n} new prompts do not tell what a token takes"
@@ -51,12 +52,18 @@ def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
     return Line(np.array(bases), slopes)
 
 
+def _redraw(rng: np.random.Generator, tokens: np.ndarray) -> np.ndarray:
+    """Draw again until there are two lengths: one has no slope."""
+    draw = rng.integers(0, len(tokens), len(tokens))
+    while len(np.unique(tokens[draw])) == 1:
+        draw = rng.integers(0, len(tokens), len(tokens))
+    return draw
+
+
 def _slope(tokens: np.ndarray, seconds: np.ndarray) -> float:
     one, other = np.triu_indices(len(tokens), 1)
     apart = tokens[one] - tokens[other]
     differ = apart != 0
-    if not differ.any():
-        return np.nan
     return float(np.median((seconds[one] - seconds[other])[differ] / apart[differ]))
 
 
