@@ -72,14 +72,14 @@ def inferred(
 ) -> Inferred:
     """Return what was cached of prompts of these lengths.
 
-    `expected` is what should have been cached of each: the mean of that, and by how much the times differ
-    from it, without the extremes. `never_known`: tokens of each prompt that the line's own prompts may have
-    had cached as well, which it cannot tell.
+    `expected` is what should have been cached of each: the mean of that, which is known, and by how much the
+    times differ from it, without the extremes: only that is redrawn. `never_known`: tokens of each prompt
+    that the line's own prompts may have had cached as well, which it cannot tell.
     """
     rng, n = np.random.default_rng(len(tokens)), len(tokens)
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(len(line.base_s) - 1))]
     means = [
-        expected[draw].mean() + trim_mean((tokens - (seconds - base) / slope - expected)[draw], _CUT)
+        expected.mean() + trim_mean((tokens - (seconds - base) / slope - expected)[draw], _CUT)
         for draw, base, slope in zip(draws, line.base_s, line.per_token_s, strict=True)
     ]
     low, high = np.quantile(means[1:], _LEVELS)

@@ -3,7 +3,7 @@
 from reports.checks.finding import group_name
 from reports.data import Run, grouped
 from reports.measures import number, several
-from reports.measures.traffic.cache import doubts, served_of
+from reports.measures.traffic.cache import confirmation, doubts, served_of
 
 _MORE_NEW = (
     "Chats have new prompts with scenario.system_words=0; scenario=NAME,fixed scenario.input_tokens=32..512 "
@@ -25,17 +25,15 @@ def claim(run: Run) -> str:
 
 
 def contradictions(run: Run) -> list[str]:
-    """Say where the numbers of a group contradict each other; if nowhere, whether the times agree."""
-    found = served_of(run)
-    said = [
-        f"{group_name(own[0].group)}, {several(wrong, '; ')}."
-        for own in grouped(found, lambda each: each.group.key).values()
-        if (wrong := doubts(own))
-    ]
-    if said or not found:
-        return said
-    alone = [each for each in found if each.group.cells[0].at_once == 1]
-    if any(each.inferred and each.reported is not None for each in alone):
-        return ["At one user the times to the first token agree with what is reported."]
-    whys = list(dict.fromkeys(each.why for each in alone if each.why))
-    return [f"The times to the first token tell nothing: {several(whys, '; ')}. {_MORE_NEW}"] if whys else []
+    """Say where the numbers of a group contradict each other, and of each other group of one user whether its
+    times confirm what is reported."""
+    said, whys = [], list[str]()
+    for own in grouped(served_of(run), lambda each: each.group.key).values():
+        group, found = own[0].group, doubts(own) or [confirmation(own[0])]
+        if any(found):
+            said.append(f"{group_name(group)}, {several(found, '; ')}.")
+        elif own[0].why and group.cells[0].at_once == 1:
+            whys.append(f"{group.deployment}: {own[0].why}")
+    if whys:
+        said.append(f"The times to the first token tell nothing of {several(whys, '; ')}. {_MORE_NEW}")
+    return said

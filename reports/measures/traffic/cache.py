@@ -65,6 +65,15 @@ class Served:
         return self._is_much(max(below, above))
 
     @property
+    def is_confirmed(self) -> bool:
+        """Return whether the time says that about as much was cached as the server reports: all of the
+        interval is near it."""
+        if self.reported is None or self.inferred is None:
+            return False
+        below, above = self.reported - self.inferred.low, self.inferred.high - self.reported
+        return not self._is_much(max(below, above))
+
+    @property
     def is_impossible(self) -> bool:
         """Return whether more is reported than was ever sent on the start."""
         return self.reported is not None and self._is_much(self.reported - self.ideal)
@@ -170,11 +179,31 @@ def doubts(served: Iterable[Served]) -> list[str]:
     """Say of which parts the three numbers contradict each other."""
     said = []
     for each in served:
-        tokens = f"{each.reported or 0:,.0f} of {each.input_tokens:,.0f} tokens"
-        reported = f"{each.part or 'all requests'}: it reports {tokens} as cached"
         if each.is_impossible:
-            said.append(f"{reported}, and {each.ideal:,.0f} had been sent before")
-        elif each.is_misreported and (told := each.inferred):
-            span = f"[{told.low:,.0f}, {told.high:,.0f}]"
-            said.append(f"{reported}, and by TTFT it is {told.tokens:,.0f} {span}")
+            said.append(f"{_reported(each)}, and {each.ideal:,.0f} had been sent before")
+        elif each.is_misreported:
+            said.append(f"{_reported(each)}, and {_by_ttft(each)}")
     return said
+
+
+def confirmation(each: Served) -> str:
+    """Say whether the times confirm what is reported, where nothing contradicts it; nothing where they or it
+    are not known."""
+    if each.reported is None or each.inferred is None:
+        return ""
+    judged = (
+        f"the same within {100 * DISAGREE_SHARE:.0f} % of the input"
+        if each.is_confirmed
+        else "too wide to tell"
+    )
+    return f"{_reported(each)}, and {_by_ttft(each)}: {judged}"
+
+
+def _reported(each: Served) -> str:
+    tokens = f"{each.reported or 0:,.0f} of {each.input_tokens:,.0f} tokens"
+    return f"{each.part or 'all requests'}: it reports {tokens} as cached"
+
+
+def _by_ttft(each: Served) -> str:
+    told = each.inferred
+    return f"by TTFT it is {told.tokens:,.0f} [{told.low:,.0f}, {told.high:,.0f}]" if told else ""

@@ -75,7 +75,18 @@ def test_the_times_tell_what_an_honest_server_reports(tmp_path):
     assert found["turn 1"].ideal == 0
     assert not doubts(found.values())
     [said] = contradictions(open_run(tmp_path))
-    assert said == "At one user the times to the first token agree with what is reported."
+    assert said.startswith("llama_cpp fp16 at 1 user, all requests: it reports ")
+    assert said.endswith("]: the same within 10 % of the input.")
+
+
+def test_a_wide_interval_confirms_nothing(tmp_path):
+    run = run_of(tmp_path, talks(blocks, blocks, noise_ms=8.0))
+    whole = served_of(run)[0]
+    assert whole.inferred is not None, whole.why
+    assert not whole.is_misreported
+    assert not whole.is_confirmed
+    [said] = contradictions(run)
+    assert said.endswith("]: too wide to tell.")
 
 
 def test_a_server_that_claims_hits_it_had_not_is_found_out(tmp_path):
@@ -130,7 +141,7 @@ def test_new_prompts_of_one_length_tell_nothing(tmp_path):
 def test_the_page_says_how_the_times_could_tell(tmp_path):
     rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
     [said] = contradictions(run_of(tmp_path, rows))
-    assert said.startswith("The times to the first token tell nothing: new prompts of 5 lengths are needed")
+    assert said.startswith("The times to the first token tell nothing of llama_cpp fp16: new prompts of 5 ")
     assert "scenario.system_words=0" in said
 
 
