@@ -73,7 +73,8 @@ def _play(
     except (BenchError, OSError) as error:
         return _keep(replace(record, status="failed", error=str(error)), job, up, site)
     except Interrupted:
-        _keep(replace(record, status="interrupted", error="interrupted"), job, up, site)
+        interrupted = replace(record, status="interrupted", error="interrupted")
+        _keep(interrupted, job, up, site, is_interrupted=True)
         raise
     try:
         # Reads what the load made the memory grow to.
@@ -86,7 +87,7 @@ def _play(
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.
         if not (directory / "cell.json").is_file():
-            _keep(record, job, up, site)
+            _keep(record, job, up, site, is_interrupted=True)
         raise
 
 
@@ -129,11 +130,14 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
     )
 
 
-def _keep(record: store.CellRecord, job: LoadJob, up: Serving, site: Site) -> store.CellRecord:
+def _keep(
+    record: store.CellRecord, job: LoadJob, up: Serving, site: Site, *, is_interrupted: bool = False
+) -> store.CellRecord:
     directory, summary = Path(job.rows_path).parent, read_summary(job)
     count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
-    # After an interrupt nobody waits for it, and no cell comes that the server's cache would matter to.
-    ideals, ideal_by = ({}, {}) if record.status == "interrupted" else ideals_of(up, job, count_tokens)
+    # After an interrupt nobody waits for it, no cell comes that the server's cache would matter to, and what
+    # was replayed before it would count as sent before.
+    ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, count_tokens)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
     tally = request_table.write_table(
         Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections import defaultdict
 from dataclasses import dataclass
 from subprocess import CompletedProcess
 
@@ -16,6 +17,7 @@ from tiny_tokenizer import train
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
+from harness.describe.ideal import Sent
 from harness.errors import Interrupted
 from harness.plan import plan
 from harness.run.cell import run_cell
@@ -270,6 +272,34 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     [cell] = store.read_cells(tmp_path)
     assert cell.status == "completed"
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0
+
+
+class InterruptedAtTheThird(defaultdict[str | None, Sent]):
+    """What a start was sent; the signal comes while a cell's third request is replayed."""
+
+    def __init__(self) -> None:
+        super().__init__(Sent)
+        self.asked = 0
+
+    def __getitem__(self, adapter: str | None) -> Sent:
+        self.asked += 1
+        if self.asked == 3:
+            raise Interrupted(signal.SIGINT)
+        return super().__getitem__(adapter)
+
+
+def test_a_cell_whose_replay_was_interrupted_does_not_know_its_own_prompts(tmp_path):
+    words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
+    [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
+    site, sent = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent()), InterruptedAtTheThird()
+    with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
+        spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
+        with pytest.raises(Interrupted):
+            run_cell(Serving(start, spec, None, Silent(), None, sent=sent), start.cells[0], site)
+    [cell] = store.read_cells(tmp_path)
+    rows = store.read_requests(store.cell_dir(tmp_path, cell.number)).to_pylist()
+    assert (cell.status, cell.ideal_by, sent.asked) == ("completed", {}, 3)
+    assert {row["ideal_cached_tokens"] for row in rows} == {None}
 
 
 class Waits(Silent):
