@@ -43,16 +43,20 @@ def validities_of(run: Run) -> list[Validity]:
 
 def cost_of_constraint(run: Run, held: Validity) -> Estimate | None:
     """Return TPOT p50 of answers that the server holds to their form over that of the same deployment and
-    load where the prompt alone asks for it, from the repeats that have both. None without such a sweep."""
-    own = (held.group.deployment, held.group.load)
-    free = [
-        each
-        for each in validities_of(run)
-        if not each.is_forced and (each.group.deployment, each.group.load) == own
-    ]
+    load where the prompt alone asks for it and all else is the same, from the repeats that have both. None
+    without such a sweep."""
+    own = _but_constrained(held.group)
+    free = [each for each in validities_of(run) if not each.is_forced and _but_constrained(each.group) == own]
     if not held.is_forced or len(free) != 1:
         return None
     sides = [by_start(run, group, "tpot_s.p50") for group in (held.group, free[0].group)]
     pairs = [[side[repeat].value for side in sides] for repeat in sides[0] if repeat in sides[1]]
     known = [(a, b) for a, b in pairs if a and b]
     return of_pairs(*zip(*known, strict=True), is_log=True) if known else None
+
+
+def _but_constrained(group: Group) -> tuple[object, ...]:
+    """Return what a group is, but for whether its server is told the form."""
+    scenario = group.cells[0].planned.scenario
+    options = {name: value for name, value in scenario.options.items() if name != "constrained"}
+    return group.deployment, group.load, scenario.name, options
