@@ -19,16 +19,41 @@ TOKENS = (
     "energy_j_per_output_token",
     "cost_per_million_output_tokens",
 )
-RATES = ("requests_per_s", "goodput_per_s", "input_tokens_per_s", *TOKENS)
-SPEED = (*LATENCIES, "slo_share", *RATES)
+RATES = (
+    "requests_per_s",
+    "goodput_per_s",
+    "input_tokens_per_s",
+    "batch_tokens_per_s",
+    "steps_per_s",
+    "answered_per_s",
+    *TOKENS,
+)
+# Of a batch, a burst and an agent's task: each lasts as long as its answers.
+_SPANS = ("makespan_s", "recovery_s", "task_s")
+SPEED = (
+    *LATENCIES,
+    "slo_share",
+    "first_answer_s",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    *_SPANS,
+    *RATES,
+)
 # What counts requests whose latencies are within limits: whatever bears on a latency bears on these.
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 # What begins with a request's sending.
-FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
+FROM_SENDING = ("ttft_s", "e2e_s", "first_answer_s", "prefill_tokens_per_s", *BY_OBJECTIVES)
 # What is computed from how many tokens were counted.
-OF_COUNTS = ("tpot_s", *BY_OBJECTIVES, *TOKENS, "cost_per_request")
+OF_COUNTS = (
+    "tpot_s",
+    "decode_tokens_per_s",
+    "batch_tokens_per_s",
+    *BY_OBJECTIVES,
+    *TOKENS,
+    "cost_per_request",
+)
 # What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
-OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *RATES)
+OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *_SPANS, *RATES)
 
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]

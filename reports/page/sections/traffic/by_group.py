@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from reports.checks.examine import marks_of
 from reports.data import Group, Run
-from reports.measures.over_starts import unit_of
+from reports.measures.over_starts import aggregate, unit_of
 from reports.measures.traffic.parts import groups_under
-from reports.page.cells import mean_cell, name_cell
+from reports.page.cells import aggregate_cell, mark_html, name_cell
 from reports.page.declared import Columns, Shown, Table, below, of_group
 from reports.words.verdict_words import heading_of
 
@@ -29,7 +30,7 @@ def group_table(
             "deployment": partial(name_cell, run),
             "load": partial(_load, len({group.scenario for group in chosen(run)}) > 1),
             **{
-                heading_of(name, unit_of(run, name)): partial(mean_cell, run, name=name)
+                heading_of(name, unit_of(run, name)): partial(_marked, run, name)
                 for name in names
                 if name != "goodput_per_s" or run.record.slo
             },
@@ -38,6 +39,10 @@ def group_table(
         of_group,
         is_bare=True,
     )
+
+
+def _marked(run: Run, name: str, group: Group) -> Shown:
+    return aggregate_cell(name, aggregate(run, group, name), mark_html(marks_of(run, group.counted, name)))
 
 
 def _load(has_several: bool, group: Group) -> Shown:
