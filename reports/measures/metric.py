@@ -11,6 +11,7 @@ class Metric:
     What a person reads is value * shown_scale in shown_unit. `better`: higher, lower or -. `is_additive`:
     starts are averaged and compared as they are, not by logarithms, since a value may be 0 or below.
     `needs_equal_lengths`: it depends on how long the answers are, so it is withheld where they differ.
+    `needs_every_start`: no mean where a start has no value, since it is the slow ones that have none.
     `may_be_small`: two significant digits are shown, however small. `words`: a better and a worse one.
     """
 
@@ -24,6 +25,7 @@ class Metric:
     shown_scale: float = 1.0
     digits: int = 1
     is_distribution: bool = False
+    needs_every_start: bool = False
     needs_equal_lengths: bool = False
     may_be_small: bool = False
     is_additive: bool = False

@@ -32,8 +32,8 @@ class Aggregate:
     """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
     over k starts; n is the observations of those k together (of that many requests, where one gives several).
 
-    A percentile has a mean only if every start that counts has it: a slow start is the one with few requests,
-    and leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    A percentile, and what else needs every start, has a mean only if every start that counts has it: a slow
+    start is the one with few requests, and leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
     `pooled`: in its place the percentile of all the starts' requests together, if these are enough. It has no
     interval, since it does not say how starts differ.
     `is_of_starts`: each value is of a server of its own, else they are blocks on one.
@@ -75,16 +75,18 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
     values = tuple(value.value for value in found)
     used = [value for value in found if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
-    if not used or (metric_of(name).is_distribution and len(used) < len(found)):
+    metric = metric_of(name)
+    needs_all = metric.is_distribution or metric.needs_every_start
+    if not used or (needs_all and len(used) < len(found)):
         most = max(found, key=lambda value: value.n, default=_NONE)
         why = why_missing(name, most.n, most.requests) if found else None
         if used:
             have = f"{len(used)} of {len(found)} starts {'has' if len(used) == 1 else 'have'}"
-            why = f"only {have} enough requests"
+            why = f"only {have} {'enough requests' if metric.is_distribution else 'a value'}"
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
     # A value of 0 has no logarithm: such means are as additive ones.
-    is_log = not metric_of(name).is_additive and may_be_logged(known)
+    is_log = not metric.is_additive and may_be_logged(known)
     estimate = of_values(known, is_log=is_log)
     return Aggregate(
         mean=estimate.shown,

@@ -4,7 +4,9 @@ from functools import partial
 
 from reports.measures.metric import BOTH, MORE, STAMPS, Metric, share, tokens_rate
 
-_seconds = partial(Metric, source=STAMPS, unit="s", shown_unit="s", better="lower", digits=2)
+_seconds = partial(
+    Metric, source=STAMPS, unit="s", shown_unit="s", better="lower", digits=2, needs_every_start=True
+)
 _ANSWERS = "output_text, calls and form in requests.parquet; forms in cell.json"
 _OF_ONE = "at one user it is the machine's, at more each request's own, with its waiting and sharing in it"
 
@@ -73,6 +75,7 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         "tokens per second of the batch",
         "of load.arrival=batch: input and output tokens of its ok requests / makespan",
         BOTH,
+        needs_every_start=True,
     ),
     _seconds(
         "recovery_s",
