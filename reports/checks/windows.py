@@ -22,6 +22,7 @@ from reports.checks.finding import (
 )
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import aggregate, by_start, measured_of, number, plural, shown
+from reports.measures.metrics import LOST_SHARE
 from reports.measures.traffic.constraint import validities_of
 from reports.measures.traffic.validity import KINDS, VALID
 from reports.stats.intervals import STARTS_NEEDED, Estimate
@@ -34,8 +35,6 @@ from reports.stats.steadiness import (
     window_drifts,
 )
 
-# The share of a group's requests, lost, cut or not valid, from which on its numbers are of other work.
-LOST_SHARE = 0.01
 STARTS_DIFFER = 0.2
 SHORT_WINDOW_S = 30.0
 WINDOW_DRIFT_SHARE = 0.1

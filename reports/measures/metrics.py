@@ -27,6 +27,10 @@ from reports.measures.traffic.declared import TRAFFIC_METRICS
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.
 REQUESTS_NEEDED = 5
+# The share of requests, lost, cut or not valid, from which on numbers are of other work.
+LOST_SHARE = 0.01
+# An end by bench or the scenario is no failure.
+NOT_FAILED = ("ok", "cancelled", "left")
 _CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
 _GIVEN = "mean over the window's ok requests for which the server gave it"
 _kv_waste = partial(share, source=BOTH, better="-", words=MORE)

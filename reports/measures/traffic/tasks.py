@@ -2,12 +2,9 @@
 
 from harness.contracts import timing
 from reports.data import Cell, Run, floats
-from reports.measures.metrics import Value
+from reports.measures.metrics import NOT_FAILED, Value
 from reports.measures.traffic.rates import ended_per_s
 from reports.measures.traffic.validity import valid_values
-
-# A step that bench or the scenario ended has not failed.
-_NOT_FAILED = ("ok", "cancelled", "left")
 
 
 def task_values(run: Run, cell: Cell) -> dict[str, Value]:
@@ -17,7 +14,7 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     """
     own = run.requests_with(cell.number, "turns")
     own = own[own["part"] == 0]  # what is sent beside it may fail, and ends no task
-    is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(_NOT_FAILED)
+    is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(NOT_FAILED)
     tasks = (
         own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
         .groupby("conversation")

@@ -9,9 +9,9 @@ import pytest
 from harness.contracts import Adapter, Form, Load, Plan, PlannedCell, PlannedStart, ScenarioChoice, Tool
 from harness.store import store
 from reports import tables_of
-from reports.checks.examine import examine
+from reports.checks.examine import examine, marks_of
 from reports.data import open_run
-from reports.measures import Value, metrics_of, values_of
+from reports.measures import Value, aggregate, metrics_of, values_of
 from reports.measures.anatomy import kv_bytes_per_token
 from reports.measures.traffic.constraint import cost_of_constraint, validities_of
 from reports.measures.traffic.parts import parts_of
@@ -227,16 +227,34 @@ def test_the_constraint_costs_the_ratio_of_tpot_over_the_starts_that_have_both(t
     assert "1.20×" in page(run)
 
 
-def _constrained_run(path, slower):
-    """A start per factor, each with a cell that holds answers to their form and one that does not."""
-    choices = [
-        ScenarioChoice("structured_output", {"constrained": held}, f"structured_output constrained={held}")
-        for held in (True, False)
-    ]
+@pytest.mark.parametrize("free", [("agent_loop", {}), ("structured_output", {"input_tokens": 64})])
+def test_the_constraint_is_not_held_against_other_traffic(tmp_path, free):
+    run = open_run(_constrained_run(tmp_path, (1.1, 1.2, 1.3), *free))
+    assert [cost_of_constraint(run, each) for each in validities_of(run)] == [None, None]
+
+
+def test_each_length_of_a_sweep_has_a_cost_of_its_own(tmp_path):
+    lengths = [_constrained(held, input_tokens=tokens) for tokens in (64, 128) for held in (True, False)]
+    run = open_run(_choices_run(tmp_path, lengths, [1.1] * 3))
+    costs = [cost_of_constraint(run, each) for each in validities_of(run) if each.is_forced]
+    assert [cost.shown for cost in costs] == pytest.approx([1.1, 1.1], rel=1e-3)
+
+
+def _constrained(held, name="structured_output", **options):
+    given = {"constrained": held} | options
+    return ScenarioChoice(name, given, f"{name} {given}")
+
+
+def _constrained_run(path, slower, name="structured_output", options=None):
+    return _choices_run(path, [_constrained(True), _constrained(False, name, **options or {})], slower)
+
+
+def _choices_run(path, choices, slower):
+    """A start per factor, each with a cell of each choice; answers that are held to their form are slower."""
     starts = []
     for repeat in range(len(slower)):
         cells = tuple(
-            PlannedCell(2 * repeat + at, choice, Load(concurrency=1), repeat, 7)
+            PlannedCell(len(choices) * repeat + at, choice, Load(concurrency=1), repeat, 7)
             for at, choice in enumerate(choices)
         )
         starts.append(PlannedStart(repeat, deployment("llama_cpp", "fp16"), repeat, cells))
@@ -356,17 +374,37 @@ def test_chunks_of_requests_that_were_left_came_for_nobody(tmp_path):
 
 # --- many at once ----------------------------------------------------------------------------------
 
+BATCH = Load(concurrency=None, arrival="batch", conversations=30, duration_s=None)
+BURST = ScenarioChoice("burst", {}, "burst")
+
 
 def test_a_batch_takes_from_its_first_sending_to_its_last_end(tmp_path):
     rows = [
         row(1, 103 * S),
-        row(2, 103 * S, end_ns=107 * S),
-        row(3, 103 * S, outcome="timeout", end_ns=108 * S),
+        row(2, 103 * S, end_ns=108 * S),
     ]
-    load = Load(concurrency=None, arrival="batch", conversations=3, duration_s=None)
-    values = values_of(open_run(starts_run(tmp_path, rows, load=load)))[0]
-    assert values["makespan_s"] == Value(5.0, 3)
+    values = values_of(open_run(starts_run(tmp_path, rows, load=BATCH)))[0]
+    assert values["makespan_s"] == Value(5.0, 2)
     assert values["batch_tokens_per_s"] == Value(pytest.approx(2 * 60 / 5), 2)
+
+
+def test_a_batch_of_which_one_in_a_hundred_failed_has_a_makespan_with_a_mark(tmp_path):
+    rows = [row(k, 103 * S) for k in range(99)] + [row(99, 103 * S, outcome="timeout", end_ns=108 * S)]
+    run = open_run(starts_run(tmp_path, rows, load=BATCH))
+    assert values_of(run)[0]["makespan_s"] == Value(5.0, 100)
+    for name in ("makespan_s", "batch_tokens_per_s"):
+        assert "requests_failed" in {each.check for each in marks_of(run, run.planned_cells, name)}
+    table = page(run).partition('id="batch"')[2].partition("</table>")[0]
+    assert "#distrust-requests_failed" in table or 'href="#distrust"' in table
+
+
+def test_a_batch_that_was_refused_took_no_time_at_all(tmp_path):
+    rows = [row(k, 103 * S) for k in range(2)]
+    rows += [row(10 + k, 103 * S, outcome="http_error", end_ns=103 * S + MS) for k in range(28)]
+    run = open_run(starts_run(tmp_path, rows, load=BATCH))
+    assert values_of(run)[0]["makespan_s"] == Value(None, 30)
+    assert values_of(run)[0]["batch_tokens_per_s"] == Value(None, 30)
+    assert "no time, since over 1 % of requests failed, in 1 of 1 window." in page(run)
 
 
 def _burst(*ends_s):
@@ -389,11 +427,27 @@ def _burst(*ends_s):
     ],
 )
 def test_a_server_has_recovered_when_no_more_are_in_flight_than_before(tmp_path, ends_s, recovery_s):
-    burst = ScenarioChoice("burst", {}, "burst")
-    run = _run(tmp_path, _burst(*ends_s), burst)
+    run = _run(tmp_path, _burst(*ends_s), BURST)
     assert values_of(run)[0]["recovery_s"] == Value(recovery_s and pytest.approx(recovery_s), 3)
     never = "llama_cpp fp16 at 1 user: not recovered when the last request was sent, in 1 of 1 window."
     assert (never in page(run)) is (recovery_s is None)
+
+
+def test_a_burst_that_was_refused_is_none_that_a_server_recovered_from(tmp_path):
+    rows = [replace(each, outcome="http_error") if each.group == 1 else each for each in _burst(106.1, 106.1)]
+    run = _run(tmp_path, rows, BURST)
+    assert values_of(run)[0]["recovery_s"].value is None
+    shown = page(run)
+    assert "no time, since over 1 % of requests failed, in 1 of 1 window." in shown
+    assert "not recovered when" not in shown
+
+
+def test_a_start_that_never_recovered_leaves_no_mean(tmp_path):
+    ends = [(111.0, 112.0, 113.0), (106.5, 106.6, 106.7), (106.5, 106.6, 106.7)]
+    path = starts_run(tmp_path, *(_burst(*each) for each in ends), scenario=BURST)
+    run = open_run(path)
+    found = aggregate(run, run.groups[0], "recovery_s")
+    assert (found.mean, found.why) == (None, "only 2 of 3 starts have a value")
 
 
 # --- adapters --------------------------------------------------------------------------------------

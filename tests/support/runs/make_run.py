@@ -207,9 +207,9 @@ def one_cell_run(
     return made
 
 
-def starts_run(path: Path, *starts_rows, load: Load | None = None) -> Path:
+def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: ScenarioChoice = CHAT) -> Path:
     """A run of one deployment with a start per list of rows; the window is [102 s, 110 s)."""
-    plan = plan_of([deployment("vllm", "awq")], [load or Load()], repeats=len(starts_rows))
+    plan = plan_of([deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
     store.write_record(path / "run.json", run_record(plan))
     for start, rows in zip(plan.starts, starts_rows, strict=True):
         write_start(path, start_record(start, 90 * S))

@@ -5,6 +5,8 @@ from functools import partial
 
 from reports.data import Group, Run
 from reports.measures import number, plural, values_of
+from reports.measures.metrics import LOST_SHARE
+from reports.measures.traffic.crowds import too_many_failed
 from reports.measures.traffic.parts import groups_under, parts_of
 from reports.page.declared import Notes, Topic
 from reports.page.looks import prose
@@ -20,11 +22,25 @@ def _ttft(run: Run, number_: int, group: Group) -> str:
 
 def _never(run: Run) -> Iterator[str]:
     for group in groups_under(run, "burst"):
-        found = [values_of(run)[cell.number]["recovery_s"].value for cell in group.counted]
-        if missing := found.count(None):
-            where = f"{group.deployment} at {group.load}"
-            of = f"{missing} of {plural(len(found), 'window')}"
-            yield f"{where}: not recovered when the last request was sent, in {of}."
+        cells = [cell for cell in group.counted if not too_many_failed(run, cell)]
+        missing = [values_of(run)[cell.number]["recovery_s"].value for cell in cells].count(None)
+        yield from _said(group, "not recovered when the last request was sent", missing)
+
+
+def _failed(run: Run, groups: list[Group]) -> Iterator[str]:
+    for group in groups:
+        missing = sum(too_many_failed(run, cell) for cell in group.counted)
+        yield from _said(group, f"no time, since over {100 * LOST_SHARE:.0f} % of requests failed", missing)
+
+
+def _said(group: Group, what: str, count: int) -> Iterator[str]:
+    if count:
+        of = f"{count} of {plural(len(group.counted), 'window')}"
+        yield f"{group.deployment} at {group.load}: {what}, in {of}."
+
+
+def _batches(run: Run) -> list[Group]:
+    return [each for each in run.groups if each.family == "batch" and each.counted]
 
 
 BATCH = Topic(
@@ -32,9 +48,10 @@ BATCH = Topic(
     "All at once",
     [
         group_table(
-            lambda run: [each for each in run.groups if each.family == "batch" and each.counted],
+            _batches,
             ["makespan_s", "batch_tokens_per_s", "success_share", "input_tokens", "output_tokens"],
-        )
+        ),
+        Notes(lambda run: list(_failed(run, _batches(run)))),
     ],
     prose("batch"),
 )
@@ -47,7 +64,7 @@ BURST = Topic(
             ["recovery_s", "success_share"],
             lambda run: {f"TTFT p50 ms {when}": partial(_ttft, run, at) for at, when in enumerate(_WHEN)},
         ),
-        Notes(lambda run: list(_never(run))),
+        Notes(lambda run: [*_never(run), *_failed(run, groups_under(run, "burst"))]),
     ],
     prose("burst"),
 )
