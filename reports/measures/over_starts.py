@@ -33,7 +33,8 @@ class Aggregate:
     over k starts; n is the observations of those k together (of that many requests, where one gives several).
 
     A percentile, and what else needs every start, has a mean only if every start that counts has it: a slow
-    start is the one with few requests, and leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    start is the one with few requests, and leaving it out would favour the fast ones. `why` says why there is
+    no mean; None without a start.
     `pooled`: in its place the percentile of all the starts' requests together, if these are enough. It has no
     interval, since it does not say how starts differ.
     `is_of_starts`: each value is of a server of its own, else they are blocks on one.
