@@ -18,10 +18,18 @@ from scenarios import (
     summarise,
     trace,
 )
-from scenarios.lengths import is_column
+from scenarios.lengths import is_column, length
 from scenarios.text import TOKENS_PER_WORD, prose
 
-__all__ = ["SCENARIOS", "TOKENS_PER_WORD", "forms_of", "has_tools", "is_column", "prose"]
+__all__ = [
+    "SCENARIOS",
+    "TOKENS_PER_WORD",
+    "forms_of",
+    "has_tools",
+    "is_column",
+    "least_output_tokens",
+    "prose",
+]
 
 SCENARIOS: dict[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO
@@ -53,3 +61,9 @@ def forms_of(chosen: ScenarioChoice) -> tuple[Form, ...]:
 def has_tools(chosen: ScenarioChoice) -> bool:
     """Return whether the turns of a scenario ask for calls of tools."""
     return any(form.tools for form in forms_of(chosen))
+
+
+def least_output_tokens(chosen: ScenarioChoice) -> int | None:
+    """Return the fewest tokens of an answer if the options say it. Leaves `scenario.spread` out."""
+    given = getattr(chosen.options, "output_tokens", None)
+    return None if given is None else length("output_tokens", given).least

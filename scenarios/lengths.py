@@ -24,10 +24,11 @@ MOST_ITEMS = 100_000
 
 @dataclass(frozen=True)
 class Length:
-    """What draws lengths of 1 or more tokens, of which `most` is the largest; None: they have no end."""
+    """What draws lengths of 1 or more tokens, from `least` to `most`; None: they have no end."""
 
     draw: Callable[[Random], int]
     most: int | None
+    least: int | None
 
     def __call__(self, rng: Random) -> int:
         return self.draw(rng)
@@ -87,13 +88,15 @@ def length(key: str, given: int | str) -> Length:
 def _range(least: int, most: int) -> Length:
     if not 1 <= least <= most <= MOST_TOKENS:
         raise ValueError
-    return Length(lambda rng: least + int(rng.random() * (most - least + 1)), most)
+    return Length(lambda rng: least + int(rng.random() * (most - least + 1)), most, least)
 
 
 def _lognormal(median: float, sigma: float) -> Length:
     if not (1 <= median <= MOST_TOKENS and isfinite(sigma) and 0 <= sigma <= 5):
         raise ValueError
-    return Length(lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma)))), None)
+    return Length(
+        lambda rng: min(MOST_TOKENS, max(1, round(rng.lognormvariate(log(median), sigma)))), None, None
+    )
 
 
 def is_column(given: str) -> bool:
@@ -111,7 +114,7 @@ def _of_column(where: str, path: str, column: str) -> Length:
         raise UserError(f"{where}: has no length above 0")
     values = sorted(counts)
     until = list(accumulate(counts[value] for value in values))
-    return Length(lambda rng: values[bisect(until, int(rng.random() * until[-1]))], values[-1])
+    return Length(lambda rng: values[bisect(until, int(rng.random() * until[-1]))], values[-1], values[0])
 
 
 def _values(where: str, path: str, column: str) -> Iterator[int]:

@@ -1,11 +1,13 @@
 """Attach to a running server that speaks Anthropic's Messages API. Never start or stop it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.common.attached import attached_engine
-from harness.contracts import Fairness, Turn
+from engines.common.launching import need_counts
+from harness.contracts import Fairness, Form, Turn
+from harness.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,32 @@ class Options:
     temperature: float | None = None
     thinking: Literal["adaptive", "disabled", "enabled"] | None = None
     thinking_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        need_counts("anthropic", self, "thinking_tokens")
+        is_enabled, budget = self.thinking == "enabled", self.thinking_tokens
+        if is_enabled and budget is None:
+            raise UserError("anthropic.thinking=enabled: give anthropic.thinking_tokens, too, such as 2048")
+        if budget is not None and not is_enabled:
+            raise UserError(f"anthropic.thinking_tokens={budget}: goes with anthropic.thinking=enabled alone")
+
+
+def _why_not_answered(options: Options, forms: Sequence[Form], tokens: int | None) -> str | None:
+    """Return what of the API's conditions for thinking the answers do not meet.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking.
+    """
+    budget = options.thinking_tokens
+    if options.thinking in ("adaptive", "enabled") and any(form.tools for form in forms):
+        return (
+            f"anthropic.thinking={options.thinking}: the API lets no call of a tool be forced; give disabled"
+        )
+    if budget is not None and tokens is not None and budget >= tokens:
+        return (
+            f"anthropic.thinking_tokens={budget}: must be less than an answer's tokens, and one has "
+            f"{tokens}; give more scenario.output_tokens"
+        )
+    return None
 
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
@@ -39,4 +67,5 @@ ENGINE = attached_engine(
     key_env="ANTHROPIC_API_KEY",
     logprobs=0,
     request_fields=_request_fields,
+    why_not_answered=_why_not_answered,
 )

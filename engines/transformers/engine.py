@@ -210,7 +210,9 @@ ENGINE = contracts.Engine(
     request_fields=lambda turn, options, fairness: {"ignore_eos": True},
     why_no_adapters=lambda deployment: contracts.Reason("bench's small server loads the model alone"),
     forces_length=lambda deployment: True,
-    why_no_forms="its server takes neither tools nor a JSON Schema",
+    why_not_answered=lambda options, forms, tokens: (
+        "its server takes neither tools nor a JSON Schema" if forms else None
+    ),
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason("it keeps nothing between requests"),
     pages=("/info",),

@@ -18,7 +18,7 @@ from harness.contracts.deployments import (
 )
 from harness.contracts.quality import LOGPROBS, Ask, Token
 from harness.contracts.records import Reason, Scalar
-from harness.contracts.scenarios import Adapter, Message, Turn
+from harness.contracts.scenarios import Adapter, Form, Message, Turn
 from harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 # How a server is asked and answers: OpenAI's chat completions, Anthropic's messages, Gemini's content.
@@ -112,8 +112,12 @@ class Engine:
     adapter_fields: Callable[[str, int], Mapping[str, Any]] = lambda name, number: {"model": name}
     # Return whether each answer has as many tokens as were asked for.
     forces_length: Callable[[Deployment], bool] = lambda deployment: False
-    # Why no answer of its can be held to a form (a call of a tool, a JSON Schema); None: the server is told.
-    why_no_forms: str | None = None
+    # Return why the engine cannot give the answers that a scenario wants; None if it can. Arguments: an
+    # instance of `options`, the forms that it must hold answers to (calls of tools, JSON Schemas), and the
+    # tokens of the shortest answer (None: not known).
+    why_not_answered: Callable[[Any, Sequence[Form], int | None], str | None] = (
+        lambda options, forms, tokens: None
+    )
     # Return the common terms that were asked for but that the engine has no flag for, each with the reason as
     # a clause.
     unmatched: Callable[[Deployment], Mapping[str, str]] = lambda deployment: {}

@@ -29,7 +29,7 @@ from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context import MostContext, check_context
 from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounded, draft_facts
 from harness.settings.config import Settings
-from scenarios import forms_of
+from scenarios import forms_of, least_output_tokens
 
 Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
@@ -276,10 +276,15 @@ def why_not_adapted(deployment: Deployment, shape: Shape, misfit: Misfit) -> Rea
 
 
 def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) -> Reason | None:
-    """Return why an engine's answers cannot be held to the forms of a scenario; None if they can."""
-    why = ENGINES[deployment.engine].why_no_forms
-    forced = [each.name for each in scenarios if any(form.is_forced for form in forms_of(each))]
-    return Reason(f"scenario={forced[0]}: {why}") if why and forced else None
+    """Return why an engine cannot give answers of a scenario's forms and lengths; None if it can."""
+    for each in scenarios:
+        forced = [form for form in forms_of(each) if form.is_forced]
+        why = ENGINES[deployment.engine].why_not_answered(
+            deployment.options, forced, least_output_tokens(each)
+        )
+        if why:
+            return Reason(f"scenario={each.name}: {why}")
+    return None
 
 
 # Williams designs: Latin squares in which each deployment stands at each place and follows each other one

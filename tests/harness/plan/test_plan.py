@@ -166,6 +166,32 @@ def test_an_engine_whose_answers_cannot_be_held_to_a_form_is_skipped(scenario: s
     assert made("scenario=rag,code_completion", "engine=transformers", "quantization=fp16").skips == ()
 
 
+ENABLED = ("anthropic.thinking=enabled", "anthropic.thinking_tokens=512")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["scenario=agent_loop", "anthropic.thinking=adaptive"],
+            "scenario=agent_loop: anthropic.thinking=adaptive: the API lets no call of a tool be forced",
+        ),
+        (
+            ["scenario=fixed", "scenario.output_tokens=512..4096", *ENABLED],
+            "scenario=fixed: anthropic.thinking_tokens=512: must be less than an answer's tokens, and",
+        ),
+        (["scenario=fixed", "scenario.output_tokens=513..4096", *ENABLED], None),
+        (["scenario=fixed", "scenario.output_tokens=lognormal:512:1", *ENABLED], None),
+        (["scenario=structured_output", "anthropic.thinking=adaptive"], None),
+        (["scenario=agent_loop", "anthropic.thinking=disabled"], None),
+    ],
+)
+def test_what_the_api_refuses_of_a_model_that_thinks_is_skipped(words: list[str], said: str | None) -> None:
+    attached = ("engine=anthropic", "engine.base_url=http://h/v1", "model=m")
+    skips = made(*attached, *words).skips
+    assert [each.reason.startswith(said or "") for each in skips] == ([True] if said else [])
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -85,11 +85,10 @@ def test_a_run_tells_times_tokens_and_what_they_cost(tmp_path, api):
     place = made(tmp_path / "p")
     with native_server(api, lambda number, body: Reply(thinking(api))) as server:
         words = attached(
-            api, server.base_url, *PRICES, f"{api}.temperature=0.5", f"{api}.thinking_tokens=1024"
-        )
-        done = bench(
-            place, *words, *(["anthropic.thinking=enabled"] * (api == "anthropic")), **{KEY_ENVS[api]: KEY}
-        )
+            api, server.base_url, *PRICES, f"{api}.temperature=0.5", f"{api}.thinking_tokens=1024",
+            "scenario.output_tokens=1025", *(["anthropic.thinking=enabled"] * (api == "anthropic")),
+        )  # fmt: skip
+        done = bench(place, *words, **{KEY_ENVS[api]: KEY})
     assert done.returncode == 0, done.stderr
     rows = rows_of(place)
     assert {row["outcome"] for row in rows} == {"ok"}
@@ -160,6 +159,18 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     ),
     "below nothing": (["price.input_tokens=-1"], KEY, "price.input_tokens=-1: must be 0 or more"),
     "its thinking": (["anthropic.thinking=yes"], KEY, "anthropic.thinking=yes: choose from adaptive"),
+    "a budget alone": (["anthropic.thinking_tokens=2048"], KEY, "=2048: goes with anthropic.thinking=e"),
+    "a budget of none": (
+        ["anthropic.thinking=adaptive", "anthropic.thinking_tokens=2048"], KEY, "=2048: goes with",
+    ),
+    "no budget": (["anthropic.thinking=enabled"], KEY, "=enabled: give anthropic.thinking_tokens, too"),
+    "a budget below 1": (
+        ["anthropic.thinking=enabled", "anthropic.thinking_tokens=-5"], KEY, "=-5: must be 1 or more",
+    ),
+    "a budget beyond the answer": (
+        ["anthropic.thinking=enabled", "anthropic.thinking_tokens=2048", "scenario.output_tokens=2048"], KEY,
+        "anthropic.thinking_tokens=2048: must be less than an answer's tokens, and one has 2048; give more",
+    ),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from harness.contracts import (
     ContainerSpec,
     Deployment,
     Fairness,
+    Form,
     Hint,
     HttpCall,
     InstallSpec,
@@ -64,7 +65,6 @@ class Toy:
     hints: Sequence[Hint] = ()
     pages: Sequence[str] = ()
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
-    why_no_forms: str | None = None
     resets: Sequence[HttpCall] | None = None
     logprobs: int = 0
     given_text: None = None
@@ -75,6 +75,9 @@ class Toy:
     key_env: str = "OPENAI_API_KEY"
     why_no_adapters: str | None = None
     adapter_fields: None = None
+
+    def why_not_answered(self, options: Options, forms: Sequence[Form], tokens: int | None) -> None:
+        return None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization
