@@ -13,6 +13,7 @@ BenchError                  one line to the user; anything else is a bug and sho
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +29,14 @@ def choose_from(name: str, known: Iterable[str]) -> str:
     """Return the advice for a name that does not exist: the nearest one, if any, and all that exist."""
     names = list(known)
     return f"{did_you_mean(name, names)}choose from {', '.join(names)}"
+
+
+def expanded(key: str, path: str) -> Path:
+    """Return the path that a key has, with the home directory for its ~. Raise UserError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{key}={path}: no such home directory; give the path without ~") from error
 
 
 class BenchError(Exception):

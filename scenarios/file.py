@@ -10,12 +10,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from harness.errors import UserError
+from harness.errors import UserError, expanded
 from scenarios.lengths import need
 from scenarios.text import TextOptions
 
@@ -65,7 +64,7 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
         )
     where = f"scenario.path={options.path}"
     try:
-        text = Path(options.path).expanduser().read_text(encoding="utf-8-sig")
+        text = expanded("scenario.path", options.path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{where}: cannot be read ({cause})") from error

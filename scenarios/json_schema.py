@@ -6,10 +6,9 @@ and lets other words pass.
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, expanded
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 # A file with none of them is more likely an example of an answer.
@@ -19,7 +18,7 @@ _ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "al
 def read_schema(path: str, where: str) -> dict[str, Any]:
     """Return the schema in a file. Raises UserError that begins with `where` and names the place in it."""
     try:
-        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+        schema = json.loads(expanded("scenario.schema", path).read_text(encoding="utf-8-sig"))
         _check(schema, where, "#")
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})") from error

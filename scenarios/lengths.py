@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import inf, isfinite, log
-from pathlib import Path
 from random import Random
 
-from harness.errors import UserError
+from harness.errors import UserError, expanded
 
 # Of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000
@@ -119,7 +118,7 @@ def _of_column(where: str, path: str, column: str) -> Length:
 
 def _values(where: str, path: str, column: str) -> Iterator[int]:
     try:
-        with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
+        with expanded(where.partition("=")[0], path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             names = next(rows, ["none"])
             if column not in names:

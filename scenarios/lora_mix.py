@@ -6,7 +6,7 @@ Each conversation's group is its adapter. Each prompt is another text, so that n
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from random import Random
 
 from harness.contracts import Adapter, Conversation, Message, Scenario, Turn
@@ -24,8 +24,8 @@ _PLAIN = re.compile(r"[^\s,=@:]+")
 class LoraMixOptions(TextOptions):
     """Lengths in tokens, as those of `fixed`. `zipf`: how much rarer later adapters are (see `places`).
 
-    `adapters`: how many random ones; or directories in PEFT's layout with `:` between them; or a running
-    server's names of its own.
+    `adapters`: how many random ones; or directories in PEFT's layout, each with `/` behind it, with `:`
+    between them; or a running server's names of its own.
     """
 
     adapters: str = "4"
@@ -46,18 +46,22 @@ def adapters(options: LoraMixOptions) -> tuple[Adapter, ...]:
         if not 1 <= int(given) <= MOST_ADAPTERS:
             raise UserError(f"scenario.adapters={given}: must be from 1 to {MOST_ADAPTERS}")
         return tuple(Adapter(f"random-{number}") for number in range(int(given)))
-    found = {Path(source).name: source for source in given.split(":")}
-    if len(found) <= given.count(":"):
+    found = [_own(each) for each in given.split(":")]
+    if len({each.name for each in found}) < len(found):
         raise UserError(
             f"scenario.adapters={given}: two have the same name, by which requests tell them apart"
         )
-    for name, source in found.items():
-        if not name or not _PLAIN.fullmatch(source):
+    for each in found:
+        if not each.name or not _PLAIN.fullmatch(str(each.source)):
             raise UserError(
                 f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (of a running "
                 "server names) with : between them, and no space, comma, = or @ in them"
             )
-    return tuple(Adapter(name, source) for name, source in found.items())
+    return tuple(found)
+
+
+def _own(text: str) -> Adapter:
+    return Adapter(PurePath(text).name, text.rstrip("/")) if text.endswith("/") else Adapter(text, text)
 
 
 def conversations(options: LoraMixOptions, rng: Random) -> Iterator[Conversation]:

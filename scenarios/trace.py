@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Literal
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from harness.errors import UserError
+from harness.errors import UserError, expanded
 from scenarios.text import TextOptions, prose
 from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
 
@@ -66,7 +65,7 @@ def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
         raise UserError(f"scenario.limit={options.limit}: must be 1 or more")
     where = f"scenario.path={options.path}"
     first_s: float | None = None
-    read = rows(Path(options.path).expanduser(), where, options.format)
+    read = rows(expanded("scenario.path", options.path), where, options.format)
     for row in islice((row for row in read if row.output_tokens), options.limit):
         first_s = row.at_s if first_s is None else first_s
         yield row.at_s - first_s, row

@@ -29,7 +29,7 @@ from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason
-from harness.errors import MissingError, UserError, choose_from
+from harness.errors import MissingError, UserError, choose_from, expanded
 from harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -75,7 +75,7 @@ def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> K
     if model.startswith("hf:"):
         return _of_hub(model, tool)
     if "/" in model or model.endswith((".gguf", ".json")):
-        return _of_path(model, Path(model).expanduser().absolute())
+        return _of_path(model, expanded("model", model).absolute())
     if model not in MODELS:
         raise UserError(
             f"model={model}: no such model; {choose_from(model, MODELS)}, or give a path (a config.json, "

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import why_not_fetched
+from harness.errors import expanded, why_not_fetched
 from harness.whole_files import locked
 
 # uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
@@ -42,7 +42,7 @@ _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE
 def cache_dir() -> Path:
     """Return where environments and weights are kept: BENCH_CACHE_DIR, else the user's cache directory."""
     if given := os.environ.get("BENCH_CACHE_DIR"):
-        return Path(given).expanduser().absolute()
+        return expanded("BENCH_CACHE_DIR", given).absolute()
     if sys.platform == "darwin":
         return Path("~/Library/Caches/serving-bench").expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "serving-bench"

@@ -22,7 +22,7 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError, choose_from
+from harness.errors import UserError, choose_from, expanded
 from harness.settings import sections
 from harness.settings.attached import check_attached, check_price, key_env
 from harness.settings.decoding import (
@@ -92,7 +92,11 @@ def settings(given: Choices) -> Settings:
     check_keys(given)
     if "fairness" in given and "engine.fairness" in given:
         raise UserError("fairness and engine.fairness are one key; give one of them")
-    given = {SHORT.get(key, key): _absolute(key, values) for key, values in given.items()}
+    is_attached = any(given.get("engine.base_url", ()))
+    given = {
+        SHORT.get(key, key): values if key == _ADAPTERS and is_attached else _absolute(key, values)
+        for key, values in given.items()
+    }
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     if choices.get("engine.base_url", (None,))[0]:
         choices.setdefault("engine.api_key_env", (key_env(str(choices["engine"][0])),))
@@ -210,7 +214,7 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     engine, _, name = key.partition(".")
     may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(
-        str(Path(value).expanduser().absolute())
+        str(expanded(key, value).absolute())
         if isinstance(value, str)
         and (
             key in _PATHS
@@ -224,9 +228,12 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
 
 
 def _found(adapters: str) -> str:
-    """Return the adapters that are directories by their absolute paths, the others (names) as they are."""
-    paths = [Path(each).expanduser() for each in adapters.split(":")]
-    return ":".join(str(path.absolute() if path.is_dir() else path) for path in paths)
+    """Return the adapters that are directories as absolute paths with / behind, the others as they are."""
+    found = []
+    for each in adapters.split(":"):
+        path = expanded(_ADAPTERS, each)
+        found.append(f"{path.absolute()}/" if each and path.is_dir() else each)
+    return ":".join(found)
 
 
 def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:

@@ -21,7 +21,7 @@ from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.weights import kept, ways
 from engines.model.weights.ways import Way, made
 from harness.contracts import Reason, Weights
-from harness.errors import UserError, choose_from
+from harness.errors import UserError, choose_from, expanded
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
 # Kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
@@ -41,7 +41,7 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
     if name.startswith("hf:"):
         return _on_hub(weights, cache)
     if "/" in name or name.endswith(".gguf"):
-        path = Path(name).expanduser().absolute()
+        path = expanded("model", name).absolute()
         if path.is_file():
             return _local_gguf(path, weights)
         if path.is_dir():

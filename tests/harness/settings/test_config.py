@@ -294,7 +294,21 @@ def test_adapters_that_are_directories_are_kept_absolute_and_names_as_they_are(
 ) -> None:
     (tmp_path / "sql").mkdir()
     monkeypatch.chdir(tmp_path)
-    kept = {"sql:chat": f"{tmp_path}/sql:chat", "2": "2"}
+    kept = {"sql:chat": f"{tmp_path}/sql/:chat", "2": "2"}
     for given, absolute in kept.items():
         words = ["scenario=lora_mix", f"scenario.adapters={given}"]
         assert config.settings(overrides.parse(words)).given["scenario.adapters"] == (absolute,)
+    attached = ["engine=openai", "engine.base_url=http://127.0.0.1:8000/v1", "model=m"]
+    words = [*attached, "scenario=lora_mix", "scenario.adapters=sql:org/chat"]
+    assert config.settings(overrides.parse(words)).given["scenario.adapters"] == ("sql:org/chat",)
+
+
+def test_an_adapter_of_no_name_is_not_the_current_directory() -> None:
+    with pytest.raises(UserError, match=r"scenario\.adapters=a::b: must be a number, or directories"):
+        config.settings(overrides.parse(["scenario=lora_mix", "scenario.adapters=a::b"]))
+
+
+@pytest.mark.parametrize("key", ["scenario.adapters", "scenario.path", "load.tokenizer"])
+def test_a_home_directory_that_there_is_none_of_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=f"^{key}=~nouser/a: no such home directory; give the path"):
+        config.settings(overrides.parse(["scenario=lora_mix,file", f'{key}="~nouser/a"']))
