@@ -140,7 +140,7 @@ def here(tmp_path_factory) -> Place:
 
 MISTAKES = [
     ("load.concurency=1", "load.concurency=1: no such key; did you mean load.concurrency? "),
-    ("engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp, ollama"),
+    ("engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from anthropic, gemini"),
     ("load.concurrency=0", "load.concurrency=0: must be 1 or more"),
     ("load.concurrency=1 load.rate=2", "exclude each other"),
     ("nonsense", "nonsense: not of the form key=value"),

@@ -166,7 +166,7 @@ MISTAKES = [
         "engine.context_length=4096, the default, is more than tiny/config.json can",
     ),
     ("fit load.concurrency=0", "load.concurrency=0: must be 1 or more"),
-    ("fit engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from llama_cpp"),
+    ("fit engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from anthropic"),
     ("fit engine=reference", "engine=reference: loads no weights; choose from llama_cpp, ollama, sglang"),
     ("fit quantization=int3", "quantization=int3: no such quantization"),
     ("fit device=cuda", "device=cuda: not a device"),
