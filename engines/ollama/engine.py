@@ -161,11 +161,12 @@ def _environment(deployment: contracts.Deployment, place: contracts.Place) -> di
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-# The command line of llama-server, as it was started last.
+# The command line of llama-server, of which the last is the server's that answers.
+_STARTED = "starting llama-server"
 _LOG_TERMS: Sequence[LogTerm] = (
-    ("concurrent_sequences", r"starting llama-server.* -np (\d+)", int),
-    ("kv_cache_type", r"starting llama-server.* --cache-type-k (\w+)", kv_cache_type),
-    ("attention_backend", r"starting llama-server.* --flash-attn (\w+)", "flash attention {}".format),
+    ("concurrent_sequences", rf"{_STARTED}.* -np (\d+)", int),
+    ("kv_cache_type", rf"{_STARTED}.* --cache-type-k (\w+)", kv_cache_type),
+    ("attention_backend", rf"{_STARTED}.* --flash-attn (\w+)", "flash attention {}".format),
 )
 _LOADED_TERMS = {
     "context_length": "context_length",
@@ -176,7 +177,7 @@ _LOADED_TERMS = {
 
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     terms = {
-        **from_log(log, _LOG_TERMS),
+        **from_log(log[max(0, log.rfind(_STARTED)) :], _LOG_TERMS),
         **from_page(pages.get("/api/version"), {"engine_version": "version"}),
     }
     # Which of several models is measured the page does not tell.

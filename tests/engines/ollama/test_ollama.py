@@ -162,6 +162,13 @@ def test_resolved_values_come_from_the_log_and_the_pages() -> None:
     }
 
 
+def test_of_several_starts_the_last_counts() -> None:
+    again = LOG.replace("-np 8", "-np 2").replace("--cache-type-k q8_0", "")
+    terms = ENGINE.said(LOG + again, {}).terms
+    assert terms == ENGINE.said(again, {}).terms
+    assert (terms["concurrent_sequences"], "kv_cache_type" in terms) == (2, False)
+
+
 def test_of_several_loaded_models_nothing_is_said() -> None:
     [row] = captured("ps").value["models"]
     assert ENGINE.said("", {"/api/ps": {"models": [row, {**row, "name": "other:latest"}]}}).terms == {}
