@@ -1,10 +1,10 @@
 """Check what goes together with a server that runs already: keys, its API, the prices of its tokens."""
 
 from collections.abc import Collection, Container, Mapping, Sequence
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from engines import ENGINES
-from harness.contracts import EngineTerms, Price, QualityTerms, is_secret, masked
+from harness.contracts import EngineTerms, Price, QualityTerms, masked
 from harness.settings.decoding import Varied, refuse_first
 
 
@@ -25,10 +25,9 @@ def check_attached(
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        has_key = any(is_secret(name) for name, _ in parse_qsl(parts.query))
         has_user = "@" in parts.netloc
     except ValueError:
-        is_url = has_key = has_user = False
+        is_url = has_user = False
     asks_quality = quality.asked not in ((), ("auto",)) or quality.against is not None
     refuse_first(
         (
@@ -38,9 +37,9 @@ def check_attached(
         ),
         (not is_url, f"engine.base_url={masked(url)}: must be of the form http://HOST:PORT/v1"),
         (
-            has_key,
-            "engine.base_url: has a key in its query, which would be stored with the run; "
-            "engine.api_key_env names the variable that holds it",
+            "?" in url or "#" in url,
+            "engine.base_url: has a query or a fragment, behind which no path can be added; leave it "
+            "out; engine.api_key_env names the variable that holds a key",
         ),
         (
             "engine.launcher" in given,

@@ -4,6 +4,7 @@ Each API has a file beside this. All turn their events into Chunk, which is Open
 finds the first content, the counts and the errors of every API.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,8 +66,9 @@ class Api:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def base_of(self, url: str) -> str:
+        """Return the base URL: `url`, with the version behind it unless it ends in one."""
         base = url.rstrip("/")
-        return base if base.endswith(self.version) else base + self.version
+        return base if re.search(r"/v\d\w*$", base) else base + self.version
 
     def path_of(self, model: str) -> str:
         return self.path.format(model=quote(model, safe=""))

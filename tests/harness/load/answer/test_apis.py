@@ -129,6 +129,9 @@ def test_a_schema_binds_the_answer_only_where_it_is_forced() -> None:
         ("anthropic", "https://api.anthropic.com", "https://api.anthropic.com/v1"),
         ("anthropic", "http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1"),
         ("gemini", "https://host/", "https://host/v1beta"),
+        ("gemini", "https://host/v1", "https://host/v1"),
+        ("anthropic", "https://host/v2beta1/", "https://host/v2beta1"),
+        ("anthropic", "https://host/av1", "https://host/av1/v1"),
         ("openai", "http://127.0.0.1:8000/openai/", "http://127.0.0.1:8000/openai"),
     ],
 )
