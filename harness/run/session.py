@@ -248,9 +248,10 @@ def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> No
     spec, key, terms = attach_spec(deployment), key_of(deployment), deployment.terms
     if spec is None:
         return
-    if key is None and "engine.api_key_env" in settings.given:
+    if not key and "engine.api_key_env" in settings.given:
         raise UserError(
-            f"engine.api_key_env={terms.api_key_env}: no such variable in the environment; set it to the key"
+            f"engine.api_key_env={terms.api_key_env}: no such variable in the environment, or it is "
+            "empty; set it to the key"
         )
     is_given = "engine.start_timeout" in settings.given
     limit_s = terms.start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S

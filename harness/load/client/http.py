@@ -8,7 +8,7 @@ import socket as names
 import ssl
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,8 +43,8 @@ class Endpoint:
     path: str
     host_header: str
     tls: ssl.SSLContext | None
-    key: str | None = None
-    headers: tuple[str, ...] = ()
+    key: str | None = field(default=None, repr=False)
+    headers: tuple[str, ...] = field(default=(), repr=False)
 
 
 def endpoint(base_url: str, key: str | None = None, api: Api = openai.API, model: str = "") -> Endpoint:

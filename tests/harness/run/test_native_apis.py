@@ -148,7 +148,11 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "no server": (["engine=gemini", "model=m"], None, "engine=gemini needs engine.base_url=URL of a running"),
     "a sweep": (["quantization=fp16,awq"], KEY, "quantization=fp16,awq: a running server ({url}) is one"),
     "a name": (["engine.api_key_env=MINE"], KEY, "engine.api_key_env=MINE: no such variable in the"),
-    "a key in the URL": (["engine.base_url='http://h?key=47'"], KEY, "engine.base_url: has a key in its"),
+    "a name of nothing": (
+        ["engine.api_key_env=ANTHROPIC_API_KEY"], "", "engine.api_key_env=ANTHROPIC_API_KEY: no such",
+    ),
+    "a key in the URL": (["engine.base_url='http://h?key=47'"], KEY, "engine.base_url: has a query or a"),
+    "a query": (["engine.base_url='http://h/v1?beta=true'"], KEY, "engine.base_url: has a query or a"),
     "no key": ([], None, "engine.base_url={url}/v1: it wants a key, and none is set (a generation answered"),
     "a wrong key": ([], "sk-wrong-4711", "{url}/v1: the key was refused (a generation answered 401"),
     "no such model": (["model=small"], KEY, "model small cannot be measured: a generation answered 404"),
@@ -186,7 +190,7 @@ def test_a_mistake_is_one_line(tmp_path, server, mistake):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1, done.stderr
     assert said.format(url=server.base_url) in done.stderr
-    assert key is None or key not in done.stderr
+    assert not key or key not in done.stderr
     assert not place.run_dir.exists() or not list(place.run_dir.iterdir())
 
 

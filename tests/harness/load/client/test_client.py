@@ -83,6 +83,12 @@ def test_the_request_on_the_wire() -> None:
     assert body == b'{"a": 1}'
 
 
+def test_an_endpoint_does_not_show_its_key() -> None:
+    shown = repr(endpoint("http://127.0.0.1/v1", "sk-4711"))
+    assert "sk-4711" not in shown
+    assert "chat/completions" in shown
+
+
 def test_without_a_key_nothing_is_authorized() -> None:
     with serving(answering(answer("hi"))) as server, client_of(server) as client:
         client.stream(b"{}", "r", LIMIT_S)
