@@ -18,7 +18,9 @@ _NAMES_THAT_FIT = 20
 
 
 def _name(part: Part) -> str:
-    return adapters_of(part.group)[part.number].name
+    """Return an adapter's name, or its number where the run does not have it."""
+    names = [adapter.name for adapter in adapters_of(part.group)]
+    return names[part.number] if part.number < len(names) else f"adapter {part.number}"
 
 
 def _draw(run: Run, parts: Sequence[Part]) -> Drawn:
