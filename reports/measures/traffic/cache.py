@@ -166,9 +166,9 @@ def _has_ideal(cell: Cell) -> bool:
 
 
 def _requests(run: Run, cell: Cell) -> pd.DataFrame:
-    """Return a cell's ok requests of which the ideal is known, warm-up included."""
+    """Return a cell's ok requests of which the input and the ideal are known, warm-up included."""
     found = run.requests_with(cell.number, "group", "ideal_cached_tokens")
-    is_known = (found["outcome"] == "ok") & found["ideal_cached_tokens"].notna()
+    is_known = (found["outcome"] == "ok") & found[["input_tokens", "ideal_cached_tokens"]].notna().all(axis=1)
     return taken(found[[*_COLUMNS, "in_window", "stays"]], is_known.to_numpy(dtype=bool))
 
 

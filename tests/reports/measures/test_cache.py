@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -177,3 +178,11 @@ def test_the_page_has_the_three_side_by_side(tmp_path):
     assert 'id="prefix-cache"' in shown
     for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, and by TTFT it is"):
         assert words in shown
+
+
+def test_a_request_of_unknown_length_is_left_out(tmp_path):
+    rows = talks(blocks, blocks)
+    rows[5] = replace(rows[5], input_tokens=None)
+    run = run_of(tmp_path, rows)
+    assert [each.requests for each in served_of(run)] == [TALKS * TURNS - 1, TALKS, TALKS, TALKS - 1]
+    assert 'id="prefix-cache"' in page(run)
