@@ -18,7 +18,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 # What each word asks of a value; of one of another type it asks nothing, as the specification has it
 # (JSON Schema 2020-12, Validation, section 6).
 _WORDS: Mapping[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
-    "enum": (object, lambda value, given: value in given),
+    "enum": (object, lambda value, given: any(_is_same(value, each) for each in given)),
     "minimum": ((int, float), lambda value, given: value >= given),
     "maximum": ((int, float), lambda value, given: value <= given),
     "minLength": (str, lambda value, given: len(value) >= given),
@@ -50,7 +50,17 @@ def _holds(value: Any, schema: dict[str, Any], word: str, given: Any) -> bool:
     if word not in _WORDS:
         raise ValueError(f"{word}: this word of JSON Schema is not read")
     types, asks = _WORDS[word]
-    return not isinstance(value, types) or asks(value, given)
+    is_asked = isinstance(value, types) and not (isinstance(value, bool) and word in ("minimum", "maximum"))
+    return not is_asked or asks(value, given)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Return whether two values are the same JSON: to Python True is 1, in lists and objects, too."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_same(a[name], b[name]) for name in a)
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _is_a(value: Any, kind: str) -> bool:
