@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Precision
-from reports.data import Group, Run, memory_over_time, once, open_run, quantile, together
+from reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
 from reports.measures.metrics import Value, is_supported, metric_of, value_of_start, why_missing
 from reports.measures.values import OF_REQUESTS, measured_of, request_values, values_of
@@ -122,12 +122,17 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
     Without the repeats in which the machine was disturbed, if enough others remain.
     """
     found = values_of(run)
-    starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
-    calm = {repeat: cells for repeat, cells in starts.items() if repeat not in disturbed(run, group)}
     return {
         repeat: value_of_start([found[cell.number].get(name, _NONE) for cell in cells])
-        for repeat, cells in (calm if len(calm) >= STARTS_NEEDED else starts).items()
+        for repeat, cells in calm_starts(run, group).items()
     }
+
+
+def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
+    """Return the cells of each start that counts, by its repeat, as `by_start` takes them."""
+    starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
+    calm = {repeat: cells for repeat, cells in starts.items() if repeat not in disturbed(run, group)}
+    return calm if len(calm) >= STARTS_NEEDED else starts
 
 
 # --- by turn of the conversation, from 0 -----------------------------------------------------------

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.data import Group, Run, floats, once
 from reports.measures.metrics import Value, value_of_start
-from reports.measures.over_starts import Aggregate, aggregate_of
+from reports.measures.over_starts import Aggregate, aggregate_of, calm_starts
 from reports.measures.traffic.depths import by_number
 
 
@@ -49,9 +49,9 @@ def parts_of(run: Run, scenario: str) -> list[Part]:
 def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
     """Return the median of TTFT or TPOT (`ttft_s.p50`) of a part over the starts, and that of each."""
     latency, starts = name.partition(".")[0], dict[int, Value]()
-    for cells in part.group.counted_by_start:
+    for repeat, cells in calm_starts(run, part.group).items():
         found = (by_number(run, cell).get(part.number) for cell in cells)
-        starts[cells[0].planned.repeat] = value_of_start([each[latency] for each in found if each])
+        starts[repeat] = value_of_start([each[latency] for each in found if each])
     return aggregate_of(run, part.group, name, list(starts.values())), starts
 
 
