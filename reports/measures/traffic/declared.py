@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from reports.measures.metric import BOTH, MORE, STAMPS, Metric, share, tokens_rate
+from reports.measures.metric import BOTH, FEWER, MORE, STAMPS, Metric, share, tokens_rate
 
 _seconds = partial(
     Metric, source=STAMPS, unit="s", shown_unit="s", better="lower", digits=2, needs_every_start=True
@@ -22,7 +22,7 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         "decode_tokens_per_s",
         "decode rate (tg)",
         "of fixed and long_context: (output tokens - 1) / (last content - first content), each summed over "
-        f"the window's ok requests; {_OF_ONE}",
+        f"the window's ok requests of two content chunks or more; {_OF_ONE}",
         BOTH,
     ),
     share(
@@ -35,7 +35,8 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     Metric(
         "steps_per_s",
         "steps per second",
-        "of agent_loop: ok requests that ended in the window / its length",
+        "of agent_loop: ok requests that ended in the window / its length; of those that a user sends at "
+        "once the first",
         STAMPS,
         unit="steps/s",
         shown_unit="steps/s",
@@ -87,7 +88,8 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     _seconds(
         "first_answer_s",
         "time to first answer token",
-        "of reasoning: from a request's origin to its first chunk that is no reasoning, the median",
+        "of reasoning: from a request's origin to its first chunk that is no reasoning, the median; one that "
+        "ended before it is later than any, so where half of them did there is none",
         shown_unit="ms",
         shown_scale=1e3,
         digits=1,
@@ -142,6 +144,6 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         "of code_completion: content chunks of requests that were left / those of these and of the ok ones",
         STAMPS,
         better="lower",
-        words=MORE,
+        words=FEWER,
     ),
 )

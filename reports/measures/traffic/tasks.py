@@ -10,7 +10,7 @@ from reports.measures.traffic.validity import valid_values
 def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return how fast steps and tasks of a cell were, how many were finished, and how many calls are valid.
 
-    Where nobody wrote how many turns a conversation has, as in older runs, no task is known to be finished.
+    Where nobody wrote how many turns a conversation has, as in older runs, nothing is known of tasks.
     """
     own = run.requests_with(cell.number, "turns")
     own = own[own["part"] == 0]  # what is sent beside it may fail, and ends no task
@@ -30,12 +30,13 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
         )
     )
     tasks = tasks[tasks["in_window"].fillna(False).astype(bool)]
-    done = tasks[tasks["is_ok"] & (tasks["last"] + 1 == tasks["turns"]).fillna(False).astype(bool)]
+    tasks = tasks[tasks["turns"].notna()]
+    done = tasks[tasks["is_ok"] & (tasks["last"] + 1 == tasks["turns"])]
     ended = len(done) + int(tasks["is_failed"].sum())
     took_s = (floats(done["end_ns"]) - floats(done["begin_ns"])) / 1e9
     return {
         "task_s": Value(float(took_s.mean()) if len(done) else None, len(done)),
         "finished_share": Value(len(done) / ended if ended else None, ended),
-        "steps_per_s": ended_per_s(run, cell),
+        "steps_per_s": ended_per_s(cell, own),
         **valid_values(run, cell),
     }

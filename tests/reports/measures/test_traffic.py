@@ -6,15 +6,25 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts import Adapter, Form, Load, Plan, PlannedCell, PlannedStart, ScenarioChoice, Tool
+from harness.contracts import (
+    Adapter,
+    Form,
+    GuardFinding,
+    Load,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    ScenarioChoice,
+    Tool,
+)
 from harness.store import store
 from reports import tables_of
 from reports.checks.examine import examine, marks_of
 from reports.data import open_run
-from reports.measures import Value, aggregate, metrics_of, values_of
+from reports.measures import Value, aggregate, by_start, metric_of, metrics_of, values_of
 from reports.measures.anatomy import kv_bytes_per_token
 from reports.measures.traffic.constraint import cost_of_constraint, validities_of
-from reports.measures.traffic.parts import parts_of
+from reports.measures.traffic.parts import by_part, parts_of
 from reports.measures.traffic.schema import is_by
 from reports.measures.traffic.validity import kind_of
 from reports.page.document import page
@@ -76,6 +86,19 @@ def test_rates_are_tokens_read_and_made_per_second(tmp_path):
     assert values["decode_tokens_per_s"] == Value(pytest.approx(18 / 0.16), 2)
 
 
+def test_an_answer_that_came_in_one_chunk_has_no_rate_and_a_prompt_of_unknown_length_leaves_the_answers(
+    tmp_path,
+):
+    rows = [
+        row(1, 103 * S),  # 9 tokens in 80 ms
+        row(2, 104 * S, chunk_ns=(104 * S + 100 * MS,)),
+        row(3, 105 * S, input_tokens=None),
+    ]
+    values = values_of(_run(tmp_path, rows, FIXED))[0]
+    assert values["decode_tokens_per_s"] == Value(pytest.approx(18 / 0.16), 2)
+    assert values["prefill_tokens_per_s"].n == 2
+
+
 def test_other_traffic_has_no_such_value(tmp_path):
     run = _run(tmp_path, [row(1, 103 * S)])
     assert "prefill_tokens_per_s" not in values_of(run)[0]
@@ -127,6 +150,22 @@ SCHEMA = {
 )
 def test_a_schema_allows_what_the_specification_says(value, allowed):
     assert is_by(value, SCHEMA) is allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "allowed"),
+    [
+        (True, {"enum": [1]}, False),
+        ([False], {"enum": [[0]]}, False),
+        ({"a": 1}, {"enum": [{"a": True}]}, False),
+        (True, {"enum": [1, True]}, True),
+        (1.0, {"enum": [1]}, True),
+        (True, {"minimum": 5}, True),
+        (True, {"maximum": 0}, True),
+    ],
+)
+def test_true_and_false_are_no_numbers(value, schema, allowed):
+    assert is_by(value, schema) is allowed
 
 
 @pytest.mark.parametrize("schema", [{"oneOf": [{}]}, {"type": ["string", "null"]}, {"items": True}, True])
@@ -290,6 +329,7 @@ def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
     rows = [
         *(_step(k, 1, k, 103 + k) for k in range(3)),  # finished: 2.19 s
         _step(5, 1, 1, 104, part=1, outcome="timeout"),  # which ends no task
+        _step(6, 1, 1, 104, part=2),  # nor is it a step
         *(_step(10 + k, 2, k, 103 + 2 * k) for k in range(3)),  # finished: 4.19 s
         _step(20, 3, 0, 103),
         _step(21, 3, 1, 104, outcome="timeout"),  # failed
@@ -304,12 +344,13 @@ def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
     assert values["finished_share"] == Value(pytest.approx(2 / 3), 3)
     # 3 + 3 + 1 + 1 and those at 102 and 103 s, in 8 s
     assert values["steps_per_s"] == Value(pytest.approx(10 / 8), 10)
-    assert values["valid_share"] == Value(1.0, 10)
+    assert values["valid_share"] == Value(1.0, 11)
     assert 'id="tasks"' in page(run)
 
 
 def test_no_task_is_known_to_be_finished_where_nobody_wrote_how_many_steps_it_has(tmp_path):
     rows = [_step(k, 1, k, 103 + k, turns=None) for k in range(3)]
+    rows += [_step(9, 2, 0, 104, turns=None, outcome="timeout")]
     values = values_of(_run(tmp_path, rows, AGENTS))[0]
     assert values["task_s"] == Value(None, 0)
     assert values["finished_share"] == Value(None, 0)
@@ -348,15 +389,41 @@ def test_three_depths_give_no_quadratic_part(tmp_path):
 # --- thoughts, and users who leave -----------------------------------------------------------------
 
 
+REASONING = ScenarioChoice("reasoning", {}, "reasoning")
+
+
 def test_the_first_answer_is_told_apart_from_the_first_thought(tmp_path):
-    reasoning = ScenarioChoice("reasoning", {}, "reasoning")
     rows = [
         row(k, 103 * S + k * MS, first_answer_ns=103 * S + k * MS + 160 * MS, reasoning_chunks=3)
         for k in range(11)
     ]
-    values = values_of(_run(tmp_path, rows, reasoning))[0]
+    values = values_of(_run(tmp_path, rows, REASONING))[0]
     assert values["first_answer_s"] == Value(pytest.approx(0.16), 11)
     assert values["thinking_share"] == Value(pytest.approx(3 / 5), 11)
+
+
+@pytest.mark.parametrize(("still_thinking", "seconds"), [(10, 0.16), (11, None), (40, None)])
+def test_who_never_answers_is_later_than_all_who_do(tmp_path, still_thinking, seconds):
+    rows = [
+        row(
+            k,
+            103 * S,
+            first_answer_ns=103 * S + 160 * MS if k < 11 else None,
+            reasoning_chunks=5 if k else None,
+        )
+        for k in range(11 + still_thinking)
+    ]
+    found = values_of(_run(tmp_path, rows, REASONING))[0]["first_answer_s"]
+    assert found == Value(seconds and pytest.approx(seconds), 11 + still_thinking)
+
+
+def test_a_run_that_did_not_count_thoughts_has_no_share_of_them(tmp_path):
+    values = values_of(_run(tmp_path, [row(k, 103 * S) for k in range(12)], REASONING))[0]
+    assert (values["thinking_share"], values["first_answer_s"]) == (Value(None, 0), Value(None, 0))
+
+
+def test_fewer_wasted_chunks_are_better():
+    assert metric_of("wasted_share").words == ("fewer", "more")
 
 
 def test_chunks_of_requests_that_were_left_came_for_nobody(tmp_path):
@@ -484,6 +551,27 @@ def test_the_page_names_adapters(tmp_path):
     assert "chat</td>" in whole
     assert "&lt;b&gt;sql</td>" in whole
     assert "<b>sql" not in whole
+
+
+def test_an_adapter_that_the_record_does_not_name_has_its_number(tmp_path):
+    rows = [row(1, 103 * S, group=0), row(2, 104 * S, group=1)]
+    shown = page(_adapted(tmp_path, rows, Adapter("chat")))
+    assert "chat</td>" in shown
+    assert "adapter 1</td>" in shown
+
+
+def test_a_part_leaves_out_the_repeats_that_its_group_leaves_out(tmp_path):
+    calm = [[row(k, 103 * S + k * S, group=0) for k in range(3)]] * 3
+    loud = [row(k, 103 * S + k * S, group=0, chunk_ns=(103 * S + k * S + 900 * MS,)) for k in range(3)]
+    path = starts_run(tmp_path, *calm, loud, scenario=LORA)
+    hit = store.read_cells(path)[-1]
+    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+    store.write_record(store.cell_dir(path, hit.number) / "cell.json", replace(hit, guard=(seen,)))
+    run = open_run(path)
+    [part] = parts_of(run, "lora_mix")
+    found, starts = by_part(run, part, "ttft_s.p50")
+    assert list(starts) == list(by_start(run, part.group, "ttft_s.p50")) == [0, 1, 2]
+    assert found.mean == pytest.approx(0.1)
 
 
 def test_a_token_of_the_kv_cache_takes_what_the_server_says_else_what_the_shape_gives(tmp_path):
