@@ -11,9 +11,11 @@ from reports.measures.quality import Quality, nearness
 
 @dataclass(frozen=True)
 class Speculated:
-    """A deployment that speculates, at a load, by its server's counters in the windows. `accepted_share`: of
-    the `drafted_tokens`; `accepted_per_step`: tokens that each look at a draft added to the one that it gives
-    anyhow. `off`: the label of the same without speculation. None where not known.
+    """A deployment that speculates, at a load, by its server's counters in the windows.
+
+    `accepted_share`: of the `drafted_tokens`. `accepted_per_step`: tokens that each look at a draft added to
+    the one that it gives anyhow; where they are not counted, generated tokens for each look, less 1. `off`:
+    the label of the same without speculation. None where not known.
     """
 
     group: Group
@@ -60,11 +62,14 @@ def _speculated(run: Run, group: Group, off: str | None) -> Speculated:
     own, base = (heard_of(run).get(label or "") for label in (group.deployment, off))
     drafted = [growth(run, cell, "drafted_tokens") for cell in group.counted]
     known = [tokens for tokens in drafted if tokens is not None]
+    per_step = pooled(run, group, "accepted_tokens", "draft_steps")
+    if per_step is None and (made := pooled(run, group, "generated_tokens", "draft_steps")):
+        per_step = made - 1
     return Speculated(
         group,
         drafted_tokens=sum(known) if known else None,
         accepted_share=pooled(run, group, "accepted_tokens", "drafted_tokens"),
-        accepted_per_step=pooled(run, group, "accepted_tokens", "draft_steps"),
+        accepted_per_step=per_step,
         off=off,
         quality=nearness(own, base) if own and base else None,
         became=became_of(run, group.deployment),

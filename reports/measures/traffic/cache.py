@@ -32,7 +32,8 @@ _NOTHING = pd.DataFrame(columns=_COLUMNS, dtype=float)
 class Served:
     """The mean input tokens of ok requests, and how many of them a cache served: `ideal` if it kept all that
     was sent before, as `reported` (None: not for all of them), and `inferred`, or `why` not. `part`: which of
-    a group's requests (`turn 2`); empty for all. `ttft_s`: the median.
+    a group's requests (`turn 2`); empty for all. `on_page`: by the share on the server's page of metrics, of
+    all requests only; where usage is silent it is what is `reported`. `ttft_s`: the median.
     """
 
     group: Group
@@ -41,6 +42,7 @@ class Served:
     input_tokens: float
     ideal: float
     reported: float | None
+    on_page: float | None
     inferred: Inferred | None
     why: str
     ttft_s: float | None
@@ -78,6 +80,16 @@ class Served:
         """Return whether more is reported than was ever sent on the start."""
         return self.reported is not None and self._is_much(self.reported - self.ideal)
 
+    @property
+    def is_disputed(self) -> bool:
+        """Return whether the answers' usage and the page of metrics differ by much. The page also counts what
+        is under way at a window's ends, so there have to be many requests beside those."""
+        if self.reported is None or self.on_page is None:
+            return False
+        at_ends = 2 * (self.group.cells[0].at_once or self.requests)
+        is_known = at_ends <= DISAGREE_SHARE * self.requests
+        return is_known and self._is_much(abs(self.reported - self.on_page))
+
     def _is_much(self, tokens: float) -> bool:
         return tokens > DISAGREE_SHARE * self.input_tokens
 
@@ -100,16 +112,17 @@ def _served(run: Run, group: Group) -> Iterator[Served]:
     if (~is_new).sum() <= _LEAST_SHARE * len(own):
         return
     new = None if (group.cells[0].at_once or 2) > 1 else new_prompts(run, group.deployment)
-    yield _mean(group, "", own, new)
-    by = "group" if group.cells[0].planned.scenario.name == "shared_prefix" else "turn"
-    parts = list(own.groupby(by))
-    if len(parts) > 1:
-        word = "prefix" if by == "group" else by
-        for number, each in parts[:MOST_PARTS]:
+    yield _mean(group, "", own, new, metrics_share(run, group))
+    has_prefixes = group.cells[0].planned.scenario.name == "shared_prefix"
+    for by, word in (("group", "prefix"), ("turn", "turn")) if has_prefixes else (("turn", "turn"),):
+        parts = list(own.groupby(by))
+        for number, each in parts[:MOST_PARTS] if len(parts) > 1 else ():
             yield _mean(group, f"{word} {int(cast(int, number)) + 1}", each, new)
 
 
-def _mean(group: Group, part: str, own: pd.DataFrame, new: "NewPrompts | None") -> Served:
+def _mean(
+    group: Group, part: str, own: pd.DataFrame, new: "NewPrompts | None", page_share: float | None = None
+) -> Served:
     tokens, ideal, reported, ttft_s = (floats(own[name]) for name in _COLUMNS[2:])
     is_reported = not np.isnan(reported).any()
     timed = ~np.isnan(ttft_s)
@@ -117,13 +130,15 @@ def _mean(group: Group, part: str, own: pd.DataFrame, new: "NewPrompts | None") 
     if new is not None and isinstance(line, Line) and timed.any():
         expected = reported if is_reported else ideal
         told = inferred(line, tokens[timed], ttft_s[timed], expected[timed], new.known)
+    on_page = None if page_share is None else page_share * float(tokens.mean())
     return Served(
         group,
         part,
         len(own),
         float(tokens.mean()),
         float(ideal.mean()),
-        float(reported.mean()) if is_reported else None,
+        float(reported.mean()) if is_reported else on_page,
+        on_page,
         told,
         line if isinstance(line, str) else "",
         float(np.median(ttft_s[timed])) if timed.any() else None,
@@ -183,6 +198,8 @@ def doubts(served: Iterable[Served]) -> list[str]:
             said.append(f"{_reported(each)}, and {each.ideal:,.0f} had been sent before")
         elif each.is_misreported:
             said.append(f"{_reported(each)}, and {_by_ttft(each)}")
+        elif each.is_disputed:
+            said.append(f"{_reported(each)}, and by its page of metrics it is {each.on_page:,.0f}")
     return said
 
 

@@ -13,9 +13,11 @@ from reports.words.verdict_words import ratio_text, title_of, word_of
 
 
 def _gain(run: Run, each: Speculated) -> Html:
-    found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off or "")
+    if each.off is None:
+        return none_cell("there is none without speculation to hold it against")
+    found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
     if found is None or found.why:
-        return none_cell((found and found.why) or "there is none without speculation to hold it against")
+        return none_cell(found.why if found else "compare.baseline is another: these two are not compared")
     return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
 
 

@@ -11,6 +11,8 @@ import pytest
 from make_run import MS, S, one_cell_run, row, summary
 
 from harness.contracts import Load, RequestRow, ScenarioChoice
+from harness.servers.scrape import ServerSample
+from harness.store import store
 from reports.checks.examine import findings_of
 from reports.data import Run, open_run
 from reports.measures.traffic.cache import Served, doubts, served_of
@@ -119,6 +121,35 @@ def test_without_a_word_of_the_server_the_times_tell_alone(tmp_path):
     assert not doubts([each])
 
 
+def counted(path: Path, hit_share: float) -> Run:
+    """Have the server's page count that share of 100 tokens in each second as hits."""
+    [start] = store.read_starts(path)
+    samples = [
+        ServerSample(
+            start.spawned_ns + at * S, prefix_query_tokens=100 * at, prefix_hit_tokens=100 * hit_share * at
+        )
+        for at in range(400)
+    ]
+    store.write_samples(path / "starts" / start.name / "server.parquet", samples)
+    return open_run(path)
+
+
+def test_where_usage_is_silent_the_page_of_metrics_reports(tmp_path):
+    run_of(tmp_path, talks(blocks, lambda tokens: None))
+    whole, *parts = served_of(counted(tmp_path, 0.5))
+    assert whole.reported == pytest.approx(0.5 * whole.input_tokens)
+    assert {each.reported for each in parts} == {None}
+    assert not doubts([whole])
+
+
+def test_usage_that_is_not_what_the_page_of_metrics_says_is_doubted(tmp_path):
+    run_of(tmp_path, talks(blocks, blocks))
+    whole = served_of(counted(tmp_path, 0.1))[0]
+    assert whole.on_page == pytest.approx(0.1 * whole.input_tokens)
+    [said] = doubts([whole])
+    assert said.endswith(f"and by its page of metrics it is {whole.on_page:,.0f}")
+
+
 def test_more_than_was_ever_sent_is_impossible(tmp_path):
     run = run_of(tmp_path, talks(blocks, lambda tokens: tokens + 60))
     [said] = doubts(each for each in served_of(run) if not each.part)
@@ -168,6 +199,9 @@ def test_prefixes_are_told_apart_and_rag_is_one_whole(tmp_path):
     ]  # fmt: skip
     found = served(tmp_path / "shared", rows, scenario=SHARED)
     assert {part: each.ideal for part, each in found.items()} == {"": 890, "prefix 1": 990, "prefix 2": 790}
+    both = [replace(each, turn=each.conversation // 2 % 2) for each in rows]
+    turns = served(tmp_path / "both", both, scenario=SHARED)
+    assert list(turns) == ["", "prefix 1", "prefix 2", "turn 1", "turn 2"]
     whole = served(tmp_path / "rag", rows, scenario=RAG)
     assert list(whole) == [""]
     assert (whole[""].saved, whole[""].of_ideal) == (9600, pytest.approx(960 / 890))

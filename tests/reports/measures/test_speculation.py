@@ -19,22 +19,29 @@ NGRAM = replace(OFF, terms=EngineTerms(speculation="ngram", speculative_tokens=3
 LONE = replace(NGRAM, quantization="gguf-q8_0", label="lone")
 
 
-def _run(path, *made, repeats=3):
+# What each second's 10 looks count.
+COUNTED = {"drafted_tokens": 30, "accepted_tokens": 20}
+
+
+def _run(path, *made, repeats=3, counted=COUNTED, baseline=None):
     repeated_run(path, [Made(each, slow) for each, slow in made], (Load(concurrency=4),), repeats)
     for start in store.read_starts(path):
         if start.deployment.label == "ngram":
-            # Each second 10 looks at 30 drafted tokens, which take 20; the 5 s before the load have none.
+            # The 5 s before the load have none.
             seconds = [max(0.0, at - 5.0) for at in range(30)]
             samples = [
                 ServerSample(
                     start.spawned_ns + at * S,
                     draft_steps=10 * s,
-                    drafted_tokens=30 * s,
-                    accepted_tokens=20 * s,
+                    **{term: n * s for term, n in counted.items()},
                 )
                 for at, s in enumerate(seconds)
             ]
             store.write_samples(path / "starts" / start.name / "server.parquet", samples)
+    if baseline:
+        record = store.read_run(path)
+        compare = replace(record.compare, baseline=baseline)
+        store.write_record(path / "run.json", replace(record, compare=compare))
     asked = {each.label: Voice() for each, _ in made if each in (OFF, NGRAM)}
     return open_run(with_quality(path, asked))
 
@@ -48,6 +55,13 @@ def test_what_was_accepted_is_by_the_servers_counters_in_the_windows(tmp_path):
     assert ngram.accepted_per_step == pytest.approx(2.0)
     assert (lone.accepted_share, lone.accepted_per_step, lone.quality) == (None, None, None)
     assert lone.drafted_tokens is None
+
+
+def test_where_accepted_tokens_are_not_counted_each_step_gave_those_and_one_more(tmp_path):
+    run = _run(tmp_path, (OFF, 1.0), (NGRAM, 0.8), counted={"generated_tokens": 30})
+    [ngram] = speculated_of(run)
+    assert ngram.accepted_per_step == pytest.approx(2.0)
+    assert (ngram.drafted_tokens, ngram.accepted_share) == (None, None)
 
 
 def test_off_is_the_deployment_that_differs_in_nothing_else(tmp_path):
@@ -71,6 +85,12 @@ def test_the_page_has_a_row_for_each_that_speculates_with_its_gain(tmp_path):
     assert "10 of 10" in part
     assert ">66.7<" in part
     assert "1.25x [" in part
+
+
+def test_a_pair_that_the_baseline_leaves_out_is_said_to_be_so(tmp_path):
+    shown = page(_run(tmp_path, (OFF, 1.0), (NGRAM, 0.8), (LONE, 1.0), baseline="lone"))
+    part = shown.partition('id="speculation"')[2].partition("</table>")[0]
+    assert "compare.baseline is another: these two are not compared" in part
 
 
 def test_a_page_of_a_run_without_speculation_has_none(tmp_path):

@@ -517,6 +517,13 @@ def test_a_start_that_never_recovered_leaves_no_mean(tmp_path):
     assert (found.mean, found.why) == (None, "only 2 of 3 starts have a value")
 
 
+def test_where_no_burst_was_sent_there_is_nothing_to_recover_from(tmp_path):
+    quiet = [row for row in _burst() if row.group == 0]
+    shown = page(_run(tmp_path, quiet, ScenarioChoice("burst", {}, "burst")))
+    assert "at 1 user: no burst was sent, or nothing before it, in 1 of 1 window." in shown
+    assert "not recovered" not in shown
+
+
 # --- adapters --------------------------------------------------------------------------------------
 
 LORA = ScenarioChoice("lora_mix", {}, "lora_mix")

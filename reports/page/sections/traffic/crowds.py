@@ -23,7 +23,10 @@ def _ttft(run: Run, number_: int, group: Group) -> str:
 def _never(run: Run) -> Iterator[str]:
     for group in groups_under(run, "burst"):
         cells = [cell for cell in group.counted if not too_many_failed(run, cell)]
-        missing = [values_of(run)[cell.number]["recovery_s"].value for cell in cells].count(None)
+        found = [values_of(run)[cell.number]["recovery_s"] for cell in cells]
+        unsent = sum(each.n == 0 for each in found)
+        missing = sum(each.value is None for each in found) - unsent
+        yield from _said(group, "no burst was sent, or nothing before it", unsent)
         yield from _said(group, "not recovered when the last request was sent", missing)
 
 
