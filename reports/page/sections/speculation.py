@@ -16,8 +16,10 @@ def _gain(run: Run, each: Speculated) -> Html:
     if each.off is None:
         return none_cell("there is none without speculation to hold it against")
     found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
-    if found is None or found.why:
-        return none_cell(found.why if found else "compare.baseline is another: these two are not compared")
+    if found is None:
+        return none_cell("compare.baseline is another: these two are not compared")
+    if found.why:
+        return none_cell(found.why)
     return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
 
 
