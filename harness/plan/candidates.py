@@ -59,7 +59,10 @@ def _candidate(
 
 
 def _adapters(settings: Settings) -> tuple[Adapter, ...]:
-    """Return what the scenarios name, which every start has. Raise UserError for one name of two."""
+    """Return what the scenarios name, which every start has.
+
+    Raise UserError for one name of two, and for the model's own, by which a request asks for no adapter.
+    """
     asked = (
         each for choice in settings.scenarios for each in SCENARIOS[choice.name].adapters(choice.options)
     )
@@ -68,6 +71,11 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
     for each in found:
         if sources[each.name] != each.source:
             raise UserError(f"scenario.adapters: {each.source} and {sources[each.name]} have the same name")
+        if each.name in settings.models:
+            raise UserError(
+                f"scenario.adapters={each.source}: has the name of model={each.name}, and requests tell them "
+                "apart by it; rename the adapter"
+            )
     return found
 
 

@@ -65,7 +65,17 @@ def check_attached(
             f"quality={','.join(quality.asked)}: cannot be asked over the API of engine={','.join(engines)}; "
             "leave it out",
         ),
+        (
+            "scenario.adapters" in given and any(map(_numbers_adapters, engines)),
+            f"scenario.adapters: engine={','.join(engines)} knows adapters by their numbers, which of a "
+            f"running server ({url}) are not known; leave engine.base_url out, and bench starts one",
+        ),
     )
+
+
+def _numbers_adapters(engine: str) -> bool:
+    fields = ENGINES[engine].adapter_fields
+    return fields("", 0) != fields("", 1)
 
 
 def check_price(price: Price, given: Mapping[str, Sequence[str]], *, is_attached: bool) -> None:

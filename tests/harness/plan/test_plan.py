@@ -636,6 +636,19 @@ def test_a_running_servers_adapters_are_named_by_the_user() -> None:
     assert [each.name for each in deployment.adapters] == ["sql", "chat"]
 
 
+def test_a_running_llama_server_whose_adapters_have_numbers_is_not_asked_for_names() -> None:
+    attached = ("engine=llama_cpp", "engine.base_url=http://127.0.0.1:8080/v1", "model=m")
+    with pytest.raises(UserError, match=r"^scenario\.adapters: engine=llama_cpp knows adapters by"):
+        made(*attached, "scenario=lora_mix", "scenario.adapters=sql:chat")
+
+
+def test_an_adapter_with_the_models_own_name_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "smollm2-135m"
+    own.mkdir()
+    with pytest.raises(UserError, match=f"^scenario.adapters={own}: has the name of model=smollm2-135m"):
+        made("scenario=lora_mix", f"scenario.adapters={own}", "model=smollm2-135m")
+
+
 def test_two_adapters_of_one_name_are_refused_across_a_sweep(tmp_path: Path) -> None:
     first, second = (tmp_path / folder / "sql" for folder in "ab")
     for each in (first, second):
