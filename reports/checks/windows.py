@@ -111,7 +111,8 @@ PROMPT_CUT_SHARE = 0.9
 @check(
     "Prompts were cut",
     "The server counts fewer input tokens than words were sent: {}.",
-    "A longer context, of an Ollama that runs already by OLLAMA_CONTEXT_LENGTH; or shorter conversations.",
+    "Give the server a longer context, or send shorter conversations. An Ollama that runs already takes "
+    "its context from OLLAMA_CONTEXT_LENGTH when it is started.",
     (*SPEED, "input_tokens"),
     marks=True,
 )

@@ -164,7 +164,7 @@ class Run:
         return with_columns(self.path, number, self.cell_requests(number), columns)
 
     def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return the ok ones in the window with them."""
+        """Return the window's ok requests, with these columns."""
         own = sent_in_window(self.requests_with(number, *columns))
         return taken(own, (own["outcome"] == "ok").to_numpy(dtype=bool))
 

@@ -95,20 +95,21 @@ METRICS: tuple[Metric, ...] = (
     share(
         "success_share",
         "success",
-        "ok requests / requests sent in the window that their user did not leave",
+        "ok requests / requests sent in the window that their user would not leave",
         "outcomes in requests.parquet",
     ),
     requests_rate(
         "goodput_per_s",
         "goodput",
-        "requests sent in the window that met every SLO / its length; a failed request meets none",
+        "requests sent in the window by users who stay that met every SLO / its length; a failed request "
+        "meets none",
         f"slo.* and {STAMPS}",
         words=HIGHER,
     ),
     share(
         "slo_share",
         "requests that met every SLO",
-        "requests sent in the window that met every SLO / all requests sent in it",
+        "requests sent in the window by users who stay that met every SLO / all that they sent in it",
         f"slo.* and {STAMPS}",
     ),
     tokens_each("input_tokens", "input tokens", _GIVEN, USAGE),

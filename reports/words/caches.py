@@ -1,14 +1,19 @@
 """What a prefix cache served, in sentences."""
 
+from collections import Counter
+
 from reports.checks.finding import group_name
 from reports.data import Run, grouped
-from reports.measures import number, several
+from reports.measures import number, plural, several
 from reports.measures.traffic.cache import confirmation, doubts, served_of
 
 _MORE_NEW = (
     "Chats have new prompts with scenario.system_words=0; scenario=NAME,fixed scenario.input_tokens=32..512 "
     "sends others beside any scenario."
 )
+
+# By key of CellRecord.ideal_by.
+_COUNTED = {"tokens": "in tokens", "characters": "by its share of characters"}
 
 
 def claim(run: Run) -> str:
@@ -22,6 +27,14 @@ def claim(run: Run) -> str:
     if not shares:
         return ""
     return f"Of what had been sent before, served as reported at {whole[0].group.load}: {several(shares)}."
+
+
+def ideals(run: Run) -> list[str]:
+    """Say how the ideals of the run's requests were counted."""
+    records = [cell.record for cell in run.planned_cells if cell.record and cell.record.ideal_by]
+    counts = sum((Counter(record.ideal_by) for record in records), Counter[str]())
+    said = ", ".join(f"{_COUNTED[by]} for {plural(n, 'request')}" for by, n in sorted(counts.items()))
+    return [f"The ideal was counted {said}."] if served_of(run) else []
 
 
 def contradictions(run: Run) -> list[str]:

@@ -119,9 +119,9 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     ),
     share(
         "swap_share",
-        "swaps",
-        "of lora_mix: requests of the window that were sent next after one for another adapter / all but the "
-        "first",
+        "changes of adapter",
+        "of lora_mix: requests of the window that the client sent next after one for another adapter / all "
+        "but the first",
         "group and sent_ns in requests.parquet",
         better="-",
         words=MORE,

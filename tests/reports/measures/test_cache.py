@@ -210,6 +210,7 @@ def test_prefixes_are_told_apart_and_rag_is_one_whole(tmp_path):
 def test_the_page_has_the_three_side_by_side(tmp_path):
     shown = page(run_of(tmp_path, talks(none, blocks)))
     assert 'id="prefix-cache"' in shown
+    assert "The ideal was counted in tokens for 72 requests." in shown
     for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, and by TTFT it is"):
         assert words in shown
 

@@ -61,7 +61,7 @@ PARTS = Table[Served](
 CACHE = Topic(
     "prefix-cache",
     "Prefix cache",
-    [Notes(caches.contradictions), WHOLE, PARTS],
+    [Notes(caches.contradictions), Notes(caches.ideals), WHOLE, PARTS],
     caches.claim,
     prose("prefix_cache"),
 )
