@@ -48,7 +48,7 @@ def _holds(value: Any, schema: dict[str, Any], word: str, given: Any) -> bool:
     if word == "additionalProperties" and given is False:
         return not isinstance(value, dict) or value.keys() <= set(schema.get("properties", ()))
     if word not in _WORDS:
-        raise ValueError(f"{word}: this word of JSON Schema is not read")
+        raise ValueError(f"{word}: this word of JSON Schema, or its value, is not read")
     types, asks = _WORDS[word]
     is_asked = isinstance(value, types) and not (isinstance(value, bool) and word in ("minimum", "maximum"))
     return not is_asked or asks(value, given)

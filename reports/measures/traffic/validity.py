@@ -46,14 +46,25 @@ def _of_calls(form: Form, calls: list[ToolCall]) -> str:
     return next((kind for kind in kinds if kind != VALID), VALID)
 
 
-@once
 def kinds_of(run: Run, cell: Cell) -> Counter[str]:
     """Return how many of the window's ok answers of a completed cell are of each kind; none where a schema
     has words that are not read, or values that no such word can have."""
+    return _judged(run, cell)[0]
+
+
+def why_not_judged(run: Run, cell: Cell) -> str:
+    """Return which word of a schema is not read; empty where all are."""
+    return _judged(run, cell)[1]
+
+
+@once
+def _judged(run: Run, cell: Cell) -> tuple[Counter[str], str]:
     try:
-        return Counter(_kinds(run, cell))
-    except (ValueError, TypeError):
-        return Counter()
+        return Counter(_kinds(run, cell)), ""
+    except ValueError as error:
+        return Counter(), str(error)
+    except TypeError:
+        return Counter(), "a word of its JSON Schema has a value that is not read"
 
 
 def _kinds(run: Run, cell: Cell) -> Iterator[str]:

@@ -239,6 +239,8 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
     "schema",
     [
         {"anyOf": []},
+        {"type": ["string", "null"]},
+        {"pattern": "A.*"},
         {"properties": 3},
         {"properties": ["name"], "additionalProperties": False},
         {"required": 3},
@@ -246,12 +248,15 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
         {"maxLength": "long", "properties": {"name": {"maxLength": "long"}}},
     ],
 )
-def test_a_schema_that_is_not_read_gives_no_share(tmp_path, schema):
+def test_a_schema_that_is_not_read_gives_no_share_and_a_note(tmp_path, schema):
     odd = Form("person", schema=schema)
     path = one_cell_run(
         tmp_path, _answers('{"name": "Ada"}'), summary(100 * S), STRUCTURED, forms=(odd,)
     ).path
-    assert values_of(open_run(path))[0]["valid_share"] == Value(None, 0)
+    run = open_run(path)
+    assert values_of(run)[0]["valid_share"] == Value(None, 0)
+    note = page(run).partition("Not judged, llama_cpp fp16 at 1 user: ")[2].partition("</p>")[0]
+    assert note.endswith("is not read.")
 
 
 def test_the_constraint_costs_the_ratio_of_tpot_over_the_starts_that_have_both(tmp_path):

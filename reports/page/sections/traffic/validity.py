@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from reports.data import Run
-from reports.measures import number
+from reports.data import Run, gathered
+from reports.measures import number, several
 from reports.measures.traffic.constraint import Validity, cost_of_constraint, validities_of
-from reports.measures.traffic.validity import KINDS, VALID
+from reports.measures.traffic.validity import KINDS, VALID, why_not_judged
 from reports.page.cells import mean_cell, name_cell
-from reports.page.declared import Shown, Table, Topic, below, of_group
+from reports.page.declared import Notes, Shown, Table, Topic, below, of_group
 from reports.page.looks import prose
 
 
@@ -22,6 +22,13 @@ def _cost(run: Run, each: Validity) -> Shown:
         return ""
     low, high = cost.interval()
     return below(f"{cost.shown:.2f}×", f"[{low:.2f}, {high:.2f}]" if cost.k > 1 else "one start, no interval")
+
+
+def _not_judged(run: Run) -> list[str]:
+    cells = ((group, cell) for group in run.groups for cell in group.counted)
+    found = ((why_not_judged(run, cell), f"{group.deployment} at {group.load}") for group, cell in cells)
+    where = {why: list(dict.fromkeys(names)) for why, names in gathered(found).items() if why}
+    return [f"Not judged, {several(names)}: {why}." for why, names in where.items()]
 
 
 VALIDITY = Topic(
@@ -43,7 +50,8 @@ VALIDITY = Topic(
             },
             lambda each: of_group(each.group),
             is_bare=True,
-        )
+        ),
+        Notes(_not_judged),
     ],
     prose("validity"),
 )
