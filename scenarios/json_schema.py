@@ -5,8 +5,11 @@ and lets other words pass.
 """
 
 import json
+import re
 from collections.abc import Callable
+from math import inf
 from typing import Any
+from urllib.parse import unquote
 
 from harness.errors import UserError, expanded
 
@@ -18,8 +21,9 @@ _ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "al
 def read_schema(path: str, where: str) -> dict[str, Any]:
     """Return the schema in a file. Raises UserError that begins with `where` and names the place in it."""
     try:
-        schema = json.loads(expanded("scenario.schema", path).read_text(encoding="utf-8-sig"))
-        _check(schema, where, "#")
+        text = expanded("scenario.schema", path).read_text(encoding="utf-8-sig")
+        schema = json.loads(text, parse_constant=_refuse_constant)
+        _check(schema, where, "#", schema)
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})") from error
     except RecursionError as error:
@@ -31,7 +35,11 @@ def read_schema(path: str, where: str) -> dict[str, Any]:
     return schema
 
 
-def _check(schema: Any, where: str, place: str) -> None:
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _check(schema: Any, where: str, place: str, root: Any) -> None:
     if isinstance(schema, bool):  # anything, or nothing
         return
     if not isinstance(schema, dict):
@@ -39,18 +47,35 @@ def _check(schema: Any, where: str, place: str) -> None:
     for word, value in schema.items():
         here = f"{place}/{word}"
         if word in _SCHEMA:
-            _check(value, where, here)
+            _check(value, where, here, root)
         elif word in _SCHEMAS:
             kind, must_be = _SCHEMAS[word]
             if not isinstance(value, kind) or value == []:
                 raise UserError(f"{where}: {here}: {_shown(value)}: must be {must_be}")
             parts = value if isinstance(value, dict) else dict(enumerate(value))
             for name, part in parts.items():
-                _check(part, where, f"{here}/{name}")
+                _check(part, where, f"{here}/{name}", root)
+        elif word == "$ref" and not (isinstance(value, str) and _is_part(value, root)):
+            raise UserError(
+                f"{where}: {here}: {_shown(value)}: must be a part of this file, as #/$defs/NAME is"
+            )
         elif word in _VALUES:
             is_right, must_be = _VALUES[word]
             if not is_right(value):
                 raise UserError(f"{where}: {here}: {_shown(value)}: must be {must_be}")
+
+
+def _is_part(reference: str, root: Any) -> bool:
+    """Return whether a reference is a JSON pointer to a part of the schema (RFC 6901, section 6)."""
+    start, *names = unquote(reference).split("/")
+    part = root
+    for name in names:
+        parts = {str(place): each for place, each in enumerate(part)} if isinstance(part, list) else part
+        key = name.replace("~1", "/").replace("~0", "~")
+        if not isinstance(parts, dict) or key not in parts:
+            return False
+        part = parts[key]
+    return start == "#"
 
 
 def _shown(value: Any) -> str:
@@ -67,7 +92,19 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf
+
+
+def _is_above_0(value: Any) -> bool:
+    return _is_number(value) and bool(value > 0)
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except re.error as error:
+        # A schema's patterns are JavaScript's, which has more escapes and kinds of groups.
+        return error.msg.startswith(("bad escape", "unknown extension"))
 
 
 def _is_texts(value: Any) -> bool:
@@ -87,7 +124,9 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "type": (_is_type, f"one of {', '.join(_TYPES)}, or a list of them"),
     "enum": (lambda value: isinstance(value, list) and bool(value), "a list of values"),
     "required": (_is_texts, "a list of names"),
-    **dict.fromkeys(("pattern", "$ref", "format"), (lambda value: isinstance(value, str), "text")),
+    "pattern": (_is_pattern, "a regular expression"),
+    "format": (lambda value: isinstance(value, str), "text"),
+    "multipleOf": (_is_above_0, "a number above 0"),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _COUNT),
     **dict.fromkeys(("minProperties", "maxProperties"), _COUNT),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _NUMBER),

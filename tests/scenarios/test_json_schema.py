@@ -43,6 +43,22 @@ def test_a_schema_of_ones_own_is_in_the_prompt_and_the_form(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": {"$ref": "#"}},
+        {"anyOf": [{"type": "null"}, {"$ref": "#/anyOf/0"}]},
+        {"$ref": "#/$defs/a~1b~0%20c", "$defs": {"a/b~ c": {"type": "null"}}},
+        {"type": "string", "pattern": r"^(?<first>\p{L}+)$"},
+        {"type": "number", "multipleOf": 0.5, "maximum": 10**400},
+    ],
+)
+def test_what_is_a_schema_is_read(tmp_path: Path, schema: dict[str, Any]) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema))
+    assert read_schema(str(path), "scenario.schema") == schema
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, "cannot be read (No such file or directory)"),
@@ -65,7 +81,19 @@ def test_a_schema_of_ones_own_is_in_the_prompt_and_the_form(tmp_path: Path) -> N
         ('{"type": "string", "maxLength": -1}', "#/maxLength: -1: must be a whole number, 0 or more"),
         ('{"type": "string", "minLength": true}', "#/minLength: true: must be a whole number"),
         ('{"type": "number", "minimum": "1"}', '#/minimum: "1": must be a number'),
-        ('{"type": "string", "pattern": 3}', "#/pattern: 3: must be text"),
+        ('{"type": "string", "pattern": 3}', "#/pattern: 3: must be a regular expression"),
+        ('{"type": "string", "pattern": "("}', '#/pattern: "(": must be a regular expression'),
+        ('{"type": "string", "format": 3}', "#/format: 3: must be text"),
+        ('{"type": "number", "minimum": NaN}', "not JSON (NaN is no number)"),
+        ('{"type": "number", "minimum": -1e999}', "#/minimum: -Infinity: must be a number"),
+        ('{"type": "number", "multipleOf": 0}', "#/multipleOf: 0: must be a number above 0"),
+        ('{"$ref": 3}', "#/$ref: 3: must be a part of this file"),
+        ('{"$ref": "http://h/s.json"}', '#/$ref: "http://h/s.json": must be a part of this file'),
+        (
+            '{"items": {"$ref": "#/$defs/x"}, "$defs": {}}',
+            '#/items/$ref: "#/$defs/x": must be a part of this',
+        ),
+        ('{"anyOf": [{"$ref": "#/anyOf/1"}]}', '#/anyOf/0/$ref: "#/anyOf/1": must be a part of this file'),
     ],
 )
 def test_what_is_no_schema_is_one_line_with_its_place(tmp_path: Path, content: str | None, said: str) -> None:
