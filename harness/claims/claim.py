@@ -139,7 +139,10 @@ def read(path: Path) -> Claim:
         refuse_first(
             ((asked.ratio is not None) == is_value, f"{not_one}: predicates: give ratio or value"),
             (len(numbers) > 1, f"{not_one}: predicates: give one of at_least, at_most and within"),
-            (min(numbers, default=1.0) <= 0, f"{not_one}: predicates: a figure must be above 0"),
+            (
+                not all(0 < number < inf for number in numbers),
+                f"{not_one}: predicates: a figure must be finite and above 0",
+            ),
             (is_kl and not is_value, f"{not_one}: predicates: {KL_NATS} takes value"),
             (
                 is_value and (asked.within or asked.turn) is not None,
