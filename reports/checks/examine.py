@@ -60,6 +60,13 @@ def findings_of(run: Run) -> tuple[Finding, ...]:
     return tuple(filter(None, examine(run).values()))
 
 
+def clean_of(run: Run) -> tuple[list[str], list[str]]:
+    """Return the titles of the checks that found nothing, and of those that had nothing to look at."""
+    clean = [each for each in CHECKS if examine(run)[each.title] is None]
+    looked = [each.title for each in clean if each.can_look(run)]
+    return looked, [each.title for each in clean if each.title not in looked]
+
+
 def marks_of(run: Run, cells: Iterable[Cell], *metrics: str) -> tuple[Finding, ...]:
     """Return the findings that mark a value of these cells by one of several metrics (`ttft_s.p95`)."""
     numbers, names = {cell.number for cell in cells}, {metric.partition(".")[0] for metric in metrics}

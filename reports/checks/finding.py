@@ -82,11 +82,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A reason to distrust that is looked for in each run, and the function that looks."""
+    """A reason to distrust, the function that looks for it, and whether a run recorded what it needs."""
 
     name: str
     title: str
     find: Callable[[Run], Finding | None]
+    can_look: Callable[[Run], object]
 
 
 def check(
@@ -97,9 +98,10 @@ def check(
     *,
     marks: bool = False,
     is_at_name: bool = False,
+    can_look: Callable[[Run], object] = bool,
 ) -> Callable[[See], Check]:
     """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
-    first four. The finding has the function's name."""
+    first four. The finding has the function's name. `can_look`: whether a run has what is looked at."""
 
     def declared(see: See) -> Check:
         def find(run: Run) -> Finding | None:
@@ -113,7 +115,7 @@ def check(
                 see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short, is_at_name
             )
 
-        return Check(see.__name__, title, find)
+        return Check(see.__name__, title, find, can_look)
 
     return declared
 

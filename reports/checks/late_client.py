@@ -94,6 +94,7 @@ def ms(seconds: float) -> str:
     "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
     ("ttft_s", "itl_s", *BY_OBJECTIVES),
     marks=True,
+    can_look=nearest_of,
 )
 @of_cells
 def error_not_small(run: Run, cell: Cell) -> str | None:
@@ -146,6 +147,7 @@ def conversations_never_began(run: Run, cell: Cell) -> str | None:
     "More than the self-test tried, or saw with a p99 error of TTFT under 1 ms: {}.",
     "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
     (*LATENCIES, *BY_OBJECTIVES),
+    can_look=nearest_of,
 )
 @of_cells
 def beyond_selftest(run: Run, cell: Cell) -> str | None:
@@ -175,6 +177,7 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
     "{}.",
     "Stop other programs, cool the device, free memory; guard=strict refuses a machine that is not fit.",
     (*SPEED, "memory_peak_bytes"),
+    can_look=lambda run: any(cell.record and cell.record.guard_mode for cell in run.planned_cells),
 )
 def machine_unfit(run: Run) -> Iterator[Seen]:
     for cell in run.planned_cells:

@@ -57,6 +57,7 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
     (*SPEED, "input_tokens"),
     marks=True,
     is_at_name=True,
+    can_look=lambda run: len(run.deployments) > 1,
 )
 def prompts_differ(run: Run) -> Iterator[Seen]:
     for why, labels in gathered((why, label) for label, why in equal_work.work_of(run).odd.items()).items():
@@ -69,6 +70,7 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
     "Compare figures per token only: E2E and requests/s of answers of another length are left out.",
     OF_LENGTHS,
     marks=True,
+    can_look=lambda run: len(run.deployments) > 1,
 )
 def output_lengths_differ(run: Run) -> Iterator[Seen]:
     for groups in equal_work.by_case(run):
@@ -187,6 +189,7 @@ SAME_WEIGHTS_NATS = 0.01
     "The same engine.chat_template for all; look for a beginning-of-text token that is doubled or missing.",
     (*SPEED, "input_tokens"),
     marks=True,
+    can_look=quality_of,
 )
 def text_not_comparable(run: Run) -> Iterator[Seen]:
     return ((f"{label}: {why}", cells_of(run, {label})) for label, why in unlike_of(run).items())
@@ -197,6 +200,7 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     "Greedy answers, alone, to prompts that the reference answers: {}.",
     "Its speed may be of answers that are not there: look at them, and at the server's log.",
     marks=True,
+    can_look=quality_of,
 )
 def answers_missing(run: Run) -> Iterator[Seen]:
     counts = {}
@@ -216,6 +220,7 @@ def answers_missing(run: Run) -> Iterator[Seen]:
     "Greedy answers at the highest load, against the same server's alone: {}.",
     "Its speed may be of answers that are worse: look at them, and at the server's log.",
     marks=True,
+    can_look=quality_of,
 )
 def answers_change_under_load(run: Run) -> Iterator[Seen]:
     return _counted(run, {label: each.again.get("load", {}) for label, each in quality_of(run).items()})
@@ -226,6 +231,7 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     "The same prompts asked twice, alone: {}. What differs from the reference may be chance.",
     "Look for a sampling parameter that it does not take from requests.",
     (),
+    can_look=quality_of,
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
     return _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
@@ -245,6 +251,7 @@ def _counted(
     "Greedy answers, alone, against the same server's without speculation: {}.",
     "A model keeps what it would have said itself of a draft: look at the server's log, and do without.",
     marks=True,
+    can_look=unspeculated_of,
 )
 def speculation_changes_answers(run: Run) -> Iterator[Seen]:
     unsteady = {
@@ -264,6 +271,7 @@ def speculation_changes_answers(run: Run) -> Iterator[Seen]:
     "One of them has a fault, or rounds otherwise: look at kernels and at the type of the KV cache. This "
     "leaves out neither.",
     (),
+    can_look=quality_of,
 )
 def same_weights_differ(run: Run) -> Iterator[Seen]:
     known = (each for each in heard_of(run).values() if each.start.deployment.quantization != "-")
@@ -283,6 +291,7 @@ def same_weights_differ(run: Run) -> Iterator[Seen]:
     "quality=fidelity, with a longer quality.budget; the answers to a task of yours; one "
     "quantization=NAME, engine.kv_cache_type and engine.speculation for all.",
     (),
+    can_look=lambda run: quality_of(run) or task_scores(run),
 )
 def quality_not_measured(run: Run) -> Iterator[Seen]:
     found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}

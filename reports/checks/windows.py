@@ -130,6 +130,7 @@ def prompts_cut(run: Run) -> Iterator[Seen]:
     "Its speed may be of answers that no program can read: see Traffic; a larger "
     "scenario.output_tokens where they are cut.",
     marks=True,
+    can_look=validities_of,
 )
 def answers_not_valid(run: Run) -> Iterator[Seen]:
     for each in validities_of(run):
@@ -173,6 +174,7 @@ def single_repeat(run: Run) -> Iterator[Seen]:
     "Starts disagree",
     "{}.",
     "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
+    can_look=lambda run: run.repeats > 1,
 )
 @of_groups
 def repeats_disagree(run: Run, group: Group) -> str | None:
@@ -190,6 +192,7 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
     "A deployment drifted over the run",
     "From start to start, beside what the others have in common: {}.",
     "A machine that has warmed up and is quiet, and more repeats.",
+    can_look=lambda run: run.repeats > 1,
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
     # A search chooses its loads, and blocks on one server are no starts.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.contracts import Skip, masked, masked_argv, masked_values
 from harness.store.store import StartRecord
-from reports.checks.examine import examine, findings_of
+from reports.checks.examine import clean_of, findings_of
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import ledger_of
 from reports.data import Cell, Group, Run, gathered, start_title
@@ -30,13 +30,13 @@ Failed = tuple[Of, str, pd.DataFrame]
 
 
 def checks(run: Run) -> list[charts.Part]:
-    """Return what checks found, worst first, and what they did not find."""
-    found, clean = findings_of(run), [what for what, seen in examine(run).items() if not seen]
+    """Return what checks found, worst first, what they did not find, and what was not looked for."""
+    found = findings_of(run)
     kinds = [
         (*said, [(each, words.where(run, each)) for each in found if each.marks is marks])
         for marks, said in words.KINDS.items()
     ]
-    return [macro("checks", kinds, clean)]
+    return [macro("checks", kinds, *clean_of(run))]
 
 
 # --- fairness and the client -----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What the numbers rest on, in words: what each part of Trust comes to, and how to read it."""
 
-from reports.checks.examine import SIGN, examine, findings_of
+from reports.checks.examine import SIGN, clean_of, findings_of
 from reports.checks.finding import Finding
 from reports.checks.late_client import ms, nearest_of
 from reports.checks.ledger import MORE_SHARE, ledger_of
@@ -38,8 +38,11 @@ _RESETS = {"unchecked": "emptied, not checked", "failed": "not emptied", "none":
 
 
 def checks_title(run: Run) -> str:
-    clean = sum(not seen for seen in examine(run).values())
-    return f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(clean, 'check')} found nothing"
+    clean, unlooked = clean_of(run)
+    said = (
+        f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
+    )
+    return said + (f", {len(unlooked)} had nothing to look at" if unlooked else "")
 
 
 def where(run: Run, found: Finding) -> str:

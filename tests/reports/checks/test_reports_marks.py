@@ -23,7 +23,7 @@ from make_run import (
 from harness.contracts import Load, Objective, SearchTerms
 from harness.store import store
 from reports import open_run
-from reports.checks.examine import CHECKS, findings_of, mark_text, marks_of
+from reports.checks.examine import CHECKS, clean_of, findings_of, mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.page.cells import mark_html
 from reports.page.document import page
@@ -38,11 +38,11 @@ def rows_of(first_ms=100):
     return [row(k, at, chunk_ns=each) for k, (at, each) in enumerate(zip(sent, chunks, strict=True))]
 
 
-def written(path, quantizations=("fp16", "awq"), failing=1, **start_changes):
+def written(path, quantizations=("fp16", "awq"), failing=1, repeats=3, **start_changes):
     """Two deployments, two loads, three starts each; of vllm with 4 users 6 of 186 requests fail in each
     start but those from `failing` on."""
-    pairs = zip(("llama_cpp", "vllm"), quantizations, strict=True)
-    plan = plan_of([deployment(*pair) for pair in pairs], LOADS, repeats=3)
+    pairs = zip(("llama_cpp", "vllm"), quantizations, strict=False)
+    plan = plan_of([deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
     store.write_record(path / "run.json", run_record(plan))
     for start in plan.starts:
         write_start(path, start_record(start, 90 * S, memory_kind="device", **start_changes))
@@ -140,9 +140,28 @@ def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
     assert section.index("Numbers that bear a mark (1)") < section.index("To know (1)")
     assert 'id="distrust-requests_failed"' in section
     assert "Cells 003 of 12." in section
-    assert f"Looked for and not found: {len(CHECKS) - 2} reasons" in section
+    clean, unlooked = clean_of(run)
+    assert len(clean) + len(unlooked) == len(CHECKS) - 2
+    assert f"Looked for and not found: {len(clean)} reasons" in section
+    assert f"Not looked for: {len(unlooked)} reasons" in section
     assert "<li>The prefix cache was not empty at first</li>" in section
     assert "<li>Requests failed</li>" not in section
+
+
+def test_what_had_nothing_to_look_at_is_not_said_to_be_not_found(run, tmp_path):
+    """No guard, self-test, quality, speculation or form is in this run; of one start nothing disagrees."""
+    clean, unlooked = clean_of(run)
+    assert {
+        "The machine was busy or not fit",
+        "bench's own error is a part of TTFT",
+        "Beyond what bench was tested at",
+        "Answers change under load",
+        "Speculation changes answers",
+        "Answers have not the form that was asked for",
+    } <= set(unlooked)
+    assert {"Starts disagree", "Output lengths differ", "The client was late"} <= set(clean)
+    alone = written(tmp_path, quantizations=("fp16",), repeats=1)
+    assert {"Starts disagree", "Output lengths differ", "Quality is not known"} <= set(clean_of(alone)[1])
 
 
 def searched(run):
