@@ -72,9 +72,11 @@ def read_config(folder: Path) -> Config:
         config: Config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("alpha_pattern"):
             raise ValueError("peft_type must be LORA, without use_dora and alpha_pattern")
+        if config.get("use_rslora") and config.get("rank_pattern"):
+            raise ValueError("use_rslora and rank_pattern do not go together")
         if not (config["r"] > 0 and config["lora_alpha"] > 0):
             raise ValueError("r and lora_alpha must be above 0")
-        (folder / TENSORS_FILE).stat()
+        (folder / TENSORS_FILE).open("rb").close()
     except OSError as error:
         what = f"{error.filename}: {error.strerror}"
         raise UserError(f"no directory with {CONFIG_FILE} and {TENSORS_FILE} ({what})") from error
@@ -84,13 +86,22 @@ def read_config(folder: Path) -> Config:
 
 
 def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor by its name. Raise UserError if none is an adapter's."""
+    """Return the shape of each tensor by its name. Raise UserError unless they are pairs of one rank."""
     header = safetensors_header(folder / TENSORS_FILE)
     found = {name: tuple(each["shape"]) for name, each in header.items()}
     halves = [shape for name, shape in found.items() if ".lora_" in name]
     if not halves or any(len(shape) != 2 for shape in halves):
         raise UserError(f"its {TENSORS_FILE} has no pairs of matrices named lora_A and lora_B")
+    of_inputs, of_outputs = _ranks(found, "A", 0), _ranks(found, "B", 1)
+    for layer in {**of_inputs, **of_outputs}:
+        if of_inputs.get(layer) != of_outputs.get(layer):
+            raise UserError(f"its {layer} has no lora_A and lora_B of the same rank")
     return found
+
+
+def _ranks(shapes: Mapping[str, tuple[int, ...]], half: str, side: int) -> dict[str, int]:
+    end = f".lora_{half}.weight"
+    return {name.removesuffix(end): shape[side] for name, shape in shapes.items() if name.endswith(end)}
 
 
 def rank_of(folder: Path) -> int:
@@ -154,6 +165,8 @@ def gguf_parts(
 def _turned(tensor: Tensor, heads: int) -> bytes:
     """Interleave the two halves of each head's rows, as llama.cpp's rotation wants them."""
     rows, length = tensor.shape[0], len(tensor.data) // tensor.shape[0]
+    if rows % (2 * heads):
+        raise UserError(f"{rows} rows are not those of {heads} heads")
     half = rows // heads // 2
     order = (
         2 * half * head + half * side + row for head in range(heads) for row in range(half) for side in (0, 1)

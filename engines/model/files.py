@@ -250,6 +250,10 @@ def _shards(folder: Path) -> list[str]:
         raise UserError(f"{folder / _INDEX}: cannot be read ({error})") from error
 
 
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(size, int) and size >= 0 for size in value)
+
+
 def safetensors_header(path: Path) -> dict[str, Any]:
     """Return dtype, shape and data_offsets of each tensor by its name. Raise UserError for another file."""
     try:
@@ -260,6 +264,9 @@ def safetensors_header(path: Path) -> dict[str, Any]:
             header: dict[str, Any] = json.loads(file.read(length))
         header.pop("__metadata__", None)
         end = max((each["data_offsets"][1] for each in header.values()), default=0)
+        odd = [name for name, each in header.items() if not _is_shape(each["shape"]) or not each["dtype"]]
+        if odd:
+            raise ValueError(f"{odd[0]} has no shape of whole numbers, or no dtype")
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a safetensors file ({error})") from error
     if path.stat().st_size != 8 + length + end:

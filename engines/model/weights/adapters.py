@@ -28,15 +28,23 @@ _REACH = 0.1
 _RECIPE = 1
 
 
+# The inputs and outputs of each projection; None: not known.
+Sizes = Mapping[str, tuple[int | None, int | None]]
+
+
 @dataclass(frozen=True)
 class Base:
-    """The shape of the model that an adapter is for. `heads`: of queries and keys, by their projections."""
+    """The shape of the model that an adapter is for. `heads`: of queries and keys, by their projections.
+
+    `inner_size`: what gate_proj and up_proj give; None if that is not known, or not the same in all layers.
+    """
 
     architecture: str
     layers: int
     hidden_size: int
     head_size: int
     heads: Mapping[str, int]
+    inner_size: int | None = None
 
     @property
     def sizes(self) -> Iterator[tuple[str, int, int]]:
@@ -46,13 +54,18 @@ class Base:
         yield from zip(ATTENTION, (self.hidden_size,) * 3, outputs, strict=False)
         yield ATTENTION[-1], queries, self.hidden_size
 
+    @property
+    def all_sizes(self) -> Sizes:
+        hidden, inner = self.hidden_size, self.inner_size
+        others = {"gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden)}
+        return {name: (inputs, outputs) for name, inputs, outputs in self.sizes} | others
+
 
 def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reason | None:
     """Return why an adapter is not for these weights; None if nothing that is known speaks against it."""
     if adapter.source is None:
-        has_others = facts is not None and (facts.latent_size or facts.linear_layers)
         lack = f"random adapters are for {', '.join(ATTENTION)}, which not every layer of {weights.model} has"
-        return Reason(lack) if has_others else None
+        return Reason(lack) if facts and has_others(facts) else None
     given, folder = f"scenario.adapters={adapter.source}", Path(adapter.source)
     try:
         base = adapter_files.read_config(folder).get("base_model_name_or_path")
@@ -62,25 +75,31 @@ def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reas
     other = next((name for name in shapes if half_of(name) is None), None)
     if other and weights.file_format == "gguf":
         return Reason(f"{given}: has {other}; bench turns {', '.join(IN_GGUF)} alone into GGUF")
-    why = next(_differences(shapes, facts), None) if facts else None
+    why = next(_differences(shapes, facts.layers, _told_sizes(facts)), None) if facts else None
     return Reason(f"{given}: is an adapter of {base}, not of {weights.model}: {why}") if why else None
 
 
-def _differences(shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[str]:
-    """Yield a clause for each tensor that a model of this shape has no place for, as far as that is known."""
+def _told_sizes(facts: ModelFacts) -> Sizes:
     hidden, keys = facts.hidden_size, facts.kv_heads * facts.head_size
-    inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), hidden)
-    outputs = {"k_proj": keys, "v_proj": keys, "o_proj": hidden, "down_proj": hidden}
+    return {
+        **dict.fromkeys(("q_proj", "gate_proj", "up_proj"), (hidden, None)),
+        **dict.fromkeys(("k_proj", "v_proj"), (hidden, keys)),
+        **dict.fromkeys(("o_proj", "down_proj"), (None, hidden)),
+    }
+
+
+def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Sizes) -> Iterator[str]:
+    """Yield a clause for each tensor that a model of this shape has no place for, as far as that is known."""
     for name, shape in shapes.items():
         half = half_of(name)
         if half is None:
             continue
-        if half.layer >= facts.layers:
-            yield f"it has a layer {half.layer}, and the model {facts.layers} from 0 on"
-        known, side = (inputs, "inputs") if half.is_input else (outputs, "outputs")
-        size = shape[-1 if half.is_input else 0]
-        if known.get(half.projection) not in (None, size):
-            yield f"its {half.projection} has {size} {side}, the model's {known[half.projection]}"
+        if half.layer >= layers:
+            yield f"it has a layer {half.layer}, and the model {layers} from 0 on"
+        inputs, outputs = sizes[half.projection]
+        known, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
+        if known not in (None, size):
+            yield f"its {half.projection} has {size} {side}, the model's {known}"
 
 
 def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
@@ -91,6 +110,11 @@ def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> Adap
     try:
         own = Path(adapter.source) if adapter.source else None
         rank = adapter_files.rank_of(own) if own else RANK
+        told = _told(base)
+        if own and told:
+            why = next(_differences(adapter_files.read_shapes(own), told.layers, told.all_sizes), None)
+            if why:
+                raise UserError(f"is not an adapter of {weights.model}: {why}")
         if own and weights.file_format != "gguf":
             return AdapterFile(adapter.name, own, rank)
         return AdapterFile(adapter.name, _kept(adapter.name, own, weights, base_at(base), cache), rank)
@@ -128,16 +152,34 @@ def _write_gguf(part: Path, name: str, own: Path | None, base: Base) -> None:
 
 def base_at(path: Path) -> Base:
     """Read the shape of weights on this machine. Raise UserError if they do not tell it."""
+    told = _told(path)
+    if told is None:
+        raise UserError(f"{path} does not tell the shape that an adapter must have")
+    return told
+
+
+def _told(path: Path) -> Base | None:
+    """Return the shape; None if the weights do not tell it, or not every layer has the same attention."""
     if path.is_dir():
         config = config_of(path)
-        facts, heads = facts_of(config), text_part(config).get("num_attention_heads")
+        facts, text = facts_of(config), text_part(config)
+        heads, inner = text.get("num_attention_heads"), text.get("intermediate_size")
     else:
         header = gguf_header(path)
-        facts, heads = gguf_facts(header), header.of_model("attention.head_count")
-    if facts is None or facts.hidden_size is None or not isinstance(heads, int):
-        raise UserError(f"{path} does not tell the shape that an adapter must have")
+        facts, said = gguf_facts(header), header.of_model
+        heads, inner = said("attention.head_count"), said("feed_forward_length")
+    if facts is None or facts.hidden_size is None or not isinstance(heads, int) or has_others(facts):
+        return None
     by_projection = {"q_proj": heads, "k_proj": facts.kv_heads}
-    return Base(facts.architecture, facts.layers, facts.hidden_size, facts.head_size, by_projection)
+    inner_size = inner if isinstance(inner, int) else None
+    return Base(
+        facts.architecture, facts.layers, facts.hidden_size, facts.head_size, by_projection, inner_size
+    )
+
+
+def has_others(facts: ModelFacts) -> bool:
+    """Return whether a model has layers of other projections than ATTENTION, or of other sizes."""
+    return bool(facts.latent_size or facts.linear_layers)
 
 
 def _config(model: str) -> dict[str, object]:

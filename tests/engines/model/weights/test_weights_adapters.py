@@ -21,12 +21,12 @@ from engines.model.weights import adapted, misfit
 from engines.model.weights.adapters import Base
 from engines.model.weights.adapters import adapted as adapted_at
 from harness.contracts import Adapter, Reason, Weights
-from harness.errors import MissingError
+from harness.errors import MissingError, UserError
 
 # 4 layers, 8 heads of 8 numbers, 2 of keys and values, as CONFIG says.
 GGUF_SHAPE = {
     "block_count": 4, "embedding_length": 64, "attention.head_count": 8, "attention.head_count_kv": 2,
-    "context_length": 2048,
+    "context_length": 2048, "feed_forward_length": 96,
 }  # fmt: skip
 AS_GGUF = Weights("tiny", "fp16", "gguf")
 RANDOM = Adapter("random-0")
@@ -166,11 +166,64 @@ def test_an_adapter_of_another_model_is_refused_naming_both(
         ({"use_dora": True}, "peft_type must be LORA"),
         ({"r": 0}, "r and lora_alpha must be above 0"),
         ({"r": "8"}, "is not that of a LoRA adapter"),
+        ({"use_rslora": True, "rank_pattern": {"q_proj": 4}}, "use_rslora and rank_pattern do not go"),
     ],
 )
 def test_what_is_no_lora_adapter_is_refused(tmp_path: Path, config: dict[str, Any], said: str) -> None:
     own = write_own(tmp_path / "own", pair("q_proj", 64, 64), **config)
     assert said in str(misfit_text(own))
+
+
+@pytest.mark.parametrize(
+    ("projection", "inputs", "outputs", "said"),
+    [
+        ("q_proj", 64, 66, "its q_proj has 66 outputs, the model's 64"),
+        ("o_proj", 32, 64, "its o_proj has 32 inputs, the model's 64"),
+        ("up_proj", 64, 999, "its up_proj has 999 outputs, the model's 96"),
+        ("down_proj", 999, 64, "its down_proj has 999 inputs, the model's 96"),
+    ],
+)
+def test_sizes_that_the_weights_alone_tell_are_compared_once_they_are_here(
+    tmp_path: Path, projection: str, inputs: int, outputs: int, said: str
+) -> None:
+    own = Adapter("own", str(write_own(tmp_path / "own", pair(projection, inputs, outputs))))
+    model = write_checkpoint(tmp_path / "model", intermediate_size=96)
+    as_gguf = gguf_model(tmp_path / "m.gguf")
+    for weights, base in ((Weights("m", "bf16", "safetensors"), model), (AS_GGUF, as_gguf)):
+        with pytest.raises(MissingError, match=f"is not an adapter of {weights.model}: {said}"):
+            adapted_at(own, weights, base, tmp_path / "cache")
+
+
+def test_halves_are_pairs_of_one_rank(tmp_path: Path) -> None:
+    a, b = pair("q_proj", 64, 64).items()
+    other = (b[0], ((64, 3), range(192)))
+    for name, tensors in {"a": [a], "b": [b], "ranks": [a, other]}.items():
+        own = write_own(tmp_path / name, dict(tensors))
+        assert "self_attn.q_proj has no lora_A and lora_B of the same rank" in str(misfit_text(own))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [{"dtype": "F32"}, {"dtype": "F32", "shape": 4}, {"dtype": "F32", "shape": "44"}, {"shape": [1]}],
+)
+def test_a_header_without_shapes_is_refused(tmp_path: Path, tensor: dict[str, Any]) -> None:
+    own = write_own(tmp_path / "own", pair("q_proj", 64, 64))
+    header = json.dumps({KEY.format(0, "q_proj", "A"): {"data_offsets": [0, 0], **tensor}}).encode()
+    (own / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "adapter_model.safetensors: not a safetensors file" in str(misfit_text(own))
+
+
+def test_a_directory_in_the_place_of_the_tensors_is_refused(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own", pair("q_proj", 64, 64))
+    (own / "adapter_model.safetensors").unlink()
+    (own / "adapter_model.safetensors").mkdir()
+    assert "adapter_model.safetensors: Is a directory" in str(misfit_text(own))
+
+
+def test_rows_are_never_dropped() -> None:
+    tensors = {KEY.format(0, "k_proj", "B"): adapter_files.Tensor((7, 1), "F32", bytes(28))}
+    with pytest.raises(UserError, match="7 rows are not those of 2 heads"):
+        list(adapter_files.gguf_parts(tensors, "llama", 16, {"q_proj": 4, "k_proj": 2}))
 
 
 def test_a_directory_without_an_adapter_is_refused(tmp_path: Path) -> None:
@@ -186,7 +239,8 @@ def test_a_directory_without_an_adapter_is_refused(tmp_path: Path) -> None:
 
 def test_layers_that_gguf_has_no_name_for_are_refused_there_alone(tmp_path: Path) -> None:
     other = "base_model.model.lm_head.lora_A.weight"
-    own = write_own(tmp_path / "own", {other: ((2, 64), range(128)), **pair("q_proj", 64, 64)})
+    head = {other: ((2, 64), range(128)), other.replace("_A", "_B"): ((99, 2), range(198))}
+    own = write_own(tmp_path / "own", {**head, **pair("q_proj", 64, 64)})
     assert f"has {other}; bench turns q_proj" in str(misfit_text(own))
     assert misfit_text(own, Weights("tiny", "fp16", "safetensors")) is None
 
