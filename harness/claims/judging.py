@@ -59,8 +59,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Part:
-    """What came of one predicate. `accepted`: the values that bear it out. `crossing`: where its ratio goes
-    through 1 as loads rise; None where it was not asked at several."""
+    """The outcome of one predicate. `accepted`: the values that reproduce it. `crossing`: where its ratio
+    goes through 1 as loads rise; None where it was not asked at several."""
 
     asked: Predicate
     accepted: tuple[float, float] | None
@@ -185,13 +185,16 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def differences(
-    original: Conditions,
+    claim: Claim,
     environment: Mapping[str, Any],
     settings: Mapping[str, Sequence[str]],
     deployments: Sequence[Deployment],
     versions: Mapping[str, str],
 ) -> tuple[Differs, ...]:
-    """Return each condition of the original that a run has not. `versions`: of its servers, by engine."""
+    """Return each condition of the original, and each engine.* key, that differs in the run.
+
+    `versions`: of its servers, by engine.
+    """
     devices, machine = environment.get("devices"), environment.get("machine", {})
     names = [each["name"] for each in devices] if isinstance(devices, list) else []
     traffic = [f"{key}={','.join(v)}" for key, v in settings.items() if key.startswith(("scenario", "load."))]
@@ -204,11 +207,18 @@ def differences(
         traffic=" ".join(traffic),
     )
     fields = msgspec.structs.asdict(here)
-    return tuple(
+    conditions = [
         Differs(name, said, fields[name])
-        for name, said in msgspec.structs.asdict(original).items()
+        for name, said in msgspec.structs.asdict(claim.conditions).items()
         if _plain(said) not in _plain(fields[name])
-    )
+    ]
+    said_of = {key: ",".join(map(as_text, values)) for key, values in choices(claim.original).items()}
+    keys = [
+        Differs(key, said_of.get(key, "not set"), ",".join(values))
+        for key, values in settings.items()
+        if key.startswith("engine.") and ",".join(values) != said_of.get(key)
+    ]
+    return (*conditions, *keys)
 
 
 def _several(texts: Iterable[str]) -> str:

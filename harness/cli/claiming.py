@@ -96,8 +96,8 @@ def _check_metrics(found: Claim) -> None:
 
 
 def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
-    """Return why a plan has not what is held to a figure; None where it has. Raises UserError if it skips
-    nothing."""
+    """Return why the plan lacks a case that the claim needs; None if it has all. Raises UserError if it
+    skips nothing."""
     cases = judging.cases_of(plan) if cases is None else cases
     held = [asked for asked in found.predicates if asked.figures]
     absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
@@ -136,9 +136,7 @@ def judge(found: Claim, directory: Path) -> Judgement:
         if "quantization_kernel" in each.resolved
     }
     deployments = list(run.deployments.values())
-    differs = judging.differences(
-        found.conditions, record.environment, record.settings, deployments, versions
-    )
+    differs = judging.differences(found, record.environment, record.settings, deployments, versions)
     outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
     return Judgement(found, outcome, None, parts, kernels, differs, report)
 

@@ -8,7 +8,7 @@ import pytest
 from make_run import deployment
 
 from harness.claims import judging
-from harness.claims.claim import Conditions, Predicate
+from harness.claims.claim import Claim, Conditions, Keys, Predicate, Source
 from harness.claims.judging import Case, Differs, Judged, Outcome
 from harness.contracts import Deployment, EngineTerms, Load
 from harness.errors import UserError
@@ -138,10 +138,14 @@ def test_a_sentence_holds_if_it_holds_in_each_case() -> None:
     assert judging.worst(["inconclusive", "not reproduced", "reproduced"]) == "not reproduced"
 
 
+def claim_of(conditions: Conditions, original: Keys) -> Claim:
+    return Claim("It is fast.", Source("we", "here", "today"), conditions, original, {}, ())
+
+
 def test_conditions_that_differ_are_listed_with_both() -> None:
     original = Conditions("NVIDIA H100", "Tiny", "bf16", "vllm 0.6", "1,000 prompts")
     found = judging.differences(
-        original,
+        claim_of(original, {}),
         {"devices": [{"name": "NVIDIA H100 80GB HBM3"}], "machine": {}},
         {"engine": ("vllm",), "load.concurrency": ("1", "8"), "scenario": ("fixed",)},
         [VLLM_1.deployment, LLAMA_1.deployment],
@@ -156,5 +160,19 @@ def test_conditions_that_differ_are_listed_with_both() -> None:
 
 def test_without_a_gpu_the_processor_is_the_device() -> None:
     environment = {"devices": "no driver", "machine": {"cores_usable": 2, "cpu_model": "Toaster"}}
-    found = judging.differences(Conditions(device="NVIDIA H100"), environment, {}, [], {})
+    found = judging.differences(claim_of(Conditions(device="NVIDIA H100"), {}), environment, {}, [], {})
     assert found[0] == Differs("device", "NVIDIA H100", "no GPU; 2 cores of Toaster")
+
+
+def test_keys_of_engines_that_differ_are_conditions_too() -> None:
+    keys: Keys = {"engine.prefix_cache": [True, False], "engine.context_length": 2048}
+    ours = {
+        "engine.prefix_cache": ("true", "false"),
+        "engine.context_length": ("4096",),
+        "engine.graphs": ("false",),
+    }
+    found = judging.differences(claim_of(Conditions(*[""] * 5), keys), {}, ours, [], {})
+    assert found == (
+        Differs("engine.context_length", "2048", "4096"),
+        Differs("engine.graphs", "not set", "false"),
+    )
