@@ -32,7 +32,7 @@ class TextOptions(ScenarioOptions):
             need(self, 0.01, 100, "tokens_per_word")
 
     def words(self, tokens: float) -> int:
-        """Return how many words have about so many tokens: 1 or more."""
+        """Return how many words have about `tokens` tokens: 1 or more."""
         return max(1, round(tokens / (self.tokens_per_word or TOKENS_PER_WORD)))
 
     def tokens(self, text: str) -> int:
@@ -129,7 +129,7 @@ def sentences(rng: Random) -> Iterator[str]:
 
 
 def prose(rng: Random, words: int) -> str:
-    """Return a text of so many words, in sentences; the last one may be cut."""
+    """Return a text of `words` words, in sentences; the last one may be cut."""
     found: list[str] = []
     made = sentences(rng)
     while len(found) < words:

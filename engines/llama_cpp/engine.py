@@ -112,7 +112,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
             terms.prefix_cache is True and (is_python or bool(deployment.adapters)),
             f"{PYTHON} keeps the tokens of its last request only"
             if is_python
-            else "with LoRA adapters it is off: llama.cpp would serve one what it kept of another",
+            else "with LoRA adapters it is off: it would reuse one adapter's KV cache for another",
         ),
         "chunked_prefill": (
             terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),

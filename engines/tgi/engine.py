@@ -92,7 +92,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         ),
         "prefix_cache": (
             terms.prefix_cache is True and bool(deployment.adapters),
-            "with LoRA adapters it is off: TGI would serve one what it kept of another",
+            "with LoRA adapters it is off: it would reuse one adapter's KV cache for another",
         ),
         "chunked_prefill": (
             terms.chunked_prefill is True and speculates,

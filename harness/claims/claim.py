@@ -1,4 +1,4 @@
-"""Read a claim: a published sentence, its source and conditions, how it is run, and what bears it out.
+"""Read a claim: a published sentence, its source and conditions, how it is run, and what reproduces it.
 
 Each is a YAML file of scenarios/claims/, or one of the user's own. Knows no plan and no result.
 """
@@ -41,7 +41,7 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What bears a sentence out: `metric` of one side over that of another (`ratio`), or of one (`value`).
+    """What reproduces a sentence: `metric` of one side over that of another (`ratio`), or of one (`value`).
 
     A side is some keys and their values, which tell its deployments and loads from the run's others. One of
     `at_least`, `at_most` and `within` has the published figure; without one it is shown beside the others.
@@ -68,7 +68,7 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def accepted(self) -> tuple[float, float] | None:
-        """Return the least and the greatest value that bear it out; None without a figure.
+        """Return the least and the greatest value that reproduce it; None without a figure.
 
         Of a ratio, what is the same as the published figure within compare.margin (5 %) does.
         """

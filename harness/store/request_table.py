@@ -229,7 +229,7 @@ class Result:
 class Tally:
     """Counts of a cell's requests: all, those in the window, the failed ones in the window, and all ok ones.
 
-    Of those in the window none counts that its user would leave. `messages` and `window_messages` count
+    Requests whose user would leave are not counted in the window. `messages` and `window_messages` count
     `outcome: error` of the failed ones.
     """
 

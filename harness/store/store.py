@@ -143,8 +143,9 @@ class CellRecord:
     """The content of cell.json: one cell, measured or not. `start` names the directory of its start.
 
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms`: what
-    the answers had to be; a request's `form` names its. `ideal_by`: how the ideal_cached_tokens of so many
-    requests were found (harness/describe/ideal.py). `adapters`: a request's `group` is a place in them.
+    the answers had to be; a request's `form` names its. `ideal_by`: how many requests got their
+    ideal_cached_tokens each way (harness/describe/ideal.py). `adapters`: a request's `group` is a place in
+    them.
     """
 
     number: int
