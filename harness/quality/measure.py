@@ -27,6 +27,7 @@ from harness.contracts import (
     fields_of,
 )
 from harness.errors import BenchError, ServerError
+from harness.load.answer import openai
 from harness.quality.chat import greedy
 from harness.quality.texts import Items
 from harness.quality.threads import in_threads
@@ -201,7 +202,7 @@ class _Asking:
             "messages": [{"role": "user", "content": self.items.prompts[item]}],
             "max_tokens": MAX_TOKENS,
         }
-        path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + probe.CHAT_PATH
+        path = server.spec.base_url.removeprefix(probe.root_of(server.spec.base_url)) + openai.API.path
         return greedy(self._sender(way), path, way, item, body, self.logprobs)
 
     def _prompt(self, item: int) -> Asked:

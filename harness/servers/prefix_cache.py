@@ -10,6 +10,7 @@ from itertools import cycle, islice
 
 from harness.contracts import AttachSpec, CacheReset, Deployment, Engine, HttpCall, LaunchSpec, Reason
 from harness.errors import ServerError
+from harness.load.answer import openai
 from harness.load.answer.chat import Decoded
 from harness.servers import probe
 
@@ -45,7 +46,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, *, is_proven
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    prompt = HttpCall("POST", spec.base_url.removeprefix(root) + probe.CHAT_PATH, body)
+    prompt = HttpCall("POST", spec.base_url.removeprefix(root) + openai.API.path, body)
     try:
         before = after = Decoded()
         for _ in range(0 if is_proven else 2):

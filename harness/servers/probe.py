@@ -29,7 +29,6 @@ _SCALAR = str | _WHOLE | float | bool | None
 _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
 _KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
 _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
-CHAT_PATH = openai.API.path  # from the base URL
 # For each of the two questions to an attached server, unless engine.start_timeout was given.
 ATTACHED_TIMEOUT_S = 60.0
 _SLOW_S = 5.0
@@ -205,7 +204,7 @@ def generate(
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
     """Return the server's token count of each of PROMPTS, without the prompts that it refuses. Blocks."""
-    counted, url = {}, base_url.rstrip("/") + CHAT_PATH
+    counted, url = {}, base_url.rstrip("/") + openai.API.path
     for name, messages in PROMPTS.items():
         body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
         answer = request("POST", url, timeout_s=timeout_s, body=body, key=key)

@@ -10,8 +10,18 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Form, Message, Turn
-from harness.load.answer.api import REFUSED, Api, Choice, Chunk, Delta, Tokens, call_delta, count, whole_text
-from harness.load.answer.openai import call_id
+from harness.load.answer.api import (
+    REFUSED,
+    Api,
+    Choice,
+    Chunk,
+    Delta,
+    Tokens,
+    call_delta,
+    call_id,
+    count,
+    whole_text,
+)
 
 _STOP_REASONS = {
     "end_turn": "stop",

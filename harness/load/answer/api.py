@@ -95,6 +95,12 @@ def whole_text(messages: Sequence[Message], role: str) -> str:
     return "\n\n".join(message.content for message in messages if message.role == role)
 
 
+def call_id(place: int) -> str:
+    """Return the id of the call in the message at a place of the history."""
+    # Mistral's chat templates take nothing but nine letters and digits.
+    return f"call{place:05d}"
+
+
 def call_delta(index: int | None, name: str | None, arguments: str | None) -> msgspec.Raw:
     """Return a part of a tool call. `index`: of its call in the answer; None: it is a whole call."""
     part = {"index": index, "function": {"name": name, "arguments": arguments}}

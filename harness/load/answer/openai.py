@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Form, Message, Turn
-from harness.load.answer.api import Api, Chunk, Tokens, count
+from harness.load.answer.api import Api, Chunk, Tokens, call_id, count
 
 
 def _request(
@@ -34,12 +34,6 @@ def _message_fields(message: Message, before: Message | None, place: int) -> dic
         fields["tool_calls"] = [{"id": call_id(place), "type": "function", "function": vars(message.call)}]
     is_result = message.role == "tool" and before and before.call
     return fields | ({"tool_call_id": call_id(place - 1)} if is_result else {})
-
-
-def call_id(place: int) -> str:
-    """Return the id of the call in the message at a place of the history."""
-    # Mistral's chat templates take nothing but nine letters and digits.
-    return f"call{place:05d}"
 
 
 def _form_fields(form: Form) -> dict[str, Any]:
