@@ -29,7 +29,7 @@ MOST_TEXTS, MOST_CHARACTERS = 200_000, 1 << 28
 BY_COUNT, BY_CHARACTERS = "tokens", "characters"
 
 
-class Sent:
+class SentTexts:
     """Texts that were sent, sorted: the one that shares the longest prefix with another stands beside it."""
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ def _common(text: str, other: str) -> int:
 
 
 # What a start was sent, by the adapter: what one has read is no use to another.
-SentTo = defaultdict[str | None, Sent]
+SentTo = defaultdict[str | None, SentTexts]
 
 
 def nothing_sent() -> SentTo:
-    return defaultdict(Sent)
+    return defaultdict(SentTexts)
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,13 @@ class Ideal:
 @dataclass
 class _Talk:
     """A conversation as far as it has come. `counted`: what was served of its last request, and the tokens of
-    that."""
+    that. `over`: the next turn's requests that have ended, by their part."""
 
     conversation: Conversation
     history: str = ""
     next_turn: int = 0
     counted: tuple[str, int] = ("", 0)
+    over: dict[int, RequestRow] = field(default_factory=dict)
 
 
 @dataclass
@@ -133,14 +134,16 @@ class Replay:
 
     def ideals(self, requests: Iterable[RequestRow]) -> Iterator[Ideal]:
         """Yield what could be served of each request that was sent and whose tokens the server counted."""
-        in_flight = list[tuple[int, str, RequestRow, str, Sent]]()
+        in_flight = list[tuple[int, str, RequestRow, str, SentTexts]]()
         for row in requests:
-            if row.sent_ns is None:
-                continue
-            while in_flight and in_flight[0][0] <= row.sent_ns:
+            at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
+            while in_flight and in_flight[0][0] <= at_ns:
                 self._end(*heappop(in_flight)[2:])
             talk = self._talk(row.conversation)
             if talk is None or row.turn != talk.next_turn:  # the row before it is lost
+                continue
+            if row.sent_ns is None:
+                self._go_on(talk, row)
                 continue
             turn = talk.conversation.turns[row.turn].requests[row.part]
             prompt = f"{tools_text(turn.form)}{talk.history}{_messages(turn)}{_header('assistant')}"
@@ -160,20 +163,25 @@ class Replay:
             self._drawn += 1
         return self._talks.get(number)
 
-    def _end(self, row: RequestRow, prompt: str, sent: Sent) -> None:
-        """Keep an answer, and let the conversation go on if it does: behind the first request of a turn."""
-        calls = msgspec.json.decode(row.calls, type=tuple[ToolCall, ...]) if row.calls else ()
+    def _end(self, row: RequestRow, prompt: str, sent: SentTexts) -> None:
+        """Keep an answer, and let the conversation go on if it does."""
+        calls = _calls(row)
         said = Message("assistant", row.output_text, calls[0] if calls else None)
         sent.add(prompt + row.reasoning_text + _content(said))
-        if row.part:
-            return
-        talk = self._talks[row.conversation]
+        self._go_on(self._talks[row.conversation], row)
+
+    def _go_on(self, talk: _Talk, row: RequestRow) -> None:
+        """Begin the next turn behind the first request of this one, if this was the last of them to end."""
         turn = talk.conversation.turns[row.turn]
+        talk.over[row.part] = row
+        if len(talk.over) < len(turn.requests):
+            return
+        first, talk.over = talk.over[0], {}
         talk.next_turn += 1
-        if row.outcome != "ok" or talk.next_turn == len(talk.conversation.turns):
+        if first.outcome != "ok" or talk.next_turn == len(talk.conversation.turns):
             del self._talks[row.conversation]
             return
-        decoded = Decoded(text=row.output_text, calls=calls)
+        decoded = Decoded(text=first.output_text, calls=_calls(first))
         answer = answer_message(turn, decoded, is_scripted=self.is_scripted)
         talk.history += _messages(turn) + _header("assistant") + _content(answer)
 
@@ -199,6 +207,10 @@ class Replay:
             tokens += found
         talk.counted = served, tokens
         return tokens
+
+
+def _calls(row: RequestRow) -> tuple[ToolCall, ...]:
+    return msgspec.json.decode(row.calls, type=tuple[ToolCall, ...]) if row.calls else ()
 
 
 def _header(role: str) -> str:

@@ -15,7 +15,7 @@ from harness.describe.ideal import (
     BY_COUNT,
     Ideal,
     Replay,
-    Sent,
+    SentTexts,
     SentTo,
     Template,
     nothing_sent,
@@ -62,7 +62,7 @@ def tokens(*given, **fields) -> dict[str, int]:
 
 @given(st.lists(TEXTS, max_size=30))
 def test_the_longest_known_beginning_is_what_a_search_of_all_texts_finds(texts: list[str]) -> None:
-    sent, before = Sent(), list[str]()
+    sent, before = SentTexts(), list[str]()
     for text in texts:
         longest = max(
             (size for other in before for size in range(len(text) + 1) if other[:size] == text[:size]),
@@ -130,6 +130,21 @@ def test_what_is_sent_at_once_has_the_same_history_and_the_next_turn_goes_on_beh
     ]
     # The history is 5 + q + 2 + yes; beside it a header is known, and of sign what begins as side does.
     assert tokens(rows, [talk]) == {"0.0": 5, "0.1": 11, "side": 13, "sign": 15, "0.2": 22}
+
+
+def test_a_turn_is_over_when_all_its_requests_are_whether_or_not_they_were_sent() -> None:
+    beside = (asked("side"), asked("lost"))
+    talk = Conversation((asked("q"), asked("more", parallel=beside), asked("end", parallel=(asked("fin"),))))
+    rows = [
+        sending(0, 0, 0, answer="yes"),
+        replace(sending(0, 1, 10, part=2, request_id="lost"), sent_ns=None, outcome="connect_error"),
+        sending(0, 1, 11, 1, answer="one"),
+        sending(0, 1, 14, 3, part=1, answer="two", request_id="side"),
+        sending(0, 2, 20, 1),
+        sending(0, 2, 23, 1, part=1, request_id="fin"),
+    ]
+    # The history is 5 + q + 2 + yes, then 2 + more + 2 + one.
+    assert tokens(rows, [talk]) == {"0.0": 5, "0.1": 11, "side": 13, "0.2": 22, "fin": 24}
 
 
 def test_thoughts_are_no_part_of_the_history() -> None:

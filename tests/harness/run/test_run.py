@@ -17,7 +17,7 @@ from tiny_tokenizer import train
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
-from harness.describe.ideal import Sent
+from harness.describe.ideal import SentTexts
 from harness.errors import Interrupted
 from harness.plan import plan
 from harness.run.cell import run_cell
@@ -274,14 +274,14 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0
 
 
-class InterruptedAtTheThird(defaultdict[str | None, Sent]):
+class InterruptedAtTheThird(defaultdict[str | None, SentTexts]):
     """What a start was sent; the signal comes while a cell's third request is replayed."""
 
     def __init__(self) -> None:
-        super().__init__(Sent)
+        super().__init__(SentTexts)
         self.asked = 0
 
-    def __getitem__(self, adapter: str | None) -> Sent:
+    def __getitem__(self, adapter: str | None) -> SentTexts:
         self.asked += 1
         if self.asked == 3:
             raise Interrupted(signal.SIGINT)
