@@ -56,7 +56,7 @@ def print_no_answer(directory: Path, exit_code: int) -> None:
 def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     """Print what each deployment of a search keeps, or JSON. Return how many starts came to no end."""
     from reports import open_run
-    from reports.outputs.tables import to_builtins
+    from reports.outputs.as_json import to_builtins
     from reports.verdicts.searches import capacities_of
     from reports.words.told import search_words
 

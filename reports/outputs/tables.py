@@ -1,10 +1,8 @@
-"""A run's numbers as tidy frames and as JSON: what the page shows, in stored units.
+"""A run's numbers as tidy frames: what the page shows, in stored units.
 
 Computes no statistic of its own. What the columns mean: docs/python.md.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,10 +15,9 @@ from reports.measures.fidelity import OUTCOMES
 from reports.measures.metrics import metric_of, value_names
 from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.quality import asked_again, fidelities, task_scores
+from reports.measures.traffic.cache import served_of
 from reports.measures.values import metrics_of, values_of
 from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
-from reports.words.answer import answers_of, basis, headline
-from reports.words.described import command, device, question
 from reports.words.verdict_words import word_of
 
 _Rows = Iterable[dict[str, Any]]
@@ -48,6 +45,8 @@ _DECLARED = {
     "asked_again": "text: deployment way int: at_once same tie other empty cut failed",
     "tasks": "text: deployment task float: score low high int: items scored text: against "
     "int: both broken mended float: p",
+    "cache": "text: deployment scenario load part int: requests float: input_tokens ideal reported "
+    "inferred low high ttft_s text: why",
     "cells": "int: number text: start deployment engine model quantization int: repeat text: scenario load "
     "int: concurrency float: rate_per_s text: status validity reason float: window_s",
     "starts": "text: name int: index text: deployment int: repeat text: status error float: launch_s "
@@ -87,6 +86,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
             for label, way, n, counts in asked_again(run)
         ),
         "tasks": _tasks(run),
+        "cache": _cache(run),
         "cells": cells_frame(run),
         "starts": starts_frame(run),
         "findings": _findings(run),
@@ -256,6 +256,18 @@ def _tasks(run: Run) -> Iterator[dict[str, Any]]:
         yield row | (_of(flips, "against broken mended p") | {"both": flips.items} if flips else {})
 
 
+def _cache(run: Run) -> Iterator[dict[str, Any]]:
+    for each in served_of(run):
+        told = each.inferred
+        yield {
+            **_of(each.group, "deployment scenario load"),
+            **_of(each, "requests input_tokens ideal reported ttft_s"),
+            "part": each.part or None,
+            **({"inferred": told.tokens} | _of(told, "low high") if told else {}),
+            "why": each.why or None,
+        }
+
+
 def _findings(run: Run) -> _Rows:
     return (
         {
@@ -265,56 +277,3 @@ def _findings(run: Run) -> _Rows:
         }
         for each in findings_of(run)
     )
-
-
-# --- as JSON ---------------------------------------------------------------------------------------
-
-# History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
-# 3: decisions in place of picks; the value of capacities is what is known.
-FORMAT = 3
-
-
-def to_builtins(run: Run) -> dict[str, Any]:
-    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows by their columns' names.
-
-    What is missing or infinite is None.
-    """
-    record = run.record
-    return {
-        "format": FORMAT,
-        "run": {
-            "id": record.run_id,
-            "created": record.created_at,
-            "ended": record.ended_at,
-            "status": record.status,
-            "question": question(run),
-            "device": device(run),
-            "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
-            "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
-            "deployments": list(run.deployments),
-            "baselines": dict(comparisons_of(run).baselines),
-            "margin": record.compare.margin_share,
-            "slo": [{"metric": each.name} | _of(each, "limit_s share") for each in record.slo],
-            "is_search": record.search is not None,
-            "command": command(run),
-            "schema_version": record.schema_version,
-            "environment": record.environment,
-        },
-        "answer": {
-            "headline": headline(run),
-            "sentences": [each.plain for each in answers_of(run)],
-            "basis": basis(run) or None,
-            "marks": [each.check for each in findings_of(run) if each.marks],
-        },
-        "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
-    }
-
-
-def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
-    rows = found.where(found.notna(), None).to_numpy().tolist()
-    return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]
-
-
-def json_text(run: Run) -> str:
-    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"

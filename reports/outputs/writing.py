@@ -12,9 +12,10 @@ from harness.contracts import inert, masked
 from harness.errors import UserError, choose_from
 from harness.store.named_files import check_named, write_named
 from reports.data.run import Run, open_run
+from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.pictures import ALL, chosen, pictures
-from reports.outputs.tables import TABLES, json_text, tables_of
+from reports.outputs.tables import TABLES, tables_of
 from reports.page.document import page, write_report
 
 _TEXTS = {"html": page, "markdown": markdown_text, "json": json_text}

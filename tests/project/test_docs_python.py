@@ -14,7 +14,7 @@ from places import ROOT
 from repeated_run import repeated_run, three
 
 import reports
-from reports.outputs.tables import json_text, to_builtins
+from reports.outputs.as_json import json_text, to_builtins
 from reports.words.told import told
 
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

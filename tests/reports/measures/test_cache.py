@@ -16,6 +16,7 @@ from harness.store import store
 from reports.checks.examine import findings_of
 from reports.data import Run, open_run
 from reports.measures.traffic.cache import Served, doubts, served_of
+from reports.outputs.tables import tables_of
 from reports.page.document import page
 from reports.words.caches import contradictions
 
@@ -205,6 +206,15 @@ def test_prefixes_are_told_apart_and_rag_is_one_whole(tmp_path):
     whole = served(tmp_path / "rag", rows, scenario=RAG)
     assert list(whole) == [""]
     assert (whole[""].saved, whole[""].of_ideal) == (9600, pytest.approx(960 / 890))
+
+
+def test_the_table_has_a_row_of_all_requests_and_one_of_each_part(tmp_path):
+    run = run_of(tmp_path, talks(blocks, blocks))
+    rows, found = tables_of(run)["cache"], served_of(run)
+    assert list(rows["part"].fillna("")) == [each.part for each in found]
+    assert list(rows["reported"]) == [each.reported for each in found]
+    assert list(rows["low"]) == [each.inferred and each.inferred.low for each in found]
+    assert rows["why"].isna().all()
 
 
 def test_the_page_has_the_three_side_by_side(tmp_path):

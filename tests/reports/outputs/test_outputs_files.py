@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from reports import open_run, tables_of
-from reports.outputs.tables import json_text
+from reports.outputs.as_json import json_text
 from reports.outputs.writing import Asked, csv_text, write_output
 
 

@@ -16,8 +16,8 @@ from harness.cli.ending import tell
 from harness.cli.progress import Show
 from harness.contracts import Load, Token
 from reports import open_run, tables_of, write_report
+from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
-from reports.outputs.tables import json_text
 from reports.verdicts.front import front_of
 from reports.words.answer import answers_of
 from reports.words.quality import front, nats, notes

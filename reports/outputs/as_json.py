@@ -1,0 +1,66 @@
+"""A run as one JSON object: the answer in words, and every table. What its keys mean: docs/python.md."""
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from reports.checks.examine import findings_of
+from reports.data.run import Run
+from reports.outputs.tables import tables_of
+from reports.verdicts import comparisons_of
+from reports.words.answer import answers_of, basis, headline
+from reports.words.described import command, device, question
+
+# History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
+# 3: decisions in place of picks; the value of capacities is what is known.
+FORMAT = 3
+
+
+def to_builtins(run: Run) -> dict[str, Any]:
+    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows by their columns' names.
+
+    What is missing or infinite is None.
+    """
+    record = run.record
+    return {
+        "format": FORMAT,
+        "run": {
+            "id": record.run_id,
+            "created": record.created_at,
+            "ended": record.ended_at,
+            "status": record.status,
+            "question": question(run),
+            "device": device(run),
+            "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
+            "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
+            "deployments": list(run.deployments),
+            "baselines": dict(comparisons_of(run).baselines),
+            "margin": record.compare.margin_share,
+            "slo": [
+                {"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo
+            ],
+            "is_search": record.search is not None,
+            "command": command(run),
+            "schema_version": record.schema_version,
+            "environment": record.environment,
+        },
+        "answer": {
+            "headline": headline(run),
+            "sentences": [each.plain for each in answers_of(run)],
+            "basis": basis(run) or None,
+            "marks": [each.check for each in findings_of(run) if each.marks],
+        },
+        "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
+    }
+
+
+def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
+    rows = found.where(found.notna(), None).to_numpy().tolist()
+    return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]
+
+
+def json_text(run: Run) -> str:
+    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
