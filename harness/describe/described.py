@@ -4,7 +4,7 @@ A prompt is the history and the turn's messages, behind its tools. The chat temp
 it. Where a model's answers go back into the history they count as unknown text of max_tokens tokens.
 """
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -204,18 +204,19 @@ def sending_order(turns: Sequence[int], users: int) -> Iterator[tuple[int, int]]
 def _requests(
     conversations: Sequence[Conversation], counting: Counting, users: int, *, is_scripted: bool
 ) -> Iterator[_Request]:
-    sent, unknown = Sent(), count(1 << 40)  # beyond all ids of tokens
+    # By the adapter: what one has read is no use to another.
+    sent, unknown = defaultdict[str | None, Sent](Sent), count(1 << 40)  # beyond all ids of tokens
     histories: list[list[Hashable]] = [[] for _ in conversations]
-    # What was sent of each conversation, and how much of its history that is, by the tools before it.
-    prefixes: dict[tuple[int, str], tuple[Prefix, int]] = {}
+    # What was sent of each conversation, and how much of its history that is, by adapter and tools before it.
+    prefixes: dict[tuple[int, str | None, str], tuple[Prefix, int]] = {}
     for number, turn_number in sending_order([len(each.turns) for each in conversations], users):
         turn, history = conversations[number].turns[turn_number], histories[number]
         for request in turn.requests:
             tools, messages, answer = _pieces(request, counting, unknown, is_scripted=is_scripted)
-            place = number, tools_text(request.form)
+            place = number, request.adapter, tools_text(request.form)
             behind, until = prefixes.get(place, (NOTHING, 0))
             prompt = [*history[until:], *messages] if place in prefixes else [*tools, *history, *messages]
-            known, whole, answered = sent.add(prompt, answer, number, behind)
+            known, whole, answered = sent[request.adapter].add(prompt, answer, number, behind)
             yield _Request(turn_number, request, conversations[number].group, whole.tokens, known)
             if request is turn:
                 goes_on = place, answered, [*messages, *answer]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -33,13 +33,20 @@ def ideals_of(
 ) -> tuple[dict[str, int], Counter[str]]:
     """Return the ideal_cached_tokens of a cell's requests by request_id, and how many were found in each way.
 
-    Texts are counted by load.tokenizer, else by the server that was measured, for up to COUNTING_S.
+    Texts are counted by load.tokenizer, else by the server that was measured, unless bench did not start it;
+    for up to COUNTING_S.
     """
+    until_s = time.monotonic() + COUNTING_S
     scenario = SCENARIOS[job.scenario]
     options: ScenarioOptions = msgspec.convert(dict(job.scenario_options), scenario.options)
-    template, count = _asked(up)
-    if count_tokens:
-        count = partial(_by_tokenizer, count_tokens)
+    template, by_server = _asked(up, until_s) if up.process else (Template(), _uncounted)
+
+    @lru_cache(maxsize=_KEPT)
+    def count(text: str) -> int | None:
+        if time.monotonic() >= until_s:
+            return None
+        return count_tokens([text])[0] if count_tokens else by_server(text)
+
     try:
         conversations = scenario.conversations(options, Random(job.seed))
         replay = Replay(up.sent, conversations, template, count, is_scripted=options.history == "scripted")
@@ -50,16 +57,16 @@ def ideals_of(
     return {each.request_id: each.tokens for each in found}, Counter(each.by for each in found)
 
 
-def _by_tokenizer(count_tokens: CountTokens, text: str) -> int:
-    return count_tokens([text])[0]
+def _uncounted(text: str) -> None:
+    """Count nothing: nobody can say."""
 
 
-def _asked(up: Serving) -> tuple[Template, Count]:
+def _asked(up: Serving, until_s: float) -> tuple[Template, Count]:
     """Ask the server for its template's tokens, by three chats of one-token texts, and how it counts a text.
 
     A server that does not tell has a template of no tokens, and counts nothing.
     """
-    prompt_tokens, until_s = up.engine.prompt_tokens, time.monotonic() + COUNTING_S
+    prompt_tokens = up.engine.prompt_tokens
 
     def ask(call: HttpCall, kind: type[T]) -> T:
         left_s = until_s - time.monotonic()
@@ -76,15 +83,14 @@ def _asked(up: Serving) -> tuple[Template, Count]:
     user, assistant, system = (Message(role, _WORD) for role in ("user", "assistant", "system"))
     alone, after_system, third = tokens(user), tokens(system, user), tokens(user, assistant, user)
     if alone is None or third is None:
-        return Template(), lambda text: None
+        return Template(), _uncounted
     later = (third - alone - 2) // 2
     first = {"user": alone - 1 - later}
     if after_system is not None:  # some templates take no system prompt
         first["system"] = after_system - 2 - 2 * later
 
-    @lru_cache(maxsize=_KEPT)
-    def count(text: str) -> int | None:
+    def by_server(text: str) -> int | None:
         found = tokens(Message("user", text))
         return None if found is None else max(found - alone + 1, 0)
 
-    return Template(first, later), count
+    return Template(first, later), by_server

@@ -123,6 +123,11 @@ def test_what_is_sent_at_once_stands_behind_one_history_and_adds_nothing_to_it()
     assert found.samples[0].turns[1][1] == "up to 2 tokens, at once with 2 others"
 
 
+def test_what_one_adapter_has_read_is_no_use_to_another() -> None:
+    chats = [Conversation((asked("a b c", adapter=name),)) for name in ("red", "blue", "red")]
+    assert told(*chats).hits.shared_tokens == 3
+
+
 def test_the_share_that_leaves() -> None:
     found = told(Conversation((asked("a", leave_after_s=0.4),)), *repeat(Conversation((asked("b"),)), 3))
     assert found.left_share == 0.25

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from subprocess import CompletedProcess
 
+import msgspec
 import psutil
 import pytest
 from bench_command import Place, begun, bench, ended, quick, side_by_side
+from make_run import S, row
 from reference_serving import serving
 from tiny_tokenizer import train
 from waiting import wait_until
@@ -20,7 +23,8 @@ from harness.contracts import AttachSpec
 from harness.describe.ideal import SentTexts
 from harness.errors import Interrupted
 from harness.plan import plan
-from harness.run.cell import run_cell
+from harness.run.cell import _job, run_cell
+from harness.run.ideal import ideals_of
 from harness.run.run import run_starts
 from harness.run.start import Serving
 from harness.run.watch import Site
@@ -300,6 +304,37 @@ def test_a_cell_whose_replay_was_interrupted_does_not_know_its_own_prompts(tmp_p
     rows = store.read_requests(store.cell_dir(tmp_path, cell.number)).to_pylist()
     assert (cell.status, cell.ideal_by, sent.asked) == ("completed", {}, 3)
     assert {row["ideal_cached_tokens"] for row in rows} == {None}
+
+
+def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_others(tmp_path, monkeypatch):
+    chats, rows, asked = tmp_path / "chats.jsonl", tmp_path / "rows.jsonl", list[str]()
+    chats.write_text(3 * '{"prompt": "one two", "max_tokens": 2}\n')
+    sent = (row(0, k * S, request_id=str(k), conversation=k, turn=0, input_tokens=20) for k in range(3))
+    rows.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in sent))
+
+    def count_tokens(texts):
+        asked.extend(texts)
+        return [len(text.split()) for text in texts]
+
+    with socket.create_server(("127.0.0.1", 0)) as of_others:
+        url = f"http://127.0.0.1:{of_others.getsockname()[1]}/v1"
+        words = ["engine=llama_cpp", f"engine.base_url={url}", "model=m", "scenario=file"]
+        settings = config.settings(overrides.parse([*words, f"scenario.path={chats}"]))
+        [start, *_] = plan.make(settings, lambda weights: None).starts
+        up = Serving(start, AttachSpec(url, "m"), None, Silent(), None)
+        job = replace(_job(up, start.cells[0], tmp_path), rows_path=str(rows))
+        by_tokenizer, by_characters = {"tokens": 3}, {"tokens": 1, "characters": 2}
+        assert ideals_of(up, job, count_tokens)[1] == by_tokenizer
+        assert asked == ["one two"]
+        up.sent.clear()
+        assert ideals_of(up, job, None)[1] == by_characters
+        up.sent.clear()
+        monkeypatch.setattr("harness.run.ideal.COUNTING_S", 0)
+        assert ideals_of(up, job, count_tokens)[1] == by_characters
+        of_others.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            of_others.accept()
+    assert asked == ["one two"]
 
 
 class Waits(Silent):
