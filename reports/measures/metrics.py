@@ -75,13 +75,13 @@ METRICS: tuple[Metric, ...] = (
         "output tokens per second",
         "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
         "its content chunks, so requests sent before the window count with their chunks in it; requests "
-        "without a token count (failed ones) are left out",
+        "without a token count (failed ones) are left out, and those whose user would leave",
         BOTH,
     ),
     requests_rate(
         "requests_per_s",
         "requests per second",
-        "ok requests that ended in the window / its length",
+        "ok requests that ended in the window / its length, without those whose user would leave",
         STAMPS,
     ),
     tokens_rate(
