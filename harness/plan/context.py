@@ -76,13 +76,19 @@ def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Itera
         first = islice(made, min(_MEASURED, cell.load.conversations or _MEASURED))
         sizes = (sizes_of(each, is_scripted=is_scripted, rate=rate) for each in first)
         least, likely = zip(*sizes, strict=True)
-        would_hold = 1 << int(max(likely) * max(_MOST_PER_WORD / rate, _MARGIN)).bit_length()
+        needed = int(max(likely) * max(_MOST_PER_WORD / rate, _MARGIN))
+        would_hold = 1 << needed.bit_length()
+        if most is not None and needed <= most:
+            would_hold = min(would_hold, most)
         counted = "a word as one" if rate == 1 else f"a word as {rate:g}"
         for length in lengths:
             line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
                 need = f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as"
-                yield f"{line}{need} one; give {would_hold}, or shorter conversations", True
+                remedy = f"give {would_hold}, or shorter conversations"
+                if most is not None and would_hold > most:
+                    remedy = f"the model has {most}: give shorter conversations"
+                yield f"{line}{need} one; {remedy}", True
             elif count:
                 longer = (
                     f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"

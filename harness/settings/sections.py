@@ -289,6 +289,11 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             "and neither load.concurrency nor load.rate",
         ),
         (
+            not is_trace and any(scenario.name == "burst" for scenario in scenarios),
+            "scenario=burst: begins its requests itself, and has no burst otherwise; leave out "
+            "load.concurrency, load.rate and load.arrival, and give scenario.rate=N scenario.burst=N",
+        ),
+        (
             is_trace and untimed,
             f"load.arrival=trace: scenario {untimed} has no arrival times; give scenario=trace",
         ),

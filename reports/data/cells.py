@@ -122,13 +122,37 @@ def first_that_holds(found: Mapping[Key, object]) -> Key | None:
     return next((key for key, holds in found.items() if holds), None)
 
 
-def groups_of(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[Group, ...]:
+def groups_of(
+    cells: Sequence[Cell], labels: Sequence[str], asked: Mapping[str, Sequence[str]]
+) -> tuple[Group, ...]:
+    """Return the groups of cells: scenarios and deployments in the order asked for, then loads as they rise.
+
+    `asked`: the values of each key that was given.
+    """
     groups = []
     for (label, scenario, load), found in grouped(cells, lambda cell: cell.key).items():
         of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))
         family, level = load_family(own[0].load), load_level(own[0].load)
         groups.append(Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, own))
-    return tuple(sorted(groups, key=lambda g: (g.scenario, labels.index(g.deployment), g.family, g.level)))
+    return tuple(
+        sorted(
+            groups,
+            key=lambda g: (
+                _place(g.scenario, asked),
+                g.scenario,
+                labels.index(g.deployment),
+                g.family,
+                g.level,
+            ),
+        )
+    )
+
+
+def _place(scenario: str, asked: Mapping[str, Sequence[str]]) -> list[int]:
+    """Return a scenario's place in the order asked for, by its label: `fixed input_tokens=64`."""
+    name, *options = scenario.split(" ")
+    pairs = [("scenario", name), *(f"scenario.{option}".partition("=")[::2] for option in options)]
+    return [list(asked[key]).index(value) for key, value in pairs if value in asked.get(key, ())]
 
 
 # --- loads -----------------------------------------------------------------------------------------

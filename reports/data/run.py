@@ -97,7 +97,7 @@ class Run:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Deployments in the order asked for, and their loads within."""
-        return groups_of(self.planned_cells, list(self.deployments))
+        return groups_of(self.planned_cells, list(self.deployments), self.record.settings)
 
     @cached_property
     def deployments(self) -> dict[str, Deployment]:

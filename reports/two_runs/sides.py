@@ -107,11 +107,20 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
     left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest.values()]
     if not pairs:
         whys = several([f"{each.what}: {each.why}" for each in left_out], "; ")
-        raise UserError(
-            f"{a.text} and {b.text} have nothing in common; DIR:DEPLOYMENT on each side compares deployments "
-            f"of other names ({whys})"
-        )
+        raise UserError(f"{a.text} and {b.text} have nothing in common; {_would_do(a, b, names)} ({whys})")
     return pairs, left_out
+
+
+def _would_do(a: Side, b: Side, names: Names) -> str:
+    """Return what would make two sides comparable that have no group in common."""
+    labels = [{group.deployment for group in side.groups} for side in (a, b)]
+    if a.label is None and labels[0].isdisjoint(labels[1]):
+        return "DIR:DEPLOYMENT on each side compares deployments of other names"
+    traffic = [dict.fromkeys(f"{group.scenario} at {group.load}" for group in side.groups) for side in (a, b)]
+    if not traffic[0].keys().isdisjoint(traffic[1]):
+        return "give runs of the same model and scenario options"
+    said = ", ".join(f"{name} has {several(list(own))}" for name, own in zip(names, traffic, strict=True))
+    return f"their traffic differs: {said}; give runs of the same scenario and load"
 
 
 def _why_unlike(a: Group, b: Group) -> str | None:

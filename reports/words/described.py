@@ -145,6 +145,7 @@ _TERMS = {
     "tokenizer": "tokens counted by",
 }
 # ending of a key, and the unit that a person reads
+_RATE = "_per_s"
 _UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
 
 
@@ -184,10 +185,10 @@ def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def key_words(key: str) -> str:
-    """Return a key in words; its unit goes to the value."""
+    """Return a key in words; its unit goes to the value, but for a rate's, which stays."""
     for ending in _UNITS:
-        key = key.removesuffix(ending)
-    return key.replace("_", " ").replace(".", " ")
+        key = key if key.endswith(_RATE) else key.removesuffix(ending)
+    return key.replace("_", " ").replace(".", " ").replace(" per s", "/s")
 
 
 def fact(key: str, value: Any) -> str:
@@ -204,5 +205,6 @@ def _value(key: str, value: Any) -> str:
         return str(value)
     if key.endswith("_bytes") and value >= 2**20:
         return f"{number(value / 2**30, 2)} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
-    unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
+    units = {} if key.endswith(_RATE) else _UNITS
+    unit = next((unit for ending, unit in units.items() if key.endswith(ending)), "")
     return (f"{value:,.0f}" if value % 1 == 0 else number(value, 2)) + unit

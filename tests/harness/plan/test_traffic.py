@@ -67,6 +67,21 @@ def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(
     )
 
 
+def test_a_context_beyond_the_models_is_not_advised() -> None:
+    """The model has 8192, and four documents of 3000 words are more; one of 5000 fits all that it has."""
+    long = ["model=smollm2-135m", "engine=llama_cpp", "scenario=rag"]
+
+    def said(*words: str) -> str:
+        settings = config.settings(overrides.parse([*long, *words]))
+        with pytest.raises(UserError) as raised:
+            plan.make(settings, lambda weights: None, most_context=lambda model: 8192)
+        return str(raised.value)
+
+    assert said("scenario.document_tokens=3000").endswith("; the model has 8192: give shorter conversations")
+    shorter = said("scenario.document_tokens=1250", "engine.context_length=1024")
+    assert shorter.endswith("; give 8192, or shorter conversations")
+
+
 def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Path, chats: list[str]) -> None:
     settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
     with pytest.raises(UserError):

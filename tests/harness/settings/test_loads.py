@@ -80,6 +80,8 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.arrival=poisson"], "load.arrival=poisson: belongs to an open loop; give load.rate=N"),
         (["load.rate=2", "load.burstiness=2"], "load.burstiness=2: belongs to load.arrival=gamma"),
         (["load.rate=2", "load.speedup=2"], "load.speedup=2: belongs to a trace"),
+        (["scenario=burst", "load.rate=2"], "scenario=burst: begins its requests itself, and has no burst"),
+        (["scenario=burst", "load.concurrency=2"], "scenario=burst: begins its requests itself, and has no"),
         (["load.rate=2", "load.arrival=trace"], "load.arrival=trace, load.rate=2: a trace says itself"),
         (["load.concurrency=2", "load.arrival=trace"], "load.arrival=trace, load.concurrency=2: a trace"),
         (["load.concurrency=4", "load.rate=2"], "load.concurrency=4, load.rate=2: closed and open loop"),

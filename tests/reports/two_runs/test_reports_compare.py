@@ -127,13 +127,16 @@ def test_other_bounds_and_seeds_are_compared_and_told(tmp_path, b_has, note):
 
 
 @pytest.mark.parametrize(
-    ("b_has", "why"),
-    [({"loads": [Load(concurrency=9)]}, "only A has it; "),
-     ({"scenario": {"turns": 5}}, "other scenario options: turns 2 and 5"),
-     ({"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}, "other models: tiny-lm and other-lm")],
+    ("b_has", "said"),
+    [({"loads": [Load(concurrency=9)]},
+      "their traffic differs: A has chat_multi_turn at 1 user, B has chat_multi_turn at 9 users; "
+      f"give runs of the same scenario and load ({A}, chat_multi_turn, 1 user: only A has it; "),
+     ({"scenario": {"turns": 5}}, f"({A}, chat_multi_turn, 1 user: other scenario options: turns 2 and 5"),
+     ({"made": {A: deployment("llama_cpp", "fp16", "other-lm")}},
+      "give runs of the same model and scenario options "
+      f"({A}, chat_multi_turn, 1 user: other models: tiny-lm and other-lm")],
 )  # fmt: skip
-def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
-    said = f"compares deployments of other names ({A}, chat_multi_turn, 1 user: {why}"
+def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, said):
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         two_runs(tmp_path, b_has=b_has)
     assert "\n" not in str(caught.value)
