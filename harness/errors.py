@@ -21,7 +21,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question with the known name that was probably meant; an empty text if none is near."""
     names, asked = list(known), name.lower()
     near = difflib.get_close_matches(asked, names, n=1, cutoff=0.65)
-    near += [each for each in names if asked and each.startswith(asked)]
+    near += [each for each in names if asked and (each.startswith(asked) or each.endswith(f"-{asked}"))]
     return f"did you mean {near[0]}? " if near else ""
 
 

@@ -107,7 +107,7 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
     last_s = -inf
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, record in _records(file, where):
+            for line, record in _records(file, where, layout_name):
                 layout = layout or _layout(record, where, layout_name)
                 place = f"{where}, line {line}"
                 row = Row(*(_read(record, column, place) for column in layout))
@@ -123,13 +123,17 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
         raise UserError(f"{where}: not CSV ({error})") from error
 
 
-def _records(file: TextIO, where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _records(file: TextIO, where: str, layout_name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the number of each line, and its values by their columns' names in lower case."""
-    is_json = file.read(4096).lstrip().startswith("{")
+    begin = file.read(4096).lstrip()
+    if not begin:
+        raise UserError(f"{where}: is empty")
+    is_json = begin.startswith("{") or file.name.endswith((".json", ".jsonl"))
     file.seek(0)
     if not is_json:
         lines = csv.reader(file)
         names = [name.strip().lower() for name in next(lines, ())]
+        _layout(dict.fromkeys(names), where, layout_name)
         yield from ((lines.line_num, dict(zip(names, line, strict=False))) for line in lines if line)
         return
     for number, line in enumerate(file, 1):

@@ -9,9 +9,10 @@ import typer
 
 from engines.model import weights
 from harness.cli.terminal import Json, Overrides, Study, out, print_json, print_lines, print_rows
-from harness.contracts import PlannedCell, Reason
+from harness.contracts import PlannedCell, Reason, Weights
 from harness.describe import words
 from harness.describe.described import Counting, Described, Histogram, Hits, Traffic, first, traffic
+from harness.errors import UserError
 from harness.install import install
 from harness.install.tokenizer import resolved, tokenizer_of
 from harness.plan.plan import cells_asked
@@ -47,6 +48,7 @@ def describe(
     if html is not None:
         check_place(html)
     asked_for, cache = config.settings(overrides.parse(changes or [], study)), install.cache_dir()
+    _check_adapters(asked_for)
     settings, _ = resolved(asked_for, weights, cache)
     tokenizer = tokenizer_of(settings, weights, cache)
     described = [_described(cell, tokenizer) for cell in cells_asked(settings, 0)]
@@ -59,6 +61,17 @@ def describe(
         _print(each)
     if html is not None:
         print_lines([str(html)])
+
+
+def _check_adapters(settings: config.Settings) -> None:
+    """Raise UserError for an adapter that bench would have to give a server, and that there is not."""
+    if settings.is_attached or not settings.engines.keys() & set(config.engines_with_weights()):
+        return
+    asked = Weights(settings.models[0], "-", "safetensors")
+    for choice in settings.scenarios:
+        for adapter in SCENARIOS[choice.name].adapters(choice.options):
+            if why := weights.misfit(adapter, asked, None):
+                raise UserError(why.text)
 
 
 def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:

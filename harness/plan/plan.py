@@ -220,8 +220,23 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
     return (
         next(filter(None, lacks), None)
         or why_not_here(deployment)
-        or next(filter(None, (can_prepare(each) for each in needed if isinstance(each, Weights))), None)
+        or next(
+            (
+                _told_as_given(why, deployment)
+                for each in needed
+                if isinstance(each, Weights) and (why := can_prepare(each))
+            ),
+            None,
+        )
     )
+
+
+def _told_as_given(why: Reason, deployment: Deployment) -> Reason:
+    """Return why weights cannot be had, with the key that was given where they are those of a draft."""
+    if deployment.draft is None:
+        return why
+    key = f"engine.speculation={deployment.terms.speculation}:"
+    return replace(why, text=why.text.replace(f"model={deployment.draft.model}:", key))
 
 
 def _lack(deployment: Deployment) -> Reason | None:

@@ -20,7 +20,8 @@ def _encoder(path: str) -> Callable[[Sequence[str]], list[Any]]:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise UserError(
-            f"load.tokenizer={path}: needs the package tokenizers; pip install 'tokenizers>=0.20'"
+            f"load.tokenizer={path}: needs the package tokenizers; install 'tokenizers>=0.20' into bench's "
+            "environment"
         ) from error
     try:
         tokenizer = Tokenizer.from_file(path)

@@ -248,8 +248,8 @@ def check_metric_name(name: str, key: str) -> None:
     """Raise UserError where no value is called so; `key` is where it was given, such as `until.metric`."""
     if name not in (names := value_names()):
         near = sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.65), key=names.index)
-        would_do = f"did you mean {' or '.join(near)}?" if near else "see `bench list metrics`"
-        raise UserError(f"{key}={name}: no such metric; {would_do}")
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"{key}={name}: no such metric; {meant}see `bench list metrics`")
 
 
 # --- values ----------------------------------------------------------------------------------------

@@ -142,6 +142,23 @@ def test_a_trace_without_a_row_to_play_says_so(tmp_path: Path) -> None:
         list(SCENARIO.arrivals(jsonl(tmp_path / "t", mooncake(0, 9, output=0))))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.jsonl", "not json\n", r"line 1: not a JSON object"),
+        ("t.jsonl", " \n", r"t\.jsonl: is empty"),
+        ("t.csv", "", r"t\.csv: is empty"),
+        ("t.csv", "not,a,trace\n", r"the columns not, a, trace belong to no trace"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_said_to_be_none(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        list(SCENARIO.arrivals(TraceOptions(path=str(tmp_path / name))))
+
+
 def test_a_trace_without_a_row_to_play_has_no_first_conversation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no row with output tokens"):
         played(jsonl(tmp_path / "t", mooncake(0, 9, output=0)))

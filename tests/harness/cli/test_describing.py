@@ -110,6 +110,10 @@ def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
             ["--html", "absent/page.html"],
             "absent/page.html: cannot be written (there is no directory absent); give a file in a directory",
         ),
+        (
+            ["engine=llama_cpp", "scenario=lora_mix", "scenario.adapters=nodir"],
+            "scenario.adapters=nodir: no directory with adapter_config.json and adapter_model.safetensors",
+        ),
         (["--html", "."], "the name of the file to write is empty; give one"),
         (["--html", "..", "scenario=ragg"], "..: cannot be written (it is a directory); give a file"),
         (
@@ -119,7 +123,7 @@ def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
     ],
 )
 def test_a_mistake_is_one_line(here: Place, words: list[str], said: str) -> None:
-    done = told(here, "describe", "engine=reference", *words)
+    done = told(here, "describe", *words, *["engine=reference"] * ("engine=llama_cpp" not in words))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1

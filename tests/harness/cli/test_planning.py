@@ -46,7 +46,7 @@ def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
         ),
         (
             ("compare.metric=ttft_s.p50,goodput",),
-            "compare.metric=goodput: no such metric; did you mean goodput_per_s?",
+            "compare.metric=goodput: no such metric; did you mean goodput_per_s? see `bench list metrics`",
         ),
         (
             ("until=ci:5%", "until.metric=output_tokens_per_s.p50"),

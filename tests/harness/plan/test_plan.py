@@ -244,7 +244,10 @@ def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
             ),
             "engine.speculation=draft: llama_cpp has none here; it can be ngram",
         ),
-        (("engine.speculation=draft:nosuch",), "model=nosuch: no such model; choose from smollm2-135m"),
+        (
+            ("engine.speculation=draft:nosuch",),
+            "engine.speculation=draft:nosuch: no such model; choose from smollm2-135m",
+        ),
         (
             ("engine.speculation=draft:smollm2-135m@awq",),
             "llama.cpp serves GGUF files; awq is stored as safetensors",

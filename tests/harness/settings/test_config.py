@@ -84,7 +84,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine.speculation=draft:"], "engine.speculation=draft:: choose from off, ngram, draft:MODEL, dr"),
         (
             ["engine.speculation=draft:smollm2-135m@q4_0"],
-            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; choose from ",
+            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; did you mean gguf-q4_0? ",
         ),
         (
             ["engine.speculative_tokens=4"],
@@ -100,6 +100,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from agent",
         ),
         (["quantization=gguf-q4km"], "no such quantization; did you mean gguf-q4_k_m? choose from "),
+        (["quantization=q4_0"], "no such quantization; did you mean gguf-q4_0? choose from "),
         (["until=ci:5"], "until=ci:5: is more than the whole; write 5%"),
         (["slo.success=95"], "slo.success=95: is more than the whole; write 95%"),
         (["quantization=int3"], "quantization=int3: no such quantization; choose from "),

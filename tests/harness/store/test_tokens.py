@@ -73,8 +73,10 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
         "except errors.UserError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    said = "load.tokenizer=t.json: needs the package tokenizers; pip install 'tokenizers>=0.20'\n"
-    assert done.stdout == said
+    assert done.stdout == (
+        "load.tokenizer=t.json: needs the package tokenizers; install 'tokenizers>=0.20' into bench's "
+        "environment\n"
+    )
 
 
 def test_answers_and_reasoning_are_counted_while_the_table_is_written(path, tmp_path):
