@@ -217,17 +217,11 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
     lacks = (_lack(deployment), *(each for each in needed if isinstance(each, Reason)))
+    unprepared = filter(None, (can_prepare(each) for each in needed if isinstance(each, Weights)))
     return (
         next(filter(None, lacks), None)
         or why_not_here(deployment)
-        or next(
-            (
-                _told_as_given(why, deployment)
-                for each in needed
-                if isinstance(each, Weights) and (why := can_prepare(each))
-            ),
-            None,
-        )
+        or next((_told_as_given(why, deployment) for why in unprepared), None)
     )
 
 

@@ -231,7 +231,11 @@ def open_run(run_dir: Path) -> Run:
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
         elif not reason:
-            ended = "the run ended before it" if start.name in errors else "its server was not started"
+            ended = (
+                "interrupted: the run ended before it"
+                if start.name in errors
+                else "its server was not started"
+            )
             lost = f"its folder cells/{cell.number:03d} is missing, though it was begun"
             reason = "not yet" if is_going_on else lost if f"cell {cell.number:03d}" in begun else ended
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))

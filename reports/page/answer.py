@@ -20,8 +20,9 @@ from reports.words.verdict_words import clipped, heading_of, ratio_words
 
 # Beside the metric that decides; those that no deployment has a value of are left out.
 COLUMNS = (
-    "output_tokens_per_s", "makespan_s", "recovery_s", "valid_share", "left_share", "task_s",
-    "first_answer_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes", "energy_j_per_output_token",
+    "output_tokens_per_s", "prefill_tokens_per_s", "decode_tokens_per_s", "makespan_s", "recovery_s",
+    "valid_share", "left_share", "task_s", "finished_share", "first_answer_s",
+    "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes", "energy_j_per_output_token",
     "cost_per_million_output_tokens", "cores_used",
 )  # fmt: skip
 _PER_CORE = "output_tokens_per_s_per_core"

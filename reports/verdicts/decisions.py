@@ -193,10 +193,18 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
 # --- contenders ------------------------------------------------------------------------------------
 
 
+def _why_uncounted(run: Run, group: Group) -> str:
+    """Return why no cell of a group counts. What was only not measured did not fail."""
+    records = [run.start_of(cell) for cell in group.cells]
+    has_failed = any(cell.became in ("failed", "invalid") for cell in group.cells)
+    is_failure = has_failed or any(record and record.error for record in records)
+    return f"{'it failed: ' * is_failure}{why_not_measured(group)}"
+
+
 def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
     what = stand_ins(run).get(group.deployment)
     reasons = {
-        f"it failed: {why_not_measured(group)}": not group.counted,
+        _why_uncounted(run, group): not group.counted,
         f"its speed is not its own: {what}": what,
     }
     # A load that is kept is a goodput.

@@ -81,10 +81,13 @@ def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
     family from the highest down."""
     told = {case.key for case in told_first(run)}
     models = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
+    scenarios = list(dict.fromkeys(group.scenario for group in run.groups))
     keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
     cases = [replace(_case(run, *key), is_open=key in told) for key in keys]
     cases.sort(key=lambda case: (case.groups[0].family, -case.groups[0].level))
-    return tuple(sorted(cases, key=lambda c: (c.scenario, models.index(c.model), not c.is_open)))
+    return tuple(
+        sorted(cases, key=lambda c: (scenarios.index(c.scenario), models.index(c.model), not c.is_open))
+    )
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:

@@ -296,6 +296,8 @@ def _none(run: Run, made: Decision, where: str) -> Said:
         said = f"No deployment is known to keep the SLO ({slo_words(run.record.slo)}) at any load."
         return Said("No winner", said)
     whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
+    if len(made.case.groups) == 1 and not made.case.groups[0].counted:
+        return Said("Not measured", f"{capital(where)}: {several(whys, '; ')}.")
     return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}.")
 
 

@@ -104,13 +104,16 @@ def held_title(run: Run) -> str:
 def held_claim(run: Run) -> str:
     """Return what was measured, on which starts, and which starts are left out."""
     starts = [start for each in held_of(run) for start in each.starts]
-    every = {start.record.name for each in anatomies(run).values() for start in each}
-    left_out = ", ".join(sorted(every - {start.record.name for start in starts}))
+    others = [start for each in anatomies(run).values() for start in each if start not in starts]
+    left_out = {
+        "other cells were measured on them": sorted(each.record.name for each in others if each.loads),
+        "no cell on them counts": sorted(each.record.name for each in others if not each.loads),
+    }
     count = "one start each" if len(starts) == len(held_of(run)) else f"means over {len(starts):,} starts"
     return (
         f"{capital(several([start.what for start in starts], '; '))}: {count}. "
         "Needed: with the KV cache that requests held at once, not the one reserved."
-        + (f" Left out, as other cells were measured on them: {left_out}." if left_out else "")
+        + "".join(f" Left out, as {why}: {', '.join(names)}." for why, names in left_out.items() if names)
     )
 
 

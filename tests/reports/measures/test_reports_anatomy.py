@@ -217,6 +217,13 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
+def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp_path):
+    path = two_loads(tmp_path, [("completed", "completed"), ("interrupted", None)])
+    text = plain(memory.HELD(open_run(path)).body)
+    assert "Left out, as no cell on them counts: 01-llama_cpp-bf16." in text
+    assert "other cells were measured" not in text
+
+
 def test_what_a_failed_cell_held_is_no_need(tmp_path):
     found = only(two_loads(tmp_path, [("completed", "failed")]))
     assert found.kv.peak_tokens == pytest.approx(350)

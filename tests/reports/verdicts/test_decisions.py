@@ -78,13 +78,13 @@ def test_three_repeats_are_the_fewest_that_name_one(tmp_path, repeats, kind):
     assert decided(tmp_path, [FAST, SLOW], repeats=repeats).kind == kind
 
 
-def died(lost: Deployment, repeats: Sequence[int]) -> dict[str, Any]:
+def died(
+    lost: Deployment, repeats: Sequence[int], status: str = "failed", error: str = "it died"
+) -> dict[str, Any]:
     """The starts of one deployment died in these repeats."""
     return {
         "cell_changes": lambda cell, start: (
-            {"status": "failed", "error": "it died"}
-            if start.deployment == lost and start.repeat in repeats
-            else {}
+            {"status": status, "error": error} if start.deployment == lost and start.repeat in repeats else {}
         )
     }
 
@@ -97,6 +97,7 @@ STAND_IN = {
 @pytest.mark.parametrize(
     ("given", "repeats", "why"),
     [(died(Q4, range(5)), 5, "it failed: it died"),
+     (died(Q4, range(5), "interrupted", "interrupted"), 5, "interrupted"),
      (died(Q4, range(1, 5)), 5, "only 1 of its starts have a value"),
      (died(Q4, [1]), 4, None),
      (STAND_IN, 5, "its speed is not its own: x")],

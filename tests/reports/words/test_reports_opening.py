@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_run import HOSTILE, S, all_failed_run, deployment, empty_run, full_run, start_record
+from make_run import (
+    HOSTILE,
+    S,
+    all_failed_run,
+    deployment,
+    empty_run,
+    full_run,
+    row,
+    start_record,
+    starts_run,
+)
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from harness.contracts import GuardFinding, Load, QualityRecord, Skip
+from harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
@@ -160,6 +170,32 @@ def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) ->
     assert last[0] == "vllm awq not ranked: it failed: it died"
     assert last[1] == "–"
     assert "Not compared: vllm awq." in plain(run)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "heads"),
+    [("fixed", ["prefill tokens/s", "decode tokens/s"]), ("agent_loop", ["time per task", "tasks finished"])],
+)
+def test_the_table_has_what_only_such_traffic_has(tmp_path: Path, scenario: str, heads: list[str]) -> None:
+    rows = [row(k, (103 + k) * S, turns=1, turn=0, conversation=k) for k in range(6)]
+    path = starts_run(tmp_path, rows, rows, rows, scenario=ScenarioChoice(scenario, {}, scenario))
+    shown = table_of(open_run(path)).heads
+    for head in heads:
+        assert any(each.lower().startswith(head) for each in shown), shown
+
+
+def test_one_deployment_that_was_interrupted_is_not_said_to_have_lost(tmp_path: Path) -> None:
+    """Of two models, each of which has an answer of its own."""
+    other = deployment("vllm", "awq", "other-lm")
+
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        return {"status": "interrupted", "error": "interrupted"} if start.deployment == other else {}
+
+    run = made_run(tmp_path, [BASE, Made(other)], repeats=3, cell_changes=changes)
+    text = plain(run)
+    assert "Not measured. At 4 users, other-lm: vllm awq: interrupted." in text
+    assert "No winner" not in text
+    assert "it failed" not in text
 
 
 BUSY = GuardFinding("foreign_load", "other programs used 71 % of the processor", "during", "suspect")
