@@ -289,7 +289,7 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             "and neither load.concurrency nor load.rate",
         ),
         (
-            not is_trace and any(scenario.name == "burst" for scenario in scenarios),
+            load.kind in ("closed", "open") and any(each.name == "burst" for each in scenarios),
             "scenario=burst: begins its requests itself, and has no burst otherwise; leave out "
             "load.concurrency, load.rate and load.arrival, and give scenario.rate=N scenario.burst=N",
         ),
