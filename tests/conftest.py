@@ -19,7 +19,7 @@ ALONE = frozenset(
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
 # no processor waits for one of them (`make test` has xdist keep this order).
 LONGEST = """
-    until llama_cpp_live run load_worker workers weights_hub provision install prefix_cache
+    until llama_cpp_live run native_apis load_worker workers weights_hub provision install prefix_cache
     reports_bounds cli guard tgi_wire
     """.split()  # noqa: SIM905 - as above
 

@@ -33,7 +33,7 @@ def read(good: Path, scratch: Path, every: int) -> str:
 
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 24) == ""
+    assert read(good, tmp_path, 80) == ""
 
 
 @pytest.mark.faults
