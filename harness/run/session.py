@@ -227,7 +227,8 @@ def provide_site(
         tokenizer.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
-    for deployment in dict.fromkeys(deployments):
+    # Deployments of one running server differ in what bench sends it; it is asked once.
+    for deployment in {(attach_spec(each), key_of(each)): each for each in deployments}.values():
         _probe(deployment, settings, observer)
     device = device_of(settings)
     devices = select_devices(device)

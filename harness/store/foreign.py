@@ -42,17 +42,23 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
     Its columns are of a schema's types, integers of any width; without one they are numbers. Raises
     StoreError, which names the file and the column, also for what the block finds damaged.
     """
-    with opened(path, MOST_TABLE_BYTES) as file:
-        try:
-            table = pq.ParquetFile(file)
-            for field in table.schema_arrow:
-                if not (_is_of(schema, field) if schema else _is_number(field.type)):
-                    raise StoreError(f"{path}: damaged: column {field.name} is of type {field.type}")
-            _check_size(path, table.metadata)
-            yield table
-        except (pa.ArrowException, OSError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreError(f"{path}: damaged ({first_line})") from error
+    with opened(path, MOST_TABLE_BYTES) as file, reading(path):
+        table = pq.ParquetFile(file)
+        for field in table.schema_arrow:
+            if not (_is_of(schema, field) if schema else _is_number(field.type)):
+                raise StoreError(f"{path}: damaged: column {field.name} is of type {field.type}")
+        _check_size(path, table.metadata)
+        yield table
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise StoreError, in one line, for what the block finds damaged: cut short, or not ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{path}: damaged ({first_line})") from error
 
 
 def read_whole_samples(path: Path) -> pa.Table:

@@ -6,7 +6,6 @@ bytes per gap of the cell, and counts. Knows no metric's name and no page.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.errors import StoreError
 from harness.store import store
+from harness.store.foreign import reading
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from reports.stats.steadiness import PARTS
 
@@ -44,16 +43,6 @@ EDGES_S: np.ndarray = np.array([0.0, *_edges_ns, 2.0**_GREATEST]) / 1e9
 _BEFORE_FIRST = int(np.float64(2.0**_LEAST).view(np.int64) >> _SHIFT) - 1
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Raise StoreError, in one line, where a file cannot be read: cut short, or not ours."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, KeyError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{path}: damaged ({first_line})") from error
-
-
 def _frame(tables: list[Any]) -> pd.DataFrame:
     """Return the tables one below the other; empties the list, so that a column is in memory once."""
     joined = pa.concat_tables(tables, promote_options="permissive")
@@ -71,7 +60,7 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
     tables = []
     for number, origin in origins.items():
         folder = store.cell_dir(run_dir, number)
-        with _reading(folder / "requests.parquet"):
+        with reading(folder / "requests.parquet"):
             tables.append(_latencies(store.read_requests(folder, _COLUMNS), number, origin))
     return _frame(tables or [_latencies(REQUEST_SCHEMA.empty_table().select(list(_COLUMNS)), 0, "sent_ns")])
 
@@ -80,7 +69,7 @@ def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[
     """Return a cell's requests, all of them, with further columns of requests.parquet, null in older runs, or
     with `chunks`, how many content chunks each has."""
     folder, stored = store.cell_dir(run_dir, number), [name for name in names if name != "chunks"]
-    with _reading(folder / "requests.parquet"):
+    with reading(folder / "requests.parquet"):
         more = _frame([store.read_requests(folder, stored)])
         if "chunks" in names:
             lists = (table["chunk_ns"] for table in store.request_batches(folder, ["chunk_ns"]))
@@ -92,7 +81,7 @@ def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[
 def row_batches(run_dir: Path, number: int, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """Yield a cell's requests as rows of these columns, texts too, some thousand at a time."""
     path = store.cell_dir(run_dir, number)
-    with _reading(path / "requests.parquet"):
+    with reading(path / "requests.parquet"):
         for table in store.request_batches(path, names):
             yield table.to_pylist()
 
@@ -126,7 +115,7 @@ def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.Dat
     tables, starts = [], list(names)
     for at, name in enumerate(starts):
         path = run_dir / "starts" / name / file_name
-        with _reading(path):
+        with reading(path):
             table = store.read_samples(path)
         if table is not None and table.num_rows:
             codes = np.full(table.num_rows, at, dtype=np.int32)
@@ -182,7 +171,7 @@ class Chunks:
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
-    with _reading(path / "requests.parquet"):
+    with reading(path / "requests.parquet"):
         names = ["chunk_ns", "outcome", "in_window", "output_tokens", "leave_after_s"]
         for table in store.request_batches(path, names):
             lists, stays = table["chunk_ns"].combine_chunks(), pc.is_null(table["leave_after_s"])

@@ -171,7 +171,7 @@ def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
         [aggregate(run, group, f"{way}_tokens").mean for way in ("input", "output")] for group in groups
     ]
     is_most = any(asked and said and asked >= _LONG_PROMPTS * said for asked, said in counts)
-    return ["input_tokens_per_s"] * is_most
+    return ["input_tokens_per_s"] if is_most else []
 
 
 # --- what is offered, in which unit ----------------------------------------------------------------

@@ -42,7 +42,7 @@ def burst_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def too_many_failed(run: Run, cell: Cell) -> bool:
-    """Return whether so many of a cell's requests failed that it did less than was asked."""
+    """Return whether more than LOST_SHARE of a cell's requests failed, so that it did less than was asked."""
     failed = ~run.cell_requests(cell.number)["outcome"].isin(NOT_FAILED)
     return bool(failed.mean() > LOST_SHARE)
 

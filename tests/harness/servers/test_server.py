@@ -111,7 +111,7 @@ def test_what_a_server_has_started_may_listen_in_its_place(tmp_path: Path) -> No
     spec = spec_for("ok")
     apart = f"import subprocess; subprocess.Popen({list(spec.argv)!r}, start_new_session=True).wait()"
     with started(tmp_path, replace(spec, argv=tuple(program(apart)))) as server:
-        wait_ready(server, 60)
+        assert "ready" in wait_ready(server, 60)
 
 
 def test_a_crash_is_noticed_at_once_and_not_at_the_time_limit(tmp_path: Path) -> None:
