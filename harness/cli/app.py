@@ -15,7 +15,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Command(NamedTuple):
-    """One command: its function (`module:name` of harness.cli), what it does, an example."""
+    """One command: its function (`module:name` of harness.cli.commands), what it does, an example."""
 
     function: str
     summary: str
@@ -119,7 +119,7 @@ class Commands(TyperGroup):
             told = COMMANDS[str(name)]
             module, _, function = told.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-            called = getattr(import_module(f"harness.cli.{module}"), function)
+            called = getattr(import_module(f"harness.cli.commands.{module}"), function)
             # A docstring begins with the summary, and is there only where there is more to say.
             said = None if called.__doc__ else told.summary
             alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)

@@ -6,7 +6,7 @@ import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
-from harness.cli.machine import Finding, examine
+from harness.cli.commands.machine import Finding, examine
 
 
 @pytest.fixture

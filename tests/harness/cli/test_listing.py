@@ -10,8 +10,8 @@ from toy_engine import Toy
 
 import engines
 from engines import ENGINES
-from harness.cli.listing import facts_of, list_command
-from harness.cli.planning import print_plan
+from harness.cli.commands.listing import facts_of, list_command
+from harness.cli.commands.planning import print_plan
 from harness.contracts import InstallSpec, Tuned
 from harness.errors import UserError
 from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nvml_asking import ask, build_library
 
-from harness.cli.planning import check_goals, print_plan
+from harness.cli.commands.planning import check_goals, print_plan
 from harness.errors import UserError
 from harness.plan import plan
 from harness.settings import config, overrides
@@ -91,7 +91,7 @@ def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(
 
 
 CAPPED = """
-from harness.cli.planning import planned
+from harness.cli.commands.planning import planned
 from harness.settings import config, overrides
 def cache_of(*words):
     whole = planned(config.settings(overrides.parse(words)))

@@ -6,7 +6,7 @@ import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
-from harness.cli.making import _failures
+from harness.cli.commands.making import _failures
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
 from harness.install.provision import wanted

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from make_run import run_record, start_record, write_start
 
-from harness.cli.planning import search_lines
+from harness.cli.commands.planning import search_lines
 from harness.cli.progress import Show
 from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError

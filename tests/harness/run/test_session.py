@@ -9,7 +9,7 @@ import pytest
 from begun_run import WORDS, begin, settings_of
 from make_run import start_record, write_start
 
-from harness.cli import measuring
+from harness.cli.commands import measuring
 from harness.errors import UserError
 from harness.plan import plan
 from harness.run import next_starts, session

@@ -10,8 +10,8 @@ from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts
 from harness.cli import terminal
-from harness.cli.listing import has_device
-from harness.cli.planning import skip_lines, why_none
+from harness.cli.commands.listing import has_device
+from harness.cli.commands.planning import skip_lines, why_none
 from harness.cli.progress import Show
 from harness.contracts import KnownFacts, Reason, Weights, all_adapters
 from harness.errors import BenchError, UserError

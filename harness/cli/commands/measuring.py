@@ -10,8 +10,15 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.commands.planning import (
+    check_any,
+    length_lines,
+    planned,
+    search_lines,
+    skip_lines,
+    with_tasks,
+)
 from harness.cli.ending import print_answers, print_no_answer, report_whatever_happened, tell
-from harness.cli.planning import check_any, length_lines, planned, search_lines, skip_lines, with_tasks
 from harness.cli.progress import Show
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
 from harness.errors import Interrupted, UserError

@@ -12,8 +12,9 @@ from harness.claims import claim as claims
 from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
-from harness.cli import measuring, terminal
-from harness.cli.planning import planned, why_none
+from harness.cli import terminal
+from harness.cli.commands import measuring
+from harness.cli.commands.planning import planned, why_none
 from harness.cli.progress import Show
 from harness.contracts import Plan
 from harness.errors import BenchError, UserError
