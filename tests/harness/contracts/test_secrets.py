@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import time
+
 import pytest
 
-from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values
+from harness.contracts import (
+    MASK,
+    is_secret,
+    known_secrets,
+    masked,
+    masked_argv,
+    masked_bytes,
+    masked_known,
+    masked_values,
+    secret_in,
+)
+from tests.support.echoes import ECHOES
+
+KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 
 
 @pytest.mark.parametrize(
@@ -81,3 +97,69 @@ def test_values_by_their_names_however_deep():
         "ready": None,
         "t_ns": [1, 2],
     }
+
+
+@pytest.mark.parametrize("way", ECHOES)
+def test_a_known_secret_is_found_however_it_is_written(way):
+    said = f"it was: {ECHOES[way](KEY)} (that is all)"
+    shown = masked_known(said, [None, KEY])
+    assert shown.startswith("it was: ")
+    assert MASK in shown
+    assert shown.endswith("(that is all)")
+    assert not [each for each in ECHOES.values() if each(KEY) in shown]
+    left = shown.removeprefix("it was: ").removesuffix(" (that is all)").replace(MASK, "")
+    assert len(left) <= len(base64.b64encode(b"someone:")), "what is not the key's alone, in base64"
+    assert secret_in(said.encode(), [KEY]) == "a secret of this environment"
+    stars = masked_bytes(said.encode(), [KEY])
+    assert len(stars) == len(said.encode())
+    assert ECHOES[way](KEY).encode() not in stars
+
+
+@pytest.mark.parametrize("way", ECHOES)
+def test_half_of_a_secret_that_was_cut_is_found(way):
+    half = ECHOES[way](KEY)
+    assert masked_known("so " + half[: 3 * len(half) // 4], [KEY]) != "so " + half[: 3 * len(half) // 4]
+
+
+def test_what_is_no_secret_stays():
+    said = f"{KEY[:9]} and {KEY[10:]}, {base64.b64encode(KEY[:6].encode()).decode()}; &amp; %20 \\u0073 - s k"
+    assert masked_known(said, [KEY]) == said
+    assert secret_in(said.encode(), [KEY]) is None
+    assert masked_known("EMPTY, e m p t y, RU1QVFk=", ["EMPTY"]) == f"{MASK}, e m p t y, RU1QVFk="
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["s", "s k - ", KEY[:11], "s" + " " * 50, "%73%6b", "\\", "&#0", "&#x" + "0" * 99, "s\\", "eyJ-",
+     "eyJabcdefghijk", "sk-", "://", "api_key ", "Bearer ", KEY.encode()[:11].hex(), "73", KEY],
+)  # fmt: skip
+def test_the_time_grows_as_the_text_does(piece):
+    def took_s(size: int) -> float:
+        text = piece * (size // len(piece))
+        began = time.process_time()
+        masked_known(text, [KEY])
+        masked(text)
+        secret_in(text.encode(), [KEY])
+        return time.process_time() - began
+
+    once = min(took_s(10_000) for _ in range(3))
+    assert took_s(200_000) < 20 * 8 * max(once, 1e-4), "twenty times the text"
+
+
+def test_the_secrets_of_an_environment_are_known_by_their_values():
+    given = {"HF_TOKEN": "abcdefgh", "API_KEY": "1234567", "HOME": "/home/someone", "NOTE": "sk-" + "a" * 16}
+    assert known_secrets(given) == ("abcdefgh", "sk-" + "a" * 16)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"hf_" + b"a" * 20, "a well-known token"),
+        (b"Authorization: Bearer abcdef0123456789", "a bearer's token"),
+        (b"http://someone:hunter2@host/", "a URL's user"),
+        (b"Authorization: Bearer ***, http://***@host, the bearer understands-everything", None),
+        (bytes(range(256)), None),
+    ],
+)
+def test_bytes_that_hold_a_secret_by_its_form(said, kind):
+    assert secret_in(said) == kind
