@@ -77,6 +77,11 @@ COMMANDS = {
         "Write an index of all runs in a directory: one page, a row per run with its headline, newest first.",
         "bench view results",
     ),
+    "verify": Command(
+        "sharing:verify",
+        "Say which files of a run are changed, torn, missing or unlisted, by their checksums.",
+        "bench verify results/20261125-101500-chat_multi_turn",
+    ),
     "install": Command(
         "making:install_command",
         "Make an engine's own environment in the user's cache directory, with your own pip settings.",

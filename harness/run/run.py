@@ -11,6 +11,7 @@ from harness.run.cell import fail_rest, run_cell
 from harness.run.quality import ask_quality
 from harness.run.start import bring_up, hear_out, new_record, wait_for_memory, wait_ready
 from harness.run.watch import Site
+from harness.store import checksums
 from harness.store.store import CellRecord
 
 # What a start measures next, given what it has measured. None: the start is done.
@@ -24,7 +25,8 @@ def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell
 def run_starts(starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell) -> None:
     """Measure all starts in order, read one at a time, and store their cells. Raises Interrupted."""
     for start in starts:
-        _run_start(start, site, next_cell)
+        with checksums.changing(site.run_dir, f"starts/{start.name}"):
+            _run_start(start, site, next_cell)
 
 
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:

@@ -39,7 +39,7 @@ from harness.sampling import environment, guard
 from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
-from harness.store import store, tokenizer
+from harness.store import checksums, store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
 from harness.whole_files import check_room
 
@@ -108,7 +108,11 @@ def sole_writer(directory: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # of a disk that is full, which was said; `bench verify` tells the rest
+                checksums.end(directory)
 
 
 def begin(
@@ -140,6 +144,7 @@ def begin(
         search=search,
     )
     store.write_record(directory / "run.json", record)
+    checksums.begin(directory)
     return record
 
 
@@ -152,6 +157,7 @@ def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> s
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
     facts = {**record.environment, "engine_packages": {**known, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
+    checksums.begin(directory)
     return store.Kept(directory / "run.json", replace(running, schema_version=store.SCHEMA_VERSION))
 
 
@@ -196,6 +202,7 @@ def end(directory: Path, record: store.RunRecord) -> None:
     """Write the end of a run that has nothing left: bench may have been killed after its last cell."""
     if record.status != "completed":
         ended = replace(record, status="completed", ended_at=_now(), looks=_looks(directory, record))
+        checksums.begin(directory)
         store.Kept(directory / "run.json", ended)
 
 

@@ -23,9 +23,10 @@ MOST_VALUES = 100_000_000
 
 
 @contextmanager
-def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES) -> Iterator[IO[bytes]]:
-    """Open a file, but no pipe, device or directory. Raises StoreError, and OSError where there is none."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file, but no pipe, device or directory, and with O_NOFOLLOW no link. Raises StoreError, and
+    OSError where there is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

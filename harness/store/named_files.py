@@ -7,9 +7,11 @@ from harness.errors import UserError
 from harness.whole_files import write_whole
 
 RUN_FILE = "run.json"
+PAGE_FILE = "report.html"
+SUMS_FILE = "SHA256SUMS"
 LOCK_FILE = ".lock"
 # Files in a run's directory that cannot be made again, or that bench keeps there.
-_OF_A_RUN = (RUN_FILE, LOCK_FILE, "headline.json", "cells", "starts")
+_OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), "headline.json", "cells", "starts")
 
 
 def write_named(path: Path, contents: bytes) -> None:

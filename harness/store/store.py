@@ -1,14 +1,15 @@
 """Write and read the results directory: everything that a run leaves on disk.
 
-    results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
+    results/<run>/run.json                     RunRecord (beside .lock, held by the bench that measures
+                                               it, and SHA256SUMS, see checksums.py)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
                   reference/<nn>-<deployment>/ start.json, {quality,tasks}.parquet: of the earlier run that
                                                quality is held against, one of each model
 
-Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
-request_table turns them into the table. Knows no statistics: instants and counts are the record.
+Every file is written whole (harness/whole_files.py). `rows.jsonl` is there only while a cell runs, until
+request_table makes the table. Knows no statistics: instants and counts are the record.
 """
 
 import fcntl
@@ -185,8 +186,7 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read requests.parquet one row group at a time. Raises StoreError if a column is missing, but for
-    LATER_COLUMNS: those are null."""
+    """Read requests.parquet by row groups. Raises StoreError if a column but LATER_COLUMNS is missing."""
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return

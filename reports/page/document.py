@@ -6,13 +6,15 @@ Puts sections together and knows nothing of what they show. plotly.js and the ch
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
 from harness.errors import UserError
-from harness.store.named_files import check_named
+from harness.store import checksums
+from harness.store.named_files import PAGE_FILE, check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
 from reports.page.answer import opening
@@ -44,7 +46,8 @@ def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None)
     """
     sources = sources_of(run_dir)
     whole = run or open_run(run_dir)
-    path = write_page(out or run_dir / "report.html", lambda: page(whole))
+    with nullcontext() if out else checksums.changing(run_dir, PAGE_FILE):
+        path = write_page(out or run_dir / PAGE_FILE, lambda: page(whole))
     keep(run_dir, sources, digest_of(whole))
     return path
 

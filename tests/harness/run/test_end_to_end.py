@@ -64,7 +64,7 @@ def test_all_files_are_there_and_none_too_many(clean):
     names = {path.name for path in clean.run_dir.glob("starts/01-*/*")}
     assert names == {"start.json", "server.log", "host.parquet", "server.parquet", "sends.bin"}
     names = {path.name for path in clean.run_dir.iterdir()}
-    assert names == {".lock", "run.json", "starts", "cells", "headline.json", "report.html"}
+    assert names == {".lock", "run.json", "starts", "cells", "headline.json", "report.html", "SHA256SUMS"}
     assert len(list(clean.run_dir.glob("cells/*/requests.parquet"))) == 8
     assert "reference label=b" in clean.report()
 

@@ -1,0 +1,186 @@
+"""List the SHA-256 of a run's files, as `sha256sum` does, and say which are not as they were written.
+
+SHA256SUMS lists what is whole: each start and cell that has ended, run.json and the page once the run has.
+What is going to change is taken off the list before, so a kill leaves files that are not listed, and none
+that seem changed. The list finds damage. It is no signature: who changes a file can change the list.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import StoreError
+from harness.store.foreign import MOST_TABLE_BYTES, opened
+from harness.store.named_files import PAGE_FILE, RUN_FILE, SUMS_FILE
+from harness.whole_files import write_whole
+
+# What a run consists of. Other files beside these, such as charts or notes, are their user's.
+OWN = (RUN_FILE, PAGE_FILE, "starts", "cells", "reference")
+# These are written last.
+_ENDS = (RUN_FILE, PAGE_FILE)
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)", re.DOTALL)
+# A plan of 10,000 cells has 50,000 files, none deeper than cells/001.attempt1/requests.parquet.
+_MOST_FILES, _MOST_PARTS = 500_000, 4
+# How whole files end.
+_TAILS = {".json": b"}\n", ".parquet": b"PAR1", ".html": b"</html>"}
+_CHUNK_BYTES = 1 << 20
+
+Fault = Literal["changed", "torn", "missing", "unlisted", "damaged", "strange"]
+_WHY: Mapping[Fault, str] = {
+    "changed": "is not what was written",
+    "torn": "is cut short",
+    "missing": "is on the list and not there",
+    "unlisted": "is not on the list: put there later, or the run was cut off before it was whole",
+    "damaged": "is no list of checksums there",
+    "strange": "is no file of bench: a link, a device or a pipe, or of an absurd size, depth or name",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file, by its name in the run, that is not as it was written."""
+
+    file: str
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.fault}: {_WHY[self.fault]}"
+
+
+def begin(run_dir: Path) -> None:
+    """Begin a run's list, or go on with it: run.json changes from now on."""
+    _write(run_dir, [line for line in _lines(run_dir) if not _is_of(line, (RUN_FILE,))])
+
+
+def end(run_dir: Path) -> None:
+    """Put all that is not on the list on it, if there is one."""
+    lines = _lines(run_dir)
+    listed = {_name(line) for line in lines}
+    relist(run_dir, *(name for name, _ in files(run_dir) if name not in listed))
+
+
+def unlist(run_dir: Path, *names: str) -> None:
+    """Take files and folders off the list, if there is one: they are going to change."""
+    lines = _lines(run_dir)
+    if any(_is_of(line, names) for line in lines):
+        _write(run_dir, [line for line in lines if not _is_of(line, names)])
+
+
+def relist(run_dir: Path, *names: str) -> None:
+    """Put files and folders as they are now on the list, if there is one."""
+    if (run_dir / SUMS_FILE).exists():
+        kept = [line for line in _lines(run_dir) if not _is_of(line, names)]
+        found = [name for name, is_file in files(run_dir, names) if is_file]
+        _write(run_dir, [*kept, *_sums(run_dir, found)])
+
+
+@contextmanager
+def changing(run_dir: Path, name: str) -> Iterator[None]:
+    """Keep a file or folder off the list while the block changes it; a change that fails is not listed."""
+    with suppress(OSError):  # of a disk that is full, or of others: what is changed there says it better
+        unlist(run_dir, name)
+    yield
+    relist(run_dir, name)
+
+
+def findings(run_dir: Path) -> list[Finding]:
+    """Return what is not as it was written, by name. Without a list that is what is torn.
+
+    Reads each file once. Raises StoreError for more files than any run has, and for one of absurd size.
+    """
+    has_list = (run_dir / SUMS_FILE).exists()
+    lines = _lines(run_dir)
+    listed = {name: line[:64] for line in lines if (name := _name(line))}
+    there = dict(files(run_dir))
+    found = [Finding(SUMS_FILE, "damaged")] * any(not _name(line) for line in lines)
+    found += [Finding(name, "missing") for name in listed if name not in there]
+    for name, is_file in there.items():
+        if not is_file:
+            found.append(Finding(name, "strange"))
+        elif not has_list or digest(run_dir / name) != listed.get(name):
+            if _is_torn(run_dir / name):
+                found.append(Finding(name, "torn"))
+            elif has_list:
+                found.append(Finding(name, "changed" if name in listed else "unlisted"))
+    return sorted(found, key=lambda finding: finding.file)
+
+
+def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bool]]:
+    """Yield all files at or below these names, sorted, and whether bench may have written each. Follows no
+    link. Raises StoreError for more files than any run has."""
+    cut_off = (path.name for path in run_dir.glob("*.part") if path.name.startswith(_ENDS))
+    tops = sorted({*names, *cut_off}) if names is OWN else sorted(names)
+    for count, found in enumerate(each for top in tops for each in _walked(run_dir, top)):
+        if count == _MOST_FILES:
+            raise StoreError(f"{run_dir}: has more than {_MOST_FILES:,} files, more than any run")
+        yield found
+
+
+def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:
+    try:
+        found = (run_dir / name).lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode) and name.count("/") < _MOST_PARTS:
+        for each in sorted(os.listdir(run_dir / name)):
+            yield from _walked(run_dir, f"{name}/{each}")
+    else:
+        yield name, stat.S_ISREG(found.st_mode) and found.st_size <= MOST_TABLE_BYTES and name.isprintable()
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal digits. Raises StoreError for another."""
+    found = hashlib.sha256()
+    with opened(path, MOST_TABLE_BYTES, os.O_NOFOLLOW) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def sums_of(digests: Mapping[str, str]) -> bytes:
+    """Return the contents of a list: of each file, by its name, its digest."""
+    return b"".join(f"{digests[name]}  {name}\n".encode() for name in sorted(digests))
+
+
+def _sums(run_dir: Path, names: Sequence[str]) -> list[str]:
+    return [f"{digest(run_dir / name)}  {name}" for name in names]
+
+
+def _lines(run_dir: Path) -> list[str]:
+    try:
+        with opened(run_dir / SUMS_FILE, flags=os.O_NOFOLLOW) as file:
+            text = file.read().decode(errors="surrogateescape")
+    except FileNotFoundError:
+        return []
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _write(run_dir: Path, lines: Sequence[str]) -> None:
+    whole = sorted(lines, key=lambda line: line[64:])
+    write_whole(run_dir / SUMS_FILE, "".join(f"{line}\n" for line in whole).encode(errors="surrogateescape"))
+
+
+def _name(line: str) -> str | None:
+    found = _LINE.fullmatch(line)
+    return found[2] if found else None
+
+
+def _is_of(line: str, names: Collection[str]) -> bool:
+    name = _name(line) or ""
+    return any(name == each or name.startswith(f"{each}/") for each in names)
+
+
+def _is_torn(path: Path) -> bool:
+    """Return whether a file is what a write that was cut off leaves."""
+    if path.suffix == ".part":
+        return True
+    tail = _TAILS.get(path.suffix, b"")
+    with opened(path, MOST_TABLE_BYTES, os.O_NOFOLLOW) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(tail)))
+        return file.read() != tail if tail else False
