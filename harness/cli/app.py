@@ -67,6 +67,11 @@ COMMANDS = {
         "slo.tasks.score) in quality. Exit code 0: it is not, 1: it is, 3: the interval does not tell.",
         "bench gate results/before results/after gate.metric=ttft_s.p95 slo.kl_nats.mean=0.05",
     ),
+    "merge": Command(
+        "fleet:merge_command",
+        "Join runs of single repeats of one plan, measured on several machines, into one run.",
+        "bench merge results/repeat-1 results/repeat-2 --output results/all",
+    ),
     "claim": Command(
         "claiming:claim",
         "Run a published sentence about engines, and say whether it is reproduced here.",

@@ -1,8 +1,8 @@
 """Types for loads and the plan: how conversations arrive, and what is started when."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from harness.contracts.deployments import Deployment
 
@@ -152,6 +152,14 @@ class Plan:
     @property
     def blocks(self) -> int:
         return max((start.repeat + 1 for start in self.starts), default=0)
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """Return which repeats it holds, from 0: all, or those that were asked for alone."""
+        return tuple(sorted({start.repeat for start in self.starts}))
+
+    def only(self, repeats: Collection[int]) -> Self:
+        return replace(self, starts=tuple(start for start in self.starts if start.repeat in repeats))
 
 
 @dataclass(frozen=True)

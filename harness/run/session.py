@@ -121,6 +121,7 @@ def begin(
     planned: Plan,
     known_error: SelfTest | None = None,
     search: SearchTerms | None = None,
+    only_repeat: int | None = None,
 ) -> store.RunRecord:
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
     facts = {
@@ -142,6 +143,7 @@ def begin(
         compare=settings.compare,
         quality=settings.quality,
         search=search,
+        only_repeat=only_repeat,
     )
     store.write_record(directory / "run.json", record)
     checksums.begin(directory)

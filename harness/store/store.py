@@ -40,12 +40,21 @@ SCHEMA_HISTORY = {
 
 
 @dataclass(frozen=True)
+class Node:
+    """A folder that was merged into a run: which repeats, from 0, it measured, and on which machine."""
+
+    repeats: tuple[int, ...]
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json: what a run is.
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
     starts it had, failed ones too, each time that it ended and an answer was given. `standings` were shown
-    meanwhile.
+    meanwhile. `nodes`: of a run that was merged, the machines that measured it; `environment` is the first's.
+    `only_repeat`: the one, from 1, that was asked for alone.
     """
 
     schema_version: int
@@ -66,6 +75,8 @@ class RunRecord:
     stopped_because: str | None = None
     looks: tuple[int, ...] = ()
     standings: tuple[contracts.Standing, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    only_repeat: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import caches, late_client, unequal_work, windows
+from reports.checks import caches, late_client, machines, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 
@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     late_client.machine_unfit,
     windows.single_repeat,
     windows.drift_over_run,
+    machines.machines_differ,
     unequal_work.terms_not_matched,
     unequal_work.same_weights_differ,
     unequal_work.not_repeatable,

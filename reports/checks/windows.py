@@ -195,8 +195,9 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
     can_look=lambda run: run.repeats > 1,
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
-    # A search chooses its loads, and blocks on one server are no starts.
-    if run.record.search is not None or any(record.attached for record in run.start_records):
+    # A search chooses its loads, blocks on one server are no starts, repeats of several machines no course.
+    is_attached = any(record.attached for record in run.start_records)
+    if run.record.search is not None or run.record.nodes or is_attached:
         return
     for metric in _STEADY:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}

@@ -116,7 +116,24 @@ class Run:
         except msgspec.ValidationError as error:
             raise StoreError(f"{self.path / 'run.json'}: damaged (environment.selftest: {error})") from error
 
+    @cached_property
+    def _clocks_ns(self) -> dict[int, int]:
+        """Return by repeat how far the wall's clock was ahead of CLOCK_MONOTONIC on the machine of a node."""
+        clocks = [(node.repeats, node.environment.get("clock") or {}) for node in self.record.nodes]
+        return {
+            repeat: int(clock.get("realtime_ns", 0)) - int(clock.get("monotonic_ns", 0))
+            for repeats, clock in clocks
+            for repeat in repeats
+        }
+
     # --- starts ---
+
+    def began_ns(self, record: StartRecord) -> int | None:
+        """Return when a start was spawned; of a merged run by the wall's clock, since its machines share no
+        other."""
+        return (
+            None if record.spawned_ns is None else record.spawned_ns + self._clocks_ns.get(record.repeat, 0)
+        )
 
     @once
     def starts_of(self, label: str) -> list[StartRecord]:

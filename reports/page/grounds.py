@@ -158,12 +158,12 @@ SKIPPED = Table[Skip](
 
 def in_order(run: Run) -> list[StartRecord]:
     """Return the starts as they followed each other."""
-    return sorted(run.start_records, key=lambda record: record.spawned_ns or 0)
+    return sorted(run.start_records, key=lambda record: run.began_ns(record) or 0)
 
 
 def _began(run: Run, record: StartRecord) -> str:
-    zero_ns = in_order(run)[0].spawned_ns or 0
-    return number(((record.spawned_ns or zero_ns) - zero_ns) / 60e9, 1)
+    zero_ns = run.began_ns(in_order(run)[0]) or 0
+    return number(((run.began_ns(record) or zero_ns) - zero_ns) / 60e9, 1)
 
 
 STARTS = Table[StartRecord](

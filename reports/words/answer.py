@@ -13,7 +13,7 @@ from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
 from reports.words import quality
-from reports.words.described import command, resumed
+from reports.words.described import command, more_repeats
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -210,7 +210,7 @@ def _advice(run: Run, made: Decision) -> str:
     minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
     return (
         f"If the lead seen is the true one, about {made.advised} repeats would tell, in "
-        f"{max(1, round(minutes))} more minutes: {resumed(run)} repeats={made.advised}"
+        f"{max(1, round(minutes))} more minutes: {more_repeats(run, made.advised)}"
     )
 
 
@@ -224,7 +224,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     elif made.capacities:
         note = _search_again(run)
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may tell: {resumed(run)} repeats=5"
+        note = f"More repeats may tell: {more_repeats(run, 5)}"
     if made.groups:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
         return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)

@@ -122,7 +122,9 @@ def cut_short(run: Run) -> tuple[str, str] | None:
 
 
 def stopped(run: Run) -> str:
-    """Return why a run with `until` ended; an empty text while it has not, and for a run without `until`."""
+    """Return why there are no more repeats; an empty text where those asked for are there, or may follow."""
+    if number := run.record.only_repeat:
+        return f"repeat {number} alone; `bench merge` joins it with the others"
     # Recorded without the directory, which may have been moved since.
     said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
     return f"until ended: {said}" if run.record.until and said else said
@@ -131,6 +133,13 @@ def stopped(run: Run) -> str:
 def resumed(run: Run) -> str:
     """Return the command that goes on with a run."""
     return f"bench run --resume {shlex.quote(str(run.path))}"
+
+
+def more_repeats(run: Run, repeats: int) -> str:
+    """Return the command that measures more repeats of a run; of one whose repeats are merged, how."""
+    if run.record.only_repeat or run.record.nodes:
+        return f"{command(run, repeats=[str(repeats)])} --only-repeat K for each other K, then bench merge"
+    return f"{resumed(run)} repeats={repeats}"
 
 
 # --- facts -----------------------------------------------------------------------------------------

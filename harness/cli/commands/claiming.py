@@ -15,6 +15,7 @@ from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
+from harness.cli.commands.tasks import new_task
 from harness.cli.progress import Show
 from harness.contracts import Plan
 from harness.errors import BenchError, UserError
@@ -72,7 +73,7 @@ def claim(
         settings = config.settings({**keys, **overrides.parse(changes or [])})
         why = _why_not_testable(found, planned(settings))
         if why is None:
-            task = measuring.new_task(settings, None, output)
+            task = new_task(settings, None, output)
             run_dir, _ = measuring.measured(task, Show(quiet=quiet), as_json=as_json)
     judgement = judge(found, run_dir) if run_dir else Judgement(found, "not testable here", why)
     exit_code = judging.EXIT_CODES[judgement.outcome]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,29 +11,26 @@ import typer
 from engines.model import weights
 from harness.cli import terminal
 from harness.cli.commands.planning import (
-    check_any,
     length_lines,
-    planned,
     search_lines,
     skip_lines,
     with_tasks,
 )
+from harness.cli.commands.tasks import Task, left_of, new_task, only, recorded
 from harness.cli.ending import print_answers, print_no_answer, report_whatever_happened, tell
 from harness.cli.progress import Show
-from harness.contracts import Objective, Plan, PlannedStart, SearchTerms, Standing
+from harness.contracts import Objective, PlannedStart, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install
-from harness.install.tokenizer import resolved
 from harness.plan import plan
 from harness.plan.context import context_lines
-from harness.quality.due import Due, asking, due, earlier_references, keep_references
+from harness.quality.due import asking, earlier_references, keep_references
 from harness.run import next_starts, session
 from harness.run.budget import Budget
-from harness.run.search import Search, Trial, prepared, starts_left
+from harness.run.search import Search, Trial, prepared
 from harness.run.watch import Site
 from harness.selftest import known_error
 from harness.settings import config, overrides
-from harness.settings.decoding import decode, only_value
 from harness.store import store
 from harness.store.named_files import RUN_FILE
 
@@ -50,14 +47,21 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
     ] = None,
+    only_repeat: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Measure the K-th of its repeats alone, for `bench merge`."),
+    ] = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     with _held(resume):
         if resume is None:
             task = new_task(config.settings(overrides.parse(changes or [], study)), None, output)
+            task = task if only_repeat is None else only(task, only_repeat)
+        elif only_repeat is not None:
+            raise UserError("--only-repeat: --resume measures the repeats that a run has; leave one out")
         else:
-            task = _left(resume, *_recorded(resume, changes, study, output))
+            task = left_of(resume, *recorded(resume, changes, study, output))
         _perform(task, quiet=quiet, as_json=as_json)
 
 
@@ -96,10 +100,10 @@ def search(
             settings, terms = config.search_settings(overrides.parse(changes or [], study))
             task = new_task(prepared(settings, terms), terms, output)
         else:
-            record, _ = _recorded(resume, changes, study, output)
+            record, _ = recorded(resume, changes, study, output)
             if record.search is None:
                 raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
-            task = _left(resume, record, None)
+            task = left_of(resume, record, None)
         _perform(task, quiet=quiet, as_json=as_json)
 
 
@@ -109,82 +113,6 @@ def _held(resumed: Path | None) -> Iterator[None]:
     is_run = resumed is not None and (resumed / RUN_FILE).is_file()
     with session.sole_writer(resumed) if resumed and is_run else nullcontext():
         yield
-
-
-@dataclass(frozen=True)
-class Task:
-    """A new run or search, or what a recorded one lacks: `starts` are those to measure.
-
-    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run.
-    """
-
-    settings: config.Settings
-    whole: Plan
-    starts: Sequence[PlannedStart]
-    directory: Path | None
-    record: store.RunRecord | None
-    search: SearchTerms | None
-    may_grow: bool
-    quality: Due | None = None
-
-    def again(self, directory: Path) -> str:
-        return f"`bench {'search' if self.search else 'run'} --resume {directory}`"
-
-
-def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
-    """Plan a new run, or a search with its terms. Raises UserError where nothing of it can run."""
-    session.check_output(output)
-    settings, _ = resolved(settings, weights, install.cache_dir())
-    whole = planned(settings)
-    check_any(whole, "search" if terms else "run")
-    quality = due(settings.quality, whole.deployments.values())
-    return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, quality)
-
-
-def _recorded(
-    directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
-) -> tuple[store.RunRecord, int | None]:
-    given = overrides.parse(changes or [])
-    if study or output or given.keys() - {"repeats"}:
-        raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
-    record = store.read_run(directory)
-    if "repeats" not in given:
-        return record, None
-    if record.search is not None:
-        raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
-    repeats = decode("repeats", int, only_value("repeats", given))
-    if repeats < record.plan.blocks:
-        raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
-    return record, repeats if repeats > record.plan.blocks else None
-
-
-def _left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """Return what a run or search lacks: cells, and the quality of deployments of which no start is left."""
-    task = _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
-    quality = due(task.settings.quality, task.whole.deployments.values(), directory)
-    labels = quality.labels if quality else ()
-    alone = next_starts.only_asked(directory, task.record or record, task.whole, task.starts, labels)
-    return replace(task, starts=[*alone, *task.starts], quality=quality)
-
-
-def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
-    settings = config.settings(next_starts.choices_of(record))
-    whole = planned(settings, is_new=False, repeats=record.plan.blocks)
-    starts = next_starts.missing_starts(directory, record, whole)
-    if repeats is not None:
-        record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
-        starts += more
-    may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
-    return Task(settings, whole, starts, directory, record, None, may_grow)
-
-
-def _search_left(directory: Path, record: store.RunRecord) -> Task:
-    settings, terms = config.search_settings(next_starts.choices_of(record))
-    settings = prepared(settings, terms)
-    whole = planned(settings, is_new=False)
-    record, left = starts_left(directory, record, whole)
-    return Task(settings, whole, left, directory, record, terms, may_grow=False)
 
 
 def _task_lines(task: Task) -> Iterator[str]:
@@ -228,7 +156,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         with nullcontext() if task.record else session.sole_writer(directory):
             keep_references(references, directory)
             record = task.record or session.begin(
-                directory, task.settings, task.whole, known_error.find(cache), task.search
+                directory, task.settings, task.whole, known_error.find(cache), task.search, task.only_repeat
             )
             try:
                 _measure(task, directory, record, replace(site, quality=quality), show)
@@ -287,7 +215,7 @@ def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Sho
         tell(found, report, error.exit_code, show, as_json=as_json)
     elif not as_json:
         terminal.print_lines([report])
-    left = _left(directory, store.read_run(directory), None)
+    left = left_of(directory, store.read_run(directory), None)
     show.line(goes_on if left.starts or left.may_grow else "all was measured before that", is_whole=True)
 
 

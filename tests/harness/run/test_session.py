@@ -10,6 +10,7 @@ from begun_run import WORDS, begin, settings_of
 from make_run import start_record, write_start
 
 from harness.cli.commands import measuring
+from harness.cli.commands.tasks import Task
 from harness.errors import UserError
 from harness.plan import plan
 from harness.run import next_starts, session
@@ -124,12 +125,12 @@ def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(beg
 def test_a_run_is_held_before_it_is_read_what_it_lacks(begun, monkeypatch):
     directory, _, _ = begun
 
-    def left(*_) -> measuring.Task:
+    def left(*_) -> Task:
         with pytest.raises(UserError, match="another bench"), session.sole_writer(directory):
             pytest.fail("a second resume could read the same missing cells")
         raise UserError("read")
 
-    monkeypatch.setattr(measuring, "_left", left)
+    monkeypatch.setattr(measuring, "left_of", left)
     with pytest.raises(UserError, match=r"^read$"):
         measuring.run(resume=directory)
     with session.sole_writer(directory):

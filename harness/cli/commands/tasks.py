@@ -1,0 +1,114 @@
+"""What `bench run` and `bench search` are about to do: a plan, or what is left of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.model import weights
+from harness.cli.commands.planning import check_any, planned
+from harness.contracts import Plan, PlannedStart, SearchTerms
+from harness.errors import UserError
+from harness.install import install
+from harness.install.tokenizer import resolved
+from harness.plan import plan
+from harness.quality.due import Due, due
+from harness.run import next_starts, session
+from harness.run.search import prepared, starts_left
+from harness.settings import config, overrides
+from harness.settings.decoding import decode, only_value
+from harness.store import store
+
+
+@dataclass(frozen=True)
+class Task:
+    """A new run or search, or what a recorded one lacks: `starts` are those to measure.
+
+    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run.
+    """
+
+    settings: config.Settings
+    whole: Plan
+    starts: Sequence[PlannedStart]
+    directory: Path | None
+    record: store.RunRecord | None
+    search: SearchTerms | None
+    may_grow: bool
+    quality: Due | None = None
+    only_repeat: int | None = None
+
+    def again(self, directory: Path) -> str:
+        return f"`bench {'search' if self.search else 'run'} --resume {directory}`"
+
+
+def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
+    """Plan a new run, or a search with its terms. Raises UserError where nothing of it can run."""
+    session.check_output(output)
+    settings, _ = resolved(settings, weights, install.cache_dir())
+    whole = planned(settings)
+    check_any(whole, "search" if terms else "run")
+    quality = due(settings.quality, whole.deployments.values())
+    return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, quality)
+
+
+def only(task: Task, number: int) -> Task:
+    """Return one repeat of a new run, to be merged with the others. Quality is asked in the first alone."""
+    if task.settings.until:
+        raise UserError("--only-repeat: until decides itself how many repeats there are; give repeats=N")
+    if number > task.whole.blocks:
+        raise UserError(
+            f"--only-repeat {number}: the run has {task.whole.blocks} (repeats); give one of them"
+        )
+    whole = plan.estimated(task.whole.only([number - 1]))
+    quality = task.quality if number == 1 else None
+    return replace(task, whole=whole, starts=whole.starts, quality=quality, only_repeat=number)
+
+
+def recorded(
+    directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
+) -> tuple[store.RunRecord, int | None]:
+    given = overrides.parse(changes or [])
+    if study or output or given.keys() - {"repeats"}:
+        raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
+    record = store.read_run(directory)
+    if "repeats" not in given:
+        return record, None
+    if record.search is not None:
+        raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
+    repeats = decode("repeats", int, only_value("repeats", given))
+    if record.only_repeat or record.nodes:
+        raise UserError(
+            f"repeats={repeats}: this run is of single repeats; measure others with --only-repeat and merge"
+        )
+    if repeats < record.plan.blocks:
+        raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
+    return record, repeats if repeats > record.plan.blocks else None
+
+
+def left_of(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
+    """Return what a run or search lacks: cells, and the quality of deployments of which no start is left."""
+    task = _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
+    is_asked = 0 in task.whole.repeats  # see _only
+    quality = due(task.settings.quality, task.whole.deployments.values(), directory) if is_asked else None
+    labels = quality.labels if quality else ()
+    alone = next_starts.only_asked(directory, task.record or record, task.whole, task.starts, labels)
+    return replace(task, starts=[*alone, *task.starts], quality=quality)
+
+
+def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
+    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
+    settings = config.settings(next_starts.choices_of(record))
+    whole = planned(settings, is_new=False, repeats=record.plan.blocks).only(record.plan.repeats)
+    starts = next_starts.missing_starts(directory, record, whole)
+    if repeats is not None:
+        record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
+        starts += more
+    may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
+    return Task(settings, whole, starts, directory, record, None, may_grow)
+
+
+def _search_left(directory: Path, record: store.RunRecord) -> Task:
+    settings, terms = config.search_settings(next_starts.choices_of(record))
+    settings = prepared(settings, terms)
+    whole = planned(settings, is_new=False)
+    record, left = starts_left(directory, record, whole)
+    return Task(settings, whole, left, directory, record, terms, may_grow=False)

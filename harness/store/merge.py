@@ -1,0 +1,168 @@
+"""Join results directories that hold repeats of one plan, each measured on a machine of its own, into one.
+
+A repeat is the block of the statistics: all deployments once, on one machine. What differs between machines
+is then the same for both sides of every difference, so repeats may come from several.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.contracts import inert
+from harness.errors import UserError
+from harness.store import checksums
+from harness.store.store import (
+    REFERENCE,
+    SCHEMA_VERSION,
+    Node,
+    RunRecord,
+    is_going_on,
+    read_cell,
+    read_run,
+    read_starts,
+    write_record,
+)
+
+# What must be the same for values to stand in one table; what else differs is told on the page.
+_TERMS = ("settings", "price", "slo", "compare", "quality")
+_FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages")
+
+
+def merge(folders: Sequence[Path], into: Path) -> RunRecord:
+    """Copy the starts and cells of several runs of one plan into one directory, and write its run.json.
+
+    Raises UserError, with the first difference, if they are not of one plan, engine and kind of device, or if
+    two have the same repeat.
+    """
+    records = {folder: read_run(folder) for folder in dict.fromkeys(folders)}
+    _check_repeats(records)
+    first, *others = records
+    for folder in others:
+        if found := next(_differences(records[first], records[folder]), None):
+            what, a, b = found
+            raise UserError(
+                f"{first} and {folder} are not of one plan: {what} is {_told(a)} and {_told(b)}; merge "
+                "what one command measured, repeat by repeat (--only-repeat)"
+            )
+    planned = [start for record in records.values() for start in record.plan.starts]
+    numbers = count(max(start.index for start in planned) + 1)
+    for folder, record in records.items():
+        _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
+    merged = _merged(list(records.values()), into.name)
+    write_record(into / "run.json", merged)
+    checksums.begin(into)
+    checksums.end(into)
+    return merged
+
+
+def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
+    owners = dict[int, Path]()
+    for folder, record in records.items():
+        if record.search is not None or record.until is not None:
+            kind = "a search" if record.search else "a run with until, which decides on its repeats itself"
+            raise UserError(f"{folder}: is {kind}; merge runs with repeats=N")
+        if is_going_on(folder, record.status):
+            raise UserError(f"{folder}: is still being measured; wait until it ends")
+        for repeat in record.plan.repeats:
+            if repeat in owners:
+                raise UserError(f"repeat {repeat + 1} is in {owners[repeat]} and in {folder}; leave one out")
+            owners[repeat] = folder
+
+
+def _copy(folder: Path, planned: Collection[str], numbers: Iterator[int], into: Path) -> None:
+    """Copy a run's starts, cells and reference. A start that no plan knows, since it was made again, gets the
+    next of the `numbers`.
+    """
+    names = dict[str, str]()
+    for start in read_starts(folder):
+        index = start.index if start.name in planned else next(numbers)
+        renamed = replace(start, index=index, name=f"{index:02d}-{start.deployment.slug}")
+        names[start.name] = renamed.name
+        _copy_folder(folder / "starts" / start.name, into / "starts" / renamed.name)
+        write_record(into / "starts" / renamed.name / "start.json", renamed)
+    for cell_dir in sorted(folder.glob("cells/*")):
+        copy = into / "cells" / cell_dir.name
+        _copy_folder(cell_dir, copy)
+        if (cell_dir / "cell.json").is_file():
+            cell = read_cell(cell_dir)
+            write_record(copy / "cell.json", replace(cell, start=names.get(cell.start, cell.start)))
+    if (folder / REFERENCE).is_dir():
+        _copy_folder(folder / REFERENCE, into / REFERENCE)
+
+
+def _copy_folder(folder: Path, copy: Path) -> None:
+    # Links are copied as links: nobody's file comes along by them.
+    shutil.copytree(folder, copy, dirs_exist_ok=True, symlinks=True)
+
+
+def _merged(records: Sequence[RunRecord], name: str) -> RunRecord:
+    first = records[0]
+    starts = sorted((start for each in records for start in each.plan.starts), key=lambda start: start.index)
+    plan = replace(first.plan, starts=tuple(starts), estimate_s=sum(each.plan.estimate_s for each in records))
+    is_whole = all(each.status == "completed" for each in records)
+    asked = int(max(records[0].settings.get("repeats") or ["0"]))
+    lacks = [repeat + 1 for repeat in range(max(asked, plan.blocks)) if repeat not in plan.repeats]
+    return replace(
+        first,
+        schema_version=SCHEMA_VERSION,
+        run_id=name,
+        created_at=min(each.created_at for each in records),
+        ended_at=max((each.ended_at for each in records if each.ended_at), default=None),
+        plan=plan,
+        status="completed" if is_whole else "interrupted",
+        stopped_because=f"no folder has repeat {', '.join(map(str, lacks))}" if lacks else None,
+        looks=(len(starts),),
+        standings=(),
+        only_repeat=None,
+        nodes=tuple(
+            node for each in records for node in each.nodes or (Node(each.plan.repeats, each.environment),)
+        ),
+    )
+
+
+def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what is not the same: the key, and its value on each side."""
+    for name in _TERMS:
+        yield from _unlike(name, *(msgspec.to_builtins(getattr(each, name)) for each in (a, b)))
+    for name in _FACTS:
+        yield from _unlike(name, _fact(a, name), _fact(b, name))
+    yield from _unlike("devices", _devices(a), _devices(b))
+    both = a.plan.deployments, b.plan.deployments
+    yield from _unlike("deployments", *(sorted(each) for each in both))
+    for label in both[0]:
+        yield from _unlike(label, *(msgspec.to_builtins(each[label]) for each in both))
+
+
+def _unlike(what: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a or {}, Mapping) and isinstance(b or {}, Mapping):
+        a, b = a or {}, b or {}
+        # More repeats of a plan are told apart by their numbers.
+        for key in [key for key in {**a, **b} if key != "repeats"]:
+            yield from _unlike(f"{what}.{key}".removeprefix("settings."), a.get(key), b.get(key))
+    elif a != b:
+        yield what, a, b
+
+
+def _fact(record: RunRecord, name: str) -> Any:
+    found: Any = record.environment
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _devices(record: RunRecord) -> Any:
+    """Return the cards' names and sizes, or why there is none."""
+    devices = record.environment.get("devices")
+    if not isinstance(devices, Sequence) or isinstance(devices, str):
+        return devices
+    known = [each if isinstance(each, Mapping) else {} for each in devices]
+    return [[each.get("name"), each.get("memory_bytes")] for each in known]
+
+
+def _told(value: Any) -> str:
+    return "missing" if value is None else inert(msgspec.json.encode(value).decode())[:200]
