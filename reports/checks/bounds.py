@@ -13,7 +13,18 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import LoadSummary
-from reports.data import Cell, Group, Run, StartRecord, first_that_holds, floats, grouped, growth, read_roof
+from reports.data import (
+    Cell,
+    Group,
+    Run,
+    StartRecord,
+    first_that_holds,
+    floats,
+    grouped,
+    growth,
+    once,
+    read_roof,
+)
 from reports.data.samples import foreign_share, idle_cores, server_cores, usable_cores
 from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from reports.measures.anatomy import WEIGHTS, anatomies
@@ -95,6 +106,7 @@ def bound_of(run: Run, group: Group) -> Bound | None:
     return Bound(kind, "; ".join(filter(None, _said(kind, mean, late))), len(own), len(told))
 
 
+@once
 def bounds_of(run: Run) -> list[tuple[Group, Bound]]:
     return [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
 
@@ -115,7 +127,7 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
         return None
     requests = run.window_requests(cell.number)
     slots, long_request = _slots(run, cell.label, record), _long_request(record, requests)
-    samples = run.window_samples(run.server, cell)
+    samples = run.window_samples("server", cell)
     samples = samples.reindex(columns=["running", "waiting", "kv_cache_usage_share"]).astype(float)
     waits = samples["waiting"].dropna() >= 1
     kept = samples[samples["waiting"] >= 1] if waits.any() else samples
@@ -160,14 +172,14 @@ def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
     cores, idle, limit = server_cores(run, cell), idle_cores(run, record), min(limits, default=math.nan)
     work = math.nan if cores is None or idle is None else (cores - idle) / limit
     if record.memory_kind == "device":
-        device = run.window_samples(run.device, cell).reindex(columns=["utilization_pct"]).astype(float)
+        device = run.window_samples("device", cell).reindex(columns=["utilization_pct"]).astype(float)
         cores, work = None, float(device["utilization_pct"].mean()) / 100
     return {"cores": cores, "idle": idle, "limit": limit, "work": work}
 
 
 def _others(run: Run, cell: Cell) -> float | None:
     seen = [(each.kind, each.when) for each in (cell.record.guard if cell.record else ())]
-    busy_pct = run.window_samples(run.host, cell).reindex(columns=["machine_cpu_pct"]).astype(float).mean()
+    busy_pct = run.window_samples("host", cell).reindex(columns=["machine_cpu_pct"]).astype(float).mean()
     is_full = ("foreign_load", "during") in seen and busy_pct.item() >= 100 * BUSY_SHARE
     return foreign_share(run, cell) if is_full else None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -24,11 +24,12 @@ from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+SampleKind = Literal["host", "device", "server"]
 
 
 def once(function: Function) -> Function:
-    """Decorate a function of a run, and of its cells, start records or names, given by their places: what it
-    gave is kept with the run, and is not to be changed."""
+    """Decorate a function of a run, and of its cells, groups, start records or names, given by their places:
+    what it gave is kept with the run, and is not to be changed."""
 
     @functools.wraps(function)
     def known(run: Run, /, *given: Any) -> Any:
@@ -41,8 +42,8 @@ def once(function: Function) -> Function:
 
 
 def _key(given: Any) -> Hashable:
-    if isinstance(given, Cell):
-        return given.number
+    if isinstance(given, Cell | Group):
+        return given.key if isinstance(given, Group) else given.number
     return given.name if isinstance(given, StartRecord) else cast(Hashable, given)
 
 
@@ -153,17 +154,26 @@ class Run:
         already."""
         return not any(record.attached for record in self.starts_of(label))
 
-    def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
-        """Return the samples (`host`, `device` or `server`) of the cell's start that were taken in its
-        window."""
-        if frame is None or cell.record is None or cell.window_ns is None:
+    @once
+    def start_samples(self, kind: SampleKind, start: str) -> pd.DataFrame:
+        """Return the samples of the start of this name; no columns where the run has none of that kind."""
+        frame = {"host": self.host, "device": self.device, "server": self.server}[kind]
+        return pd.DataFrame() if frame is None else of_start(frame, start)
+
+    @once
+    def window_samples(self, kind: SampleKind, cell: Cell) -> pd.DataFrame:
+        """Return the samples of the cell's start that were taken in its window."""
+        if cell.record is None or cell.window_ns is None:
             return pd.DataFrame()
-        own, (begin_ns, end_ns) = of_start(frame, cell.record.start), cell.window_ns
+        own, (begin_ns, end_ns) = self.start_samples(kind, cell.record.start), cell.window_ns
+        if "t_ns" not in own:
+            return own
         t_ns = own["t_ns"].to_numpy(dtype=np.int64)
         return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
 
     # --- requests ---
 
+    @once
     def cell_requests(self, number: int) -> pd.DataFrame:
         numbers = self.requests["cell"].to_numpy(dtype=np.int64)
         first, last = np.searchsorted(numbers, [number, number + 1])

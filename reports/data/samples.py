@@ -4,7 +4,7 @@ A step is named by the stage that it ends with; what was not seen is part of the
 are Run.server, whose columns are the terms of harness.contracts.ServerTerm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ import pandas as pd
 from harness.contracts import LOOK_S, ServerTerm
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
-from reports.data.run import Run, once
-from reports.data.tables import floats, of_start
+from reports.data.run import Run, SampleKind, once
+from reports.data.tables import floats
 
 # At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3
@@ -117,8 +117,7 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     all memory in use.
     """
     is_host = start.memory_kind == "host"
-    frame = run.host if is_host else run.device
-    own = pd.DataFrame() if frame is None else of_start(frame, start.name)
+    own = run.start_samples("host" if is_host else "device", start.name)
     is_attributed = is_host or not len(own) or bool(own["process_bytes"].notna().any())
     column = "rss_bytes" if is_host else "process_bytes" if is_attributed else "used_bytes"
     known = own.reindex(columns=["t_ns", column]).astype(float)
@@ -147,7 +146,7 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     client_cores = cell.summary.cores_here if cell.summary else None
     if not cores or used is None or client_cores is None:
         return None
-    machine = run.window_samples(run.host, cell)["machine_cpu_pct"].dropna().astype(float)
+    machine = run.window_samples("host", cell)["machine_cpu_pct"].dropna().astype(float)
     return max(float(machine.mean()) / 100 - (used + client_cores) / cores, 0.0) if len(machine) else None
 
 
@@ -186,10 +185,9 @@ def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: in
 
 
 @once
-def _course(run: Run, kind: str, start: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _course(run: Run, kind: SampleKind, start: str, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the instants of a start's samples that have a column, in order, and its values."""
-    frame = getattr(run, kind)
-    own = pd.DataFrame() if frame is None else of_start(frame, start)
+    own = run.start_samples(kind, start)
     if column not in own:
         return np.empty(0, dtype=np.int64), np.empty(0)
     t_ns, values = own["t_ns"].to_numpy(dtype=np.int64), floats(own[column])
@@ -219,11 +217,13 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
     return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
 
 
-def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return the samples of devices in the windows of these cells; empty where none was sampled."""
-    found = (run.window_samples(run.device, cell) for cell in cells)
-    known = [each.drop(columns="start").astype(float) for each in found if len(each)]
-    return pd.concat(known) if known else pd.DataFrame()
+@once
+def device_samples(run: Run, group: Group) -> pd.DataFrame:
+    """Return the samples of devices in the windows of a group's cells that count; empty where none was
+    sampled."""
+    found = (run.window_samples("device", cell) for cell in group.counted)
+    known = [each for each in found if len(each)]
+    return pd.concat(known).drop(columns="start").astype(float) if known else pd.DataFrame()
 
 
 # --- what servers told -----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def device_samples(run: Run, cells: Sequence[Cell]) -> pd.DataFrame:
 def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] | None:
     """Return a gauge's mean in a window, over the group's starts that have the term, and its highest peak;
     None where none has it."""
-    windows = (run.window_samples(run.server, cell) for cell in group.counted)
+    windows = (run.window_samples("server", cell) for cell in group.counted)
     known = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
     return (float(np.mean([each.mean() for each in known])), max(map(max, known))) if known else None
 

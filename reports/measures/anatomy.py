@@ -35,7 +35,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, of_start, once
+from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, once
 
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
@@ -150,8 +150,8 @@ def _levels(run: Run, record: StartRecord) -> Memory:
             what="device memory in use, less what was in use before the start",
             size_bytes=(memory.size_bytes - record.baseline_bytes).clip(0.0),
         )
-    own = None if run.host is None else of_start(run.host, record.name).dropna(subset=["pss_bytes"])
-    if own is None or not len(own):
+    own = run.start_samples("host", record.name).reindex(columns=["t_ns", "pss_bytes"]).dropna()
+    if not len(own):
         return replace(memory, what=f"{memory.what}, as PSS could not be read")
     return Memory(
         "host memory (PSS of the server's process tree, at marks)",

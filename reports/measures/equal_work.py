@@ -27,6 +27,7 @@ DROPPED_TOKENS = 1
 TURNS_NEEDED = 5
 # What makes requests the same: a cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
+_COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -44,16 +45,17 @@ def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFr
     """Return a token count of the ok requests of several groups, a row for what is the same request of all
     (seed, conversation, turn and part), by its turn; NaN where one did not answer it. Of requests that were
     answered again, the last."""
-    counts = {name: _counts(run, group, column) for name, (run, group) in sides.items()}
+    counts = {name: _counts(run, group)[column].dropna() for name, (run, group) in sides.items()}
     return pd.DataFrame(counts).droplevel(["seed", "conversation", "part"])
 
 
-def _counts(run: Run, group: Group, column: str) -> "pd.Series[float]":
-    names = ["outcome", *_SAME[1:], column]
+@once
+def _counts(run: Run, group: Group) -> pd.DataFrame:
+    """Return the token counts of a group's ok requests; of each that was told more than once, the last."""
+    names = ["outcome", *_SAME[1:], *_COUNTS]
     cells = [run.cell_requests(cell.number)[names].assign(seed=cell.planned.seed) for cell in group.counted]
     rows = pd.concat(cells or [run.requests[:0][names].assign(seed=0)])
-    told = rows[rows["outcome"] == "ok"].dropna(subset=column)
-    return told.groupby(_SAME)[column].last().astype(float)
+    return rows[rows["outcome"] == "ok"].groupby(_SAME)[_COUNTS].last().astype(float)
 
 
 def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
@@ -182,6 +184,7 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
 # --- what has to be known of a deployment wherever its name stands ---------------------------------
 
 
+@once
 def one_at_a_time(run: Run) -> dict[str, str]:
     """Return the deployments that serve one request at a time though more are offered, and who says so."""
     found, name = {}, "concurrent_sequences"
@@ -195,6 +198,7 @@ def one_at_a_time(run: Run) -> dict[str, str]:
     return found
 
 
+@once
 def stand_ins(run: Run) -> dict[str, str]:
     """Return the deployments whose kernels were replaced, and by what."""
     return {

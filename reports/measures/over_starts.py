@@ -17,7 +17,7 @@ from harness.contracts import Precision
 from reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
 from reports.measures.metrics import Value, is_supported, metric_of, value_of_start, why_missing
-from reports.measures.values import OF_REQUESTS, measured_of, request_values, values_of
+from reports.measures.values import measured_of, request_values, values_of
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
@@ -116,6 +116,7 @@ def pooled(run: Run, group: Group, name: str) -> Value:
     return Value(value if is_supported(int(level), n, requests) else None, n, requests)
 
 
+@once
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
     """Return the value of a name of each start that counts, by its repeat, over all its windows there.
 
@@ -138,6 +139,10 @@ def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
 # --- by turn of the conversation, from 0 -----------------------------------------------------------
 
 
+_OF_TURNS = ("ttft_s", "tpot_s", "input_tokens", "cached_tokens")
+
+
+@once
 def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
     """Return a value by its name by the turn, and the repeat of each of the group's starts that count: the
     median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`."""
@@ -156,8 +161,12 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
 
 @once
 def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
-    ok = run.ok_requests(number, "turn", *OF_REQUESTS)
-    return {turn: request_values(ok[ok["turn"] == turn]) for turn in ok["turn"].unique().tolist()}
+    turns = run.ok_values(number, "turn")
+    known = {name: run.ok_values(number, name) for name in _OF_TURNS}
+    return {
+        int(turn): request_values({name: each[turns == turn] for name, each in known.items()})
+        for turn in np.unique(turns)
+    }
 
 
 # Prompts that are this many times as long as their answers take most of the work.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from harness.contracts import LOGPROBS, Deployment, Item, Way
 from harness.store.quality_table import reference_rank
@@ -291,5 +291,6 @@ def _flips(own: Sequence[Item], theirs: Sequence[Item], against: str) -> Flips:
     pairs = [(before.get((each.item, each.prompt_sha256)), each.score) for each in own]
     decided = [pair for pair in pairs if set(pair) <= {0.0, 1.0}]
     broken, mended = decided.count((1.0, 0.0)), decided.count((0.0, 1.0))
-    p = float(binomtest(broken, broken + mended).pvalue) if broken + mended else 1.0
+    # The distribution is symmetric: both tails are as likely.
+    p = min(1.0, 2 * float(bdtr(min(broken, mended), broken + mended, 0.5))) if broken + mended else 1.0
     return Flips(against, len(decided), broken, mended, p)

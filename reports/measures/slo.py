@@ -4,6 +4,7 @@ Failed requests meet no objective. An objective on a latency that a good request
 answer of one token, does not apply to it: such a request is none of that objective's.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from harness.contracts import Objective, timing
 from harness.store.store import CellRecord, read_cells
@@ -29,8 +30,10 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     It takes requests as independent, which those of one start are not quite, and those of several still less.
     Source: Wilson (1927), J. Am. Stat. Assoc. 22:209.
     """
-    low, high = binomtest(met, n).proportion_ci(confidence, method="wilson")
-    return float(low), float(high)
+    z = float(ndtri(0.5 + confidence / 2))
+    middle = (2 * met + z**2) / (2 * (n + z**2))
+    half = z * math.sqrt(4 * met * (n - met) / n + z**2) / (2 * (n + z**2))
+    return middle - half if met else 0.0, middle + half if met < n else 1.0
 
 
 @dataclass(frozen=True)

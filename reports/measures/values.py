@@ -16,7 +16,7 @@ from harness.contracts import Price, counter_fell, mean_power_w
 from reports.data.cells import Cell
 from reports.data.run import Run, once
 from reports.data.samples import memory_over_time, server_cores
-from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats, of_start
+from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats
 from reports.measures import slo
 from reports.measures.metric import Metric
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
@@ -73,7 +73,8 @@ def metrics_of(run: Run) -> list[Metric]:
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
-    ok, sent = run.ok_requests(cell.number, *OF_REQUESTS), len(run.window_requests(cell.number))
+    ok = {name: run.ok_values(cell.number, name) for name in OF_REQUESTS}
+    n, sent = len(ok["e2e_s"]), len(run.window_requests(cell.number))
     ended = steadiness.requests if steadiness else 0
     arrived = steadiness.tokens if steadiness else None
     # Where nothing came in it, the window was too short to say how much does.
@@ -82,14 +83,14 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     values = {
         **_percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests),
         **request_values(ok),
-        "success_share": Value(len(ok) / sent if sent else None, sent),
+        "success_share": Value(n / sent if sent else None, sent),
         "output_tokens_per_s": tokens_per_s,
         # As for tokens.
         "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
         "input_tokens_per_s": _read_per_s(run, cell),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
-        **_costs(run, cell, tokens_per_s, ok),
+        **_costs(run, cell, tokens_per_s),
         **kv_waste(run.ok_requests(cell.number, *COLUMNS), _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
@@ -97,18 +98,20 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 
 
-def request_values(ok: pd.DataFrame) -> dict[str, Value]:
-    """Return what ok requests come to, by their columns OF_REQUESTS: the percentiles of their latencies, the
-    means of their tokens, and cached tokens per input token of those that have both."""
+def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:
+    """Return what ok requests come to, by those of their columns OF_REQUESTS that are given, NaN where one is
+    not known: the percentiles of their latencies, the means of their tokens, and cached tokens per input
+    token of those that have both."""
     values: dict[str, Value] = {}
-    for name in _LATENCIES:
-        values |= percentile_values(name, ok[name].dropna().to_numpy())
-    tokens = ok[_TOKENS].astype(float)
-    for name, n in zip(_TOKENS, tokens.count().tolist(), strict=True):
-        values[name] = Value(float(tokens[name].mean()) if n else None, n)
-    both = tokens[["cached_tokens", "input_tokens"]].dropna()
-    cached, given = both.sum().tolist()
-    return {**values, "cached_share": Value(cached / given if given else None, len(both))}
+    for name, each in ok.items():
+        known = each[~np.isnan(each)]
+        if name in _LATENCIES:
+            values |= percentile_values(name, known)
+        else:
+            values[name] = Value(float(known.mean()) if len(known) else None, len(known))
+    both = ~np.isnan(ok["cached_tokens"] + ok["input_tokens"])
+    cached, given = (float(ok[name][both].sum()) for name in ("cached_tokens", "input_tokens"))
+    return {**values, "cached_share": Value(cached / given if given else None, int(both.sum()))}
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
@@ -175,7 +178,7 @@ def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     return {
         "launch_s": Value(launch_s, int(launch_s is not None)),
         "memory_peak_bytes": _peak(run, cell),
-        "cores_used": Value(cores, len(run.window_samples(run.host, cell)) if cores is not None else 0),
+        "cores_used": Value(cores, len(run.window_samples("host", cell)) if cores is not None else 0),
         "output_tokens_per_s_per_core": Value(per_core, tokens_per_s.n if per_core is not None else 0),
         "energy_j_per_output_token": _energy(run, cell, tokens_per_s),
     }
@@ -214,7 +217,7 @@ def power_in(run: Run, cell: Cell) -> Power | None:
     if start is None or not devices:
         return None
     is_host = start.memory_kind == "host"
-    samples = run.window_samples(run.host if is_host else run.device, cell)
+    samples = run.window_samples("host" if is_host else "device", cell)
     each = (_counted(samples, "package_energy_j") if is_host else _of_device(samples, at) for at in devices)
     known = [found for found in each if found]
     if len(known) < len(devices):
@@ -262,7 +265,7 @@ def devices_of(run: Run, cell: Cell) -> Sequence[int]:
         return (0,)
     if start.devices or run.device is None:
         return start.devices
-    return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
+    return sorted(map(int, run.start_samples("device", start.name)["device"].unique()))
 
 
 def _energy(run: Run, cell: Cell, tokens_per_s: Value) -> Value:
@@ -272,12 +275,12 @@ def _energy(run: Run, cell: Cell, tokens_per_s: Value) -> Value:
     return Value((power.mean_w - power.idle_w) / speed, power.n)
 
 
-def _costs(run: Run, cell: Cell, tokens_per_s: Value, ok: pd.DataFrame) -> dict[str, Value]:
+def _costs(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
     price, devices, speed = price_of(run), devices_of(run, cell), tokens_per_s.value
     per_million, per_request = Value(None, 0), Value(None, 0)
     if price is not None and is_priced(run, cell):
         if not devices:
-            per_million, per_request = _costs_of_tokens(price, ok)
+            per_million, per_request = _costs_of_tokens(price, run.ok_requests(cell.number, *_TOKENS))
         elif speed:
             hourly = (price.gpu_hour or 0.0) * len(devices)
             per_million = Value(hourly / (speed * 3600) * 1e6, tokens_per_s.n)

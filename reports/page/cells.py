@@ -179,7 +179,7 @@ def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html |
 
 def device_cell(run: Run, group: Group, column: str, how: str) -> str:
     """Return what samples of devices in the windows come to (`mean`, `max`)."""
-    known = device_samples(run, group.counted).reindex(columns=[column])[column].dropna()
+    known = device_samples(run, group).reindex(columns=[column])[column].dropna()
     return number(float(known.agg(how)), 0) if len(known) else NOTHING
 
 

@@ -8,7 +8,6 @@ does not move. Intervals are from redraws of the requests.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import trim_mean
 
 # Different lengths of new prompts that a line needs, and how many prompts are drawn for it at most.
 LEAST_LENGTHS, _MOST = 5, 100
@@ -67,6 +66,11 @@ def _slope(tokens: np.ndarray, seconds: np.ndarray) -> float:
     return float(np.median((seconds[one] - seconds[other])[differ] / apart[differ]))
 
 
+def _trimmed_mean(values: np.ndarray) -> float:
+    cut = int(_CUT * len(values))
+    return float(np.partition(values, (cut, len(values) - cut - 1))[cut : len(values) - cut].mean())
+
+
 def inferred(
     line: Line, tokens: np.ndarray, seconds: np.ndarray, expected: np.ndarray, never_known: float
 ) -> Inferred:
@@ -79,7 +83,7 @@ def inferred(
     rng, n = np.random.default_rng(len(tokens)), len(tokens)
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(len(line.base_s) - 1))]
     means = [
-        expected.mean() + trim_mean((tokens - (seconds - base) / slope - expected)[draw], _CUT)
+        expected.mean() + _trimmed_mean((tokens - (seconds - base) / slope - expected)[draw])
         for draw, base, slope in zip(draws, line.base_s, line.per_token_s, strict=True)
     ]
     low, high = np.quantile(means[1:], _LEVELS)

@@ -117,13 +117,16 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
     Later turns have longer prompts, and users that began together are in the same turn together, so each
     request is compared with the median of its own turn. None with fewer than DRIFT_NEEDS requests.
     """
-    logs = np.log(np.where(seconds > 0, seconds, np.nan))
-    known = pd.DataFrame({"at": at, "turn": turn, "log": logs}).dropna().sort_values("at", kind="stable")
-    of_turn = known.groupby("turn")["log"]
-    rest = (known["log"] - of_turn.transform("median"))[of_turn.transform("size") >= TURN_NEEDED]
+    order = np.argsort(at, kind="stable")
+    order = order[(seconds[order] > 0) & ~np.isnan(at[order])]
+    logs, rest = np.log(seconds[order]), np.full(len(order), np.nan)
+    for own in (turn[order] == each for each in np.unique(turn)):
+        if own.sum() >= TURN_NEEDED:
+            rest[own] = logs[own] - np.median(logs[own])
+    rest = rest[~np.isnan(rest)]
     if len(rest) < DRIFT_NEEDS:
         return None
-    parts = np.array([np.median(part) for part in np.array_split(rest.to_numpy(), PARTS)])
+    parts = np.array([np.median(part) for part in np.array_split(rest, PARTS)])
     return float(parts[-PARTS // 3 :].mean() - parts[: PARTS // 3].mean())
 
 

@@ -34,7 +34,7 @@ TOLD = Topic(
                 "device %": lambda group: device_cell(run, group, "utilization_pct", "mean"),
                 "hottest °C": lambda group: device_cell(run, group, "temperature_c", "max"),
                 "samples": lambda group: (
-                    f"{sum(len(run.window_samples(run.server, cell)) for cell in group.counted):,}"
+                    f"{sum(len(run.window_samples('server', cell)) for cell in group.counted):,}"
                 ),
                 "starts": lambda group: str(len(group.counted)),
             },

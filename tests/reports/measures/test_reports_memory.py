@@ -109,7 +109,7 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
         temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device,
     )
     run = run_of(tmp_path, ({}, {}), samples)
-    seen = device_samples(run, run.groups[0].counted)
+    seen = device_samples(run, run.groups[0])
     assert len(seen) == 2 * len(WINDOW_S)
     assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
     text = served_text(run)
