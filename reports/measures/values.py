@@ -73,7 +73,7 @@ def metrics_of(run: Run) -> list[Metric]:
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
-    ok = {name: run.ok_values(cell.number, name) for name in OF_REQUESTS}
+    ok = {name: run.ok_values(cell.number, name) for name in (*OF_REQUESTS, *COLUMNS)}
     n, sent = len(ok["e2e_s"]), len(run.window_requests(cell.number))
     ended = steadiness.requests if steadiness else 0
     arrived = steadiness.tokens if steadiness else None
@@ -82,7 +82,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
     values = {
         **_percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests),
-        **request_values(ok),
+        **request_values({name: ok[name] for name in OF_REQUESTS}),
         "success_share": Value(n / sent if sent else None, sent),
         "output_tokens_per_s": tokens_per_s,
         # As for tokens.
@@ -91,7 +91,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
         **_costs(run, cell, tokens_per_s),
-        **kv_waste(run.ok_requests(cell.number, *COLUMNS), _context_tokens(run, cell)),
+        **kv_waste(ok, _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
     }

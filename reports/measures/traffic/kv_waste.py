@@ -4,10 +4,10 @@ A contiguous slot is reserved for the whole context of a request. Blocks are res
 that only the last one has room left. It is computed, whatever the server did: its own cache is not looked at.
 """
 
-import numpy as np
-import pandas as pd
+from collections.abc import Mapping
 
-from reports.data import floats
+import numpy as np
+
 from reports.measures.metrics import Value
 
 # Tokens of a block: vLLM's own number on a GPU.
@@ -15,21 +15,21 @@ BLOCK_TOKENS = 16
 COLUMNS = ("first_content_ns", "last_content_ns", "input_tokens", "output_tokens")
 
 
-def kv_waste(ok: pd.DataFrame, context_tokens: int | None) -> dict[str, Value]:
-    """Return both shares over ok requests, by their COLUMNS. `context_tokens`: what a slot is reserved for.
+def kv_waste(ok: Mapping[str, np.ndarray], context_tokens: int | None) -> dict[str, Value]:
+    """Return both shares over ok requests, by their COLUMNS, NaN where one is not known.
 
-    A request counts while its answer comes, and its tokens do so evenly. What requests share counts for each.
+    `context_tokens`: what a slot is reserved for. A request counts while its answer comes, and its tokens do
+    so evenly. What requests share counts for each.
     """
-    known = ok[list(COLUMNS)].dropna()
-    known = known[known["output_tokens"] > 0]
-    first, last, prompt, answer = (floats(known[name]) for name in COLUMNS)
+    is_known = (ok["output_tokens"] > 0) & ~np.isnan(sum(ok[name] for name in COLUMNS))
+    first, last, prompt, answer = (ok[name][is_known] for name in COLUMNS)
     weight = last - first
     held = weight @ (prompt + (answer + 1) / 2)  # the mean over the tokens of an answer
     in_blocks = weight @ ((_block_sum(prompt + answer) - _block_sum(prompt)) / answer)
     in_slots = weight.sum() * (context_tokens or 0)
     return {
-        "kv_waste_contiguous_share": Value(float(1 - held / in_slots) if in_slots else None, len(known)),
-        "kv_waste_paged_share": Value(float(1 - held / in_blocks) if in_blocks else None, len(known)),
+        "kv_waste_contiguous_share": Value(float(1 - held / in_slots) if in_slots else None, len(first)),
+        "kv_waste_paged_share": Value(float(1 - held / in_blocks) if in_blocks else None, len(first)),
     }
 
 

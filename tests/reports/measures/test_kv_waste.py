@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+import numpy as np
 import pytest
 
 from reports.measures.metrics import Value
 from reports.measures.traffic.kv_waste import kv_waste
 
 
-def requests(*rows: tuple[Any, ...]) -> pd.DataFrame:
+def requests(*rows: tuple[float, ...]) -> dict[str, np.ndarray]:
     columns = ["first_content_ns", "last_content_ns", "input_tokens", "output_tokens"]
-    return pd.DataFrame(rows, columns=columns).astype("Float64")
+    return dict(zip(columns, np.array(rows, dtype=float).reshape(-1, 4).T, strict=True))
 
 
 def test_one_request() -> None:
@@ -31,7 +29,7 @@ def test_a_request_counts_by_the_time_that_its_answer_takes() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    rows = requests((0, 40, 14, 4), (0, 40, None, 4), (0, 40, 14, 0))
+    rows = requests((0, 40, 14, 4), (0, 40, np.nan, 4), (0, 40, 14, 0))
     assert kv_waste(rows, 100) == kv_waste(requests((0, 40, 14, 4)), 100)
     assert kv_waste(rows, None)["kv_waste_contiguous_share"] == Value(None, 1)
     assert kv_waste(rows, None)["kv_waste_paged_share"].value is not None
