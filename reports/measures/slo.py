@@ -31,8 +31,9 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     Source: Wilson (1927), J. Am. Stat. Assoc. 22:209.
     """
     z = float(ndtri(0.5 + confidence / 2))
-    middle = (2 * met + z**2) / (2 * (n + z**2))
-    half = z * math.sqrt(4 * met * (n - met) / n + z**2) / (2 * (n + z**2))
+    share, twice = met / n, 2 * (n + z**2)
+    middle = (2 * n * share + z**2) / twice
+    half = z / twice * math.sqrt(4 * n * share * (1 - share) + z**2)
     return middle - half if met else 0.0, middle + half if met < n else 1.0
 
 
