@@ -7,7 +7,7 @@ TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
-BUILT := not engines and not docker and not scenarios and not faults
+BUILT := not engines and not docker and not scenarios and not faults and not faults_long
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 

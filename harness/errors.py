@@ -88,7 +88,10 @@ class StoreError(BenchError):
 
 
 class Interrupted(BaseException):
-    """SIGINT (exit code 130) or SIGTERM (143) arrived. Not an Exception, so that no handler swallows it."""
+    """SIGINT (exit code 130), SIGTERM (143) or SIGHUP (129) arrived.
+
+    Not an Exception, so that no handler swallows it.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"signal {signal_number}")

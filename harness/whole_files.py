@@ -31,8 +31,7 @@ def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     Its name cannot be guessed, so nobody can have laid a link there. A file that need not survive a power cut
     (`lasts`) is written faster. Raises OSError. If the block raises, nothing is left.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    part, descriptor = _new_part(path)
     try:
         yield part
         if lasts:
@@ -43,6 +42,27 @@ def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
                 sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    """Make a file beside `path` and hold its lock, by which remove_left knows that somebody writes it."""
+    while True:
+        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return part, descriptor
+        os.close(descriptor)  # remove_left came between
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what killed processes had begun to write below a folder, and nothing that is being written."""
+    for part in folder.rglob(f"*.{'[0-9a-f]' * 16}.part"):
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def write_whole(path: Path, contents: bytes, *, lasts: bool = True) -> None:

@@ -169,7 +169,7 @@ def main() -> None:
     """Run the `bench` command and exit.
 
     Exit codes: 0 fine, 1 a cell, the gate or a claim failed, 2 a mistake, 3 a gate or claim is inconclusive,
-    130 and 143 signals.
+    129, 130 and 143 signals.
     """
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)

@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,13 +87,19 @@ def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:
         out.print(escape(inert(line)), soft_wrap=not fold)
 
 
+# SIGHUP comes when a terminal is closed; `nohup bench` has it ignored.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.
 _PATIENCE_S = 60.0
+_LATER_S = 0.05
 
 
-def signals_interrupt() -> AbstractContextManager[None]:
-    """Raise Interrupted in the block on SIGINT or SIGTERM, once; again only after _PATIENCE_S."""
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Raise Interrupted in the block on a signal of _ENDING, once; again only after _PATIENCE_S, or where
+    Python had to drop it, as it does in callbacks."""
     last_s = float("-inf")
+    told_before = sys.unraisablehook
 
     def interrupt(number: int, _: object) -> None:
         nonlocal last_s
@@ -100,12 +107,27 @@ def signals_interrupt() -> AbstractContextManager[None]:
             last_s = time.monotonic()
             raise Interrupted(number)
 
-    return signals_handled(interrupt)
+    def raise_later(dropped: Any) -> None:
+        nonlocal last_s
+        if not isinstance(dropped.exc_value, Interrupted):
+            told_before(dropped)
+            return
+        last_s = float("-inf")
+        number = dropped.exc_value.exit_code - 128
+        threading.Timer(_LATER_S, os.kill, (os.getpid(), number)).start()  # here it would be dropped, too
+
+    with signals_handled(interrupt):
+        sys.unraisablehook = raise_later
+        try:
+            yield
+        finally:
+            sys.unraisablehook = told_before
 
 
 @contextmanager
 def signals_handled(handler: Any) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from harness.processes import watchdog
-from harness.whole_files import write_whole
+from harness.whole_files import remove_left, write_whole
 
 # How long the watchdog itself may take to say that it is done, after the grace period and the limit on KILL.
 _SLACK_S = 10.0
@@ -257,6 +257,7 @@ def reap(state_dir: Path) -> list[str]:
 
     Leaves alone the processes of a bench that still runs, and any other process that now has an old pid.
     """
+    remove_left(state_dir)
     said = []
     for path in sorted(state_dir.glob("*.json")):
         try:

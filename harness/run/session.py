@@ -41,7 +41,7 @@ from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import check_room
+from harness.whole_files import check_room, remove_left
 
 RESULTS = Path("results")
 # What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
@@ -71,7 +71,8 @@ def check_output(directory: Path | None) -> None:
     existing = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"{asked}: {existing} is not a directory{remedy}")
-    if existing == directory and any(directory.iterdir()):
+    # A bench that was killed before it had written what is to be measured leaves its lock alone.
+    if existing == directory and {path.name for path in directory.iterdir()} - {LOCK_FILE}:
         is_run = (directory / RUN_FILE).is_file()
         other = f"continue its run with --resume {directory}" if is_run else "give a new or an empty one"
         raise UserError(f"{asked}: exists and is not empty; {other}")
@@ -94,8 +95,10 @@ def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
 
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory. A killed bench holds nothing. Raises UserError, which names who has
-    it, if another bench does."""
+    """Make and hold a run's directory, without what a killed bench, which holds nothing, had begun to write.
+
+    Raises UserError, which names who has it, if another bench does.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
     with os.fdopen(os.open(directory / LOCK_FILE, flags, 0o666), "r+") as lock:
@@ -108,6 +111,9 @@ def sole_writer(directory: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         lock.flush()
+        remove_left(directory)
+        for left in (directory / _RESERVE, *directory.glob("cells/*/*.board")):
+            left.unlink(missing_ok=True)
         try:
             yield
         finally:

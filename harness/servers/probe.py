@@ -32,6 +32,7 @@ _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, 
 # For each of the two questions to an attached server, unless engine.start_timeout was given.
 ATTACHED_TIMEOUT_S = 60.0
 _SLOW_S = 5.0
+_NAMED_MODELS = 10  # in a refusal
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _FAILURES: Mapping[type[Exception], str] = {
     ConnectionRefusedError: "connection refused",
@@ -310,6 +311,6 @@ def _check_listed(spec: AttachSpec, listed: Answer) -> None:
             names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
     # Ollama lists a model without a tag as NAME:latest.
     if names and not {spec.served_model, f"{spec.served_model}:latest"} & set(names):
-        raise UserError(
-            f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"
-        )
+        more = f" and {len(names) - _NAMED_MODELS:,} more" if len(names) > _NAMED_MODELS else ""
+        served = f"{', '.join(names[:_NAMED_MODELS])}{more}"
+        raise UserError(f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {served}")

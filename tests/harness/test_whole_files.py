@@ -13,7 +13,7 @@ from places import ROOT
 
 from harness.store import store
 from harness.store.store import Phase
-from harness.whole_files import write_whole
+from harness.whole_files import remove_left, write_whole, written_whole
 
 WRITER = """
 import sys
@@ -53,6 +53,21 @@ def test_a_link_that_was_laid_where_a_file_is_written_changes_nothing_elsewhere(
     write_whole(tmp_path / "b.json", b"ours")
     assert other.read_bytes() == b"theirs"
     assert not (tmp_path / "b.json").is_symlink()
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    begun = "import os, signal; from harness.whole_files import written_whole; from pathlib import Path\n"
+    begun += "with written_whole(Path('cells/a.json')): os.kill(os.getpid(), signal.SIGKILL)"
+    (tmp_path / "cells").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", begun], cwd=tmp_path, env=environment, check=False)
+    assert len(list(tmp_path.glob("cells/a.json.*.part"))) == 1
+    (tmp_path / "mine.part").write_bytes(b"of a user")
+    with written_whole(tmp_path / "b.json") as part:
+        remove_left(tmp_path)
+        assert {path.name for path in tmp_path.rglob("*.part")} == {"mine.part", part.name}
+        part.write_bytes(b"whole")
+    assert (tmp_path / "b.json").read_bytes() == b"whole"
 
 
 def test_two_processes_that_write_the_same_file_both_succeed(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         session.check_space(task.directory or session.RESULTS, task.starts)
         directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
         with nullcontext() if task.record else session.sole_writer(directory):
+            if not task.record:
+                session.check_output(directory)  # another bench may have measured it meanwhile
             keep_references(references, directory)
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search, task.only_repeat

@@ -5,7 +5,7 @@ finds the first content, the counts and the errors of every API.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -84,10 +84,14 @@ def count(fields: Any, name: str) -> int | None:
     return value if type(value) is int and 0 <= value < ABSURD else None
 
 
-def is_absurd(name: str, value: Any) -> bool:
-    """Return whether a field that counts tokens, by its name, has a value that no request can have."""
-    is_count = "token" in name.lower() or name.endswith("_n")  # as llama.cpp's timings
-    return is_count and type(value) is int and value >= ABSURD
+def absurd_counts(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields that count tokens, by their names, and have a value that no request can have."""
+    for name, value in fields.items():
+        is_count = "token" in name.lower() or name.endswith("_n")  # as llama.cpp's timings
+        if is_count and type(value) is int and value >= ABSURD:
+            yield f"{name}={value}"
+        elif isinstance(value, dict):
+            yield from absurd_counts(value)
 
 
 def whole_text(messages: Sequence[Message], role: str) -> str:

@@ -11,10 +11,11 @@ import msgspec
 
 from harness.contracts import Outcome, ToolCall, inert
 from harness.load.answer import openai
-from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, count, is_absurd
+from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, absurd_counts, count
 
 SHOWN_CHARACTERS = 200
 
+_INPUTS = "prompt_n + cache_n"
 _DATA, _BLANK = b"data: ", b"\n\n"
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")  # three kinds of line ends
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -107,13 +108,12 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
         if chunk.usage is not None:
             usage |= _known(chunk.usage)
         if chunk.timings is not None:
-            timings |= _known(chunk.timings)
+            timings |= _with_inputs(_known(chunk.timings))
     if not end:
         return _decode_plain(body, api)
     if finish_reason is None and not (saw_done or server_error or malformed):
         server_error = _error_message(body[end:])  # Gemini may send one without `data:`
     input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
-    absurd = (f"{name}={value}" for name, value in (usage | timings).items() if is_absurd(name, value))
     return Decoded(
         chunk_ns=tuple(chunk_ns),
         text="".join(text),
@@ -128,7 +128,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
         calls=_joined(call_deltas),
         first_answer_ns=first_answer_ns,
         reasoning_chunks=reasoning_chunks,
-        absurd=next(absurd, None),
+        absurd=next((shown(each.encode()) for each in absurd_counts(usage | timings)), None),
     )
 
 
@@ -155,7 +155,9 @@ def _decode_plain(body: bytes, api: Api) -> Decoded:
         answer = api.read(body)
     except (ValueError, RecursionError):
         answer = Chunk()
-    input_tokens, output_tokens, cached_tokens = _counts(answer.usage or {}, answer.timings or {}, api)
+    input_tokens, output_tokens, cached_tokens = _counts(
+        answer.usage or {}, _with_inputs(answer.timings or {}), api
+    )
     messages = [choice.message for choice in answer.choices or () if choice.message]
     return Decoded(
         text="".join(message.content or "" for message in messages),
@@ -250,9 +252,15 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
 
 def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:
     """Return the counts of `usage`, else of llama.cpp's `timings`, which it may send instead."""
+    of_timings = (count(timings, name) for name in (_INPUTS, "predicted_n", "cache_n"))
+    return _later(tuple(of_timings), api.tokens(usage))
+
+
+def _with_inputs(timings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return llama.cpp's timings with the count of all input tokens, if it tells of both kinds."""
     evaluated, cached = count(timings, "prompt_n"), count(timings, "cache_n")
-    inputs = None if evaluated is None or cached is None else evaluated + cached
-    return _later((inputs, count(timings, "predicted_n"), cached), api.tokens(usage))
+    inputs = {} if evaluated is None or cached is None else {_INPUTS: evaluated + cached}
+    return {**timings, **inputs}
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

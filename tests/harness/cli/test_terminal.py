@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import weakref
 from subprocess import Popen
 
 import pytest
 from bench_command import BENCH, Place, bench, quick, side_by_side
 from terminal import Ended, on_terminal
+from waiting import wait_until
+
+from harness.cli.terminal import signals_interrupt
+from harness.errors import Interrupted
 
 RUN = (
     "run",
@@ -164,3 +170,22 @@ def test_json_is_one_document_on_stdout_and_progress_stays_on_stderr(runs):
     assert [each["repeats"] for each in found["standings"]] == [1, 2]
     assert {each["leader"] for each in found["standings"]} == {first["deployment"]}
     assert unfolded(answer["sentence"]) in unfolded(ended.words)
+
+
+def test_an_interrupt_in_a_callback_where_python_drops_it_comes_again():
+    class Watched:
+        pass
+
+    watched = Watched()
+    reference = weakref.ref(watched, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    def lose() -> None:
+        nonlocal watched
+        with signals_interrupt():
+            del watched
+            wait_until(lambda: False, 5)
+
+    with pytest.raises(Interrupted) as raised:
+        lose()
+    assert reference() is None
+    assert raised.value.exit_code == 143

@@ -91,6 +91,17 @@ def test_output_must_be_new_or_empty(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["file"], "asking leaves nothing behind"
 
 
+def test_what_a_killed_bench_leaves_before_and_beside_a_run_is_no_hindrance(tmp_path):
+    with session.sole_writer(tmp_path):
+        pass
+    session.check_output(tmp_path)
+    (tmp_path / "cells" / "001").mkdir(parents=True)
+    for name in (".reserve", "cells/001/load.board", f"run.json.{'a' * 16}.part"):
+        (tmp_path / name).write_text("x")
+    with session.sole_writer(tmp_path):
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
 def test_output_that_holds_a_run_is_gone_on_with(begun):
     directory, _, _ = begun
     with pytest.raises(UserError, match=rf"not empty; continue its run with --resume {directory}$"):

@@ -56,7 +56,7 @@ class Link:
                 return None
             received += data
         head, _, body = received.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        length = int(head.lower().partition(b"content-length:")[2].split()[0]) if head[:3] != b"GET" else 0
         while len(body) < length:
             body += self.socket.recv(65536)
         self.requests.append((head, body))

@@ -124,6 +124,14 @@ def test_a_count_that_no_request_has_is_missing_and_said(value: int) -> None:
     assert decoded.absurd == f"completion_tokens={value}"[: len(decoded.absurd or "")]
 
 
+def test_a_count_inside_another_field_or_a_sum_of_two_can_be_absurd() -> None:
+    most = (1 << 31) - 1
+    inside = read_once(finish(usage={**USAGE, "prompt_tokens_details": {"cached_tokens": most + 1}}))
+    assert (inside.cached_tokens, inside.absurd) == (None, "cached_tokens=2147483648")
+    summed = read_once(finish(timings={"prompt_n": most, "cache_n": most, "predicted_n": 1}))
+    assert (summed.input_tokens, summed.absurd) == (None, "prompt_n + cache_n=4294967294")
+
+
 def test_usage_in_every_chunk_ends_with_the_last() -> None:
     body = b"".join(
         data(

@@ -1,0 +1,153 @@
+"""Strikes a bench that measures, at random moments, and checks that nothing that was measured is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from bench_command import Place, begun, bench, ended, quick
+from waiting import patient, wait_until
+
+from harness.run.session import sole_writer
+from harness.store import store
+
+# A whole run takes about as long on a quiet machine: the moments are drawn from it.
+LIFE_S = 6.0
+SEED = int(os.environ.get("FAULTS_SEED", "7"))
+NEW = [*quick("reference.label=a,b", "load.concurrency=1,2"), "--output", "run"]
+# What a run that came to its end holds, and a cell of it.
+OF_A_RUN = {".lock", "run.json", "starts", "cells", "headline.json", "report.html"}
+OF_A_CELL = {"cell.json", "requests.parquet", "load.log"}
+
+# Strikes, given the bench, what it runs and where; returns the exit codes that bench may have then.
+Blow = Callable[[Place, subprocess.Popen[str]], set[int]]
+
+
+def kill(kind: str) -> Blow:
+    """Kill bench, or what of this kind runs just now."""
+
+    def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
+        found = [each for each in place.processes() if kind_of(each) == kind]
+        for each in found[:1]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        return {-signal.SIGKILL, 0} if kind == "bench" else {0, 1}
+
+    strike.__name__ = f"kill {kind}"
+    return strike
+
+
+def send(*numbers: signal.Signals) -> Blow:
+    """Send signals to bench, one right after the other."""
+
+    def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
+        for number in numbers:
+            process.send_signal(number)
+        # A shell says 128 + N of both: bench may not have begun anything yet that it would have to end.
+        return {0, -numbers[0], 128 + numbers[0]}
+
+    strike.__name__ = " ".join(number.name for number in numbers)
+    return strike
+
+
+def stop_and_continue(place: Place, process: subprocess.Popen[str]) -> set[int]:
+    """Let a load process stand still for a while."""
+    for each in [each for each in place.processes() if kind_of(each) == "load"][:1]:
+        with suppress(psutil.NoSuchProcess):
+            each.suspend()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            each.resume()
+    return {0, 1}
+
+
+def kind_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        line = " ".join(process.cmdline())
+        # A watchdog's arguments hold those of what it runs.
+        for kind, part in (("watchdog", "watchdog.py"), ("load", "load.worker"), ("server", "_server.py")):
+            if part in line:
+                return kind
+        return "bench"
+    return "gone"
+
+
+def struck(place: Place, blows: Sequence[Blow], seed: int) -> None:
+    """Begin a run, strike it, and go on with it, until all blows are used; then finish it."""
+    rng = random.Random(seed)
+    (place.path / "tmp").mkdir()
+    kept: dict[Path, bytes] = {}
+    rest = list(blows)
+    while rest:
+        with begun(place, *words_of(place), TMPDIR=str(place.path / "tmp")) as process:
+            allowed = {0}
+            while rest and process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(patient(rng.uniform(0, LIFE_S)))
+                    break
+                blow = rest.pop()
+                print(f"seed {seed}: {blow.__name__}", flush=True)
+                allowed = blow(place, process)
+                if not allowed <= {0, 1}:
+                    break
+            done = ended(process)
+            assert done.returncode in allowed | {0, 1}, (done.returncode, done.stderr)
+            assert "Traceback" not in done.stderr, done.stderr
+            wait_until(lambda: not place.processes(), 15)
+        assert {path: path.read_bytes() for path in kept} == kept
+        kept = dict(files_of_finished_cells(place))
+        assert done.returncode != 0 or is_complete(place), "exit code 0 of a run that is not complete"
+    finish(place)
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def words_of(place: Place) -> list[str]:
+    """A new run, or go on with the one that is there; with one more repeat if that has all it needs."""
+    if not is_begun(place):
+        return ["run", *NEW]
+    more = [f"repeats={store.read_run(place.run_dir).plan.blocks + 1}"] if is_complete(place) else []
+    return ["run", "--resume", "run", *more]
+
+
+def is_begun(place: Place) -> bool:
+    return (place.run_dir / "run.json").exists()
+
+
+def is_complete(place: Place) -> bool:
+    if not is_begun(place):
+        return False
+    cells = store.read_cells(place.run_dir)
+    run = store.read_run(place.run_dir)
+    is_ended = run.status == "completed" and (place.run_dir / "report.html").exists()
+    planned = sum(len(start.cells) for start in run.plan.starts)
+    return is_ended and len(cells) == planned and all(cell.counts for cell in cells)
+
+
+def files_of_finished_cells(place: Place) -> Iterator[tuple[Path, bytes]]:
+    for cell in store.read_cells(place.run_dir) if is_begun(place) else ():
+        if cell.counts:
+            for path in store.cell_dir(place.run_dir, cell.number).iterdir():
+                yield path, path.read_bytes()
+
+
+def finish(place: Place) -> None:
+    """Go on to the end, and check that nothing is left of what was struck."""
+    words = ["run", "--resume", "run"] if is_begun(place) else words_of(place)
+    done = bench(place, *words, TMPDIR=str(place.path / "tmp"))
+    assert done.returncode == 0, done.stderr
+    assert is_complete(place)
+    assert place.report().endswith("</html>")
+    assert {path.name for path in place.run_dir.iterdir()} == OF_A_RUN
+    for cell in store.read_cells(place.run_dir):
+        assert {path.name for path in store.cell_dir(place.run_dir, cell.number).iterdir()} == OF_A_CELL
+    place.wait_until_empty()
+    temporary = [*place.path.rglob("*.part"), *place.path.rglob("*.board"), *(place.path / "tmp").iterdir()]
+    assert not temporary
+    with sole_writer(place.run_dir):
+        pass
