@@ -15,14 +15,14 @@ from bench_command import Place, begun, bench, ended, quick
 from waiting import patient, wait_until
 
 from harness.run.session import sole_writer
-from harness.store import store
+from harness.store import checksums, store
 
 # A whole run takes about as long on a quiet machine: the moments are drawn from it.
 LIFE_S = 6.0
 SEED = int(os.environ.get("FAULTS_SEED", "7"))
 NEW = [*quick("reference.label=a,b", "load.concurrency=1,2"), "--output", "run"]
 # What a run that came to its end holds, and a cell of it.
-OF_A_RUN = {".lock", "run.json", "starts", "cells", "headline.json", "report.html"}
+OF_A_RUN = {".lock", "SHA256SUMS", "run.json", "starts", "cells", "headline.json", "report.html"}
 OF_A_CELL = {"cell.json", "requests.parquet", "load.log"}
 
 # Strikes, given the bench, what it runs and where; returns the exit codes that bench may have then.
@@ -101,6 +101,9 @@ def struck(place: Place, blows: Sequence[Blow], seed: int) -> None:
             assert "Traceback" not in done.stderr, done.stderr
             wait_until(lambda: not place.processes(), 15)
         assert {path: path.read_bytes() for path in kept} == kept
+        assert not [
+            each for each in checksums.findings(place.run_dir) if each.fault in ("changed", "missing")
+        ]
         kept = dict(files_of_finished_cells(place))
         assert done.returncode != 0 or is_complete(place), "exit code 0 of a run that is not complete"
     finish(place)
@@ -146,6 +149,7 @@ def finish(place: Place) -> None:
     assert {path.name for path in place.run_dir.iterdir()} == OF_A_RUN
     for cell in store.read_cells(place.run_dir):
         assert {path.name for path in store.cell_dir(place.run_dir, cell.number).iterdir()} == OF_A_CELL
+    assert not checksums.findings(place.run_dir)
     place.wait_until_empty()
     temporary = [*place.path.rglob("*.part"), *place.path.rglob("*.board"), *(place.path / "tmp").iterdir()]
     assert not temporary
