@@ -130,6 +130,7 @@ ENGINE = contracts.Engine(
         from_page(pages.get("/info"), {"context_length": "context_length", "concurrent_sequences": "slots"})
     ),
     logprobs=0,
+    bytes_per_token=4,
     memory_needed=lambda deployment, facts, device: contracts.Reason(
         "it has no model; it holds reference.memory and little else"
     ),

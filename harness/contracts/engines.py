@@ -141,6 +141,8 @@ class Engine:
     given_text: Callable[[Ask, str, str, int], Iterable[Token]] | None = None
     # Ask for the tokens (their ids) that a chat's messages become. None: its API does not tell.
     prompt_tokens: Callable[[Ask, str, Sequence[Message]], Sequence[str]] | None = None
+    # The bytes of a text that it counts as a token, if it has no tokenizer.
+    bytes_per_token: int | None = None
     # Return the memory that a deployment needs on a `cpu` or `cuda` device; its common terms are filled.
     # Reason: nobody knows, or this engine does not serve it.
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from engines import QUANTIZATIONS
+from engines import ENGINES, QUANTIZATIONS
 from harness.contracts import Reason, ScenarioChoice, Weights
 from harness.errors import UserError
 from harness.install.provisions import WeightsStore
@@ -25,17 +25,21 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
     """
     if _KEY in settings.given or not any(hasattr(each.options, _FIELD) for each in settings.scenarios):
         return settings, []
-    found = tokenizer_of(settings, store, cache_dir)
-    if isinstance(found, Reason):
+    found, size = tokenizer_of(settings, store, cache_dir), _bytes_per_token(settings)
+    if size is not None:
+        rate = round(len(_sample().encode()) / _SAMPLE_WORDS / size, 2)
+        by = f"{' and '.join(settings.engines)} (a token for each {size} bytes)"
+    elif isinstance(found, Reason):
         return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about what tokenizers make of English; {found.text}"]
-    rate = tokens_per_word(found)
+    else:
+        rate, by = tokens_per_word(found), found
 
     def made(each: ScenarioChoice) -> ScenarioChoice:
         has_rate = hasattr(each.options, _FIELD)
         return replace(each, options=replace(each.options, **{_FIELD: rate})) if has_rate else each
 
     given = {**settings.given, _KEY: (str(rate),)}
-    said = f"{_KEY}: {rate}, by {found} on {_SAMPLE_WORDS:,} words of bench's text"
+    said = f"{_KEY}: {rate}, by {by} on {_SAMPLE_WORDS:,} words of bench's text"
     return replace(settings, scenarios=tuple(map(made, settings.scenarios)), given=given), [said]
 
 
@@ -70,8 +74,19 @@ def _beside_weights(settings: Settings, store: WeightsStore, cache_dir: Path) ->
     return Reason("no tokenizer.json of the model is on this machine; load.tokenizer=FILE names one")
 
 
+def _bytes_per_token(settings: Settings) -> int | None:
+    """Return the bytes that all engines of a run count as a token; None where a tokenizer counts."""
+    found = {ENGINES[name].bytes_per_token for name in settings.engines}
+    is_given = any(load.tokenizer for load in settings.loads)
+    return found.pop() if len(found) == 1 and not is_given else None
+
+
 @cache
 def tokens_per_word(path: str) -> float:
     """Return the tokens that a tokenizer makes of a word of `prose`, to two digits behind the point."""
-    [tokens] = token_counter(path)([prose(Random(0), _SAMPLE_WORDS)])
+    [tokens] = token_counter(path)([_sample()])
     return round(tokens / _SAMPLE_WORDS, 2)
+
+
+def _sample() -> str:
+    return prose(Random(0), _SAMPLE_WORDS)

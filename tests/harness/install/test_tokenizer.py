@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from itertools import islice
 from pathlib import Path
 from random import Random
+from statistics import mean
 
 import msgspec
 import pytest
@@ -52,6 +55,18 @@ def test_a_prompt_has_the_tokens_that_were_asked_for(tokenizer: str, tmp_path: P
     assert token_counter(tokenizer)([message.content])[0] == pytest.approx(600, rel=0.1)
 
 
+def test_without_a_tokenizer_a_prompt_has_the_tokens_that_the_reference_counts(tmp_path: Path) -> None:
+    settings, [said] = resolved(settings_of(*FIXED), weights, tmp_path)
+    assert rates(settings) == [1.35]
+    assert said.startswith(
+        "scenario.tokens_per_word: 1.35, by reference (a token for each 4 bytes) on 20,000"
+    )
+    [choice] = settings.scenarios
+    chats = islice(SCENARIOS["fixed"].conversations(choice.options, Random(9)), 50)
+    [*counted] = (math.ceil(len(chat.turns[0].messages[0].content.encode()) / 4) for chat in chats)
+    assert mean(counted) == pytest.approx(600, rel=0.02)
+
+
 def test_a_resumed_run_has_the_same_texts_without_the_tokenizer(tokenizer: str, tmp_path: Path) -> None:
     settings, _ = resolved(settings_of(*FIXED, f"load.tokenizer={tokenizer}"), weights, tmp_path)
     whole = plan.make(settings, lambda weights: None)
@@ -86,7 +101,7 @@ def test_a_checkpoint_on_this_machine_has_the_tokenizer_of_all_engines(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["engine=reference"], "no engine of the run has a model"),
+        (["engine=reference,llama_cpp"], "no tokenizer.json of the model is on this machine"),
         (["engine=llama_cpp"], "no tokenizer.json of the model is on this machine; load.tokenizer=FILE"),
         (["engine=llama_cpp", "model=smollm2-135m,gemma3-270m"], "the run has several models"),
         (["engine=reference", "load.tokenizer=LICENSE"], "load.tokenizer=LICENSE: not a tokenizer.json ("),
