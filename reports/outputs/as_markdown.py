@@ -15,7 +15,7 @@ from reports.page.cells import STATES
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
 from reports.words import quality
 from reports.words.answer import answers_of, basis, joint
-from reports.words.described import command, environment_words, question, what_was_run
+from reports.words.described import command, cut_short, environment_words, question, what_was_run
 from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
@@ -50,8 +50,8 @@ def _blocks(run: Run) -> Iterator[str]:
     yield plain(what_was_run(run))
     if run.is_going_on:
         yield "**This run is still running**; this is what there is so far."
-    elif run.record.status != "completed":
-        yield f"**This run was cut short** ({plain(run.record.status)})."
+    elif cut := cut_short(run):
+        yield f"**{cut[0].rstrip('. ')}** ({plain(run.record.status)})."
     yield plain(_legend(run))
     yield from _distrust(run)
     yield (

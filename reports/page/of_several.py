@@ -129,7 +129,8 @@ def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html 
     href = row.report and quote(os.fsencode(os.path.relpath(row.report, beside)))
     measured = f"{found.measured} of {found.cells}"
     if found.status != "completed":
-        measured += ", still running" if store.is_going_on(row.directory, found.status) else ", cut short"
+        ended = "cut short" if found.measured < found.cells else "interrupted"
+        measured += f", {'still running' if store.is_going_on(row.directory, found.status) else ended}"
     return [
         unbroken(found.created_at[:16].replace("T", " ")),
         macro("indexed", found.question, href, f"bench report {_shown(row.directory)}", _name(root, row)),

@@ -118,6 +118,13 @@ def cut_short(run: Run) -> tuple[str, str] | None:
         return "This run is still running. ", "bench writes the report again at its end."
     if run.record.status == "completed":
         return None
+    if (
+        run.planned_cells
+        and not run.record.search
+        and all(c.status == "completed" for c in run.planned_cells)
+    ):
+        left = "goes on with until" if run.record.until else "asks the quality that was not asked yet, if any"
+        return "This run was interrupted when all its cells were measured. ", f"{resumed(run)} {left}."
     return "This run was cut short. ", f"{resumed(run)} measures what is missing."
 
 

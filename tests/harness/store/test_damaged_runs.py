@@ -116,6 +116,18 @@ def test_a_run_whose_bench_was_killed_is_cut_short(begun):
     assert "still running" not in text
 
 
+def test_a_run_that_was_interrupted_when_all_was_measured_is_not_called_cut_short(tmp_path):
+    path = one_cell_run(tmp_path / "run", [row(k, (102 + k) * S) for k in range(5)]).path
+    record = store.read_run(path)
+    store.write_record(path / "run.json", replace(record, status="interrupted"))
+    text = said(path)
+    assert "This run was interrupted when all its cells were measured. bench run --resume " in text
+    assert "**This run was interrupted when all its cells were measured** (interrupted)." in text
+    assert "1 of 1, interrupted" in text
+    assert "run was cut short" not in text
+    assert "of 1, cut short" not in text
+
+
 def test_looking_leaves_the_lock_free(begun):
     assert not store.is_going_on(begun, "running")  # it has no lock file
     with sole_writer(begun):
