@@ -179,7 +179,7 @@ def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
     """Return the record with what its requests say of it.
 
     Without a good request (in its window or at all) it is failed; suspect if it lost requests or
-    conversations, if none was sent in its window, or on an unfit machine.
+    conversations, if none was sent or ended in its window, or on an unfit machine.
     """
     if record.status != "completed" or record.summary is None:
         return record
@@ -227,13 +227,22 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
         yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
+    elif not tally.ended:
+        yield (
+            f"no request ended in the window of {window_s:g} s: its tokens/s are of some that outlast it; "
+            "give a longer load.duration, such as 60s"
+        )
 
 
 def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
     why = "none was due"
     if summary.requests:
-        why = "those begun before it outlasted it" if tally.ok else f"{_commonest(tally.messages)} before it"
+        why = (
+            "those begun before it outlasted it, and its tokens/s are of them"
+            if tally.ok
+            else f"{_commonest(tally.messages)} before it"
+        )
     window = f"no request was sent in the window of {window_s:g} s"
     return f"{window}: {why}; give a longer load.duration, such as 60s"
 

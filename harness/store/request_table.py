@@ -227,7 +227,8 @@ class Result:
 
 @dataclass
 class Tally:
-    """Counts of a cell's requests: all, those in the window, the failed ones in the window, and all ok ones.
+    """Counts of a cell's requests: all, those sent in the window, the failed ones of these, all ok ones, and
+    those of them that ended in the window.
 
     Requests whose user would leave are not counted in the window. `messages` and `window_messages` count
     `outcome: error` of the failed ones.
@@ -239,6 +240,7 @@ class Tally:
     sent: int = 0
     failed: int = 0
     ok: int = 0
+    ended: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     window_messages: Counter[str] = field(default_factory=Counter)
     _tokens: float | None = 0.0  # tokens that arrived in the window; None as soon as one request has no count
@@ -251,6 +253,7 @@ class Tally:
         self.requests += 1
         self.sent += counts
         self.ok += is_ok
+        self.ended += is_ok and stays and row.end_ns is not None and begin_ns <= row.end_ns < end_ns
         self.failed += counts and row.is_failed
         if row.is_failed:
             message = f"{row.outcome}: {row.error}"

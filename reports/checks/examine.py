@@ -19,6 +19,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.output_lengths_differ,
     windows.cells_not_valid,
     windows.requests_failed,
+    windows.none_ended,
     windows.answers_cut,
     windows.prompts_cut,
     windows.answers_not_valid,

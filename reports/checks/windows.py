@@ -10,6 +10,7 @@ from harness.contracts import timing
 from reports.checks.finding import (
     FROM_SENDING,
     OF_LENGTHS,
+    RATES,
     SPEED,
     Seen,
     cell_name,
@@ -102,6 +103,21 @@ def answers_cut(run: Run) -> Iterator[Seen]:
         return np.asarray(is_short & (is_full | bool(is_forced)))
 
     return _lost(run, is_cut)
+
+
+@check(
+    "Rates are of requests that did not end",
+    "In these windows no request ended, and the tokens are of some that outlast them: {}.",
+    "A longer window (load.duration), or shorter answers.",
+    RATES,
+    marks=True,
+)
+@of_cells
+def none_ended(run: Run, cell: Cell) -> str | None:
+    steady = measured_of(run)[cell.number].steadiness
+    if steady is None or steady.requests or steady.tokens is None or not steady.tokens.any():
+        return None
+    return f"{number(float(steady.tokens.mean()))} tokens/s in {number(cell.window_s)} s"
 
 
 # Of the words sent. A word is a token or more, but for a tokenizer that merges some words.

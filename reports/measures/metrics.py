@@ -258,11 +258,13 @@ def check_metric_name(name: str, key: str) -> None:
 @dataclass(frozen=True)
 class Value:
     """One value of a metric over n observations, None where it is not defined. `requests`: how many requests
-    they come from, where one request gives several (gaps)."""
+    they come from, where one request gives several (gaps). `why` it is not defined,
+    where n does not say it."""
 
     value: float | None
     n: int
     requests: int | None = None
+    why: str | None = None
 
 
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
@@ -270,9 +272,12 @@ def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
     return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
-def why_missing(name: str, n: int, requests: int | None = None) -> str:
-    """Return a sentence on why a value of this name is not shown, given its n."""
+def why_missing(name: str, found: Value) -> str:
+    """Return a sentence on why a value of this name is not shown."""
     _, _, level = name.partition(".p")
+    n, requests = found.n, found.requests
+    if found.why:
+        return found.why
     if n == 0:
         return "no observation"
     if not level:
@@ -296,4 +301,5 @@ def value_of_start(windows: Sequence[Value]) -> Value:
     """Return a start's value from its windows at one load: their mean, None where one has none."""
     requests = [each.requests for each in windows if each.requests is not None]
     n = sum(each.n for each in windows)
-    return Value(mean([each.value for each in windows]), n, sum(requests) if requests else None)
+    why = next((each.why for each in windows if each.why), None)
+    return Value(mean([each.value for each in windows]), n, sum(requests) if requests else None, why)

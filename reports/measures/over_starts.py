@@ -80,7 +80,7 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
     needs_all = metric.is_distribution or metric.needs_every_start
     if not used or (needs_all and len(used) < len(found)):
         most = max(found, key=lambda value: value.n, default=_NONE)
-        why = why_missing(name, most.n, most.requests) if found else None
+        why = why_missing(name, most) if found else None
         if used:
             have = f"{len(used)} of {len(found)} starts {'has' if len(used) == 1 else 'have'}"
             why = f"only {have} {'enough requests' if metric.is_distribution else 'a value'}"

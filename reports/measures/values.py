@@ -76,17 +76,14 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     ok = {name: run.ok_values(cell.number, name) for name in (*OF_REQUESTS, *COLUMNS)}
     n, sent = len(ok["e2e_s"]), len(run.window_requests(cell.number))
     ended = steadiness.requests if steadiness else 0
-    arrived = steadiness.tokens if steadiness else None
-    # Where nothing came in it, the window was too short to say how much does.
-    tokens_per_s = Value(float(arrived.mean()) if arrived is not None and arrived.any() else None, ended)
+    tokens_per_s = _rate(cell, steadiness.tokens if steadiness else None, ended, "token arrived")
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
     values = {
         **_percentiles("itl_s", totals.gap_percentiles_s, gaps, totals.gaps.requests),
         **request_values({name: ok[name] for name in OF_REQUESTS}),
         "success_share": Value(n / sent if sent else None, sent),
         "output_tokens_per_s": tokens_per_s,
-        # As for tokens.
-        "requests_per_s": Value(float(steadiness.ended.mean()) if steadiness and ended else None, ended),
+        "requests_per_s": _rate(cell, steadiness.ended if steadiness else None, ended, "request ended"),
         "input_tokens_per_s": _read_per_s(run, cell),
         "tokens_per_chunk": Value(per_chunk, totals.chunks, totals.counted_requests),
         **_of_server(run, cell, tokens_per_s),
@@ -137,6 +134,14 @@ def _read_per_s(run: Run, cell: Cell) -> Value:
     read = tokens[_is_answered(requests) & (first_ns >= begin_ns) & (first_ns < end_ns)]
     is_known = len(read) and not np.isnan(read).any()
     return Value(float(read.sum()) / cell.window_s if is_known else None, len(read))
+
+
+def _rate(cell: Cell, by_part: np.ndarray | None, ended: int, what: str) -> Value:
+    """Return the mean of a rate over a window's parts. Of one in which nothing came that was 0, which
+    says nothing of a server but that the window was too short; a count that nobody gave is another thing."""
+    if by_part is None or by_part.any():
+        return Value(None if by_part is None else float(by_part.mean()), ended)
+    return Value(None, ended, why=f"0: no {what} in the window of {cell.window_s:g} s")
 
 
 def _is_answered(requests: pd.DataFrame) -> np.ndarray:

@@ -67,7 +67,7 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     it. The tooltip has the n, or why there is no value.
     """
     if found.mean is None and found.pooled is None:
-        return none_cell(found.why or why_missing(name, 0))
+        return none_cell(found.why or why_missing(name, Value(None, 0)))
     if found.pooled is not None:
         title = f"n = {counted(found.pooled.n, found.pooled.requests)}; {found.why}"
         return macro("measured", shown(name, found.pooled.value), title, mark, [found.pooled_over])
@@ -82,7 +82,7 @@ def value_cell(name: str, found: Value | None, withheld: str | None = None) -> H
     """Return one cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
     found = found or Value(None, 0)
     if withheld or found.value is None:
-        return none_cell(withheld or why_missing(name, found.n, found.requests))
+        return none_cell(withheld or why_missing(name, found))
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
 
 

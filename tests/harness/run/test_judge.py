@@ -12,7 +12,7 @@ from harness.run.cell import judged
 from harness.store.request_table import Tally
 from harness.store.store import CellRecord
 
-GOOD = Tally(requests=100, sent=80, failed=0, messages={}, window_messages={}, ok=100)
+GOOD = Tally(requests=100, sent=80, failed=0, messages={}, window_messages={}, ok=100, ended=80)
 REFUSED = "connect_error: refused"
 
 
@@ -53,7 +53,17 @@ def test_a_window_without_requests_is_suspect():
     assert (found.status, found.validity) == ("completed", "suspect")
     [reason] = found.reasons
     assert "no request was sent in the window of " in reason
-    assert "those begun before it outlasted it; give a longer load.duration, such as 60s" in reason
+    said = "those begun before it outlasted it, and its tokens/s are of them; give a longer load.duration"
+    assert f"{said}, such as 60s" in reason
+
+
+def test_a_window_in_which_no_request_ended_is_suspect():
+    found = judged(record(make_run.summary(S)), replace(GOOD, ended=0))
+    assert (found.status, found.validity) == ("completed", "suspect")
+    assert found.reasons == (
+        "no request ended in the window of 8 s: its tokens/s are of some that outlast it; give a longer "
+        "load.duration, such as 60s",
+    )
 
 
 def test_a_cell_without_a_good_request_is_a_failure():

@@ -32,6 +32,15 @@ def test_a_requests_tokens_are_spread_over_its_chunks_and_those_in_the_window_co
     assert result([before, after]).tokens_per_s == pytest.approx((10 * 2 / 5 + 10 * 1 / 5) / 10)
 
 
+def test_requests_that_outlast_the_window_have_ended_in_none():
+    outlasting = make_run.row(0, BEGIN - S, chunk_ns=(BEGIN + S, BEGIN + 11 * S), end_ns=BEGIN + 11 * S)
+    tally = Tally(SUMMARY)
+    tally.add(outlasting, is_inside=False)
+    assert (tally.ended, tally.result.tokens_per_s) == (0, 0.5)
+    tally.add(make_run.row(1, BEGIN), is_inside=True)
+    assert tally.ended == 1
+
+
 def test_a_failed_requests_tokens_count_where_they_are_known():
     failed = make_run.row(0, BEGIN, outcome="reset")
     unknown = make_run.row(1, BEGIN, outcome="reset", output_tokens=None)

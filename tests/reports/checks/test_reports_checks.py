@@ -34,7 +34,7 @@ from harness.sampling.host import HostSample
 from harness.settings import keys
 from harness.store import store
 from reports import open_run
-from reports.checks.examine import CHECKS, findings_of
+from reports.checks.examine import CHECKS, findings_of, marks_of
 from reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
@@ -350,6 +350,19 @@ def test_one_failed_request_of_hundreds_is_told_and_marks_nothing(tmp_path):
     assert "llama_cpp fp16 at 1 user: 2 of 362" in beside["requests_failed"].text
 
 
+def test_rates_of_a_window_in_which_no_request_ended_are_marked(tmp_path):
+    """A request from before the window until after it: 400 of its 500 tokens arrive in the 60 s."""
+    chunks = tuple(T0 + k * 15 * S for k in range(5))
+    outlasting = row(0, T0 - S, chunk_ns=chunks, end_ns=T0 + 61 * S, output_tokens=500)
+    found = write_pair(tmp_path, first=[outlasting])["none_ended"]
+    assert found.text.endswith("llama_cpp fp16 at 1 user (start 2): 6.67 tokens/s in 60.0 s.")
+    run = open_run(tmp_path)
+    [group, other] = run.groups
+    assert found in marks_of(run, group.counted, "output_tokens_per_s")
+    assert found not in marks_of(run, group.counted, "ttft_s.p50")
+    assert found not in marks_of(run, other.counted, "output_tokens_per_s")
+
+
 def write_starts(path, rows_by_start, samples=(), environment=None):
     """One deployment, a start per list of rows, samples for each."""
     plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=len(rows_by_start))
@@ -388,6 +401,7 @@ def test_missing_cells_are_a_finding(tmp_path):
 def test_every_check_can_find_something():
     found = {check.name for check in CHECKS}
     by_hand = {"single_repeat", "repeats_disagree", "drift_over_run"}
+    by_hand |= {"none_ended"}  # its window is short, too
     by_hand |= {"cache_not_reset"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
     by_hand |= {"server_counts_differ"}  # in test_reports_served

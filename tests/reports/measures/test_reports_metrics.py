@@ -31,7 +31,7 @@ from harness.sampling.host import HostSample
 from harness.store import store
 from reports import METRICS, open_run, tables_of
 from reports.data.tables import bins_of
-from reports.measures.metrics import why_missing
+from reports.measures.metrics import Value, why_missing
 from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import measured_of, percentile_values, values_of
 from reports.measures.written import number
@@ -129,6 +129,18 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
     ]
     value = values_in(tmp_path, rows)["output_tokens_per_s"]
     assert value.value == pytest.approx((4 + 2.5 + 12) / 8)
+
+
+def test_a_window_in_which_nothing_came_was_zero_and_is_told_from_one_that_is_not_known(tmp_path):
+    late = [row(0, T0, chunk_ns=(T0 + 9 * S,), end_ns=T0 + 9 * S)]
+    found = values_in(tmp_path / "late", late)
+    assert found["output_tokens_per_s"] == Value(None, 0, why="0: no token arrived in the window of 8 s")
+    assert found["requests_per_s"] == Value(None, 0, why="0: no request ended in the window of 8 s")
+    [group] = open_run(tmp_path / "late").groups
+    shown = aggregate(open_run(tmp_path / "late"), group, "output_tokens_per_s")
+    assert shown.why == "0: no token arrived in the window of 8 s"
+    uncounted = values_in(tmp_path / "uncounted", [row(0, T0, output_tokens=None)])["output_tokens_per_s"]
+    assert (uncounted.value, uncounted.why) == (None, None)
 
 
 @pytest.mark.parametrize(("sent_ns", "rate"), [(T0 + S, None), (T0 - 2 * S, pytest.approx(10 / 8))])
@@ -296,7 +308,7 @@ def test_percentiles_of_gaps_need_five_requests_as_well(tmp_path, requests, gaps
     ],
 )
 def test_a_missing_value_says_what_it_needs(name, n, said):
-    assert why_missing(name, *n) == said
+    assert why_missing(name, Value(None, *n)) == said
 
 
 def test_every_metric_says_what_it_is():
