@@ -217,16 +217,17 @@ _SHAPES = {
     "-": ("solid", "circle"),
 }
 _OTHER_SHAPES = (("longdashdot", "triangle-down"), ("longdash", "hexagon"), ("dashdot", "star"))
-# The colours and patterns of a bar's pieces: memory by what it is for.
+# The colours and patterns of a bar's pieces: memory by what it is for. Each pattern is there once, and none
+# leans the other way of another: colours alone tell nothing on a copier, and slants little in a legend.
 MEMORY = {
     "weights": ("--s-1", ""),
     "KV cache that requests held": ("--s-2", "/"),
-    "KV cache": ("--s-2", "/"),
+    "KV cache": ("--s-2", "x"),
     "graphs and workspace": ("--s-3", ""),
-    "program": ("--s-4", "\\"),
-    "KV copies": ("--s-5", "."),
+    "program": ("--s-4", "."),
+    "KV copies": ("--s-5", "|"),
     "the rest": ("--s-6", ""),
-    "KV cache reserved, not needed": ("--line", "/"),
+    "KV cache reserved, not needed": ("--line", "-"),
 }
 # What became of a prompt's tokens.
 CACHE = {
@@ -241,11 +242,13 @@ STAGES = {
     "weights_begin": ("--s-2", "."),
     "weights_loaded": ("--s-2", "/"),
     "engine_ready": ("--s-3", ""),
-    "listening": ("--s-4", "\\"),
+    "listening": ("--s-4", "|"),
     "first_token": ("--s-5", ""),
     "ready": ("--s-5", "x"),
-    "steady_token": ("--s-6", "."),
+    "steady_token": ("--s-6", "-"),
 }
+# What patterns are drawn in on light colours, on which that of the card is not seen.
+INKS = {"--s-5": "--fg", "--s-6": "--fg", "--line": "--mut"}
 Fill = Literal["full", "open", "dotted"]
 _FILLS: Sequence[Fill] = ("full", "open", "dotted")
 

@@ -20,7 +20,7 @@ _FEWEST_TICKS = 3
 # The least that a log axis shows, as a share of the greatest.
 _LEAST = 1e-6
 # The style sheet's class of each pattern of a bar.
-_PATTERNS = {"": "", "/": "slash", "\\": "back", ".": "dots", "-": "dashes", "x": "crosses"}
+_PATTERNS = {"": "", "/": "slash", ".": "dots", "|": "bars", "-": "dashes", "x": "crosses"}
 # What is drawn of single starts, from 1: the y, and the n of each in words.
 ByStart = Mapping[int, tuple[Sequence[float | None], Sequence[str]]]
 # Ticks within a decade, from few to many.
@@ -54,12 +54,12 @@ class Chart:
         return self.finding or self.what
 
     @property
-    def key(self) -> list[tuple[Html, str, str]]:
-        """Return the swatches of the bars: name, colour and the style sheet's class of the pattern."""
+    def key(self) -> list[tuple[Html, str, str, str]]:
+        """Return the swatches of the bars: name, colour, the class of the pattern, and its ink."""
+        bars = [(bar["name"], bar["marker"]) for bar in self.traces if bar["type"] == "bar"]
         return [
-            (Html(bar["name"]), bar["marker"]["color"], _PATTERNS[bar["marker"]["pattern"]["shape"]])
-            for bar in self.traces
-            if bar["type"] == "bar"
+            (Html(name), made["color"], _PATTERNS[made["pattern"]["shape"]], made["pattern"]["fgcolor"])
+            for name, made in bars
         ]
 
     def to_builtins(self) -> dict[str, Any]:

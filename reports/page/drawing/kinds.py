@@ -14,7 +14,7 @@ import numpy as np
 from reports.data.cells import grouped
 from reports.measures import Aggregate, Value, counted, has_interval, metric_of, plural, span, span_text
 from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
-from reports.page.looks import Look, Of, escaped
+from reports.page.looks import INKS, Look, Of, escaped
 
 # What `Chart` takes: traces and layout.
 Drawn = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -313,8 +313,8 @@ def _pieces(name: str, fill: Fill, bars: Sequence[Bar], unit: str) -> dict[str, 
         "type": "bar", "orientation": "h", "name": escaped(name), "y": [y for y, _ in own],
         "x": [round(bar.pieces[name], 4) for _, bar in own], "width": 0.34,
         "marker": {"color": colour, "line": {"color": "--card", "width": 1},
-                   "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "--card", "size": 7,
-                               "solidity": 0.18}},
+                   "pattern": {"shape": pattern, "fillmode": "overlay", "size": 8,
+                               "fgcolor": INKS.get(colour, "--card"), "solidity": 0.25}},
         "hovertemplate": f"%{{fullData.name}}: %{{x:.2f}} {unit}<extra></extra>",
     }  # fmt: skip
     return about(made, points=[Of(bar.label) for _, bar in own])

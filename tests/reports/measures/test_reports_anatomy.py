@@ -430,7 +430,7 @@ def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
     made = memory.HELD(open_run(marked_run(tmp_path, memory_said=said)))
     key = made.body.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "back"]
+    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "crosses", "dots"]
     text = plain(made.body)
     assert "0.098 said 0.127 said" in text
     assert "0.391" in text  # as it was reserved

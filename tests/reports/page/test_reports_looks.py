@@ -12,7 +12,7 @@ from make_run import deployment, engines_run, plan_of, run_record, served
 from harness.contracts import Load
 from harness.store import store
 from reports import open_run
-from reports.page.looks import looks, named
+from reports.page.looks import CACHE, INKS, MEMORY, STAGES, looks, named
 
 ENGINES = ("vllm", "sglang", "tgi", "llama_cpp", "transformers", "openai", "reference")
 # A difference that is seen at once; 2.3 is one that is just seen.
@@ -126,6 +126,20 @@ def test_marks_can_be_read_on_what_they_stand_on(theme):
     pairs = [*words, ("--bad", "--badbg"), ("--fg", "--badbg"), ("--mut", "--badbg")]
     low = {pair: contrast(names[pair[0]], names[pair[1]]) for pair in pairs}
     assert min(low.values()) >= 4.5, low
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("fills", [MEMORY, CACHE, STAGES], ids=["memory", "cache", "stages"])
+def test_pieces_of_a_bar_are_told_apart_without_colour(theme, fills):
+    """By patterns that are not each other turned, in an ink that is seen; plain ones by how dark they are."""
+    names = style(theme)
+    patterns = [pattern for _, pattern in fills.values() if pattern]
+    assert len(set(patterns)) == len(patterns)
+    assert not {"/", "\\"} <= set(patterns)
+    inked = [(colour, INKS.get(colour, "--card")) for colour, pattern in fills.values() if pattern]
+    assert min(contrast(names[colour], names[ink]) for colour, ink in inked) > 2.4
+    plain = [names[colour] for colour, pattern in fills.values() if not pattern]
+    assert min(contrast(*pair) for pair in itertools.combinations(plain, 2)) > 1.6
 
 
 def marker(look) -> str:
