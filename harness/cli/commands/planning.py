@@ -1,8 +1,11 @@
 """`bench plan`, which shows what a run would do; and the plan of the commands that measure."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
         print_json({**msgspec.to_builtins(whole), "estimate_s": total_s(whole, asked), **more})
     check_any(whole, "run")
     if not as_json:
-        print_plan(whole, settings.until, asked)
+        print_plan(whole, settings.until, asked, settings.budget_s)
         print_lines(told_of_texts)
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
@@ -106,7 +109,9 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
         raise UserError(f"compare.baseline={baseline}: {why}; {choose_from(baseline, whole.deployments)}")
 
 
-def print_plan(whole: Plan, until: Until | None = None, asked: Asking | None = None) -> None:
+def print_plan(
+    whole: Plan, until: Until | None = None, asked: Asking | None = None, budget_s: float | None = None
+) -> None:
     """Print a row for each cell, with its start's name in the first; then what holds for the whole plan.
 
     Of many cells only those of the first repeat.
@@ -130,7 +135,7 @@ def print_plan(whole: Plan, until: Until | None = None, asked: Asking | None = N
     if more:
         repeats = counted(more, "more repeat")
         print_lines([f"... and the same for {repeats}, each in its own order (--json has all)"])
-    print_lines(_plan_lines(whole, until, asked))
+    print_lines([*_plan_lines(whole, until, asked), *budget_lines(whole, budget_s)])
 
 
 def _phases(load: Load) -> str:
@@ -246,6 +251,22 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
+
+
+def budget_lines(left: Plan, budget_s: float | None) -> Iterator[str]:
+    """Say which repeats of a plan run.budget is not expected to hold, where it was given."""
+    starts = [start for start in left.starts if start.cells]
+    by_repeat = groupby(starts, attrgetter("repeat"))
+    ends_s = list(accumulate(plan.estimated_s(list(own)) for _, own in by_repeat))
+    if budget_s is None or not ends_s or ends_s[-1] <= budget_s:
+        return
+    held = sum(end_s <= budget_s for end_s in ends_s)
+    said = f"the first repeat takes about {duration_text(ends_s[0])} and is measured all the same; " * (
+        not held
+    )
+    if lost := len(ends_s) - max(held, 1):
+        said += f"the last {counted(lost, 'repeat')} of {len(ends_s)} will hardly be measured; "
+    yield f"run.budget={duration_text(budget_s)}: {said}run.budget={math.ceil(ends_s[-1])}s holds all"
 
 
 def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nvml_asking import ask, build_library
 
-from harness.cli.commands.planning import check_goals, print_plan
+from harness.cli.commands.planning import budget_lines, check_goals, print_plan
 from harness.errors import UserError
 from harness.plan import plan
 from harness.settings import config, overrides
@@ -130,3 +130,29 @@ def test_a_source_that_ends_early_is_said(
     print_plan(plan.make(config.settings(overrides.parse(words)), lambda weights: None))
     said = "load.conversations=100: burst has 23, and no more are played"
     assert (said in capsys.readouterr().out.splitlines()) == is_said
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("33s", []),
+        ("auto", []),
+        (
+            "23s",
+            ["run.budget=23 s: the last 1 repeat of 3 will hardly be measured; run.budget=33s holds all"],
+        ),
+        (
+            "5s",
+            [
+                "run.budget=5 s: the first repeat takes about 11 s and is measured all the same; the last 2 "
+                "repeats of 3 will hardly be measured; run.budget=33s holds all"
+            ],
+        ),
+    ],
+)
+def test_repeats_that_run_budget_does_not_hold_are_named_before_they_are_left_out(
+    budget: str, said: list[str]
+) -> None:
+    words = ("engine=reference", "repeats=3", "load.warmup=1s", "load.duration=4s", f"run.budget={budget}")
+    settings = config.settings(overrides.parse(words))
+    assert list(budget_lines(plan.make(settings, lambda weights: None), settings.budget_s)) == said
