@@ -1,6 +1,6 @@
 """How a run ends: its report, then the answer with its table; the page's path or JSON on stdout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -22,8 +22,13 @@ _WORST_AT_MOST = 160
 _WIDEST = 10_000  # of a table that nothing bounds
 
 
-def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | None:
-    """Write the report to its end, whatever Ctrl-C says. Return what to tell, None if it was not written."""
+def report_whatever_happened(
+    directory: Path, show: Show, judge: Callable[[Path], object] | None = None
+) -> dict[str, Any] | None:
+    """Write the report to its end, whatever Ctrl-C says. Return what to tell, None if it was not written.
+
+    `judge`: what to do before, so that the page has it.
+    """
 
     def go_on(*_: object) -> None:
         show.line("finishing the report; nothing else is left to stop")
@@ -35,6 +40,8 @@ def report_whatever_happened(directory: Path, show: Show) -> dict[str, Any] | No
         from reports.words.told import told
 
         try:
+            if judge:
+                judge(directory)
             run = open_run(directory)
             write_report(directory, run=run)
             return told(run)

@@ -4,6 +4,7 @@ Imports the standard library only. Names carry their units: `_ns` is an instant 
 duration in seconds, `_bytes` a size. A value that is not known is None, never 0.
 """
 
+from harness.contracts.claims import *
 from harness.contracts.deployments import *
 from harness.contracts.engines import *
 from harness.contracts.fitness import *

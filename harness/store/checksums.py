@@ -17,11 +17,11 @@ from typing import Literal
 
 from harness.errors import StoreError
 from harness.store.foreign import MOST_TABLE_BYTES, opened
-from harness.store.named_files import PAGE_FILE, RUN_FILE, SUMS_FILE
+from harness.store.named_files import CLAIM_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
 from harness.whole_files import write_whole
 
 # What a run consists of. Other files beside these, such as charts or notes, are their user's.
-OWN = (RUN_FILE, PAGE_FILE, "starts", "cells", "reference")
+OWN = (RUN_FILE, PAGE_FILE, CLAIM_FILE, "starts", "cells", "reference")
 # These are written last.
 _ENDS = (RUN_FILE, PAGE_FILE)
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)", re.DOTALL)

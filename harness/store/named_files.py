@@ -10,8 +10,9 @@ RUN_FILE = "run.json"
 PAGE_FILE = "report.html"
 SUMS_FILE = "SHA256SUMS"
 LOCK_FILE = ".lock"
+CLAIM_FILE = "claim.json"
 # Files in a run's directory that cannot be made again, or that bench keeps there.
-_OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), "headline.json", "cells", "starts")
+_OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), CLAIM_FILE, "headline.json", "cells", "starts")
 
 
 def write_named(path: Path, contents: bytes) -> None:

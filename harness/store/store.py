@@ -2,6 +2,7 @@
 
     results/<run>/run.json                     RunRecord (beside .lock, held by the bench that measures
                                                it, and SHA256SUMS, see checksums.py)
+                  claim.json                   ToldClaim, of a run that `bench claim` judged
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
@@ -24,12 +25,11 @@ import pyarrow.parquet as pq
 
 from harness import contracts
 from harness.errors import StoreError
-from harness.store.foreign import opened, opened_table, read_whole_samples
-from harness.store.named_files import LOCK_FILE
+from harness.store.foreign import decoded, opened_table, read_whole_samples
+from harness.store.named_files import CLAIM_FILE, LOCK_FILE
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
 
-_Read = TypeVar("_Read")
 REFERENCE = "reference"
 SCHEMA_VERSION = 7
 # The formats that are read. A bench of 6 would decide by speed alone, whatever the answers are.
@@ -226,7 +226,7 @@ def read_samples(path: Path) -> pa.Table | None:
     return read_whole_samples(path) if path.is_file() else None
 
 
-def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> None:
+def write_record(path: Path, record: RunRecord | StartRecord | CellRecord | contracts.ToldClaim) -> None:
     """Write a record as indented JSON, whole or not at all."""
     data = msgspec.json.format(msgspec.json.encode(record), indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,14 +247,19 @@ def read_run(run_dir: Path) -> RunRecord:
         asked = f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
         said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
         raise StoreError(f"{run_dir}: {said}; give {asked}")
-    version = _decode(path, _Version).schema_version
+    version = decoded(path, _Version).schema_version
     if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
         read = " and ".join(map(str, SCHEMA_HISTORY))
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
-    return _decode(path, RunRecord)
+    return decoded(path, RunRecord)
+
+
+def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
+    path = run_dir / CLAIM_FILE
+    return decoded(path, contracts.ToldClaim) if path.is_file() else None
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
@@ -273,7 +278,7 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
     """Read all start records, in order. A start that was only planned has none."""
-    records = {path: _decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
+    records = {path: decoded(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
     for path, record in records.items():
         if record.name != path.parent.name:
             raise StoreError(f"{path}: damaged: its name is {record.name!r}")
@@ -285,7 +290,7 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
     this run. Earlier versions kept one, without a folder of its own."""
     folder = run_dir / REFERENCE
     paths = [*folder.glob("start.json"), *sorted(folder.glob("*/start.json"))]
-    return {path.parent: _decode(path, StartRecord) for path in paths}
+    return {path.parent: decoded(path, StartRecord) for path in paths}
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
@@ -297,15 +302,7 @@ def read_cells(run_dir: Path) -> list[CellRecord]:
 
 
 def read_cell(folder: Path) -> CellRecord:
-    return _decode(folder / "cell.json", CellRecord)
-
-
-def _decode(path: Path, kind: type[_Read]) -> _Read:
-    try:
-        with opened(path) as file:
-            return msgspec.json.decode(file.read(), type=kind)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged ({error})") from error
+    return decoded(folder / "cell.json", CellRecord)
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:

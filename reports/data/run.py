@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Deployment, SelfTest, masked_values, timing
+from harness.contracts import Deployment, SelfTest, ToldClaim, masked_values, timing
 from harness.errors import StoreError
 from harness.store import store
 from harness.store.store import RunRecord, StartRecord
@@ -50,7 +50,7 @@ def _key(given: Any) -> Hashable:
 @dataclass(frozen=True)
 class Run:
     """One results directory, read. The frames are computed when first asked for. `asked_alone`: starts on
-    which nothing was measured, that were asked for quality.
+    which nothing was measured, that were asked for quality. `claim`: what it was judged by last.
 
     `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
     the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined), and `stays`: whether its
@@ -64,6 +64,7 @@ class Run:
     start_records: tuple[StartRecord, ...]
     planned_cells: tuple[Cell, ...]
     asked_alone: tuple[StartRecord, ...] = ()
+    claim: ToldClaim | None = None
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -268,7 +269,9 @@ def open_run(run_dir: Path) -> Run:
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     alone = tuple(start for start in starts if start.is_for_quality)
     measured = tuple(start for start in starts if not start.is_for_quality)
-    return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone)
+    claim = store.read_claim(run_dir)
+    claim = claim and without_secrets(claim)
+    return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
 
 
 def without_secrets(record: Any) -> Any:

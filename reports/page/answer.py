@@ -1,7 +1,7 @@
 """The first screen: the question, the answer, the table to choose from, and the reasons to distrust them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 
@@ -38,6 +38,7 @@ def opening(run: Run) -> Html:
     tables = [(made.case.load, _table(run, made)) for made in decisions_of(run)]
     return macro(
         "opening",
+        _claimed(run),
         unbroken(question(run)),
         len(said) == 1,
         stopped(run),
@@ -52,6 +53,19 @@ def opening(run: Run) -> Html:
         findings_of(run),
         _TOLD,
     )
+
+
+def _claimed(run: Run) -> Html | None:
+    """Draw what the run says of the published sentence that it was judged by; None without one."""
+    if run.claim is None:
+        return None
+    told, has_gone_on = run.claim, run.claim.of_end != run.record.ended_at
+    parts = [(each, _texts(each.rows, "Judged") if each.rows else "") for each in told.parts]
+    return macro("claimed", told, parts, _texts(told.differs, "What differs"), has_gone_on)
+
+
+def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html:
+    return table(list(rows[0]), [list(row.values()) for row in rows], "plain", name) if rows else Html("")
 
 
 # --- the table to choose from ---------------------------------------------------------------------

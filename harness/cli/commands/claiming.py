@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +17,15 @@ from harness.cli import terminal
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
 from harness.cli.commands.tasks import new_task
+from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
-from harness.contracts import Plan
+from harness.contracts import Plan, ToldClaim, ToldPart
 from harness.errors import BenchError, UserError
 from harness.settings import config, overrides
 from harness.settings.decoding import refuse_first
 from harness.settings.units import number_text
+from harness.store import checksums, store
+from harness.store.named_files import CLAIM_FILE
 
 if TYPE_CHECKING:  # they import pandas
     from reports.data import Group, Run
@@ -67,21 +71,42 @@ def claim(
         return
     found = claims.find(name)
     _check_metrics(found)
-    why = None
+    show = Show(quiet=quiet)
     if run_dir is None:
         keys = claims.choices(found.original if is_original else found.here)
         settings = config.settings({**keys, **overrides.parse(changes or [])})
         why = _why_not_testable(found, planned(settings))
-        if why is None:
+        if why is not None:
+            judgement = Judgement(found, "not testable here", why)
+        else:
             task = new_task(settings, None, output)
-            run_dir, _ = measuring.measured(task, Show(quiet=quiet), as_json=as_json)
-    judgement = judge(found, run_dir) if run_dir else Judgement(found, "not testable here", why)
+            judged = partial(_keep, found, name)
+            task = replace(task, claim=name, judge=judged)
+            run_dir, _ = measuring.measured(task, show, as_json=as_json)
+            judgement = judged(run_dir)
+    else:
+        judgement = _keep(found, name, run_dir)
+        report_whatever_happened(run_dir, show)
     exit_code = judging.EXIT_CODES[judgement.outcome]
     if as_json:
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
     else:
         _print(judgement)
+    if judgement.outcome == "inconclusive" and run_dir is not None:
+        more = f"`bench run --resume {run_dir} repeats={max(5, 2 * store.read_run(run_dir).plan.blocks)}`"
+        again = f"more repeats may tell: {more}, then `bench claim {name} --from {run_dir}`"
+        show.line(again, is_whole=True)
     raise typer.Exit(exit_code)
+
+
+def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
+    """Return what a run says of a claim, once it is kept there for the page."""
+    judgement = judge(found, run_dir)
+    of_end = store.read_run(run_dir).ended_at
+    told = replace(_told(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
+    with checksums.changing(run_dir, CLAIM_FILE):
+        store.write_record(run_dir / CLAIM_FILE, told)
+    return judgement
 
 
 def _check_metrics(found: Claim) -> None:
@@ -213,31 +238,41 @@ def _held(made: Judged, asked: Predicate) -> Judged:
 
 
 def _print(judgement: Judgement) -> None:
-    found = judgement.claim
-    lines = [
-        f'"{found.sentence}"',
-        f"{found.source.who}, {found.source.date}, {found.source.where}",
-        *([f"Read as: {found.reading}"] if found.reading else []),
-        "",
-    ]
-    terminal.print_lines(lines, fold=True)
-    for part in judgement.parts or (Part(each, each.accepted, ()) for each in found.predicates):
-        terminal.print_lines([_asked(part)], fold=True)
-        if part.judged:
-            terminal.print_rows(list(map(_row, part.judged)))
-        elif judgement.parts:
-            terminal.print_lines(["The run has nothing of it."])
-        whys = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
-        terminal.print_lines(
-            [*whys, *([f"The ratio {part.crossing}"] if part.crossing else []), ""], fold=True
-        )
-    if judgement.differs:
-        terminal.print_rows(list(map(msgspec.to_builtins, judgement.differs)))
+    told = _told(judgement)
+    reading = [f"Read as: {told.reading}"] if told.reading else []
+    terminal.print_lines([f'"{told.sentence}"', told.source, *reading, ""], fold=True)
+    for part in told.parts:
+        terminal.print_lines([part.asked], fold=True)
+        if part.rows:
+            terminal.print_rows([dict(row) for row in part.rows])
+        terminal.print_lines([*part.notes, ""], fold=True)
+    if told.differs:
+        terminal.print_rows([dict(row) for row in told.differs])
         terminal.out.print()
     kernels = [f"kernel of {label}: {kernel}" for label, kernel in judgement.kernels.items()]
+    terminal.print_lines([*kernels, told.answer, *filter(None, [judgement.report])])
+
+
+def _told(judgement: Judgement) -> ToldClaim:
+    """Return it in words."""
+    found, source = judgement.claim, judgement.claim.source
+    parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in found.predicates)
     why = f": {judgement.why}" if judgement.why else ""
-    last = f"{found.name}: {judgement.outcome}{why}"
-    terminal.print_lines([*kernels, last, *filter(None, [judgement.report])])
+    return ToldClaim(
+        sentence=found.sentence,
+        source=f"{source.who}, {source.date}, {source.where}",
+        reading=found.reading,
+        answer=f"{found.name}: {judgement.outcome}{why}",
+        parts=tuple(_told_part(each, is_judged=bool(judgement.parts)) for each in parts),
+        differs=tuple(map(msgspec.to_builtins, judgement.differs)),
+    )
+
+
+def _told_part(part: Part, *, is_judged: bool) -> ToldPart:
+    notes = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
+    notes += [f"The ratio {part.crossing}"] if part.crossing else []
+    notes += ["The run has nothing of it."] if is_judged and not part.judged else []
+    return ToldPart(_asked(part), tuple(map(_row, part.judged)), tuple(notes))
 
 
 def _asked(part: Part) -> str:

@@ -11,6 +11,7 @@ import typer
 from engines.model import weights
 from harness.cli import terminal
 from harness.cli.commands.planning import (
+    budget_lines,
     length_lines,
     search_lines,
     skip_lines,
@@ -126,6 +127,7 @@ def _task_lines(task: Task) -> Iterator[str]:
         left = plan.estimated(replace(task.whole, starts=tuple(task.starts)))
         yield from context_lines(task.whole.starts)
         yield from length_lines(left, task.settings.until if task.may_grow else None, asked)
+        yield from budget_lines(left, task.settings.budget_s)
         if not has_cells:
             then = "going on with until" if task.may_grow else "nothing to measure"
             yield f"every cell is completed; {then}"
@@ -166,9 +168,9 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
                 _tell_interrupted(task, directory, error, show, as_json=as_json)
                 raise
             except BaseException:
-                report_whatever_happened(directory, show)
+                report_whatever_happened(directory, show, task.judge)
                 raise
-            found = report_whatever_happened(directory, show)
+            found = report_whatever_happened(directory, show, task.judge)
             if not found:
                 if as_json and not task.search:
                     print_no_answer(directory, 1)
@@ -202,8 +204,10 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
 def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Show, *, as_json: bool) -> None:
     """Report what there is and how to go on."""
     goes_on = f"{task.again(directory)} goes on with it"
+    if task.claim:
+        goes_on += f", then `bench claim {task.claim} --from {directory}` judges it"
     if any(cell.counts for cell in store.read_cells(directory)):
-        found = report_whatever_happened(directory, show)
+        found = report_whatever_happened(directory, show, task.judge)
     else:
         show.close_panel()
         show.line(f"nothing was measured yet; {goes_on}", is_whole=True)
@@ -218,7 +222,10 @@ def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Sho
     elif not as_json:
         terminal.print_lines([report])
     left = left_of(directory, store.read_run(directory), None)
-    show.line(goes_on if left.starts or left.may_grow else "all was measured before that", is_whole=True)
+    show.line(
+        goes_on if left.starts or left.may_grow or task.claim else "all was measured before that",
+        is_whole=True,
+    )
 
 
 def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show) -> None:

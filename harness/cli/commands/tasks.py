@@ -1,6 +1,6 @@
 """What `bench run` and `bench search` are about to do: a plan, or what is left of one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from harness.store import store
 class Task:
     """A new run or search, or what a recorded one lacks: `starts` are those to measure.
 
-    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run.
+    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run. Of a
+    `claim` it is the name as it was given, and what judges it before the report is written.
     """
 
     settings: config.Settings
@@ -35,6 +36,8 @@ class Task:
     may_grow: bool
     quality: Due | None = None
     only_repeat: int | None = None
+    claim: str | None = None
+    judge: Callable[[Path], object] | None = None
 
     def again(self, directory: Path) -> str:
         return f"`bench {'search' if self.search else 'run'} --resume {directory}`"

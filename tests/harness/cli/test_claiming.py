@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
+import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_command import Place, bench, made, quick, told
+from bench_command import Place, begun, bench, ended, made, quick, told
 from make_quality import Voice, with_quality
 from make_run import deployment
 from make_sides import A, B, rows_of, sides_run
+from waiting import wait_until
 
 from harness.contracts import Load, SearchTerms
+from harness.store import store
+from reports import write_report
 
 CLAIM = """
 sentence: vLLM answers sooner
@@ -65,6 +72,41 @@ def test_it_says_what_was_claimed_compared_and_differs(place: Place) -> None:
     assert "llama_cpp fp16 at 1 user over vllm fp16 at 1 user" in said
     assert "NVIDIA H100" in said
     assert "quantization" not in said
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", html.unescape(re.sub("<[^>]*>", " ", page.partition("<main")[2])))
+
+
+def test_the_page_answers_the_claim_before_what_every_run_is_asked(place: Place) -> None:
+    judged(place, [100, 102, 98], [20, 21, 20])
+    text = text_of(place.report())
+    told_in_order = [
+        "somebody, 2024, https://example.org",
+        "“vLLM answers sooner”",
+        "sooner: reproduced",
+        "Asked: ttft_s.p50 of engine=llama_cpp over engine=vllm, at least 2; reproduced if",
+        "llama_cpp fp16 at 1 user over vllm fp16 at 1 user 4.92",
+        "(96 %) reproduced",
+        "NVIDIA H100",
+        "Which engine for tiny-lm",
+    ]
+    at = [text.find(each) for each in told_in_order]
+    assert -1 not in at, text[:1500]
+    assert at == sorted(at)
+    assert place.report().count("<h1>") == 1
+    assert "has gone on" not in text
+    record = store.read_run(place.run_dir)
+    store.write_record(place.run_dir / "run.json", replace(record, ended_at="2099-01-01T00:00:00+00:00"))
+    text = text_of(write_report(place.run_dir).read_text(encoding="utf-8"))
+    assert f"has gone on since that was judged: bench claim sooner.yaml --from {place.run_dir}" in text
+
+
+def test_a_claim_that_nothing_decides_says_how_to_go_on(place: Place) -> None:
+    done = judged(place, [100, 102], [20, 21])
+    run = place.run_dir
+    again = f"`bench run --resume {run} repeats=5`, then `bench claim sooner.yaml --from {run}`"
+    assert done.stderr.endswith(f"more repeats may tell: {again}\n")
 
 
 def test_json_has_the_interval_of_each_case(place: Place) -> None:
@@ -241,3 +283,18 @@ def test_a_claim_runs_as_its_file_says(place: Place) -> None:
     assert [each["outcome"] for each in wasted["judged"]] == [None, None]
     assert Path(place.path, found["report"]).is_file()
     assert place.run()["settings"]["reference.label"] == ["a", "b"]
+    assert "own: reproduced" in text_of(place.report())
+    assert told(place, "verify", "run").returncode == 0
+
+
+def test_a_claim_that_is_stopped_says_how_to_go_on_and_what_is_known(place: Place) -> None:
+    (place.path / "own.yaml").write_text(OWN)
+    words = [word for word in quick("repeats=3") if not word.startswith("engine=")]
+    with begun(place, "claim", "own.yaml", *words, "--output", "run") as process:
+        wait_until(lambda: 1 in place.cells(), 60)
+        os.kill(process.pid, signal.SIGINT)
+        done = ended(process)
+    assert done.returncode == 130
+    then = "goes on with it, then `bench claim own.yaml --from run` judges it\n"
+    assert f"`bench run --resume run` {then}" in done.stderr
+    assert "own: inconclusive" in text_of(place.report())
