@@ -87,6 +87,12 @@ COMMANDS = {
         "Say which files of a run are changed, torn, missing or unlisted, by their checksums.",
         "bench verify results/20261125-101500-chat_multi_turn",
     ),
+    "import": Command(
+        "reading:import_command",
+        "Read result files of AIPerf, GuideLLM or vllm bench serve into a results directory, for report and "
+        "compare. They get no verdict.",
+        "bench import artifacts/profile_export.jsonl --output results/from-aiperf",
+    ),
     "install": Command(
         "making:install_command",
         "Make an engine's own environment in the user's cache directory, with your own pip settings.",

@@ -21,6 +21,7 @@ Outcome = Literal[
     "left",  # the user went away before its end, as the scenario says
     "cancelled",  # bench ended it on an interrupt
     "lost",  # a load worker died with it
+    "failed",  # another tool measured it, whose file does not say how it failed
 ]
 # What ended a cell's window.
 EndedBy = Literal["duration", "conversations", "failures", "interrupted"]
@@ -178,15 +179,15 @@ class LoadSummary:
     window_end_ns: int
     ended_ns: int
     ended_by: EndedBy
-    users: int
+    users: int | None
     conversations_begun: int
     requests: int
-    stamp_source: Literal["kernel", "read"]
+    stamp_source: Literal["kernel", "read"] | None
     clock_uncertainty_ns: int | None
     stamp_lag_s: tuple[float, float, float] | None
     loop_lag_s: tuple[float, float, float] | None
-    cpu_s: float
-    gc_pause_s: float
+    cpu_s: float | None
+    gc_pause_s: float | None
     workers: tuple[WorkerSummary, ...] = ()
     left_out: int = 0
     cut_conversations: int = 0
@@ -199,4 +200,24 @@ class LoadSummary:
 
     @property
     def cores_here(self) -> float | None:
-        return None if self.load_s is None else self.cpu_s / self.load_s
+        return None if self.load_s is None or self.cpu_s is None else self.cpu_s / self.load_s
+
+
+@dataclass(frozen=True)
+class ForeignSource:
+    """Which other tool measured a run, and the files that it was read from: their SHA-256 by name.
+
+    `definitions`: which of its quantities are something else than bench's of that name. `missing`: what the
+    files do not say.
+    """
+
+    tool: str
+    version: str | None
+    files: Mapping[str, str]
+    definitions: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Return `measured by AIPerf 0.13.0, not by bench`."""
+        return f"measured by {' '.join(filter(None, (self.tool, self.version)))}, not by bench"

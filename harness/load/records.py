@@ -70,9 +70,9 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
         stamp_lag_s=_worst(summary.stamp_lag_s for summary in summaries) if is_kernel else None,
         loop_lag_s=_worst(summary.loop_lag_s for summary in summaries),
         workers=tuple(worker for summary in summaries for worker in summary.workers),
-        cpu_s=sum(summary.cpu_s for summary in summaries),
+        cpu_s=sum(summary.cpu_s or 0.0 for summary in summaries),
         stalled_s=max(summary.stalled_s for summary in summaries),
-        gc_pause_s=sum(summary.gc_pause_s for summary in summaries),
+        gc_pause_s=sum(summary.gc_pause_s or 0.0 for summary in summaries),
         **{name: sum(getattr(summary, name) for summary in summaries) for name in _COUNTS},
     )
 

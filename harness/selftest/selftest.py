@@ -223,5 +223,5 @@ def step(
         e2e_error_s=known_error.quantiles(found.e2e_s),
         server_late_s=late_s,
         server_kept_up=late_s is not None and late_s[0] < 1 / rung.chunks_per_s,
-        cpu_s_per_chunk=summary.cpu_s / chunks if chunks else None,
+        cpu_s_per_chunk=(summary.cpu_s or 0.0) / chunks if chunks else None,
     )

@@ -151,6 +151,13 @@ def write_table(
     return tally
 
 
+def write_columns(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write rows, by the names of columns, as such a table, whole or not at all; what a row lacks is null."""
+    with written_whole(path) as part, table_writer(part) as writer:
+        for at in range(0, len(rows), _BATCH_ROWS):
+            writer.write_table(pa.Table.from_pylist(list(rows[at : at + _BATCH_ROWS]), REQUEST_SCHEMA))
+
+
 def table_writer(path: Path) -> pq.ParquetWriter:
     """Open a writer of REQUEST_SCHEMA with the encoding and compression of each cell's table."""
     return pq.ParquetWriter(

@@ -54,7 +54,8 @@ class RunRecord:
     `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
     starts it had, failed ones too, each time that it ended and an answer was given. `standings` were shown
     meanwhile. `nodes`: of a run that was merged, the machines that measured it; `environment` is the first's.
-    `only_repeat`: the one, from 1, that was asked for alone.
+    `only_repeat`: the one, from 1, that was asked for alone. `foreign`: who measured it, if
+    bench did not.
     """
 
     schema_version: int
@@ -77,6 +78,7 @@ class RunRecord:
     standings: tuple[contracts.Standing, ...] = ()
     nodes: tuple[Node, ...] = ()
     only_repeat: int | None = None
+    foreign: contracts.ForeignSource | None = None
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,7 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """Read host.parquet, device.parquet or server.parquet; None if the start has none. A number that is not
-    finite is null. Raises StoreError."""
+    """Read host.parquet, device.parquet or server.parquet as read_whole_samples does; None without one."""
     return read_whole_samples(path) if path.is_file() else None
 
 

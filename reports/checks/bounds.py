@@ -199,7 +199,7 @@ def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
     takes_s = float(np.median(takes)) if len(takes) else math.inf
     lag_s = float(np.median(lags)) if cell.load.kind != "closed" and len(lags) else 0.0
     lag_s = max(lag_s, summary.loop_lag_s[0] if summary.loop_lag_s else 0.0)
-    busiest_s = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s])
+    busiest_s = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s or 0.0])
     cores = busiest_s / (summary.load_s or math.inf)
     reasons = {
         f"its busiest process used {number(cores, 2)} of the one core it can": cores >= CLIENT_CORES,

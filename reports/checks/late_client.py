@@ -169,7 +169,8 @@ def beyond_selftest(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
-    return cell.summary.stamp_source if cell.summary and cell.summary.stamp_source != "kernel" else None
+    source = cell.summary.stamp_source if cell.summary else None
+    return source if source != "kernel" else None
 
 
 @check(

@@ -68,7 +68,12 @@ class Run:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        origins = {cell.number: timing.origin_of(cell.load) for cell in self.planned_cells if cell.record}
+        # Other tools count from the sending, and not all say when a request was due.
+        origins = {
+            cell.number: "sent_ns" if self.record.foreign else timing.origin_of(cell.load)
+            for cell in self.planned_cells
+            if cell.record
+        }
         return requests_frame(self.path, origins)
 
     @cached_property
@@ -90,6 +95,12 @@ class Run:
     def is_going_on(self) -> bool:
         """True while a bench measures it; what follows is of the cells that there are."""
         return store.is_going_on(self.path, self.record.status)
+
+    @property
+    def foreign(self) -> str | None:
+        """Return `measured by AIPerf 0.13.0, not by bench`; None of what bench measured. Such a run gets no
+        verdict."""
+        return self.record.foreign.words if self.record.foreign else None
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:

@@ -154,25 +154,29 @@ def floats(series: "pd.Series[Any]") -> np.ndarray:
 
 # --- chunks ----------------------------------------------------------------------------------------
 
+_SPAN = ("first_content_ns", "last_content_ns")
+
 
 @dataclass(frozen=True)
 class Chunks:
     """The content chunks of some of a cell's requests: `at_ns` of all, and `of` which request each is, from 0
-    on; and by request its output tokens (NaN where not known), whether it is ok, and whether it was sent in
-    the window. One that its user would leave has no tokens, and is not ok."""
+    on; and by request its output tokens (NaN where not known), whether it is ok, whether it was sent in the
+    window, and when its first and last content came (NaN where its chunks are known). One that its user would
+    leave has no tokens, and is not ok."""
 
     at_ns: np.ndarray
     of: np.ndarray
     tokens: np.ndarray
     is_ok: np.ndarray
     in_window: np.ndarray
+    spans_ns: np.ndarray
 
 
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
     """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
     with reading(path / "requests.parquet"):
-        names = ["chunk_ns", "outcome", "in_window", "output_tokens", "leave_after_s"]
+        names = ["chunk_ns", "outcome", "in_window", "output_tokens", "leave_after_s", *_SPAN]
         for table in store.request_batches(path, names):
             lists, stays = table["chunk_ns"].combine_chunks(), pc.is_null(table["leave_after_s"])
             tokens = pc.cast(pc.if_else(stays, table["output_tokens"], None), pa.float64())
@@ -183,7 +187,13 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
                 tokens=tokens.to_numpy(zero_copy_only=False),
                 is_ok=is_ok.to_numpy(zero_copy_only=False).astype(bool),
                 in_window=pc.fill_null(table["in_window"], False).to_numpy(zero_copy_only=False).astype(bool),
+                spans_ns=np.array([_where(pc.is_null(lists), table[name]) for name in _SPAN]),
             )
+
+
+def _where(is_so: Any, instants: Any) -> np.ndarray:
+    known = pc.if_else(is_so, instants, None)
+    return np.asarray(pc.cast(known, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,14 @@ def chunk_totals(
 
 def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> np.ndarray:
     """Return the tokens that arrived before, in each part of, and after the window: a request's spread evenly
-    over its chunks. NaN where an ok request's are not known; none are taken of a failed one's."""
+    over its chunks, or from its first to its last content where the chunks are not known. NaN where an ok
+    request's are not known; none are taken of a failed one's."""
     part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
     tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
-    return np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)
+    found = np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)
+    is_span = ~np.isnan(batch.spans_ns).any(axis=0)
+    first_ns, last_ns = batch.spans_ns[:, is_span, None]
+    edges_ns = np.concatenate([[-np.inf], np.linspace(begin_ns, end_ns, PARTS + 1), [np.inf]])
+    until = np.clip((edges_ns - first_ns) / np.maximum(last_ns - first_ns, 1), 0, 1)
+    spread: np.ndarray = found + tokens[is_span] @ np.diff(until)
+    return spread

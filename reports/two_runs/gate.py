@@ -114,6 +114,11 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
     """
     check_terms(terms)
     sides = open_sides(str(base), str(new))
+    for side in sides:
+        if side.run.foreign:
+            raise UserError(
+                f"{side.text}: {side.run.foreign}, so it is not gated; bench compare shows its values"
+            )
     pairs, left_out = pairs_of(*sides, NAMES)
     # How much worse NEW is: NEW over BASE where less is better, else BASE over NEW.
     is_inverse = metric_of(terms.metric).better == "higher"

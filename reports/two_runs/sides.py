@@ -92,15 +92,16 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
     Raises UserError where they have nothing in common, with the reasons.
     """
     whole = _why_none(a, b, names)
-    # Two deployments that were named may have other labels.
+    # Two deployments that were named may have other labels. Of foreign traffic the load alone is known.
     first = 0 if a.label is None else 1
+    first = 2 if a.run.foreign or b.run.foreign else first
     rest = {group.key[first:]: group for group in b.groups}
     pairs, left_out = [], []
     for group in a.groups:
         other = rest.pop(group.key[first:], None)
         if other is None:
             left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
-        elif why := _why_unlike(group, other):
+        elif why := _why_unlike(group, other, is_foreign=first == 2):
             left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
@@ -123,7 +124,7 @@ def _would_do(a: Side, b: Side, names: Names) -> str:
     return f"their traffic differs: {said}; give runs of the same scenario and load"
 
 
-def _why_unlike(a: Group, b: Group) -> str | None:
+def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> str | None:
     scenarios = (group.cells[0].planned.scenario for group in (a, b))
     first, second = ({"scenario": each.name, **each.options} for each in scenarios)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
@@ -131,7 +132,7 @@ def _why_unlike(a: Group, b: Group) -> str | None:
     return first_that_holds(
         {
             f"other models: {a.model} and {b.model}": a.model != b.model,
-            f"other scenario options: {said}": said,
+            f"other scenario options: {said}": said and not is_foreign,
         }
     )
 
@@ -140,10 +141,14 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
     """Return why nothing of the two gets a verdict: a server that ran already, or other hardware."""
     restarted = [all(side.run.is_restarted(group.deployment) for group in side.groups) for side in (a, b)]
     attached = next((name for name, is_so in zip(names, restarted, strict=True) if not is_so), "")
+    foreign = next(
+        (f"{n} was {s.run.foreign}" for n, s in zip(names, (a, b), strict=True) if s.run.foreign), ""
+    )
     is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
     unlike = [each for each in _unlike(_facts(a.run), _facts(b.run)) if each.is_other_hardware]
     return first_that_holds(
         {
+            foreign: foreign,
             f"{attached} was running already and was not restarted between repeats": attached,
             "the hardware of one of them is not recorded": not is_recorded,
             "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in unlike[:3]): unlike,

@@ -318,6 +318,7 @@ def _why_none(run: Run) -> str | None:
     few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
     return first_that_holds(
         {
+            run.foreign or "": run.foreign,
             "the server was running already and was not restarted between repeats": not is_restarted,
             "a search tries other loads on each start; the highest that each keeps decides": is_search,
             few: run.repeats < STARTS_NEEDED,

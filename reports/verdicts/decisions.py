@@ -266,6 +266,7 @@ def _why_no_test(run: Run, made: Decision) -> str | None:
     few = f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
     return first_that_holds(
         {
+            run.foreign or "": run.foreign,
             BLOCKS: not all(run.is_restarted(group.deployment) for group in made.groups),
             "the run is still going on": run.is_going_on,
             why_busy(run, *made.groups) or few: made.repeats < STARTS_NEEDED,

@@ -12,15 +12,17 @@ from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
 from reports.checks.ledger import COMMON, TOLD
 from reports.data import Run, StartRecord, load_family, load_level
 from reports.measures.written import NOTHING, flat, number, plural, several
-from reports.words.verdict_words import slo_words
+from reports.words.verdict_words import capital, slo_words
 
 
 def question(run: Run) -> str:
-    """Return what was compared, of which model, on which device, as a question."""
+    """Return what was compared, of which model, on which device, as a question; or who else measured it."""
     deployments = {start.deployment.label: start.deployment for start in run.record.plan.starts}.values()
     engines = list(dict.fromkeys(each.engine for each in deployments))
     has_quantizations = len({each.quantization for each in deployments} - {"-"}) > 1
     models = " and ".join(dict.fromkeys(each.model for each in deployments if each.model != "-"))
+    if run.foreign:
+        return f"{models}: {run.foreign}"
     if len(deployments) < 2:
         name = next((each.label for each in deployments), "a server")
         return " ".join(filter(None, (f"How does {name} serve", models, f"on {device(run)}?")))
@@ -36,6 +38,8 @@ def device(run: Run) -> str:
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
     found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
+    if run.foreign:
+        return "a device that is not known"
     return next(found, "one device" if on_card else "this processor")
 
 
@@ -108,12 +112,17 @@ def window_bound(load: Load) -> str:
 def command(run: Run, **changes: Sequence[str]) -> str:
     """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given or are to
     be changed."""
+    if run.foreign:
+        return shlex.join(["bench", *run.record.argv[1:]])
     overrides = [f"{key}={','.join(values)}" for key, values in {**run.record.settings, **changes}.items()]
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
 
 
 def cut_short(run: Run) -> tuple[str, str] | None:
-    """Return that a run goes on or was cut short, and what is to be done; None of one that is whole."""
+    """Return that a run goes on or was cut short, and what is to be done, or that bench did not measure it;
+    None of one that is whole."""
+    if run.foreign:
+        return f"{capital(run.foreign)}. ", "Its values by bench's definitions; no winner, no verdicts."
     if run.is_going_on:
         return "This run is still running. ", "bench writes the report again at its end."
     if run.record.status == "completed":
@@ -174,7 +183,7 @@ def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
     found: dict[str, Any] = {
         "version": several([record.version for record in records if record.version]),
-        "launcher": "attached" if deployment.terms.base_url else launcher,
+        "launcher": "attached" if records[0].attached else launcher,
         "image": " ".join(filter(None, (image.get("image"), digest))),
         **{f"option.{key}": value for key, value in msgspec.to_builtins(deployment.options).items()},
     }

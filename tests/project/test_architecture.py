@@ -36,7 +36,7 @@ ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformer
 LEVELS = (
     ("cli",),
     ("run",),
-    ("selftest", "quality"),
+    ("selftest", "quality", "foreign"),
     ("plan", "servers", "load", "sampling", "store", "install", "fit", "describe"),
     ("claims",),
     ("settings", "processes"),

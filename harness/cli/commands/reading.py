@@ -1,6 +1,8 @@
-"""`bench report`, `compare`, `gate` and `view`, which read results. Importing `reports` is slow."""
+"""`bench report`, `compare`, `gate`, `view` and `import`, which read results. Importing `reports` is slow."""
 
 import re
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Annotated
 import typer
 
 from harness.cli.terminal import Json, print_json, print_lines
+from harness.contracts import masked_argv
 from harness.errors import UserError, choose_from
+from harness.foreign.importing import TOOLS, import_files
+from harness.run.session import RESULTS, check_output
 from harness.settings import overrides, sections
 from harness.store.named_files import write_named
 
@@ -163,3 +168,30 @@ def view(
         print_json([row.to_builtins() for row in rows])
     else:
         print_lines([str(path)])
+
+
+def import_command(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[TOOL=]FILE...",
+            help=f"Result files of one tool, which their content tells, or you: {', '.join(TOOLS)}.",
+        ),
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What the report calls a file's server; one for each file.",
+            show_default="its model",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory to make; new or empty.", show_default="results/<time>"),
+    ] = None,
+) -> None:
+    check_output(output)
+    directory = output or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-import"
+    import_files(files, label or (), directory, masked_argv(sys.argv))
+    print_lines([str(directory)])

@@ -1,0 +1,149 @@
+"""GuideLLM's report as JSON: a benchmark for each load, with its requests."""
+
+from pathlib import Path
+
+import msgspec
+
+from harness.contracts import Load, Outcome
+from harness.errors import UserError
+from harness.foreign import said
+
+SIGNS = frozenset({"metadata", "benchmarks"})
+_DEFINITIONS = (
+    "GuideLLM's inter_token_latency_ms is bench's TPOT; its time_per_output_token_ms counts from the "
+    "request's start, TTFT included, and is no quantity of bench",
+    "Tokens are the server's where it gave a usage, else GuideLLM's tokenizer's; the file does not say which",
+)
+_MISSING = (
+    "when each chunk came, so that ITL is not known and a request's tokens are spread evenly from its first "
+    "to its last",
+    "the status of a failure",
+)
+
+
+class _Strategy(msgspec.Struct):
+    type_: str
+    streams: said.Users | None = None
+    rate: said.Rate | None = None
+    max_concurrency: said.Users | None = None
+
+
+class _Backend(msgspec.Struct):
+    model: str | None = None
+
+
+class _Config(msgspec.Struct):
+    strategy: _Strategy
+    backend: _Backend
+
+
+class _Timings(msgspec.Struct):
+    targeted_start: said.Seconds | None = None
+    request_start: said.Seconds | None = None
+    first_token_iteration: said.Seconds | None = None
+    first_output_token_iteration: said.Seconds | None = None
+    last_token_iteration: said.Seconds | None = None
+    request_end: said.Seconds | None = None
+    resolve_end: said.Seconds | None = None
+
+
+class _Info(msgspec.Struct):
+    timings: _Timings
+    turn_index: said.Count | None = None
+    error: str | None = None
+
+
+class _Stats(msgspec.Struct):
+    request_id: str
+    info: _Info
+    prompt_tokens: said.Count | None = None
+    output_tokens: said.Count | None = None
+    cached_tokens: said.Count | None = None
+
+
+class _Requests(msgspec.Struct):
+    successful: list[_Stats]
+    errored: list[_Stats]
+    incomplete: list[_Stats]
+
+
+class _Scheduler(msgspec.Struct):
+    requests_made: dict[str, said.Count]
+    measure_start_time: said.Seconds
+    measure_end_time: said.Seconds
+
+
+class _Benchmark(msgspec.Struct):
+    config: _Config
+    scheduler_metrics: _Scheduler
+    requests: _Requests
+
+
+class _Report(msgspec.Struct):
+    metadata: dict[str, str | int]
+    benchmarks: list[_Benchmark]
+
+
+def read(path: Path, content: bytes) -> said.Said:
+    """Read all benchmarks of a report. Raises UserError."""
+    report = said.decoded(content, _Report, str(path))
+    models = dict.fromkeys(said.told(each.config.backend.model) for each in report.benchmarks)
+    return said.Said(
+        tool="GuideLLM",
+        version=said.told(str(report.metadata.get("guidellm_version", ""))),
+        model=", ".join(filter(None, models)),
+        loads=[_one(each, f"{path}, benchmark {at}") for at, each in enumerate(report.benchmarks, 1)],
+        definitions=_DEFINITIONS,
+        missing=_MISSING,
+    )
+
+
+def _one(found: _Benchmark, where: str) -> tuple[Load, list[said.Request]]:
+    kinds: dict[Outcome, list[_Stats]] = {
+        "ok": found.requests.successful,
+        "failed": found.requests.errored,
+        "cancelled": found.requests.incomplete,
+    }
+    window, made = found.scheduler_metrics, found.scheduler_metrics.requests_made.get("total", 0)
+    requests = [_request(kind, each, window) for kind, own in kinds.items() for each in own]
+    if len(requests) < made:
+        few = f"has {len(requests):,} of its {made:,} requests, and rates need all of them"
+        raise UserError(f"{where}: {few}; run GuideLLM without sample_size")
+    return _load(found.config.strategy, len(requests), where), requests
+
+
+def _load(strategy: _Strategy, requests: int, where: str) -> Load:
+    match strategy:
+        case _Strategy(type_="synchronous"):
+            return said.load_of(requests, 1)
+        case _Strategy(type_="concurrent", streams=int() as users):
+            return said.load_of(requests, users)
+        case _Strategy(type_="throughput", max_concurrency=users):
+            return said.load_of(requests, users, arrival="poisson" if users else "batch")
+        case _Strategy(type_="constant" | "poisson" as arrival, rate=float() as rate):
+            return said.load_of(requests, None, rate, arrival)
+        case _Strategy(type_="trace"):
+            return said.load_of(requests, arrival="trace")
+    known = "synchronous, concurrent, throughput, constant, poisson and trace are read"
+    raise UserError(f"{where}: its strategy is {said.told(strategy.type_)}; {known}")
+
+
+def _request(outcome: Outcome, found: _Stats, window: _Scheduler) -> said.Request:
+    timings = found.info.timings
+    sent_s, end_s = timings.request_start, timings.request_end
+    return said.Request(
+        outcome=outcome,
+        sent_ns=said.ns(sent_s),
+        end_ns=said.ns(timings.resolve_end if end_s is None else end_s),
+        request_id=said.told(found.request_id),
+        turn=found.info.turn_index,
+        error=said.told(found.info.error) or None,
+        scheduled_ns=said.ns(timings.targeted_start),
+        first_content_ns=said.ns(timings.first_token_iteration),
+        first_answer_ns=said.ns(timings.first_output_token_iteration),
+        last_content_ns=said.ns(timings.last_token_iteration),
+        input_tokens=found.prompt_tokens,
+        output_tokens=found.output_tokens,
+        cached_tokens=found.cached_tokens,
+        counts=sent_s is not None and window.measure_start_time <= sent_s <= window.measure_end_time,
+    )

@@ -1,0 +1,208 @@
+"""Read files of one tool, whose name their content tells, and write them as a results directory."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from harness import contracts
+from harness.contracts import Load, LoadSummary
+from harness.errors import UserError, choose_from
+from harness.foreign import aiperf, guidellm, said, vllm_bench
+from harness.store import store
+from harness.store.named_files import RUN_FILE
+from harness.store.request_table import write_columns
+
+
+class Tool(NamedTuple):
+    """How a tool's file is read, and top-level keys that only its files have."""
+
+    read: Callable[[Path, bytes], said.Said]
+    signs: frozenset[str]
+
+
+TOOLS: Mapping[str, Tool] = {
+    "aiperf": Tool(aiperf.read, aiperf.SIGNS),
+    "guidellm": Tool(guidellm.read, guidellm.SIGNS),
+    "vllm": Tool(vllm_bench.read, vllm_bench.SIGNS),
+}
+_NO_REQUESTS = {  # summaries, by a key of theirs
+    "aiperf_version": "AIPerf's summary has no requests; give profile_export.jsonl, which is beside it",
+    "median_ttft_ms": "has no requests; vllm bench serve writes them with --save-detailed",
+}
+_READ = "AIPerf's profile_export.jsonl, GuideLLM's JSON and vllm bench serve's with --save-detailed are"
+_MISSING = ("what the server ran on, its settings and memory", "how late the tool itself was")
+_MOST_LABEL = 60
+# Of instants that one clock stamped in one measurement.
+_MOST_SPAN_NS = 366 * 86_400 * 10**9
+_INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "first_answer_ns", "last_content_ns", "end_ns")
+_TRAFFIC = contracts.ScenarioChoice("foreign", {}, "traffic of its own", ends_itself=True)
+
+
+class _File(NamedTuple):
+    path: Path
+    said: said.Said
+    sha256: str
+    summaries: Sequence[LoadSummary]
+
+
+def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, argv: Sequence[str]) -> None:
+    """Write files, each `FILE` or `TOOL=FILE`, into a directory: a start of each, a cell of each load in it.
+
+    A file has its model's name as label unless labels are given; files of one label are repeats where they
+    have the same load. Raises UserError for what is not read, before anything is written, and OSError.
+    """
+    if labels and len(labels) != len(words):
+        raise UserError(f"--label: {len(labels)} given for {len(words)} files; give one for each, in order")
+    files = [_read(word) for word in words]
+    first = files[0].said
+    if others := sorted({each.said.measured_by for each in files} - {first.measured_by}):
+        both = f"files of {first.measured_by} and of {', '.join(others)}"
+        raise UserError(f"{both}: import each tool's by themselves; bench compare shows both")
+    named = [_label(label) for label in labels or [each.said.model for each in files]]
+    starts = tuple(_planned(files, named))
+    for file, start in zip(files, starts, strict=True):
+        for cell, (_, requests), summary in zip(start.cells, file.said.loads, file.summaries, strict=True):
+            _write_cell(directory, start, cell, requests, summary)
+        record = store.StartRecord(
+            start.name, start.index, start.deployment, start.repeat, "completed", attached=True
+        )
+        store.write_record(directory / "starts" / start.name / "start.json", record)
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    digests = {
+        name: sha256
+        for each in files
+        for name, sha256 in {said.told(each.path.name): each.sha256, **each.said.beside}.items()
+    }
+    run = store.RunRecord(
+        store.SCHEMA_VERSION, directory.name, now, tuple(argv), {}, contracts.Plan(starts, (), 0.0), {},
+        status="completed", ended_at=now,
+        foreign=contracts.ForeignSource(
+            first.tool, first.version or None, digests, first.definitions, (*first.missing, *_MISSING)
+        ),
+    )  # fmt: skip
+    store.write_record(directory / RUN_FILE, run)
+
+
+def _read(word: str) -> _File:
+    name, is_named, rest = word.partition("=")
+    if not is_named or Path(word).exists():
+        name, rest = "", word
+    elif name not in TOOLS:
+        raise UserError(f"{word}: no such tool or file; {choose_from(name, TOOLS)}")
+    path = Path(rest)
+    content = said.content_of(path)
+    found = TOOLS[name or _tool_of(path, content)].read(path, content)
+    if not found.loads:
+        raise UserError(f"{path}: has no benchmark")
+    found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])
+    summaries = [_summary(requests, path) for _, requests in found.loads]
+    return _File(path, found, said.digest(content), summaries)
+
+
+def _tool_of(path: Path, content: bytes) -> str:
+    """Return whose file it is, by the keys of its document or of its first line."""
+    keys = _keys(content) or _keys(content.split(b"\n", 1)[0])
+    name = next((name for name, tool in TOOLS.items() if tool.signs <= keys), None)
+    if not keys:
+        said.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, and says where it ends
+    if name is None:
+        why = next(
+            (_NO_REQUESTS[key] for key in _NO_REQUESTS if key in keys), f"of no tool that is read; {_READ}"
+        )
+        raise UserError(f"{path}: {why}")
+    return name
+
+
+def _keys(content: bytes) -> set[str]:
+    try:
+        return set(msgspec.json.decode(content, type=dict[str, msgspec.Raw]))
+    except (ValueError, RecursionError):
+        return set()
+
+
+def _from_zero(requests: Sequence[said.Request], path: Path) -> list[said.Request]:
+    """Return the same on a clock that begins with them: as floats, nanoseconds since 1970 are not exact."""
+    instants = [ns for each in requests for ns in _instants(each)]
+    first_ns = min(instants, default=0)
+    if max(instants, default=0) - first_ns > _MOST_SPAN_NS:
+        raise UserError(f"{path}: damaged: instants of one load are more than a year apart")
+    moved = []
+    for each in requests:
+        known = {name: ns - first_ns for name in _INSTANTS if (ns := getattr(each, name)) is not None}
+        chunk_ns = each.chunk_ns and [ns - first_ns for ns in each.chunk_ns]
+        moved.append(replace(each, chunk_ns=chunk_ns, **known))
+    return moved
+
+
+def _instants(request: said.Request) -> Iterator[int]:
+    yield from request.chunk_ns or ()
+    yield from (ns for name in _INSTANTS if (ns := getattr(request, name)) is not None)
+
+
+def _summary(requests: Sequence[said.Request], path: Path) -> LoadSummary:
+    """Return the window as the tools have it: from the first request that counts to the end of the last."""
+    counted = [each for each in requests if each.counts]
+    sent = [each.sent_ns for each in counted if each.sent_ns is not None]
+    ended = [each.end_ns for each in counted if each.end_ns is not None]
+    if not sent or not ended or max(ended) <= min(sent):
+        raise UserError(f"{path}: no request of it was sent and ended, so it has no window")
+    return LoadSummary(
+        started_ns=0,
+        window_start_ns=min(sent),
+        window_end_ns=max(ended) + 1,  # what comes at the last instant is in it
+        ended_ns=max(ns for each in requests for ns in _instants(each)),
+        ended_by="conversations",
+        users=None,
+        conversations_begun=len(requests),
+        requests=len(requests),
+        stamp_source=None,
+        clock_uncertainty_ns=None,
+        stamp_lag_s=None,
+        loop_lag_s=None,
+        cpu_s=None,
+        gc_pause_s=None,
+    )
+
+
+def _label(text: str) -> str:
+    return said.told(text)[:_MOST_LABEL] or said.NOT_KNOWN
+
+
+def _planned(files: Sequence[_File], labels: Sequence[str]) -> Iterator[contracts.PlannedStart]:
+    """Yield a start of each file; its repeat is how many before it have its label and a load of it."""
+    numbers, seen = iter(range(1, 1 + sum(len(each.summaries) for each in files))), list[tuple[str, Load]]()
+    for index, (file, label) in enumerate(zip(files, labels, strict=True)):
+        loads = [load for load, _ in file.said.loads]
+        repeat = max(seen.count((label, load)) for load in loads)
+        seen += [(label, load) for load in loads]
+        terms, model = contracts.EngineTerms(fairness="stock"), _label(file.said.model)
+        deployment = contracts.Deployment(said.NOT_KNOWN, model, "-", terms, {}, label)
+        # No two files have the same conversations, as far as is known.
+        seed = int(file.sha256[:8], 16)
+        cells = (contracts.PlannedCell(next(numbers), _TRAFFIC, load, repeat, seed) for load in loads)
+        yield contracts.PlannedStart(index, deployment, repeat, tuple(cells))
+
+
+def _write_cell(
+    directory: Path,
+    start: contracts.PlannedStart,
+    cell: contracts.PlannedCell,
+    requests: Sequence[said.Request],
+    summary: LoadSummary,
+) -> None:
+    folder = store.cell_dir(directory, cell.number)
+    folder.mkdir(mode=0o700, parents=True)
+    ordered = sorted(requests, key=lambda each: each.sent_ns or each.scheduled_ns or 0)
+    write_columns(
+        [{**vars(each), "in_window": each.counts and each.sent_ns is not None} for each in ordered],
+        folder / "requests.parquet",
+    )
+    record = store.CellRecord(
+        cell.number, start.name, start.deployment.label, cell.repeat, cell.scenario, cell.load, cell.seed,
+        "completed", summary=summary,
+    )  # fmt: skip
+    store.write_record(folder / "cell.json", record)
