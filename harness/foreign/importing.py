@@ -12,7 +12,7 @@ from harness import contracts
 from harness.contracts import Load, LoadSummary
 from harness.errors import UserError, choose_from
 from harness.foreign import aiperf, guidellm, said, vllm_bench
-from harness.store import store
+from harness.store import checksums, store
 from harness.store.named_files import RUN_FILE
 from harness.store.request_table import write_columns
 
@@ -85,6 +85,8 @@ def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, a
         ),
     )  # fmt: skip
     store.write_record(directory / RUN_FILE, run)
+    checksums.begin(directory)
+    checksums.end(directory)
 
 
 def _read(word: str) -> _File:

@@ -165,7 +165,7 @@ def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
     known = {name: run.ok_values(number, name) for name in _OF_TURNS}
     return {
         int(turn): request_values({name: each[turns == turn] for name, each in known.items()})
-        for turn in np.unique(turns)
+        for turn in np.unique(turns[~np.isnan(turns)])
     }
 
 

@@ -162,6 +162,12 @@ def test_gate_refuses(place):
     ]
 
 
+def test_an_imported_directory_is_as_any_other(place):
+    assert told(place, "verify", "vllm").returncode == 0
+    assert told(place, "view", ".").returncode == 0
+    assert "measured by vllm bench serve, not by bench" in (place.path / "index.html").read_text()
+
+
 def test_run_json_names_the_files(runs):
     foreign = runs["aiperf"].record.foreign
     assert foreign is not None
