@@ -33,6 +33,8 @@ _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, 
 ATTACHED_TIMEOUT_S = 60.0
 _SLOW_S = 5.0
 _NAMED_MODELS = 10  # in a refusal
+# Characters of an answer that a line quotes.
+_SHOWN = 200
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _FAILURES: Mapping[type[Exception], str] = {
     ConnectionRefusedError: "connection refused",
@@ -78,7 +80,7 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        return " ".join(self.text.split())[:200] or "(nothing)"
+        return " ".join(self.text.split())[:_SHOWN] or "(nothing)"
 
     def decoded(self, api: Api = openai.API) -> Decoded:
         return decode(self.body, self.read_ns, self.read_ends, api)
@@ -197,7 +199,9 @@ def generate(
         return Generation(f"a generation {answer}", status=answer.status)
     said = answer.decoded(api)
     if said.server_error is not None:
-        return Generation(f"a generation answered 200 with an error: {answer.shown}", status=200)
+        # What came before the error may be a whole screen.
+        why = " ".join(said.server_error.split())[:_SHOWN] or answer.shown
+        return Generation(f"a generation answered 200 with an error: {why}", status=200)
     if not (said.chunk_ns or said.text or said.reasoning or said.output_tokens):
         return Generation(f"a generation answered 200 without content: {answer.shown}", status=200)
     return Generation(None, (*said.chunk_ns, answer.read_ns[-1])[0], 200)
@@ -310,7 +314,7 @@ def _check_listed(spec: AttachSpec, listed: Answer) -> None:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
             names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
     # Ollama lists a model without a tag as NAME:latest.
-    if names and not {spec.served_model, f"{spec.served_model}:latest"} & set(names):
+    if names and not {spec.served_model, f"{spec.served_model}:latest"} & {*names, *spec.names}:
         more = f" and {len(names) - _NAMED_MODELS:,} more" if len(names) > _NAMED_MODELS else ""
         served = f"{', '.join(names[:_NAMED_MODELS])}{more}"
         raise UserError(f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {served}")
