@@ -84,7 +84,8 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     untold = {
         "concurrent_sequences": (
             terms.concurrent_sequences is not None and grows,
-            "--max-batch-size bounds a batch as it begins; more join it (chunked prefill)",
+            "--max-batch-size bounds a batch as it begins; more join it where prompts are read in parts, "
+            "as TGI does unless told",
         ),
         "kv_cache_tokens": (
             terms.kv_cache_tokens is not None,
@@ -150,7 +151,8 @@ def _environment(deployment: contracts.Deployment) -> dict[str, str]:
     """Return the settings that TGI has no flag for. The router tests LOG_COLORIZE inverted: 1 is off."""
     terms = deployment.terms
     # A block of its cache is known by its tokens alone, whichever adapter computed it (backends/v3/src).
-    has_cache = False if deployment.adapters else terms.prefix_cache
+    # It is on where the attention can have one; 1 would ask for it elsewhere, too, where the shard then dies.
+    has_cache = False if deployment.adapters or terms.prefix_cache is False else None
     asked = {"PREFIX_CACHING": has_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
     switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
@@ -276,6 +278,7 @@ ENGINE = contracts.Engine(
     reset_cache=lambda deployment: contracts.Reason(
         "TGI has no way to empty its prefix cache but a new start"
     ),
+    names=(_SERVED_MODEL,),
     pages=("/info",),
     said=log.said,
     stages=log.STAGES,

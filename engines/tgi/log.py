@@ -46,7 +46,8 @@ HINTS: Sequence[Hint] = (
         "This TGI has no kernels for the model on this device; engine=vllm or sglang may serve it.",
     ),
     Hint(
-        r"Only 1 can be set between `dtype` and `quantize`",
+        # The lines of the source that stand in a traceback have the same words.
+        r"RuntimeError: Only 1 can be set between `dtype` and `quantize`",
         "Leave out tgi.quantize: TGI chooses the dtype of quantized weights itself.",
     ),
     Hint(
@@ -58,8 +59,13 @@ HINTS: Sequence[Hint] = (
         "TGI runs offline and misses a file of the checkpoint: remove it and run `bench prepare`.",
     ),
     Hint(
-        r"ShardCannotStart|Shard process was signaled to shutdown",
-        "A shard died while loading: its own lines above say why; signal 9 means that memory ran out.",
+        r"smaller than sliding_window=",
+        "Without flash attention TGI has no sliding window: engine.context_length must be no more than the "
+        "window that the line above names.",
+    ),
+    Hint(
+        r"ShardCannotStart|ShardFailed|Shard process was signaled to shutdown",
+        "A shard died: its own lines above say why; signal 9 means that memory ran out.",
     ),
 )
 
@@ -90,6 +96,9 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
         found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
+    # A shard says what it would use before it finds that it has no such kernels.
+    if "Could not import Flash Attention enabled models" in log:
+        found |= {"attention_backend": "no flash attention", "prefix_cache": False}
     # Releases 3.3.6 and 3.3.7 both say 3.3.6-dev0: the image's label, or the commit, tells them apart.
     version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
     if isinstance(version, str) and isinstance(build, str):

@@ -1,6 +1,6 @@
 """Types for what is served: a deployment, its weights, how it is installed and started, what it reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -246,10 +246,14 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class AttachSpec:
-    """A server that is already running and that bench neither starts nor stops."""
+    """A server that is already running and that bench neither starts nor stops.
+
+    `names`: by which it takes its model, beside those that it lists.
+    """
 
     base_url: str
     served_model: str
+    names: Sequence[str] = ()
 
 
 LaunchSpec = NativeSpec | ContainerSpec | AttachSpec

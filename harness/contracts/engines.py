@@ -125,6 +125,8 @@ class Engine:
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
         "bench knows no way to empty its prefix cache"
     )
+    # By which names a running server takes its model, whatever it lists.
+    names: Sequence[str] = ()
     # The server's JSON pages that `said` wants to see, as paths from its root.
     pages: Sequence[str] = ()
     # Read the server's log and the pages that answered, by path. A page may have any shape.

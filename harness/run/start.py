@@ -66,8 +66,8 @@ def api_of(deployment: contracts.Deployment) -> Api:
 
 def attach_spec(deployment: contracts.Deployment) -> contracts.AttachSpec | None:
     """Return where the server of a deployment runs already; None if it is to be started."""
-    url = deployment.terms.base_url
-    return contracts.AttachSpec(api_of(deployment).base_of(url), deployment.model) if url else None
+    url, names = deployment.terms.base_url, ENGINES[deployment.engine].names
+    return contracts.AttachSpec(api_of(deployment).base_of(url), deployment.model, names) if url else None
 
 
 def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:

@@ -96,8 +96,7 @@ def test_container_is_the_upstream_image_with_matched_terms() -> None:
         "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1",
         "LOG_COLORIZE": "1",
-        "PREFIX_CACHING": "1",
-    }
+    }  # no PREFIX_CACHING=1: where its attention can have no prefix cache, the shard would die
     assert spec.mounts == ((WEIGHTS, "/weights/llama-8b-bf16"),)
     assert (spec.base_url, spec.ready_path) == ("http://127.0.0.1:8123/v1", "/health")
     assert spec.served_model == "tgi"  # any other name is taken for an adapter's
@@ -269,6 +268,40 @@ def test_eager_and_off_are_read_as_such() -> None:
     assert ENGINE.said(log, {}).terms == {"prefix_cache": False, "chunked_prefill": False, "graphs": False}
 
 
+def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_first() -> None:
+    """The lines of 3.3.6-dev0's Python shard on a CPU."""
+    log = (
+        "INFO text_generation_launcher: Using attention flashinfer - Prefix caching true\n"
+        "INFO text_generation_launcher: Using prefix caching = True\n"
+        "INFO text_generation_launcher: Using Attention = flashinfer\n"
+        "WARN text_generation_launcher: Could not import Flash Attention enabled models: no x\n"
+        "INFO text_generation_launcher: Using prefill chunking = False\n"
+    )
+    assert ENGINE.said(log, {}).terms == {
+        "attention_backend": "no flash attention",
+        "prefix_cache": False,
+        "chunked_prefill": False,
+    }
+
+
+# As rich writes it: source lines beside the one that raised.
+TRACEBACK = """\
+│    96 │   │   raise RuntimeError(                                             │
+│    97 │   │   │   "Only 1 can be set between `dtype` and `quantize`, as they   │
+│ ❱ 116 │   server.serve(                                                      │
+ValueError: The backend cpu does not support sliding window attention that is used by the model type
+gemma3_text. To use this model nonetheless with the cpu backend, please launch TGI with the argument
+`--max-input-tokens` smaller than sliding_window=512 (got here max_input_tokens=2047). rank=0
+Error: ShardCannotStart
+"""
+
+
+def test_a_traceback_s_source_lines_are_no_cause() -> None:
+    remedies = [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, TRACEBACK)]
+    assert "engine.context_length must be no more than the window" in remedies[0]
+    assert not [remedy for remedy in remedies if "tgi.quantize" in remedy]
+
+
 def test_without_a_label_the_commit_tells_releases_apart() -> None:
     info = {**INFO, "docker_label": None}
     assert ENGINE.said("", {"/info": info}).terms["engine_version"] == f"3.3.6-dev0 ({INFO['sha']})"
@@ -312,6 +345,8 @@ def test_stages_are_found_in_their_order() -> None:
         ("NotImplementedError: Sharded Gemma3 requires Flash Attention enabled models.", "engine=vllm"),
         ("awq quantization is not supported for AutoModel", "no kernels"),
         ("Error: ShardCannotStart", "shard"),
+        ("Error: ShardFailed", "shard"),
+        ("RuntimeError: Only 1 can be set between `dtype` and `quantize`, as they both", "tgi.quantize"),
         ('Error: NotEnoughCUDADevices("`sharded` is true but only found 1 CUDA devices")', "tensor_parallel"),
     ],
 )  # fmt: skip
