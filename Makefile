@@ -11,7 +11,7 @@ BUILT := not engines and not docker and not scenarios and not faults and not fau
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-faults test-engines test-ollama test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -61,6 +61,11 @@ test-engines: $(TOOLS)
 # OLLAMA_URL=http://HOST:PORT/v1 and OLLAMA_MODEL=NAME. What is not there is skipped, with the reason.
 test-ollama: served $(TOOLS)
 	$(BIN)/python -m pytest -m engines tests/engines/ollama/test_ollama_live.py
+
+# A real TGI: the text-generation-launcher on PATH or TGI_PROGRAM=/path/to/it; and a running router, with
+# TGI_URL=http://HOST:PORT/v1. What is not there is skipped, with the reason.
+test-tgi: install $(TOOLS)
+	$(BIN)/python -m pytest -m engines -rs tests/engines/tgi/test_tgi_live.py
 
 # SGLang on a CPU without its kernels: a fixture for tests, no part of `bench install`. DIR=... elsewhere.
 sglang-cpu-env: install

@@ -1,5 +1,5 @@
 """TGI's HTTP, as tests/support/servers/tgi_server.py speaks it: what bench reads of it, what Hugging Face's
-own client reads, and a whole run. No real TGI answers here."""
+own client reads, and a whole run. No real TGI answers here: test_tgi_replayed.py has what one said."""
 
 from __future__ import annotations
 
@@ -119,13 +119,6 @@ def test_ignore_eos_and_min_tokens_do_nothing() -> None:
         assert tgi.chat(max_tokens=64, ignore_eos=True, min_tokens=64).output_tokens == 5
 
 
-def test_a_refused_parameter_is_an_error_under_http_200(tgi: Tgi) -> None:
-    status, _, _ = tgi.chat_raw("Tell me", 12, top_p=1.0)
-    assert status == 200
-    error = "Input validation error: `top_p` must be > 0.0 and < 1.0"
-    assert tgi.outcome(top_p=1.0) == ("server_error", error)
-
-
 def test_a_neutral_presence_penalty_changes_the_answer(tgi: Tgi) -> None:
     plain = tgi.chat(max_tokens=24)
     penalized = tgi.chat(max_tokens=24, presence_penalty=0.0)
@@ -139,38 +132,10 @@ def test_what_bench_sends_holds_none_of_the_traps(tgi: Tgi) -> None:
     assert not {"top_p", "presence_penalty", "ignore_eos", "min_tokens", "logit_bias", "stop"} & set(sent)
 
 
-@pytest.mark.parametrize(
-    ("field", "said"),
-    [
-        ({"stop": "x"}, "stop"),
-        ({"stream_options": None}, "stream_options"),
-        ({"logit_bias": {}}, "logit_bias"),
-    ],
-)
-def test_wrong_types_are_http_422_in_plain_text(tgi: Tgi, field: dict[str, Any], said: str) -> None:
-    outcome, error = tgi.outcome(**field)
-    assert outcome == "http_error"
-    assert error is not None
-    assert error.startswith("HTTP 422: Failed to deserialize the JSON body into the target type: " + said)
-
-
-def test_a_body_that_is_no_json_is_http_400(tgi: Tgi) -> None:
-    status, body, kind = tgi.post("/v1/chat/completions", b"{")
-    assert (status, kind) == (400, "text/plain; charset=utf-8")
-    assert classify(status, body, decode(body, [1], [len(body)]), kind)[0] == "http_error"
-
-
 def test_a_template_that_refuses_is_http_422_even_for_a_stream(tgi: Tgi) -> None:
     messages = [{"role": "nobody", "content": "x"}]
     status, body, _ = tgi.post("/v1/chat/completions", {"messages": messages, "stream": True})
     assert (status, json.loads(body)["error_type"]) == (422, "template_error")
-
-
-def test_too_long_a_prompt_is_an_error_under_http_200(tgi: Tgi) -> None:
-    outcome, error = tgi.outcome("word " * 4000, 200)
-    assert outcome == "server_error"
-    assert error is not None
-    assert "must be <= 4096. Given: 4003 `inputs` tokens and 200 `max_new_tokens`" in error
 
 
 def test_one_request_too_many_is_refused_under_http_200_when_streamed() -> None:

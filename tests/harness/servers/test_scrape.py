@@ -290,32 +290,6 @@ def test_every_term_of_an_engine_with_a_recorded_page_is_on_one() -> None:
         assert set(ENGINES[engine].metrics) == set().union(*seen), engine
 
 
-# As its sources write it; no TGI can run where these tests do.
-TGI_PAGE = """# TYPE tgi_queue_size gauge
-tgi_queue_size 3
-tgi_batch_current_size 8
-tgi_request_queue_duration_bucket{le="0.0001"} 4
-tgi_request_queue_duration_sum 1.25
-tgi_request_queue_duration_count 40
-tgi_request_generated_tokens_bucket{le="1"} 0
-tgi_request_generated_tokens_sum 5120
-tgi_request_generated_tokens_count 40
-"""
-
-
-def test_page_of_tgi_has_the_terms_of_its_adapter() -> None:
-    assert terms_on(TGI_PAGE, ENGINES["tgi"].metrics) == (
-        {
-            "running": 8.0,
-            "waiting": 3.0,
-            "generated_tokens": 5120.0,
-            "queue_s": 1.25,
-            "queued_requests": 40.0,
-        },
-        {},
-    )
-
-
 def test_sample_has_a_field_for_every_term() -> None:
     sample = ServerSample(1, *[None] * 13, scrape_s=0.0)
     assert set(asdict(sample)) - {"t_ns", "scrape_s"} == {

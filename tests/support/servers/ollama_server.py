@@ -22,34 +22,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from captured import Capture, send
+from captured import captured as recorded
+
 DATA = Path(__file__).parent.parent.parent / "data" / "ollama"
 WORDS = ("The ", "model ", "is ", "a ", "10-", "bit ", "integer.\n")
 PAGES = {"/": "root", "/v1/models": "models", "/api/version": "version"}
 
 
-@dataclass(frozen=True)
-class Capture:
-    """An answer of the real one, without its framing."""
-
-    status: int
-    kind: str
-    body: bytes
-
-    @property
-    def value(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def events(self) -> list[Any]:
-        lines = self.body.decode().split("\n\n")
-        return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-
-
 def captured(name: str) -> Capture:
-    head, _, body = (DATA / f"{name}.http").read_bytes().partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
-    return Capture(int(first.split()[1]), headers["content-type"], body)
+    return recorded(DATA / f"{name}.http")
 
 
 @dataclass
@@ -198,20 +180,10 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(Capture(200, "application/json", dump(whole)))
 
     def stream(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", captured("chat-stream").kind)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for event in filter(None, body.split(b"\n\n")):
-            self.wfile.write(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event))
-        self.wfile.write(b"0\r\n\r\n")
+        send(self, Capture(200, captured("chat-stream").kind, body))
 
     def answer(self, said: Capture) -> None:
-        self.send_response(said.status)
-        self.send_header("Content-Type", said.kind)
-        self.send_header("Content-Length", str(len(said.body)))
-        self.end_headers()
-        self.wfile.write(b"" if self.command == "HEAD" else said.body)
+        send(self, said)
 
 
 def dump(value: object) -> bytes:
