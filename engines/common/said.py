@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
+from contextlib import suppress
 from typing import Any
 
-from harness.contracts import Scalar
+from harness.contracts import Scalar, at, number
 
 # A term, the pattern whose first group is its text, and how to read that text.
 LogTerm = tuple[str, str, Callable[[str], Scalar]]
@@ -23,11 +23,13 @@ def kv_cache_type(said: str) -> str:
 
 
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
-    """Return the terms that the log has. If two rows match one term, the later row counts."""
+    """Return the terms that the log has. If two rows match one term, the later row counts. A text that
+    cannot be read costs its term."""
     found: dict[str, Scalar] = {}
     for term, pattern, read in terms:
         if match := re.search(pattern, log, re.MULTILINE):
-            found[term] = read(match[1])
+            with suppress(ValueError, OverflowError):
+                found[term] = read(match[1])
     return found
 
 
@@ -40,22 +42,10 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {term: value for term, value in values.items() if value is not None}
 
 
-def at(page: Any, *path: str | int) -> Any:
-    """Return what a JSON page has at `path` (keys and list indices); None if its shape differs."""
-    for step in path:
-        if isinstance(page, Mapping):
-            page = page.get(step)
-        elif isinstance(page, list) and isinstance(step, int) and step < len(page):
-            page = page[step]
-        else:
-            return None
-    return page
-
-
 def times(value: Any, factor: int) -> Any:
     """Return a number times `factor`, as a whole number; anything else as it came."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return round(value * factor) if is_number else value
+    known = number(value)
+    return value if known is None else round(known * factor)
 
 
 def is_true(text: str) -> bool:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, known, kv_cache_type
-from harness.contracts import Hint, MemoryPart, Said, Stage
+from engines.common.said import LogTerm, from_log, known, kv_cache_type
+from harness.contracts import Hint, MemoryPart, Said, Stage, at
 
 # The context is made once the weights are read; slots last, after the KV cache and a warm-up run.
 STAGES = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.common.launching import container, given
-from engines.common.said import LogTerm, at, from_log, from_page, kv_cache_type
+from engines.common.said import LogTerm, from_log, from_page, kv_cache_type
 from engines.model.models import MODELS
 from harness import contracts
 from harness.errors import UserError
@@ -181,10 +181,10 @@ def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
         **from_page(pages.get("/api/version"), {"engine_version": "version"}),
     }
     # Which of several models is measured the page does not tell.
-    loaded = at(pages.get("/api/ps"), "models")
+    loaded = contracts.at(pages.get("/api/ps"), "models")
     if isinstance(loaded, list) and len(loaded) == 1:
         terms |= from_page(loaded[0], _LOADED_TERMS)
-        terms |= from_page(at(loaded[0], "details"), {"weights_type": "quantization_level"})
+        terms |= from_page(contracts.at(loaded[0], "details"), {"weights_type": "quantization_level"})
     return contracts.Said(terms)
 
 

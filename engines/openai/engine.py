@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.common.attached import attached_engine
-from engines.common.said import at, from_page
-from harness.contracts import Said
+from engines.common.said import from_page
+from harness.contracts import Said, at
 
 
 @dataclass(frozen=True)

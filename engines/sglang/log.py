@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, from_page, known, kv_cache_type, times
-from harness.contracts import Hint, MemoryPart, Said, Stage
+from engines.common.said import LogTerm, from_log, from_page, known, kv_cache_type, times
+from harness.contracts import Hint, MemoryPart, Said, Stage, at
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
 STAND_IN = r"^sgl_kernel is bench's stand-in without kernels"

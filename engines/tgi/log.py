@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, from_page, is_true
-from harness.contracts import Hint, Said, Stage
+from engines.common.said import LogTerm, from_log, from_page, is_true
+from harness.contracts import Hint, Said, Stage, at
 
 STAGES: Sequence[Stage] = (
     # Said by a shard as it begins, once its libraries are there.

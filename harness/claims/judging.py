@@ -13,7 +13,7 @@ import msgspec
 
 from engines import ENGINES
 from harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
-from harness.contracts import Deployment, EngineTerms, Load, Plan
+from harness.contracts import Deployment, EngineTerms, Load, Plan, at, scalars
 from harness.errors import UserError
 from harness.settings.decoding import as_text, fields_by_key
 
@@ -195,8 +195,8 @@ def differences(
 
     `versions`: of its servers, by engine.
     """
-    devices, machine = environment.get("devices"), environment.get("machine", {})
-    names = [each["name"] for each in devices] if isinstance(devices, list) else []
+    devices, machine = environment.get("devices"), scalars(environment.get("machine"))
+    names = [str(at(each, "name")) for each in devices] if isinstance(devices, list) else []
     traffic = [f"{key}={','.join(v)}" for key, v in settings.items() if key.startswith(("scenario", "load."))]
     here = Conditions(
         device=_several(names)

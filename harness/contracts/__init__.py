@@ -7,6 +7,7 @@ duration in seconds, `_bytes` a size. A value that is not known is None, never 0
 from harness.contracts.claims import *
 from harness.contracts.deployments import *
 from harness.contracts.engines import *
+from harness.contracts.facts import *
 from harness.contracts.fitness import *
 from harness.contracts.goals import *
 from harness.contracts.plans import *

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until
+from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until, scalars
 from harness.errors import BenchError, StoreError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
@@ -75,7 +75,7 @@ def only_asked(
 def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: Plan) -> None:
     """Raise StoreError if today's plan is not the recorded one, or the run was begun on another machine."""
     now = environment.facts()
-    was, is_now = record.environment.get("machine", {}), now["machine"]
+    was, is_now = scalars(record.environment.get("machine")), now["machine"]
     changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
     if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
         changed.append("devices")

@@ -158,7 +158,8 @@ def begin(
 
 def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:
     """Write in run.json that the run goes on. Raises StoreError if what it starts has other versions."""
-    known = record.environment.get("engine_packages", {})
+    packages = record.environment.get("engine_packages")
+    known = packages if isinstance(packages, dict) else {}
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
     for engine, was in known.items():
         if engines.get(engine, was) != was:

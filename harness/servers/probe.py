@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Message, Said, Turn
+from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Message, Said, Turn, scalar
 from harness.errors import ServerError, UserError
 from harness.load.answer import openai
 from harness.load.answer.api import Api
@@ -24,6 +24,7 @@ from harness.settings.units import duration_text
 T = TypeVar("T")
 _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records and tables can hold
 _NUMBER = _WHOLE | None
+_BYTES = Annotated[int, msgspec.Meta(ge=0, le=2**60)] | None
 _SCALAR = str | _WHOLE | float | bool | None
 # The types of the terms that must be more than any scalar.
 _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
@@ -244,11 +245,11 @@ def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) ->
     terms: dict[Any, Any] = {}
     memory: dict[Any, Any] = {}
     problems = []
-    for values, other, kept in ((said.terms, _SCALAR, terms), (said.memory, _NUMBER, memory)):
+    for values, other, kept in ((said.terms, _SCALAR, terms), (said.memory, _BYTES, memory)):
         for name, value in values.items():
             kind: Any = _KINDS.get(name, other)
             try:
-                kept[name] = msgspec.convert(value, kind)
+                kept[name] = scalar(msgspec.convert(value, kind))
             except msgspec.ValidationError as error:
                 problems.append(f"{engine.name}: the server says {name}={value!r:.60}: left out ({error})")
     return Said(terms, memory), problems

@@ -6,9 +6,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,11 +16,10 @@ from harness.errors import StoreError
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
 # row group of requests 8 MB of text. Equal values take next to nothing on disk, so they are counted.
-MOST_RECORD_BYTES = 256 << 20
+MOST_RECORD_BYTES = 64 << 20
 MOST_TABLE_BYTES = 16 << 30
-MOST_ROWS, MOST_SAMPLES = 20_000_000, 10_000_000
+MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 MOST_VALUES = 100_000_000
-Read = TypeVar("Read")
 
 
 @contextmanager
@@ -36,15 +34,6 @@ def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> I
         if status.st_size > most_bytes:
             raise StoreError(f"{path}: damaged: {status.st_size:,} bytes, more than any that bench writes")
         yield file
-
-
-def decoded(path: Path, kind: type[Read]) -> Read:
-    """Read a JSON record of a type. Raises StoreError."""
-    try:
-        with opened(path) as file:
-            return msgspec.json.decode(file.read(), type=kind)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged ({error})") from error
 
 
 @contextmanager

@@ -25,10 +25,12 @@ import pyarrow.parquet as pq
 
 from harness import contracts
 from harness.errors import StoreError
-from harness.store.foreign import decoded, opened_table, read_whole_samples
+from harness.store.foreign import opened, opened_table, read_whole_samples
+from harness.store.json_files import read_json
+from harness.store.json_files import write_record as write_record
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
-from harness.whole_files import write_whole, written_whole
+from harness.whole_files import written_whole
 
 REFERENCE = "reference"
 SCHEMA_VERSION = 7
@@ -227,13 +229,6 @@ def read_samples(path: Path) -> pa.Table | None:
     return read_whole_samples(path) if path.is_file() else None
 
 
-def write_record(path: Path, record: RunRecord | StartRecord | CellRecord | contracts.ToldClaim) -> None:
-    """Write a record as indented JSON, whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, data + b"\n")
-
-
 class _Version(msgspec.Struct):
     schema_version: int
 
@@ -248,19 +243,19 @@ def read_run(run_dir: Path) -> RunRecord:
         asked = f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
         said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
         raise StoreError(f"{run_dir}: {said}; give {asked}")
-    version = decoded(path, _Version).schema_version
+    version = read_json(path, _Version).schema_version
     if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
         read = " and ".join(map(str, SCHEMA_HISTORY))
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
-    return decoded(path, RunRecord)
+    return read_json(path, RunRecord)
 
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
     path = run_dir / CLAIM_FILE
-    return decoded(path, contracts.ToldClaim) if path.is_file() else None
+    return read_json(path, contracts.ToldClaim) if path.is_file() else None
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
@@ -268,18 +263,16 @@ def is_going_on(run_dir: Path, status: str) -> bool:
     if status != "running":
         return False
     try:
-        with (run_dir / LOCK_FILE).open() as lock:
+        with opened(run_dir / LOCK_FILE) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    except (OSError, StoreError) as error:
+        return isinstance(error, BlockingIOError)
     return False
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
     """Read all start records, in order. A start that was only planned has none."""
-    records = {path: decoded(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
+    records = {path: read_json(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
     for path, record in records.items():
         if record.name != path.parent.name:
             raise StoreError(f"{path}: damaged: its name is {record.name!r}")
@@ -291,7 +284,7 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
     this run. Earlier versions kept one, without a folder of its own."""
     folder = run_dir / REFERENCE
     paths = [*folder.glob("start.json"), *sorted(folder.glob("*/start.json"))]
-    return {path.parent: decoded(path, StartRecord) for path in paths}
+    return {path.parent: read_json(path, StartRecord) for path in paths}
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
@@ -303,7 +296,7 @@ def read_cells(run_dir: Path) -> list[CellRecord]:
 
 
 def read_cell(folder: Path) -> CellRecord:
-    return decoded(folder / "cell.json", CellRecord)
+    return read_json(folder / "cell.json", CellRecord)
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.contracts import LOOK_S, ServerTerm
+from harness.contracts import LOOK_S, ServerTerm, at, number
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
 from reports.data.run import Run, SampleKind, once
@@ -172,8 +172,8 @@ def usable_cores(run: Run) -> int | None:
 
 
 def _count(environment: Mapping[str, Any], name: str) -> int | None:
-    topics = [topic for topic in environment.values() if isinstance(topic, Mapping)]
-    return next((int(topic[name]) for topic in topics if topic.get(name)), None)
+    known = (number(at(topic, name)) for topic in environment.values())
+    return next((int(each) for each in known if each and each >= 1), None)
 
 
 def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: int) -> float | None:
@@ -205,14 +205,14 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
     environment = run.record.environment
     if start.memory_kind == "host":
         is_here = start.deployment.terms.base_url is None
-        return environment.get("memory", {}).get("read_bytes_per_s") if is_here else None
-    facts = environment.get("devices", ())
-    known = {} if isinstance(facts, str) else {each.get("index"): each for each in facts}
+        return number(at(environment, "memory", "read_bytes_per_s")) if is_here else None
+    devices = environment.get("devices")
+    known = {str(at(each, "index")): each for each in devices} if isinstance(devices, list) else {}
     roofs = [
         2e6 * clock * bits / 8
         for index in start.devices
-        if (clock := known.get(index, {}).get("memory_clock_max_mhz"))
-        and (bits := known[index].get("memory_bus_bits"))
+        if (clock := number(at(known, str(index), "memory_clock_max_mhz")))
+        and (bits := number(at(known, str(index), "memory_bus_bits")))
     ]
     return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
 

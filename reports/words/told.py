@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Standing
+from harness.errors import StoreError
+from harness.store.foreign import opened
 from harness.whole_files import write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
@@ -227,8 +229,9 @@ def digest(run_dir: Path) -> Digest:
     Raises StoreError where the run cannot be read.
     """
     sources = sources_of(run_dir)
-    with suppress(OSError, msgspec.MsgspecError):
-        kept, found = msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=tuple[Sources, Digest])
+    unreadable = (OSError, StoreError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+    with suppress(*unreadable), opened(run_dir / DIGEST_FILE) as file:
+        kept, found = msgspec.json.decode(file.read(), type=tuple[Sources, Digest])
         if kept == sources:
             return found
     made = digest_of(open_run(run_dir))

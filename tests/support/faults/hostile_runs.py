@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,7 +20,8 @@ STRANGE: tuple[Any, ...] = (
     None, "x", "", -1, 0, 1e308, 2**53 + 1, 2**63 - 1, True, [], {}, [[]], {"a": {"b": 1}}, "../../../etc",
 )  # fmt: skip
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
-ROWS_OF_BOMB = 400_000_000
+# More than bench reads at once of any table.
+VALUES_OF_BOMB = 101_000_000
 LARGE_BYTES = 300 << 20
 
 
@@ -41,26 +41,29 @@ class Fault:
 
 
 def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
-    """Yield all faults of files, and so many changes of single values of records, drawn by a seed."""
-    records, tables = ([*sorted(good.rglob(f"*.{kind}"))] for kind in ("json", "parquet"))
-    for path in _one_of_each(records):
-        file = str(path.relative_to(good))
-        for name, do in (_OF_FILES | _OF_RECORDS).items():
+    """Yield all faults of files, and so many changes of single values of records and of single columns of
+    tables, drawn by a seed."""
+    rng, places, columns = random.Random(seed), [], []
+    for path in _one_of_each(good):
+        file, is_record = str(path.relative_to(good)), path.suffix == ".json"
+        for name, do in (_OF_FILES | (_OF_RECORDS if is_record else _OF_TABLES)).items():
             yield Fault(f"{name} {file}", file, do)
-    for path in _one_of_each(tables):
-        file = str(path.relative_to(good))
-        for name, do in (_OF_FILES | _OF_TABLES).items():
-            yield Fault(f"{name} {file}", file, do)
-    rng = random.Random(seed)
-    read = {path: json.loads(path.read_bytes()) for path in _one_of_each(records)}
-    places = [(path, place) for path, value in read.items() for place in _places(value)]
-    for path, place in rng.sample(places, changes):
-        file, value = str(path.relative_to(good)), rng.choice(STRANGE)
+        if is_record:
+            places += [(file, place) for place in _places(json.loads(path.read_bytes()))]
+        else:
+            columns += [(file, name, change) for name in pq.read_schema(path).names for change in _OF_COLUMNS]
+    for file, place in rng.sample(places, changes):
+        value = rng.choice(STRANGE)
         yield Fault(f"{'.'.join(map(str, place))}={value!r:.30} {file}", file, partial(_put, place, value))
+    for file, column, change in rng.sample(columns, changes):
+        do = partial(_changed, partial(_OF_COLUMNS[change], column))
+        yield Fault(f"{column} {change} {file}", file, do)
 
 
-def _one_of_each(paths: list[Path]) -> list[Path]:
-    return list({path.name: path for path in reversed(paths)}.values())
+def _one_of_each(good: Path) -> list[Path]:
+    """Return a file of each kind: of a start, of a cell, of the run, of a reference."""
+    paths = sorted(path for path in good.rglob("*") if path.suffix in (".json", ".parquet"))
+    return list({(path.relative_to(good).parts[0], path.name): path for path in reversed(paths)}.values())
 
 
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -134,14 +137,11 @@ def _each(make: Callable[[pa.ChunkedArray], Any], table: pa.Table) -> pa.Table:
 
 
 def _bomb(path: Path) -> None:
-    """Some hundred million equal rows, which are a few kilobytes on disk."""
-    column = pa.array(np.zeros(ROWS_OF_BOMB // 100, dtype=np.int64))
-    names = pq.read_schema(path).names
-    schema = pa.schema([pa.field(name, pa.int64()) for name in names])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        table = pa.table([column] * len(names), names=names)
-        for _ in range(2):
-            writer.write_table(table)
+    """Many rows without values, which are a few kilobytes on disk and gigabytes in memory."""
+    schema = pq.read_schema(path)
+    rows = VALUES_OF_BOMB // len(schema)
+    table = pa.table([pa.nulls(rows, field.type) for field in schema], schema)
+    pq.write_table(table, path, row_group_size=rows)
 
 
 _OF_TABLES: dict[str, Callable[[Path], object]] = {
@@ -154,4 +154,42 @@ _OF_TABLES: dict[str, Callable[[Path], object]] = {
     "one column": partial(_changed, lambda table: table.select(table.column_names[:1])),
     "twice": partial(_changed, lambda table: pa.concat_tables([table, table])),
     "bomb": _bomb,
+}
+
+# --- of single columns, whose types stay -------------------------------------------------------------
+
+
+def _made(make: Callable[[pa.DataType], Any], name: str, table: pa.Table) -> pa.Table:
+    at, kind = table.column_names.index(name), table.schema.field(name).type
+    column = pa.array([None if pa.types.is_null(kind) else make(kind)] * len(table), kind)
+    return table.set_column(at, name, column)
+
+
+def _greatest(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind):
+        return [_greatest(kind.value_type)] * 3
+    if pa.types.is_map(kind):
+        return [("x", 1e308)]
+    if pa.types.is_integer(kind):
+        return 2 ** (kind.bit_width - 1) - 1
+    if pa.types.is_floating(kind):
+        return 1e308
+    return pa.types.is_boolean(kind) or "\u202e<b>" * 999
+
+
+def _least(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind) or pa.types.is_map(kind):
+        return []
+    if pa.types.is_integer(kind):
+        return -(2 ** (kind.bit_width - 1))
+    if pa.types.is_floating(kind):
+        return float("-inf")
+    return False if pa.types.is_boolean(kind) else ""
+
+
+_OF_COLUMNS: dict[str, Callable[[str, pa.Table], pa.Table]] = {
+    "gone": lambda name, table: table.drop_columns(name),
+    "null": partial(_made, lambda kind: None),
+    "greatest": partial(_made, _greatest),
+    "least": partial(_made, _least),
 }

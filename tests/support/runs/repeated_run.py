@@ -22,7 +22,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Deployment, Load, PlannedCell, PlannedStart, RequestRow
+from harness.contracts import Deployment, Load, Plan, PlannedCell, PlannedStart, RequestRow
 from harness.store import store
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
@@ -51,12 +51,13 @@ def repeated_run(
     requests: int = 60,
     cell_changes: Callable[[PlannedCell, PlannedStart], Mapping[str, Any]] = lambda cell, start: {},
     start_changes: Callable[[PlannedStart], Mapping[str, Any]] = lambda start: {},
+    plan: Plan | None = None,
     **run_changes: Any,
 ) -> Path:
     """Each repeat starts every deployment once. A request's first token comes after 100 ms x `slow` x the
     block's factor x the repeat's; ten chunks follow 20 ms x the same apart, and the next request is sent
-    after 300 ms x the same; `requests` at most, none after the window."""
-    plan = plan_of([each.deployment for each in made], loads, repeats)
+    after 300 ms x the same; `requests` at most, none after the window. `plan`: one with these deployments."""
+    plan = plan or plan_of([each.deployment for each in made], loads, repeats)
     store.write_record(path / "run.json", run_record(plan, **run_changes))
     by_label = {each.deployment.label: each for each in made}
     for start in plan.starts:

@@ -1,0 +1,52 @@
+"""What servers, programs and machines say of themselves: of any shape when it enters, and when it is read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.contracts.records import Scalar
+from harness.contracts.texts import inert
+
+_TEXT_AT_MOST = 1000
+_WHOLE_AT_MOST = 2**63 - 1  # what records and tables can hold
+
+
+def at(page: Any, *path: str | int) -> Any:
+    """Return what a JSON page has at `path` (keys and list indices); None if its shape differs."""
+    for step in path:
+        if isinstance(page, Mapping):
+            page = page.get(step)
+        elif isinstance(page, list) and isinstance(step, int) and step < len(page):
+            page = page[step]
+        else:
+            return None
+    return page
+
+
+def number(value: object) -> int | float | None:
+    """Return a finite number of 64 bits; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= _WHOLE_AT_MOST else None  # neither infinite nor NaN
+
+
+def scalar(value: object) -> Scalar:
+    """Return a value that a record can hold: a short text, a number, true, false or None; of anything else
+    the beginning of its text."""
+    if value is None or isinstance(value, bool):
+        return value
+    known = number(value)
+    return inert(str(value)[:_TEXT_AT_MOST]) if known is None else known
+
+
+def scalars(facts: object) -> dict[str, Scalar]:
+    return {str(name): scalar(value) for name, value in facts.items()} if isinstance(facts, Mapping) else {}
+
+
+def counts(facts: object) -> dict[str, int]:
+    """Return those of the facts that are whole numbers from 0 on."""
+    known = scalars(facts)
+    return {
+        name: value
+        for name, value in known.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    }

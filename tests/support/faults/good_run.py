@@ -1,0 +1,67 @@
+"""Writes a whole run that bench could go on with: each kind of record and table that a directory has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.cli.planning import planned
+from make_quality import Voice, with_quality
+from make_run import GIB, S
+from make_tasks import answers
+from repeated_run import Made, repeated_run
+
+from harness.quality.due import keep_references
+from harness.sampling import environment
+from harness.sampling.device_sample import DeviceSample
+from harness.servers.scrape import ServerSample
+from harness.settings import config, overrides
+from harness.store import store, task_table
+from reports.words.told import digest
+
+FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
+EARLIER = "/an/earlier/run"
+# No server of it can be started, so a command that goes on with it reads it and ends.
+KEYS = (
+    "engine=llama_cpp", "quantization=fp16,gguf-q4_0", "load.concurrency=1,4", "repeats=2", "device=cpu",
+    "llama_cpp.environment=/nowhere", "slo.ttft_s.p95=1s", "quality=fidelity",
+)  # fmt: skip
+CLAIM = """\
+sentence: Four bits are as fast.
+source: {who: nobody, where: nowhere, date: "2026-01-01"}
+conditions: {}
+original: {engine: llama_cpp}
+here: {engine: llama_cpp}
+predicates:
+  - metric: output_tokens_per_s
+    ratio: [{quantization: gguf-q4_0}, {quantization: fp16}]
+    at_least: 1
+  - metric: kl_nats.mean
+    value: {quantization: gguf-q4_0}
+    at_most: 1
+"""
+
+
+def good_run(path: Path) -> Path:
+    """Two deployments at two loads in two repeats, with samples, answers and tasks of all, also of an earlier
+    run's reference."""
+    settings = config.settings(overrides.parse([*KEYS, f"quality.against={EARLIER}"]))
+    plan = planned(settings)
+    made = [Made(plan.deployments[FP16], 1.5), Made(plan.deployments[Q4])]
+    repeated_run(
+        path, made, requests=12, plan=plan, settings=settings.given, environment=environment.facts(),
+        slo=settings.slo, quality=settings.quality,
+    )  # fmt: skip
+    ways = ("prompt", "chat", "again", "text")
+    with_quality(path, {FP16: Voice(k=5, ways=ways), Q4: Voice(0.3, k=5, ways=ways)})
+    for record in store.read_starts(path):
+        folder = path / "starts" / record.name
+        samples = [record.spawned_ns + each * S for each in range(40)]
+        store.write_samples(
+            folder / "device.parquet", [DeviceSample(at, 0, GIB, GIB, 50, 40) for at in samples]
+        )
+        store.write_samples(folder / "server.parquet", [ServerSample(at, 1.0, 0.0, 0.5) for at in samples])
+        task_table.write_items(folder / task_table.FILE_NAME, answers("rrwr"))
+    first = path / "starts" / store.read_starts(path)[0].name
+    keep_references([first], path)
+    digest(path)  # which keeps its headline
+    return path
