@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from make_quality import Voice
-from make_tasks import FP16, Q4, answered, answers
+from good_run import good_run
 from places import ROOT, TESTS
 
 SUPPORT = TESTS / "support"
@@ -17,15 +16,13 @@ SUPPORT = TESTS / "support"
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with answers, tasks and requests."""
-    items = {Q4.label: answers("rrw-"), FP16.label: answers("rrrw")}
-    return answered(tmp_path_factory.mktemp("good") / "run", items, Voice(), repeats=2, requests=10).path
+    return good_run(tmp_path_factory.mktemp("good") / "run")
 
 
-def read(good: Path, scratch: Path, every: int) -> str:
+def read(good: Path, scratch: Path, every: int, most: int) -> str:
     paths = [ROOT, TESTS, *(SUPPORT / name for name in ("commands", "faults", "runs", "servers"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, str(every)]
+    script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, str(every), str(most)]
     done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "faults" in done.stderr
@@ -33,9 +30,14 @@ def read(good: Path, scratch: Path, every: int) -> str:
 
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 80) == ""
+    assert read(good, tmp_path, 90, 2) == ""
 
 
 @pytest.mark.faults
 def test_no_damaged_run_ends_a_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 1) == ""
+    assert read(good, tmp_path, 1, 2) == ""
+
+
+@pytest.mark.faults_long
+def test_no_damaged_run_ends_any_command_otherwise(good: Path, tmp_path: Path) -> None:
+    assert read(good, tmp_path, 1, 99) == ""

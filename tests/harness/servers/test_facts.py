@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from odd_facts import ODD, PAGES, varied
 from page_server import PageServer, page_server
-from places import TESTS
 
 from engines import ENGINES
 from harness.contracts import Engine, Said
 from harness.servers.probe import read_said
 
-DATA = TESTS / "data"
 NO_LOG = Path("no/log")
-PAGES: dict[str, dict[str, Any]] = {
-    "llama_cpp": json.loads((DATA / "llama_cpp/llama-server-11434.0.0.props.json").read_text()),
-    "reference": {"context_length": 4096, "slots": 2},
-    "sglang": json.loads((DATA / "sglang/server_info_cpu.json").read_text()),
-    "tgi": {"version": "3.3.6-dev0", "sha": "db9", "docker_label": "sha-db9", "max_total_tokens": 2048},
-    "transformers": json.loads((DATA / "transformers/info.json").read_text()),
-    "vllm": {"version": "0.32.0", "data": [{"id": "m", "max_model_len": 2048}]},
-}
-ODD = ({"a": 1}, [1, "x"], "odd", 1.5, True, None, 2**70, float("nan"), "\ud800", [])
-
-
-def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
-    """Yield the page with each of its values in turn replaced by one that is odd there."""
-    yield next(odd)
-    steps = page.items() if isinstance(page, dict) else enumerate(page) if isinstance(page, list) else ()
-    for step, inner in steps:
-        for other in varied(inner, odd):
-            copy = page.copy()
-            copy[step] = other
-            yield copy
 
 
 def asked(engine: Engine, page: PageServer, content: object) -> tuple[Said, list[str]]:

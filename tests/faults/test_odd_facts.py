@@ -1,0 +1,58 @@
+"""Whatever a running server says of itself, its run can be read by every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench_command import Place, bench, made, quick, told
+from odd_facts import ODD, PAGES, all_odd, odd_run, odd_server
+
+from harness.store import store
+
+# Each reads a run that holds what odd pages said.
+READING = (
+    ("report", "run"),
+    ("report", "run", "--format", "json", "--output", "numbers.json"),
+    ("compare", "other", "run", "--json"),
+    ("gate", "run", "other"),
+    ("view", "."),
+    ("run", "--resume", "run"),
+)
+
+
+def measured(place: Place, engine: str) -> None:
+    """Measure at each odd value in each place of a page, and at pages that are one odd value."""
+    page = PAGES[engine]
+    pages = [page, *(all_odd(page, turn) for turn in range(len(ODD))), *ODD[:3]]
+    odd_run(place.run_dir, engine, pages)
+    starts = store.read_starts(place.run_dir)
+    assert len(starts) == len(pages)
+    assert starts[0].resolved
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("engine", PAGES)
+def test_what_a_server_says_can_be_read_by_every_command(engine: str, tmp_path: Path) -> None:
+    place = made(tmp_path / "place")
+    measured(place, engine)
+    odd_run(place.path / "other", engine, [PAGES[engine]])
+    for words in READING:
+        done = told(place, *words)
+        assert done.returncode in (0, 3), (words, done.stderr)
+        assert "damaged" not in done.stdout + done.stderr
+    assert "\x1b" not in place.report()
+
+
+def test_a_run_at_an_odd_server_ends_well_and_is_read_again(tmp_path: Path) -> None:
+    place = made(tmp_path / "place")
+    own = [word for word in quick() if not word.startswith(("engine=", "reference."))]
+    with odd_server(all_odd(PAGES["sglang"], 0)) as (base_url, _):
+        asked = ("engine=sglang", f"engine.base_url={base_url}", "model=m", *own)
+        done = bench(place, "run", *asked, "--output", "run")
+    assert done.returncode == 0, done.stderr
+    report = place.path / done.stdout.strip()
+    report.unlink()
+    again = told(place, "report", "run")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert report.is_file()

@@ -1,0 +1,155 @@
+"""Running servers whose pages of facts are odd, and runs that were measured at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from make_run import S, row, summary, write_cell
+from places import TESTS
+from served import served
+
+from harness.cli.planning import planned
+from harness.run.start import bring_up, hear_out, new_record, wait_ready
+from harness.run.watch import Site
+from harness.sampling import environment
+from harness.sampling.guard import Guard
+from harness.settings import config, overrides
+from harness.store import store
+
+DATA = TESTS / "data"
+# What each engine's servers say, on all of their pages together.
+PAGES: dict[str, dict[str, Any]] = {
+    "llama_cpp": json.loads((DATA / "llama_cpp/llama-server-11434.0.0.props.json").read_text()),
+    "ollama": {
+        "version": "0.33.0",
+        "models": [
+            {"context_length": 4096, "size": 9, "size_vram": 0, "details": {"quantization_level": "Q8_0"}}
+        ],
+    },
+    "openai": {
+        "owned_by": "tabbyAPI",
+        "id": "m",
+        "parameters": {
+            "max_seq_len": 4096, "max_batch_size": 4, "cache_size": 8192, "cache_mode": "Q8",
+            "prompt_template": "chatml",
+        },
+    },
+    "reference": {"context_length": 4096, "slots": 2},
+    "sglang": json.loads((DATA / "sglang/server_info_cpu.json").read_text()),
+    "tgi": {"version": "3.3.6-dev0", "sha": "db9", "docker_label": "sha-db9", "max_total_tokens": 2048},
+    "transformers": json.loads((DATA / "transformers/info.json").read_text()),
+    "vllm": {"version": "0.32.0", "data": [{"id": "m", "max_model_len": 2048}]},
+}  # fmt: skip
+ODD = (
+    {"a": 1}, [1, "x"], "odd", 1.5, True, None, 2**70, float("nan"), "\ud800", [], -1, 1e308, "x" * 9999,
+    "\x1b]52;c;x\a\u202e<script>", {"deep": [[[{}]]]},
+)  # fmt: skip
+EVENTS = (
+    {"choices": [{"index": 0, "delta": {"content": "one two"}}]},
+    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+)
+
+
+def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
+    """Yield the page with each of its values in turn replaced by one that is odd there."""
+    yield next(odd)
+    steps = page.items() if isinstance(page, dict) else enumerate(page) if isinstance(page, list) else ()
+    for step, inner in steps:
+        for other in varied(inner, odd):
+            copy = page.copy()
+            copy[step] = other
+            yield copy
+
+
+def all_odd(page: Any, turn: int) -> Any:
+    """Return the page with an odd value in each place; over all turns each value comes to each place."""
+    if isinstance(page, dict):
+        return {key: all_odd(each, turn + at) for at, (key, each) in enumerate(page.items())}
+    if isinstance(page, list):
+        return [all_odd(each, turn + at) for at, each in enumerate(page)]
+    return ODD[turn % len(ODD)]
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers a chat, and every other question with `page`."""
+
+    page: Any = None
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.answer("application/json", json.dumps(self.page).encode())
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        events = "".join(f"data: {json.dumps(each)}\n\n" for each in EVENTS)
+        self.answer("text/event-stream", f"{events}data: [DONE]\n\n".encode())
+
+    def answer(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def odd_server(page: Any = None) -> Iterator[tuple[str, type[Odd]]]:
+    """Yield the base URL, and what holds its page."""
+
+    class Handler(Odd):
+        pass
+
+    Handler.page = page
+    with served(Handler) as port:
+        yield f"http://127.0.0.1:{port}/v1", Handler
+
+
+class Silent:
+    """An Observer."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
+    """A measured run of a server that was attached to with each of the pages: by bench's own reading and
+    writing, but that the requests are made up."""
+    with odd_server() as (base_url, handler):
+        words = [
+            f"engine={engine}",
+            f"engine.base_url={base_url}",
+            "model=m",
+            "load.concurrency=1",
+            "device=cpu",
+        ]
+        settings = config.settings(overrides.parse(words))
+        plan = planned(settings)
+        site = Site(path, path / "cache", (), Guard("off", 0), Silent())
+        record = store.RunRecord(
+            store.SCHEMA_VERSION, "odd", "2026-01-02T03:04:05+00:00", ("bench",), settings.given, plan,
+            environment.facts(), "completed", "2026-01-02T03:14:05+00:00",
+        )  # fmt: skip
+        store.write_record(path / "run.json", record)
+        first = plan.starts[0]
+        for index, page in enumerate(pages):
+            handler.page = page
+            start = replace(first, index=index)
+            kept = new_record(start, site)
+            with bring_up(start, site, kept) as up:
+                wait_ready(up, site)
+                hear_out(up)
+            kept.update(status="completed")
+    for start in plan.starts:
+        for cell in start.cells:
+            measured = summary((1000 + 20 * cell.number) * S)
+            rows = [row(k, measured.window_start_ns + k * S // 2) for k in range(16)]
+            write_cell(path, cell, start, rows, measured)
+    return path
