@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 from harness import contracts
 from harness.errors import StoreError
 from harness.store.foreign import opened, opened_table, read_whole_samples
-from harness.store.json_files import read_json
-from harness.store.json_files import write_record as write_record
+from harness.store.json_files import read_json, write_record
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import written_whole
@@ -260,13 +259,12 @@ def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
 
 def is_going_on(run_dir: Path, status: str) -> bool:
     """Return whether a bench measures this run now: the record has no end, and the lock is held."""
-    if status != "running":
-        return False
-    try:
-        with opened(run_dir / LOCK_FILE) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (OSError, StoreError) as error:
-        return isinstance(error, BlockingIOError)
+    if status == "running":
+        try:
+            with opened(run_dir / LOCK_FILE) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (OSError, StoreError) as error:
+            return isinstance(error, BlockingIOError)
     return False
 
 

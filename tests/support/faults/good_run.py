@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.cli.planning import planned
 from make_quality import Voice, with_quality
 from make_run import GIB, S
 from make_tasks import answers
 from repeated_run import Made, repeated_run
 
+from harness.cli.commands.planning import planned
 from harness.quality.due import keep_references
 from harness.sampling import environment
 from harness.sampling.device_sample import DeviceSample

@@ -14,7 +14,7 @@ from make_run import S, row, summary, write_cell
 from places import TESTS
 from served import served
 
-from harness.cli.planning import planned
+from harness.cli.commands.planning import planned
 from harness.run.start import bring_up, hear_out, new_record, wait_ready
 from harness.run.watch import Site
 from harness.sampling import environment
