@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from bench_command import bench, made, quick
 from quick_venv import make_quick_python
 
 # `make test` runs the others three at a time, then these one by one: they compare instants, rates or CPU
@@ -46,3 +48,19 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick_venv(quick_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test installs is made in a venv whose pip is there already."""
     monkeypatch.setattr(sys, "executable", str(quick_python))
+
+
+@pytest.fixture(scope="session")
+def measured_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the reference engine: two cells of three conversations each. Tests copy it."""
+    place = made(tmp_path_factory.mktemp("measured") / "place")
+    bounds = ("load.concurrency=1,2", "load.conversations=3", "load.warmup=0s", "load.duration=10s")
+    done = bench(place, "run", *quick(*bounds), "--output", "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return place.run_dir
+
+
+@pytest.fixture
+def run_copy(measured_run: Path, tmp_path: Path) -> Path:
+    """A copy of it for this test alone, in tmp_path."""
+    return Path(shutil.copytree(measured_run, tmp_path / "run"))

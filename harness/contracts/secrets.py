@@ -2,17 +2,18 @@
 encoding; and mask them in texts.
 
 `masked_known` is for text of a server that was sent a key, `masked` for what nobody's key is known of.
-`secret_in` says of a file's bytes whether they hold either.
+`secrets_in` says where a file's bytes hold either.
 """
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from html.entities import html5
 from typing import Any
 
 MASK = "***"
+OURS = "the value of "
 # As whole parts of a name: HF_TOKEN and --api-key, not TOKENIZERS_PARALLELISM or --max-total-tokens.
 _SECRET_PARTS = {
     "apikey", "apikeys", "auth", "authorization", "bearer", "credential", "credentials", "key", "keys",
@@ -22,6 +23,7 @@ _HARMLESS_ENDS = frozenset({"dir", "env", "file", "mode", "name", "parallelism",
 # None begins within another, or a megabyte of beginnings would take minutes.
 _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}"
+    r"|(?:github_pat_|glpat-|xox[abprs]-|AIza)[A-Za-z0-9_-]{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|(?<!-)eyJ[\w-]{10,}+\.[\w.-]+)"
 )
 _BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
@@ -30,6 +32,7 @@ _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>`]+(?=@)")
 _ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 _LONG_BEARER = re.compile(r"\bbearer\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}", re.IGNORECASE)
 _LONG_USER = re.compile(r"(?<=://)[^/?#\s\"'<>`@:]+:(?!\*)[^/?#\s\"'<>`]+(?=@)")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
 # In prose a `key` or a `token` is rarely a secret, so only longer names count there. A server prints its
 # arguments as `--api-key X`, `api_key='X'` or `'api_key': ['X']`.
 _SAID = re.compile(
@@ -82,23 +85,29 @@ def masked_bytes(data: bytes, known: Iterable[str | None]) -> bytes:
     return text.encode("latin-1")
 
 
-def known_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what the variables hold that are secrets, but for what is too short to be told from a word."""
-    held = (environment[name] for name in secret_names(environment))
-    return tuple(value for value in held if len(value) >= _LEAST_CHARACTERS)
+def known_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are secrets, but for what is too short to be told from a word."""
+    names = secret_names(environment)
+    return {name: environment[name] for name in names if len(environment[name]) >= _LEAST_CHARACTERS}
 
 
-def secret_in(data: bytes, known: Iterable[str | None] = ()) -> str | None:
-    """Return what secret a byte string holds, without telling it; None if it holds none.
+def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Yield where a byte string holds a secret, and what kind, without telling it.
 
-    It finds the `known` ones (see known_secrets) in every encoding of `masked_known`, then well-known tokens,
-    what follows `Bearer`, and users of URLs. What is compressed must be given as it was before.
+    It finds the values of `known` (see known_secrets) in every encoding of `masked_known`, whose kind begins
+    with OURS; then well-known tokens, private keys, what follows `Bearer`, and users of URLs. What is
+    compressed must be given as it was before.
     """
     text = data.decode("latin-1")
-    if any(pattern.search(text) for pattern in _patterns_of(known)):
-        return "a secret of this environment"
-    forms = {"a well-known token": _TOKEN, "a bearer's token": _LONG_BEARER, "a URL's user": _LONG_USER}
-    return next((name for name, pattern in forms.items() if pattern.search(text)), None)
+    forms = [(OURS + name, pattern) for name, value in known.items() for pattern in _patterns(value)]
+    forms += [
+        ("a well-known token", _TOKEN),
+        ("a private key", _PRIVATE_KEY),
+        ("a bearer's token", _LONG_BEARER),
+        ("a URL's user", _LONG_USER),
+    ]
+    for kind, pattern in forms:
+        yield from ((found.start(), kind) for found in pattern.finditer(text))
 
 
 def _stars(found: re.Match[str]) -> str:

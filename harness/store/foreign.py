@@ -46,7 +46,7 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
     with opened(path, MOST_TABLE_BYTES) as file, reading(path):
         table = pq.ParquetFile(file)
         for field in table.schema_arrow:
-            if not (_is_of(schema, field) if schema else _is_number(field.type)):
+            if not (_is_number(field.type) if schema is None else _is_of(schema, field)):
                 raise StoreError(f"{path}: damaged: column {field.name} is of type {field.type}")
         _check_size(path, table.metadata)
         yield table

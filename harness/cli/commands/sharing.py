@@ -1,19 +1,27 @@
-"""`bench verify`: what of a run is not as it was written."""
+"""`bench verify` and `bench bundle`: whether a run's files are as they were written, and one file of them."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.terminal import Json, print_json, print_lines
+from harness.cli.terminal import Json, complaints, print_json, print_lines
+from harness.contracts import known_secrets
+from harness.errors import UserError
 from harness.settings.units import counted
-from harness.store import checksums, store
-from harness.store.named_files import SUMS_FILE
+from harness.store import bundle, checksums, store
+from harness.store.named_files import PAGE_FILE, SUMS_FILE
+from harness.store.secret_scan import Secret, secrets_of
+
+_TOLD_SECRETS = 20
 
 
 def verify(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    source: Annotated[Path, typer.Argument(metavar="DIR|BUNDLE", help="A run's directory, or its bundle.")],
     as_json: Json = False,
 ) -> None:
     """Say which files of a run are changed, torn, missing or unlisted, by their checksums.
@@ -22,22 +30,66 @@ def verify(
     of damage, not of a forger: who changes a file can change its checksum. Exit code 0: all are as written,
     1: some are not, or the run has no checksums.
     """
-    has_list, is_going_on = (directory / SUMS_FILE).exists(), store.is_going_on(directory, "running")
-    if not has_list:
-        store.read_run(directory)
-    found = checksums.findings(directory)
-    if is_going_on:
+    with bundle.opened_run(source, is_checked=False) as directory:
+        has_list = (directory / SUMS_FILE).exists()
+        if not has_list:
+            store.read_run(directory)
+        found = checksums.findings(directory)
+        count = sum(1 for _ in checksums.files(directory))
+        is_going_on = store.is_going_on(directory, "running")
+    if is_going_on:  # what it writes now is whole, and listed, later
         found = [each for each in found if each.fault not in ("unlisted", "torn")]
-    count = sum(1 for _ in checksums.files(directory))
     if as_json:
-        told = {"directory": str(directory), "files": count, "has_checksums": has_list}
+        told = {"directory": str(source), "files": count, "has_checksums": has_list}
         print_json({**told, "is_going_on": is_going_on, "findings": [asdict(each) for each in found]})
     else:
         print_lines(map(str, found))
         if not has_list:
-            print_lines([f"{directory}: has no checksums, since its bench wrote none"])
+            print_lines([f"{source}: has no checksums, since its bench wrote none"])
         elif not found:
             still = "; the run goes on, and what it writes now is not listed yet" if is_going_on else ""
-            print_lines([f"{directory}: {counted(count, 'file')}, all as written{still}"])
+            print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
     if found or not has_list:
         raise typer.Exit(1)
+
+
+def bundle_command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write.", show_default="./<run>.tar.gz")
+    ] = None,
+    allows_lookalikes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-lookalikes", help="Also with what only looks like a secret; look at each place first."
+        ),
+    ] = False,
+) -> None:
+    """Write a run into one file for others to run again, unless anything secret is in it.
+
+    The file is a tar.gz of the run's directory with checksums; `bench rerun`, `compare`, `gate` and `verify`
+    take it as it is. Everything is searched before: for the values of this environment's keys and tokens,
+    however they are written, and for what has the form of one. Where there is any, nothing is written.
+    Prompts and answers are in the file, and the paths of the run's settings.
+    """
+    record = store.read_run(directory)
+    if store.is_going_on(directory, record.status):
+        raise UserError(f"{directory}: is measured now; wait until it ends")
+    out = output or Path(f"{directory.resolve().name}.tar.gz")
+    if not (directory / PAGE_FILE).exists():
+        from reports import write_report
+
+        write_report(directory)
+    secret = dict.fromkeys(islice(_secrets(directory), _TOLD_SECRETS))
+    if refused := [each for each in secret if each.is_ours or not allows_lookalikes]:
+        complaints.print("\n".join(map(str, refused)), markup=False)
+        remedy = "; --allow-lookalikes if none is" if not any(each.is_ours for each in refused) else ""
+        raise UserError(f"{directory}: holds what must not be given away, or looks like it{remedy}")
+    bundle.write_bundle(directory, out)
+    print_lines([str(out)])
+
+
+def _secrets(directory: Path) -> Iterator[Secret]:
+    known = known_secrets(os.environ)
+    for name, _ in checksums.files(directory):
+        yield from secrets_of(directory, name, known)

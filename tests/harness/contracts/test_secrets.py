@@ -9,6 +9,7 @@ import pytest
 
 from harness.contracts import (
     MASK,
+    OURS,
     is_secret,
     known_secrets,
     masked,
@@ -16,7 +17,7 @@ from harness.contracts import (
     masked_bytes,
     masked_known,
     masked_values,
-    secret_in,
+    secrets_in,
 )
 from tests.support.echoes import ECHOES
 
@@ -109,7 +110,9 @@ def test_a_known_secret_is_found_however_it_is_written(way):
     assert not [each for each in ECHOES.values() if each(KEY) in shown]
     left = shown.removeprefix("it was: ").removesuffix(" (that is all)").replace(MASK, "")
     assert len(left) <= len(base64.b64encode(b"someone:")), "what is not the key's alone, in base64"
-    assert secret_in(said.encode(), [KEY]) == "a secret of this environment"
+    at, kind = next(secrets_in(said.encode(), {"KEY": KEY}))
+    assert kind == OURS + "KEY"
+    assert at <= len(said) - len(ECHOES[way](KEY))
     stars = masked_bytes(said.encode(), [KEY])
     assert len(stars) == len(said.encode())
     assert ECHOES[way](KEY).encode() not in stars
@@ -124,7 +127,7 @@ def test_half_of_a_secret_that_was_cut_is_found(way):
 def test_what_is_no_secret_stays():
     said = f"{KEY[:9]} and {KEY[10:]}, {base64.b64encode(KEY[:6].encode()).decode()}; &amp; %20 \\u0073 - s k"
     assert masked_known(said, [KEY]) == said
-    assert secret_in(said.encode(), [KEY]) is None
+    assert list(secrets_in(said.encode(), {"KEY": KEY})) == []
     assert masked_known("EMPTY, e m p t y, RU1QVFk=", ["EMPTY"]) == f"{MASK}, e m p t y, RU1QVFk="
 
 
@@ -139,7 +142,7 @@ def test_the_time_grows_as_the_text_does(piece):
         began = time.process_time()
         masked_known(text, [KEY])
         masked(text)
-        secret_in(text.encode(), [KEY])
+        list(secrets_in(text.encode(), {"KEY": KEY}))
         return time.process_time() - began
 
     once = min(took_s(10_000) for _ in range(3))
@@ -148,7 +151,7 @@ def test_the_time_grows_as_the_text_does(piece):
 
 def test_the_secrets_of_an_environment_are_known_by_their_values():
     given = {"HF_TOKEN": "abcdefgh", "API_KEY": "1234567", "HOME": "/home/someone", "NOTE": "sk-" + "a" * 16}
-    assert known_secrets(given) == ("abcdefgh", "sk-" + "a" * 16)
+    assert known_secrets(given) == {"HF_TOKEN": "abcdefgh", "NOTE": "sk-" + "a" * 16}
 
 
 @pytest.mark.parametrize(
@@ -162,4 +165,4 @@ def test_the_secrets_of_an_environment_are_known_by_their_values():
     ],
 )
 def test_bytes_that_hold_a_secret_by_its_form(said, kind):
-    assert secret_in(said) == kind
+    assert [found for _, found in secrets_in(said, {})] == ([kind] if kind else [])

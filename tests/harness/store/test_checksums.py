@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench_command import Place, bench, made, quick, told
+from bench_command import Place, bench, told
 
 from harness.errors import StoreError
 from harness.run import session
@@ -17,56 +17,42 @@ from harness.store import checksums
 from harness.store.checksums import Finding, findings
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A run of two cells, the first of which was measured twice."""
-    place = made(tmp_path_factory.mktemp("checksums") / "place")
-    done = bench(place, "run", *quick("load.concurrency=1,2", "load.duration=500ms"), "--output", "run", "-q")
-    assert done.returncode == 0, done.stderr
-    return place
-
-
-@pytest.fixture
-def run_dir(measured: Place, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(measured.run_dir, tmp_path / "run"))
-
-
 def files_of(run_dir: Path) -> list[Path]:
     return [run_dir / name for name, _ in checksums.files(run_dir)]
 
 
-def test_a_finished_run_is_all_on_its_list_which_sha256sum_reads(measured):
-    listed = {line[66:] for line in (measured.run_dir / "SHA256SUMS").read_text().splitlines()}
-    assert listed == {name for name, _ in checksums.files(measured.run_dir)}
+def test_a_finished_run_is_all_on_its_list_which_sha256sum_reads(measured_run):
+    listed = {line[66:] for line in (measured_run / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {name for name, _ in checksums.files(measured_run)}
     assert {"run.json", "report.html", "cells/002/requests.parquet"} < listed
-    done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=measured.run_dir)
+    done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=measured_run)
     assert done.returncode == 0
-    said = told(measured, "verify", "run")
+    said = told(Place(measured_run.parent), "verify", "run")
     assert (said.returncode, said.stdout) == (0, f"run: {len(listed)} files, all as written\n")
 
 
-def test_one_bit_flipped_in_any_file_is_found(run_dir):
-    for path in [*files_of(run_dir), run_dir / "SHA256SUMS"]:
+def test_one_bit_flipped_in_any_file_is_found(run_copy):
+    for path in [*files_of(run_copy), run_copy / "SHA256SUMS"]:
         whole = path.read_bytes()
         for at in {0, len(whole) // 2, len(whole) - 1} if whole else ():
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert findings(run_dir), f"bit flipped at {at} of {path}"
+            assert findings(run_copy), f"bit flipped at {at} of {path}"
         path.write_bytes(whole)
-    assert findings(run_dir) == []
+    assert findings(run_copy) == []
 
 
-def test_what_happened_to_a_file_is_told(run_dir, tmp_path):
-    table, record = run_dir / "cells/001/requests.parquet", run_dir / "run.json"
+def test_what_happened_to_a_file_is_told(run_copy, tmp_path):
+    table, record = run_copy / "cells/001/requests.parquet", run_copy / "run.json"
     table.write_bytes(table.read_bytes()[:-9])
     record.write_bytes(record.read_bytes().replace(b"reference", b"deference", 1))
-    (run_dir / "cells/002/cell.json").unlink()
-    (run_dir / "cells/002/notes.txt").write_text("mine")
-    (run_dir / "cells/002/load.log").unlink()
-    (run_dir / "cells/002/load.log").symlink_to(tmp_path / "elsewhere")
-    os.mkfifo(run_dir / "starts/pipe")
-    (run_dir / "run.json.0123456789abcdef.part").write_bytes(b"{")
-    (run_dir / "notes.txt").write_text("files beside a run's own are their user's")
-    assert findings(run_dir) == [
+    (run_copy / "cells/002/cell.json").unlink()
+    (run_copy / "cells/002/notes.txt").write_text("mine")
+    (run_copy / "cells/002/load.log").unlink()
+    (run_copy / "cells/002/load.log").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(run_copy / "starts/pipe")
+    (run_copy / "run.json.0123456789abcdef.part").write_bytes(b"{")
+    (run_copy / "notes.txt").write_text("files beside a run's own are their user's")
+    assert findings(run_copy) == [
         Finding("cells/001/requests.parquet", "torn"),
         Finding("cells/002/cell.json", "missing"),
         Finding("cells/002/load.log", "strange"),
@@ -82,26 +68,26 @@ def test_what_happened_to_a_file_is_told(run_dir, tmp_path):
     assert (said.returncode, len(json.loads(said.stdout)["findings"])) == (1, 7)
 
 
-def test_a_folder_that_is_a_link_or_endless_is_not_entered(run_dir, tmp_path):
-    shutil.move(run_dir / "cells", tmp_path / "cells")
-    (run_dir / "cells").symlink_to(tmp_path / "cells")
-    deep = run_dir / "starts" / "/".join("a" * 900)
+def test_a_folder_that_is_a_link_or_endless_is_not_entered(run_copy, tmp_path):
+    shutil.move(run_copy / "cells", tmp_path / "cells")
+    (run_copy / "cells").symlink_to(tmp_path / "cells")
+    deep = run_copy / "starts" / "/".join("a" * 900)
     os.makedirs(deep)
-    (run_dir / "starts/huge.log").touch()
-    os.truncate(run_dir / "starts/huge.log", 1 << 40)
-    found = {each.file: each.fault for each in findings(run_dir)}
+    (run_copy / "starts/huge.log").touch()
+    os.truncate(run_copy / "starts/huge.log", 1 << 40)
+    found = {each.file: each.fault for each in findings(run_copy)}
     assert (found["cells"], found["starts/a/a/a/a"]) == ("strange", "strange")
     assert (found["starts/huge.log"], found["cells/001/cell.json"]) == ("strange", "missing")
 
 
-def test_a_run_of_an_earlier_bench_has_no_list_and_gets_none_by_a_report(run_dir, tmp_path):
-    (run_dir / "SHA256SUMS").unlink()
+def test_a_run_of_an_earlier_bench_has_no_list_and_gets_none_by_a_report(run_copy, tmp_path):
+    (run_copy / "SHA256SUMS").unlink()
     said = told(Place(tmp_path), "verify", "run")
     assert (said.returncode, said.stdout) == (1, "run: has no checksums, since its bench wrote none\n")
     assert told(Place(tmp_path), "report", "run").returncode == 0
-    assert not (run_dir / "SHA256SUMS").exists()
-    (run_dir / "cells/001/cell.json").write_text('{"number":')
-    assert findings(run_dir) == [Finding("cells/001/cell.json", "torn")]
+    assert not (run_copy / "SHA256SUMS").exists()
+    (run_copy / "cells/001/cell.json").write_text('{"number":')
+    assert findings(run_copy) == [Finding("cells/001/cell.json", "torn")]
 
 
 def test_where_no_run_is_verify_ends_with_2(tmp_path):
@@ -109,48 +95,48 @@ def test_where_no_run_is_verify_ends_with_2(tmp_path):
     assert (said.returncode, "no run here" in said.stderr) == (2, True)
 
 
-def test_a_page_that_is_drawn_again_is_listed_again(run_dir, tmp_path):
-    (run_dir / "report.html").write_text("changed")
-    assert findings(run_dir) == [Finding("report.html", "torn")]
+def test_a_page_that_is_drawn_again_is_listed_again(run_copy, tmp_path):
+    (run_copy / "report.html").write_text("changed")
+    assert findings(run_copy) == [Finding("report.html", "torn")]
     assert told(Place(tmp_path), "report", "run", "--output", "page.html").returncode == 0
-    assert findings(run_dir) == [Finding("report.html", "torn")], "it was drawn elsewhere"
+    assert findings(run_copy) == [Finding("report.html", "torn")], "it was drawn elsewhere"
     assert told(Place(tmp_path), "report", "run").returncode == 0
-    assert findings(run_dir) == []
+    assert findings(run_copy) == []
 
 
-def test_what_changes_is_off_the_list_until_it_is_whole(run_dir):
+def test_what_changes_is_off_the_list_until_it_is_whole(run_copy):
     def interrupted() -> None:
-        with session.sole_writer(run_dir), checksums.changing(run_dir, "starts/01-reference"):
-            checksums.begin(run_dir)
-            (run_dir / "run.json").write_bytes(b"{}\n")
-            (run_dir / "starts/01-reference/server.log").write_bytes(b"more")
+        with session.sole_writer(run_copy), checksums.changing(run_copy, "starts/01-reference"):
+            checksums.begin(run_copy)
+            (run_copy / "run.json").write_bytes(b"{}\n")
+            (run_copy / "starts/01-reference/server.log").write_bytes(b"more")
             # This is what a kill would leave.
-            assert {each.fault for each in findings(run_dir)} == {"unlisted"}
+            assert {each.fault for each in findings(run_copy)} == {"unlisted"}
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         interrupted()
-    assert findings(run_dir) == [], "an interrupt puts all that is there on the list"
+    assert findings(run_copy) == [], "an interrupt puts all that is there on the list"
 
 
-def test_a_resume_that_is_refused_hides_no_change(run_dir, tmp_path):
-    (run_dir / "run.json").write_bytes((run_dir / "run.json").read_bytes().replace(b'"seed"', b'"Seed"', 1))
-    changed = findings(run_dir)
+def test_a_resume_that_is_refused_hides_no_change(run_copy, tmp_path):
+    (run_copy / "run.json").write_bytes((run_copy / "run.json").read_bytes().replace(b'"seed"', b'"Seed"', 1))
+    changed = findings(run_copy)
     assert told(Place(tmp_path), "run", "--resume", "run", "--quiet").returncode == 2
-    assert findings(run_dir) == changed == [Finding("run.json", "changed")]
+    assert findings(run_copy) == changed == [Finding("run.json", "changed")]
 
 
-def test_a_resumed_run_lists_all_attempts_where_they_are_now(run_dir, tmp_path):
-    cell = run_dir / "cells/001/cell.json"
+def test_a_resumed_run_lists_all_attempts_where_they_are_now(run_copy, tmp_path):
+    cell = run_copy / "cells/001/cell.json"
     cell.write_text(cell.read_text().replace('"completed"', '"failed"', 1))
-    checksums.relist(run_dir, "cells/001")
+    checksums.relist(run_copy, "cells/001")
     done = bench(Place(tmp_path), "run", "--resume", "run", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert (run_dir / "cells/001.attempt1").is_dir()
-    assert findings(run_dir) == []
+    assert (run_copy / "cells/001.attempt1").is_dir()
+    assert findings(run_copy) == []
 
 
-def test_absurdly_many_files_are_refused(run_dir, monkeypatch):
+def test_absurdly_many_files_are_refused(run_copy, monkeypatch):
     monkeypatch.setattr(checksums, "_MOST_FILES", 5)
     with pytest.raises(StoreError, match="more than 5 files"):
-        findings(run_dir)
+        findings(run_copy)

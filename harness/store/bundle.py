@@ -1,0 +1,156 @@
+"""Put a run into one file that others can run again, and open such a file, which anyone may have made.
+
+A bundle is a tar.gz of one folder: a run's own files, and SHA256SUMS of them. Unpacked by `tar` it is a run's
+directory. The same run makes the same bytes.
+"""
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from harness.errors import StoreError, UserError
+from harness.store import checksums
+from harness.store.foreign import MOST_TABLE_BYTES, opened
+from harness.store.named_files import SUMS_FILE, check_place
+from harness.store.store import read_run
+from harness.whole_files import check_room, written_whole
+
+# Records and logs shrink to a tenth, tables not at all. Of a small file a little more is borne.
+_MOST_GROWTH, _BORNE_BYTES = 100, 64 << 20
+_MOST_FILES = 100_000
+# tarfile reads the headers of long names in one go, however long they say to be.
+_CHUNK_BYTES = 1 << 20
+_NO_BUNDLE = "is no bundle; `bench bundle DIR` makes one of a run"
+
+
+def write_bundle(run_dir: Path, out: Path) -> None:
+    """Write a run's own files into a bundle, whole or not at all. Raises UserError, StoreError.
+
+    A file that is changed, torn or missing by the run's checksums is refused.
+    """
+    check_place(out)
+    if wrong := [each for each in checksums.findings(run_dir) if each.fault != "unlisted"]:
+        more = f", and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise StoreError(
+            f"{run_dir}: {wrong[0].file} is {wrong[0].fault}{more}; see `bench verify {run_dir}`"
+        )
+    digests = {name: checksums.digest(run_dir / name) for name, _ in checksums.files(run_dir)}
+    sizes = [(run_dir / name).stat().st_size for name in digests]
+    check_room(out.absolute().parent, sum(sizes), "the bundle", "--output FILE")
+    record = read_run(run_dir)
+    made_s = int(datetime.fromisoformat(record.ended_at or record.created_at).timestamp())
+    with written_whole(out) as part:
+        part.chmod(0o600)  # requests hold what users said
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile("", "wb", 6, file, mtime=made_s) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            sums = checksums.sums_of(digests)
+            _add(tar, f"{run_dir.resolve().name}/{SUMS_FILE}", len(sums), made_s, io.BytesIO(sums))
+            for name, size in zip(digests, sizes, strict=True):
+                with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
+                    _add(tar, f"{run_dir.resolve().name}/{name}", size, made_s, contents)
+        _check_growth(out, sum(sizes), part.stat().st_size)
+
+
+def _add(tar: tarfile.TarFile, name: str, size: int, made_s: int, contents: IO[bytes]) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = size, made_s, 0o600
+    tar.addfile(member, contents)
+
+
+@contextmanager
+def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
+    """Return the directory of a run, or that of a bundle's, which is there until the block ends.
+
+    Raises StoreError for a bundle that is damaged or hostile: `is_checked` says whether its files have to be
+    as they were written.
+    """
+    if not path.is_file() or path.name in checksums.OWN:
+        yield path
+        return
+    with TemporaryDirectory(prefix="bench-") as folder:
+        run_dir = _unpacked(path, Path(folder))
+        try:
+            if is_checked and (wrong := checksums.findings(run_dir)):
+                raise StoreError(f"{path}: damaged: {wrong[0]}")
+            yield run_dir
+        except StoreError as error:
+            raise StoreError(str(error).replace(folder, str(path))) from error
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Write a bundle's files below a new folder, and return that of the run."""
+    tops, names, size, packed_bytes = set[str](), set[str](), 0, path.stat().st_size
+    try:
+        with (
+            opened(path, MOST_TABLE_BYTES) as file,
+            gzip.GzipFile(fileobj=file) as unpacked,
+            tarfile.open(fileobj=_InParts(unpacked), mode="r:") as tar,
+        ):
+            for member in tar:
+                top, name = _place(path, member)
+                size += member.size
+                _check_growth(path, size, packed_bytes)
+                if name.casefold() in names or tops - {top} or len(names) == _MOST_FILES:
+                    raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is a file too many)")
+                tops.add(top)
+                names.add(name.casefold())
+                _write(tar, member, folder / member.name)
+    except (tarfile.TarError, gzip.BadGzipFile) as error:
+        raise StoreError(f"{path}: {'damaged' if names else _NO_BUNDLE} ({error})") from error
+    except (EOFError, zlib.error, ValueError, FileExistsError, NotADirectoryError) as error:
+        raise StoreError(f"{path}: damaged ({error})") from error
+    run_dir = folder.joinpath(*tops)
+    if not (run_dir / SUMS_FILE).is_file():
+        raise StoreError(f"{path}: {_NO_BUNDLE} ({SUMS_FILE} is missing)")
+    return run_dir
+
+
+def _place(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+    """Return the run's name, and that of a file in it. Raises StoreError for all that no bundle has."""
+    top, *parts = member.name.split("/")
+    is_plain = all(each not in ("", ".", "..") and each.isprintable() for each in (top, *parts))
+    is_own = parts[:1] == [SUMS_FILE] or (bool(parts) and parts[0] in checksums.OWN)
+    if not (is_plain and is_own and member.type == tarfile.REGTYPE and member.sparse is None):
+        raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is no file of a run)")
+    return top, "/".join(parts)
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
+    contents = tar.extractfile(member)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with to.open("xb") as file:
+        while contents and (chunk := contents.read(_CHUNK_BYTES)):
+            file.write(chunk)
+
+
+def _check_growth(path: Path, size: int, packed_bytes: int) -> None:
+    if size > _BORNE_BYTES + _MOST_GROWTH * packed_bytes:
+        raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are no run")
+
+
+class _InParts(io.RawIOBase):
+    """A stream of which nobody may ask for much at once."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _CHUNK_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.stream.read(size)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.stream.seek(offset, whence)

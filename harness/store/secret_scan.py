@@ -1,0 +1,94 @@
+"""Find secrets in a run's files before they are given away, and say where: those of this environment however
+they are written, others by their form. A secret itself is never told.
+"""
+
+import base64
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from harness.contracts import OURS, secrets_in
+from harness.errors import StoreError
+from harness.store.foreign import MOST_TABLE_BYTES, opened, opened_table
+
+# What is read at once, with as much of what was read before as a secret may have begun in.
+_WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13
+# What a page has packed: gzip in base64.
+_PACKED = re.compile(rb">(H4sI[A-Za-z0-9+/]+=*)<")
+_MOST_UNPACKED_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Something secret in a file of a run: what kind, and where."""
+
+    file: str
+    place: str
+    kind: str
+
+    @property
+    def is_ours(self) -> bool:
+        return self.kind.startswith(OURS)
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.place}: {self.kind}"
+
+
+def secrets_of(run_dir: Path, name: str, known: Mapping[str, str]) -> Iterator[Secret]:
+    """Yield what is in a file of a run: in its bytes, in the texts of a table, in what a page has packed.
+
+    `known`: the secrets of this environment. A place may be told twice. Raises StoreError.
+    """
+    path = run_dir / name
+    with opened(path, MOST_TABLE_BYTES) as file:
+        found = _in_stream(file, known, is_text=path.suffix in (".json", ".log", ".html"))
+        yield from (Secret(name, place, kind) for place, kind in found)
+    if path.suffix == ".parquet":
+        yield from (Secret(name, place, kind) for place, kind in _in_table(path, known))
+    elif path.suffix == ".html":
+        yield from (Secret(name, "in what is packed", kind) for kind in _in_packed(path, known))
+
+
+def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> Iterator[tuple[str, str]]:
+    data, begin, line = b"", 0, 1
+    while chunk := file.read(_WINDOW_BYTES):
+        data += chunk
+        for at, kind in secrets_in(data, known):
+            lines = line + data.count(b"\n", 0, at)
+            yield f"line {lines}" if is_text else f"byte {begin + at}", kind
+        past = max(0, len(data) - _OVERLAP_BYTES)
+        begin, line, data = begin + past, line + data.count(b"\n", 0, past), data[past:]
+
+
+def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    with opened_table(path, pa.schema([])) as file:
+        columns = [field.name for field in file.schema_arrow if _has_text(field.type)]
+        row = 1
+        for number in range(file.num_row_groups if columns else 0):
+            table = file.read_row_group(number, columns)
+            for name in columns:
+                texts = "\0".join(map(str, table[name].to_pylist())).encode()
+                for at, kind in secrets_in(texts, known):
+                    yield f"column {name}, row {row + texts.count(0, 0, at)}", kind
+            row += len(table)
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    return any(each in str(kind) for each in ("string", "binary"))
+
+
+def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:
+    with opened(path) as file:
+        page = file.read()
+    for packed in _PACKED.finditer(page):
+        try:
+            unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            data = unpacking.decompress(base64.b64decode(packed[1]), _MOST_UNPACKED_BYTES)
+        except (ValueError, zlib.error) as error:
+            raise StoreError(f"{path}: damaged ({error}); `bench report` writes it again") from error
+        yield from (kind for _, kind in secrets_in(data, known))
