@@ -93,6 +93,16 @@ COMMANDS = {
         "compare. They get no verdict.",
         "bench import artifacts/profile_export.jsonl --output results/from-aiperf",
     ),
+    "bundle": Command(
+        "sharing:bundle_command",
+        "Write a run into one file for others to run again, unless anything secret is in it.",
+        "bench bundle results/20261125-101500-chat_multi_turn --output run.tar.gz",
+    ),
+    "rerun": Command(
+        "rerunning:rerun",
+        "Say what differs here from where a run was measured, then run the same plan.",
+        "bench rerun run.tar.gz --output results/again",
+    ),
     "install": Command(
         "making:install_command",
         "Make an engine's own environment in the user's cache directory, with your own pip settings.",

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from harness.cli.terminal import out, print_lines, print_rows
 from reports.checks.examine import SIGN, mark_text
 from reports.two_runs.answers import FIGURES
 from reports.two_runs.compare import Comparison, MetricRow
 from reports.two_runs.gate import NAMES, Gate
-from reports.two_runs.sides import KINDS
+from reports.two_runs.sides import KINDS, Difference
 
 _PACKAGES = "engine_packages."
 # More packages of one engine are counted.
@@ -60,28 +62,31 @@ def print_gate(gate: Gate) -> None:
 
 
 def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
-    """Print both sides, then a table for each kind of difference.
+    sides = zip(names, (comparison.a, comparison.b), strict=True)
+    print_lines([*(f"{name}: {side}" for name, side in sides), ""], fold=True)
+    if comparison.differences:
+        print_lines(["What differs in how they were made:"], fold=True)
+        print_differences(comparison.differences, names)
+
+
+def print_differences(found: Sequence[Difference], names: Sequence[str], to: Console = out) -> None:
+    """Print a table for each kind of difference.
 
     If many packages of an engine differ, it shows that of the engine itself and counts the others.
     """
-    sides = zip(names, (comparison.a, comparison.b), strict=True)
-    print_lines([*(f"{name}: {side}" for name, side in sides), ""], fold=True)
-    if not comparison.differences:
-        return
-    print_lines(["What differs in how they were made:"], fold=True)
-    whats = [each.what for each in comparison.differences]
+    whats = [each.what for each in found]
     packages = Counter(what.split(".")[1] for what in whats if what.startswith(_PACKAGES))
     many = {engine: count for engine, count in packages.items() if count > _NAMED_PACKAGES}
     prefixes = tuple(f"{_PACKAGES}{engine}." for engine in many)
     own = {f"{_PACKAGES}{engine}.{engine}" for engine in many}
-    shown = [d for d in comparison.differences if d.what in own or not d.what.startswith(prefixes)]
+    shown = [each for each in found if each.what in own or not each.what.startswith(prefixes)]
     for kind in KINDS:
         rows = [dict(zip((kind, *names), each.cells(), strict=True)) for each in shown if each.kind == kind]
         if rows:
-            print_rows(rows)
-    counted = (f"{count} packages of {engine} differ; all with --json" for engine, count in many.items())
-    print_lines(counted, fold=True)
-    out.print()
+            print_rows(rows, to=to)
+    for engine, count in many.items():
+        to.print(f"{count} packages of {engine} differ; all with --json", markup=False)
+    to.print()
 
 
 def _print_doubts(comparison: Comparison, title: str) -> None:

@@ -48,7 +48,7 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
+def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console = out) -> None:
     """Print a table with a column per key of the first row; those named in `right` are aligned there.
 
     In a table that is too wide words are broken only if they do not fit even then.
@@ -57,11 +57,11 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
     columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
     whole = {name: max(map(cell_len, texts)) for name, texts in columns.items()}
     words = {name: max(map(cell_len, " ".join(texts).split()), default=0) for name, texts in columns.items()}
-    is_short = whole[first] <= out.width // 2
+    is_short = whole[first] <= to.width // 2
     if is_short:
         words[first] = whole[first]
-    is_narrow = sum(whole.values()) + 2 * len(others) > out.width
-    spare = out.width - sum(words.values()) - len(others)
+    is_narrow = sum(whole.values()) + 2 * len(others) > to.width
+    spare = to.width - sum(words.values()) - len(others)
     widths = {}
     if is_narrow and spare >= 0:
         # rich shrinks columns below their words, or lets a row run over the edge, where it is cut.
@@ -78,7 +78,7 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
         )
     for row in rows:
         table.add_row(*(escape(inert(value, keep="\n")) for value in row.values()))
-    out.print(table, soft_wrap=False)
+    to.print(table, soft_wrap=False)
 
 
 def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:

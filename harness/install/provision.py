@@ -94,6 +94,24 @@ def provide(
     return Provisions(environments, weights, adapters)
 
 
+def at_hand(
+    deployments: Iterable[Deployment], store: WeightsStore, cache: Path, *, has_device: bool
+) -> Provisions:
+    """Return what of all that these need is on this machine already. Makes nothing."""
+    started = [each for each in deployments if not each.terms.base_url]
+    builds = dict.fromkeys(build_of(each) for each in started if is_process(each))
+    specs = {each: each.spec(has_device=has_device) for each in builds if not each.is_own}
+    environments = {
+        build: installed(cache, spec) for build, spec in specs.items() if isinstance(spec, InstallSpec)
+    }
+    needed = dict.fromkeys(each for one in started for each in all_weights(ENGINES[one.engine], one))
+    weights = {each: store.find(each, cache) for each in needed if isinstance(each, Weights)}
+    return Provisions(
+        {build: found for build, found in environments.items() if found},
+        {each: found for each, found in weights.items() if found},
+    )
+
+
 def lacking(
     deployments: Iterable[Deployment], store: WeightsStore, cache: Path, *, has_device: bool
 ) -> Iterator[tuple[str, str]]:

@@ -101,6 +101,20 @@ def _measured(planned: Plan) -> object:
     return msgspec.json.decode(msgspec.json.encode(measured))
 
 
+def unlike_cells(recorded: Plan, whole: Plan) -> int:
+    """Return how many cells of a plan another does not have: deployment, seed, load and scenario."""
+    there = set(_cells(recorded))
+    return sum(each not in there for each in _cells(whole))
+
+
+def _cells(planned: Plan) -> list[bytes]:
+    return [
+        msgspec.json.encode((start.deployment.label, cell.seed, cell.load, cell.scenario))
+        for start in planned.starts
+        for cell in start.cells
+    ]
+
+
 def renumbered(
     directory: Path, record: store.RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
 ) -> list[PlannedStart]:

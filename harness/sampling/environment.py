@@ -41,6 +41,7 @@ def facts() -> dict[str, Any]:
         "devices": devices.text if isinstance(devices, Reason) else devices,
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git_commit(),
+        "variables": of_server({}),
         "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()},
     }
 

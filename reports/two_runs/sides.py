@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.contracts import is_secret
+from harness.contracts import Deployment, is_secret
 from harness.errors import UserError
+from harness.store.store import RunRecord
 from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
 from reports.measures.written import NOTHING, flat, several
 from reports.verdicts.comparisons import Names, Pair
@@ -145,7 +146,7 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
         (f"{n} was {s.run.foreign}" for n, s in zip(names, (a, b), strict=True) if s.run.foreign), ""
     )
     is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
-    unlike = [each for each in _unlike(_facts(a.run), _facts(b.run)) if each.is_other_hardware]
+    unlike = [each for each in _unlike(_facts(a.run.record), _facts(b.run.record)) if each.is_other_hardware]
     return first_that_holds(
         {
             foreign: foreign,
@@ -209,7 +210,7 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
 
     Sorted by kind. What was set and is said again by a deployment's plan stands once, as a setting.
     """
-    whole = _unlike(_facts(a), _facts(b))
+    whole = _unlike(_facts(a.record), _facts(b.record))
     said = {each.cells() for each in whole}
     where = gathered(
         (each, first)
@@ -226,19 +227,38 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
     return tuple(sorted([*whole, *own], key=lambda each: KINDS.index(each.kind)))
 
 
+def planned_differences(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
+    """Return what differs between two runs by their records, of which the second need not have begun."""
+    whole = _unlike(_facts(a), _facts(b))
+    was, now = a.plan.deployments, b.plan.deployments
+    own = [
+        replace(each, where=label)
+        for label in was.keys() & now.keys()
+        for each in _unlike(_planned_facts(was[label]), _planned_facts(now[label]))
+    ]
+    return tuple(sorted([*whole, *own], key=lambda each: (KINDS.index(each.kind), each.what, each.where)))
+
+
 def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
     return [Difference(*key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 
-def _facts(run: Run) -> _Facts:
-    settings: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
-    machine = flat(run.record.environment)
-    made_on = {(_kind(key), key): str(value) for key, value in machine if not key.startswith(_PASSING)}
-    return {**settings, **made_on, ("settings", "status"): run.record.status}
+def _facts(record: RunRecord) -> _Facts:
+    settings: _Facts = {("settings", key): ",".join(values) for key, values in record.settings.items()}
+    machine = flat(record.environment)
+    made_on = {
+        # As a start says it of its server.
+        (_kind(key), key.replace("variables.", "environment ")): str(value)
+        for key, value in machine
+        if not key.startswith(_PASSING)
+    }
+    return {**settings, **made_on, ("settings", "status"): record.status}
 
 
 def _kind(key: str) -> Kind:
     topic, _, name = key.partition(".")
+    if topic == "variables":
+        return "flags"
     if topic == "devices":
         return "versions" if name.rpartition(".")[2] in _SOFTWARE_OF_DEVICE else "hardware"
     return "hardware" if topic == "machine" and name in _HARDWARE else "versions"
@@ -246,14 +266,7 @@ def _kind(key: str) -> Kind:
 
 def _launch_facts(run: Run, label: str) -> _Facts:
     """Return the facts of a deployment: as planned, then what was the same in all of its starts."""
-    deployment = run.deployments[label]
-    planned = {
-        "quantization": deployment.quantization,
-        "engine": msgspec.to_builtins(deployment.terms),
-        deployment.engine: msgspec.to_builtins(deployment.options),
-    }
-    found: _Facts = {("flags", "engine"): deployment.engine}
-    found |= {("flags", key): str(value) for key, value in flat(planned) if value is not None}
+    found = _planned_facts(run.deployments[label])
     values = gathered(
         ((kind, topic + key), str(value))
         for record in run.starts_of(label)
@@ -262,6 +275,16 @@ def _launch_facts(run: Run, label: str) -> _Facts:
         if value is not None and not is_secret(key)
     )
     return found | {key: each[0] for key, each in values.items() if len(set(each)) == 1}
+
+
+def _planned_facts(deployment: Deployment) -> _Facts:
+    planned = {
+        "quantization": deployment.quantization,
+        "engine": msgspec.to_builtins(deployment.terms),
+        deployment.engine: msgspec.to_builtins(deployment.options),
+    }
+    found: _Facts = {("flags", "engine"): deployment.engine}
+    return found | {("flags", key): str(value) for key, value in flat(planned) if value is not None}
 
 
 def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]], ...]:

@@ -1,6 +1,6 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from harness.cli.commands.planning import (
     skip_lines,
     with_tasks,
 )
-from harness.cli.commands.tasks import Task, left_of, new_task, only, recorded
+from harness.cli.commands.tasks import Task, left_of, new_run, new_search, only, recorded
 from harness.cli.ending import print_answers, print_no_answer, report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.contracts import Objective, PlannedStart, Standing
@@ -28,10 +28,10 @@ from harness.plan.context import context_lines
 from harness.quality.due import asking, earlier_references, keep_references
 from harness.run import next_starts, session
 from harness.run.budget import Budget
-from harness.run.search import Search, Trial, prepared
+from harness.run.search import Search, Trial
 from harness.run.watch import Site
 from harness.selftest import known_error
-from harness.settings import config, overrides
+from harness.settings import overrides
 from harness.store import store
 from harness.store.named_files import RUN_FILE
 
@@ -57,13 +57,13 @@ def run(
 ) -> None:
     with _held(resume):
         if resume is None:
-            task = new_task(config.settings(overrides.parse(changes or [], study)), None, output)
+            task = new_run(overrides.parse(changes or [], study), output)
             task = task if only_repeat is None else only(task, only_repeat)
         elif only_repeat is not None:
             raise UserError("--only-repeat: --resume measures the repeats that a run has; leave one out")
         else:
             task = left_of(resume, *recorded(resume, changes, study, output))
-        _perform(task, quiet=quiet, as_json=as_json)
+        perform(task, Show(quiet=quiet), as_json=as_json)
 
 
 def search(
@@ -98,14 +98,13 @@ def search(
     """
     with _held(resume):
         if resume is None:
-            settings, terms = config.search_settings(overrides.parse(changes or [], study))
-            task = new_task(prepared(settings, terms), terms, output)
+            task = new_search(overrides.parse(changes or [], study), output)
         else:
             record, _ = recorded(resume, changes, study, output)
             if record.search is None:
                 raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
             task = left_of(resume, record, None)
-        _perform(task, quiet=quiet, as_json=as_json)
+        perform(task, Show(quiet=quiet), as_json=as_json)
 
 
 @contextmanager
@@ -184,8 +183,8 @@ def _reference_folders(run_dir: Path) -> Mapping[str, Path]:
     return reference_folders(run_dir)
 
 
-def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
-    show = Show(quiet=quiet)
+def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], object] = str) -> None:
+    """Measure a task and tell what came of it, and `after` that. Raises typer.Exit if a cell failed."""
     directory, found = measured(task, show, as_json=as_json)
     again, report = task.again(directory), str(directory / "report.html")
     if task.search:
@@ -198,6 +197,8 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
         tell(found, report, int(failed > 0), show, as_json=as_json)
     if failed:
         show.line(said)
+    after(directory)
+    if failed:
         raise typer.Exit(1)
 
 

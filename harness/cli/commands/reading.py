@@ -3,8 +3,9 @@
 import re
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from harness.errors import UserError, choose_from
 from harness.foreign.importing import TOOLS, import_files
 from harness.run.session import RESULTS, check_output
 from harness.settings import overrides, sections
+from harness.store.bundle import opened_run
 from harness.store.named_files import write_named
 
 _FORMATS = ("html", "markdown", "json", "csv", "parquet", "png", "svg")
@@ -81,6 +83,18 @@ def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[s
     return sides[0], sides[1], keys
 
 
+@contextmanager
+def _opened_side(side: str) -> Iterator[str]:
+    """Return a side, for the block a directory where it is a bundle, or a deployment of one."""
+    ends = [len(side), *(at for at, character in enumerate(side) if character == ":")]
+    end = next((end for end in ends if end and Path(side[:end]).is_file()), None)
+    if end is None:
+        yield side
+        return
+    with opened_run(Path(side[:end])) as directory:
+        yield f"{directory}{side[end:]}"
+
+
 def compare(
     words: Annotated[
         list[str],
@@ -105,7 +119,8 @@ def compare(
     terms = sections.only_compare_terms(given)
     for metric in terms.metrics:
         check_metric_name(metric, "compare.metric")
-    comparison = compare_runs(a, b, terms)
+    with _opened_side(a) as first, _opened_side(b) as second:
+        comparison = replace(compare_runs(first, second, terms), a=a, b=b)
     if html is not None:
         write_comparison(comparison, html)
     if as_json:
@@ -135,7 +150,10 @@ def gate(
     from reports.outputs.gate_files import junit_text, markdown_text
 
     base, new, changes = _sides_and_keys(words, "BASE", "NEW")
-    gate = gate_runs(base, new, sections.gate_terms(overrides.parse(changes)))
+    terms = sections.gate_terms(overrides.parse(changes))
+    with _opened_side(base) as first, _opened_side(new) as second:
+        gate = gate_runs(first, second, terms)
+    gate = replace(gate, compared=replace(gate.compared, a=base, b=new))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):
         if path is not None:
             write_named(path, write(gate).encode())

@@ -15,7 +15,7 @@ from harness.quality.due import Due, due
 from harness.run import next_starts, session
 from harness.run.search import prepared, starts_left
 from harness.settings import config, overrides
-from harness.settings.decoding import decode, only_value
+from harness.settings.decoding import Choices, decode, only_value
 from harness.store import store
 
 
@@ -41,6 +41,15 @@ class Task:
 
     def again(self, directory: Path) -> str:
         return f"`bench {'search' if self.search else 'run'} --resume {directory}`"
+
+
+def new_run(given: Choices, output: Path | None) -> Task:
+    return new_task(config.settings(given), None, output)
+
+
+def new_search(given: Choices, output: Path | None) -> Task:
+    settings, terms = config.search_settings(given)
+    return new_task(prepared(settings, terms), terms, output)
 
 
 def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:

@@ -1,0 +1,124 @@
+"""`bench rerun`: the same plan as a run that was measured elsewhere, and what differs here."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from engines import ENGINES
+from engines.model import weights
+from harness.cli import terminal
+from harness.cli.commands.measuring import perform
+from harness.cli.commands.planning import print_plan, search_lines
+from harness.cli.commands.tasks import Task, new_run, new_search, only
+from harness.cli.progress import Show
+from harness.contracts import Weights
+from harness.errors import UserError
+from harness.install import install
+from harness.install.builds import select_devices
+from harness.install.provision import at_hand, device_of
+from harness.quality.due import asking
+from harness.run.next_starts import choices_of, unlike_cells
+from harness.sampling import environment
+from harness.settings import overrides
+from harness.settings.units import counted
+from harness.store import bundle, store
+
+if TYPE_CHECKING:  # it imports pandas
+    from reports.two_runs.sides import Difference
+
+
+def rerun(
+    source: Annotated[Path, typer.Argument(metavar="BUNDLE|DIR", help="What `bench bundle` made, or a run.")],
+    changes: terminal.Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Directory of the new run; new or empty.", show_default="results/<time>"
+        ),
+    ] = None,
+    is_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what differs here and what would be run. Starts nothing.")
+    ] = False,
+    as_json: terminal.Json = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Say what differs here from where a run was measured, then run the same plan into a new directory.
+
+    The same settings and seed give the same conversations. Keys that are given here win over the run's. At
+    its end it says how to compare the two.
+    """
+    with bundle.opened_run(source) as directory:
+        record, starts = store.read_run(directory), store.read_starts(directory)
+    if record.foreign:
+        raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
+    given = {**choices_of(record), **overrides.parse(changes or [])}
+    task = (new_search if record.search else new_run)(given, output)
+    if record.only_repeat:
+        task = only(task, record.only_repeat)
+    found, show = _differences(record, starts, task), Show(quiet=quiet)
+    others = unlike_cells(record.plan, task.whole)
+    cells = sum(len(start.cells) for start in task.whole.starts)
+    if is_plan and as_json:
+        told = {"differences": [asdict(each) for each in found], "cells": cells, "other_cells": others}
+        terminal.print_json({**told, "plan": msgspec.to_builtins(task.whole)})
+        return
+    to = terminal.out if is_plan else show.console
+    _print_differences(found, to)
+    to.print(f"{source}: {cells - others} of {counted(cells, 'cell')} with its seed, load and scenario")
+    if is_plan:
+        _print_plan(task)
+        return
+    compare = ["bench", "compare", str(source)]
+
+    def tell_how_to_compare(made: Path) -> None:
+        if task.search is None:  # each start of a search has loads of its own
+            show.line(join([*compare, str(made)]), is_whole=True)
+
+    perform(task, show, as_json=as_json, after=tell_how_to_compare)
+
+
+def _differences(
+    record: store.RunRecord, starts: Sequence[store.StartRecord], task: Task
+) -> list["Difference"]:
+    """Return what differs between a recorded run and the same on this machine, weights included."""
+    from reports.two_runs.sides import Difference, planned_differences
+
+    deployments, has_device = task.whole.deployments, bool(select_devices(device_of(task.settings)))
+    here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)
+    facts = {**environment.facts(), "engine_packages": here.versions}
+    # What an earlier bench did not record is no difference.
+    facts = {name: fact for name, fact in facts.items() if name in record.environment}
+    planned = replace(
+        record, settings=task.settings.given, plan=task.whole, environment=msgspec.to_builtins(facts)
+    )
+    found = list(planned_differences(record, planned))
+    measured_with = {start.deployment.label: start.weights.get("sha256") for start in starts}
+    for label, deployment in deployments.items():
+        needed = ENGINES[deployment.engine].weights(deployment)
+        file = here.weights.get(needed) if isinstance(needed, Weights) else None
+        was, now = measured_with.get(label), file.sha256 if file else "not here yet"
+        if was and was != now:
+            found.append(Difference("flags", "weights sha256", str(was), now, label))
+    return found
+
+
+def _print_differences(found: Sequence["Difference"], to: Console) -> None:
+    from harness.cli.compare_text import print_differences
+
+    if found:
+        print_differences(found, ("there", "here"), to)
+    else:
+        to.print("nothing that is recorded differs here")
+
+
+def _print_plan(task: Task) -> None:
+    asked = asking(task.quality, task.starts)
+    print_plan(task.whole, task.settings.until, asked)
+    if task.search:
+        terminal.print_lines(search_lines(task.search, task.whole, asked))
