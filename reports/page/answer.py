@@ -60,12 +60,15 @@ def _claimed(run: Run) -> Html | None:
     if run.claim is None:
         return None
     told, has_gone_on = run.claim, run.claim.of_end != run.record.ended_at
-    parts = [(each, _texts(each.rows, "Judged") if each.rows else "") for each in told.parts]
+    parts = [(each, _texts(each.rows, "Judged")) for each in told.parts]
     return macro("claimed", told, parts, _texts(told.differs, "What differs"), has_gone_on)
 
 
-def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html:
-    return table(list(rows[0]), [list(row.values()) for row in rows], "plain", name) if rows else Html("")
+def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html | str:
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    return (
+        table(heads, [[row.get(head, "") for head in heads] for row in rows], "plain", name) if heads else ""
+    )
 
 
 # --- the table to choose from ---------------------------------------------------------------------

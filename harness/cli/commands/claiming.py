@@ -19,7 +19,7 @@ from harness.cli.commands.planning import planned, why_none
 from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
-from harness.contracts import Plan, ToldClaim, ToldPart
+from harness.contracts import Plan, ToldClaim, ToldPart, inert
 from harness.errors import BenchError, UserError
 from harness.settings import config, overrides
 from harness.settings.decoding import refuse_first
@@ -79,14 +79,14 @@ def claim(
         if why is not None:
             judgement = Judgement(found, "not testable here", why)
         else:
-            task = new_task(settings, None, output)
             judged = partial(_keep, found, name)
-            task = replace(task, claim=name, judge=judged)
+            task = replace(new_task(settings, None, output), claim=name, judge=judged)
             run_dir, _ = measuring.measured(task, show, as_json=as_json)
             judgement = judged(run_dir)
     else:
         judgement = _keep(found, name, run_dir)
-        report_whatever_happened(run_dir, show)
+        if report_whatever_happened(run_dir, show) is None:
+            judgement = replace(judgement, report=None)
     exit_code = judging.EXIT_CODES[judgement.outcome]
     if as_json:
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
@@ -104,8 +104,12 @@ def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
     judgement = judge(found, run_dir)
     of_end = store.read_run(run_dir).ended_at
     told = replace(_told(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
-    with checksums.changing(run_dir, CLAIM_FILE):
-        store.write_record(run_dir / CLAIM_FILE, told)
+    try:
+        with checksums.changing(run_dir, CLAIM_FILE):
+            store.write_record(run_dir / CLAIM_FILE, told)
+    except OSError as error:
+        said = f"{run_dir / CLAIM_FILE}: cannot be written ({error.strerror}), so the page does not say this"
+        terminal.complaints.print(inert(said), markup=False)
     return judgement
 
 

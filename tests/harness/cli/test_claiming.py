@@ -102,6 +102,16 @@ def test_the_page_answers_the_claim_before_what_every_run_is_asked(place: Place)
     assert f"has gone on since that was judged: bench claim sooner.yaml --from {place.run_dir}" in text
 
 
+def test_a_claim_that_cannot_be_kept_is_judged_all_the_same(place: Place) -> None:
+    run = sides_run(place.path / "run", {A: [100, 102, 98], B: [20, 21, 20]})
+    (run / "claim.json").mkdir()
+    done = told(place, "claim", "sooner.yaml", "--from", run)
+    assert (done.returncode, "sooner: reproduced\n" in done.stdout) == (0, True)
+    assert (
+        f"{run}/claim.json: cannot be written (Is a directory), so the page does not say this" in done.stderr
+    )
+
+
 def test_a_claim_that_nothing_decides_says_how_to_go_on(place: Place) -> None:
     done = judged(place, [100, 102], [20, 21])
     run = place.run_dir

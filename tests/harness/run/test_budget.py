@@ -185,7 +185,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory):
 def test_a_run_leaves_out_repeats_says_so_and_fetches_them(runs) -> None:
     place, done, page, more = runs["short"].result()
     assert done.returncode == 0, done.stderr
-    first = r"run\.budget=1 s: the first repeat takes about [\d.]+ s and is measured all the same; the last 2 "
+    first = (
+        r"run\.budget=1 s: the first repeat takes about [\d.]+ s and is measured all the same; the last 2 "
+    )
     assert re.search(
         first + r"repeats of 3 will hardly be measured; run\.budget=\d+s holds all\n", done.stderr
     )

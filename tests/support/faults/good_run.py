@@ -10,12 +10,14 @@ from make_tasks import answers
 from repeated_run import Made, repeated_run
 
 from harness.cli.commands.planning import planned
+from harness.contracts import ToldClaim, ToldPart
 from harness.quality.due import keep_references
 from harness.sampling import environment
 from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.settings import config, overrides
 from harness.store import store, task_table
+from harness.store.named_files import CLAIM_FILE
 from reports.words.told import digest
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
@@ -63,5 +65,10 @@ def good_run(path: Path) -> Path:
         task_table.write_items(folder / task_table.FILE_NAME, answers("rrwr"))
     first = path / "starts" / store.read_starts(path)[0].name
     keep_references([first], path)
+    part = ToldPart("Asked: that", ({"compared": FP16, "value": "1", "outcome": "reproduced"},), ("A note.",))
+    told = ToldClaim(
+        "Four bits are as fast.", "nobody", "", "fast: reproduced", (part,), ({"here": "a CPU"},)
+    )
+    store.write_record(path / CLAIM_FILE, told)
     digest(path)  # which keeps its headline
     return path
