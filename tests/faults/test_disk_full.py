@@ -12,6 +12,9 @@ import pytest
 from bench_command import begun, bench, ended, made, quick
 from waiting import wait_until
 
+from harness.install.install import cache_dir
+from harness.store import checksums, store
+
 SIZE_KB = 6000
 
 
@@ -71,3 +74,59 @@ def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on(
     again = bench(place, "run", "--resume", small / "run", "--quiet")
     assert again.returncode == 0, again.stderr
     assert (small / "run/report.html").stat().st_size > 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("left_kb", [0, 64])
+def test_a_disk_that_has_no_room_for_the_page_loses_nothing_else(
+    small: Path, tmp_path: Path, left_kb: int
+) -> None:
+    place = made(tmp_path / "p")
+    with begun(place, "run", *quick(), "--output", small / "run") as process:
+        heard(process, "writing the report")
+        filler = fill(small, left_kb)
+        done = ended(process)
+    (said,) = [line for line in done.stderr.splitlines() if "could not be written" in line]
+    assert said.endswith(f"; `bench report {small / 'run'}` tries again")
+    assert "No space left on device" in said
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert json.loads((small / "run/run.json").read_text())["status"] == "completed"
+    filler.unlink()
+    again = bench(place, "report", small / "run")
+    assert again.returncode == 0, again.stderr
+    assert not checksums.findings(small / "run")
+
+
+@pytest.mark.live
+@pytest.mark.faults
+def test_a_disk_that_has_no_room_for_answers_of_quality_has_them_asked_again(
+    small: Path, tmp_path: Path
+) -> None:
+    place = made(tmp_path / "p")
+    place.cache.mkdir()
+    for shared in ("engines", "weights", "installer"):
+        (place.cache / shared).symlink_to(cache_dir() / shared)
+    words = ["quantization=gguf-q8_0,gguf-q4_0", "quality=fidelity", "quality.budget=5s", "load.warmup=0s"]
+    words += ["load.duration=1s", "load.min_requests=1", "load.concurrency=1", "repeats=1", "guard=off"]
+    with begun(place, "run", *words, "--output", small / "run") as process:
+        heard(process, "asking for its quality")
+        filler = fill(small)
+        done = ended(process)
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+    assert done.returncode == 1
+    assert all(cell.counts for cell in store.read_cells(small / "run"))
+    filler.unlink()
+    again = bench(place, "run", "--resume", small / "run")
+    assert again.returncode == 0, again.stderr
+    assert {start.deployment.quantization for start in store.read_starts(small / "run") if start.quality} == {
+        "gguf-q8_0", "gguf-q4_0",
+    }  # fmt: skip
+    assert not checksums.findings(small / "run")
+
+
+def heard(process: subprocess.Popen[str], words: str) -> None:
+    """Wait until bench says these words."""
+    assert process.stderr
+    while words not in process.stderr.readline():
+        assert process.poll() is None

@@ -364,6 +364,7 @@ def player(
     """Return what plays a connection: faults whose name a prompt is, else good answers; and pages by path."""
 
     def play(link: Link) -> None:
+        link.socket.settimeout(None)  # it is the client that has a limit
         while (body := link.request()) is not None:
             path = link.requests[-1][0].split()[1].decode()
             prompt = json.loads(body)["messages"][-1]["content"] if body else None
