@@ -11,7 +11,7 @@ BUILT := not engines and not docker and not scenarios and not faults and not fau
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-faults test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -48,9 +48,14 @@ test-long: served $(TOOLS)
 test-scenarios: served $(TOOLS)
 	$(BIN)/python -m pytest -m scenarios tests/scenarios
 
-# Every fault of a results directory, each given to every command that reads one. 10 minutes.
+# bench killed and signalled at random moments, servers that answer wrongly, damaged directories, full disks, races. The
+# moments come from FAULTS_SEED. `test-faults-long`: 100 kills, and each damaged directory to every command; an hour or more.
+FAULTS_SEED ?= 7
 test-faults: served $(TOOLS)
-	$(BIN)/python -m pytest -m faults tests/faults
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -m faults tests/faults
+
+test-faults-long: served $(TOOLS)
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -m 'faults or faults_long' tests/faults
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

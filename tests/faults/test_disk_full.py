@@ -92,8 +92,9 @@ def test_a_disk_that_has_no_room_for_the_page_loses_nothing_else(
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert json.loads((small / "run/run.json").read_text())["status"] == "completed"
     filler.unlink()
-    again = bench(place, "report", small / "run")
-    assert again.returncode == 0, again.stderr
+    for words in (["report", small / "run"], ["run", "--resume", small / "run"]):
+        again = bench(place, *words)
+        assert again.returncode == 0, again.stderr
     assert not checksums.findings(small / "run")
 
 
