@@ -9,9 +9,14 @@ FROM ${BASE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends build-essential cmake git libssl-dev
 COPY engines/locks/llama_cpp-llama-server-cpu.txt /lock.txt
+COPY engines/locks/builds.txt /builds.txt
+# An isolated build would fetch what it needs without hashes.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: --target /builders --requirement /builds.txt
 # Without a number it compiles all files at once, which takes more memory than most machines have.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    LLAMA_CPP_BUILD_JOBS="$(nproc)" python3 -m pip wheel --no-cache-dir --no-deps --require-hashes --requirement /lock.txt --wheel-dir /wheels
+    LLAMA_CPP_BUILD_JOBS="$(nproc)" PYTHONPATH=/builders PATH="/builders/bin:$PATH" \
+    python3 -m pip wheel --no-cache-dir --no-build-isolation --no-deps --require-hashes --requirement /lock.txt --wheel-dir /wheels
 
 FROM scratch AS wheels
 COPY --from=build /wheels /

@@ -274,6 +274,8 @@ class InstallSpec:
     # uv's cache may share those.
     mend: tuple[Path, ...] = ()
     program: str | None = None  # a file in the environment that is the server, where no Python starts it
+    # What builds those packages of the lock that have no wheel, with hashes; None: they all have one.
+    builders: Path | None = None
     is_built: bool = False  # packages are compiled here, which takes minutes: only when the user asks for it
     # The variable that tells a build how many compilers it may run at once, where it would run all at once.
     jobs_variable: str | None = None

@@ -175,17 +175,35 @@ def _make_venv(
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != LOCK_PYTHON:
         advice.append(f"The lock was made for Python {LOCK_PYTHON}, bench runs on {here}.")
+
+    def is_for_people(line: str) -> bool:
+        return line.strip().startswith(_SAID_BY_UV)
+
     try:
         command, settings = installer(python)
     except InstallError as error:
         raise MissingError(f"{name} could not be installed: {error}") from error
-    # The lock is the whole of it: no dependencies are looked for.
+    # The lock is the whole of it: no dependencies are looked for, those of a build neither.
+    hashed = [*command, "--no-deps", "--require-hashes"]
+    binary = ["--only-binary", ":all:"]
+    if spec.builders is not None:
+        # An isolated build would fetch what it needs without hashes.
+        builders = scratch / "builders"
+        step(
+            [*hashed, *binary, "--target", str(builders), "-r", str(spec.builders)],
+            "installing what builds packages",
+            f"{name}: what builds its packages could not be installed",
+            environment=environment | settings,
+            shows=is_for_people,
+        )
+        binary = ["--no-build-isolation"]
+        environment |= {"PYTHONPATH": str(builders), "PATH": f"{builders / 'bin'}:{os.environ['PATH']}"}
     step(
-        [*command, "--no-deps", "--require-hashes", "-r", str(lock)],
+        [*hashed, *binary, "-r", str(lock)],
         "installing packages",
         f"{name} could not be installed",
         environment=environment | settings,
-        shows=lambda line: line.strip().startswith(_SAID_BY_UV),
+        shows=is_for_people,
         advice=advice,
     )
     # -I: this process's PYTHONPATH is none of the environment's business.
@@ -216,6 +234,7 @@ def versions_in(folder: Path, whose: str) -> dict[str, str]:
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
+    # Without `builders`: a later CMake is no reason to compile for minutes again.
     parts = [spec.lock.read_bytes()] if spec.lock else []
     parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in (*spec.mend, *spec.sources)]
     if spec.sources:

@@ -1,9 +1,10 @@
 """Specify the environments of llama.cpp's programs and of programs that make weights. Their pins conflict."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from engines.model.facts import HUB
-from engines.places import INSIDE, LOCKS
+from engines.places import BUILDERS, INSIDE, LOCKS
 from harness.contracts import InstallSpec
 
 XLLAMACPP, LLAMA_SERVER, PYTHON = "xllamacpp", "llama-server", "llama-cpp-python"
@@ -44,12 +45,15 @@ def environment(program: str, device: str) -> InstallSpec:
         mend=(INSIDE / "link_llama_server.py",) if is_server else (),
         program="bin/llama-server" if is_server else None,
         is_built=is_built,
+        builders=BUILDERS if is_built else None,
         jobs_variable="LLAMA_CPP_BUILD_JOBS" if is_server else None,
         needs=needs if is_built else None,
     )
 
 
-def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, InstallSpec]:
+def _of_device(
+    name: str, check: str, builders: Path | None = None, **size_bytes: int
+) -> Mapping[str, InstallSpec]:
     return {
         device: InstallSpec(
             environment=f"{name}-{device}",
@@ -57,6 +61,7 @@ def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, Install
             check=check,
             size_bytes=size,
             needs=_TORCH_NEEDS[device],
+            builders=builders,
         )
         for device, size in size_bytes.items()
     }
@@ -67,6 +72,7 @@ AUTOAWQ = _of_device(
     # autoawq greets with a page on its retirement.
     "import warnings; warnings.showwarning = lambda *about, **more: None; "
     "import awq, transformers.models.gemma3",
+    BUILDERS,
     cpu=1_300_000_000,
     cuda=7_500_000_000,
 )
@@ -100,6 +106,7 @@ LM_EVAL = InstallSpec(
     lock=LOCKS / "tool-lm_eval.txt",
     check="import lm_eval.evaluator, lm_eval.tasks",
     size_bytes=690_000_000,
+    builders=BUILDERS,
 )
 # Has the items of GSM8K and MMLU, in frugal_llm/tasks. Nothing of it is run.
 TASK_ITEMS = InstallSpec(

@@ -6,8 +6,10 @@ import dataclasses
 import fcntl
 import hashlib
 import http.server
+import inspect
 import os
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -291,6 +293,82 @@ def test_wrong_hash_is_refused_in_a_line_that_says_what_would_work(
     ):
         install(tmp_path, wrong, ignore)
     assert installed(tmp_path, wrong) is None
+
+
+@pytest.fixture
+def built(tmp_path: Path, quick_venv: None) -> InstallSpec:
+    """A package without a wheel, whose pyproject.toml wants a builder that no index has."""
+    source = tmp_path / "tinysource-1.0"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["tinybuilder"]\nbuild-backend = "tinybuilder"\n'
+        '[project]\nname = "tinysource"\nversion = "1.0"\n'
+    )
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: tinysource\nVersion: 1.0\n")
+    package = tmp_path / "tinysource-1.0.tar.gz"
+    with tarfile.open(package, "w:gz") as archive:
+        archive.add(source, source.name)
+    backend = (
+        inspect.getsource(make_wheel)
+        .replace("-> Path", "")
+        .replace(": Path", "")
+        .replace("Mapping[str, str]", "dict")
+    )
+    backend = (
+        f"import zipfile\nfrom pathlib import Path\n{backend}\n"
+        "def build_wheel(folder, settings=None, metadata=None):\n"
+        "    return make_wheel(Path(folder), 'tinysource', {'tinysource.py': 'ANSWER = 43'}).name\n"
+    )
+    builder = make_wheel(tmp_path, "tinybuilder", {"tinybuilder.py": backend})
+    return InstallSpec(
+        "tiny-built",
+        make_lock(tmp_path, "tinysource", package),
+        "import tinysource; assert tinysource.ANSWER == 43",
+        1_000,
+        builders=make_lock(tmp_path, "tinybuilder", builder),
+    )
+
+
+@pytest.mark.parametrize("with_uv", [True, False])
+def test_what_builds_a_package_is_of_the_lock_too_and_does_not_stay(
+    tmp_path: Path, built: InstallSpec, monkeypatch: pytest.MonkeyPatch, with_uv: bool
+) -> None:
+    if not with_uv:
+        monkeypatch.setattr(packages, "uv_program", lambda: None)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # an isolated build would look for the builder there
+    made = install(tmp_path, built, ignore)
+    assert made.versions["tinysource"] == "1.0"
+    assert "tinybuilder" not in made.versions
+    assert not list(made.folder.rglob("tinybuilder*"))
+
+
+def test_a_builder_of_another_hash_is_refused_in_a_line(tmp_path: Path, built: InstallSpec) -> None:
+    wheel = tmp_path / "tinybuilder-1.0-py3-none-any.whl"
+    wrong = dataclasses.replace(built, builders=make_lock(tmp_path, "tinybuilder", wheel, digest="0" * 64))
+    with pytest.raises(
+        MissingError,
+        match=r"^tiny-built: what builds its packages could not be installed: .* another hash .*$",
+    ):
+        install(tmp_path, wrong, ignore)
+    assert installed(tmp_path, wrong) is None
+
+
+@pytest.mark.parametrize("with_uv", [True, False])
+def test_nothing_is_built_where_nothing_with_a_hash_would_build_it(
+    tmp_path: Path, built: InstallSpec, monkeypatch: pytest.MonkeyPatch, with_uv: bool
+) -> None:
+    if not with_uv:
+        monkeypatch.setattr(packages, "uv_program", lambda: None)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))  # the builder is there
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    digest = hashlib.sha256((tmp_path / "tinysource-1.0.tar.gz").read_bytes()).hexdigest()
+    lock = tmp_path / "named.txt"
+    lock.write_text(f"tinysource==1.0 --hash=sha256:{digest}\n")
+    with pytest.raises(MissingError, match="tiny-built could not be installed"):
+        install(tmp_path, dataclasses.replace(built, lock=lock, builders=None), ignore)
+    made = install(tmp_path, dataclasses.replace(built, lock=lock), ignore)
+    assert made.versions["tinysource"] == "1.0", "but for its builder's hash it can be built"
 
 
 def test_interrupted_install_does_not_count(tmp_path: Path, spec: InstallSpec) -> None:
