@@ -24,14 +24,28 @@ def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator
         yield
 
 
+# Of a file that may hold what users said: its user's alone.
+PRIVATE = 0o600
+
+
 @contextmanager
-def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
+def private() -> Iterator[None]:
+    """Make all files and folders of the block its user's alone, those of processes begun in it, too."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def written_whole(path: Path, *, lasts: bool = True, mode: int = 0o666) -> Iterator[Path]:
     """Give the block an empty file beside `path` to write to, and move that to `path` at the block's end.
 
     Its name cannot be guessed, so nobody can have laid a link there. A file that need not survive a power cut
     (`lasts`) is written faster. Raises OSError. If the block raises, nothing is left.
     """
-    part, descriptor = _new_part(path)
+    part, descriptor = _new_part(path, mode)
     try:
         yield part
         if lasts:
@@ -45,11 +59,11 @@ def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _new_part(path: Path) -> tuple[Path, int]:
+def _new_part(path: Path, mode: int) -> tuple[Path, int]:
     """Make a file beside `path` and hold its lock, by which remove_left knows that somebody writes it."""
     while True:
         part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, mode)
         with suppress(OSError):  # some file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
@@ -65,9 +79,9 @@ def remove_left(folder: Path) -> None:
             part.unlink()
 
 
-def write_whole(path: Path, contents: bytes, *, lasts: bool = True) -> None:
+def write_whole(path: Path, contents: bytes, *, lasts: bool = True, mode: int = 0o666) -> None:
     """Write a file in one go, as written_whole does. Raises OSError."""
-    with written_whole(path, lasts=lasts) as part:
+    with written_whole(path, lasts=lasts, mode=mode) as part:
         part.write_bytes(contents)
 
 

@@ -206,7 +206,7 @@ def main() -> None:
 
 def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
-    from harness.contracts import inert
+    from harness.contracts import inert, masked
 
-    complaints.print(inert(what, keep="\n"), markup=False)
+    complaints.print(inert(masked(what), keep="\n"), markup=False)
     sys.exit(exit_code)

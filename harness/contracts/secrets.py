@@ -77,7 +77,7 @@ def masked_known(text: str, known: Iterable[str | None]) -> str:
     return text
 
 
-def masked_bytes(data: bytes, known: Iterable[str | None]) -> bytes:
+def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
     """Return bytes as `masked_known` returns a text, but as many: places in them stay what they are."""
     text = data.decode("latin-1")
     for pattern in _patterns_of(known):

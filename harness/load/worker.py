@@ -6,6 +6,7 @@ goes to stderr. SIGINT and SIGTERM end it at once, with what it has so far and e
 """
 
 import argparse
+import io
 import logging
 import os
 import select
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import LoadJob
+from harness.contracts import LoadJob, masked_known
 from harness.errors import BenchError, LoadError
 from harness.load.limits import raise_file_limit
 from harness.load.play.window import Board, shared_board
@@ -39,7 +40,6 @@ def main(argv: list[str]) -> int:
     raise_file_limit()
     # Our client is gevent's by construction; patching the standard library would only cost time.
     os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m harness.load.worker")
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", type=int, default=0)
@@ -72,7 +72,10 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
     if job.scenario not in SCENARIOS or job.engine not in ENGINES:
         raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")
     api = APIS[ENGINES[job.engine].api]
-    target = endpoint(job.base_url, os.environ.get(job.api_key_env), api, job.model)
+    key = os.environ.get(job.api_key_env)
+    sys.stdout = sys.stderr = _Log(key)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    target = endpoint(job.base_url, key, api, job.model)
     board = shared_board(board_path) if board_path else Board()
     with (
         open(of_worker(job.rows_path, worker), "ab", buffering=0) as rows,
@@ -96,6 +99,18 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
                 gevent.sleep(_LOOK_S)
             summary = play(traffic, receiver, runner, partial(_say, progress_fd), board.start_ns or None)
     write_whole(of_worker(job.summary_path, worker), msgspec.json.encode(summary))
+
+
+class _Log(io.TextIOWrapper):
+    """stderr without the key, which an error's words may repeat."""
+
+    def __init__(self, key: str | None) -> None:
+        super().__init__(sys.stderr.buffer, "utf-8", "backslashreplace", line_buffering=True)
+        self._key = key
+
+    def write(self, text: str) -> int:
+        super().write(masked_known(text, [self._key]))
+        return len(text)
 
 
 def _take_stdout() -> int:

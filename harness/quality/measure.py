@@ -25,6 +25,7 @@ from harness.contracts import (
     Turn,
     Way,
     fields_of,
+    masked_known,
 )
 from harness.errors import BenchError, ServerError
 from harness.load.answer import openai
@@ -168,7 +169,7 @@ class _Asking:
             return None
         try:
             row = ask(item)
-            _check(row)
+            _check(row, self.server.key)
         except BenchError as error:
             row = Asked(way, item, error=str(error))
         tried.append(row)
@@ -223,8 +224,15 @@ class _Asking:
         return Asked("text", item, tuple(tokens))
 
 
-def _check(row: Asked) -> None:
-    """Raise ServerError for a number that is no log-probability (NaN, or above 0), and no count of tokens."""
+def _check(row: Asked, key: str | None) -> None:
+    """Raise ServerError for a number that is no log-probability (NaN, or above 0), or no count of tokens, and
+    for tokens that are the key."""
+    names = [
+        "".join(token.name for token in row.tokens),
+        *(name for token in row.tokens for name in token.top),
+    ]
+    if any(masked_known(name, [key]) != name for name in names):
+        raise ServerError("its tokens repeat the API key, and are not kept")
     if row.prompt_tokens is not None and not 0 <= row.prompt_tokens < 2**31:
         raise ServerError(f"it counts {row.prompt_tokens} tokens of a prompt")
     for token in row.tokens:

@@ -7,7 +7,7 @@ with its score in tasks.parquet. Knows no task: engines/inside/ask_tasks.py load
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from engines import TASKS_PROGRAM, TOOLS
-from harness.contracts import Item, masked
+from harness.contracts import Item, masked, masked_bytes, masked_known
 from harness.errors import UserError, choose_from
 from harness.install.install import OnLine, python_of
 from harness.install.provisions import Tool
@@ -131,7 +131,7 @@ def ask_tasks(
     try:
         problem = _run(tasks, asked, folder, LOADING_S + limit_s, key, state_dir)
     finally:
-        lines, unread = _taken(folder / ROWS_NAME)
+        lines, unread = _taken(folder / ROWS_NAME, key)
         rows = _rows(lines)
         write_items(folder / FILE_NAME, rows)
     failed = [f"{line.task}: {line.failed}" for line in lines if line.failed]
@@ -167,8 +167,9 @@ def _rows(lines: Sequence[_Line]) -> list[Item]:
     return list(found.values())
 
 
-def _taken(path: Path) -> tuple[list[_Line], list[str]]:
-    """Read and remove what the program wrote; return its lines, and a clause if some cannot be read.
+def _taken(path: Path, key: str | None = None) -> tuple[list[_Line], list[str]]:
+    """Read and remove what the program wrote; return its lines without the key, and a clause if some cannot
+    be read.
 
     A last line without its end is left out: the program was ended while it wrote.
     """
@@ -177,12 +178,20 @@ def _taken(path: Path) -> tuple[list[_Line], list[str]]:
     lines, problems = list[_Line](), list[str]()
     for line in whole:
         try:
-            lines.append(msgspec.json.decode(line, type=_Line))
+            lines.append(_without_key(msgspec.json.decode(line, type=_Line), key))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             problems.append(str(error))
     if not problems:
         return lines, []
     return lines, [f"{len(problems)} of {len(whole)} lines of lm_eval cannot be read ({problems[0]})"]
+
+
+def _without_key(line: _Line, key: str | None) -> _Line:
+    row = line.row
+    if row is not None:
+        answer, error = masked_known(row.answer, [key]), row.error and masked_known(row.error, [key])
+        row = replace(row, answer=answer, error=error)
+    return msgspec.structs.replace(line, row=row, failed=line.failed and masked_known(line.failed, [key]))
 
 
 def _run(
@@ -205,6 +214,8 @@ def _run(
             code = process.wait(limit_s)
     finally:
         job.unlink()
+        if key:
+            log.write_bytes(masked_bytes(log.read_bytes(), [key]))
     return _problem(code, limit_s, log)
 
 

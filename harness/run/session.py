@@ -24,7 +24,9 @@ from harness.contracts import (
     SearchTerms,
     SelfTest,
     inert,
+    known_secrets,
     masked_argv,
+    masked_known,
 )
 from harness.errors import CellError, StoreError, UserError
 from harness.install.builds import check_builds, images_of, select_devices
@@ -41,7 +43,7 @@ from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import check_room, remove_left
+from harness.whole_files import check_room, private, remove_left
 
 RESULTS = Path("results")
 # What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
@@ -95,13 +97,14 @@ def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
 
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory, without what a killed bench, which holds nothing, had begun to write.
+    """Make and hold a run's directory, whose files are its user's alone, without what a killed bench, which
+    holds nothing, had begun to write.
 
     Raises UserError, which names who has it, if another bench does.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
-    with os.fdopen(os.open(directory / LOCK_FILE, flags, 0o666), "r+") as lock:
+    with private(), os.fdopen(os.open(directory / LOCK_FILE, flags, 0o666), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -139,7 +142,7 @@ def begin(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
         created_at=_now(),
-        argv=masked_argv(sys.argv),
+        argv=tuple(masked_known(word, known_secrets(os.environ)) for word in masked_argv(sys.argv)),
         settings=settings.given,
         plan=planned,
         environment=facts,

@@ -13,7 +13,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Message, Said, Turn, scalar
+from harness.contracts import (
+    AttachSpec,
+    Engine,
+    EngineTerms,
+    HttpCall,
+    Message,
+    Said,
+    Turn,
+    masked_bytes,
+    scalar,
+)
 from harness.errors import ServerError, UserError
 from harness.load.answer import openai
 from harness.load.answer.api import Api
@@ -108,10 +118,8 @@ def request(
     except (OSError, http.client.HTTPException, ValueError) as error:
         known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
         answer = Answer(None, next(known, f"{type(error).__name__}: {error}").encode(errors="replace"))
-    if key:
-        # In as many bytes, since instants belong to places in the body.
-        return replace(answer, body=answer.body.replace(key.encode(), b"*" * len(key.encode())))
-    return answer
+    # In as many bytes, since instants belong to places in the body.
+    return replace(answer, body=masked_bytes(answer.body, [key]))
 
 
 def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: str | None) -> T:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.whole_files import write_whole
+from harness.whole_files import PRIVATE, write_whole
 
 RUN_FILE = "run.json"
 PAGE_FILE = "report.html"
@@ -19,7 +19,7 @@ def write_named(path: Path, contents: bytes) -> None:
     """Write a file that a user named. Raises UserError if it cannot, or if the file is one of a run's own."""
     check_named(path)
     try:
-        write_whole(path, contents)
+        write_whole(path, contents, mode=PRIVATE)
     except OSError as error:
         why = error.strerror if path.parent.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"{path}: cannot be written ({why})") from error

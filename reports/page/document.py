@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from harness.errors import UserError
 from harness.store import checksums
 from harness.store.named_files import PAGE_FILE, check_named
-from harness.whole_files import write_whole
+from harness.whole_files import PRIVATE, write_whole
 from reports.data.run import Run, open_run
 from reports.page.answer import opening
 from reports.page.drawing.charts import Chart
@@ -61,7 +61,7 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
         raise UserError(f"the report cannot be written: {why}; give a file in a directory that exists")
     whole = make().encode()
     try:
-        write_whole(path, whole)
+        write_whole(path, whole, mode=PRIVATE)
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
     return path

@@ -16,7 +16,7 @@ import msgspec
 from harness.contracts import Standing
 from harness.errors import StoreError
 from harness.store.foreign import opened
-from harness.whole_files import write_whole
+from harness.whole_files import PRIVATE, write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
 from reports.measures import has_interval, mean_text, metric_of, plural, read_rates, several, shown, unit_of
@@ -251,4 +251,4 @@ def sources_of(run_dir: Path) -> Sources:
 def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     with suppress(OSError):
-        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, made)) + b"\n")
+        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, made)) + b"\n", mode=PRIVATE)

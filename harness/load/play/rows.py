@@ -1,12 +1,20 @@
 """Make the record of a request from its exchange. Pure."""
 
+from dataclasses import replace
+
 import msgspec
 
-from harness.contracts import BegunRow, Outcome, RequestRow
-from harness.load.answer.chat import Decoded, classify
+from harness.contracts import MASK, BegunRow, Outcome, RequestRow, ToolCall, masked_bytes, masked_known
+from harness.load.answer import openai
+from harness.load.answer.api import Api
+from harness.load.answer.chat import Decoded, classify, decode
 from harness.load.client.response import Exchange
 
 RAW_BYTES = 65536
+# Masked beyond that as well, where a key could be cut.
+_BEYOND = 4096
+# An error is said by something in the beginning of a body.
+_ERROR_BYTES = 1 << 20
 
 
 def id_of(cell: str, conversation: int, turn: int, part: int = 0) -> str:
@@ -17,14 +25,6 @@ def id_of(cell: str, conversation: int, turn: int, part: int = 0) -> str:
     """
     number = cell if cell.isdecimal() else "0"
     return f"{number:0>8}-{turn:04d}-4{part:03d}-8000-{conversation:012d}"
-
-
-def masked(text: str, key: str | None) -> str:
-    """Return `text` without the API key, which a server may repeat in its answer."""
-    if not key:
-        return text
-    in_json = msgspec.json.encode(key).decode()[1:-1]
-    return text.replace(key, "***").replace(in_json, "***")
 
 
 def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | None]:
@@ -44,9 +44,21 @@ def request_row(
     decoded: Decoded,
     key: str | None,
     keep_bytes: bool = False,
+    api: Api = openai.API,
 ) -> RequestRow:
-    """Return the record of one request. With `keep_bytes` it holds the whole response as it came."""
+    """Return the record of one request. With `keep_bytes` it holds the whole response as it came.
+
+    The API key, which a server may repeat in its answer, is masked in it.
+    """
     outcome, error = outcome_of(exchange, decoded)
+    is_raw_kept = keep_bytes or outcome not in ("ok", "left")
+    if is_raw_kept and key:
+        # Before anything is cut for an error, which could keep half of the key.
+        exchange = _without_key(exchange, key, keep_bytes)
+        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
+        outcome, error = outcome_of(exchange, said)
+    shown = _shown(decoded, key)
+    raw = _raw(exchange, keep_bytes) if is_raw_kept else None
     if decoded.absurd and error is None:
         error = f"missing: absurd value ({decoded.absurd})"
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
@@ -56,7 +68,7 @@ def request_row(
         conversation=begun.conversation,
         turn=begun.turn,
         outcome=outcome,
-        error=None if error is None else masked(error, key),
+        error=None if error is None else masked_known(error, [key]),
         http_status=exchange.status,
         scheduled_ns=begun.scheduled_ns,
         sent_ns=exchange.sent_ns,
@@ -69,26 +81,51 @@ def request_row(
         cached_tokens=decoded.cached_tokens,
         token_source="server" if has_tokens else None,
         max_tokens=begun.max_tokens,
-        finish_reason=decoded.finish_reason,
-        output_text=masked(decoded.text, key),
-        reasoning_text=masked(decoded.reasoning, key),
+        finish_reason=shown.finish_reason,
+        output_text=shown.text,
+        reasoning_text=shown.reasoning,
         worker=begun.worker,
         is_resent=exchange.is_resent,
         group=begun.group,
         form=begun.form,
-        calls=masked(msgspec.json.encode(decoded.calls).decode(), key) if decoded.calls else None,
+        calls=msgspec.json.encode(shown.calls).decode() if shown.calls else None,
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
         part=begun.part,
         leave_after_s=begun.leave_after_s,
         sent_words=len(body.split()),
         turns=begun.turns,
-        raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome not in ("ok", "left") else None,
+        raw_response=MASK if raw and shown != decoded else raw,  # it has the key in pieces
     )
 
 
-def _raw(exchange: Exchange, key: str | None, is_whole: bool) -> str | None:
-    # The key must not survive in halves at the cut, so it is masked before.
-    start = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + 4096]
-    text = masked(start.decode("utf-8", "replace"), key)
+def _shown(decoded: Decoded, key: str | None) -> Decoded:
+    """Return what an answer says without the key."""
+
+    def without(text: str) -> str:
+        return masked_known(text, [key])
+
+    return replace(
+        decoded,
+        text=without(decoded.text),
+        reasoning=without(decoded.reasoning),
+        finish_reason=decoded.finish_reason and without(decoded.finish_reason),
+        calls=tuple(ToolCall(without(call.name), without(call.arguments)) for call in decoded.calls),
+    )
+
+
+def _without_key(exchange: Exchange, key: str, is_whole: bool) -> Exchange:
+    """Return an exchange without the key in what is kept of its bytes."""
+    raw = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + _BEYOND]
+    begin = exchange.body[:_ERROR_BYTES]
+    masked_raw, masked_begin = masked_bytes(raw, [key]), masked_bytes(begin, [key])
+    if begin == masked_begin:
+        return replace(exchange, raw=bytearray(masked_raw))
+    if masked_raw == raw:
+        masked_raw = MASK.encode()  # it has the key in pieces, each with its size before it
+    return replace(exchange, raw=bytearray(masked_raw), body=masked_begin + exchange.body[_ERROR_BYTES:])
+
+
+def _raw(exchange: Exchange, is_whole: bool) -> str | None:
+    text = exchange.raw.decode("utf-8", "replace")
     return (text if is_whole else text[:RAW_BYTES]) or None

@@ -135,7 +135,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         traffic.begin(begun)
         exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
         decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
-        row = request_row(begun, body, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
+        row = request_row(begun, body, exchange, decoded, self.endpoint.key, job.load.keep_bytes, traffic.api)
         traffic.record(row)
         self._tell_locust(row, len(exchange.body))
         return row, answer_message(turn, decoded, is_scripted=traffic.is_scripted)

@@ -6,6 +6,7 @@ import base64
 import time
 
 import pytest
+from echoes import ECHOES
 
 from harness.contracts import (
     MASK,
@@ -19,7 +20,6 @@ from harness.contracts import (
     masked_values,
     secrets_in,
 )
-from tests.support.echoes import ECHOES
 
 KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 

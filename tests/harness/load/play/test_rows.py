@@ -207,6 +207,15 @@ def test_the_key_is_masked_in_all_that_is_kept() -> None:
     )
     assert (row.output_text, row.reasoning_text) == ("***", "***")
     assert KEY not in str(row)
+    pieces = [chunk(event(content=each)) for each in (KEY[:9], KEY[9:])]
+    spoken = asked(sending(CHUNKED, *pieces, chunk(finish()), LAST_CHUNK), keep_bytes=True)
+    assert (spoken.output_text, spoken.raw_response) == ("***", "***"), "its pieces are in what came"
+    assert asked(
+        sending(CHUNKED + chunk(event(content="a") + finish()) + LAST_CHUNK), keep_bytes=True
+    ).raw_response
+    refused = b'{"error": {"message": "' + b"x" * 190 + KEY.encode() + b'"}}'
+    cut = asked(sending(whole(b"401 No", JSON, refused)))
+    assert cut.error == f"HTTP 401: {'x' * 190}{'*' * 10}"
     failed = asked(sending(whole(b"401 No", SSE, b"x" * (RAW_BYTES - 100) + KEY.encode() * 20)))
     assert "sk-" not in str(failed)
 
