@@ -191,7 +191,7 @@ def _launched(
         "hints": ENGINES[deployment.engine].hints,
     }
     if isinstance(spec, contracts.ContainerSpec):
-        image = site.provisions.images.get(spec.image, {})
+        image = container.image_facts(spec.image)  # a tag may have moved since the run began
         record.update(image=image, version=image.get("image_version"))
         started = container.running_container(spec, **known)
     else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.checks import caches, late_client, machines, unequal_work, windows
+from reports.checks import caches, images, late_client, machines, unequal_work, windows
 from reports.checks.finding import Check, Finding, Seen, check
 from reports.data import Cell, Run, once
 
@@ -64,6 +64,8 @@ CHECKS: tuple[Check, ...] = (
     late_client.stamps_not_kernel,
     windows.short_windows,
     late_client.cores_shared,
+    images.variables_differ,
+    images.images_by_tag,
     unequal_work.weights_noted,
 )
 # What requests alone tell, which files of other tools have as well.

@@ -20,7 +20,7 @@ from reports.page.declared import Columns, Table, of_group
 from reports.page.drawing import charts
 from reports.page.looks import Head, Html, Of, join, looks, macro, paragraph, table, tag
 from reports.words import grounds as words
-from reports.words.described import fact, facts_of, key_words, traffic_of
+from reports.words.described import VARIABLE, fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
 
 # They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
@@ -203,10 +203,10 @@ def servers(run: Run) -> list[charts.Part]:
     """Return what each deployment's server is and says of itself, and its command lines."""
     found = {label: records for label in run.deployments if (records := run.starts_of(label))}
     facts = list(map(facts_of, found.values()))
-    rows = [
-        [key_words(key), *(fact(key, own.get(key)) for own in facts)]
-        for key in dict.fromkeys(key for own in facts for key in own)
-    ]
+    keys = dict.fromkeys(key for own in facts for key in own)
+    # Of variables those that are not the same for all; each command is told with all of its own.
+    differ = [key for key in keys if not key.startswith(VARIABLE) or len({own.get(key) for own in facts}) > 1]
+    rows = [[key_words(key), *(fact(key, own.get(key)) for own in facts)] for key in differ]
     heads = [each for each in _heads(run) if each.of.deployment in found]
     parts: list[charts.Part] = [
         table(["fact", *heads], rows, "ledger", "What each server is, and says that it uses")

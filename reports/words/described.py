@@ -174,6 +174,9 @@ _RATE = "_per_s"
 _UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
 
 
+VARIABLE = "variable "
+
+
 def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     """Return what is known of a deployment's server, but for what the ledger has."""
     deployment = records[0].deployment
@@ -191,6 +194,7 @@ def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
         found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
         # The note is said among the reasons to distrust.
         found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
+        found |= {f"{VARIABLE}{name}": value for name, value in record.environment.items()}
     return {key: value for key, value in found.items() if value not in (None, "")}
 
 
@@ -211,6 +215,8 @@ def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
 
 def key_words(key: str) -> str:
     """Return a key in words; its unit goes to the value, but for a rate's, which stays."""
+    if key.startswith(VARIABLE):
+        return key
     for ending in _UNITS:
         key = key if key.endswith(_RATE) else key.removesuffix(ending)
     return key.replace("_", " ").replace(".", " ").replace(" per s", "/s")

@@ -1,5 +1,6 @@
 """Make the record of a request from its exchange. Pure."""
 
+import re
 from dataclasses import replace
 
 import msgspec
@@ -57,6 +58,7 @@ def request_row(
         exchange = _without_key(exchange, key, keep_bytes)
         said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
         outcome, error = outcome_of(exchange, said)
+        error = error and re.sub(r"\*{4,}", MASK, error)
     shown = _shown(decoded, key)
     raw = _raw(exchange, keep_bytes) if is_raw_kept else None
     if decoded.absurd and error is None:
@@ -116,14 +118,13 @@ def _shown(decoded: Decoded, key: str | None) -> Decoded:
 
 def _without_key(exchange: Exchange, key: str, is_whole: bool) -> Exchange:
     """Return an exchange without the key in what is kept of its bytes."""
-    raw = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + _BEYOND]
-    begin = exchange.body[:_ERROR_BYTES]
-    masked_raw, masked_begin = masked_bytes(raw, [key]), masked_bytes(begin, [key])
-    if begin == masked_begin:
-        return replace(exchange, raw=bytearray(masked_raw))
-    if masked_raw == raw:
-        masked_raw = MASK.encode()  # it has the key in pieces, each with its size before it
-    return replace(exchange, raw=bytearray(masked_raw), body=masked_begin + exchange.body[_ERROR_BYTES:])
+    whole = (exchange.raw if is_whole else exchange.raw[: RAW_BYTES + _BEYOND]).decode("latin-1")
+    raw, begin = masked_known(whole, [key]), exchange.body[:_ERROR_BYTES]
+    masked_begin = masked_bytes(begin, [key])
+    if begin != masked_begin and raw == whole:
+        raw = MASK  # it has the key in pieces, each with its size before it
+    body = exchange.body if begin == masked_begin else masked_begin + exchange.body[_ERROR_BYTES:]
+    return replace(exchange, raw=bytearray(raw.encode("latin-1")), body=body)
 
 
 def _raw(exchange: Exchange, is_whole: bool) -> str | None:

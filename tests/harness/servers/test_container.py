@@ -100,6 +100,34 @@ def test_a_label_that_cannot_be_read_is_nobody_s_to_remove(label: str) -> None:
     assert not container._is_dead(label)
 
 
+# What `docker image inspect` of Docker 26.1 says of an image that was pulled by its digest, shortened.
+INSPECTED = """{"Id":"sha256:9d1f2b7a","RepoTags":["vllm/vllm-openai:v0.32.0"],"RepoDigests":[
+"mirror.example/vllm@sha256:0fa1","vllm/vllm-openai@sha256:7ce4"],"Created":"2026-09-02T11:20:31.51Z",
+"Config":{"Labels":{"org.opencontainers.image.version":"22.04"}}}"""
+
+
+@pytest.mark.parametrize(
+    ("image", "digest"),
+    [
+        ("vllm/vllm-openai@sha256:7ce4", "sha256:7ce4"),
+        ("vllm/vllm-openai:v0.32.0", "sha256:7ce4"),
+        ("vllm/vllm-openai:v0.32.0@sha256:7ce4", "sha256:7ce4"),
+        ("mirror.example/vllm:latest", "sha256:0fa1"),
+        ("9d1f2b7a", "sha256:0fa1"),
+    ],
+)
+def test_an_image_has_the_digest_by_which_it_was_asked_for(
+    image: str, digest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\ncat <<'END'\n{' '.join(INSPECTED.splitlines())}\nEND\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    facts = image_facts(image)
+    assert (facts["image"], facts["image_id"], facts["image_digest"]) == (image, "sha256:9d1f2b7a", digest)
+    assert run_argv(replace(SPEC, image=image), "n", {})[-5] == image
+
+
 @pytest.fixture
 def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

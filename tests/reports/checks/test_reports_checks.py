@@ -33,7 +33,7 @@ from harness.contracts import GuardFinding, Load
 from harness.sampling.host import HostSample
 from harness.settings import keys
 from harness.store import store
-from reports import open_run
+from reports import open_run, write_report
 from reports.checks.examine import CHECKS, findings_of, marks_of
 from reports.measures.metrics import BY_NAME
 
@@ -281,6 +281,14 @@ CASES = [
         "^llama_cpp fp16, vllm fp16: made from the Q4_K_M file; llama_cpp fp16, vllm fp16: its quality is "
         r"not a reference; vllm fp16: cast to fp16 on load\.$",
     ),
+    (
+        "images_by_tag",
+        {
+            "start_changes": {"image": {"image": "llama.cpp:b1"}},
+            "second_start": {"image": {"image": "vllm/vllm-openai@sha256:7ce4"}},
+        },
+        r"by tomorrow: llama_cpp fp16: llama\.cpp:b1\.$",
+    ),
     ("quality_not_measured", {"quantizations": ("fp16", "awq")}, "llama_cpp fp16, vllm awq: not measured"),
     (
         "cells_not_valid",
@@ -415,6 +423,7 @@ def test_every_check_can_find_something():
         "same_weights_differ",
         "speculation_changes_answers",
     }  # in test_answered
+    by_hand |= {"variables_differ"}  # below
     by_hand |= {"answers_not_valid", "cache_misreported"}  # in test_traffic and test_cache
     assert found - by_hand <= {check for check, _, _ in CASES}
 
@@ -459,3 +468,26 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
     found = starts(tmp_path / "own", [0, 5, 11, 17, 22])["drift_over_run"]
     assert "llama_cpp fp16 beside vllm fp16: output tokens/s +4." in found.text
     assert found.text.startswith("From start to start, beside what the others have in common: ")
+
+
+def test_a_run_that_was_resumed_in_another_shell_says_so(tmp_path):
+    write_pair(tmp_path, start_changes={"argv": ("serve",), "environment": {"OMP_NUM_THREADS": "2"}})
+    later = store.read_starts(tmp_path)[-1]
+    changed = replace(later, environment={"OMP_NUM_THREADS": "1", "LD_PRELOAD": "/lib/tcmalloc.so"})
+    write_start(tmp_path, changed)
+    found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}
+    assert found["variables_differ"].text == (
+        f"{later.deployment.label}: LD_PRELOAD (unset, then /lib/tcmalloc.so); "
+        f"{later.deployment.label}: OMP_NUM_THREADS (2, then 1)."
+    )
+
+
+def test_variables_that_deployments_do_not_share_stand_side_by_side(tmp_path):
+    write_pair(
+        tmp_path,
+        start_changes={"argv": ("serve",), "environment": {"OMP_NUM_THREADS": "2", "LD_BIND_NOW": "1"}},
+        second_start={"environment": {"OMP_NUM_THREADS": "1", "LD_BIND_NOW": "1"}},
+    )
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", write_report(tmp_path).read_text(encoding="utf-8")))
+    assert "variable OMP_NUM_THREADS 2 1" in page
+    assert "variable LD_BIND_NOW" not in page
