@@ -2,8 +2,8 @@
 
     locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
-The API is that of --engine, and the key comes from the variable of its engine (OPENAI_API_KEY). For a record
-of each request give --rows.
+The web UI listens on 127.0.0.1 alone. The API is that of --engine, and the key comes from the variable of its
+engine (OPENAI_API_KEY). For a record of each request give --rows.
 """
 
 import logging
@@ -34,7 +34,12 @@ class ChatUser(ConversationUser):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: Any) -> None:
-    """Add bench's own arguments. The web UI's form has them, too, except for the file name."""
+    """Add bench's own arguments. The web UI's form has them, too, except for the file name.
+
+    Who reaches the web UI can send load anywhere with the key, so it listens on 127.0.0.1 (Locust: on all
+    addresses) unless --web-host names another.
+    """
+    parser.set_defaults(web_host="127.0.0.1")
     parser.add_argument("--model", default="default", help="the model's name at the server")
     parser.add_argument(
         "--scenario", default="chat_multi_turn", choices=sorted(SCENARIOS), help="what users say"

@@ -6,7 +6,7 @@ import base64
 import time
 
 import pytest
-from echoes import ECHOES
+from echoes import ECHOES, KEY
 
 from harness.contracts import (
     MASK,
@@ -20,8 +20,6 @@ from harness.contracts import (
     masked_values,
     secrets_in,
 )
-
-KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 
 
 @pytest.mark.parametrize(

@@ -2,110 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import stat
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from bench_command import begun, bench, ended, made, quick
-from echoes import ECHOES
+from echoes import ECHOES, KEY, echoing
 from waiting import wait_until
 
 from harness.contracts import MASK, secret_in
 
-KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
-
-
-class Echo(BaseHTTPRequestHandler):
-    """Answers two requests well, the third with an error, with the key in all of it, in many ways."""
-
-    protocol_version = "HTTP/1.1"
-    ways: Iterator[str]
-    lock = threading.Lock()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        said = self.echoes(5)
-        page = {
-            "data": [{"id": "tiny", "owned_by": said}],
-            "model_name": said,
-            "parameters": {"max_seq_len": said},
-        }
-        self.answer(200, "application/json", json.dumps({"id": said, **page}))
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = self.echoes(3)
-        if not asked.get("stream"):
-            names = [*said, *(said[at : at + 3] for at in range(0, len(said), 3))]
-            places = [
-                {"token": name, "logprob": -1.0, "top_logprobs": [{"token": name, "logprob": -1.0}]}
-                for name in names
-            ]
-            choice = {"message": {"content": said}, "logprobs": {"content": places}, "finish_reason": said}
-            self.answer(
-                200, "application/json", json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5}})
-            )
-        elif next(self.turns):
-            self.stream(said)
-        else:
-            self.answer(
-                500, "application/json", json.dumps({"error": {"message": said, "type": self.echoes(1)}})
-            )
-
-    def stream(self, said: str) -> None:
-        """Sends the key token by token, within what it thinks, says and calls."""
-        pieces = [said[at : at + 5] for at in range(0, len(said), 5)]
-        deltas = [{"reasoning_content": piece} for piece in pieces] + [{"content": piece} for piece in pieces]
-        deltas.append(
-            {"content": said, "tool_calls": [{"index": 0, "function": {"name": said, "arguments": said}}]}
-        )
-        events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": said}]})
-        events.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(deltas)}})
-        self.answer(200, "text/event-stream", "".join(f"data: {json.dumps(event)}\n\n" for event in events))
-
-    def echoes(self, number: int) -> str:
-        with self.lock:
-            return "; ".join(ECHOES[next(self.ways)](KEY) for _ in range(number))
-
-    def answer(self, status: int, kind: str, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("X-Was-Asked-With", KEY)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
 
 @pytest.fixture
-def echoing() -> Iterator[str]:
-    ways = {"ways": cycle(ECHOES), "turns": cycle([True, True, False])}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Echoing", (Echo,), ways)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
+def base_url() -> Iterator[str]:
+    with echoing(KEY) as url:
+        yield url
 
 
 def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(
-    tmp_path: Path, echoing: str
+    tmp_path: Path, base_url: str
 ) -> None:
     place = made(tmp_path / "p")
     (tmp_path / "p" / "run").mkdir(mode=0o755)  # the user's own folder, which others may enter
     words = [word for word in quick() if not word.startswith(("engine=", "reference.", "quality"))]
     asked = [
-        "run", "engine=openai", f"engine.base_url={echoing}", "engine.api_key_env=OWN_NAME", "model=tiny",
+        "run", "engine=openai", f"engine.base_url={base_url}", "engine.api_key_env=OWN_NAME", "model=tiny",
         *words, "load.keep_bytes=true", "quality=fidelity", "scenario.think_time=10ms",
     ]  # fmt: skip
     with begun(place, *asked, "--output", "run", OWN_NAME=KEY) as process:

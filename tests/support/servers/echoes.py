@@ -1,12 +1,19 @@
-"""The ways in which a server may repeat a key, as functions of it."""
+"""A server that repeats the key in many ways, which are functions of it."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from urllib.parse import quote
+
+# It has what each of the encodings writes otherwise.
+KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 
 
 def _by_percent(key: str) -> str:
@@ -84,3 +91,82 @@ ECHOES: dict[str, Callable[[str], str]] = {
     "in spaced hexadecimal": _in_hex(":"),
     "by C": lambda key: "".join(f"\\x{byte:02x}" for byte in key.encode()),
 }
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers two requests well, the third with an error, with the key in all of it, in many ways."""
+
+    protocol_version = "HTTP/1.1"
+    ways: Iterator[str]
+    turns: Iterator[bool]
+    key: str
+    lock = threading.Lock()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        said = self.echoes(5)
+        page = {
+            "data": [{"id": "tiny", "owned_by": said}],
+            "model_name": said,
+            "parameters": {"max_seq_len": said},
+        }
+        self.answer(200, "application/json", json.dumps({"id": said, **page}))
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = self.echoes(3)
+        if not asked.get("stream"):
+            names = [*said, *(said[at : at + 3] for at in range(0, len(said), 3))]
+            places = [
+                {"token": name, "logprob": -1.0, "top_logprobs": [{"token": name, "logprob": -1.0}]}
+                for name in names
+            ]
+            choice = {"message": {"content": said}, "logprobs": {"content": places}, "finish_reason": said}
+            self.answer(
+                200, "application/json", json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5}})
+            )
+        elif next(self.turns):
+            self.stream(said)
+        else:
+            self.answer(
+                500, "application/json", json.dumps({"error": {"message": said, "type": self.echoes(1)}})
+            )
+
+    def stream(self, said: str) -> None:
+        """Sends the key token by token, within what it thinks, says and calls."""
+        pieces = [said[at : at + 5] for at in range(0, len(said), 5)]
+        deltas = [{"reasoning_content": piece} for piece in pieces] + [{"content": piece} for piece in pieces]
+        deltas.append(
+            {"content": said, "tool_calls": [{"index": 0, "function": {"name": said, "arguments": said}}]}
+        )
+        events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": said}]})
+        events.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(deltas)}})
+        self.answer(200, "text/event-stream", "".join(f"data: {json.dumps(event)}\n\n" for event in events))
+
+    def echoes(self, number: int) -> str:
+        with self.lock:
+            return "; ".join(ECHOES[next(self.ways)](self.key) for _ in range(number))
+
+    def answer(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("X-Was-Asked-With", self.key)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def echoing(key: str) -> Iterator[str]:
+    """Run the server during the block; its base URL."""
+    own = {"ways": cycle(ECHOES), "turns": cycle([True, True, False]), "key": key}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Echoing", (Echo,), own)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
