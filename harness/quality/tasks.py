@@ -5,6 +5,7 @@ with its score in tasks.parquet. Knows no task: engines/inside/ask_tasks.py load
 """
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from engines import TASKS_PROGRAM, TOOLS
-from harness.contracts import Item, masked, masked_bytes, masked_known
+from harness.contracts import Item, masked, masked_bytes, masked_known, secret_names
 from harness.errors import UserError, choose_from
 from harness.install.install import OnLine, python_of
 from harness.install.provisions import Tool
@@ -209,7 +210,12 @@ def _run(
     argv = [str(tasks.python), "-P", str(TASKS_PROGRAM), str(job)]
     try:
         with supervised(
-            argv, log_path=log, state_dir=state_dir, label="lm_eval", environment={KEY_VARIABLE: key or ""}
+            argv,
+            log_path=log,
+            state_dir=state_dir,
+            label="lm_eval",
+            environment={KEY_VARIABLE: key or ""},
+            without=secret_names(os.environ),
         ) as process:
             code = process.wait(limit_s)
     finally:

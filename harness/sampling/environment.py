@@ -21,9 +21,10 @@ from harness.sampling import gpu
 
 # How the names of variables begin that affect a server.
 _OF_SERVERS = (
-    "ATTENTION", "CUDA_", "DOCKER_HOST", "GGML_", "GOMP_", "HF_HOME", "HF_HUB_", "KMP_", "LD_", "LLAMA_",
-    "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
-    "TORCH", "TRITON_", "VLLM_",
+    "ATTENTION", "CUDA_", "DOCKER_HOST", "FLASHINFER_", "GGML_", "GLIBC_TUNABLES", "GOMP_", "HF_HOME",
+    "HF_HUB_", "HIP_", "HSA_", "KMP_", "LD_", "LLAMA_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OLLAMA_",
+    "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "ROCR_", "SGLANG_", "SGL_", "TOKENIZERS_", "TORCH", "TRITON_",
+    "VLLM_",
 )  # fmt: skip
 _PACKAGES = (
     "serving-bench", "locust", "gevent", "pyarrow", "pandas", "plotly", "msgspec", "psutil", "nvidia-ml-py",

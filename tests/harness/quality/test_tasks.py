@@ -9,15 +9,17 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from answering_server import answering_server
+from echoes import ECHOES, KEY
 
 from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
-from harness.contracts import Item
+from harness.contracts import Item, secret_in
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
 from harness.store.task_table import FILE_NAME, read_items
@@ -212,6 +214,25 @@ def test_a_torn_last_line_is_left_out_and_others_that_cannot_be_read_are_counted
     assert said.endswith("; t: 2 of 4 items not asked")
     assert read_items(tmp_path / FILE_NAME) == [Item(**other), Item(**scored)]
     assert not (tmp_path / "tasks.jsonl").exists()
+
+
+def test_the_key_in_any_form_and_other_secrets_reach_neither_rows_nor_log_nor_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANOTHER_API_KEY", "another of mine")
+    (tmp_path / "said").write_text("\n".join(echo(KEY) for echo in ECHOES.values()))
+    rows = [{**ROW, "item": way, "answer": echo(KEY), "error": echo(KEY)} for way, echo in ECHOES.items()]
+    then = f'env > "{tmp_path}/got"; cat "{tmp_path}/said" >&2; exit 3'
+    tasks = program(tmp_path, [*lines_of(*rows, items=len(rows)), ""], then)
+    out = tmp_path / "out"
+    out.mkdir()
+    said = ask_tasks(tasks, replace(SERVER, key=KEY), 1, out)
+    assert "***" in str(said)
+    kept = [str(said), str(read_items(out / FILE_NAME)), (out / "tasks.log").read_text()]
+    assert not [text for text in kept if secret_in(text.encode(), [KEY])]
+    got = (tmp_path / "got").read_text()
+    assert f"BENCH_TASKS_KEY={KEY}" in got
+    assert "another of mine" not in got
 
 
 def test_what_was_answered_until_an_interrupt_is_kept(tmp_path: Path) -> None:
