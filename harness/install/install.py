@@ -5,6 +5,7 @@ What is cut short never counts: a marker is written last, and its hash covers al
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import InstallSpec
+from harness.contracts import InstallSpec, secret_names
 from harness.errors import MissingError, UserError, why_not_fetched
 from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
@@ -37,6 +38,8 @@ LOCK_PYTHON = "3.11"
 _SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
 # A command that prints nothing (a compiler, a large download) is said to be alive this often.
 QUIET_S = 15.0
+# Names of variables that say where packages are, perhaps with a password.
+_OF_INSTALLERS = re.compile(r"^(PIP|UV)_|_PROXY$", re.IGNORECASE)
 _VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -295,11 +298,18 @@ def run_supervised(
     """Run a command to its end and return its exit code.
 
     `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
-    exception.
+    exception. Of bench's secrets it gets those that an installer needs.
     """
+    withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
     merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
     began_s = time.monotonic()
-    with supervised(merged, log_path=Path(os.devnull), environment=environment, pass_stdout=True) as process:
+    with supervised(
+        merged,
+        log_path=Path(os.devnull),
+        environment=environment,
+        without=withheld,
+        pass_stdout=True,
+    ) as process:
         for line in process.lines(QUIET_S):
             if line is None:
                 on_quiet(time.monotonic() - began_s)

@@ -13,17 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import (
-    AttachSpec,
-    Engine,
-    EngineTerms,
-    HttpCall,
-    Message,
-    Said,
-    Turn,
-    masked_bytes,
-    scalar,
-)
+from harness.contracts import AttachSpec, Engine, EngineTerms, HttpCall, Message, Said, Turn, scalar
+from harness.contracts.secrets import masked_bytes
 from harness.errors import ServerError, UserError
 from harness.load.answer import openai
 from harness.load.answer.api import Api

@@ -1,6 +1,7 @@
 """Make weights step by step: run the program of a step, check what it wrote, give it its name."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections import deque
@@ -203,7 +204,8 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
     means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
     argv = [hub_python(means.tool), "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
-    means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
+    token = {name: os.environ[name] for name in ("HF_TOKEN",) if name in os.environ}
+    means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # of a download that was cut short, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}

@@ -45,6 +45,21 @@ def test_a_quiet_command_is_said_to_be_alive(tmp_path: Path, monkeypatch: pytest
     assert lines[0] == "compiling (0 min 0 s so far)"
 
 
+def test_a_command_gets_the_secrets_of_installers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "of-an-api")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_hub")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:of-an-index@127.0.0.1/simple")
+    lines: list[str] = []
+    run_step(
+        python("import os\nfor each in os.environ.items(): print(*each)"), "listing", "failed", lines.append
+    )
+    said = "\n".join(lines)
+    assert "of-an-index" in said
+    assert "PATH" in said
+    assert "of-an-api" not in said
+    assert "hf_of_the_hub" not in said
+
+
 def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path) -> None:
     failing = python("print(*range(100), sep='\\n'); raise SystemExit(3)")
     with pytest.raises(MissingError) as caught:
