@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -105,6 +106,8 @@ def signals_interrupt() -> Iterator[None]:
         nonlocal last_s
         if time.monotonic() - last_s > _PATIENCE_S:
             last_s = time.monotonic()
+            if number == signal.SIGHUP:
+                _leave_terminal()
             raise Interrupted(number)
 
     def raise_later(dropped: Any) -> None:
@@ -122,6 +125,15 @@ def signals_interrupt() -> Iterator[None]:
             yield
         finally:
             sys.unraisablehook = told_before
+
+
+def _leave_terminal() -> None:
+    """Print nowhere what would go to a terminal: it is closed, and printing there raises OSError."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import weakref
-from subprocess import Popen
+from subprocess import DEVNULL, Popen
 
 import pytest
 from bench_command import BENCH, Place, bench, quick, side_by_side
@@ -170,6 +171,24 @@ def test_json_is_one_document_on_stdout_and_progress_stays_on_stderr(runs):
     assert [each["repeats"] for each in found["standings"]] == [1, 2]
     assert {each["leader"] for each in found["standings"]} == {first["deployment"]}
     assert unfolded(answer["sentence"]) in unfolded(ended.words)
+
+
+def test_a_run_whose_terminal_is_closed_leaves_its_page(tmp_path):
+    place = Place(tmp_path)
+    words = quick("load.concurrency=1,2", "load.duration=3s")
+    ours, theirs = pty.openpty()
+    with Popen(
+        [BENCH, "run", *words, "--output", "run"], cwd=place.path, env=place.environment(TERM="xterm"),
+        stdin=DEVNULL, stdout=theirs, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        # A terminal that nobody reads blocks who writes there.
+        wait_until(lambda: os.read(ours, 65536) and place.rows_so_far(2) >= 1, 60)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait() == 129
+    assert place.run()["status"] == "interrupted"
+    assert place.report().endswith("</html>")
 
 
 def test_an_interrupt_in_a_callback_where_python_drops_it_comes_again():
