@@ -1,9 +1,9 @@
 """What the report of a long run costs: time and memory of `bench report`, the size of its page, and how long
 a browser takes to open it.
 
-    python benchmarks/report.py                              100 cells, 1,000,000 requests of 200 chunks
+    python benchmarks/report.py                              the two runs of RUNS
     python benchmarks/report.py --cells 180 --loads 6 --repeats 3 --requests 18000
-    python benchmarks/report.py --keep DIR                   make the run there once, and use it again
+    python benchmarks/report.py --keep DIR                   make the runs there once, and use them again
 
 README.md has the results.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import subprocess
@@ -46,16 +47,21 @@ _OPENED = """
       look(ready);
     });"""
 OPENINGS = 5
+# Many requests in long cells, and many short cells.
+RUNS = (Size(), Size(cells=300, requests=60_000, chunks=100, loads=5, repeats=6))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one run's report. `open_s`: from the beginning of the navigation until the page can be read and
-    used; `chart_s`: until its first chart was drawn, scrolled to at once; medians of OPENINGS, None where no
-    browser was there."""
+    """Of one run's report. `cpu_s`: user and system time, of all its threads.
+
+    `open_s`: from the beginning of the navigation until the page can be read and used; `chart_s`: until its
+    first chart was drawn, scrolled to at once; medians of OPENINGS, None where no browser was there.
+    """
 
     size: str
     report_s: float
+    cpu_s: float
     peak_bytes: int
     page_bytes: int
     open_s: float | None = None
@@ -66,7 +72,7 @@ def measure(run_dir: Path, size: Size) -> Measured:
     """Run `bench report` as a user does, in a process of its own."""
     page = run_dir / "report.html"
     argv = [sys.executable, "-m", "harness", "report", str(run_dir), "--output", str(page)]
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(argv, cwd=_CHECKOUT, stdout=subprocess.DEVNULL)
     peak_bytes = 0
     while process.poll() is None:
@@ -74,8 +80,9 @@ def measure(run_dir: Path, size: Size) -> Measured:
         time.sleep(0.05)
     if process.returncode:
         raise BenchError(f"bench report ended with code {process.returncode}")
-    took_s = time.monotonic() - began
-    return Measured(size.name, took_s, peak_bytes, page.stat().st_size, *opened_s(page))
+    took_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(size.name, took_s, cpu_s, peak_bytes, page.stat().st_size, *opened_s(page))
 
 
 def _peak_bytes(pid: int) -> int:
@@ -119,40 +126,46 @@ def _open_s(chrome: Any, page: Path) -> tuple[float, float | None]:
     return ready_s, drawn_s
 
 
+HEAD = """\
+| run | bench report | CPU | peak RSS | page | opens in | first chart |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
 def markdown(found: Measured) -> str:
-    """A row of README.md's table."""
+    """Return a row of README.md's table."""
     opened, drawn = ("-" if each is None else f"{each:.2f} s" for each in (found.open_s, found.chart_s))
     return (
-        "| run | bench report | peak RSS | page | opens in | first chart |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
-        f"| {found.size} | {found.report_s:.1f} s | {found.peak_bytes / 1e9:.2f} GB "
+        f"| {found.size} | {found.report_s:.1f} s | {found.cpu_s:.1f} s | {found.peak_bytes / 1e9:.2f} GB "
         f"| {found.page_bytes / 1e6:.1f} MB | {opened} | {drawn} |"
     )
 
 
 def arguments() -> argparse.Namespace:
-    plain = Size()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--cells", type=int, default=plain.cells, help="deployments x loads x repeats; 100")
-    parser.add_argument("--requests", type=int, default=plain.requests, help="of all cells; 1,000,000")
-    parser.add_argument("--chunks", type=int, default=plain.chunks, help="of each request; 200")
-    parser.add_argument("--loads", type=int, default=plain.loads, help="of each start; 2")
-    parser.add_argument("--repeats", type=int, default=plain.repeats, help="starts of each deployment; 5")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="make the run there, or use what is there")
+    parser.add_argument("--cells", type=int, help="deployments x loads x repeats; 100")
+    parser.add_argument("--requests", type=int, help="of all cells; 1,000,000")
+    parser.add_argument("--chunks", type=int, help="of each request; 200")
+    parser.add_argument("--loads", type=int, help="of each start; 2")
+    parser.add_argument("--repeats", type=int, help="starts of each deployment; 5")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="make the runs there, or use what is there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there as JSON")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
-    size = Size(given.cells, given.requests, given.chunks, given.loads, given.repeats)
+    asked = {name: value for name, value in vars(given).items() if name in asdict(Size()) and value}
+    sizes = [Size(**asked)] if asked else RUNS
+    found = []
+    print(HEAD, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-report-") as folder:
-        run_dir = given.keep or Path(folder) / "run"
-        _made(run_dir, size)
-        found = measure(run_dir, size)
-    print(markdown(found))
+        for size in sizes:
+            run_dir = (given.keep or Path(folder)) / f"{size.cells}-{size.requests}"
+            _made(run_dir, size)
+            found.append(measure(run_dir, size))
+            print(markdown(found[-1]), flush=True)
     if given.json:
-        given.json.write_text(json.dumps(asdict(found), indent=1) + "\n")
+        given.json.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
 
 
 def _made(run_dir: Path, size: Size) -> None:

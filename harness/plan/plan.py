@@ -27,6 +27,7 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context import MostContext, check_context
+from harness.plan.order import deployment_order, shuffled
 from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounded, draft_facts
 from harness.settings.config import Settings
 from scenarios import forms_of, least_output_tokens
@@ -162,7 +163,7 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
     # Every deployment of a block gets the same order, so that they are measured alike.
     rng = Random(f"{settings.seed}|cells|{repeat}")
-    return [replace(cell, number=next(numbers)) for cell in _shuffled(cells_asked(settings, repeat), rng)]
+    return [replace(cell, number=next(numbers)) for cell in shuffled(cells_asked(settings, repeat), rng)]
 
 
 def cells_asked(settings: Settings, repeat: int) -> list[PlannedCell]:
@@ -294,33 +295,3 @@ def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) ->
         if why:
             return Reason(f"scenario={each.name}: {why}")
     return None
-
-
-# Williams designs: Latin squares in which each deployment stands at each place and follows each other one
-# equally often. Source: E. J. Williams, "Experimental designs balanced for the estimation of residual effects
-# of treatments", Australian Journal of Scientific Research A 2 (1949), 149-168.
-
-
-def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
-    """Return the order in which a block (from 0) starts its deployments, as places in the order asked for.
-
-    A plan that grows keeps its beginning. Blocks come in pairs, and the second reverses the order of the
-    first, so that over a pair a linear drift falls on all alike. The order is balanced after `count` blocks
-    if that is even, else after twice `count`.
-    """
-    # No two neighbours are equally far apart, which balances the rows that adding makes of it.
-    steps = ((step, count - step) for step in range(1, count // 2 + 1))
-    first = (0, *itertools.chain.from_iterable(steps))[:count]
-    rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
-    # For an even count the mirror of each row is a row of the square; an odd one needs the mirrors too.
-    pairs = [(row, row[::-1]) for row in (rows[: count // 2] if count % 2 == 0 else rows)]
-    cycle, place = divmod(block, 2 * len(pairs))
-    rng = Random(f"{run_seed}|order|{cycle}")
-    names = _shuffled(range(count), rng)
-    drawn = [row for pair in _shuffled(pairs, rng) for row in _shuffled(pair, rng)]
-    return tuple(names[item] for item in drawn[place])
-
-
-def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
-    # Uses random() alone, since every version of Python gives the same numbers for a seed.
-    return sorted(items, key=lambda _: rng.random())

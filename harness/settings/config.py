@@ -40,6 +40,7 @@ from harness.settings.decoding import (
     single,
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
+from harness.settings.loads import loads
 from scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
@@ -121,7 +122,7 @@ def settings(given: Choices) -> Settings:
         quantizations=_quantizations(quantizations, choices),
         terms=points("engine", EngineTerms, choices),
         scenarios=scenarios,
-        loads=sections.loads(choices, given, scenarios),
+        loads=loads(choices, given, scenarios),
         device=str(device),
         repeats=decode("repeats", int, repeats),
         seed=decode("seed", int, seed),

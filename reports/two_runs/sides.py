@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.store.store import RunRecord
 from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
 from reports.measures.written import NOTHING, flat, several
-from reports.verdicts.comparisons import Names, Pair
+from reports.verdicts.pairs import Names, Pair
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reports.data import Group, Run, first_that_holds, once
-from reports.measures import Aggregate, aggregate, by_start, disturbed, metric_of, stand_ins, withheld
-from reports.measures.equal_work import why_other_work
+from reports.measures import Aggregate, aggregate, disturbed, metric_of
 from reports.measures.quality import beyond_limit
 from reports.stats.intervals import (
     ALPHA,
@@ -22,23 +21,25 @@ from reports.stats.intervals import (
     best_of,
     holm,
     may_be_logged,
-    odd_ones,
     repeats_to_tell,
 )
-from reports.verdicts.comparisons import OF_A_PLACE, alpha_of, why_busy, why_not_measured
+from reports.verdicts.comparisons import alpha_of, why_busy
+from reports.verdicts.contenders import (
+    Values,
+    known_values,
+    leave_out_other_work,
+    shared_repeats,
+    short_of_slo,
+    values_by_repeat,
+    why_unfit,
+)
 from reports.verdicts.load_cases import LoadCase, told_first
+from reports.verdicts.pairs import OF_A_PLACE
 from reports.verdicts.searches import BLOCKS, Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
-# Values by deployment and repeat.
-Values = dict[str, dict[int, float]]
 # Metrics whose leaders are named beside the primary one, Holm's procedure over those that have values.
 SECONDARY = ("ttft_s.p50", "tpot_s.p50", SPEED, "memory_peak_bytes", "energy_j_per_output_token")
-_NOT_KEPT = {
-    "broken": "it misses the SLO",
-    "unclear": "whether it keeps the SLO is not clear",
-    "unknown": "whether it keeps the SLO is not known",
-}
 Kind = Literal["named", "slight", "same", "open", "values", "only", "none"]
 
 
@@ -148,16 +149,16 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
     asked = (case.scenario, case.model, case.groups[0].family, case.load)
     row = next((r for r in slo_rows(run) if (r.scenario, r.model, r.family, r.load) == asked), None)
-    unfit = {group.deployment: why for group in case.groups if (why := _why_unfit(run, group, metric))}
+    unfit = {group.deployment: why for group in case.groups if (why := why_unfit(run, group, metric))}
     capacities = [
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
     ]
-    left_out = _short_of_slo(row, capacities) | unfit
-    split = _leave_out_other_work(run, case, left_out)
-    values = _known(run, case, metric, left_out)
+    left_out = short_of_slo(row, capacities) | unfit
+    split = leave_out_other_work(run, case, left_out)
+    values = known_values(run, case, metric, left_out)
     named = [group for group in case.groups if group.deployment in values]
     hit = disturbed(run, named[0]) if named else set()
-    used = [repeat for repeat in _shared(values) if repeat not in hit]
+    used = [repeat for repeat in shared_repeats(values) if repeat not in hit]
     named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, used).mean or 0.0))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
     made = Decision(
@@ -188,78 +189,6 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
     if not made.groups and any(each.measured for each in made.capacities):
         why = "no load is known to be kept"
     return replace(made, kind="values", why=why) if why else made
-
-
-# --- contenders ------------------------------------------------------------------------------------
-
-
-def _why_uncounted(run: Run, group: Group) -> str:
-    """Return why no cell of a group counts. What was only not measured did not fail."""
-    records = [run.start_of(cell) for cell in group.cells]
-    has_failed = any(cell.became in ("failed", "invalid") for cell in group.cells)
-    is_failure = has_failed or any(record and record.error for record in records)
-    return f"{'it failed: ' * is_failure}{why_not_measured(group)}"
-
-
-def _why_unfit(run: Run, group: Group, metric: str) -> str | None:
-    what = stand_ins(run).get(group.deployment)
-    reasons = {
-        _why_uncounted(run, group): not group.counted,
-        f"its speed is not its own: {what}": what,
-    }
-    # A load that is kept is a goodput.
-    unequal = withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
-    return first_that_holds(reasons) or beyond_limit(run).get(group.deployment) or unequal
-
-
-def _short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, str]:
-    said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
-    short = [each for each in row.standings if each.state != "kept"] if row else []
-    return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
-
-
-def _leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> str | None:
-    """Leave out those whose work differs from that of most. Return why if no work is that of most."""
-    groups = [group for group in case.groups if group.deployment not in left_out]
-    differences = {
-        frozenset((a.deployment, b.deployment)): why
-        for a, b in itertools.combinations(groups, 2)
-        if (why := why_other_work(run, a, b))
-    }
-    odd, is_split = odd_ones([group.deployment for group in groups], differences)
-    if is_split:
-        return next(iter(odd.values()))
-    left_out |= odd
-    return None
-
-
-def _known(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> Values:
-    """Return the values of the contenders; leave out those that have none, or too few."""
-    groups = [group for group in case.groups if group.deployment not in left_out]
-    values = _values(run, groups, metric)
-    for group in groups:
-        if group.deployment not in values:
-            left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
-    # Without those that have too few values, where the others then have enough.
-    most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
-    if len(_shared(values)) < STARTS_NEEDED <= len(_shared(most)) and len(most) > 1:
-        few = [label for label in values if label not in most]
-        left_out |= {label: f"only {len(values[label])} of its starts have a value" for label in few}
-        return most
-    return values
-
-
-def _values(run: Run, groups: Sequence[Group], metric: str) -> Values:
-    # One of whose starts some lack requests for a percentile has none: it is the slow starts that have few.
-    return {
-        group.deployment: {k: v.value for k, v in by_start(run, group, metric).items() if v.value is not None}
-        for group in groups
-        if aggregate(run, group, metric).mean is not None
-    }
-
-
-def _shared(values: Values) -> list[int]:
-    return sorted(set.intersection(*map(set, values.values()))) if values else []
 
 
 def _why_no_test(run: Run, made: Decision) -> str | None:
@@ -299,8 +228,8 @@ def _leaders(run: Run, made: Decision) -> dict[str, str]:
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     unlike = OF_A_PLACE if len(places) > 1 else ()
     for metric in (each for each in SECONDARY if each not in (made.metric, *unlike)):
-        values = _values(run, groups, metric)
-        used = [repeat for repeat in _shared(values) if repeat in made.used]
+        values = values_by_repeat(run, groups, metric)
+        used = [repeat for repeat in shared_repeats(values) if repeat in made.used]
         if len(values) == len(groups) and len(used) >= STARTS_NEEDED:
             found[metric] = _best(run, values, used, metric)
     level = holm([best.p for best in found.values()], alpha_of(run))

@@ -86,7 +86,6 @@ def test_a_directory_with_something_else_is_left_alone(benchmarks, tmp_path):
 
 def test_a_row_has_what_was_measured(benchmarks):
     report = benchmarks["report"]
-    row = report.markdown(
-        report.Measured("a run", 21.34, 1_050_000_000, 7_500_000, 0.876, None)
-    ).splitlines()[-1]
-    assert row == "| a run | 21.3 s | 1.05 GB | 7.5 MB | 0.88 s | - |"
+    row = report.markdown(report.Measured("a run", 21.34, 15.06, 1_050_000_000, 7_500_000, 0.876, None))
+    assert row == "| a run | 21.3 s | 15.1 s | 1.05 GB | 7.5 MB | 0.88 s | - |"
+    assert row.count("|") == report.HEAD.splitlines()[1].count("|")

@@ -13,7 +13,7 @@ from engines.model.facts import known_facts
 from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
 from harness.errors import UserError
 from harness.plan import plan
-from harness.plan.plan import deployment_order
+from harness.plan.order import deployment_order
 from harness.settings import config, overrides
 
 CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")

@@ -1,0 +1,149 @@
+"""Read the keys of loads: how requests arrive, and which keys go together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.contracts import Load, ScenarioChoice
+from harness.errors import UserError
+from harness.settings.decoding import Choices, points, refuse_first, shown
+
+# Arrivals that say themselves when conversations begin.
+_BY_ITSELF = ("trace", "batch")
+_NOT_OF_A_BATCH = ("load.warmup", "load.duration", "load.grace", "load.min_requests", "load.steps")
+
+
+def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
+    """Return all loads of a run; `choices` are the given ones over the defaults. Raises UserError."""
+    chosen = dict(choices)
+    if _is_replay(given, scenarios):
+        chosen["load.arrival"] = ("trace",)
+    itself = next((each for each in _BY_ITSELF if each in chosen.get("load.arrival", ())), "")
+    both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
+    said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
+    refuse_first(
+        (len(both) == 2, f"{said}: closed and open loop exclude each other; give one of them"),
+        (
+            both and itself,
+            f"load.arrival={itself}, {said}: a {itself} says itself when conversations begin; give one "
+            "of them",
+        ),
+    )
+    if "load.rate" in both or itself:
+        chosen["load.concurrency"] = (None,)
+    # load.conversations, if given alone, is the only bound. A trace and a batch are played whole, without a
+    # warm-up.
+    made = []
+    for point in points("load", Load, chosen):
+        load: Load = point.value
+        if "load.duration" not in given and (load.conversations or load.kind in _BY_ITSELF):
+            load = replace(load, duration_s=None)
+        if "load.warmup" not in given and load.kind in _BY_ITSELF:
+            load = replace(load, warmup_s=0.0)
+        # A key that this kind of arrivals or ramp does not use must not make two loads of one.
+        load = replace(
+            load,
+            burstiness=load.burstiness if load.arrival == "gamma" else 1.0,
+            ramp_steps=load.ramp_steps if load.ramp == "steps" else Load.ramp_steps,
+        )
+        _check(load, given, scenarios)
+        made.append(load)
+    return tuple(dict.fromkeys(made))
+
+
+def _is_given(given: Choices, key: str) -> bool:
+    return any(value is not None for value in given.get(key, ()))
+
+
+def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
+    if any(_is_given(given, key) for key in ("load.concurrency", "load.rate", "load.arrival")):
+        return False
+    timed = [scenario.name for scenario in scenarios if scenario.span_s is not None]
+    if timed and len(timed) < len(scenarios):
+        raise UserError(
+            f"scenario={','.join(s.name for s in scenarios)}: only {timed[0]} says when conversations begin; "
+            "give load.concurrency=N or load.rate=N for all, or measure it in a run of its own"
+        )
+    return bool(timed)
+
+
+def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> None:
+    first = {key: shown(values[0]) for key, values in given.items()}
+    is_closed, is_trace = load.kind == "closed", load.kind == "trace"
+    untimed = next((scenario.name for scenario in scenarios if scenario.span_s is None), None)
+    ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
+    ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
+    unheeded = next((key for key in _NOT_OF_A_BATCH if key in given), "")
+    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
+    fewest, counted = min(
+        ((count, key) for key, count in counts.items() if count is not None), default=(load.workers, "")
+    )
+    refuse_first(
+        (
+            is_closed and load.concurrency is None,
+            "load.concurrency=null: give a number of users, or load.rate=N",
+        ),
+        (
+            is_closed and "load.arrival" in given,
+            f"load.arrival={load.arrival}: belongs to an open loop; give load.rate=N",
+        ),
+        (
+            "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
+            f"load.burstiness={first.get('load.burstiness')}: belongs to load.arrival=gamma; give that too",
+        ),
+        (
+            not is_trace and "load.speedup" in given,
+            f"load.speedup={load.speedup:g}: belongs to a trace; give scenario=trace scenario.path=FILE, "
+            "and neither load.concurrency nor load.rate",
+        ),
+        (
+            load.kind in ("closed", "open") and any(each.name == "burst" for each in scenarios),
+            "scenario=burst: begins its requests itself, and has no burst otherwise; leave out "
+            "load.concurrency, load.rate and load.arrival, and give scenario.rate=N scenario.burst=N",
+        ),
+        (
+            is_trace and untimed,
+            f"load.arrival=trace: scenario {untimed} has no arrival times; give scenario=trace",
+        ),
+        (
+            load.kind in _BY_ITSELF and ramp,
+            f"{ramp}={ramp_s:g}s: a {load.kind} sets its own pace; leave it out, or give load.rate=N",
+        ),
+        (
+            load.kind == "batch" and load.conversations is None,
+            "load.arrival=batch: give load.conversations=N, which begin at once",
+        ),
+        (
+            load.kind == "batch" and unheeded,
+            f"{unheeded}={first.get(unheeded)}: a batch begins at once and ends with its last answer; "
+            "leave it out",
+        ),
+        (
+            load.kind == "batch" and load.workers > 1,
+            f"load.workers={load.workers}: a batch is played by one load process; leave it out",
+        ),
+        (
+            load.ramp_down_s > 0 and load.duration_s is None,
+            f"load.ramp_down={load.ramp_down_s:g}s: needs to know when the window ends; give load.duration",
+        ),
+        (
+            "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()),
+            f"load.ramp_steps={first.get('load.ramp_steps')}: belongs to load.ramp=steps; give that too",
+        ),
+        (
+            "load.ramp" in given and not ramp,
+            f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s",
+        ),
+        (
+            load.duration_s is None and load.conversations is None and untimed,
+            "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100",
+        ),
+        (
+            fewest < load.workers,
+            f"load.workers={load.workers}: more load processes than load.{counted}={fewest} gives work to",
+        ),
+        (
+            load.tokenizer is not None and not Path(load.tokenizer).is_file(),
+            f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json",
+        ),
+    )

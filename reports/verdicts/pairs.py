@@ -1,0 +1,196 @@
+"""Two groups set against each other: what can be estimated of them, and why a metric gets no verdict.
+
+A run's page, `bench compare` and `bench gate` all ask here, so that they say the same of the same pair.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from reports.data import Group, Run, first_that_holds
+from reports.measures import (
+    aggregate,
+    by_start,
+    equal_work,
+    metric_of,
+    stand_ins,
+    turn_table,
+    turn_values,
+)
+from reports.stats.intervals import (
+    STARTS_NEEDED,
+    Estimate,
+    Question,
+    may_be_logged,
+    of_pairs,
+    of_two_samples,
+)
+
+Names = tuple[str, str]
+# What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
+OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
+_OF_AN_SLO = ("slo_share", "goodput")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two groups; the second is asked about, beside the first.
+
+    `names`: what reasons call them. `whole`: why nothing of the two runs gets a verdict; None where it may.
+    `turn`: of these turns of their conversations alone, from 0.
+    """
+
+    names: Names
+    runs: tuple[Run, Run]
+    groups: tuple[Group, Group]
+    whole: str | None = None
+    turn: int | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether they are of one run, whose blocks started both."""
+        return self.runs[0] is self.runs[1]
+
+    @property
+    def labels(self) -> Names:
+        return self.groups[0].deployment, self.groups[1].deployment
+
+    @property
+    def sides(self) -> list[tuple[str, Run, Group]]:
+        return list(zip(self.names, self.runs, self.groups, strict=True))
+
+    @cached_property
+    def has_same_seeds(self) -> bool:
+        """Whether they have repeats in common, and these the same conversations."""
+        a, b = ({cell.planned.repeat: cell.planned.seed for cell in group.cells} for group in self.groups)
+        both = a.keys() & b.keys()
+        return bool(both) and all(a[repeat] == b[repeat] for repeat in both)
+
+    @cached_property
+    def why_none(self) -> str | None:
+        fakes = (f"{n}: {what}" for n, run, g in self.sides if (what := stand_ins(run).get(g.deployment)))
+        return self.whole or next(fakes, None) or _other_prompts(self)
+
+    @cached_property
+    def other_answers(self) -> str | None:
+        """That answers of two runs differ in length, with both means; for one run `withheld` says it."""
+        return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
+
+
+def pair_name(labels: Names) -> str:
+    """Return the label that both have, or `b against a`."""
+    return labels[0] if labels[0] == labels[1] else f"{labels[1]} against {labels[0]}"
+
+
+# --- one metric of a pair --------------------------------------------------------------------------
+
+
+def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimate | None:
+    """Return the second over the first (`is_inverse`: the other way), a difference for an additive metric.
+    None where the values allow none, a side has fewer than two, or its server was not restarted between them:
+    blocks on one server say nothing of starts."""
+    values = _values(pair, metric)
+    is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
+    if _why_no_ratio(pair, metric) or not is_restarted or min(map(len, values)) < 2:
+        return None
+    first, second = reversed(values) if is_inverse else values
+    estimate = of_pairs if pair.is_paired else of_two_samples
+    return estimate(second, first, is_log=not metric_of(metric).is_additive)
+
+
+def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
+    """Return the question whether the second is better, worse, or the same within the margin."""
+    row = metric_of(metric)
+    return Question(
+        estimate_of(pair, metric),
+        "lower" if row.better == "lower" else "higher",
+        0.0 if row.is_additive else math.log1p(margin_share),
+        why_not(pair, metric),
+    )
+
+
+def why_not(pair: Pair, metric: str) -> str | None:
+    """Return why a metric of the two gets no verdict; None where it may."""
+    lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
+    counts = [len(each) for each in _values(pair, metric)]
+    said = " and ".join(map(str, counts[:1] if pair.is_paired else counts))
+    few = f"a verdict needs {STARTS_NEEDED} starts of each or more, here {said}"
+    why = pair.why_none or lengths or _why_no_ratio(pair, metric)
+    return why or (few if min(counts) < STARTS_NEEDED else None)
+
+
+def _values(pair: Pair, metric: str) -> list[list[float]]:
+    a, b = (_by_repeat(run, group, metric, pair.turn) for _, run, group in pair.sides)
+    if not pair.is_paired:
+        return [list(a.values()), list(b.values())]
+    return [[each[repeat] for repeat in a if repeat in b] for each in (a, b)]
+
+
+def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[int, float]:
+    counted = by_start(run, group, metric)
+    found = counted if turn is None else turn_values(run, group, metric).get(turn, {})
+    return {repeat: v.value for repeat, v in found.items() if repeat in counted and v.value is not None}
+
+
+def _why_no_ratio(pair: Pair, metric: str) -> str | None:
+    row, slos = metric_of(metric), [run.record.slo for run in pair.runs]
+    places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
+    currencies = {run.record.price.currency for run in pair.runs if run.record.price}
+    found = [(name, group, aggregate(run, group, metric)) for name, run, group in pair.sides]
+    unknown = [
+        f"{name}: {each.why or why_not_measured(group)}" for name, group, each in found if each.mean is None
+    ]
+    values = [*itertools.chain(*_values(pair, metric))]
+    return first_that_holds(
+        {
+            "one is measured on a device, the other on the host": metric in OF_A_PLACE and len(places) > 1,
+            "their objectives (slo.*) are others": metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
+            "their prices are in other currencies": row.unit == "price.currency" and len(currencies) > 1,
+            next(iter(unknown), ""): unknown,
+            "a value is 0, which has no ratio": not row.is_additive and not may_be_logged(values),
+        }
+    )
+
+
+def why_not_measured(group: Group) -> str:
+    """Return why no cell of a group counts, as the first of its cells says that says anything."""
+    return next((cell.reason for cell in group.cells if cell.reason), "no cell was measured")
+
+
+# --- equal work ------------------------------------------------------------------------------------
+
+
+def _other_prompts(pair: Pair) -> str | None:
+    not_same = "their prompts are not the same"
+    if pair.is_paired:
+        why = equal_work.why_other_work(pair.runs[0], *pair.groups)
+        return not_same if why and why.startswith(not_same) else why
+    counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
+    turns = _turns(pair, "input_tokens")
+    tables = [] if turns is None else [(pair.groups[0].load, turns)]
+    if why := equal_work.why_unlike(pair.names, counts, tables):
+        return f"{not_same}: {why}"
+    return _other_lengths(pair, "input_tokens", "prompts") or _other_lengths(
+        pair, "output_tokens", "answers", equal_work.ANSWERS_APART
+    )
+
+
+def _other_lengths(pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER) -> str | None:
+    turns = _turns(pair, name)
+    own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
+    means = own if turns is None else turns.mean().tolist()
+    if not equal_work.differ(means, share):
+        return None
+    numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
+    return f"their {title} have other lengths: {numbers} tokens"
+
+
+def _turns(pair: Pair, column: str) -> pd.DataFrame | None:
+    """Return a count of both for each turn that both answered; None where these are too few."""
+    if not pair.has_same_seeds:
+        return None
+    both = turn_table({name: (run, group) for name, run, group in pair.sides}, column).dropna()
+    return both if len(both) >= equal_work.TURNS_NEEDED else None
