@@ -6,19 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import (
-    aggregate,
-    disturbed,
-    metric_of,
-    plural,
-)
-from reports.stats.intervals import (
-    STARTS_NEEDED,
-    Kind,
-    Verdict,
-    decide,
-    level_of_look,
-)
+from reports.measures import aggregate, disturbed, metric_of, plural
+from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from reports.verdicts.pairs import Pair, question_of
 
 # Compared whatever was asked for: answers go by them.
