@@ -42,6 +42,7 @@ from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
+from harness.store.foreign import regular_size
 from harness.store.named_files import LOCK_FILE, RUN_FILE
 from harness.whole_files import check_room, private, remove_left
 
@@ -104,16 +105,17 @@ def sole_writer(directory: Path) -> Iterator[None]:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
-    with private(), os.fdopen(os.open(directory / LOCK_FILE, flags, 0o666), "r+") as lock:
+    opened = os.open(directory / LOCK_FILE, flags, 0o600)
+    with private(), os.fdopen(opened, "rb+", buffering=0) as lock:
+        regular_size(directory / LOCK_FILE, opened)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
-            owner = inert(lock.read(200)).strip()
+            owner = inert(lock.read(200).decode(errors="replace")).strip()
             raise UserError(f"{directory}: another bench{owner and f' ({owner})'} {_MEASURES}") from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
-        lock.flush()
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
         remove_left(directory)
         for left in (directory / _RESERVE, *directory.glob("cells/*/*.board")):
             left.unlink(missing_ok=True)

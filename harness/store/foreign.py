@@ -27,13 +27,22 @@ def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> I
     """Open a file, but no pipe, device or directory, and with O_NOFOLLOW no link. Raises StoreError, and
     OSError where there is none."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{path}: damaged: not a regular file")
-        if status.st_size > most_bytes:
-            raise StoreError(f"{path}: damaged: {status.st_size:,} bytes, more than any that bench writes")
-        yield file
+    try:
+        size = regular_size(path, descriptor)
+        if size > most_bytes:
+            raise StoreError(f"{path}: damaged: {size:,} bytes, more than any that bench writes")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def regular_size(path: Path, descriptor: int) -> int:
+    """Return the bytes of an open file. Raises StoreError for a pipe, a device or a directory."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path}: damaged: not a regular file")
+    return status.st_size
 
 
 @contextmanager
@@ -71,6 +80,11 @@ def read_whole_samples(path: Path) -> pa.Table:
         t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
         if t_ns.null_count or not pa.types.is_integer(t_ns.type):
             raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
+    return finite(table)
+
+
+def finite(table: pa.Table) -> pa.Table:
+    """Return the table with null for each number that is not finite."""
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             known = pc.if_else(pc.is_finite(table[column.name]), table[column.name], None)

@@ -27,6 +27,8 @@ def read_json(path: Path, kind: type[_Read]) -> _Read:
     try:
         with opened(path) as file:
             return _decoded(file.read(), kind)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from harness.contracts import Item
 from harness.errors import StoreError
-from harness.store.foreign import opened_table
+from harness.store.foreign import finite, opened_table
 from harness.whole_files import written_whole
 
 FILE_NAME = "tasks.parquet"
@@ -35,11 +35,12 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
 
 
 def read_items(path: Path) -> list[Item]:
-    """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
+    """Read the rows of a start, none where there is no file; a score that is not finite is None. Raises
+    StoreError for one of another shape."""
     if not path.is_file():
         return []
     with opened_table(path, TASK_SCHEMA):
-        rows = pq.read_table(path, schema=TASK_SCHEMA).to_pylist()
+        rows = finite(pq.read_table(path, schema=TASK_SCHEMA)).to_pylist()
     try:
         return msgspec.convert(rows, list[Item])
     except msgspec.ValidationError as error:

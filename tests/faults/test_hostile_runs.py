@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from good_run import good_run
+from bench_command import Place, told
+from good_run import CLAIM, good_run
 from places import ROOT, TESTS
 
 SUPPORT = TESTS / "support"
@@ -31,6 +33,17 @@ def read(good: Path, scratch: Path, every: int, most: int) -> str:
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
     assert read(good, tmp_path, 90, 2) == ""
+
+
+@pytest.mark.parametrize("words", ["claim claim.yaml --from run", "run --resume run", "report run"])
+def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Path, words: str) -> None:
+    shutil.copytree(good, tmp_path / "run")
+    (tmp_path / "run/report.html/in-the-way").mkdir(parents=True)
+    (tmp_path / "claim.yaml").write_text(CLAIM)
+    done = told(Place(tmp_path), *words.split())
+    assert done.returncode != 0
+    assert "report.html" not in done.stdout
+    assert "report.html" in done.stderr
 
 
 @pytest.mark.faults

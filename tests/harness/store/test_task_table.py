@@ -1,5 +1,7 @@
 """Each answer to an item of a task is on disk with its score."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,9 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(StoreError, match="damaged"):
         read_items(path)
+
+
+@pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan])
+def test_a_score_that_is_not_finite_is_none(tmp_path: Path, score: float) -> None:
+    write_items(tmp_path / FILE_NAME, [replace(ITEMS[0], score=score), ITEMS[2]])
+    assert [each.score for each in read_items(tmp_path / FILE_NAME)] == [None, 0.5]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench_command import Place, told
 from make_quality import Voice, with_quality
 from make_run import GIB, S
 from make_tasks import answers
 from repeated_run import Made, repeated_run
 
 from harness.cli.commands.planning import planned
-from harness.contracts import ToldClaim, ToldPart
 from harness.quality.due import keep_references
 from harness.sampling import environment
 from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.settings import config, overrides
-from harness.store import store, task_table
-from harness.store.named_files import CLAIM_FILE
-from reports.words.told import digest
+from harness.store import checksums, store, task_table
+from harness.store.named_files import PAGE_FILE
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
 EARLIER = "/an/earlier/run"
@@ -65,10 +64,10 @@ def good_run(path: Path) -> Path:
         task_table.write_items(folder / task_table.FILE_NAME, answers("rrwr"))
     first = path / "starts" / store.read_starts(path)[0].name
     keep_references([first], path)
-    part = ToldPart("Asked: that", ({"compared": FP16, "value": "1", "outcome": "reproduced"},), ("A note.",))
-    told = ToldClaim(
-        "Four bits are as fast.", "nobody", "", "fast: reproduced", (part,), ({"here": "a CPU"},)
-    )
-    store.write_record(path / CLAIM_FILE, told)
-    digest(path)  # which keeps its headline
+    claim = path.with_name("claim.yaml")
+    claim.write_text(CLAIM)
+    told(Place(path.parent), "claim", claim, "--from", path)
+    (path / PAGE_FILE).unlink()  # which is only written
+    checksums.begin(path)
+    checksums.end(path)
     return path

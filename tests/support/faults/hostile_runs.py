@@ -45,13 +45,14 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
     tables, drawn by a seed."""
     rng, places, columns = random.Random(seed), [], []
     for path in _one_of_each(good):
-        file, is_record = str(path.relative_to(good)), path.suffix == ".json"
-        for name, do in (_OF_FILES | (_OF_RECORDS if is_record else _OF_TABLES)).items():
+        file = str(path.relative_to(good))
+        for name, do in (_OF_FILES | _OF_KIND.get(path.suffix, {})).items():
             yield Fault(f"{name} {file}", file, do)
-        if is_record:
+        if path.suffix == ".json":
             places += [(file, place) for place in _places(json.loads(path.read_bytes()))]
-        else:
+        elif path.suffix == ".parquet":
             columns += [(file, name, change) for name in pq.read_schema(path).names for change in _OF_COLUMNS]
+    yield Fault("pipe .lock", ".lock", _running_with_a_pipe_for_its_lock)
     for file, place in rng.sample(places, changes):
         value = rng.choice(STRANGE)
         yield Fault(f"{'.'.join(map(str, place))}={value!r:.30} {file}", file, partial(_put, place, value))
@@ -62,7 +63,7 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
 
 def _one_of_each(good: Path) -> list[Path]:
     """Return a file of each kind: of a start, of a cell, of the run, of a reference."""
-    paths = sorted(path for path in good.rglob("*") if path.suffix in (".json", ".parquet"))
+    paths = sorted(path for path in good.rglob("*") if path.is_file())
     return list({(path.relative_to(good).parts[0], path.name): path for path in reversed(paths)}.values())
 
 
@@ -99,6 +100,11 @@ def _flip(share: float, path: Path) -> None:
 def _replaced(make: Callable[[Path], object], path: Path) -> None:
     path.unlink()
     make(path)
+
+
+def _running_with_a_pipe_for_its_lock(path: Path) -> None:
+    os.mkfifo(path)
+    _put(("status",), "running", path.with_name("run.json"))
 
 
 _OF_FILES: dict[str, Callable[[Path], object]] = {
@@ -155,6 +161,8 @@ _OF_TABLES: dict[str, Callable[[Path], object]] = {
     "twice": partial(_changed, lambda table: pa.concat_tables([table, table])),
     "bomb": _bomb,
 }
+
+_OF_KIND = {".json": _OF_RECORDS, ".parquet": _OF_TABLES}
 
 # --- of single columns, whose types stay -------------------------------------------------------------
 

@@ -47,6 +47,8 @@ COMMANDS = {
     "view": ("view", "{scratch}/runs", "--output", "{scratch}/index.html"),
     "view as JSON": ("view", "{scratch}/runs", "--json"),
     "claim": ("claim", "{scratch}/claim.yaml", "--from", "{bad}"),
+    "verify": ("verify", "{bad}"),
+    "merge": ("merge", "{bad}", "{good}", "--output", "{scratch}/new"),
     "plan": ("plan", *PLANNED, "quality.against={bad}"),
     "hold against": ("run", *KEYS, "quality.against={bad}", "--output", "{scratch}/new"),
     "resume": ("run", "--resume", "{bad}"),
@@ -89,7 +91,7 @@ def wrong(fault: Fault, names: Sequence[str], good: Path, scratch: Path, took: C
     (runs / "good").symlink_to(good)
     places = {"bad": fault.copy_with(good, runs / "bad"), "good": good, "scratch": scratch}
     if fault.file != DIGEST_FILE:
-        (runs / "bad" / DIGEST_FILE).unlink()  # else the index would ask no more
+        (runs / "bad" / DIGEST_FILE).unlink(missing_ok=True)  # else the index would ask no more
     for name in names:
         shutil.rmtree(scratch / "new", ignore_errors=True)
         begun = time.perf_counter()
