@@ -293,7 +293,9 @@ class InterruptedAtTheThird(defaultdict[str | None, SentTexts]):
 
 
 def test_a_cell_whose_replay_was_interrupted_does_not_know_its_own_prompts(tmp_path):
-    words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
+    # However slow the machine is, three are sent.
+    enough = ("load.min_requests=3", "load.steps=100")
+    words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s", *enough)
     [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
     site, sent = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent()), InterruptedAtTheThird()
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
