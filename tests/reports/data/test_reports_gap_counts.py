@@ -114,8 +114,8 @@ def whole(batches):
     before = np.cumsum([0, *(len(part.tokens) for part in parts)])
     of = np.concatenate([part.of + first for part, first in zip(parts, before, strict=False)])
     joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("at_ns", "tokens", "is_ok", "in_window")
+        name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        for name in ("at_ns", "tokens", "is_ok", "in_window", "spans_ns")
     }
     return tables.Chunks(of=of, **joined)
 
@@ -127,7 +127,10 @@ def split(chunks: tables.Chunks, size: int):
         yield tables.Chunks(
             chunks.at_ns[is_in],
             chunks.of[is_in] - first,
-            *(getattr(chunks, name)[first : first + size] for name in ("tokens", "is_ok", "in_window")),
+            *(
+                getattr(chunks, name)[..., first : first + size]
+                for name in ("tokens", "is_ok", "in_window", "spans_ns")
+            ),
         )
 
 
