@@ -48,6 +48,7 @@ COMMANDS = {
     "view as JSON": ("view", "{scratch}/runs", "--json"),
     "claim": ("claim", "{scratch}/claim.yaml", "--from", "{bad}"),
     "verify": ("verify", "{bad}"),
+    "bundle": ("bundle", "{bad}", "--output", "{scratch}/bad.tar.gz"),
     "merge": ("merge", "{bad}", "{good}", "--output", "{scratch}/new"),
     "plan": ("plan", *PLANNED, "quality.against={bad}"),
     "hold against": ("run", *KEYS, "quality.against={bad}", "--output", "{scratch}/new"),
@@ -79,6 +80,10 @@ def wrong_with(name: str, places: Mapping[str, Path]) -> str | None:
     done = told(Place(places["scratch"]), *(word.format_map(places) for word in COMMANDS[name]))
     if done.returncode == 2 and done.stderr.count("\n") != 1 and "--resume" not in COMMANDS[name]:
         return f"not one line: {done.stderr[:300]}"
+    if name == "view":
+        index = (places["scratch"] / "index.html").read_text(encoding="utf-8")
+        is_listed = "runs/bad" in index or "bad: " in index or not (places["bad"] / "run.json").exists()
+        return None if "runs/good" in index and is_listed else f"a run is not in the index: {done.stderr}"
     if "Traceback" in done.stderr:
         return f"a traceback: {done.stderr[-300:]}"
     return None
@@ -94,6 +99,7 @@ def wrong(fault: Fault, names: Sequence[str], good: Path, scratch: Path, took: C
         (runs / "bad" / DIGEST_FILE).unlink(missing_ok=True)  # else the index would ask no more
     for name in names:
         shutil.rmtree(scratch / "new", ignore_errors=True)
+        (scratch / "bad.tar.gz").unlink(missing_ok=True)
         begun = time.perf_counter()
         signal.alarm(LIMIT_S)
         try:
