@@ -144,7 +144,7 @@ def begin(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
         created_at=_now(),
-        argv=tuple(masked_known(word, known_secrets(os.environ)) for word in masked_argv(sys.argv)),
+        argv=tuple(masked_known(word, known_secrets(os.environ).values()) for word in masked_argv(sys.argv)),
         settings=settings.given,
         plan=planned,
         environment=facts,

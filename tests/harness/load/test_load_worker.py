@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from echoes import ECHOES, KEY
 from load_process import (
     LIMIT_S,
     MS,
@@ -31,9 +32,10 @@ from load_process import (
 from timeline_server import CHUNKED, Link, answer, chunk, event, serving, wait_until_ns
 from waiting import wait_until
 
-from harness.contracts import Load, RequestRow
+from harness.contracts import Load, RequestRow, secrets_in
 from harness.load.client.receive import has_kernel_stamps
 from harness.load.play.play import drain_limit_s
+from harness.load.worker import _Log
 from harness.store.request_table import write_table
 from harness.store.store import read_requests
 
@@ -500,6 +502,16 @@ def test_an_engine_that_there_is_not_is_one_line(tmp_path: Path) -> None:
         _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert logged == "no scenario tiny or no engine tiny in this version\n"
+
+
+def test_a_log_has_no_key_whatever_an_error_says(capfd: pytest.CaptureFixture[str]) -> None:
+    log = _Log(KEY)
+    for echo in ECHOES.values():
+        print("failed:", echo(KEY), file=log)
+    log.detach()
+    said = capfd.readouterr().err
+    assert said.count("failed: ") == len(ECHOES)
+    assert not [*secrets_in(said.encode(), {"KEY": KEY})]
 
 
 def test_locust_runs_the_same_users_by_itself(tmp_path: Path) -> None:

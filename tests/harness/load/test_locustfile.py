@@ -15,7 +15,7 @@ from echoes import KEY, echoing
 from load_process import LIMIT_S, ROOT
 from waiting import wait_until
 
-from harness.contracts import secret_in
+from harness.contracts import secrets_in
 from harness.servers.server import free_port
 
 PAGES = (
@@ -46,7 +46,7 @@ def test_the_web_ui_listens_here_alone_and_shows_no_key() -> None:
                 process.terminate()
             logged = process.communicate(timeout=LIMIT_S)[0]
     assert b"http_error" in shown["/stats/failures/csv"], "it is of the server that repeats the key"
-    assert not {path for path, page in {**shown, "log": logged}.items() if secret_in(page, [KEY])}
+    assert not {path for path, page in {**shown, "log": logged}.items() if [*secrets_in(page, {"KEY": KEY})]}
 
 
 def test_the_documents_say_how_it_is_started() -> None:

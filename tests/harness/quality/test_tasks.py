@@ -19,7 +19,7 @@ from answering_server import answering_server
 from echoes import ECHOES, KEY
 
 from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
-from harness.contracts import Item, secret_in
+from harness.contracts import Item, secrets_in
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
 from harness.store.task_table import FILE_NAME, read_items
@@ -229,7 +229,7 @@ def test_the_key_in_any_form_and_other_secrets_reach_neither_rows_nor_log_nor_pr
     said = ask_tasks(tasks, replace(SERVER, key=KEY), 1, out)
     assert "***" in str(said)
     kept = [str(said), str(read_items(out / FILE_NAME)), (out / "tasks.log").read_text()]
-    assert not [text for text in kept if secret_in(text.encode(), [KEY])]
+    assert not [text for text in kept if [*secrets_in(text.encode(), {"KEY": KEY})]]
     got = (tmp_path / "got").read_text()
     assert f"BENCH_TASKS_KEY={KEY}" in got
     assert "another of mine" not in got

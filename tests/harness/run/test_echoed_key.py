@@ -13,7 +13,7 @@ from bench_command import begun, bench, ended, made, quick
 from echoes import ECHOES, KEY, echoing
 from waiting import wait_until
 
-from harness.contracts import MASK, secret_in
+from harness.contracts import MASK, secrets_in
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(
         name: [way for way in ECHOES if ECHOES[way](KEY).encode() in data] for name, data in _bytes(held)
     }
     assert not {name: ways for name, ways in found.items() if ways}
-    assert not {name for name, data in _bytes(held) if secret_in(data, [KEY])}
+    assert not {name for name, data in _bytes(held) if [*secrets_in(data, {"KEY": KEY})]}
     modes = {
         str(path): stat.S_IMODE(path.stat().st_mode) for path in files if path.is_relative_to(place.run_dir)
     }
