@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from begun_run import WORDS, begin, settings_of
+from echoes import ECHOES, KEY
 from make_run import start_record, write_start
 
 from harness.cli.commands import measuring
 from harness.cli.commands.tasks import Task
+from harness.contracts import secrets_in
 from harness.errors import UserError
 from harness.plan import plan
 from harness.run import next_starts, session
@@ -40,6 +43,15 @@ def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
     session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
     assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
+
+
+def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", KEY)
+    monkeypatch.setattr(sys, "argv", ["bench", "run", *(f"note={echo(KEY)}" for echo in ECHOES.values())])
+    directory, record, _ = begin(tmp_path / "run")
+    assert "SOME_API_KEY" not in (directory / "run.json").read_text()
+    assert len(record.argv) == 2 + len(ECHOES)
+    assert not [*secrets_in((directory / "run.json").read_bytes(), {"KEY": KEY})]
 
 
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
