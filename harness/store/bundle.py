@@ -18,7 +18,7 @@ from typing import IO
 from harness.errors import StoreError, UserError
 from harness.store import checksums
 from harness.store.foreign import MOST_TABLE_BYTES, opened
-from harness.store.named_files import SUMS_FILE, check_place
+from harness.store.named_files import RUN_FILE, SUMS_FILE, check_place
 from harness.store.store import read_run
 from harness.whole_files import check_room, written_whole
 
@@ -44,21 +44,30 @@ def write_bundle(run_dir: Path, out: Path) -> None:
     digests = {name: checksums.digest(run_dir / name) for name, _ in checksums.files(run_dir)}
     sizes = [(run_dir / name).stat().st_size for name in digests]
     check_room(out.absolute().parent, sum(sizes), "the bundle", "--output FILE")
+    made_s, sums = _made_s(run_dir), checksums.sums_of(digests)
+    try:
+        with written_whole(out) as part:
+            part.chmod(0o600)  # requests hold what users said
+            with (
+                part.open("wb") as file,
+                gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+            ):
+                _add(tar, f"{run_dir.resolve().name}/{SUMS_FILE}", len(sums), made_s, io.BytesIO(sums))
+                for name, size in zip(digests, sizes, strict=True):
+                    with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
+                        _add(tar, f"{run_dir.resolve().name}/{name}", size, made_s, contents)
+            _check_growth(out, sum(sizes), part.stat().st_size)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _made_s(run_dir: Path) -> int:
     record = read_run(run_dir)
-    made_s = int(datetime.fromisoformat(record.ended_at or record.created_at).timestamp())
-    with written_whole(out) as part:
-        part.chmod(0o600)  # requests hold what users said
-        with (
-            part.open("wb") as file,
-            gzip.GzipFile("", "wb", 6, file, mtime=made_s) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            sums = checksums.sums_of(digests)
-            _add(tar, f"{run_dir.resolve().name}/{SUMS_FILE}", len(sums), made_s, io.BytesIO(sums))
-            for name, size in zip(digests, sizes, strict=True):
-                with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
-                    _add(tar, f"{run_dir.resolve().name}/{name}", size, made_s, contents)
-        _check_growth(out, sum(sizes), part.stat().st_size)
+    try:
+        return int(datetime.fromisoformat(record.ended_at or record.created_at).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise StoreError(f"{run_dir / RUN_FILE}: damaged ({error})") from error
 
 
 def _add(tar: tarfile.TarFile, name: str, size: int, made_s: int, contents: IO[bytes]) -> None:
@@ -109,6 +118,9 @@ def _unpacked(path: Path, folder: Path) -> Path:
         raise StoreError(f"{path}: {'damaged' if names else _NO_BUNDLE} ({error})") from error
     except (EOFError, zlib.error, ValueError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
+    except OSError as error:
+        said = f"{path}: cannot be unpacked into {folder}: {error.strerror or error}"
+        raise UserError(f"{said}; TMPDIR=DIR names another place") from error
     run_dir = folder.joinpath(*tops)
     if not (run_dir / SUMS_FILE).is_file():
         raise StoreError(f"{path}: {_NO_BUNDLE} ({SUMS_FILE} is missing)")

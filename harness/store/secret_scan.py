@@ -18,6 +18,8 @@ from harness.store.foreign import MOST_TABLE_BYTES, opened, opened_table
 
 # What is read at once, with as much of what was read before as a secret may have begun in.
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13
+# Equal texts take next to nothing in a table, so not all of them are read at once.
+_BATCH_ROWS = 2048
 # What a page has packed: gzip in base64.
 _PACKED = re.compile(rb">(H4sI[A-Za-z0-9+/]+=*)<")
 _MOST_UNPACKED_BYTES = 256 << 20
@@ -69,13 +71,12 @@ def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]
     with opened_table(path, pa.schema([])) as file:
         columns = [field.name for field in file.schema_arrow if _has_text(field.type)]
         row = 1
-        for number in range(file.num_row_groups if columns else 0):
-            table = file.read_row_group(number, columns)
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns) if columns else ():
             for name in columns:
-                texts = "\0".join(map(str, table[name].to_pylist())).encode()
+                texts = "\0".join(map(str, batch[name].to_pylist())).encode()
                 for at, kind in secrets_in(texts, known):
                     yield f"column {name}, row {row + texts.count(0, 0, at)}", kind
-            row += len(table)
+            row += len(batch)
 
 
 def _has_text(kind: pa.DataType) -> bool:

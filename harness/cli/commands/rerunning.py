@@ -48,10 +48,10 @@ def rerun(
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Say what differs here from where a run was measured, then run the same plan into a new directory.
+    """Say what differs here from where a run was measured, then run the same plan.
 
-    The same settings and seed give the same conversations. Keys that are given here win over the run's. At
-    its end it says how to compare the two.
+    It is a new run in a new directory. The same settings and seed give the same conversations. Keys that are
+    given here win over the run's. At its end it says how to compare the two.
     """
     with bundle.opened_run(source) as directory:
         record, starts = store.read_run(directory), store.read_starts(directory)

@@ -194,3 +194,11 @@ def test_an_unreadable_bundle_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with opened_run(tmp_path / "pipe") as path:
         assert path == tmp_path / "pipe"
+
+
+def test_a_folder_in_a_files_place_is_damage_in_one_line(run_copy):
+    record = run_copy / "starts/01-reference/start.json"
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(StoreError, match="not a regular file"):
+        store.read_starts(run_copy)

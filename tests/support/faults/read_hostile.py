@@ -48,6 +48,7 @@ COMMANDS = {
     "view as JSON": ("view", "{scratch}/runs", "--json"),
     "claim": ("claim", "{scratch}/claim.yaml", "--from", "{bad}"),
     "verify": ("verify", "{bad}"),
+    "rerun": ("rerun", "{bad}", "--plan"),
     "bundle": ("bundle", "{bad}", "--output", "{scratch}/bad.tar.gz"),
     "merge": ("merge", "{bad}", "{good}", "--output", "{scratch}/new"),
     "plan": ("plan", *PLANNED, "quality.against={bad}"),
