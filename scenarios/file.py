@@ -6,7 +6,6 @@ A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": 
 turns is the scripted answer to the first.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
@@ -15,6 +14,7 @@ from typing import Any
 
 from harness.contracts import Conversation, Message, Scenario, Turn
 from harness.errors import UserError, expanded
+from harness.foreign_files import json_of, read_text
 from scenarios.lengths import need
 from scenarios.text import TextOptions
 
@@ -63,11 +63,7 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
             "scenario=file needs scenario.path=FILE, JSON Lines of conversations or ShareGPT's JSON"
         )
     where = f"scenario.path={options.path}"
-    try:
-        text = expanded("scenario.path", options.path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{where}: cannot be read ({cause})") from error
+    text = read_text(expanded("scenario.path", options.path), where)
     made = (_conversation(record, place, options) for place, record in _records(text, where))
     found = [each for each in made if each]
     if not found:
@@ -78,31 +74,17 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
 def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
     """Yield the place of each conversation, and what stands there."""
     if text.lstrip().startswith("["):
-        for number, record in enumerate(_json(text, where), 1):
+        for number, record in enumerate(json_of(text, where), 1):
             yield f"{where}, conversation {number}", record
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place = f"{where}, line {number}"
-            yield place, _json(line, place)
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        found = json.loads(text, parse_constant=_no_number)
-        if "\\u" in text:
-            json.dumps(found, ensure_ascii=False).encode()  # half of a character is no text
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from error
-    return found
+            yield place, json_of(line, place)
 
 
 # Tokens of an answer, or seconds of thought.
 _MOST = 1e9
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _conversation(record: Any, where: str, options: FileOptions) -> Conversation | None:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from harness.errors import UserError, expanded
+from harness.foreign_files import json_of, read_text
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 # A file with none of them is more likely an example of an answer.
@@ -20,23 +21,11 @@ _ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "al
 
 def read_schema(path: str, where: str) -> dict[str, Any]:
     """Return the schema in a file. Raises UserError that begins with `where` and names the place in it."""
-    try:
-        text = expanded("scenario.schema", path).read_text(encoding="utf-8-sig")
-        schema = json.loads(text, parse_constant=_refuse_constant)
-        _check(schema, where, "#", schema)
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise UserError(f"{where}: is nested too deeply") from error
-    except ValueError as error:  # UserError is none
-        raise UserError(f"{where}: not JSON ({error})") from error
+    schema = json_of(read_text(expanded("scenario.schema", path), where), where)
+    _check(schema, where, "#", schema)
     if not isinstance(schema, dict) or not schema.keys() & set(_ANY_OF):
         raise UserError(f"{where}: no JSON Schema; it must be an object with one of {', '.join(_ANY_OF)}")
     return schema
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _check(schema: Any, where: str, place: str, root: Any) -> None:

@@ -14,6 +14,7 @@ from math import inf, isfinite, log
 from random import Random
 
 from harness.errors import UserError, expanded
+from harness.foreign_files import lines, opened_text
 
 # Of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000
@@ -117,19 +118,15 @@ def _of_column(where: str, path: str, column: str) -> Length:
 
 
 def _values(where: str, path: str, column: str) -> Iterator[int]:
-    try:
-        with expanded(where.partition("=")[0], path).open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            names = next(rows, ["none"])
-            if column not in names:
-                raise UserError(f"{where}: no such column; choose from {', '.join(names)}")
-            place = names.index(column)
-            for row in rows:
-                if row:
-                    yield _count(where, rows.line_num, row[place] if place < len(row) else None)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else "not CSV in UTF-8"
-        raise UserError(f"{where}: cannot be read ({why})") from error
+    with opened_text(expanded(where.partition("=")[0], path), where) as file:
+        rows = csv.reader(lines(file))
+        names = next(rows, ["none"])
+        if column not in names:
+            raise UserError(f"{where}: no such column; choose from {', '.join(names)}")
+        place = names.index(column)
+        for row in rows:
+            if row:
+                yield _count(where, rows.line_num, row[place] if place < len(row) else None)
 
 
 def _count(where: str, line: int, value: str | None) -> int:

@@ -11,7 +11,6 @@ Knows the columns of three public traces, each as CSV with a header or as JSON L
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from harness.errors import UserError
+from harness.foreign_files import json_of, lines, opened_text
 
 BLOCK_TOKENS = 512
 MOST_TOKENS = 10_000_000  # of one row; more is a mistake in the file
@@ -105,43 +105,39 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
     """
     layout: tuple[Column, ...] = ()
     last_s = -inf
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, record in _records(file, where, layout_name):
-                layout = layout or _layout(record, where, layout_name)
-                place = f"{where}, line {line}"
-                row = Row(*(_read(record, column, place) for column in layout))
-                if row.at_s < last_s:
-                    raise UserError(f"{place}: comes before the line above; sort it by time")
-                last_s = row.at_s
-                yield row
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: cannot be read (not UTF-8 text)") from error
-    except csv.Error as error:
-        raise UserError(f"{where}: not CSV ({error})") from error
+    with opened_text(path, where) as file:
+        for line, record in _records(file, path.suffix, where, layout_name):
+            layout = layout or _layout(record, where, layout_name)
+            place = f"{where}, line {line}"
+            row = Row(*(_read(record, column, place) for column in layout))
+            if row.at_s < last_s:
+                raise UserError(f"{place}: comes before the line above; sort it by time")
+            last_s = row.at_s
+            yield row
 
 
-def _records(file: TextIO, where: str, layout_name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _records(
+    file: TextIO, suffix: str, where: str, layout_name: str
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the number of each line, and its values by their columns' names in lower case."""
     begin = file.read(4096).lstrip()
     if not begin:
         raise UserError(f"{where}: is empty")
-    is_json = begin.startswith("{") or file.name.endswith((".json", ".jsonl"))
+    is_json = begin.startswith("{") or suffix in (".json", ".jsonl")
     file.seek(0)
     if not is_json:
-        lines = csv.reader(file)
-        names = [name.strip().lower() for name in next(lines, ())]
+        table = csv.reader(lines(file))
+        names = [name.strip().lower() for name in next(table, ())]
         _layout(dict.fromkeys(names), where, layout_name)
-        yield from ((lines.line_num, dict(zip(names, line, strict=False))) for line in lines if line)
+        yield from ((table.line_num, dict(zip(names, row, strict=False))) for row in table if row)
         return
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(lines(file), 1):
         if line.strip():
-            try:
-                yield number, {name.lower(): value for name, value in json.loads(line).items()}
-            except (ValueError, RecursionError, AttributeError) as error:
-                raise UserError(f"{where}, line {number}: not a JSON object ({error})") from error
+            place = f"{where}, line {number}"
+            record = json_of(line, place)
+            if not isinstance(record, dict):
+                raise UserError(f"{place}: not a JSON object")
+            yield number, {name.lower(): value for name, value in record.items()}
 
 
 def _layout(record: Mapping[str, Any], where: str, layout_name: str) -> tuple[Column, ...]:

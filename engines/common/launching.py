@@ -107,7 +107,7 @@ def given(value: T | None, needed: str) -> T:
 def template_of(deployment: Deployment, place: Place) -> Path | None:
     """Return the Jinja file of the chat template: the user's, else that of the weights."""
     found = deployment.terms.chat_template or place.chat_template
-    return None if found is None else Path(found).expanduser().absolute()
+    return None if found is None else Path(found).absolute()
 
 
 def draft_of(place: Place) -> str | None:

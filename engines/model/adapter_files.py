@@ -9,13 +9,14 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
 from engines.model.files import STRING, safetensors_header
 from engines.model.shape import Config
 from harness.errors import UserError
+from harness.foreign_files import opened, value_of
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 # Projection -> what a GGUF file calls its tensor.
@@ -28,7 +29,7 @@ AS_THEY_ARE = ("gemma", "gemma2", "gemma3", "qwen2", "qwen3")
 TURNED = "llama"
 TENSORS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _NAME = re.compile(
-    r"base_model\.model\.(?:\w+\.)*?layers\.(?P<layer>\d+)\.(?:self_attn|mlp)\.(?P<projection>\w+)"
+    r"base_model\.model\.(?:\w+\.)*?layers\.(?P<layer>\d{1,6})\.(?:self_attn|mlp)\.(?P<projection>\w+)"
     r"\.lora_(?P<half>[AB])\.weight"
 )
 _GGML_TYPES = {"F32": 0, "F16": 1, "BF16": 30}
@@ -69,14 +70,15 @@ def name_of(layer: int, projection: str, half: str) -> str:
 def read_config(folder: Path) -> Config:
     """Read adapter_config.json. Raise UserError for a directory that is not a LoRA adapter's."""
     try:
-        config: Config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        opened(folder / TENSORS_FILE, inf).close()
+        with opened(folder / CONFIG_FILE) as file:
+            config: Config = value_of(str(file.read(), "utf-8"))
         if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("alpha_pattern"):
             raise ValueError("peft_type must be LORA, without use_dora and alpha_pattern")
         if config.get("use_rslora") and config.get("rank_pattern"):
             raise ValueError("use_rslora and rank_pattern do not go together")
         if not (config["r"] > 0 and config["lora_alpha"] > 0):
             raise ValueError("r and lora_alpha must be above 0")
-        (folder / TENSORS_FILE).open("rb").close()
     except OSError as error:
         what = f"{error.filename}: {error.strerror}"
         raise UserError(f"no directory with {CONFIG_FILE} and {TENSORS_FILE} ({what})") from error
@@ -110,11 +112,12 @@ def rank_of(folder: Path) -> int:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    content, found = (folder / TENSORS_FILE).read_bytes(), {}
-    start = 8 + struct.unpack_from("<Q", content)[0]
-    for name, each in safetensors_header(folder / TENSORS_FILE).items():
+    header, found = safetensors_header(folder / TENSORS_FILE), {}
+    data_bytes = max(each["data_offsets"][1] for each in header.values())
+    data = (folder / TENSORS_FILE).read_bytes()[-data_bytes:]
+    for name, each in header.items():
         first, end = each["data_offsets"]
-        found[name] = Tensor(tuple(each["shape"]), each["dtype"], content[start + first : start + end])
+        found[name] = Tensor(tuple(each["shape"]), each["dtype"], data[first:end])
     return found
 
 

@@ -30,6 +30,7 @@ from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_a
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason
 from harness.errors import MissingError, UserError, choose_from, expanded
+from harness.foreign_files import json_of, read_text
 from harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -234,8 +235,8 @@ def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> 
 def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
     """Return the page that the hub gave when this repository was last prepared; None if it never was."""
     try:
-        return _page(json.loads(_page_path(repo, cache).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return _page(json_of(read_text(_page_path(repo, cache), "page"), "page", is_finite=False))
+    except (UserError, KeyError, TypeError):
         return None
 
 

@@ -3,18 +3,20 @@
 Loads no weights. Source: ggml's docs/gguf.md; safetensors, README, "Format".
 """
 
-import json
 import mmap
+import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
-from engines.model.shape import facts_of, is_plain, shape_mistake
+from engines.model.shape import facts_of, is_plain, is_sane, shape_mistake
 from harness.contracts import ModelFacts
 from harness.errors import UserError
+from harness.foreign_files import json_of, opened, read_text, value_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Of a safetensors header.
@@ -37,6 +39,11 @@ FILE_TYPES: Mapping[int, str] = {
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 _MOST_LAYERS = 1024  # of any model; longer arrays are of tokens
+# Beyond any header: its entries and its tensors, the texts of an array, the bytes of all other texts.
+_MOST_ENTRIES, _MOST_ITEMS, _MOST_TEXT_BYTES = 1_000_000, 10_000_000, 64 << 20
+_MOST_DIMENSIONS, _MOST_SIZE = 8, 1 << 48
+# What a safetensors file calls a type: its letters, the bits of a number, and how they are used.
+_DTYPE = re.compile(r"BOOL|[A-Z]{1,2}(\d{1,3})(?:_\w{1,9})?")
 # Every n-th layer keeps all tokens (llama.cpp, set_swa_pattern); newer architectures' headers say it.
 SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 
@@ -88,7 +95,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
         window, sliding_layers = _sliding(header, layers)
         interval, rank = said("full_attention_interval"), said("attention.kv_lora_rank")
         linear = sum(not each for each in kv_heads) if isinstance(kv_heads, tuple) else None
-        return ModelFacts(
+        facts = ModelFacts(
             architecture=str(header.values["general.architecture"]),
             layers=layers,
             kv_heads=_alike(kv_heads),
@@ -104,6 +111,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
             hidden_size=int(width),
             ties_embeddings=not is_untied if is_untied or is_all else None,
         )
+        return facts if is_sane(facts) else None
     except (LookupError, TypeError, ValueError, ArithmeticError):
         return None
 
@@ -128,55 +136,75 @@ def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
 
 def gguf_header(path: Path) -> Header:
     """Read a little-endian GGUF file of version 2 or 3. Raise UserError if it is something else."""
-    with path.open("rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _header(_Cursor(data))
-        except (struct.error, ValueError, KeyError) as error:
-            why = "it ends too early" if isinstance(error, struct.error) else error
-            raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({why})") from error
+    try:
+        with (
+            opened(path, inf) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _header(_Cursor(data))
+    except OSError as error:
+        raise UserError(f"model={path}: cannot be read ({error.strerror})") from error
+    except (struct.error, ValueError, OverflowError) as error:
+        why = error if isinstance(error, ValueError) else "it ends too early"
+        raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({why})") from error
 
 
 class _Cursor:
     def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._at = data, 0
+        self._data, self._at, self._text_bytes = data, 0, 0
 
     def take(self, codes: str) -> tuple[Any, ...]:
         values = struct.unpack_from(f"<{codes}", self._data, self._at)
         self._at += struct.calcsize(f"<{codes}")
         return values
 
+    def count(self, code: str, most: int) -> int:
+        """Return a number that says how much follows. Raise ValueError for more than anything has."""
+        (number,) = self.take(code)
+        if number > most:
+            raise ValueError(f"it claims {number:,} of what there are {most:,} of at most")
+        return int(number)
+
     def string(self) -> str:
-        (length,) = self.take("Q")
+        length = self.count("Q", _MOST_TEXT_BYTES - self._text_bytes)
+        self._text_bytes += length
         return str(self.take(f"{length}s")[0], "utf-8", "replace")
 
     def array(self) -> tuple[Any, ...] | None:
         """Return the numbers of a short array; None for a long one or one of strings."""
-        kind, count = self.take("IQ")
+        (kind,) = self.take("I")
         if kind == STRING:
-            for _ in range(count):  # up to a million tokens: not a call for each
+            for _ in range(self.count("Q", _MOST_ITEMS)):  # up to a million tokens: not a call for each
                 self._at += 8 + struct.unpack_from("<Q", self._data, self._at)[0]
-        elif count <= _MOST_LAYERS:
-            return self.take(f"{count}{SCALARS[kind]}")
         else:
-            self._at += struct.calcsize(f"<{SCALARS[kind]}") * count
+            (count,) = self.take("Q")
+            if count <= _MOST_LAYERS:
+                return self.take(f"{count}{_code(kind)}")
+            self._at += struct.calcsize(f"<{_code(kind)}") * count
         return None
 
 
+def _code(kind: int) -> str:
+    if kind not in SCALARS:
+        raise ValueError(f"a value of type {kind}")
+    return SCALARS[kind]
+
+
 def _header(cursor: _Cursor) -> Header:
-    magic, version, tensors, count = cursor.take("4sIQQ")
+    magic, version = cursor.take("4sI")
     if magic != b"GGUF" or version not in (2, 3):
         raise ValueError(f"it begins with {magic!r} and {version}")
+    tensors, entries = cursor.count("Q", _MOST_ENTRIES), cursor.count("Q", _MOST_ENTRIES)
     values: dict[str, Any] = {}
-    for _ in range(count):
+    for _ in range(entries):
         key, (kind,) = cursor.string(), cursor.take("I")
         if kind == ARRAY:
             values[key] = cursor.array()
         else:
-            values[key] = cursor.string() if kind == STRING else cursor.take(SCALARS[kind])[0]
+            values[key] = cursor.string() if kind == STRING else cursor.take(_code(kind))[0]
     shapes = {}
     for _ in range(tensors):
-        name, (dimensions,) = cursor.string(), cursor.take("I")
+        name, dimensions = cursor.string(), cursor.count("I", _MOST_DIMENSIONS)
         shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without its type, and where its data is
     return Header({key: value for key, value in values.items() if value is not None}, shapes)
 
@@ -191,10 +219,8 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
     """Read a config.json, which messages call `name`. Raise UserError if it is something else."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{name}: cannot be read as JSON ({error})") from error
+    # Some have an infinite limit: Mamba's of time steps.
+    config = json_of(read_text(path, name), name, is_finite=False)
     if not isinstance(config, dict):
         raise UserError(f"{name}: not an object, as a model's config.json is")
     check_shape(path, config)
@@ -242,33 +268,55 @@ def _tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _shards(folder: Path) -> list[str]:
-    try:
-        return sorted({*json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()})
-    except FileNotFoundError:
+    path = folder / _INDEX
+    if not path.exists():
         return []
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder / _INDEX}: cannot be read ({error})") from error
+    index = json_of(read_text(path, str(path)), str(path))
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not all(_is_name(name) for name in files.values()):
+        raise UserError(f"{path}: has no weight_map, an object with the name of each tensor's file")
+    return sorted({*files.values()})
 
 
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(size, int) and size >= 0 for size in value)
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value == Path(value).name
+
+
+def _span(name: str, tensor: Any) -> tuple[int, int]:
+    """Return where a tensor's data begins and ends. Raise ValueError unless that is as long as it says."""
+    match tensor:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
+            kind = _DTYPE.fullmatch(dtype)
+            is_shape = all(type(size) is int and 0 <= size < _MOST_SIZE for size in shape)
+            is_shape = is_shape and len(shape) <= _MOST_DIMENSIONS
+            if kind and is_shape and prod(shape) * int(kind[1] or 8) == 8 * (end - start):
+                return start, end
+    raise ValueError(f"{name!r:.80} has no dtype, shape and data_offsets that go together")
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """Return dtype, shape and data_offsets of each tensor by its name. Raise UserError for another file."""
+    """Return dtype, shape and data_offsets of each tensor by its name, in the order of their data, which is
+    all there. Raise UserError for another file."""
     try:
-        with path.open("rb") as file:
+        with opened(path, inf) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _MAX_HEADER_BYTES:
                 raise ValueError("its header is too long")
-            header: dict[str, Any] = json.loads(file.read(length))
+            header = value_of(str(file.read(length), "utf-8"))
+            data_bytes = os.fstat(file.fileno()).st_size - 8 - length
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
         header.pop("__metadata__", None)
-        end = max((each["data_offsets"][1] for each in header.values()), default=0)
-        odd = [name for name, each in header.items() if not _is_shape(each["shape"]) or not each["dtype"]]
-        if odd:
-            raise ValueError(f"{odd[0]} has no shape of whole numbers, or no dtype")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        spans = {name: _span(name, each) for name, each in header.items()}
+        names = sorted(spans, key=spans.__getitem__)
+        ends = [0, *(spans[name][1] for name in names)]
+        # Source: tensor.rs, Metadata::validate.
+        if any(spans[name][0] != end for name, end in zip(names, ends, strict=False)):
+            raise ValueError("the data of its tensors is not side by side")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (struct.error, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file ({error})") from error
-    if path.stat().st_size != 8 + length + end:
+    if ends[-1] != data_bytes:
         raise UserError(f"{path}: cut short, or not a safetensors file")
-    return header
+    return {name: header[name] for name in names}

@@ -95,6 +95,22 @@ def _is_whole(value: Any) -> bool:
     return is_integer and not isinstance(value, bool)
 
 
+def is_sane(facts: ModelFacts) -> bool:
+    """Return whether a shape that a file of weights tells has numbers that a model can have."""
+    whole = (facts.kv_heads, facts.head_size, facts.context_length)
+    known = (facts.parameters, facts.latent_size, facts.vocabulary, facts.hidden_size, facts.sliding_window)
+    numbers = (facts.layers, facts.sliding_layers, facts.linear_layers, *whole, *known)
+    if not all(type(number) is int for number in numbers if number is not None):
+        return False
+    is_stack = 1 <= facts.layers <= _MOST_LAYERS and facts.sliding_layers >= 0 <= facts.linear_layers
+    return (
+        is_stack
+        and facts.sliding_layers + facts.linear_layers <= facts.layers
+        and all(1 <= number <= _MOST for number in whole)
+        and all(1 <= number <= _MOST**2 for number in known if number is not None)
+    )
+
+
 def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None:
     """Return the shape; None if config.json uses unusual names or wrong values.
 

@@ -8,17 +8,18 @@ from math import inf
 from pathlib import Path
 
 import msgspec
-import yaml
 
 import scenarios
 from harness.contracts import CompareTerms, Scalar
 from harness.errors import UserError, choose_from
 from harness.settings.decoding import Choices, as_text, refuse_first
+from harness.settings.yaml_files import read_yaml
 
 # Keys as on a command line. A list is a sweep; of a side it means any of its values.
 Keys = Mapping[str, Scalar | list[Scalar]]
 # What the answers of a deployment come to against its reference's; it has no ratio.
 KL_NATS = "kl_nats.mean"
+_ITS_FIELDS = "those of scenarios/claims/ have all fields"
 _FOLDER = Path(scenarios.__file__).with_name("claims")
 
 
@@ -124,14 +125,9 @@ def read(path: Path) -> Claim:
     """Return the claim in a file. Raises UserError for one that has none."""
     not_one = f"claim {path}: not a claim"
     try:
-        claim = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Claim)
-    except OSError as error:
-        raise UserError(f"claim {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{not_one}: {f'line {mark.line + 1} is' if mark else 'it is'} no YAML") from error
+        claim = msgspec.convert(read_yaml(path, f"claim {path}", _ITS_FIELDS), Claim)
     except msgspec.ValidationError as error:
-        raise UserError(f"{not_one}: {error}; those of scenarios/claims/ have all fields") from error
+        raise UserError(f"{not_one}: {error}; {_ITS_FIELDS}") from error
     for asked in claim.predicates:
         is_value = asked.value is not None
         is_kl = asked.metric == KL_NATS

@@ -80,7 +80,7 @@ def installed(cache: Path, spec: InstallSpec) -> Environment | None:
     folder = environment_dir(cache, spec)
     try:
         marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=dict[str, Any])
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     found = _environment(folder, spec, marker)
     is_whole = all(part.exists() for part in (found.python, found.program) if part)
@@ -231,7 +231,7 @@ def versions_in(folder: Path, whose: str) -> dict[str, str]:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
         return msgspec.json.decode(done.stdout, type=dict[str, str])
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
         stderr = getattr(error, "stderr", None) or str(error)
         raise UserError(f"{whose}: {python} does not run ({stderr.strip().splitlines()[-1]})") from error
 

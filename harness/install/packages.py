@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import expanded, why_not_fetched
+from harness.errors import BenchError, expanded, why_not_fetched
 from harness.whole_files import locked
 
 # uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
@@ -44,8 +44,12 @@ def cache_dir() -> Path:
     if given := os.environ.get("BENCH_CACHE_DIR"):
         return expanded("BENCH_CACHE_DIR", given).absolute()
     if sys.platform == "darwin":
-        return Path("~/Library/Caches/serving-bench").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "serving-bench"
+        return expanded("HOME", "~/Library/Caches/serving-bench")
+    return _user_caches().absolute() / "serving-bench"
+
+
+def _user_caches() -> Path:
+    return expanded("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def uv_program() -> str | None:
@@ -140,7 +144,7 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return pip's settings as uv's variables. What the user has set for uv stays."""
     # pip takes a package from whichever index has it. A lock's hashes say which file is right.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"
+    cache = _user_caches().absolute() / "uv"
     if not os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK):
         found["UV_NO_CACHE"] = "1"  # uv would fail, where pip goes on: a container whose user has no home
     found |= {
@@ -164,6 +168,6 @@ if __name__ == "__main__":
     try:
         command, added = installer(sys.argv[1])
         _checked([*command, *sys.argv[2:]], "packages could not be installed", added, _PLACES)
-    except (InstallError, OSError) as error:
+    except (InstallError, BenchError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)

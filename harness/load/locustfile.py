@@ -57,7 +57,7 @@ def open_traffic(environment: Any, **_: Any) -> None:
     """Start with the first conversation. Locust prints what a listener raises and goes on."""
     try:
         _open(environment)
-    except (UserError, msgspec.ValidationError, msgspec.DecodeError, OSError) as error:
+    except (UserError, ValueError, RecursionError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         environment.process_exit_code = 2
         if environment.parsed_options.headless:

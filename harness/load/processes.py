@@ -87,7 +87,7 @@ class _Worker:
             self._heard_s, self.has_news = time.monotonic(), True
             try:
                 self.pulse = msgspec.json.decode(line, type=Progress)
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:
                 what = f"{self._name} said {line[:100]!r}, not its progress"
                 raise LoadError(f"{what}; see {self._log_path}") from error
         elif line == "":

@@ -51,7 +51,7 @@ def read_whole(path: Path) -> LoadSummary | None:
     """Return one worker's summary; None if it did not write a whole one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=LoadSummary)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 
@@ -155,7 +155,7 @@ def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
         for line in file:
             try:
                 yield msgspec.json.decode(line, type=kind)
-            except msgspec.MsgspecError:
+            except (ValueError, RecursionError):
                 damaged += 1
     if damaged:
         logging.getLogger(__name__).warning(

@@ -262,7 +262,7 @@ def reap(state_dir: Path) -> list[str]:
     for path in sorted(state_dir.glob("*.json")):
         try:
             record = msgspec.json.decode(path.read_bytes(), type=Record)
-        except (OSError, msgspec.MsgspecError):  # another run may have reaped it
+        except (OSError, ValueError, RecursionError):  # another run may have reaped it
             record = None
         if record and record.boot_id == watchdog.boot_id():
             if _is_alive(record.owner):

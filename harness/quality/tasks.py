@@ -180,7 +180,7 @@ def _taken(path: Path, key: str | None = None) -> tuple[list[_Line], list[str]]:
     for line in whole:
         try:
             lines.append(_without_key(msgspec.json.decode(line, type=_Line), key))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             problems.append(str(error))
     if not problems:
         return lines, []

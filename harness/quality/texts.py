@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import UserError
+from harness.foreign_files import read_text, value_of
 from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
 from harness.settings.units import counted, size_text
 
@@ -76,11 +77,9 @@ def _content(path: str, given: str) -> str:
                 f"{given}: {size_text(size_bytes)}; give a file of up to {size_text(_FILE_BYTES)}, of which "
                 f"{_ITEMS} prompts and {_ITEMS} texts are asked"
             )
-        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{given}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{given}: is no UTF-8 text (byte {error.start}); {_SUCH_AS}") from error
+        raise UserError(f"{given}: cannot be read ({error.strerror})") from error
+    return read_text(Path(path), given)
 
 
 def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:
@@ -98,8 +97,8 @@ def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:
 
 def _decoded(where: str, content: str) -> Any:
     try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return value_of(content)
+    except ValueError as error:
         raise UserError(f"{where} is not JSON ({error}); {_SUCH_AS}") from error
 
 

@@ -174,7 +174,7 @@ def find(cache: Path) -> SelfTest | None:
 def _stored(path: Path) -> list[SelfTest]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[SelfTest])
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return []
 
 

@@ -120,7 +120,7 @@ def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: 
         raise ServerError(f"{call.method} {call.path} {answer}")
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         said = f"{call.method} {call.path} answered what bench cannot read ({error})"
         raise ServerError(f"{said}: {answer.shown}") from error
 
@@ -226,7 +226,7 @@ def fetch_facts(
     for path in paths:
         answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
         if answer.status == 200:
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            with suppress(ValueError, RecursionError):
                 facts[path] = msgspec.json.decode(answer.body)
     return facts
 
@@ -311,7 +311,7 @@ def _check_listed(spec: AttachSpec, listed: Answer) -> None:
     """Raise UserError if the models that a server lists are not the one that is asked for."""
     names = []
     if listed.status == 200:
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
+        with suppress(ValueError, RecursionError, TypeError, KeyError):
             names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
     # Ollama lists a model without a tag as NAME:latest.
     if names and not {spec.served_model, f"{spec.served_model}:latest"} & {*names, *spec.names}:

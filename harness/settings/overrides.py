@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
@@ -15,8 +14,9 @@ from hydra.errors import HydraException
 from harness.contracts import Scalar
 from harness.errors import UserError
 from harness.settings.decoding import refuse_first, shown
+from harness.settings.yaml_files import read_yaml
 
-_STUDY = "it must have lines `key: value`, such as `engine: [vllm, sglang]`"
+_LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
@@ -65,21 +65,9 @@ def _scalar(value: object) -> Scalar:
 
 
 def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content, nodes = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except OSError as error:
-        raise UserError(f"--from {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {min(mark.line + 1, len(text.splitlines()))} cannot be read; " if mark else ""
-        raise UserError(f"--from {path}: not a study: {where}{_STUDY}") from error
+    content = read_yaml(path, f"--from {path}", f"a study has {_LINES}")
     if not isinstance(content, dict):
-        raise UserError(f"--from {path}: not a study: {_STUDY}")
-    keys = [key.value for key, _ in nodes.value] if isinstance(nodes, yaml.MappingNode) else []
-    for key in keys:
-        # YAML itself would let the last one win.
-        refuse_first((keys.count(key) > 1, f"--from {path}: {key} is given twice; give it once"))
+        raise UserError(f"--from {path}: not a study: it must have {_LINES}")
     choices: dict[str, tuple[Scalar, ...]] = {}
     for key, value in content.items():
         if isinstance(value, dict):

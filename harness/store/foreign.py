@@ -6,12 +6,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from harness import foreign_files
 from harness.errors import StoreError
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
@@ -22,19 +23,15 @@ MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 MOST_VALUES = 100_000_000
 
 
-@contextmanager
-def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> Iterator[IO[bytes]]:
+def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> BinaryIO:
     """Open a file, but no pipe, device or directory, and with O_NOFOLLOW no link. Raises StoreError, and
     OSError where there is none."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
-        size = regular_size(path, descriptor)
-        if size > most_bytes:
-            raise StoreError(f"{path}: damaged: {size:,} bytes, more than any that bench writes")
-        with open(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+        return foreign_files.opened(path, most_bytes, flags)
+    except OSError as error:
+        if error.errno not in foreign_files.UNFIT:
+            raise
+        raise StoreError(f"{path}: damaged: {error.strerror}") from error
 
 
 def regular_size(path: Path, descriptor: int) -> int:

@@ -210,7 +210,7 @@ def _places(path: Path) -> list[tuple[int, int, int]]:
             if line.endswith(b"\n") and len(line) > 1:
                 try:
                     places.append((_at_ns(decoder.decode(line)), begin, end))
-                except msgspec.MsgspecError:
+                except (ValueError, RecursionError):
                     damaged += 1
     if damaged:
         _log.warning("%s: rows that are damaged and were left out: %d", path, damaged)

@@ -63,8 +63,8 @@ def test_what_is_a_schema_is_read(tmp_path: Path, schema: dict[str, Any]) -> Non
     [
         (None, "cannot be read (No such file or directory)"),
         ("{", "not JSON (Expecting property name"),
-        ("\udcff", "not JSON ("),
-        ("[" * 100_000, "is nested too deeply"),
+        ("\udcff", "cannot be read (not UTF-8 text)"),
+        ("[" * 100_000, "not JSON (nested more than 200 deep)"),
         ("[]", "#: []: must be a schema, an object"),
         ("true", "no JSON Schema; it must be an object with one of type, properties"),
         ('{"name": "Ann", "age": 3}', "no JSON Schema; it must be an object with one of type, properties"),
@@ -85,7 +85,7 @@ def test_what_is_a_schema_is_read(tmp_path: Path, schema: dict[str, Any]) -> Non
         ('{"type": "string", "pattern": "("}', '#/pattern: "(": must be a regular expression'),
         ('{"type": "string", "format": 3}', "#/format: 3: must be text"),
         ('{"type": "number", "minimum": NaN}', "not JSON (NaN is no number)"),
-        ('{"type": "number", "minimum": -1e999}', "#/minimum: -Infinity: must be a number"),
+        ('{"type": "number", "minimum": -1e999}', "not JSON (-1e999 is no number)"),
         ('{"type": "number", "multipleOf": 0}', "#/multipleOf: 0: must be a number above 0"),
         ('{"$ref": 3}', "#/$ref: 3: must be a part of this file"),
         ('{"$ref": "http://h/s.json"}', '#/$ref: "http://h/s.json": must be a part of this file'),
@@ -110,5 +110,5 @@ def test_a_schema_nested_as_deeply_as_json_is_read_is_no_crash(tmp_path: Path) -
     path = tmp_path / "schema.json"
     for depth in (50, 300, 900):
         path.write_text('{"not": ' * depth + "{}" + "}" * depth)
-        with pytest.raises(UserError, match=r"no JSON Schema|is nested too deeply"):
+        with pytest.raises(UserError, match=r"no JSON Schema|nested more than 200 deep"):
             read_schema(str(path), "scenario.schema=x")

@@ -88,7 +88,7 @@ def test_what_is_no_length_is_refused_with_what_would_be_one(given: int | str) -
         (b"", "no such column; choose from none"),
         (b"tokens\n5\nfive\n", "line 3: five: must be a whole number"),
         (b"tokens\n-5\n", "line 2: -5: must be a whole number"),
-        (b"\xff\xfe", "cannot be read \\(not CSV in UTF-8"),
+        (b"\xff\xfe", "cannot be read \\(not UTF-8 text"),
     ],
 )
 def test_a_file_that_has_no_lengths_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:

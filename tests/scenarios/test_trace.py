@@ -109,7 +109,7 @@ def test_a_large_trace_is_read_as_it_is_played(tmp_path: Path) -> None:
         file.write("no JSON at all\n")
     read = SCENARIO.conversations(TraceOptions(path=str(path)), Random(1))
     assert len(list(islice(read, 5))) == 5
-    with pytest.raises(UserError, match="line 6: not a JSON object"):
+    with pytest.raises(UserError, match="line 6: not JSON"):
         next(read)
 
 
@@ -145,7 +145,7 @@ def test_a_trace_without_a_row_to_play_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("t.jsonl", "not json\n", r"line 1: not a JSON object"),
+        ("t.jsonl", "not json\n", r"line 1: not JSON"),
         ("t.jsonl", " \n", r"t\.jsonl: is empty"),
         ("t.csv", "", r"t\.csv: is empty"),
         ("t.csv", "not,a,trace\n", r"the columns not, a, trace belong to no trace"),

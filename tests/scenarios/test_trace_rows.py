@@ -86,7 +86,7 @@ def test_burstgpt_has_seconds_and_zero_for_failures(tmp_path: Path, content: str
         (BURSTGPT + "50,m,1,1e9,3,x\n", "trace, line 4: Response tokens=1e9: must be a whole number"),
         (BURSTGPT + "50,m,1\n", "trace, line 4: Response tokens=None: must be a whole number"),
         (BURSTGPT + "4,m,1,2,3,x\n", "trace, line 4: comes before the line above; sort it by time"),
-        (MOONCAKE_JSONL + "{\n", "trace, line 3: not a JSON object"),
+        (MOONCAKE_JSONL + "{\n", "trace, line 3: not JSON ("),
         (MOONCAKE_JSONL + "[]\n", "trace, line 3: not a JSON object"),
         (
             MOONCAKE_JSONL + '{"timestamp": 4000, "input_length": 1}\n',

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import MissingError
+from harness.errors import MissingError, UserError
+from harness.foreign_files import json_of, read_text
 from harness.whole_files import sync, write_whole
 
 OnLine = Callable[[str], None]
@@ -24,11 +25,11 @@ def read(path: Path) -> Manifest | None:
     A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name.
     """
     try:
-        manifest: Manifest = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
+        manifest: Manifest = json_of(read_text(_manifest_path(path), "manifest"), "manifest")
         files = manifest.get("files", {"": manifest})
         is_whole = all((path / name).stat().st_size == file["size_bytes"] for name, file in files.items())
         return manifest if is_whole and {"sha256", "size_bytes", "note"} <= manifest.keys() else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (UserError, OSError, AttributeError, KeyError, TypeError):
         return None
 
 

@@ -163,7 +163,7 @@ def test_the_keys_of_quality(words: list[str], terms: QualityTerms) -> None:
         (["quality.limit=low"], "quality.limit=low: "),
         (["quality.budget=1,2"], "quality.budget=1,2: cannot be swept"),
         (["quality.tasks=gsm8k"], "quality.tasks=gsm8k: would have no effect; give quality=fidelity,tasks"),
-        (["quality.text=/nowhere/x.txt"], "quality.text=/nowhere/x.txt: cannot be read: No such file"),
+        (["quality.text=/nowhere/x.txt"], "quality.text=/nowhere/x.txt: cannot be read (No such file"),
     ],
 )
 def test_wrong_values_of_quality(words: list[str], why: str) -> None:

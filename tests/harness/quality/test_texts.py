@@ -65,7 +65,7 @@ def test_files_of_prompts_and_texts(
         ("torn.json", b'[{"prompt": "Wh', "is not JSON .*; give"),
         ("odd.json", b'[{"prompt": "Why?"}, {}]', "object 2 has no prompt"),
         ("number.json", b"7", "object 1 has no prompt"),
-        ("latin.txt", b"caf\xe9", r"is no UTF-8 text \(byte 3\); give paragraphs"),
+        ("latin.txt", b"caf\xe9", r"cannot be read \(not UTF-8 text\)"),
     ],
 )
 def test_a_file_without_items_is_named(tmp_path: Path, name: str, content: bytes, why: str) -> None:

@@ -66,9 +66,12 @@ def test_the_command_line_wins_over_the_study(tmp_path: Path) -> None:
         ("engine: {name: vllm}", "engine is nested"),
         ("- engine", "not a study: it must have lines `key: value`"),
         ("engine: [[1, 2]]", "must be a value or a list of values"),
-        ("engine: " + "[" * 5000 + "]" * 5000, "not a study: it must have lines `key: value`"),
-        ("engine: 'open", "not a study: line 1 cannot be read; it must have lines `key: value`"),
-        ("# A title\n\nwords: of it: and more", "not a study: line 3 cannot be read; "),
+        (
+            "engine: " + "[" * 5000 + "]" * 5000,
+            "it is no YAML that bench reads; a study has lines `key: value`",
+        ),
+        ("engine: 'open", "line 1 is no YAML that bench reads; a study has lines"),
+        ("# A title\n\nwords: of it: and more", "line 3 is no YAML that bench reads; "),
         ("seed: 1\nengine: vllm\nseed: 2", "seed is given twice; give it once"),
     ],
 )

@@ -217,7 +217,7 @@ def test_a_directory_in_the_place_of_the_tensors_is_refused(tmp_path: Path) -> N
     own = write_own(tmp_path / "own", pair("q_proj", 64, 64))
     (own / "adapter_model.safetensors").unlink()
     (own / "adapter_model.safetensors").mkdir()
-    assert "adapter_model.safetensors: Is a directory" in str(misfit_text(own))
+    assert "adapter_model.safetensors: not a regular file" in str(misfit_text(own))
 
 
 def test_rows_are_never_dropped() -> None:
