@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from bench_command import bench, made, quick
+from hypothesis import HealthCheck, settings
 from quick_venv import make_quick_python
 
 # `make test` runs the others three at a time, then these one by one: they compare instants, rates or CPU
@@ -24,6 +25,19 @@ LONGEST = """
     until llama_cpp_live run native_apis load_worker workers weights_hub provision install prefix_cache
     reports_bounds cli guard tgi_wire
     """.split()  # noqa: SIM905 - as above
+
+# The same examples every time, of which a failure prints how to have it again. `make test-long` tries more.
+settings.register_profile(
+    "quick",
+    max_examples=100,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=10_000)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(tryfirst=True)

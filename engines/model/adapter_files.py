@@ -13,7 +13,8 @@ from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
-from engines.model.files import STRING, safetensors_header
+from engines.model.files import STRING
+from engines.model.safetensors import safetensors_header
 from engines.model.shape import Config
 from harness.errors import UserError
 from harness.foreign_files import opened, value_of

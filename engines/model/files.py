@@ -1,11 +1,9 @@
 """Read what files of weights say of a model: a GGUF header, a checkpoint's config.json and headers.
 
-Loads no weights. Source: ggml's docs/gguf.md; safetensors, README, "Format".
+Loads no weights. Source: ggml's docs/gguf.md.
 """
 
 import mmap
-import os
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,17 +11,16 @@ from math import inf, prod
 from pathlib import Path
 from typing import Any
 
+from engines.model.safetensors import safetensors_header
 from engines.model.shape import facts_of, is_plain, is_sane, shape_mistake
 from harness.contracts import ModelFacts
 from harness.errors import UserError
-from harness.foreign_files import json_of, opened, read_text, value_of
+from harness.foreign_files import json_of, opened, read_text
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Of a safetensors header.
 _DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 _INDEX = "model.safetensors.index.json"
-# A header that claims more is no safetensors file. Source: safetensors, tensor.rs, MAX_HEADER_SIZE.
-_MAX_HEADER_BYTES = 100_000_000
 # general.file_type of a GGUF file. Source: llama.cpp, include/llama.h, enum llama_ftype.
 FILE_TYPES: Mapping[int, str] = {
     0: "fp32", 1: "fp16", 2: "gguf-q4_0", 3: "gguf-q4_1", 7: "gguf-q8_0", 8: "gguf-q5_0",
@@ -41,9 +38,7 @@ STRING, ARRAY = 8, 9
 _MOST_LAYERS = 1024  # of any model; longer arrays are of tokens
 # Beyond any header: its entries and its tensors, the texts of an array, the bytes of all other texts.
 _MOST_ENTRIES, _MOST_ITEMS, _MOST_TEXT_BYTES = 1_000_000, 10_000_000, 64 << 20
-_MOST_DIMENSIONS, _MOST_SIZE = 8, 1 << 48
-# What a safetensors file calls a type: its letters, the bits of a number, and how they are used.
-_DTYPE = re.compile(r"BOOL|[A-Z]{1,2}(\d{1,3})(?:_\w{1,9})?")
+_MOST_DIMENSIONS = 8
 # Every n-th layer keeps all tokens (llama.cpp, set_swa_pattern); newer architectures' headers say it.
 SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 
@@ -181,6 +176,8 @@ class _Cursor:
             if count <= _MOST_LAYERS:
                 return self.take(f"{count}{_code(kind)}")
             self._at += struct.calcsize(f"<{_code(kind)}") * count
+        if self._at > len(self._data):
+            raise ValueError("it ends too early")
         return None
 
 
@@ -280,43 +277,3 @@ def _shards(folder: Path) -> list[str]:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value == Path(value).name
-
-
-def _span(name: str, tensor: Any) -> tuple[int, int]:
-    """Return where a tensor's data begins and ends. Raise ValueError unless that is as long as it says."""
-    match tensor:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
-            kind = _DTYPE.fullmatch(dtype)
-            is_shape = all(type(size) is int and 0 <= size < _MOST_SIZE for size in shape)
-            is_shape = is_shape and len(shape) <= _MOST_DIMENSIONS
-            if kind and is_shape and prod(shape) * int(kind[1] or 8) == 8 * (end - start):
-                return start, end
-    raise ValueError(f"{name!r:.80} has no dtype, shape and data_offsets that go together")
-
-
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """Return dtype, shape and data_offsets of each tensor by its name, in the order of their data, which is
-    all there. Raise UserError for another file."""
-    try:
-        with opened(path, inf) as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError("its header is too long")
-            header = value_of(str(file.read(length), "utf-8"))
-            data_bytes = os.fstat(file.fileno()).st_size - 8 - length
-        if not isinstance(header, dict):
-            raise ValueError("its header is no object")
-        header.pop("__metadata__", None)
-        spans = {name: _span(name, each) for name, each in header.items()}
-        names = sorted(spans, key=spans.__getitem__)
-        ends = [0, *(spans[name][1] for name in names)]
-        # Source: tensor.rs, Metadata::validate.
-        if any(spans[name][0] != end for name, end in zip(names, ends, strict=False)):
-            raise ValueError("the data of its tensors is not side by side")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (struct.error, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file ({error})") from error
-    if ends[-1] != data_bytes:
-        raise UserError(f"{path}: cut short, or not a safetensors file")
-    return {name: header[name] for name in names}

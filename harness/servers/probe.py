@@ -232,13 +232,18 @@ def fetch_facts(
 
 
 def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
+    """Ask a server for what it uses; return that as said_by. Blocks for up to 5 s for each page."""
+    log = log_path.read_text(errors="replace") if log_path.is_file() else ""
+    return said_by(engine, log, fetch_facts(base_url, engine.pages, key=key))
+
+
+def said_by(engine: Engine, log: str, pages: Mapping[str, Any]) -> tuple[Said, list[str]]:
     """Return what a server reports that it uses, and a sentence on each value that was left out.
 
-    A value of the wrong type ends no run. Blocks for up to 5 s for each page.
+    A value of the wrong type ends no run.
     """
-    log = log_path.read_text(errors="replace") if log_path.is_file() else ""
     try:
-        said = engine.said(log, fetch_facts(base_url, engine.pages, key=key))
+        said = engine.said(log, pages)
     except Exception as error:  # whatever an engine's reader raises for a page of another shape
         return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
     terms: dict[Any, Any] = {}

@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contracts import Standing
 from harness.errors import StoreError
-from harness.store.foreign import opened
+from harness.store.json_files import read_json
 from harness.whole_files import PRIVATE, write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
@@ -229,9 +229,8 @@ def digest(run_dir: Path) -> Digest:
     Raises StoreError where the run cannot be read.
     """
     sources = sources_of(run_dir)
-    unreadable = (OSError, StoreError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-    with suppress(*unreadable), opened(run_dir / DIGEST_FILE) as file:
-        kept, found = msgspec.json.decode(file.read(), type=tuple[Sources, Digest])
+    with suppress(OSError, StoreError):
+        kept, found = read_json(run_dir / DIGEST_FILE, tuple[Sources, Digest])
         if kept == sources:
             return found
     made = digest_of(open_run(run_dir))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoint_files import CONFIG, write_checkpoint
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.model.facts import known_facts
@@ -93,7 +93,6 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.sampled_from(KEYS + MORE_KEYS), _VALUES, min_size=1, max_size=3))
 def test_whatever_a_config_says_facts_are_sane_or_it_is_a_mistake(
     tmp_path: Path, changes: dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make_run import MS, S, row
 
@@ -248,7 +248,6 @@ def searched(talks: Sequence[Conversation], rows: Sequence[RequestRow]) -> Itera
         was_sent += [(at_ns, prompt), (each.end_ns, pieces(history))]
 
 
-@settings(deadline=None)
 @given(traffic())
 def test_it_finds_what_a_search_of_all_that_was_sent_finds(drawn) -> None:
     talks, rows = drawn

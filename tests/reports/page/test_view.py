@@ -189,6 +189,9 @@ def without_a_cell(path: Path) -> None:
         lambda path: (path / DIGEST_FILE).write_text((path / DIGEST_FILE).read_text()[:-20]),
         lambda path: (path / DIGEST_FILE).write_text(json.dumps([[0, *kept(path)[0][1:]], kept(path)[1]])),
         lambda path: (path / DIGEST_FILE).write_text('{"digest": []}'),
+        lambda path: (path / DIGEST_FILE).write_bytes(b'["\xff"]'),
+        lambda path: (path / DIGEST_FILE).write_bytes(b"[" * 100_000),
+        lambda path: (path / DIGEST_FILE).unlink() or os.mkfifo(path / DIGEST_FILE),
     ],
 )  # fmt: skip
 def test_what_was_kept_is_made_anew_where_it_may_not_hold(tmp_path: Path, change) -> None:

@@ -14,11 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fuzzing import STRANGE, put
+from fuzzing import places as places_in
 
-# Values that no field of a record is meant to have, or few.
-STRANGE: tuple[Any, ...] = (
-    None, "x", "", -1, 0, 1e308, 2**53 + 1, 2**63 - 1, True, [], {}, [[]], {"a": {"b": 1}}, "../../../etc",
-)  # fmt: skip
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 # More than bench reads at once of any table.
 VALUES_OF_BOMB = 101_000_000
@@ -49,7 +47,7 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
         for name, do in (_OF_FILES | _OF_KIND.get(path.suffix, {})).items():
             yield Fault(f"{name} {file}", file, do)
         if path.suffix == ".json":
-            places += [(file, place) for place in _places(json.loads(path.read_bytes()))]
+            places += [(file, place) for place in places_in(json.loads(path.read_bytes()))]
         elif path.suffix == ".parquet":
             columns += [(file, name, change) for name in pq.read_schema(path).names for change in _OF_COLUMNS]
     yield Fault("pipe .lock", ".lock", _running_with_a_pipe_for_its_lock)
@@ -67,21 +65,8 @@ def _one_of_each(good: Path) -> list[Path]:
     return list({(path.relative_to(good).parts[0], path.name): path for path in reversed(paths)}.values())
 
 
-def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if place:
-        yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in items:
-        yield from _places(each, (*place, key))
-
-
 def _put(place: tuple[Any, ...], value: Any, path: Path) -> None:
-    whole = json.loads(path.read_bytes())
-    at = whole
-    for key in place[:-1]:
-        at = at[key]
-    at[place[-1]] = value
-    path.write_text(json.dumps(whole))
+    path.write_text(json.dumps(put(json.loads(path.read_bytes()), place, value)))
 
 
 # --- of any file -----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from checkpoint_files import CONFIG, write_checkpoint
 from gguf_bytes import entry, gguf, text
 
 from engines.model import adapter_files
-from engines.model.files import gguf_header, safetensors_header
+from engines.model.files import gguf_header
+from engines.model.safetensors import safetensors_header
 from engines.model.shape import facts_of
 from engines.model.weights import adapted, misfit
 from engines.model.weights.adapters import Base

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
-from random import Random
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -168,26 +167,6 @@ def test_comments_blank_lines_and_a_byte_order_mark_are_no_events() -> None:
     assert [data for _, data, _ in events(b"\xef\xbb\xbfdata: x\n\n")] == [b"x"]
 
 
-def test_any_cut_into_reads_gives_the_same_answer() -> None:
-    parts = [event(role="assistant", content="")]
-    parts += [
-        b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False).encode() + end
-        for text, end in [("Grüße", b"\n\n"), ("🙂🙃", b"\r\n\r\n"), ("日本", b"\r\r"), ("x", b"\n\n")]
-    ]
-    body = b"".join([*parts, b": ping\n\n", finish(usage=USAGE), DONE])
-    ends = [sum(map(len, parts[: number + 1])) for number in range(1, len(parts))]
-    # A CRLF blank line completes its event with its CR, the byte before the last.
-    ends[1] -= 1
-    rng = Random(7)
-    for _ in range(300):
-        cuts = sorted(rng.sample(range(1, len(body)), rng.randrange(0, 40)))
-        reads = [(100 + at, end - start) for at, (start, end) in enumerate(pairwise([0, *cuts, len(body)]))]
-        decoded = read_in_parts(body, reads)
-        assert decoded.text == "Grüße🙂🙃日本x"
-        assert (decoded.output_tokens, decoded.finish_reason, decoded.saw_done) == (3, "stop", True)
-        assert decoded.chunk_ns == tuple(100 + sum(cut < end for cut in cuts) for end in ends)
-
-
 def test_an_event_that_the_end_cuts_off_counts_if_it_is_whole() -> None:
     body = event(content="a") + b"data: [DONE]"
     assert read_once(body).saw_done
@@ -254,33 +233,6 @@ def test_http_errors_are_named_with_their_message() -> None:
 
 def test_invalid_utf8_is_a_protocol_error() -> None:
     assert outcome(b'data: {"choices": "\xff"}\n\n')[0] == "protocol_error"
-
-
-def test_no_bytes_make_it_raise() -> None:
-    rng = Random(11)
-    good = event(role="assistant") + event(content="é🙂") + finish(usage=USAGE) + data({"timings": {}}) + DONE
-    strange: list[Any] = [
-        None,
-        3,
-        "x",
-        [],
-        [3],
-        {},
-        {"delta": 3},
-        [{"delta": 3}],
-        [{"delta": {"content": 3}}],
-    ]
-    bodies = [data({"choices": value, "usage": value, "timings": value, "error": value}) for value in strange]
-    bodies += [data({"error": json.loads("[" * 400 + "]" * 400)}), b"data: " + b"[" * 5000 + b"\n\n"]
-    for _ in range(2000):
-        mangled = bytearray(good)
-        for _ in range(rng.randrange(1, 12)):
-            at = rng.randrange(len(mangled))
-            mangled[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
-        bodies.append(bytes(mangled[: rng.randrange(len(mangled) + 1)]))
-    outcomes = {outcome(body)[0] for body in bodies}
-    assert outcomes <= {"ok", "protocol_error", "server_error"}
-    assert len(outcomes) > 1
 
 
 def call(index: int, **function: str) -> dict[str, Any]:

@@ -4,18 +4,19 @@ reads."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+import msgspec
+from fuzzing import NO_VALUES, altered, damaged, json_bytes, texts
+from hypothesis import example, given
 from hypothesis import strategies as st
 from slow_decode import SlowAnswer, slow_decode
 
-from harness.load.answer.chat import Decoded, decode
+from harness.load.answer import APIS
+from harness.load.answer.chat import Decoded, classify, decode
 
-quick = settings(derandomize=True, max_examples=400, deadline=None, database=None)
-
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 counts = st.one_of(st.none(), st.integers(-1, 1 << 60), st.booleans(), st.just("3"), st.just(1.5))
 strange = st.one_of(st.none(), st.booleans(), st.integers(), texts, st.lists(st.integers(), max_size=2))
 deltas = st.fixed_dictionaries(
@@ -120,15 +121,8 @@ bodies = st.one_of(
 )
 
 
-@st.composite
-def mangled(draw: st.DrawFn) -> bytes:
-    body = bytearray(draw(bodies))
-    for _ in range(draw(st.integers(0, 2)) if body else 0):
-        at = draw(st.integers(0, len(body) - 1)) if body else 0
-        body[at : at + draw(st.integers(0, 2))] = draw(
-            st.sampled_from([b"", b"\n", b"\r", b"\n\n", b"\\", b'"', b"\xc3", b"}", b"data: "])
-        )
-    return bytes(body)
+PIECES = [b"", b"\n", b"\r", b"\n\n", b"\\", b'"', b"\xc3", b"}", b"data: "]
+mangled = bodies.flatmap(lambda body: damaged(body, PIECES))
 
 
 def same(fast: Decoded, slow: SlowAnswer) -> None:
@@ -148,13 +142,16 @@ def same(fast: Decoded, slow: SlowAnswer) -> None:
         assert fast.malformed is not None or fast.server_error is not None
 
 
-@quick
-@given(st.one_of(bodies, mangled()), st.data())
-def test_any_bytes_cut_anywhere_decode_as_the_standard_says(body: bytes, data: st.DataObject) -> None:
+@st.composite
+def cuts(draw: st.DrawFn, body: bytes) -> list[int]:
     breaks = [at + 1 for at, byte in enumerate(body) if byte in b"\r\n"]
-    anywhere = st.one_of(st.integers(0, len(body)), st.sampled_from(breaks or [0]))
-    cuts = data.draw(st.lists(anywhere, max_size=12).map(sorted))
-    bounds = [0, *cuts, len(body)]
+    anywhere = st.integers(0, len(body)) | st.sampled_from(breaks or [0])
+    return [0, *sorted(draw(st.lists(anywhere, max_size=12))), len(body)]
+
+
+@given(st.one_of(bodies, mangled), st.data())
+def test_any_bytes_cut_anywhere_decode_as_the_standard_says(body: bytes, data: st.DataObject) -> None:
+    bounds = data.draw(cuts(body))
     read_ends = bounds[1:]
     read_ns = [100 + number for number in range(len(read_ends))]
     arrival_ns = [
@@ -163,7 +160,6 @@ def test_any_bytes_cut_anywhere_decode_as_the_standard_says(body: bytes, data: s
     same(decode(body, read_ns, read_ends), slow_decode(body, arrival_ns))
 
 
-@quick
 @given(st.lists(regular_events, min_size=1, max_size=12).map(b"".join))
 def test_a_regular_stream_in_one_read_per_event(body: bytes) -> None:
     blank_lines = [at + 2 for at in range(len(body)) if body[at : at + 2] == b"\n\n"]
@@ -171,3 +167,59 @@ def test_a_regular_stream_in_one_read_per_event(body: bytes) -> None:
     read_ns = list(range(len(read_ends)))
     arrival_ns = [sum(end <= at for end in read_ends) for at in range(len(body))]
     same(decode(body, read_ns, read_ends), slow_decode(body, arrival_ns))
+
+
+# --- every API -------------------------------------------------------------------------------------
+
+STREAMS: dict[str, list[dict[str, Any]]] = {
+    "openai": [
+        {"choices": [{"delta": {"reasoning": "hm"}}]},
+        {"choices": [{"delta": {"content": "é", "tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3}},
+    ],
+    "anthropic": [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 3, "cache_read_input_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"partial_json": "{", "text": "é"}},
+        {"type": "content_block_delta", "index": 1, "delta": {"thinking": "hm"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    ],
+    "gemini": [
+        {"candidates": [{"content": {"parts": [{"text": "é", "thought": True}, {"text": "b"}]}}]},
+        {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"a": 1}}}]}}]},
+        {"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 3}},
+    ],
+}  # fmt: skip
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[str, bytes]:
+    """An API and the body of an answer, of which a value or some bytes are others."""
+    name = draw(st.sampled_from(sorted(STREAMS)))
+    stream = draw(altered({"events": STREAMS[name]}))["events"]
+    events = stream if isinstance(stream, list) else [stream]
+    lines = [b"data: " + draw(json_bytes(event)) + b"\n\n" for event in events]
+    return name, draw(damaged(b"".join(lines), [*PIECES, *NO_VALUES]) | st.just(b"".join(lines)))
+
+
+@given(answers(), st.data())
+@example(("anthropic", b'data: {"index": 9999999999999999999999}\n\n'), None)
+@example(("openai", b"data: " + b"[" * 100_000), None)
+def test_an_answer_of_any_api_is_decoded_the_same_however_it_was_cut(
+    made: tuple[str, bytes], data: st.DataObject | None
+) -> None:
+    name, body = made
+    whole = decode(body, [7], [len(body)], APIS[name])
+    ends = (data.draw(cuts(body)) if data else [0, len(body)])[1:]
+    cut = decode(body, range(len(ends)), ends, APIS[name])
+    assert replace(cut, chunk_ns=(), first_answer_ns=None) == replace(
+        whole, chunk_ns=(), first_answer_ns=None
+    )
+    assert len(cut.chunk_ns) == len(whole.chunk_ns)
+    assert list(cut.chunk_ns) == sorted(cut.chunk_ns)
+    assert 0 <= cut.reasoning_chunks <= len(cut.chunk_ns)
+    counted = (cut.input_tokens, cut.output_tokens, cut.cached_tokens)
+    assert all(each is None or 0 <= each < 2**33 for each in counted)
+    assert msgspec.json.decode(msgspec.json.encode(cut), type=Decoded) == cut
+    outcome, error = classify(200, body, cut)
+    assert (error is None) == (outcome == "ok")

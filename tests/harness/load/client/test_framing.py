@@ -48,15 +48,6 @@ def test_the_end_is_found_at_the_last_byte_and_not_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_every_cut_in_two_gives_the_same_body(name: str) -> None:
-    response, body = RESPONSES[name]
-    for at in range(1, len(response)):
-        framing = fed(response[:at], response[at:])
-        assert framing.is_complete, at
-        assert framing.body() == body, at
-
-
-@pytest.mark.parametrize("name", RESPONSES)
 def test_offsets_into_the_body_count_its_bytes_alone(name: str) -> None:
     response, body = RESPONSES[name]
     offsets = fed(response).body_offsets(array("q", range(1, len(response) + 1)))

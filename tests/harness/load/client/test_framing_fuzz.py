@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
-from itertools import pairwise
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
-from hypothesis import given, settings
+import pytest
+from fuzzing import damaged
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness.load.answer.chat import decode
 from harness.load.client.framing import Framing, FramingError
-
-quick = settings(derandomize=True, max_examples=400, deadline=None, database=None)
+from harness.load.client.receive import Receiver
+from harness.load.client.response import Exchange, ExchangeError, Response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 payloads = st.one_of(
@@ -31,17 +37,8 @@ measured = st.binary(max_size=30).map(
 )
 unmeasured = st.binary(max_size=30).map(lambda data: b"HTTP/1.1 200 OK\r\n\r\n" + data)
 responses = st.one_of(chunked, chunked, measured, unmeasured)
-
-
-@st.composite
-def mangled(draw: st.DrawFn) -> bytes:
-    response = bytearray(draw(chunked))
-    for _ in range(draw(st.integers(1, 2))):
-        at = draw(st.integers(len(CHUNKED), len(response)))
-        response[at : at + draw(st.integers(0, 2))] = draw(
-            st.sampled_from([b"", b"\r\n", b"0", b"\r\n0", b"z", b"1"])
-        )
-    return bytes(response)
+WRONG = [b"", b"\r\n", b"0", b"\r\n0", b"z", b"1"]
+mangled = chunked.flatmap(lambda response: damaged(response, WRONG, len(CHUNKED)))
 
 
 def slow_parse(response: bytes) -> tuple[str, bytes]:
@@ -89,12 +86,16 @@ def fed(response: bytes, bounds: list[int]) -> tuple[str, Framing, array[int]]:
         return "wrong", framing, offsets
 
 
-@quick
-@given(st.one_of(responses, mangled()), st.data())
-def test_any_response_cut_anywhere_has_the_same_body(response: bytes, data: st.DataObject) -> None:
+@st.composite
+def cuts(draw: st.DrawFn, response: bytes) -> list[int]:
     breaks = [at + 1 for at, byte in enumerate(response) if byte in b"\r\n"]
-    anywhere = st.one_of(st.integers(1, len(response)), st.sampled_from(breaks))
-    bounds = sorted({0, len(response), *data.draw(st.lists(anywhere, max_size=12))})
+    anywhere = st.integers(min(1, len(response)), len(response)) | st.sampled_from(breaks or [0])
+    return sorted({0, len(response), *draw(st.lists(anywhere, max_size=12))})
+
+
+@given(st.one_of(responses, mangled), st.data())
+def test_any_response_cut_anywhere_has_the_same_body(response: bytes, data: st.DataObject) -> None:
+    bounds = data.draw(cuts(response))
     kind, framing, offsets = fed(response, bounds)
     expected, body = slow_parse(response)
     assert kind == expected
@@ -103,3 +104,87 @@ def test_any_response_cut_anywhere_has_the_same_body(response: bytes, data: st.D
     assert ends == sorted(ends)
     # Each read brought the body's bytes up to its end: those of the response cut off there.
     assert ends == [len(slow_parse(response[:offset])[1]) for offset in offsets]
+
+
+# --- whole exchanges -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with Receiver(use_kernel=False) as receiver:
+        yield receiver
+
+
+def exchanged(response: bytes, bounds: list[int], receiver: Receiver) -> Exchange:
+    """What a client makes of a response in these reads, of which the first comes at 100, and of its end."""
+    growing = Response()
+    outcome, error = "ok", None
+    try:
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            if growing.add(b"", 100 + number, response[start:end]):
+                break
+        else:
+            growing.close(100 + len(bounds))
+    except ExchangeError as broken:
+        outcome, error = broken.outcome, str(broken)
+    except FramingError as wrong:
+        outcome, error = "protocol_error", str(wrong)
+    return growing.exchange(outcome, error, receiver)
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=4)
+said = st.lists(words, min_size=1, max_size=5)
+
+
+def sent(text: str) -> bytes:
+    data = json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False)
+    return b"data: " + data.encode() + b"\n\n"
+
+
+@given(said, st.data())
+def test_an_answer_is_the_same_however_it_is_sent_and_cut(
+    receiver: Receiver, parts: list[str], data: st.DataObject
+) -> None:
+    body = b"".join(map(sent, parts)) + b"data: [DONE]\n\n"
+    bounds = data.draw(cuts(body))
+    pieces = [body[start:end] for start, end in pairwise(bounds)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    in_chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    for response in (
+        head + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + in_chunks,
+        head + b"\r\n" + body,
+    ):
+        read = data.draw(cuts(response))
+        exchange = exchanged(response, read, receiver)
+        assert (exchange.outcome, exchange.error, exchange.body) == ("ok", None, body)
+        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
+        assert (decoded.text, decoded.saw_done, decoded.malformed) == ("".join(parts), True, None)
+        # Each part has the instant of the read with its last byte.
+        ends = accumulate(len(sent(part)) for part in parts)
+        reads = [bisect_left(exchange.read_ends, end) for end in ends]
+        assert decoded.chunk_ns == tuple(exchange.read_ns[read] for read in reads)
+
+
+SENT = CHUNKED + b'1a\r\ndata: {"choices": []}\r\n\r\n\r\n0\r\nX-Sum: 1\r\n\r\n'
+HEADS = [
+    b"Content-Length: " + b"9" * 5000, b"Content-Length: -1", b"Content-Length: 1, 1",
+    b"HTTP/1.1 100 \r\n\r\n", b"\r\n\r\n", b"\n\n", b":", b"Transfer-Encoding: gzip, chunked", b"ffffffffffffffff\r\n",
+    b"\xb2", b"\x00",
+]  # fmt: skip
+
+
+@given(damaged(SENT, HEADS), st.data())
+@example(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", None)
+@example(b"HTTP/1.1 100 \r\n\r\n" * 2000, None)
+def test_any_bytes_of_a_server_are_an_exchange_with_an_outcome(
+    receiver: Receiver, response: bytes, data: st.DataObject | None
+) -> None:
+    bounds = data.draw(cuts(response)) if data else [0, len(response)]
+    exchange = exchanged(response, bounds, receiver)
+    assert exchange.outcome in ("ok", "reset", "protocol_error")
+    assert (exchange.error is None) == (exchange.outcome == "ok")
+    assert list(exchange.read_ends) == sorted(exchange.read_ends)
+    if exchange.outcome == "ok" and exchange.status == 200:
+        whole = exchanged(response, [0, len(response)], receiver)
+        assert (whole.body, whole.headers, whole.status) == (exchange.body, exchange.headers, exchange.status)

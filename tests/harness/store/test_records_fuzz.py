@@ -1,0 +1,73 @@
+"""Records and tables of a run: what is damaged is a record that can be kept, or a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fuzzing import LIES, NO_VALUES, altered, assert_one_line, damaged, json_bytes
+from hypothesis import given
+from hypothesis import strategies as st
+from make_quality import Voice
+from make_tasks import FP16, Q4, answered, answers
+
+from harness.errors import StoreError
+from harness.store import store
+from harness.store.quality_table import read_quality
+from harness.store.task_table import read_items
+
+PIECES = [*NO_VALUES, b'"', b"{", b"]", b",", b"null", b"\xff", b"\\", b"-", b"e9"]
+RECORDS: dict[str, Callable[[Path], Any]] = {
+    "run.json": store.read_run,
+    "start.json": lambda folder: store.read_references(folder.parent.parent)[folder],
+    "cell.json": store.read_cell,
+}
+TABLES: dict[str, Callable[[Path], Any]] = {
+    "requests.parquet": lambda path: store.read_requests(path.parent),
+    "host.parquet": store.read_samples,
+    "quality.parquet": read_quality,
+    "tasks.parquet": read_items,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with answers, tasks and requests."""
+    items = {Q4.label: answers("rw"), FP16.label: answers("rw")}
+    return answered(tmp_path_factory.mktemp("whole") / "run", items, Voice(), repeats=2, requests=3).path
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@given(data=st.data())
+def test_a_damaged_record_is_one_that_can_be_kept_or_a_line(
+    run: Path, tmp_path: Path, name: str, data: st.DataObject
+) -> None:
+    whole = next(run.rglob(name)).read_bytes()
+    by_structure = altered(msgspec.json.decode(whole)).flatmap(json_bytes)
+    folder = tmp_path / store.REFERENCE / "x"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data.draw(by_structure | damaged(whole, PIECES)))
+    try:
+        record = RECORDS[name](folder)
+    except StoreError as error:
+        assert_one_line(error, tmp_path)
+        return
+    (folder / name).write_bytes(msgspec.json.encode(record))
+    assert RECORDS[name](folder) == record
+
+
+@pytest.mark.parametrize("name", TABLES)
+@given(data=st.data())
+def test_a_damaged_table_is_one_or_a_line(run: Path, tmp_path: Path, name: str, data: st.DataObject) -> None:
+    whole = next(run.rglob(name)).read_bytes()
+    # The foot, which says where all is, begins as many bytes before the end as its last words but one say.
+    foot = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    start = data.draw(st.sampled_from([0, foot]))
+    (tmp_path / name).write_bytes(data.draw(damaged(whole, LIES, start)))
+    try:
+        TABLES[name](tmp_path / name)
+    except StoreError as error:
+        assert_one_line(error, tmp_path)
