@@ -29,10 +29,11 @@ UNFIT = (EFBIG, EINVAL)
 MOST_DEPTH = 200
 
 
-def opened(path: Path, most_bytes: float = MOST_BYTES) -> BinaryIO:
-    """Open a regular file of bounded size. Raises OSError, whose strerror says why, for any other."""
+def opened(path: Path, most_bytes: float = MOST_BYTES, flags: int = 0) -> BinaryIO:
+    """Open a regular file of bounded size, and with O_NOFOLLOW no link. Raises OSError, whose strerror says
+    why, for any other."""
     # Without O_NONBLOCK a pipe that nobody writes to would hold bench for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     status = os.fstat(descriptor)
     is_regular = stat.S_ISREG(status.st_mode)
     if is_regular and status.st_size <= most_bytes:

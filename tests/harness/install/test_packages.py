@@ -163,6 +163,25 @@ def refused_by(runs: Path, python: Path, lock: Path, url: str, monkeypatch: pyte
     return last
 
 
+@pytest.mark.parametrize(
+    ("variable", "program"),
+    [
+        ("BENCH_CACHE_DIR", ["harness", "list", "engines"]),
+        ("XDG_CACHE_HOME", ["harness", "list", "engines"]),
+        ("XDG_CACHE_HOME", ["harness.install.packages", sys.executable]),
+    ],
+)
+def test_a_cache_of_a_home_directory_that_there_is_none_of_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, program: list[str]
+) -> None:
+    monkeypatch.delenv("BENCH_CACHE_DIR", raising=False)
+    monkeypatch.setenv(variable, "~nouser")
+    argv = [sys.executable, "-m", *program]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = f"{variable}=~nouser: no such home directory; give the path without ~\n"
+    assert (done.returncode, done.stderr.removeprefix("bench: ")) == (2, said)
+
+
 @contextmanager
 def answering(folder: Path, what: str) -> Iterator[str]:
     """An index at this URL: a page of something else, none at all, one that never answers, another file."""

@@ -169,8 +169,8 @@ def test_an_answer_is_the_same_however_it_is_sent_and_cut(
 SENT = CHUNKED + b'1a\r\ndata: {"choices": []}\r\n\r\n\r\n0\r\nX-Sum: 1\r\n\r\n'
 HEADS = [
     b"Content-Length: " + b"9" * 5000, b"Content-Length: -1", b"Content-Length: 1, 1",
-    b"HTTP/1.1 100 \r\n\r\n", b"\r\n\r\n", b"\n\n", b":", b"Transfer-Encoding: gzip, chunked", b"ffffffffffffffff\r\n",
-    b"\xb2", b"\x00",
+    b"HTTP/1.1 100 \r\n\r\n", b"\r\n\r\n", b"\n\n", b":", b"Transfer-Encoding: gzip, chunked",
+    b"ffffffffffffffff\r\n", b"\xb2", b"\x00",
 ]  # fmt: skip
 
 
