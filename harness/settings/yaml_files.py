@@ -1,5 +1,6 @@
 """Read a file of settings in YAML: values, lists and objects, each written once."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read_yaml(path: Path, where: str, remedy: str) -> Any:
         loader = _Loader(text)
         node = loader.get_single_node()
         content = loader.construct_document(node) if node else None
-        str(content).encode()
+        json.dumps(content, default=str, ensure_ascii=False).encode()  # half of a character is no text
     # PyYAML raises whatever its constructors do, for dates and numbers that are none.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

