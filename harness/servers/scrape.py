@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling.sampling import Sampling
@@ -20,6 +19,9 @@ from harness.servers.probe import request, root_of
 
 # Long enough for llama.cpp, which answers between two batches. A mark may take as long as two of them.
 TIMEOUT_S = 2.0
+
+# A sample's labels and its value.
+_Labelled = tuple[Mapping[str, str], float]
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ def terms_on(
     lines = re.findall(rf"^(?:{'|'.join(names)})[{{ \t].*$", text, re.MULTILINE)
     if not lines:
         return {}, dict.fromkeys(metrics, "not on the server's page")
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, list[_Labelled]] = {}
     for line in lines:
-        with suppress(ValueError):  # a damaged line costs its own term only
+        with suppress(ValueError, OverflowError):  # a damaged line costs its own term only
             for family in text_string_to_metric_families(line + "\n"):
                 for sample in family.samples:
-                    samples.setdefault(sample.name, []).append(sample)
+                    samples.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
     found = {term: _value(metric, samples) for term, metric in metrics.items()}
     known = {term: value for term, value in found.items() if value is not None and math.isfinite(value)}
     missing: dict[str, str] = {
@@ -105,9 +107,9 @@ def terms_on(
     return known, missing
 
 
-def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> float | None:
+def _value(metric: ServerMetric, samples: Mapping[str, Sequence[_Labelled]]) -> float | None:
     parts = [
-        [each.value for each in samples.get(name, ()) if metric.labels.items() <= each.labels.items()]
+        [value for labels, value in samples.get(name, ()) if metric.labels.items() <= labels.items()]
         for name in (metric.sample, *metric.also)
     ]
     if not parts[0]:

@@ -103,7 +103,10 @@ def test_what_is_no_finite_number_is_not_known(number: str) -> None:
     assert found["running"] == 5.0
 
 
-@pytest.mark.parametrize("damage", ["toy:read_total", "toy:read_total many", 'toy:read_total{a="b 1'])
+@pytest.mark.parametrize(
+    "damage",
+    ["toy:read_total", "toy:read_total many", 'toy:read_total{a="b 1', "toy:read_total " + "9" * 400],
+)
 def test_damaged_line_costs_its_own_term_only(damage: str) -> None:
     found, problems = terms_on(PAGE.replace("toy:read_total 1.5e3", damage), METRICS)
     assert set(found) == set(METRICS) - {"prompt_tokens"}
