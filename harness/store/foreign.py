@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import foreign_files
+from harness.contracts import inert
 from harness.errors import StoreError
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
@@ -53,7 +54,7 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
         table = pq.ParquetFile(file)
         for field in table.schema_arrow:
             if not (_is_number(field.type) if schema is None else _is_of(schema, field)):
-                raise StoreError(f"{path}: damaged: column {field.name} is of type {field.type}")
+                raise StoreError(f"{path}: damaged: column {inert(field.name)} is of type {field.type}")
         _check_size(path, table.metadata)
         yield table
 
@@ -63,8 +64,9 @@ def reading(path: Path) -> Iterator[None]:
     """Raise StoreError, in one line, for what the block finds damaged: cut short, or not ours."""
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    # A name of a column that is no text is a ValueError.
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
+        first_line = inert((str(error).splitlines() or [type(error).__name__])[0])
         raise StoreError(f"{path}: damaged ({first_line})") from error
 
 

@@ -71,3 +71,10 @@ def test_a_damaged_table_is_one_or_a_line(run: Path, tmp_path: Path, name: str, 
         TABLES[name](tmp_path / name)
     except StoreError as error:
         assert_one_line(error, tmp_path)
+
+
+def test_a_column_whose_name_is_no_text_is_damage(run: Path, tmp_path: Path) -> None:
+    whole = next(run.rglob("tasks.parquet")).read_bytes()
+    (tmp_path / "tasks.parquet").write_bytes(whole.replace(b"score", b"sc\xffre"))
+    with pytest.raises(StoreError, match="damaged"):
+        read_items(tmp_path / "tasks.parquet")
