@@ -247,7 +247,8 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
     for name in ("error", "message"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
-    return (shown(found.encode()) if isinstance(found, str) else "") or shown(data)
+    said = (shown(found.encode()) if isinstance(found, str) else "") or shown(data)
+    return said or "an error without a message"
 
 
 def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:

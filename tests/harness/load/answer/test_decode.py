@@ -190,6 +190,7 @@ def test_half_an_event_at_the_end_is_a_protocol_error() -> None:
         (data({"object": "error", "message": "bad"}), "bad"),
         (b'event: error\ndata: {"message": "gone"}\n\n', "gone"),
         (b"event: error\ndata: it broke\n\n", "it broke"),
+        (b"event: error\ndata: \n\n", "an error without a message"),
         (b'error: {"code": 500, "message": "llama"}\n\n', "llama"),
         (b'{"error": {"message": "no such model"}}', "no such model"),
         (data({"error": {"code": 3}}), '{"error": {"code": 3}}'),
