@@ -10,8 +10,8 @@ import msgspec
 from fuzzing import NO_VALUES, altered, damaged
 from hypothesis import given
 from hypothesis import strategies as st
-from places import TESTS
 from odd_facts import PAGES
+from places import TESTS
 
 from engines import ENGINES
 from harness.servers.probe import said_by
