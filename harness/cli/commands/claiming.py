@@ -190,8 +190,7 @@ def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) 
 def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
     """Yield the interval of each ratio: of all together, at the level of this look at the run."""
     from reports.stats.intervals import decide
-    from reports.verdicts.comparisons import alpha_of, comparisons_of, why_busy
-    from reports.verdicts.pairs import Pair, question_of
+    from reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
 
     questions = []
     for a, b in combinations:
