@@ -90,7 +90,7 @@ def test_benches_beside_each_other_measure_each_its_own_run(tmp_path: Path) -> N
     assert sorted(path.parent for path in runs) == sorted((place.path / "results").iterdir())
     for path, label in zip(runs, "abc", strict=True):
         (start,) = store.read_starts(path.parent)
-        assert (start.deployment.options.label, start.status) == (label, "completed")
+        assert (start.deployment.options["label"], start.status) == (label, "completed")
         assert {
             row["outcome"] for row in store.read_requests(store.cell_dir(path.parent, 1)).to_pylist()
         } == {"ok"}
