@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.texts import inert
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question with the known name that was probably meant; an empty text if none is near."""
@@ -49,6 +51,10 @@ class UserError(BenchError):
     """The user asked for something that does not exist or cannot be."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        # It may quote a file of others: a line break there would forge another line.
+        return inert(super().__str__())
 
 
 class CellError(BenchError):

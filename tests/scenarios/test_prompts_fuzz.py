@@ -92,6 +92,7 @@ def test_both_layouts_of_conversations_say_the_same(
     | damaged(b"\n".join(json.dumps(each).encode() for each in RECORDS), BREAKS)
 )
 @example(b'{"prompt": "x", "max_tokens": 1e999}')
+@example(b'{"prompt": "x", "\\n\\u001b[2J": 1}')
 @example(b'{"prompt": "x", "max_tokens": {"a": ' + b"[" * 400 + b"]" * 400 + b"}}")
 def test_a_damaged_file_of_conversations_can_be_sent_or_is_a_line(tmp_path: Path, content: bytes) -> None:
     for conversation in read(tmp_path / "chats", content):
