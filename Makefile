@@ -7,11 +7,11 @@ TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
-BUILT := not engines and not docker and not scenarios and not faults and not faults_long
+BUILT := not engines and not docker and not scenarios and not faults and not fleet and not faults_long
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-fleet test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -63,6 +63,11 @@ test-faults-long: served $(TOOLS)
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
 test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
+
+# The repeats of a run on a cluster of two Ray nodes in a network namespace of its own (needs root, unshare and ip). 3 minutes.
+test-fleet: $(TOOLS)
+	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
+	$(BIN)/python -m pytest -m fleet tests/fleet
 
 # A real Ollama beside llama.cpp: the one on PATH or OLLAMA_PROGRAM=/path/ollama; and a running one, with
 # OLLAMA_URL=http://HOST:PORT/v1 and OLLAMA_MODEL=NAME. What is not there is skipped, with the reason.

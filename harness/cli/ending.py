@@ -17,6 +17,7 @@ from harness.settings.units import counted
 from harness.store import store
 
 SIGN = "▲"
+REPORTING = "writing the report"
 _COMMAND = ": bench "
 _WORST_AT_MOST = 160
 _WIDEST = 10_000  # of a table that nothing bounds
@@ -35,7 +36,7 @@ def report_whatever_happened(
 
     with terminal.signals_handled(go_on):
         show.close_panel()
-        show.line("writing the report")
+        show.line(REPORTING)
         from reports import open_run, write_report
         from reports.words.told import told
 

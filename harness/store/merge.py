@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -30,11 +31,12 @@ from harness.store.store import (
 
 # What must be the same for values to stand in one table; what else differs is told on the page.
 _TERMS = ("settings", "price", "slo", "compare", "quality")
+NONE_LOST: Mapping[int, Sequence[str]] = MappingProxyType({})
 _FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages")
 
 
-def merge(folders: Sequence[Path], into: Path) -> RunRecord:
-    """Copy the starts and cells of several runs of one plan into one directory, and write its run.json.
+def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
+    """Read the runs to be merged.
 
     Raises UserError, with the first difference, if they are not of one plan, engine and kind of device, or if
     two have the same repeat.
@@ -49,15 +51,21 @@ def merge(folders: Sequence[Path], into: Path) -> RunRecord:
                 f"{first} and {folder} are not of one plan: {what} is {_told(a)} and {_told(b)}; merge "
                 "what one command measured, repeat by repeat (--only-repeat)"
             )
+    return records
+
+
+def merge(
+    records: Mapping[Path, RunRecord], into: Path, lost: Mapping[int, Sequence[str]] = NONE_LOST
+) -> None:
+    """Copy the starts and cells of mergeable runs into one directory, and write its run.json. `lost`: by
+    repeat, from 0, the nodes on which it was begun before and that were lost."""
     planned = [start for record in records.values() for start in record.plan.starts]
     numbers = count(max(start.index for start in planned) + 1)
     for folder, record in records.items():
         _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
-    merged = _merged(list(records.values()), into.name)
-    write_record(into / "run.json", merged)
+    write_record(into / "run.json", _merged(list(records.values()), into.name, lost))
     checksums.begin(into)
     checksums.end(into)
-    return merged
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
@@ -100,7 +108,7 @@ def _copy_folder(folder: Path, copy: Path) -> None:
     shutil.copytree(folder, copy, dirs_exist_ok=True, symlinks=True)
 
 
-def _merged(records: Sequence[RunRecord], name: str) -> RunRecord:
+def _merged(records: Sequence[RunRecord], name: str, lost: Mapping[int, Sequence[str]]) -> RunRecord:
     first = records[0]
     starts = sorted((start for each in records for start in each.plan.starts), key=lambda start: start.index)
     plan = replace(first.plan, starts=tuple(starts), estimate_s=sum(each.plan.estimate_s for each in records))
@@ -119,10 +127,13 @@ def _merged(records: Sequence[RunRecord], name: str) -> RunRecord:
         looks=(len(starts),),
         standings=(),
         only_repeat=None,
-        nodes=tuple(
-            node for each in records for node in each.nodes or (Node(each.plan.repeats, each.environment),)
-        ),
+        nodes=tuple(node for each in records for node in each.nodes or (_node(each, lost),)),
     )
+
+
+def _node(record: RunRecord, lost: Mapping[int, Sequence[str]]) -> Node:
+    names = [name for repeat in record.plan.repeats for name in lost.get(repeat, ())]
+    return Node(record.plan.repeats, record.environment, tuple(names))
 
 
 def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:

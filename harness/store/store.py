@@ -42,10 +42,14 @@ SCHEMA_HISTORY = {
 
 @dataclass(frozen=True)
 class Node:
-    """A folder that was merged into a run: which repeats, from 0, it measured, and on which machine."""
+    """A folder that was merged into a run: which repeats, from 0, it measured, and on which machine.
+
+    `lost_on`: the nodes on which they were begun before, and that were lost.
+    """
 
     repeats: tuple[int, ...]
     environment: Mapping[str, Any]
+    lost_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     windows.single_repeat,
     windows.drift_over_run,
     machines.machines_differ,
+    machines.nodes_lost,
     unequal_work.terms_not_matched,
     unequal_work.same_weights_differ,
     unequal_work.not_repeatable,

@@ -34,3 +34,16 @@ def machines_differ(run: Run) -> Iterator[Seen]:
 
 def _of(value: str, repeats: list[int]) -> str:
     return f"{value} (repeat {', '.join(map(str, repeats))})"
+
+
+@check(
+    "Nodes lost",
+    "{}. What they had measured of it does not count.",
+    "Nothing: the repeat was measured again on another node, from its beginning.",
+    can_look=lambda run: bool(run.record.nodes),
+)
+def nodes_lost(run: Run) -> Iterator[Seen]:
+    for node in run.record.nodes:
+        if node.lost_on:
+            repeats = ", ".join(str(repeat + 1) for repeat in node.repeats)
+            yield f"repeat {repeats} was begun on {several(node.lost_on)}, which was lost", ()

@@ -29,6 +29,7 @@ HOMES = {
     "huggingface_hub": ("engines/inside/",),
     "prometheus_client": ("harness/servers/scrape.py",),
     "uv": ("harness/install/packages.py",),
+    "ray": ("harness/fleet/on_ray.py",),
 }
 # Only in engines/inside, where an engine's own environment has them.
 ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf", "lm_eval"}
@@ -36,6 +37,7 @@ ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformer
 LEVELS = (
     ("cli",),
     ("run",),
+    ("fleet",),
     ("selftest", "quality", "foreign"),
     ("plan", "servers", "load", "sampling", "store", "install", "fit", "describe"),
     ("claims",),

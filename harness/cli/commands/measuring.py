@@ -10,6 +10,7 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.commands.fleet import run_on
 from harness.cli.commands.planning import (
     budget_lines,
     length_lines,
@@ -31,7 +32,7 @@ from harness.run.budget import Budget
 from harness.run.search import Search, Trial
 from harness.run.watch import Site
 from harness.selftest import known_error
-from harness.settings import overrides
+from harness.settings import config, overrides
 from harness.store import store
 from harness.store.named_files import RUN_FILE
 
@@ -52,9 +53,19 @@ def run(
         int | None,
         typer.Option(metavar="K", min=1, help="Measure the K-th of its repeats alone, for `bench merge`."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ray[:HOST:PORT]", help="Measure each repeat on a node of a Ray cluster."),
+    ] = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
+    if on is not None:
+        if resume or only_repeat is not None:
+            raise UserError(f"--on {on}: is for a whole new run; leave --resume and --only-repeat out")
+        settings = config.settings(overrides.parse(changes or [], study))
+        run_on(on, settings, output, quiet=quiet, as_json=as_json)
+        return
     with _held(resume):
         if resume is None:
             task = new_run(overrides.parse(changes or [], study), output)

@@ -11,13 +11,17 @@ from make_run import full_run, start_record
 
 from harness.errors import UserError
 from harness.store import checksums, store
-from harness.store.merge import merge
+from harness.store.merge import merge, mergeable
 from reports import open_run
-from reports.checks.machines import machines_differ
+from reports.checks.machines import machines_differ, nodes_lost
 from reports.outputs.as_json import to_builtins
 from reports.page.grounds import in_order
 
 HOUR_NS = 3600 * 10**9
+
+
+def join(folders, into: Path, **told) -> None:
+    merge(mergeable(folders), into, **told)
 
 
 def environment(boot: str, ahead_ns: int = 0, **machine) -> dict:
@@ -57,7 +61,7 @@ def parts(whole, tmp_path) -> list[Path]:
 
 
 def test_repeats_apart_say_together_what_the_whole_run_says(whole, parts, tmp_path):
-    merge(parts[::-1], tmp_path / "all")
+    join(parts[::-1], tmp_path / "all")
     was, now = (to_builtins(open_run(path)) for path in (whole, tmp_path / "all"))
     assert checksums.findings(tmp_path / "all") == []
     assert len(was["tables"]["values"]) > 50
@@ -70,13 +74,13 @@ def test_repeats_apart_say_together_what_the_whole_run_says(whole, parts, tmp_pa
 
 def test_a_folder_that_was_merged_keeps_its_machines_when_it_is_merged_again(parts, whole, tmp_path):
     (tmp_path / "all").mkdir()
-    merge([parts[0]], tmp_path / "half")
-    merge([tmp_path / "half", parts[1]], tmp_path / "all")
+    join([parts[0]], tmp_path / "half")
+    join([tmp_path / "half", parts[1]], tmp_path / "all")
     assert [n.environment["machine"]["boot_id"] for n in store.read_run(tmp_path / "all").nodes] == ["1", "2"]
 
 
 def test_starts_are_in_the_order_of_the_walls_clock(parts, tmp_path):
-    merge(parts, tmp_path / "all")
+    join(parts, tmp_path / "all")
     assert [record.repeat for record in in_order(open_run(tmp_path / "all"))] == [1] * 4 + [0] * 4
 
 
@@ -92,7 +96,7 @@ def test_starts_that_were_made_again_get_numbers_of_their_own(parts, tmp_path):
             if cell.start == planned.name:
                 target = store.cell_dir(path, cell.number) / "cell.json"
                 store.write_record(target, replace(cell, start=again.name))
-    merge(parts, tmp_path / "all")
+    join(parts, tmp_path / "all")
     starts = {start.name: start.repeat for start in store.read_starts(tmp_path / "all")}
     assert len(starts) == 8
     assert {cell.start: cell.repeat for cell in store.read_cells(tmp_path / "all")}.items() <= starts.items()
@@ -103,11 +107,19 @@ def test_machines_that_differ_are_told_by_repeat(parts, whole, tmp_path):
         facts = {"cpu_model": f"CPU {repeat}", "load_1min": repeat}
         shutil.rmtree(path)
         part(whole, repeat, path, environment=environment("1", **facts))
-    merge(parts, tmp_path / "all")
+    join(parts, tmp_path / "all")
     found = machines_differ.find(open_run(tmp_path / "all"))
     assert found is not None
     assert found.text.startswith("cpu model CPU 0 (repeat 1), CPU 1 (repeat 2).")
     assert not found.marks
+
+
+def test_a_node_that_was_lost_is_told(parts, tmp_path):
+    join(parts, tmp_path / "all", lost={1: ["a1 (10.0.0.3)"]})
+    found = nodes_lost.find(open_run(tmp_path / "all"))
+    assert found is not None
+    assert "repeat 2 was begun on a1 (10.0.0.3), which was lost" in found.text
+    assert store.read_run(tmp_path / "all").nodes[1].lost_on == ("a1 (10.0.0.3)",)
 
 
 CHANGES = {
@@ -127,14 +139,14 @@ def test_the_first_difference_is_named(said, whole, parts, tmp_path):
     record = store.read_run(parts[1])
     store.write_record(parts[1] / "run.json", replace(record, **CHANGES[said](record)))
     with pytest.raises(UserError, match=f"a and .*/b are not of one plan: {said}"):
-        merge(parts, tmp_path / "all")
+        join(parts, tmp_path / "all")
     assert not (tmp_path / "all").exists()
 
 
 def test_the_same_repeat_twice_a_search_and_a_gap_are_told(parts, whole, tmp_path):
     with pytest.raises(UserError, match=r"repeat 1 is in .*/a and in .*/whole; leave one out"):
-        merge([parts[0], whole], tmp_path / "all")
-    merge(parts[1:], tmp_path / "half")
+        join([parts[0], whole], tmp_path / "all")
+    join(parts[1:], tmp_path / "half")
     assert store.read_run(tmp_path / "half").stopped_because == "no folder has repeat 1"
 
 
@@ -142,6 +154,6 @@ def test_links_in_a_strangers_folder_bring_no_file_along(parts, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("mine")
     (next((parts[0] / "starts").iterdir()) / "server.log").symlink_to(secret)
-    merge(parts, tmp_path / "all")
+    join(parts, tmp_path / "all")
     logs = list((tmp_path / "all" / "starts").glob("*/server.log"))
     assert [path for path in logs if not path.is_symlink() and path.read_text() == "mine"] == []

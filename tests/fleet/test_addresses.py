@@ -1,0 +1,34 @@
+"""Where no cluster is, `bench run --on` says so at once, whether Ray is installed or not."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from bench_command import QUICK, Place, told
+
+
+@pytest.mark.parametrize(
+    ("on", "said"),
+    [
+        ("slurm", "--on slurm: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT"),
+        ("ray:nonsense", "--on ray:nonsense: is no address; give that of the cluster's head, HOST:PORT"),
+        ("ray:ray://127.0.0.1:10001", "--on ray:ray://127.0.0.1:10001: is no address"),
+        ("ray:127.0.0.1:99999", "--on ray:127.0.0.1:99999: no Ray answers there"),
+    ],
+)
+def test_an_address_that_is_none_is_one_line(tmp_path, on, said):
+    done = told(Place(tmp_path), "run", *QUICK, "--on", on)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_address_where_nobody_listens_is_told_also_from_the_environment(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        done = told(Place(tmp_path), "run", *QUICK, "--on", "ray", RAY_ADDRESS=address)
+    assert done.returncode == 2
+    assert f"--on ray:{address}: no Ray answers there" in done.stderr
+    assert not (tmp_path / "results").exists()
