@@ -101,6 +101,7 @@ def signals_interrupt() -> Iterator[None]:
     Python had to drop it, as it does in callbacks."""
     last_s = float("-inf")
     told_before = sys.unraisablehook
+    timers = list[threading.Timer]()
 
     def interrupt(number: int, _: object) -> None:
         nonlocal last_s
@@ -117,7 +118,9 @@ def signals_interrupt() -> Iterator[None]:
             return
         last_s = float("-inf")
         number = dropped.exc_value.exit_code - 128
-        threading.Timer(_LATER_S, os.kill, (os.getpid(), number)).start()  # here it would be dropped, too
+        # Here it would be dropped, too.
+        timers.append(threading.Timer(_LATER_S, os.kill, (os.getpid(), number)))
+        timers[-1].start()
 
     with signals_handled(interrupt):
         sys.unraisablehook = raise_later
@@ -125,6 +128,8 @@ def signals_interrupt() -> Iterator[None]:
             yield
         finally:
             sys.unraisablehook = told_before
+            for timer in timers:
+                timer.cancel()  # beyond the block it would end bench by the signal
 
 
 def _leave_terminal() -> None:

@@ -21,6 +21,7 @@ from harness.run.watch import Site, Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.sampling import Memory
 from harness.servers import container, probe, server
+from harness.servers.said import read_said
 from harness.store.store import Kept, StartRecord
 from scenarios import has_tools
 
@@ -248,7 +249,7 @@ def wait_ready(up: Serving, site: Site) -> None:
 
 
 def _ask(up: Serving) -> tuple[contracts.Said, list[str]]:
-    return probe.read_said(up.engine, up.spec.base_url, up.record.path.with_name("server.log"), up.key)
+    return read_said(up.engine, up.spec.base_url, up.record.path.with_name("server.log"), up.key)
 
 
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.checks import caches, images, late_client, machines, unequal_work, windows
+from reports.checks import caches, images, late_client, machines, starts, unequal_work, windows
 from reports.checks.finding import Check, Finding, Seen, check
 from reports.data import Cell, Run, once
 
@@ -48,8 +48,8 @@ CHECKS: tuple[Check, ...] = (
     caches.cache_not_reset,
     caches.cache_misreported,
     late_client.machine_unfit,
-    windows.single_repeat,
-    windows.drift_over_run,
+    starts.single_repeat,
+    starts.drift_over_run,
     machines.machines_differ,
     machines.nodes_lost,
     unequal_work.terms_not_matched,
@@ -58,7 +58,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.quality_not_measured,
     unequal_work.server_counts_differ,
     windows.queue_only_grew,
-    windows.repeats_disagree,
+    starts.repeats_disagree,
     windows.window_drifted,
     windows.bimodal,
     late_client.beyond_selftest,
@@ -73,9 +73,9 @@ CHECKS: tuple[Check, ...] = (
 _OF_REQUESTS = (
     unequal_work.output_lengths_differ,
     windows.requests_failed,
-    windows.single_repeat,
+    starts.single_repeat,
     windows.queue_only_grew,
-    windows.repeats_disagree,
+    starts.repeats_disagree,
     windows.window_drifted,
     windows.bimodal,
     windows.short_windows,

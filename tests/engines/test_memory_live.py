@@ -24,7 +24,7 @@ from harness.contracts import (
     Weights,
 )
 from harness.install.install import cache_dir, compiled_dir, installed
-from harness.servers import probe
+from harness.servers.said import fetch_facts
 from harness.servers.server import free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
@@ -79,7 +79,7 @@ def seen(deployment: Deployment, program: str | None, folder: Path) -> Iterator[
         launch, engine=engine.name, log_path=log, state_dir=folder / "state", hints=engine.hints
     ) as server:
         wait_ready(server, START_S)
-        facts = probe.fetch_facts(launch.base_url, engine.pages)
+        facts = fetch_facts(launch.base_url, engine.pages)
         said = engine.said(log.read_text(), facts).memory
         shape = MODELS[deployment.model].facts
         size = weights_bytes(shape, needed.quantization, needed.file_format)

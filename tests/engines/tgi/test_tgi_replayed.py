@@ -21,7 +21,8 @@ from harness.load.answer.chat import Decoded, classify, decode
 from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
 from harness.quality.chat import greedy
-from harness.servers.probe import fetch_facts, request
+from harness.servers.probe import request
+from harness.servers.said import fetch_facts
 
 CHAT = "/v1/chat/completions"
 PAGES = {"/v1/models": "models", "/info": "info", "/health": "health", CHAT: "chat-stream"}

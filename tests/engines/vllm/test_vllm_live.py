@@ -38,6 +38,7 @@ from harness.contracts import (
 from harness.errors import ServerError
 from harness.install.install import Environment, cache_dir, installed
 from harness.servers import prefix_cache, probe
+from harness.servers.said import fetch_facts
 from harness.servers.scrape import sample_server
 from harness.servers.server import Server, free_port, running_server, wait_ready
 
@@ -142,7 +143,7 @@ def usage(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def resolved(server: Server) -> dict[str, Any]:
-    facts = probe.fetch_facts(server.spec.base_url, ENGINE.pages)
+    facts = fetch_facts(server.spec.base_url, ENGINE.pages)
     return dict(ENGINE.said(server.log_path.read_text(), facts).terms)
 
 

@@ -19,6 +19,7 @@ from waiting import wait_until
 from harness.contracts import AttachSpec
 from harness.errors import UserError
 from harness.servers import probe
+from harness.servers.said import fetch_facts
 from harness.servers.server import free_port
 
 FAKE = TESTS / "support/servers/openai_fake.py"
@@ -162,12 +163,12 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_facts_are_the_json_of_the_paths_that_answer() -> None:
     with fake("ok") as url:
-        facts = probe.fetch_facts(url, ["/props", "/absent", "/v1/models"])
+        facts = fetch_facts(url, ["/props", "/absent", "/v1/models"])
     assert facts == {"/props": {"n_ctx": 4096}, "/v1/models": {"data": [{"id": "tiny"}]}}
 
 
 def test_facts_of_a_server_that_has_gone_are_none() -> None:
-    assert probe.fetch_facts(f"http://127.0.0.1:{free_port()}/v1", ["/props"], timeout_s=1) == {}
+    assert fetch_facts(f"http://127.0.0.1:{free_port()}/v1", ["/props"], timeout_s=1) == {}
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from odd_facts import PAGES
 from places import TESTS
 
 from engines import ENGINES
-from harness.servers.probe import said_by
+from harness.servers.said import said_by
 from harness.servers.scrape import terms_on
 
 DATA = TESTS / "data"
