@@ -38,7 +38,7 @@ LEVELS = (
     ("cli",),
     ("run",),
     ("fleet",),
-    ("selftest", "quality", "foreign"),
+    ("selftest", "quality", "imports"),
     ("plan", "servers", "load", "sampling", "store", "install", "fit", "describe"),
     ("claims",),
     ("settings", "processes"),

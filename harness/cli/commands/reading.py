@@ -14,7 +14,7 @@ import typer
 from harness.cli.terminal import Json, print_json, print_lines
 from harness.contracts import masked_argv
 from harness.errors import UserError, choose_from
-from harness.foreign.importing import TOOLS, import_files
+from harness.imports.importing import TOOLS, import_files
 from harness.run.session import RESULTS, check_output
 from harness.settings import overrides, sections
 from harness.store.bundle import opened_run

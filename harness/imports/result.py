@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     """What one file says: of which model, under which loads, and each request. `beside`: the SHA-256 of files
     that were read with it, by name.
 

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.contracts import Load, Outcome
 from harness.errors import UserError
-from harness.foreign import said
+from harness.imports import result
 
 SIGNS = frozenset({"metadata", "benchmarks"})
 _DEFINITIONS = (
@@ -23,9 +23,9 @@ _MISSING = (
 
 class _Strategy(msgspec.Struct):
     type_: str
-    streams: said.Users | None = None
-    rate: said.Rate | None = None
-    max_concurrency: said.Users | None = None
+    streams: result.Users | None = None
+    rate: result.Rate | None = None
+    max_concurrency: result.Users | None = None
 
 
 class _Backend(msgspec.Struct):
@@ -38,27 +38,27 @@ class _Config(msgspec.Struct):
 
 
 class _Timings(msgspec.Struct):
-    targeted_start: said.Seconds | None = None
-    request_start: said.Seconds | None = None
-    first_token_iteration: said.Seconds | None = None
-    first_output_token_iteration: said.Seconds | None = None
-    last_token_iteration: said.Seconds | None = None
-    request_end: said.Seconds | None = None
-    resolve_end: said.Seconds | None = None
+    targeted_start: result.Seconds | None = None
+    request_start: result.Seconds | None = None
+    first_token_iteration: result.Seconds | None = None
+    first_output_token_iteration: result.Seconds | None = None
+    last_token_iteration: result.Seconds | None = None
+    request_end: result.Seconds | None = None
+    resolve_end: result.Seconds | None = None
 
 
 class _Info(msgspec.Struct):
     timings: _Timings
-    turn_index: said.Count | None = None
+    turn_index: result.Count | None = None
     error: str | None = None
 
 
 class _Stats(msgspec.Struct):
     request_id: str
     info: _Info
-    prompt_tokens: said.Count | None = None
-    output_tokens: said.Count | None = None
-    cached_tokens: said.Count | None = None
+    prompt_tokens: result.Count | None = None
+    output_tokens: result.Count | None = None
+    cached_tokens: result.Count | None = None
 
 
 class _Requests(msgspec.Struct):
@@ -68,9 +68,9 @@ class _Requests(msgspec.Struct):
 
 
 class _Scheduler(msgspec.Struct):
-    requests_made: dict[str, said.Count]
-    measure_start_time: said.Seconds
-    measure_end_time: said.Seconds
+    requests_made: dict[str, result.Count]
+    measure_start_time: result.Seconds
+    measure_end_time: result.Seconds
 
 
 class _Benchmark(msgspec.Struct):
@@ -84,13 +84,13 @@ class _Report(msgspec.Struct):
     benchmarks: list[_Benchmark]
 
 
-def read(path: Path, content: bytes) -> said.Said:
+def read(path: Path, content: bytes) -> result.Result:
     """Read all benchmarks of a report. Raises UserError."""
-    report = said.decoded(content, _Report, str(path))
-    models = dict.fromkeys(said.told(each.config.backend.model) for each in report.benchmarks)
-    return said.Said(
+    report = result.decoded(content, _Report, str(path))
+    models = dict.fromkeys(result.told(each.config.backend.model) for each in report.benchmarks)
+    return result.Result(
         tool="GuideLLM",
-        version=said.told(str(report.metadata.get("guidellm_version", ""))),
+        version=result.told(str(report.metadata.get("guidellm_version", ""))),
         model=", ".join(filter(None, models)),
         loads=[_one(each, f"{path}, benchmark {at}") for at, each in enumerate(report.benchmarks, 1)],
         definitions=_DEFINITIONS,
@@ -98,7 +98,7 @@ def read(path: Path, content: bytes) -> said.Said:
     )
 
 
-def _one(found: _Benchmark, where: str) -> tuple[Load, list[said.Request]]:
+def _one(found: _Benchmark, where: str) -> tuple[Load, list[result.Request]]:
     kinds: dict[Outcome, list[_Stats]] = {
         "ok": found.requests.successful,
         "failed": found.requests.errored,
@@ -115,33 +115,33 @@ def _one(found: _Benchmark, where: str) -> tuple[Load, list[said.Request]]:
 def _load(strategy: _Strategy, requests: int, where: str) -> Load:
     match strategy:
         case _Strategy(type_="synchronous"):
-            return said.load_of(requests, 1)
+            return result.load_of(requests, 1)
         case _Strategy(type_="concurrent", streams=int() as users):
-            return said.load_of(requests, users)
+            return result.load_of(requests, users)
         case _Strategy(type_="throughput", max_concurrency=users):
-            return said.load_of(requests, users, arrival="poisson" if users else "batch")
+            return result.load_of(requests, users, arrival="poisson" if users else "batch")
         case _Strategy(type_="constant" | "poisson" as arrival, rate=float() as rate):
-            return said.load_of(requests, None, rate, arrival)
+            return result.load_of(requests, None, rate, arrival)
         case _Strategy(type_="trace"):
-            return said.load_of(requests, arrival="trace")
+            return result.load_of(requests, arrival="trace")
     known = "synchronous, concurrent, throughput, constant, poisson and trace are read"
-    raise UserError(f"{where}: its strategy is {said.told(strategy.type_)}; {known}")
+    raise UserError(f"{where}: its strategy is {result.told(strategy.type_)}; {known}")
 
 
-def _request(outcome: Outcome, found: _Stats, window: _Scheduler) -> said.Request:
+def _request(outcome: Outcome, found: _Stats, window: _Scheduler) -> result.Request:
     timings = found.info.timings
     sent_s, end_s = timings.request_start, timings.request_end
-    return said.Request(
+    return result.Request(
         outcome=outcome,
-        sent_ns=said.ns(sent_s),
-        end_ns=said.ns(timings.resolve_end if end_s is None else end_s),
-        request_id=said.told(found.request_id),
+        sent_ns=result.ns(sent_s),
+        end_ns=result.ns(timings.resolve_end if end_s is None else end_s),
+        request_id=result.told(found.request_id),
         turn=found.info.turn_index,
-        error=said.told(found.info.error) or None,
-        scheduled_ns=said.ns(timings.targeted_start),
-        first_content_ns=said.ns(timings.first_token_iteration),
-        first_answer_ns=said.ns(timings.first_output_token_iteration),
-        last_content_ns=said.ns(timings.last_token_iteration),
+        error=result.told(found.info.error) or None,
+        scheduled_ns=result.ns(timings.targeted_start),
+        first_content_ns=result.ns(timings.first_token_iteration),
+        first_answer_ns=result.ns(timings.first_output_token_iteration),
+        last_content_ns=result.ns(timings.last_token_iteration),
         input_tokens=found.prompt_tokens,
         output_tokens=found.output_tokens,
         cached_tokens=found.cached_tokens,

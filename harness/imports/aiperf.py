@@ -8,7 +8,7 @@ import msgspec
 
 from harness.contracts import Load, Outcome
 from harness.errors import UserError
-from harness.foreign import said
+from harness.imports import result
 
 SIGNS = frozenset({"metadata", "metrics"})
 SUMMARY = "profile_export_aiperf.json"
@@ -26,9 +26,9 @@ class _Metric(msgspec.Struct, Generic[_Value, _Unit]):
     unit: _Unit
 
 
-_Duration = _Metric[said.Milliseconds, Literal["ms"]]
-_Gaps = _Metric[list[said.Milliseconds], Literal["ms"]]
-_Tokens = _Metric[said.Count, Literal["tokens"]]
+_Duration = _Metric[result.Milliseconds, Literal["ms"]]
+_Gaps = _Metric[list[result.Milliseconds], Literal["ms"]]
+_Tokens = _Metric[result.Count, Literal["tokens"]]
 
 
 class _Metrics(msgspec.Struct):
@@ -43,12 +43,12 @@ class _Metrics(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct):
-    request_start_ns: said.Nanoseconds
-    request_end_ns: said.Nanoseconds
+    request_start_ns: result.Nanoseconds
+    request_end_ns: result.Nanoseconds
     benchmark_phase: str
     x_request_id: str | None = None
-    turn_index: said.Count | None = None
-    credit_issued_ns: said.Nanoseconds | None = None
+    turn_index: result.Count | None = None
+    credit_issued_ns: result.Nanoseconds | None = None
     was_cancelled: bool = False
 
 
@@ -67,8 +67,8 @@ class _Record(msgspec.Struct):
 class _Phase(msgspec.Struct):
     kind: str
     type: str
-    concurrency: said.Users | None = None
-    rate: said.Rate | None = None
+    concurrency: result.Users | None = None
+    rate: result.Rate | None = None
 
 
 class _Model(msgspec.Struct):
@@ -90,26 +90,26 @@ class _Summary(msgspec.Struct):
     completed_request_count: _Total
 
 
-def read(path: Path, content: bytes) -> said.Said:
+def read(path: Path, content: bytes) -> result.Result:
     """Read the records, and the summary in the same folder. Raises UserError, and OSError."""
     beside = path.with_name(SUMMARY)
     if not beside.is_file():
         raise UserError(f"{path}: needs AIPerf's {SUMMARY} beside it, which says model, load and version")
-    summary = said.content_of(beside)
-    found = said.decoded(summary, _Summary, str(beside))
+    summary = result.content_of(beside)
+    found = result.decoded(summary, _Summary, str(beside))
     lines = [(at, line) for at, line in enumerate(content.splitlines(), 1) if line.strip()]
-    requests = [_request(said.decoded(line, _Record, f"{path}, line {at}")) for at, line in lines]
+    requests = [_request(result.decoded(line, _Record, f"{path}, line {at}")) for at, line in lines]
     counted, expected = sum(each.counts for each in requests), found.completed_request_count.avg
     if counted < expected:
         raise UserError(f"{path}: has {counted:,} of the {expected:,.0f} requests that {SUMMARY} counts")
-    models = [said.told(each.name) for each in found.input_config.models.get("items", ())]
-    return said.Said(
+    models = [result.told(each.name) for each in found.input_config.models.get("items", ())]
+    return result.Result(
         tool="AIPerf",
-        version=said.told(found.aiperf_version),
+        version=result.told(found.aiperf_version),
         model=", ".join(models),
         loads=[(_load(found.input_config.phases, counted, beside), requests)],
         definitions=_DEFINITIONS,
-        beside={SUMMARY: said.digest(summary)},
+        beside={SUMMARY: result.digest(summary)},
     )
 
 
@@ -117,32 +117,32 @@ def _load(phases: list[_Phase], requests: int, path: Path) -> Load:
     phase = next((each for each in reversed(phases) if each.kind == "profiling"), None)
     match phase:
         case _Phase(type="concurrency", concurrency=int() as users):
-            return said.load_of(requests, users)
+            return result.load_of(requests, users)
         case _Phase(type="constant" | "poisson" as arrival, rate=float() as rate):
-            return said.load_of(requests, None, rate, arrival)
+            return result.load_of(requests, None, rate, arrival)
         case _Phase(type="fixed_schedule"):
-            return said.load_of(requests, arrival="trace")
+            return result.load_of(requests, arrival="trace")
     name, known = (
-        phase and said.told(phase.type),
+        phase and result.told(phase.type),
         "concurrency, constant, poisson and fixed_schedule are read",
     )
     raise UserError(f"{path}: its profiling phase is {name}; {known}")
 
 
-def _request(record: _Record) -> said.Request:
+def _request(record: _Record) -> result.Request:
     meta, metrics, error = record.metadata, record.metrics, record.error
     chunk_ns = _chunks(record)
     first_ns, last_ns = (chunk_ns[0], chunk_ns[-1]) if chunk_ns else (None, None)
     served, counted = metrics.usage_completion_tokens, metrics.output_sequence_length
     status = error.code if error and error.code in range(400, 600) else None
     outcome: Outcome = "http_error" if status else "failed" if error else "ok"
-    return said.Request(
+    return result.Request(
         outcome="cancelled" if meta.was_cancelled else outcome,
         sent_ns=meta.request_start_ns,
         end_ns=meta.request_end_ns,
-        request_id=said.told(meta.x_request_id),
+        request_id=result.told(meta.x_request_id),
         turn=meta.turn_index,
-        error=said.told(f"{error.type or ''} {error.message}") if error else None,
+        error=result.told(f"{error.type or ''} {error.message}") if error else None,
         http_status=status,
         scheduled_ns=meta.credit_issued_ns,
         first_content_ns=first_ns,

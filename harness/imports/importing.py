@@ -11,7 +11,7 @@ import msgspec
 from harness import contracts
 from harness.contracts import Load, LoadSummary
 from harness.errors import UserError, choose_from
-from harness.foreign import aiperf, guidellm, said, vllm_bench
+from harness.imports import aiperf, guidellm, result, vllm_bench
 from harness.store import checksums, store
 from harness.store.named_files import RUN_FILE
 from harness.store.request_table import write_columns
@@ -20,7 +20,7 @@ from harness.store.request_table import write_columns
 class Tool(NamedTuple):
     """How a tool's file is read, and top-level keys that only its files have."""
 
-    read: Callable[[Path, bytes], said.Said]
+    read: Callable[[Path, bytes], result.Result]
     signs: frozenset[str]
 
 
@@ -44,7 +44,7 @@ _TRAFFIC = contracts.ScenarioChoice("foreign", {}, "traffic of its own", ends_it
 
 class _File(NamedTuple):
     path: Path
-    said: said.Said
+    result: result.Result
     sha256: str
     summaries: Sequence[LoadSummary]
 
@@ -58,14 +58,14 @@ def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, a
     if labels and len(labels) != len(words):
         raise UserError(f"--label: {len(labels)} given for {len(words)} files; give one for each, in order")
     files = [_read(word) for word in words]
-    first = files[0].said
-    if others := sorted({each.said.measured_by for each in files} - {first.measured_by}):
+    first = files[0].result
+    if others := sorted({each.result.measured_by for each in files} - {first.measured_by}):
         both = f"files of {first.measured_by} and of {', '.join(others)}"
         raise UserError(f"{both}: import each tool's by themselves; bench compare shows both")
-    named = [_label(label) for label in labels or [each.said.model for each in files]]
+    named = [_label(label) for label in labels or [each.result.model for each in files]]
     starts = tuple(_planned(files, named))
     for file, start in zip(files, starts, strict=True):
-        for cell, (_, requests), summary in zip(start.cells, file.said.loads, file.summaries, strict=True):
+        for cell, (_, requests), summary in zip(start.cells, file.result.loads, file.summaries, strict=True):
             _write_cell(directory, start, cell, requests, summary)
         record = store.StartRecord(
             start.name, start.index, start.deployment, start.repeat, "completed", attached=True
@@ -75,7 +75,7 @@ def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, a
     digests = {
         name: sha256
         for each in files
-        for name, sha256 in {said.told(each.path.name): each.sha256, **each.said.beside}.items()
+        for name, sha256 in {result.told(each.path.name): each.sha256, **each.result.beside}.items()
     }
     run = store.RunRecord(
         store.SCHEMA_VERSION, directory.name, now, tuple(argv), {}, contracts.Plan(starts, (), 0.0), {},
@@ -96,13 +96,13 @@ def _read(word: str) -> _File:
     elif name not in TOOLS:
         raise UserError(f"{word}: no such tool or file; {choose_from(name, TOOLS)}")
     path = Path(rest)
-    content = said.content_of(path)
+    content = result.content_of(path)
     found = TOOLS[name or _tool_of(path, content)].read(path, content)
     if not found.loads:
         raise UserError(f"{path}: has no benchmark")
     found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])
     summaries = [_summary(requests, path) for _, requests in found.loads]
-    return _File(path, found, said.digest(content), summaries)
+    return _File(path, found, result.digest(content), summaries)
 
 
 def _tool_of(path: Path, content: bytes) -> str:
@@ -110,7 +110,7 @@ def _tool_of(path: Path, content: bytes) -> str:
     keys = _keys(content) or _keys(content.split(b"\n", 1)[0])
     name = next((name for name, tool in TOOLS.items() if tool.signs <= keys), None)
     if not keys:
-        said.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, and says where it ends
+        result.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, and says where it ends
     if name is None:
         why = next(
             (_NO_REQUESTS[key] for key in _NO_REQUESTS if key in keys), f"of no tool that is read; {_READ}"
@@ -126,7 +126,7 @@ def _keys(content: bytes) -> set[str]:
         return set()
 
 
-def _from_zero(requests: Sequence[said.Request], path: Path) -> list[said.Request]:
+def _from_zero(requests: Sequence[result.Request], path: Path) -> list[result.Request]:
     """Return the same on a clock that begins with them: as floats, nanoseconds since 1970 are not exact."""
     instants = [ns for each in requests for ns in _instants(each)]
     first_ns = min(instants, default=0)
@@ -140,12 +140,12 @@ def _from_zero(requests: Sequence[said.Request], path: Path) -> list[said.Reques
     return moved
 
 
-def _instants(request: said.Request) -> Iterator[int]:
+def _instants(request: result.Request) -> Iterator[int]:
     yield from request.chunk_ns or ()
     yield from (ns for name in _INSTANTS if (ns := getattr(request, name)) is not None)
 
 
-def _summary(requests: Sequence[said.Request], path: Path) -> LoadSummary:
+def _summary(requests: Sequence[result.Request], path: Path) -> LoadSummary:
     """Return the window as the tools have it: from the first request that counts to the end of the last."""
     counted = [each for each in requests if each.counts]
     sent = [each.sent_ns for each in counted if each.sent_ns is not None]
@@ -171,18 +171,18 @@ def _summary(requests: Sequence[said.Request], path: Path) -> LoadSummary:
 
 
 def _label(text: str) -> str:
-    return said.told(text)[:_MOST_LABEL] or said.NOT_KNOWN
+    return result.told(text)[:_MOST_LABEL] or result.NOT_KNOWN
 
 
 def _planned(files: Sequence[_File], labels: Sequence[str]) -> Iterator[contracts.PlannedStart]:
     """Yield a start of each file; its repeat is how many before it have its label and a load of it."""
     numbers, seen = iter(range(1, 1 + sum(len(each.summaries) for each in files))), list[tuple[str, Load]]()
     for index, (file, label) in enumerate(zip(files, labels, strict=True)):
-        loads = [load for load, _ in file.said.loads]
+        loads = [load for load, _ in file.result.loads]
         repeat = max(seen.count((label, load)) for load in loads)
         seen += [(label, load) for load in loads]
-        terms, model = contracts.EngineTerms(fairness="stock"), _label(file.said.model)
-        deployment = contracts.Deployment(said.NOT_KNOWN, model, "-", terms, {}, label)
+        terms, model = contracts.EngineTerms(fairness="stock"), _label(file.result.model)
+        deployment = contracts.Deployment(result.NOT_KNOWN, model, "-", terms, {}, label)
         # No two files have the same conversations, as far as is known.
         seed = int(file.sha256[:8], 16)
         cells = (contracts.PlannedCell(next(numbers), _TRAFFIC, load, repeat, seed) for load in loads)
@@ -193,7 +193,7 @@ def _write_cell(
     directory: Path,
     start: contracts.PlannedStart,
     cell: contracts.PlannedCell,
-    requests: Sequence[said.Request],
+    requests: Sequence[result.Request],
     summary: LoadSummary,
 ) -> None:
     folder = store.cell_dir(directory, cell.number)
