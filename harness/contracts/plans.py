@@ -41,7 +41,8 @@ class Load:
     conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
     `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
     at its own `arrival_s`, divided by `speedup`. With `batch` all
-    `conversations` begin at once, and the window lasts until the last has ended. Exactly one of the four.
+    `conversations` begin at once, and the window lasts until the last has ended. Exactly one of the four;
+    of other tools, a rate or trace may have `concurrency` as well, as the most that are under way at once.
 
     A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
     The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
@@ -87,13 +88,14 @@ class Load:
     @property
     def label(self) -> str:
         """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`, `a batch of 64`."""
+        limit = f", up to {self.concurrency} at once" if self.concurrency else ""
         if self.kind == "trace":
-            return f"trace x{self.speedup:g}"
+            return f"trace x{self.speedup:g}{limit}"
         if self.kind == "batch":
             return f"a batch of {self.conversations}"
         if self.rate_per_s is not None:
             shape = f" {self.burstiness:g}" if self.arrival == "gamma" else ""
-            return f"{self.rate_per_s:g}/s {self.arrival}{shape}"
+            return f"{self.rate_per_s:g}/s {self.arrival}{shape}{limit}"
         return f"{self.concurrency} user" + ("" if self.concurrency == 1 else "s")
 
 

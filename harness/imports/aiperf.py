@@ -1,5 +1,6 @@
 """AIPerf's profile_export.jsonl, a record a line, with its summary beside it, which has model and load."""
 
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -97,8 +98,10 @@ def read(path: Path, content: bytes) -> result.Result:
         raise UserError(f"{path}: needs AIPerf's {SUMMARY} beside it, which says model, load and version")
     summary = result.content_of(beside)
     found = result.decoded(summary, _Summary, str(beside))
-    lines = [(at, line) for at, line in enumerate(content.splitlines(), 1) if line.strip()]
-    requests = [_request(result.decoded(line, _Record, f"{path}, line {at}")) for at, line in lines]
+    lines = enumerate(BytesIO(content), 1)
+    requests = [
+        _request(result.decoded(line, _Record, f"{path}, line {at}")) for at, line in lines if line.strip()
+    ]
     counted, expected = sum(each.counts for each in requests), found.completed_request_count.avg
     if counted < expected:
         raise UserError(f"{path}: has {counted:,} of the {expected:,.0f} requests that {SUMMARY} counts")
@@ -118,10 +121,10 @@ def _load(phases: list[_Phase], requests: int, path: Path) -> Load:
     match phase:
         case _Phase(type="concurrency", concurrency=int() as users):
             return result.load_of(requests, users)
-        case _Phase(type="constant" | "poisson" as arrival, rate=float() as rate):
-            return result.load_of(requests, None, rate, arrival)
-        case _Phase(type="fixed_schedule"):
-            return result.load_of(requests, arrival="trace")
+        case _Phase(type="constant" | "poisson" as arrival, rate=float() as rate, concurrency=most):
+            return result.load_of(requests, most, rate, arrival)
+        case _Phase(type="fixed_schedule", concurrency=most):
+            return result.load_of(requests, most, arrival="trace")
     name, known = (
         phase and result.told(phase.type),
         "concurrency, constant, poisson and fixed_schedule are read",

@@ -120,8 +120,8 @@ def _load(strategy: _Strategy, requests: int, where: str) -> Load:
             return result.load_of(requests, users)
         case _Strategy(type_="throughput", max_concurrency=users):
             return result.load_of(requests, users, arrival="poisson" if users else "batch")
-        case _Strategy(type_="constant" | "poisson" as arrival, rate=float() as rate):
-            return result.load_of(requests, None, rate, arrival)
+        case _Strategy(type_="constant" | "poisson" as arrival, rate=float() as rate, max_concurrency=most):
+            return result.load_of(requests, most, rate, arrival)
         case _Strategy(type_="trace"):
             return result.load_of(requests, arrival="trace")
     known = "synchronous, concurrent, throughput, constant, poisson and trace are read"

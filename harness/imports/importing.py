@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,28 +43,34 @@ _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "first_answer_ns", "
 _TRAFFIC = contracts.ScenarioChoice("foreign", {}, "traffic of its own", ends_itself=True)
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
+    """A file that was read; the summaries are of its loads, in order."""
+
     path: Path
+    label: str
     result: result.Result
     sha256: str
     summaries: Sequence[LoadSummary]
 
 
-def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, argv: Sequence[str]) -> None:
-    """Write files, each `FILE` or `TOOL=FILE`, into a directory: a start of each, a cell of each load in it.
-
-    A file has its model's name as label unless labels are given; files of one label are repeats where they
-    have the same load. Raises UserError for what is not read, before anything is written, and OSError.
-    """
+def read_files(words: Sequence[str], labels: Sequence[str]) -> list[File]:
+    """Read files of one tool, each `FILE` or `TOOL=FILE`. A file has its model's name as label unless labels
+    are given. Raises UserError, and OSError."""
     if labels and len(labels) != len(words):
         raise UserError(f"--label: {len(labels)} given for {len(words)} files; give one for each, in order")
-    files = [_read(word) for word in words]
+    files = [_read(word, label) for word, label in zip_longest(words, labels)]
     first = files[0].result
     if others := sorted({each.result.measured_by for each in files} - {first.measured_by}):
         both = f"files of {first.measured_by} and of {', '.join(others)}"
         raise UserError(f"{both}: import each tool's by themselves; bench compare shows both")
-    named = [_label(label) for label in labels or [each.result.model for each in files]]
-    starts = tuple(_planned(files, named))
+    return files
+
+
+def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> None:
+    """Write files into a directory: a start of each, a cell of each load in it. Files of one label are
+    repeats where they have the same load. Raises OSError."""
+    first = files[0].result
+    starts = tuple(_planned(files))
     for file, start in zip(files, starts, strict=True):
         for cell, (_, requests), summary in zip(start.cells, file.result.loads, file.summaries, strict=True):
             _write_cell(directory, start, cell, requests, summary)
@@ -86,10 +93,9 @@ def import_files(words: Sequence[str], labels: Sequence[str], directory: Path, a
     )  # fmt: skip
     store.write_record(directory / RUN_FILE, run)
     checksums.begin(directory)
-    checksums.end(directory)
 
 
-def _read(word: str) -> _File:
+def _read(word: str, label: str | None) -> File:
     name, is_named, rest = word.partition("=")
     if not is_named or Path(word).exists():
         name, rest = "", word
@@ -102,7 +108,7 @@ def _read(word: str) -> _File:
         raise UserError(f"{path}: has no benchmark")
     found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])
     summaries = [_summary(requests, path) for _, requests in found.loads]
-    return _File(path, found, result.digest(content), summaries)
+    return File(path, _label(label or found.model), found, result.digest(content), summaries)
 
 
 def _tool_of(path: Path, content: bytes) -> str:
@@ -174,15 +180,15 @@ def _label(text: str) -> str:
     return result.told(text)[:_MOST_LABEL] or result.NOT_KNOWN
 
 
-def _planned(files: Sequence[_File], labels: Sequence[str]) -> Iterator[contracts.PlannedStart]:
+def _planned(files: Sequence[File]) -> Iterator[contracts.PlannedStart]:
     """Yield a start of each file; its repeat is how many before it have its label and a load of it."""
     numbers, seen = iter(range(1, 1 + sum(len(each.summaries) for each in files))), list[tuple[str, Load]]()
-    for index, (file, label) in enumerate(zip(files, labels, strict=True)):
+    for index, file in enumerate(files):
         loads = [load for load, _ in file.result.loads]
-        repeat = max(seen.count((label, load)) for load in loads)
-        seen += [(label, load) for load in loads]
+        repeat = max(seen.count((file.label, load)) for load in loads)
+        seen += [(file.label, load) for load in loads]
         terms, model = contracts.EngineTerms(fairness="stock"), _label(file.result.model)
-        deployment = contracts.Deployment(result.NOT_KNOWN, model, "-", terms, {}, label)
+        deployment = contracts.Deployment(result.NOT_KNOWN, model, "-", terms, {}, file.label)
         # No two files have the same conversations, as far as is known.
         seed = int(file.sha256[:8], 16)
         cells = (contracts.PlannedCell(next(numbers), _TRAFFIC, load, repeat, seed) for load in loads)
@@ -197,10 +203,10 @@ def _write_cell(
     summary: LoadSummary,
 ) -> None:
     folder = store.cell_dir(directory, cell.number)
-    folder.mkdir(mode=0o700, parents=True)
+    folder.mkdir(parents=True)
     ordered = sorted(requests, key=lambda each: each.sent_ns or each.scheduled_ns or 0)
     write_columns(
-        [{**vars(each), "in_window": each.counts and each.sent_ns is not None} for each in ordered],
+        [{**vars(each), "in_window": each.counts} for each in ordered],
         folder / "requests.parquet",
     )
     record = store.CellRecord(

@@ -10,7 +10,7 @@ import msgspec
 
 from harness.contracts import Arrival, Load, Outcome, inert, masked
 from harness.errors import UserError
-from harness.store.foreign import MOST_RECORD_BYTES, opened
+from harness.foreign_files import opened
 
 _Read = TypeVar("_Read")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -22,6 +22,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=4e9)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=4e12)]
 NOT_KNOWN = "not known"
 _MOST_TEXT = 2000
+# AIPerf writes some 20 characters for each chunk: this is 13 million chunks.
+_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,8 @@ class Result:
 
 
 def content_of(path: Path) -> bytes:
-    """Return what a file holds. Raises UserError for one that is too large, and OSError."""
-    size = path.stat().st_size
-    if size > MOST_RECORD_BYTES:
-        raise UserError(f"{path}: {size:,} bytes; up to {MOST_RECORD_BYTES:,} are read")
-    with opened(path) as file:
+    """Return what a file holds. Raises OSError, also for one that is too large or no regular file."""
+    with opened(path, _MOST_BYTES) as file:
         return file.read()
 
 
@@ -107,7 +106,7 @@ def ns(seconds: float | None) -> int | None:
 def load_of(
     requests: int, users: int | None = None, rate_per_s: float | None = None, arrival: Arrival = "poisson"
 ) -> Load:
-    """Return the load of these many requests: of users, of a rate, or by another arrival. No time limit is
-    known."""
+    """Return the load of these many requests: of users, of a rate, or by another arrival, where `users` are
+    the most at once. No time limit is known."""
     bounds = Load(None, warmup_s=0.0, duration_s=None, conversations=requests, timeout_s=0.0)
     return replace(bounds, concurrency=users, rate_per_s=rate_per_s, arrival=arrival)

@@ -57,20 +57,21 @@ def _load(found: _Result) -> Load:
     if found.request_rate == "inf":
         return result.load_of(n, users, arrival="poisson" if users else "batch")
     if found.burstiness == 1:
-        return result.load_of(n, None, found.request_rate)
-    return replace(result.load_of(n, None, found.request_rate, "gamma"), burstiness=found.burstiness)
+        return result.load_of(n, users, found.request_rate)
+    return replace(result.load_of(n, users, found.request_rate, "gamma"), burstiness=found.burstiness)
 
 
 def _request(found: _Result, at: int) -> result.Request:
     """Return a request. The file has 0 for the times and tokens that a failed one has not."""
     sent_s, ttft_s, error = found.start_times[at], found.ttfts[at], found.errors[at]
     is_ok = ttft_s > 0 and not error
-    times_s = accumulate(found.itls[at], initial=sent_s + ttft_s) if ttft_s > 0 else ()
+    is_sent = sent_s > 0 or is_ok
+    times_s = accumulate(found.itls[at], initial=sent_s + ttft_s) if ttft_s > 0 and is_sent else ()
     chunk_ns = [round(each * 1e9) for each in times_s]
     first_ns, last_ns = (chunk_ns[0], chunk_ns[-1]) if chunk_ns else (None, None)
     return result.Request(
         outcome="ok" if is_ok else "failed",
-        sent_ns=result.ns(sent_s),
+        sent_ns=result.ns(sent_s) if is_sent else None,
         end_ns=last_ns,
         error=result.told(error) or None,
         first_content_ns=first_ns,

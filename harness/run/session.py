@@ -126,6 +126,12 @@ def sole_writer(directory: Path) -> Iterator[None]:
                 checksums.end(directory)
 
 
+def own_argv() -> tuple[str, ...]:
+    """Return bench's command line without this environment's secrets, and without what looks like one."""
+    known = known_secrets(os.environ).values()
+    return tuple(masked_known(word, known) for word in masked_argv(sys.argv))
+
+
 def begin(
     directory: Path,
     settings: Settings,
@@ -144,7 +150,7 @@ def begin(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
         created_at=_now(),
-        argv=tuple(masked_known(word, known_secrets(os.environ).values()) for word in masked_argv(sys.argv)),
+        argv=own_argv(),
         settings=settings.given,
         plan=planned,
         environment=facts,

@@ -1,7 +1,6 @@
 """`bench report`, `compare`, `gate`, `view` and `import`, which read results. Importing `reports` is slow."""
 
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from typing import Annotated
 import typer
 
 from harness.cli.terminal import Json, print_json, print_lines
-from harness.contracts import masked_argv
 from harness.errors import UserError, choose_from
-from harness.imports.importing import TOOLS, import_files
-from harness.run.session import RESULTS, check_output
+from harness.imports.importing import TOOLS, read_files, write_files
+from harness.run.session import RESULTS, check_output, own_argv, sole_writer
 from harness.settings import overrides, sections
 from harness.store.bundle import opened_run
 from harness.store.named_files import write_named
@@ -85,7 +83,7 @@ def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[s
 
 @contextmanager
 def _opened_side(side: str) -> Iterator[str]:
-    """Return a side, for the block a directory where it is a bundle, or a deployment of one."""
+    """Yield the side; a bundle is unpacked for the block."""
     ends = [len(side), *(at for at, character in enumerate(side) if character == ":")]
     end = next((end for end in ends if end and Path(side[:end]).is_file()), None)
     if end is None:
@@ -211,5 +209,8 @@ def import_command(
 ) -> None:
     check_output(output)
     directory = output or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-import"
-    import_files(files, label or (), directory, masked_argv(sys.argv))
+    read = read_files(files, label or ())
+    with sole_writer(directory):
+        check_output(directory)
+        write_files(read, directory, own_argv())
     print_lines([str(directory)])

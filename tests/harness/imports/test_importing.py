@@ -168,6 +168,40 @@ def test_an_imported_directory_is_as_any_other(place):
     assert "measured by vllm bench serve, not by bench" in (place.path / "index.html").read_text()
 
 
+def test_its_files_are_their_users_alone_and_name_no_secret(place, monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "not-of-any-form-1")
+    assert (
+        told(place, "import", FILES["vllm"], "--label", "not-of-any-form-1", "--output", "own").returncode
+        == 0
+    )
+    made = [place.path / "own", *(place.path / "own").rglob("*")]
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
+    assert "not-of-any-form-1" not in "".join(open_run(place.path / "own").record.argv)
+
+
+def test_a_request_that_was_never_sent_fails_and_moves_no_window(place, tmp_path):
+    path = changed(tmp_path, "vllm", put("start_times", 8, value=0.0))  # it failed
+    assert told(place, "import", path, "--output", "unsent").returncode == 0
+    before, after = (figures(open_run(place.path / name)) for name in ("vllm", "unsent"))
+    assert after["success_share"] == before["success_share"]
+    assert after["output_tokens_per_s"] == before["output_tokens_per_s"]
+    assert told(place, "report", "unsent").returncode == 0
+
+
+def test_loads_of_unlike_limits_are_no_repeats(place, tmp_path):
+    paths = []
+    for users in (2, 64):
+        made = tmp_path / f"{users}.json"
+        document = json.loads(FILES["vllm"].read_text())
+        made.write_text(json.dumps({**document, "request_rate": 5.0, "max_concurrency": users}))
+        paths.append(made)
+    assert told(place, "import", *paths, "--output", "limits").returncode == 0
+    starts = open_run(place.path / "limits").record.plan.starts
+    found = [(start.repeat, start.cells[0].load.label) for start in starts]
+    assert found == [(0, "5/s poisson, up to 2 at once"), (0, "5/s poisson, up to 64 at once")]
+    assert told(place, "report", "limits").returncode == 0
+
+
 def test_run_json_names_the_files(runs):
     foreign = runs["aiperf"].record.foreign
     assert foreign is not None
@@ -262,7 +296,7 @@ def test_other_things_than_files_are_refused(tmp_path):
     (tmp_path / "huge").touch()
     os.truncate(tmp_path / "huge", 1 << 40)
     assert "not a regular file" in refused(tmp_path, tmp_path / "pipe")
-    assert "up to 268,435,456 are read" in refused(tmp_path, tmp_path / "huge")
+    assert "more than the 268,435,456 that are read" in refused(tmp_path, tmp_path / "huge")
     assert "No such file" in refused(tmp_path, tmp_path / "none.json")
     assert "no such tool or file; did you mean" in refused(tmp_path, f"aipref={FILES['aiperf']}")
 
