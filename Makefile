@@ -7,11 +7,11 @@ TOOLS := $(VENV)/.tools
 
 include docker/versions.env
 comma := ,
-BUILT := not engines and not docker and not scenarios and not faults and not fleet and not faults_long
+BUILT := not engines and not docker and not scenarios and not faults and not fleet and not faults_long and not gpu
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-fleet test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-fleet test-gpu gpu-wheels test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -68,6 +68,15 @@ test-engines: $(TOOLS)
 test-fleet: $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet
+
+# What bench sees of the first NVIDIA GPU, and a comparison on it, in 8 minutes. PYTHON: one that has PyTorch for that GPU and
+# transformers. WHEELS=dir: wheels made before by `make gpu-wheels` with the same Python version, where there is no index.
+test-gpu:
+	$(PYTHON) tests/gpu/over_torch.py $(VENV)-gpu $(WHEELS)
+	TORCH_ENVIRONMENT=$(VENV)-gpu $(VENV)-gpu/bin/python -m pytest -m gpu -rs -W default tests/gpu
+
+gpu-wheels:
+	$(PYTHON) tests/gpu/over_torch.py --wheels $(WHEELS)
 
 # A real Ollama beside llama.cpp: the one on PATH or OLLAMA_PROGRAM=/path/ollama; and a running one, with
 # OLLAMA_URL=http://HOST:PORT/v1 and OLLAMA_MODEL=NAME. What is not there is skipped, with the reason.

@@ -1,5 +1,6 @@
-"""Writes a tiny random model as a checkpoint; run by the transformers environment:
-`tiny_checkpoint.py DIR [SCALE]`; a large scale of its embeddings is more than float16 can hold.
+"""Writes a small random model as a checkpoint; run by the transformers environment:
+`tiny_checkpoint.py DIR [SCALE [WIDTH LAYERS]]`. With a large scale its embeddings are more than
+float16 can hold.
 
 Its tokens are single bytes, so that most of its answers hold unfinished characters, and it has every file
 that a real one has. generation_config.json asks for sampling, which a server that measures must not do.
@@ -22,7 +23,7 @@ TEMPLATE = (
 )
 
 
-def main(folder: Path, scale: float = 1.0) -> None:
+def main(folder: Path, scale: float = 1.0, width: int = 32, layers: int = 2) -> None:
     torch.manual_seed(1)
     words = {"<s>": 0, "</s>": 1}
     words |= {letter: 2 + at for at, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -34,8 +35,8 @@ def main(folder: Path, scale: float = 1.0) -> None:
     )
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+        vocab_size=len(words), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=max(4, width // 64), num_key_value_heads=2, max_position_embeddings=512,
         bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -46,4 +47,4 @@ def main(folder: Path, scale: float = 1.0) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(float, sys.argv[2:]))
+    main(Path(sys.argv[1]), *map(float, sys.argv[2:3]), *map(int, sys.argv[3:]))

@@ -51,11 +51,12 @@ def build_library(folder: Path) -> Path:
 
 
 def ask(
-    library: Path | None,
+    library: str | Path | None,
     expression: str,
     *,
     define: str = "",
     before: tuple[str, ...] = (),
+    limit_s: float = 30,
     **environment: object,
 ) -> Any:
     """The JSON of an expression under the library; `define` is source that comes first, `before` a command
@@ -67,7 +68,7 @@ def ask(
         [*before, sys.executable, "-W", "error", "-c", source],
         env=variables,
         capture_output=True,
-        timeout=30,
+        timeout=limit_s,
     )
     assert answer.returncode == 0, answer.stderr.decode()
     return json.loads(answer.stdout)
