@@ -127,5 +127,5 @@ gallery: $(TOOLS)
 	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-gpu build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,3 +43,14 @@ def test_links_are_found_but_not_in_code_or_elsewhere() -> None:
 
 def test_the_documents_are_found() -> None:
     assert {"README.md", "ARCHITECTURE.md", "docs/python.md"} <= set(documents())
+
+
+def test_the_table_of_make_has_its_targets() -> None:
+    makefile, table = (ROOT / "Makefile").read_text(), (ROOT / "CONTRIBUTING.md").read_text()
+    rules = re.findall(r"^([a-z][\w-]*):(?! export)", makefile, re.MULTILINE)
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert (
+        sorted(rules)
+        == sorted(phony.split())
+        == sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
+    )
