@@ -29,7 +29,7 @@ LONGEST = """
 # The same examples every time, of which a failure prints how to have it again. `make test-long` tries more.
 settings.register_profile(
     "quick",
-    max_examples=100,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

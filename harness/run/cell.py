@@ -25,6 +25,8 @@ from scenarios import SCENARIOS
 # Of a window: nothing was sent meanwhile, so that much is missing of rates, as much as two may differ by and
 # still be the same (compare.margin).
 STALLED_SHARE = 0.05
+# As long as that is a share of no window, but of every latency that it met.
+STALLED_ONCE_S = 1.0
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
@@ -223,8 +225,11 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
         conversations = counted(summary.cut_conversations, "conversation")
         yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
+    worst_s = summary.loop_lag_s[2] if summary.loop_lag_s else 0.0
     if summary.stalled_s > STALLED_SHARE * window_s:
         yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
+    elif worst_s > STALLED_ONCE_S:
+        yield f"bench itself stood still for {worst_s:.2g} s at once"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
     elif not tally.ended:

@@ -20,12 +20,12 @@ FILE_NAME = "quality.parquet"
 QUALITY_SCHEMA = pa.schema(
     {
         "way": pa.string(),
-        "item": pa.int32(),
+        "item": pa.int64(),
         "tokens": pa.list_(pa.string()),
         "logprobs": pa.list_(pa.float64()),
         "top": pa.list_(pa.map_(pa.string(), pa.float64())),
         "finish_reason": pa.string(),
-        "prompt_tokens": pa.int32(),
+        "prompt_tokens": pa.int64(),
         "error": pa.string(),
         "answer": pa.string(),  # not in files of earlier versions
     }

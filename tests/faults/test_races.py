@@ -66,6 +66,7 @@ def race(half: Place, place: Place, offset_s: float) -> None:
     assert not checksums.findings(place.run_dir)
 
 
+@pytest.mark.faults
 def test_of_two_benches_one_goes_on_with_a_run(half: Place, tmp_path: Path) -> None:
     race(half, made(tmp_path / "p"), 0.0)
 

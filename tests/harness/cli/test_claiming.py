@@ -282,6 +282,7 @@ predicates:
 """
 
 
+@pytest.mark.long
 def test_a_claim_runs_as_its_file_says(place: Place) -> None:
     (place.path / "own.yaml").write_text(OWN)
     words = [word for word in quick("repeats=3") if not word.startswith("engine=")]

@@ -13,7 +13,7 @@ from subprocess import DEVNULL, Popen
 import pytest
 from bench_command import BENCH, Place, bench, quick, side_by_side
 from terminal import Ended, on_terminal
-from waiting import wait_until
+from waiting import patient, wait_until
 
 from harness.cli.terminal import signals_interrupt
 from harness.errors import Interrupted
@@ -186,7 +186,7 @@ def test_a_run_whose_terminal_is_closed_leaves_its_page(tmp_path):
         wait_until(lambda: os.read(ours, 65536) and place.rows_so_far(2) >= 1, 60)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        assert process.wait() == 129
+        assert process.wait(patient(60)) == 129
     assert place.run()["status"] == "interrupted"
     assert place.report().endswith("</html>")
 

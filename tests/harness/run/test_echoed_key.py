@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from bench_command import begun, bench, ended, made, quick
+from bench_command import begun, ended, made, quick, told
 from echoes import ECHOES, KEY, echoing
 from waiting import wait_until
 
@@ -44,7 +44,7 @@ def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(
         ["--format", "parquet", "--table", "requests"],
         ["--format", "md"],
     ):
-        read = bench(place, "report", "run", *more, "--output", f"out.{more[1]}")
+        read = told(place, "report", "run", *more, "--output", f"out.{more[1]}")
         assert read.returncode == 0, read.stderr
         printed += [read.stdout, read.stderr]
     rows = pq.read_table(place.run_dir / "cells" / "001" / "requests.parquet").to_pylist()

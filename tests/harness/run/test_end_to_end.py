@@ -20,7 +20,7 @@ from reference_serving import serving
 from waiting import wait_until
 
 from engines.reference.engine import END, read_sends
-from harness.store import store
+from harness.store import checksums, store
 from reports import open_run
 from reports.data.samples import grown_in_cell
 
@@ -238,6 +238,7 @@ def kill_and_resume(place: Place) -> None:
     assert cells[1]["start"] != cells[2]["start"], "measured on a new start"
     assert place.run()["status"] == "completed"
     assert "This run was cut short" not in place.report()
+    assert not checksums.findings(place.run_dir)
     place.wait_until_empty()
 
     again = bench(place, "run", "--resume", "run")

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench_command import Place, bench, told
+from bench_command import Place, told
 
 from harness.errors import StoreError
 from harness.run import session
@@ -124,16 +124,6 @@ def test_a_resume_that_is_refused_hides_no_change(run_copy, tmp_path):
     changed = findings(run_copy)
     assert told(Place(tmp_path), "run", "--resume", "run", "--quiet").returncode == 2
     assert findings(run_copy) == changed == [Finding("run.json", "changed")]
-
-
-def test_a_resumed_run_lists_all_attempts_where_they_are_now(run_copy, tmp_path):
-    cell = run_copy / "cells/001/cell.json"
-    cell.write_text(cell.read_text().replace('"completed"', '"failed"', 1))
-    checksums.relist(run_copy, "cells/001")
-    done = bench(Place(tmp_path), "run", "--resume", "run", "--quiet")
-    assert done.returncode == 0, done.stderr
-    assert (run_copy / "cells/001.attempt1").is_dir()
-    assert findings(run_copy) == []
 
 
 def test_absurdly_many_files_are_refused(run_copy, monkeypatch):

@@ -25,19 +25,21 @@ NEW = [*quick("reference.label=a,b", "load.concurrency=1,2"), "--output", "run"]
 OF_A_RUN = {".lock", "SHA256SUMS", "run.json", "starts", "cells", "headline.json", "report.html"}
 OF_A_CELL = {"cell.json", "requests.parquet", "load.log"}
 
-# Strikes, given the bench, what it runs and where; returns the exit codes that bench may have then.
+# Strikes, given the bench, what it runs and where; returns the exit codes that bench may have then, or none
+# if bench ended before there was something to strike.
 Blow = Callable[[Place, subprocess.Popen[str]], set[int]]
 
 
 def kill(kind: str) -> Blow:
-    """Kill bench, or what of this kind runs just now."""
+    """Kill bench, or the first of this kind that runs from now on."""
 
     def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
-        found = [each for each in place.processes() if kind_of(each) == kind]
-        for each in found[:1]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        return {-signal.SIGKILL, 0} if kind == "bench" else {0, 1}
+        while process.poll() is None:
+            for each in [each for each in place.processes() if kind_of(each) == kind][:1]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+                    return {-signal.SIGKILL} if kind == "bench" else {0, 1}
+        return set()
 
     strike.__name__ = f"kill {kind}"
     return strike
@@ -49,7 +51,8 @@ def send(*numbers: signal.Signals) -> Blow:
     def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
         for number in numbers:
             process.send_signal(number)
-        # A shell says 128 + N of both: bench may not have begun anything yet that it would have to end.
+        # 0: all that was left was to write the report. A shell says 128 + N of the two others: bench may not
+        # have begun anything yet that it would have to end.
         return {0, -numbers[0], 128 + numbers[0]}
 
     strike.__name__ = " ".join(number.name for number in numbers)
@@ -78,8 +81,12 @@ def kind_of(process: psutil.Process) -> str:
     return "gone"
 
 
-def struck(place: Place, blows: Sequence[Blow], seed: int) -> None:
-    """Begin a run, strike it, and go on with it, until all blows are used; then finish it."""
+def struck(place: Place, blows: Sequence[Blow], seed: int) -> list[int]:
+    """Begin a run, strike it, and go on with it, until all blows are used; then finish it.
+
+    Returns the exit codes of all that were struck.
+    """
+    codes = list[int]()
     rng = random.Random(seed)
     (place.path / "tmp").mkdir()
     kept: dict[Path, bytes] = {}
@@ -93,11 +100,15 @@ def struck(place: Place, blows: Sequence[Blow], seed: int) -> None:
                     break
                 blow = rest.pop()
                 print(f"seed {seed}: {blow.__name__}", flush=True)
-                allowed = blow(place, process)
-                if not allowed <= {0, 1}:
+                then = blow(place, process)
+                allowed |= then
+                if not then:
+                    rest.append(blow)
+                if not then <= {0, 1}:
                     break
             done = ended(process)
-            assert done.returncode in allowed | {0, 1}, (done.returncode, done.stderr)
+            assert done.returncode in allowed, (done.returncode, done.stderr)
+            codes.append(done.returncode)
             assert "Traceback" not in done.stderr, done.stderr
             wait_until(lambda: not place.processes(), 15)
         assert {path: path.read_bytes() for path in kept} == kept
@@ -108,6 +119,7 @@ def struck(place: Place, blows: Sequence[Blow], seed: int) -> None:
         assert done.returncode != 0 or is_complete(place), "exit code 0 of a run that is not complete"
     finish(place)
     assert {path: path.read_bytes() for path in kept} == kept
+    return codes
 
 
 def words_of(place: Place) -> list[str]:
