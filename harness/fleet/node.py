@@ -6,44 +6,64 @@ which would reach the servers.
 """
 
 import os
+import platform
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal
 
+from harness.contracts import Reason
 from harness.errors import BenchError
+from harness.install import install
 from harness.install.builds import select_devices
 from harness.processes.supervise import supervised
 from harness.processes.watchdog import boot_id
+from harness.sampling import gpu
 from harness.store.named_files import LOCK_FILE
-from harness.store.store import SCHEMA_VERSION
+from harness.store.store import SCHEMA_VERSION, is_going_on
 
-# A line of bench's output; a file's name and contents; the exit code. What is not said is empty.
-Sent = tuple[Literal["line", "file", "end"], str, bytes]
+# A line of bench's output; a file's name and contents, after `part`s of it that came before; the exit code
+# and, APART, the names of all files, since some are there only for a while.
+Sent = tuple[Literal["line", "part", "file", "end"], str, bytes]
 
-_POLL_S = 1.0
+APART = "\0"
 # Signals end bench in order: it ends its servers and writes its report.
-_GRACE_S = 60.0
+GRACE_S = 60.0
+_POLL_S = 1.0
+_PART_BYTES = 1 << 25
 # Of the moment: they change while they are written.
 _NOT_SENT = (LOCK_FILE, ".reserve")
+_PLACE = "bench-repeat-"
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Say which machine and which bench this is, and why it could not measure on that device, if so."""
+    """Say what this machine, bench and Ray are, and why it could not measure on that device, if so."""
+    selected: tuple[int, ...] = ()
+    unfit = None
     try:
-        select_devices(device)
-        unfit = None
+        selected = select_devices(device)
     except BenchError as error:
         unfit = str(error)
+    known = gpu.devices()
+    cards = () if isinstance(known, Reason) else [each for each in known if each.index in selected]
     return {
         "boot_id": boot_id(),
         "host": socket.gethostname(),
-        "bench": f"{version('serving-bench')} (schema {SCHEMA_VERSION})",
+        "bench": own_version(),
+        "architecture": platform.machine(),
+        "devices": ", ".join(str(each.name) for each in cards),
         "unfit": unfit,
+        "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
+
+
+def own_version() -> str:
+    return f"{version('serving-bench')} (schema {SCHEMA_VERSION})"
 
 
 def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
@@ -51,31 +71,40 @@ def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
 
     As `bench run` does anywhere, it first installs the engines and makes the weights that are not there.
     """
-    with TemporaryDirectory(prefix="bench-repeat-") as place:
+    for left in Path(gettempdir()).glob(f"{_PLACE}*"):
+        if not is_going_on(left / "run", "running"):  # Ray killed who would have removed it
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=_PLACE) as place:
         folder, log = Path(place, "run"), Path(place, "log")
         asked = ["--only-repeat", str(number), "--output", str(folder)]
-        own = _environment_of_node()
+        own = {name: value for name, value in _environment_of_raylet().items() if name[:4] != "RAY_"}
         child = supervised(
             [sys.executable, "-m", "harness", "run", *words, *asked],
             log_path=log,
+            # On record there, so that the next bench ends what is left of this one before it measures.
+            state_dir=install.cache_dir() / "running",
+            label=f"repeat {number} of a run on Ray",
             environment=own,
             without=[name for name in os.environ if name not in own],
-            grace_s=_GRACE_S,
+            grace_s=GRACE_S,
         )
-        sent, code = dict[Path, int](), None
+        sent, code, begun = dict[Path, int](), None, ""
         with child as process, log.open(errors="replace") as lines:
             while code is None:
                 code = process.wait(_POLL_S)
-                yield from (("line", line.rstrip("\n"), b"") for line in lines if line.strip())
+                *whole, begun = (begun + lines.read()).split("\n")
+                yield from (("line", line, b"") for line in whole if line.strip())
                 yield from _files(folder, sent, settled=code is None)
-        yield "end", str(code), b""
+        if begun.strip():
+            yield "line", begun, b""
+        names = [path.relative_to(folder).as_posix() for path in _there(folder)]
+        yield "end", str(code), APART.join(names).encode()
 
 
-def _environment_of_node() -> dict[str, str]:
-    """Return the environment of the raylet, which is the worker's parent, without what is Ray's own."""
+def _environment_of_raylet() -> dict[str, str]:
+    """Return the environment that the raylet, the worker's parent, was started in."""
     entries = Path(f"/proc/{os.getppid()}/environ").read_bytes().decode(errors="surrogateescape").split("\0")
-    pairs = (entry.partition("=") for entry in entries if "=" in entry)
-    return {name: value for name, _, value in pairs if not name.startswith("RAY_")}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def _files(folder: Path, sent: dict[Path, int], *, settled: bool) -> Iterator[Sent]:
@@ -83,12 +112,27 @@ def _files(folder: Path, sent: dict[Path, int], *, settled: bool) -> Iterator[Se
 
     A file has settled once it was the same at two polls.
     """
+    for path in _there(folder):
+        with suppress(FileNotFoundError):  # it was there for a while
+            changed_ns = path.stat().st_mtime_ns
+            if settled and sent.get(path) != -changed_ns and sent.get(path) != changed_ns:
+                sent[path] = -changed_ns  # seen, and sent at the next poll if it is the same then
+            elif sent.get(path) != changed_ns:
+                sent[path] = changed_ns
+                yield from _parts(path, path.relative_to(folder).as_posix())
+
+
+def _there(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file() or path.name in _NOT_SENT or path.suffix == ".part":
-            continue
-        changed_ns = path.stat().st_mtime_ns
-        if settled and sent.get(path) != -changed_ns and sent.get(path) != changed_ns:
-            sent[path] = -changed_ns  # seen, and sent at the next poll if it is the same then
-        elif sent.get(path) != changed_ns:
-            sent[path] = changed_ns
-            yield "file", path.relative_to(folder).as_posix(), path.read_bytes()
+        is_whole = path.name not in _NOT_SENT and path.suffix != ".part"
+        if is_whole and path.is_file() and not path.is_symlink():
+            yield path
+
+
+def _parts(path: Path, name: str) -> Iterator[Sent]:
+    with path.open("rb") as file:
+        piece = file.read(_PART_BYTES)
+        while following := file.read(_PART_BYTES):
+            yield "part", name, piece
+            piece = following
+    yield "file", name, piece

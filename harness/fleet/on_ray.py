@@ -5,39 +5,25 @@ measured again, once, on another.
 """
 
 import os
+import shutil
 import socket
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import inert
 from harness.errors import BenchError, UserError
 from harness.fleet import node
-from harness.whole_files import write_whole
+from harness.fleet.nodes import Node, fit
+from harness.store.named_files import RUN_FILE
 
 _CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
 # Which node says which line of which repeat.
 Tell = Callable[[str, int, str], None]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A raylet. Nodes of one `boot_id` are one machine: two repeats at once would disturb each other."""
-
-    id: str
-    address: str
-    boot_id: str
-    host: str
-    cpus: float
-    gpus: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.host} ({self.address}, {self.id[:6]})"
 
 
 @dataclass
@@ -52,43 +38,35 @@ class Job:
     last_line: str = ""
     problem: str | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether bench came to the repeat's end, cells that failed included."""
+        return self.exit_code in (0, 1) and (self.folder / RUN_FILE).is_file()
 
-def nodes_of(address: str | None, device: str) -> list[Node]:
+    def begin(self) -> None:
+        """Forget what a node had sent that came to no end."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.with_suffix(".part").unlink(missing_ok=True)
+        self.exit_code, self.last_line, self.problem = None, "", None
+
+
+def nodes_of(address: str | None, device: str) -> Sequence[Node]:
     """Connect to the cluster and return its nodes that can measure on the device.
 
-    Raises UserError where no Ray answers, nobody checks who connects, bench differs, or no node is fit.
+    Raises UserError where no Ray answers, a node cannot run bench, or as nodes.fit.
     """
     ray = _connected(address)
     alive = [each for each in ray.nodes() if each["Alive"]]
-    addresses = [each["NodeManagerAddress"] for each in alive]
-    is_open = any(not ip_address(each).is_loopback for each in addresses)
-    if is_open and os.environ.get("RAY_AUTH_MODE") != "token":
-        raise UserError(
-            f"--on ray: the cluster listens on {', '.join(sorted(set(addresses)))} and may let anyone there "
-            "run programs; start it with RAY_AUTH_MODE=token and set that here"
-        )
-    asked = {each["NodeID"]: _task(node.facts, each["NodeID"]).remote(device) for each in alive}
-    fit, unfit = list[Node](), dict[str, str]()
-    for each in alive:
-        facts = _facts(ray, asked[each["NodeID"]], each["NodeManagerAddress"])
-        resources = each["Resources"]
-        found = Node(
+    asked = [(each, _task(node.facts, each["NodeID"]).remote(device)) for each in alive]
+    found = {}
+    for each, task in asked:
+        facts, there = _facts(ray, task, each["NodeManagerAddress"]), each["Resources"]
+        made = Node(
             each["NodeID"], each["NodeManagerAddress"], facts["boot_id"], facts["host"],
-            resources.get("CPU", 0.0), resources.get("GPU", 0.0),
+            there.get("CPU", 0.0), there.get("GPU", 0.0),
         )  # fmt: skip
-        ours = node.facts(device)["bench"]
-        if facts["bench"] != ours:
-            raise UserError(
-                f"{found.name} has bench {facts['bench']}, here is {ours}; install the same on all nodes"
-            )
-        if facts["unfit"]:
-            unfit[facts["unfit"]] = found.name
-        else:
-            fit.append(found)
-    if not fit:
-        said = "; ".join(f"{name}: {why}" for why, name in unfit.items())
-        raise UserError(f"device={device}: no node of the cluster has it: {said}")
-    return fit
+        found[made] = facts
+    return fit(found, device, node.own_version())
 
 
 def _connected(address: str | None) -> Any:
@@ -107,11 +85,28 @@ def _connected(address: str | None) -> Any:
         said = "--on ray: Ray is not installed; `pip install '.[ray]'` here and on all nodes"
         raise UserError(said) from error
     try:
-        ray.init(address=asked, logging_level="ERROR", log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with _silent():
+            ray.init(address=asked, logging_level="ERROR", log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"--on ray: no Ray answers at {asked} ({first_line}); give ray:HOST:PORT") from error
+        raise UserError(
+            f"--on ray: cannot join the cluster at {asked} ({first_line}); give ray:HOST:PORT of its "
+            "head, and RAY_AUTH_MODE with the token if it asks for one"
+        ) from error
     return ray
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what is written to stderr: Ray's core has a line there for each try to connect."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _task(function: Callable[..., Any], node_id: str, **options: Any) -> Any:
@@ -132,50 +127,72 @@ def _facts(ray: Any, asked: Any, address: str) -> dict[str, Any]:
     return found
 
 
-def measure(nodes: Sequence[Node], words: Sequence[str], parts: Mapping[int, Path], tell: Tell) -> list[Job]:
-    """Measure each repeat on a node, into its folder. Return how each went."""
-    jobs = [Job(number, folder) for number, folder in parts.items()]
+def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], tell: Tell) -> None:
+    """Measure each repeat on a node, into its folder. The jobs say how each went, also when this raises:
+    OSError where files cannot be written here, Interrupted."""
     # Ray's own thread prints the log of a raylet that dies; stdout is for the run's result.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         _play(jobs, nodes, words, tell)
-    return jobs
 
 
 def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell: Tell) -> None:
-    """Give jobs to nodes until all have ended: one at a time to a machine, a lost one to another node."""
+    """Give jobs to nodes until all have ended: one at a time to a machine, what came to no end to another.
+
+    A node that could not measure one gets no more of them, or it would soon have failed at all.
+    """
     import ray
 
     waiting, running = list(jobs), dict[Any, tuple[Job, Node]]()
-    used = Counter[str]()
+    used, unable = Counter[str](), set[str]()
     try:
         while waiting or running:
-            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
+            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]} - unable
             left = [each for each in nodes if each.id in alive]
             for job, at in _next(waiting, left, [each for _, each in running.values()], used):
                 waiting.remove(job)
                 if at is None:
                     job.problem = job.problem or "no node is left for it"
                     continue
+                job.begin()
+                tell(at.name, job.number, "is given to it")
                 used[at.id] += 1
                 # All of the node, so that Ray runs nothing else there.
                 task = _task(
                     node.measured, at.id, num_returns="streaming", num_cpus=at.cpus, num_gpus=at.gpus
                 )
                 running[task.remote(words, job.number)] = job, at
-            if running:
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_S)
-                for stream in ready:
-                    job, at = running[stream]
-                    if _take(ray, stream, job, at, tell):
-                        continue
-                    del running[stream]
-                    if job.lost_on[1:]:
-                        job.problem = "its node was lost twice"
-                    elif job.exit_code is None and not job.problem:
-                        waiting.append(job)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_S) if running else ([], [])
+            for stream in ready:
+                job, at = running[stream]
+                if _take(ray, stream, job, at, tell):
+                    continue
+                del running[stream]
+                if len(job.lost_on) > 1:
+                    job.problem = "its node was lost twice"
+                elif not job.is_whole:
+                    waiting.append(job)
+                    if at not in job.lost_on:
+                        unable.add(at.id)
+                        code = f"bench ended with exit code {job.exit_code}"
+                        job.problem = job.problem or f"{at.name}: {job.last_line or code}"
     finally:
-        for stream in running:
-            ray.cancel(stream, force=True)
+        _cancel(ray, running)
+
+
+def _cancel(ray: Any, running: Iterable[Any]) -> None:
+    """End what is being measured in order: servers first, then the folder on the node. Blocks for that."""
+    left, deadline_s = set(running), time.monotonic() + node.GRACE_S
+    for stream in left:
+        ray.cancel(stream)
+    while left and time.monotonic() < deadline_s:
+        ready, _ = ray.wait(list(left), num_returns=1, timeout=_POLL_S)
+        for stream in ready:
+            try:
+                next(stream)
+            except (StopIteration, ray.exceptions.RayError):
+                left.discard(stream)
+    for stream in left:
+        ray.cancel(stream, force=True)
 
 
 def _next(
@@ -201,21 +218,36 @@ def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
     except StopIteration:
         return False
     except ray.exceptions.RayTaskError as error:
-        job.problem = str(error).strip().splitlines()[-1]
+        job.problem = f"{at.name}: {str(error).strip().splitlines()[-1]}"
         return False
     except ray.exceptions.RayError:
         job.lost_on.append(at)
         tell(at.name, job.number, "the node was lost")
         return False
-    if kind == "file":
-        path = job.folder / text
-        if not path.resolve().is_relative_to(job.folder.resolve()):
-            raise BenchError(f"{at.name} sent a file that is not of its run: {inert(text)}")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(path, contents, lasts=False)
-    elif kind == "line":
+    if kind == "line":
         job.last_line = text
         tell(at.name, job.number, text)
     elif kind == "end":
         job.exit_code = int(text)
+        _keep_alone(job.folder, set(contents.decode().split(node.APART)))
+    else:
+        _store(job.folder, text, contents, at, is_whole=kind == "file")
     return True
+
+
+def _store(folder: Path, name: str, contents: bytes, at: Node, *, is_whole: bool) -> None:
+    """Write a file, or the next part of one. Parts of two files are never mixed."""
+    path, part = folder / name, folder.with_suffix(".part")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BenchError(f"{at.name} sent a file that is not of its run: {inert(name)}")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with part.open("ab") as file:
+        file.write(contents)
+    if is_whole:
+        part.replace(path)
+
+
+def _keep_alone(folder: Path, names: Collection[str]) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()

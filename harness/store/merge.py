@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from harness.contracts import inert
-from harness.errors import UserError
+from harness.errors import CellError, UserError
 from harness.store import checksums
+from harness.store.named_files import LOCK_FILE
 from harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -58,14 +59,26 @@ def merge(
     records: Mapping[Path, RunRecord], into: Path, lost: Mapping[int, Sequence[str]] = NONE_LOST
 ) -> None:
     """Copy the starts and cells of mergeable runs into one directory, and write its run.json. `lost`: by
-    repeat, from 0, the nodes on which it was begun before and that were lost."""
+    repeat, from 0, the nodes on which it was begun before and that were lost. Raises CellError if it cannot
+    be written."""
     planned = [start for record in records.values() for start in record.plan.starts]
     numbers = count(max(start.index for start in planned) + 1)
-    for folder, record in records.items():
-        _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
-    write_record(into / "run.json", _merged(list(records.values()), into.name, lost))
-    checksums.begin(into)
-    checksums.end(into)
+    try:
+        for folder, record in records.items():
+            _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
+        write_record(into / "run.json", _merged(list(records.values()), into.name, lost))
+        checksums.begin(into)
+        checksums.end(into)
+    except OSError as error:
+        for path in into.glob("*"):
+            if path.name != LOCK_FILE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # shutil's own error has a list of them.
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+        given = ", ".join(map(str, records))
+        raise CellError(
+            f"{into}: cannot be written: {why}; `bench merge` tries again with {given}"
+        ) from error
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:

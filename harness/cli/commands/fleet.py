@@ -11,13 +11,12 @@ from harness.cli import terminal
 from harness.cli.ending import report_whatever_happened, tell
 from harness.cli.nodes_panel import NodesPanel
 from harness.cli.progress import Show
-from harness.errors import CellError, UserError
+from harness.errors import CellError, Interrupted, UserError
 from harness.fleet import on_ray
 from harness.run import session
 from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store.merge import merge, mergeable
-from harness.store.named_files import RUN_FILE
 
 
 def merge_command(
@@ -52,6 +51,10 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
         raise UserError(f"--on {on}: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT")
     if settings.until:
         raise UserError("--on ray: until decides itself how many repeats there are; give repeats=N")
+    if settings.is_attached:
+        raise UserError(
+            "--on ray: all nodes would load the one server of engine.base_url at once; leave out --on"
+        )
     session.check_output(output)
     show = Show(quiet=quiet)
     nodes = on_ray.nodes_of(address or None, settings.device)
@@ -60,26 +63,34 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     words = [f"{key}={','.join(values)}" for key, values in settings.given.items()]
     directory = output or session.new_run_dir(session.RESULTS, settings)
     parts = directory.with_name(f"{directory.name}-repeats")
-    folders = {number: parts / f"{number}" for number in range(1, settings.repeats + 1)}
+    session.check_output(parts)
+    jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
+    stopped = None
     with session.sole_writer(directory), terminal.signals_interrupt():
-        with NodesPanel(show, settings.repeats) as panel:
-            jobs = on_ray.measure(nodes, words, folders, panel.say)
-        whole = {job.number: job for job in jobs if job.exit_code in (0, 1) and _is_run(folders[job.number])}
+        try:
+            with NodesPanel(show, settings.repeats) as panel:
+                on_ray.measure(nodes, words, jobs, panel.say)
+        except Interrupted as error:
+            stopped = error
+        except OSError as error:
+            said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
+            raise CellError(f"{said}; `bench merge` joins the repeats there that are whole") from error
+        whole = [job for job in jobs if job.is_whole]
         for job in jobs:
-            if job.number not in whole:
-                show.line(f"repeat {job.number} is missing: {job.problem or job.last_line}")
-        if not whole:
-            raise CellError("no repeat was measured")
-        lost = {number - 1: [each.name for each in job.lost_on] for number, job in whole.items()}
-        merge(mergeable([folders[number] for number in whole]), directory, lost)
+            if not job.is_whole:
+                why = job.problem or "it was not measured to its end"
+                show.line(f"repeat {job.number} is missing: {why}")
+        if whole:
+            lost = {job.number - 1: [each.name for each in job.lost_on] for job in whole}
+            merge(mergeable([job.folder for job in whole]), directory, lost)
         if len(whole) == len(jobs):
             shutil.rmtree(parts)  # all of it is in the whole run
-    is_fine = len(whole) == len(jobs) and not any(job.exit_code for job in jobs)
-    _report(directory, 0 if is_fine else 1, show, as_json=as_json)
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / RUN_FILE).is_file()
+    if whole:
+        code = stopped.exit_code if stopped else int(any(job.exit_code != 0 for job in jobs))
+        _report(directory, code, show, as_json=as_json)
+    if stopped:
+        raise stopped
+    raise CellError(f"no repeat was measured; repeat 1: {jobs[0].problem}")
 
 
 def _report(directory: Path, exit_code: int, show: Show, *, as_json: bool) -> None:
@@ -87,5 +98,4 @@ def _report(directory: Path, exit_code: int, show: Show, *, as_json: bool) -> No
     if not found:
         raise typer.Exit(1)
     tell(found, str(directory / "report.html"), exit_code, show, as_json=as_json)
-    if exit_code:
-        raise typer.Exit(exit_code)
+    raise typer.Exit(exit_code)

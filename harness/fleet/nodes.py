@@ -1,0 +1,73 @@
+"""Says which nodes of a cluster can measure a run, and refuses a cluster that must not. Knows no Ray."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from harness.errors import UserError
+
+# What must be the same on all nodes, or their repeats could not stand in one table.
+_ALIKE = ("bench", "architecture", "devices")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A raylet. Nodes of one `boot_id` are one machine: two repeats at once would disturb each other."""
+
+    id: str
+    address: str
+    boot_id: str
+    host: str
+    cpus: float
+    gpus: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.host} ({self.address}, {self.id[:6]})"
+
+
+def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Sequence[Node]:
+    """Return the nodes that can measure on the device, by what node.facts says of each.
+
+    Raises UserError where strangers could join the cluster, bench is not this one, nodes differ, or none is
+    fit.
+    """
+    open_at = sorted({node.address for node in found if not _is_loopback(node.address)})
+    if open_at and not all(facts["asks_for_token"] for facts in found.values()):
+        raise UserError(
+            f"--on ray: the cluster listens on {', '.join(open_at)} and lets anyone there run programs; "
+            "start all its nodes with RAY_AUTH_MODE=token, and set that here"
+        )
+    for node, facts in found.items():
+        if facts["bench"] != bench:
+            raise UserError(
+                f"{node.name} has bench {facts['bench']}, here is {bench}; install the same on all nodes"
+            )
+    unfit = {node: _why_unfit(node, facts) for node, facts in found.items()}
+    able = [node for node, why in unfit.items() if not why]
+    if device == "auto":  # a node without a card would measure on its processor
+        able = [node for node in able if found[node]["devices"]] or able
+    if not able:
+        said = "; ".join(f"{node.name}: {why}" for node, why in unfit.items())
+        raise UserError(f"device={device}: no node of the cluster has it: {said}")
+    for key in _ALIKE:
+        a, b = able[0], next((node for node in able if found[node][key] != found[able[0]][key]), None)
+        if b:
+            raise UserError(
+                f"--on ray: nodes differ: {key} {found[a][key] or 'none'} on {a.name}, "
+                f"{found[b][key] or 'none'} on {b.name}; give a cluster of equal nodes"
+            )
+    return able
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _why_unfit(node: Node, facts: Mapping[str, Any]) -> str | None:
+    # So a cluster says that nothing is to be run there, as on its head.
+    return facts["unfit"] or (None if node.cpus else "it offers no processor (--num-cpus=0)")

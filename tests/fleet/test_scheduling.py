@@ -1,0 +1,254 @@
+"""Repeats are given to nodes one at a time to a machine, and measured once, whatever dies or fails meanwhile.
+
+`ray` is one in memory, whose nodes measure, fail and die as a test says: what on_ray asks of Ray, no more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import BenchError, Interrupted
+from harness.fleet import node, on_ray
+from harness.fleet.nodes import Node
+
+
+class RayError(Exception): ...
+
+
+class RayTaskError(RayError): ...
+
+
+RUN = ("file", "run.json", b"{}")
+# What a node sends at last, by how the repeat ends there.
+FATES: dict[str, list[Any]] = {
+    "whole": [RUN, ("end", "0", b"run.json"), StopIteration()],
+    "cells failed": [RUN, ("end", "1", b"run.json"), StopIteration()],
+    "cannot measure": [("line", "no such weights", b""), ("end", "2", b""), StopIteration()],
+    "is killed": [RUN, ("end", "-9", b"run.json"), StopIteration()],
+    "breaks": [RayTaskError("OSError: no space left")],
+    "dies": [RayError("the node has died")],
+}
+
+
+class Stream:
+    """What a node sends while it measures a repeat; only what comes next is known."""
+
+    def __init__(self, ray: Ray, at: Node, number: int, fate: str, lines: int) -> None:
+        self.ray, self.at, self.number, self.fate = ray, at, number, fate
+        self.left = [*[("line", f"line {each}", b"") for each in range(lines)], *FATES[fate]]
+
+    def __next__(self) -> Any:
+        if self.at in self.ray.dead:
+            self.left = [RayError("the node has died")]
+        said = self.left.pop(0)
+        if not self.left:
+            self.ray.running.remove(self)
+            self.ray.dead |= {self.at} if self.fate == "dies" else set()
+        if isinstance(said, StopIteration):
+            raise said
+        return said
+
+
+class Ray(ModuleType):
+    """`fates`: how repeats end, in the order in which they begin, and after how many lines. `deaths`: which
+    nodes die at which wait, whatever they do."""
+
+    def __init__(
+        self, there: Sequence[Node], fates: Sequence[tuple[str, int]], deaths: dict[int, int]
+    ) -> None:
+        super().__init__("ray")
+        self.there, self.fates, self.deaths = there, iter(fates), deaths
+        self.dead: set[Node] = set()
+        self.running: list[Stream] = []
+        self.begun: list[Stream] = []
+        self.cancelled: list[int] = []
+        self.waits = 0
+        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": each.id, "Alive": each not in self.dead} for each in self.there]
+
+    def remote(self, function: object) -> Any:
+        assert function is node.measured
+        return SimpleNamespace(options=lambda **asked: SimpleNamespace(remote=self._begin(**asked)))
+
+    def _begin(self, **asked: Any) -> Any:
+        (at,) = (each for each in self.there if each.id == asked["scheduling_strategy"])
+        assert (asked["num_cpus"], asked["num_gpus"], asked["max_retries"]) == (at.cpus, at.gpus, 0)
+
+        def begin(words: Sequence[str], number: int) -> Stream:
+            assert at.boot_id not in {each.at.boot_id for each in self.running}, "two at once on a machine"
+            assert at not in self.dead
+            stream = Stream(self, at, number, *next(self.fates))
+            self.begun.append(stream)
+            self.running.append(stream)
+            return stream
+
+        return begin
+
+    def wait(self, streams: list[Stream], *, num_returns: int, timeout: float) -> tuple[list[Stream], None]:
+        assert num_returns == 1
+        assert timeout > 0
+        if self.waits in self.deaths:
+            self.dead.add(self.there[self.deaths[self.waits] % len(self.there)])
+        self.waits += 1
+        return [streams[self.waits % len(streams)]], None
+
+    def get(self, said: Any) -> Any:
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def cancel(self, stream: Stream, *, force: bool = False) -> None:
+        stream.left = [StopIteration()]
+        self.cancelled.append(stream.number)
+
+
+@contextmanager
+def installed(ray: Ray) -> Iterator[Path]:
+    """A folder, while `import ray` gives this one."""
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    vars(strategies)["NodeAffinitySchedulingStrategy"] = lambda node_id, soft: node_id
+    folder = Path(mkdtemp())
+    with pytest.MonkeyPatch.context() as here:
+        for module in (ray, ModuleType("ray.util"), strategies):
+            here.setitem(sys.modules, module.__name__, module)
+        yield folder
+    shutil.rmtree(folder)
+
+
+def machines(*raylets: int) -> list[Node]:
+    """Machines with so many raylets each."""
+    return [
+        Node(f"{m}.{r}", f"10.0.0.{m}", f"boot {m}", f"host{m}", 4.0 + r, 1.0)
+        for m, count in enumerate(raylets)
+        for r in range(count)
+    ]
+
+
+def played(ray: Ray, folder: Path, repeats: int) -> list[on_ray.Job]:
+    jobs = [on_ray.Job(number, folder / f"{number}") for number in range(1, repeats + 1)]
+    on_ray.measure(ray.there, ["load.concurrency=1"], jobs, lambda *_: None)
+    return jobs
+
+
+@given(
+    raylets=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    fates=st.lists(st.tuples(st.sampled_from(list(FATES)), st.integers(0, 3)), min_size=40, max_size=40),
+    deaths=st.dictionaries(st.integers(0, 20), st.integers(0, 11), max_size=4),
+    repeats=st.integers(1, 6),
+)
+def test_each_repeat_is_measured_once_on_one_node_and_never_two_at_once_on_a_machine(
+    raylets, fates, deaths, repeats
+):
+    ray = Ray(machines(*raylets), fates, deaths)
+    with installed(ray) as folder:
+        jobs = played(ray, folder, repeats)
+        whole = [job.number for job in jobs if job.is_whole]
+    assert ray.running == []
+    unable = set()
+    for stream in ray.begun:
+        assert stream.at not in unable, "a node that could not measure was given another repeat"
+        if stream.fate in ("cannot measure", "is killed", "breaks") and stream.at not in ray.dead:
+            unable.add(stream.at)
+    for job in jobs:
+        tries = [stream for stream in ray.begun if stream.number == job.number]
+        assert len({stream.at for stream in tries}) == len(tries), "twice on one node"
+        assert len(job.lost_on) <= 2
+        ends = [stream for stream in tries if stream.fate in ("whole", "cells failed")]
+        if job.number in whole:
+            assert ends
+            assert tries[-1] is ends[-1], "measured again though it was whole"
+        else:
+            assert job.problem
+            able = [each for each in ray.there if each not in ray.dead | unable and each not in job.lost_on]
+            assert len(job.lost_on) == 2 or not able, "given up while there was a node"
+
+
+def test_without_a_fault_every_machine_measures_its_share():
+    ray = Ray(machines(1, 2, 1), [("whole", 2)] * 7, {})
+    with installed(ray) as folder:
+        assert all(job.is_whole for job in played(ray, folder, 6))
+    shares = [sum(stream.at.boot_id == f"boot {each}" for stream in ray.begun) for each in range(3)]
+    assert shares == [2, 2, 2]
+
+
+def test_a_node_that_cannot_measure_does_not_eat_all_repeats():
+    ray = Ray(machines(1, 1), [("cannot measure", 0), *[("whole", 3)] * 4], {})
+    with installed(ray) as folder:
+        jobs = played(ray, folder, 4)
+        assert all(job.is_whole for job in jobs)
+    assert [stream.at.host for stream in ray.begun] == ["host0"] + ["host1"] * 4
+
+
+def test_what_a_lost_node_sent_is_not_mixed_with_what_the_next_one_sends():
+    ray = Ray(machines(1, 1), [("dies", 0), ("whole", 0)], {})
+    with installed(ray) as folder, pytest.MonkeyPatch.context() as here:
+        here.setitem(FATES, "dies", [("file", "starts/09-a/start.json", b"{}"), *FATES["dies"]])
+        (job,) = played(ray, folder, 1)
+        assert [each.name for each in job.lost_on] == ["host0 (10.0.0.0, 0.0)"]
+        assert [path.name for path in folder.rglob("*")] == ["1", "run.json"]
+
+
+def test_an_interrupt_ends_what_runs_and_keeps_what_is_whole():
+    ray = Ray(machines(1, 1), [("whole", 0), ("whole", 1000), ("whole", 1000)], {})
+    with installed(ray) as folder:
+        jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2, 3)]
+
+        def interrupt(node: str, number: int, line: str) -> None:
+            if number == 3 and line == "line 5":
+                raise Interrupted(2)
+
+        with pytest.raises(Interrupted):
+            on_ray.measure(ray.there, [], jobs, interrupt)
+        assert [job.is_whole for job in jobs] == [True, False, False]
+    assert sorted(ray.cancelled) == [2, 3]
+    assert ray.running == []
+
+
+def test_a_large_file_comes_in_parts_and_one_that_was_there_for_a_while_does_not_stay(monkeypatch):
+    whole = os.urandom(1000)
+    sent = [
+        ("file", "cells/001/rows.jsonl", b"for a while"),
+        *[("part", "server.log", whole[each : each + 300]) for each in (0, 300, 600)],
+        ("file", "server.log", whole[900:]),
+        RUN,
+        ("end", "0", b"run.json\0server.log"),
+        StopIteration(),
+    ]
+    monkeypatch.setitem(FATES, "whole", sent)
+    with installed(Ray(machines(1), [("whole", 0)], {})) as folder:
+        played(sys.modules["ray"], folder, 1)
+        files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files == {"server.log": whole, "run.json": b"{}"}
+
+
+def test_parts_are_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(node, "_PART_BYTES", 300)
+    for size in (0, 1, 300, 301, 1000):
+        path = tmp_path / "file"
+        path.write_bytes(os.urandom(size))
+        kinds, names, pieces = zip(*node._parts(path, "name"), strict=True)
+        assert b"".join(pieces) == path.read_bytes()
+        assert set(names) == {"name"}
+        assert kinds == ("part",) * (len(kinds) - 1) + ("file",)
+
+
+def test_a_file_outside_the_run_is_refused(monkeypatch):
+    monkeypatch.setitem(FATES, "whole", [("file", "../../mine", b""), StopIteration()])
+    with installed(Ray(machines(1), [("whole", 0)], {})) as folder:
+        with pytest.raises(BenchError, match="sent a file that is not of its run"):
+            played(sys.modules["ray"], folder, 1)
+        assert not (folder.parent / "mine").exists()
