@@ -15,13 +15,15 @@ from typing import Any
 import msgspec
 
 from harness.contracts import inert
-from harness.errors import CellError, UserError
+from harness.errors import CellError, StoreError, UserError
+from harness.settings.decoding import decode, only_value
+from harness.settings.keys import DEFAULTS
 from harness.store import checksums
-from harness.store.named_files import LOCK_FILE
+from harness.store.named_files import LOCK_FILE, RUN_FILE
 from harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
-    Node,
+    NodeRecord,
     RunRecord,
     is_going_on,
     read_cell,
@@ -29,10 +31,12 @@ from harness.store.store import (
     read_starts,
     write_record,
 )
+from harness.whole_files import check_room
 
 # What must be the same for values to stand in one table; what else differs is told on the page.
 _TERMS = ("settings", "price", "slo", "compare", "quality")
 NONE_LOST: Mapping[int, Sequence[str]] = MappingProxyType({})
+_FOLDERS = ("starts", "cells", REFERENCE)
 _FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages")
 
 
@@ -40,10 +44,13 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
     """Read the runs to be merged.
 
     Raises UserError, with the first difference, if they are not of one plan, engine and kind of device, or if
-    two have the same repeat.
+    two have the same repeat; and StoreError for a file that bench did not write, such as a link.
     """
     records = {folder: read_run(folder) for folder in dict.fromkeys(folders)}
     _check_repeats(records)
+    for folder in records:
+        if strange := next((name for name, is_file in checksums.files(folder) if not is_file), None):
+            raise StoreError(f"{folder}/{checksums.Finding(strange, 'strange')}; remove it")
     first, *others = records
     for folder in others:
         if found := next(_differences(records[first], records[folder]), None):
@@ -58,26 +65,33 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
 def merge(
     records: Mapping[Path, RunRecord], into: Path, lost: Mapping[int, Sequence[str]] = NONE_LOST
 ) -> None:
-    """Copy the starts and cells of mergeable runs into one directory, and write its run.json. `lost`: by
-    repeat, from 0, the nodes on which it was begun before and that were lost. Raises CellError if it cannot
-    be written."""
-    planned = [start for record in records.values() for start in record.plan.starts]
-    numbers = count(max(start.index for start in planned) + 1)
+    """Copy the starts and cells of mergeable runs into one directory, and write its run.json.
+
+    `lost`: by repeat, from 0, the nodes on which it was begun before and that were lost. Raises UserError if
+    the disk has no room, and CellError if something cannot be written. Then nothing is left of the run.
+    """
+    merged = _merged(records, into.name, lost)
+    numbers = count(max(start.index for start in merged.plan.starts) + 1)
+    copied = [folder / name for folder in records for name, _ in checksums.files(folder, _FOLDERS)]
+    size = sum(path.stat().st_size for path in copied)
+    check_room(into.absolute(), size, "the whole run", "--output DIR")
     try:
         for folder, record in records.items():
             _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
-        write_record(into / "run.json", _merged(list(records.values()), into.name, lost))
+        write_record(into / RUN_FILE, merged)
         checksums.begin(into)
         checksums.end(into)
-    except OSError as error:
+    except BaseException as error:
         for path in into.glob("*"):
-            if path.name != LOCK_FILE:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        # shutil's own error has a list of them.
-        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
-        given = ", ".join(map(str, records))
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK_FILE:
+                path.unlink()
+        if not isinstance(error, OSError):
+            raise
+        given = " ".join(map(str, records))
         raise CellError(
-            f"{into}: cannot be written: {why}; `bench merge` tries again with {given}"
+            f"{into}: cannot be written: {error.strerror or error}; `bench merge {given}` tries again"
         ) from error
 
 
@@ -87,6 +101,10 @@ def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
         if record.search is not None or record.until is not None:
             kind = "a search" if record.search else "a run with until, which decides on its repeats itself"
             raise UserError(f"{folder}: is {kind}; merge runs with repeats=N")
+        if record.foreign:
+            raise UserError(f"{folder}: was measured by {record.foreign.tool}; merge what bench measured")
+        if not record.plan.starts:
+            raise UserError(f"{folder}: has no starts, so there is nothing to merge; leave it out")
         if is_going_on(folder, record.status):
             raise UserError(f"{folder}: is still being measured; wait until it ends")
         for repeat in record.plan.repeats:
@@ -104,49 +122,58 @@ def _copy(folder: Path, planned: Collection[str], numbers: Iterator[int], into: 
         index = start.index if start.name in planned else next(numbers)
         renamed = replace(start, index=index, name=f"{index:02d}-{start.deployment.slug}")
         names[start.name] = renamed.name
-        _copy_folder(folder / "starts" / start.name, into / "starts" / renamed.name)
         write_record(into / "starts" / renamed.name / "start.json", renamed)
-    for cell_dir in sorted(folder.glob("cells/*")):
-        copy = into / "cells" / cell_dir.name
-        _copy_folder(cell_dir, copy)
-        if (cell_dir / "cell.json").is_file():
-            cell = read_cell(cell_dir)
-            write_record(copy / "cell.json", replace(cell, start=names.get(cell.start, cell.start)))
-    if (folder / REFERENCE).is_dir():
-        _copy_folder(folder / REFERENCE, into / REFERENCE)
+    for file, _ in checksums.files(folder, _FOLDERS):
+        top, *inner, name = file.split("/")
+        if top == "cells" and name == "cell.json":
+            cell = read_cell((folder / file).parent)
+            write_record(into / file, replace(cell, start=names.get(cell.start, cell.start)))
+        elif top != "starts":
+            _copy_file(folder / file, into / file)
+        elif inner and inner[0] in names and name != "start.json":
+            _copy_file(folder / file, into.joinpath(top, names[inner[0]], *inner[1:], name))
 
 
-def _copy_folder(folder: Path, copy: Path) -> None:
-    # Links are copied as links: nobody's file comes along by them.
-    shutil.copytree(folder, copy, dirs_exist_ok=True, symlinks=True)
+def _copy_file(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target, follow_symlinks=False)
 
 
-def _merged(records: Sequence[RunRecord], name: str, lost: Mapping[int, Sequence[str]]) -> RunRecord:
-    first = records[0]
-    starts = sorted((start for each in records for start in each.plan.starts), key=lambda start: start.index)
-    plan = replace(first.plan, starts=tuple(starts), estimate_s=sum(each.plan.estimate_s for each in records))
-    is_whole = all(each.status == "completed" for each in records)
-    asked = int(max(records[0].settings.get("repeats") or ["0"]))
+def _merged(records: Mapping[Path, RunRecord], name: str, lost: Mapping[int, Sequence[str]]) -> RunRecord:
+    all_of = list(records.values())
+    first = all_of[0]
+    starts = sorted((start for each in all_of for start in each.plan.starts), key=lambda start: start.index)
+    plan = replace(first.plan, starts=tuple(starts), estimate_s=sum(each.plan.estimate_s for each in all_of))
+    is_whole = all(each.status == "completed" for each in all_of)
+    asked = max(_repeats_asked(folder, record) for folder, record in records.items())
     lacks = [repeat + 1 for repeat in range(max(asked, plan.blocks)) if repeat not in plan.repeats]
     return replace(
         first,
         schema_version=SCHEMA_VERSION,
         run_id=name,
-        created_at=min(each.created_at for each in records),
-        ended_at=max((each.ended_at for each in records if each.ended_at), default=None),
+        created_at=min(each.created_at for each in all_of),
+        ended_at=max((each.ended_at for each in all_of if each.ended_at), default=None),
         plan=plan,
         status="completed" if is_whole else "interrupted",
         stopped_because=f"no folder has repeat {', '.join(map(str, lacks))}" if lacks else None,
         looks=(len(starts),),
         standings=(),
         only_repeat=None,
-        nodes=tuple(node for each in records for node in each.nodes or (_node(each, lost),)),
+        nodes=tuple(node for each in all_of for node in each.nodes or (_node(each, lost),)),
     )
 
 
-def _node(record: RunRecord, lost: Mapping[int, Sequence[str]]) -> Node:
+def _repeats_asked(folder: Path, record: RunRecord) -> int:
+    try:
+        repeats: int = decode("repeats", int, only_value("repeats", {**DEFAULTS, **record.settings}))
+    except UserError as error:
+        raise StoreError(f"{folder}: damaged: {error}") from error
+    return repeats
+
+
+def _node(record: RunRecord, lost: Mapping[int, Sequence[str]]) -> NodeRecord:
     names = [name for repeat in record.plan.repeats for name in lost.get(repeat, ())]
-    return Node(record.plan.repeats, record.environment, tuple(names))
+    return NodeRecord(record.plan.repeats, record.environment, tuple(names))
 
 
 def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:

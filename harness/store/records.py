@@ -8,7 +8,7 @@ from harness import contracts
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeRecord:
     """A folder that was merged into a run: which repeats, from 0, it measured, and on which machine.
 
     `lost_on`: the nodes on which they were begun before, and that were lost.
@@ -48,7 +48,7 @@ class RunRecord:
     stopped_because: str | None = None
     looks: tuple[int, ...] = ()
     standings: tuple[contracts.Standing, ...] = ()
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[NodeRecord, ...] = ()
     only_repeat: int | None = None
     foreign: contracts.ForeignSource | None = None
 

@@ -28,7 +28,7 @@ from harness.errors import StoreError
 from harness.store.foreign import opened, opened_table, read_whole_samples
 from harness.store.json_files import read_json, write_record
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
-from harness.store.records import CellRecord, Node, Phase, RunRecord, StartRecord  # noqa: F401
+from harness.store.records import CellRecord, NodeRecord, Phase, RunRecord, StartRecord  # noqa: F401
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import written_whole
 

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Deployment, SelfTest, ToldClaim, masked_values, timing
+from harness.contracts import Deployment, SelfTest, ToldClaim, facts, masked_values, timing
 from harness.errors import StoreError
 from harness.store import store
-from harness.store.store import RunRecord, StartRecord
+from harness.store.store import NodeRecord, RunRecord, StartRecord
 from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
 
@@ -132,11 +132,10 @@ class Run:
     @cached_property
     def _clocks_ns(self) -> dict[int, int]:
         """Return by repeat how far the wall's clock was ahead of CLOCK_MONOTONIC on the machine of a node."""
-        clocks = [(node.repeats, node.environment.get("clock") or {}) for node in self.record.nodes]
         return {
-            repeat: int(clock.get("realtime_ns", 0)) - int(clock.get("monotonic_ns", 0))
-            for repeats, clock in clocks
-            for repeat in repeats
+            repeat: _clock_ns(node, "realtime_ns") - _clock_ns(node, "monotonic_ns")
+            for node in self.record.nodes
+            for repeat in node.repeats
         }
 
     # --- starts ---
@@ -283,6 +282,10 @@ def open_run(run_dir: Path) -> Run:
     claim = store.read_claim(run_dir)
     claim = claim and without_secrets(claim)
     return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
+
+
+def _clock_ns(node: NodeRecord, name: str) -> int:
+    return int(facts.number(facts.at(node.environment, "clock", name)) or 0)
 
 
 def without_secrets(record: Any) -> Any:

@@ -82,6 +82,8 @@ def recorded(
     if study or output or given.keys() - {"repeats"}:
         raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
     record = store.read_run(directory)
+    if record.foreign:
+        raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
     if "repeats" not in given:
         return record, None
     if record.search is not None:
@@ -99,7 +101,7 @@ def recorded(
 def left_of(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
     """Return what a run or search lacks: cells, and the quality of deployments of which no start is left."""
     task = _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
-    is_asked = 0 in task.whole.repeats  # see _only
+    is_asked = 0 in task.whole.repeats  # of a repeat that is measured alone, by `only`
     quality = due(task.settings.quality, task.whole.deployments.values(), directory) if is_asked else None
     labels = quality.labels if quality else ()
     alone = next_starts.only_asked(directory, task.record or record, task.whole, task.starts, labels)

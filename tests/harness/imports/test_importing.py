@@ -162,6 +162,14 @@ def test_gate_refuses(place):
     ]
 
 
+@pytest.mark.parametrize("words", ["run --resume", "run repeats=9 --resume", "search --resume", "merge"])
+def test_what_only_bench_can_go_on_with_is_refused(place, words):
+    done = told(place, *words.split(), "aiperf")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("aiperf: was measured by AIPerf; ")
+
+
 def test_an_imported_directory_is_as_any_other(place):
     assert told(place, "verify", "vllm").returncode == 0
     assert told(place, "view", ".").returncode == 0

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench_command import Place, told
+from fuzzing import STRANGE
 from make_run import full_run, start_record
 
-from harness.errors import UserError
+from harness.contracts import ForeignSource
+from harness.errors import StoreError, UserError
 from harness.store import checksums, store
 from harness.store.merge import merge, mergeable
+from harness.store.named_files import LOCK_FILE
 from reports import open_run
 from reports.checks.machines import machines_differ, nodes_lost
 from reports.outputs.as_json import to_builtins
@@ -35,7 +41,8 @@ def part(whole: Path, repeat: int, path: Path, **changes) -> Path:
     shutil.copytree(whole, path)
     record = store.read_run(whole)
     plan = record.plan.only([repeat])
-    left = replace(record, plan=plan, only_repeat=repeat + 1, **changes)
+    settings = {**record.settings, "repeats": ["2"]}
+    left = replace(record, settings=settings, plan=plan, only_repeat=repeat + 1, **changes)
     store.write_record(path / "run.json", left)
     kept = {start.name for start in plan.starts}
     for folder in (path / "starts").iterdir():
@@ -82,6 +89,16 @@ def test_a_folder_that_was_merged_keeps_its_machines_when_it_is_merged_again(par
 def test_starts_are_in_the_order_of_the_walls_clock(parts, tmp_path):
     join(parts, tmp_path / "all")
     assert [record.repeat for record in in_order(open_run(tmp_path / "all"))] == [1] * 4 + [0] * 4
+
+
+def test_a_clock_of_any_shape_is_read(parts, tmp_path):
+    join(parts, tmp_path / "all")
+    run = open_run(tmp_path / "all")
+    for value in STRANGE:
+        for clock in ({"clock": value}, {"clock": {"realtime_ns": value, "monotonic_ns": 0}}):
+            nodes = tuple(replace(node, environment=clock) for node in run.record.nodes)
+            changed = replace(run, record=replace(run.record, nodes=nodes))
+            assert len(in_order(changed)) == 8
 
 
 def test_starts_that_were_made_again_get_numbers_of_their_own(parts, tmp_path):
@@ -150,10 +167,98 @@ def test_the_same_repeat_twice_a_search_and_a_gap_are_told(parts, whole, tmp_pat
     assert store.read_run(tmp_path / "half").stopped_because == "no folder has repeat 1"
 
 
-def test_links_in_a_strangers_folder_bring_no_file_along(parts, tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("mine")
-    (next((parts[0] / "starts").iterdir()) / "server.log").symlink_to(secret)
+def test_the_most_repeats_that_were_asked_for_tell_what_lacks(parts, tmp_path):
+    for path, asked in zip(parts, ("4", "10"), strict=True):
+        record = store.read_run(path)
+        settings = {**record.settings, "repeats": [asked]}
+        store.write_record(path / "run.json", replace(record, settings=settings))
     join(parts, tmp_path / "all")
-    logs = list((tmp_path / "all" / "starts").glob("*/server.log"))
-    assert [path for path in logs if not path.is_symlink() and path.read_text() == "mine"] == []
+    lacks = store.read_run(tmp_path / "all").stopped_because
+    assert lacks == f"no folder has repeat {', '.join(str(repeat) for repeat in range(3, 11))}"
+
+
+@pytest.mark.parametrize("file", ["cells/099", "starts/99-x", "reference", "starts", "cells/001/load.log"])
+def test_a_link_in_a_strangers_folder_is_refused(parts, tmp_path, file):
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "diary.txt").write_text("mine")
+    link = parts[0] / file
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(private)
+    with pytest.raises(StoreError, match=f"^{link}: strange: .*a link, .*; remove it$"):
+        join(parts, tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def of_another_tool(folder: Path) -> None:
+    record = store.read_run(folder)
+    source = ForeignSource("AIPerf", "0.13", {}, (), ())
+    store.write_record(folder / "run.json", replace(record, foreign=source))
+
+
+def without_starts(folder: Path) -> None:
+    record = store.read_run(folder)
+    store.write_record(folder / "run.json", replace(record, plan=replace(record.plan, starts=())))
+
+
+def with_repeats_that_are_none(folder: Path) -> None:
+    record = store.read_run(folder)
+    settings = {**record.settings, "repeats": ["x"]}
+    store.write_record(folder / "run.json", replace(record, settings=settings))
+
+
+def with_a_pipe(folder: Path) -> None:
+    os.mkfifo(next((folder / "starts").iterdir()) / "pipe")
+
+
+def with_a_damaged_cell(folder: Path) -> None:
+    max((folder / "cells").iterdir()).joinpath("cell.json").write_text("{}")
+
+
+def larger_than_the_disk(folder: Path) -> None:
+    most = 15 << 30
+    for number in range(shutil.disk_usage(folder).free // most + 1):
+        path = folder / "cells" / f"{number}.log"
+        path.touch()
+        os.truncate(path, most)
+
+
+FAULTS = {
+    with_a_pipe: "pipe: strange: is no file of bench",
+    without_starts: "has no starts, so there is nothing to merge",
+    of_another_tool: "was measured by AIPerf; merge what bench measured",
+    with_repeats_that_are_none: "damaged: repeats=x: must be a whole number",
+    with_a_damaged_cell: "cell.json: damaged",
+    larger_than_the_disk: "free some, or name another place: --output DIR",
+}
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_a_fault_is_one_line_and_leaves_no_half_of_a_run(damage, parts, tmp_path):
+    damage(parts[0])
+    words = "merge", *parts, "--output", tmp_path / "all"
+    done = told(Place(tmp_path), *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert FAULTS[damage] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.glob("all/*")} <= {LOCK_FILE}
+
+
+def test_what_cannot_be_written_leaves_no_half_of_a_run_and_the_command_can_be_given_again(parts, tmp_path):
+    words = "merge", *parts, "--output", tmp_path / "all"
+    largest = max(path.stat().st_size for path in parts[1].glob("starts/*/*"))
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, kept[1]))
+    try:
+        done = told(Place(tmp_path), *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{tmp_path / 'all'}: cannot be written: File too large; `bench merge ")
+    assert done.stderr.count("\n") == 1
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {LOCK_FILE}
+    again = told(Place(tmp_path), *words)
+    assert again.returncode == 0, again.stderr
+    assert checksums.findings(tmp_path / "all") == []

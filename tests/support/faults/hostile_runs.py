@@ -57,6 +57,12 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
     for file, column, change in rng.sample(columns, changes):
         do = partial(_changed, partial(_OF_COLUMNS[change], column))
         yield Fault(f"{column} {change} {file}", file, do)
+    for place, value in rng.sample(
+        [(place, value) for place in _OF_NODES for value in STRANGE], changes // 3
+    ):
+        yield Fault(
+            f"merged, node's {'.'.join(place)}={value!r:.30}", "run.json", partial(_merged, place, value)
+        )
 
 
 def _one_of_each(good: Path) -> list[Path]:
@@ -105,6 +111,23 @@ _OF_FILES: dict[str, Callable[[Path], object]] = {
 }
 
 # --- of records ------------------------------------------------------------------------------------
+
+# What a merged run alone has, by the place in a node.
+_OF_NODES = (
+    ("repeats",),
+    ("lost_on",),
+    ("environment",),
+    ("environment", "clock"),
+    ("environment", "clock", "realtime_ns"),
+    ("environment", "machine", "cpu_model"),
+)
+
+
+def _merged(place: tuple[Any, ...], value: Any, path: Path) -> None:
+    record = json.loads(path.read_bytes())
+    nodes = [{"repeats": [repeat], "environment": record["environment"]} for repeat in (0, 1)]
+    path.write_text(json.dumps(put({**record, "nodes": nodes}, ("nodes", 0, *place), value)))
+
 
 _OF_RECORDS: dict[str, Callable[[Path], object]] = {
     "null": partial(Path.write_bytes, data=b"null"),
