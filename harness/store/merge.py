@@ -164,8 +164,9 @@ def _merged(records: Mapping[Path, RunRecord], name: str, lost: Mapping[int, Seq
 
 
 def _repeats_asked(folder: Path, record: RunRecord) -> int:
+    given = record.settings.get("repeats", DEFAULTS["repeats"])
     try:
-        repeats: int = decode("repeats", int, only_value("repeats", {**DEFAULTS, **record.settings}))
+        repeats: int = decode("repeats", int, only_value("repeats", {"repeats": tuple(given)}))
     except UserError as error:
         raise StoreError(f"{folder}: damaged: {error}") from error
     return repeats
