@@ -27,9 +27,9 @@ from harness.sampling import gpu
 from harness.store.named_files import LOCK_FILE
 from harness.store.store import SCHEMA_VERSION, is_going_on
 
-# A line of bench's output; a file's name and contents, after `part`s of it that came before; the exit code
-# and, APART, the names of all files, since some are there only for a while.
-Sent = tuple[Literal["line", "part", "file", "end"], str, bytes]
+# That the node has begun; a line of bench's output; a file's name and contents, after `part`s of it that came
+# before; the exit code and, APART, the names of all files, since some are there only for a while.
+Sent = tuple[Literal["begun", "line", "part", "file", "end"], str, bytes]
 
 APART = "\0"
 # Signals end bench in order: it ends its servers and writes its report.
@@ -71,6 +71,7 @@ def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
 
     As `bench run` does anywhere, it first installs the engines and makes the weights that are not there.
     """
+    yield "begun", "", b""
     for left in Path(gettempdir()).glob(f"{_PLACE}*"):
         if not is_going_on(left / "run", "running"):  # Ray killed who would have removed it
             shutil.rmtree(left, ignore_errors=True)

@@ -22,6 +22,8 @@ from harness.fleet.nodes import Node, fit
 from harness.store.named_files import RUN_FILE
 
 _CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
+# A node that has not begun by then is busy with other work of the cluster.
+_BUSY_S = 60.0
 # Which node says which line of which repeat.
 Tell = Callable[[str, int, str], None]
 
@@ -37,6 +39,7 @@ class Job:
     exit_code: int | None = None
     last_line: str = ""
     problem: str | None = None
+    given_s: float | None = None  # when a node was asked that has not begun, and of which nothing was told
 
     @property
     def is_whole(self) -> bool:
@@ -48,6 +51,7 @@ class Job:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.with_suffix(".part").unlink(missing_ok=True)
         self.exit_code, self.last_line, self.problem = None, "", None
+        self.given_s = time.monotonic()
 
 
 def nodes_of(address: str | None, device: str) -> Sequence[Node]:
@@ -175,8 +179,16 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                         unable.add(at.id)
                         code = f"bench ended with exit code {job.exit_code}"
                         job.problem = job.problem or f"{at.name}: {job.last_line or code}"
+            _tell_busy(running.values(), tell)
     finally:
         _cancel(ray, running)
+
+
+def _tell_busy(running: Iterable[tuple[Job, Node]], tell: Tell) -> None:
+    for job, at in running:
+        if job.given_s is not None and time.monotonic() - job.given_s > _BUSY_S:
+            tell(at.name, job.number, "waits for the node, which is busy with other work of the cluster")
+            job.given_s = None
 
 
 def _cancel(ray: Any, running: Iterable[Any]) -> None:
@@ -224,14 +236,20 @@ def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
         job.lost_on.append(at)
         tell(at.name, job.number, "the node was lost")
         return False
+    job.given_s = None
     if kind == "line":
         job.last_line = text
         tell(at.name, job.number, text)
     elif kind == "end":
         job.exit_code = int(text)
         _keep_alone(job.folder, set(contents.decode().split(node.APART)))
-    else:
-        _store(job.folder, text, contents, at, is_whole=kind == "file")
+    elif kind in ("part", "file"):
+        try:
+            _store(job.folder, text, contents, at, is_whole=kind == "file")
+        except BenchError as error:
+            job.problem = str(error)
+            _cancel(ray, [stream])
+            return False
     return True
 
 

@@ -54,10 +54,10 @@ _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 _MEASURES = "is measuring this run; wait until it ends"
 
 
-def new_run_dir(parent: Path, settings: Settings) -> Path:
+def new_run_dir(parent: Path, *names: str) -> Path:
     """Make a directory whose name sorts by time and says what is in it; never one that is there already."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = "-".join(dict.fromkeys([stamp, *(scenario.name for scenario in settings.scenarios)]))
+    name = "-".join(dict.fromkeys([stamp, *names]))
     path = parent / name[:80]
     while True:
         try:

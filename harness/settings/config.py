@@ -84,6 +84,10 @@ class Settings:
     given: Mapping[str, tuple[str, ...]]
 
     @property
+    def scenario_names(self) -> tuple[str, ...]:
+        return tuple(scenario.name for scenario in self.scenarios)
+
+    @property
     def is_attached(self) -> bool:
         return any(point.value.base_url for point in self.terms)
 

@@ -89,10 +89,8 @@ def merge(
                 path.unlink()
         if not isinstance(error, OSError):
             raise
-        given = " ".join(map(str, records))
-        raise CellError(
-            f"{into}: cannot be written: {error.strerror or error}; `bench merge {given}` tries again"
-        ) from error
+        why = error.strerror or error
+        raise CellError(f"{into}: cannot be written: {why}; the repeats are as they were") from error
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:

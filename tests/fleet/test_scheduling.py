@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import BenchError, Interrupted
+from harness.errors import Interrupted
 from harness.fleet import node, on_ray
 from harness.fleet.nodes import Node
 
@@ -246,9 +246,43 @@ def test_parts_are_the_file(tmp_path, monkeypatch):
         assert kinds == ("part",) * (len(kinds) - 1) + ("file",)
 
 
-def test_a_file_outside_the_run_is_refused(monkeypatch):
-    monkeypatch.setitem(FATES, "whole", [("file", "../../mine", b""), StopIteration()])
-    with installed(Ray(machines(1), [("whole", 0)], {})) as folder:
-        with pytest.raises(BenchError, match="sent a file that is not of its run"):
-            played(sys.modules["ray"], folder, 1)
+def test_a_file_outside_the_run_is_refused_and_its_node_gets_no_more(monkeypatch):
+    monkeypatch.setitem(FATES, "is killed", [("file", "../../mine", b""), RUN, StopIteration()])
+    ray = Ray(machines(1, 1), [("is killed", 0), *[("whole", 3)] * 3], {})
+    with installed(ray) as folder:
+        jobs = played(ray, folder, 3)
+        assert all(job.is_whole for job in jobs)
         assert not (folder.parent / "mine").exists()
+    assert [stream.at.host for stream in ray.begun] == ["host0"] + ["host1"] * 3
+    assert ray.cancelled == [1]
+    ray = Ray(machines(1), [("is killed", 0)], {})
+    with installed(ray) as folder:
+        (job,) = played(ray, folder, 1)
+    assert job.problem == "host0 (10.0.0.0, 0.0) sent a file that is not of its run: ../../mine"
+
+
+def test_a_node_that_others_keep_busy_is_told_once(monkeypatch):
+    monkeypatch.setattr(on_ray, "_BUSY_S", 0.0)
+    monkeypatch.setitem(FATES, "whole", [("begun", "", b""), *FATES["whole"]])
+    ray = Ray(machines(1, 1), [("whole", 0)] * 2, {})
+    free_after, play = 9, ray.wait
+
+    def wait(streams: list[Stream], **asked: Any) -> tuple[list[Stream], None]:
+        ready, none = play(streams, **asked)
+        return [each for each in ready if each.number == 1 or ray.waits > free_after], none
+
+    monkeypatch.setattr(ray, "wait", wait)
+    told = list[tuple[int, str]]()
+    with installed(ray) as folder:
+        jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2)]
+        on_ray.measure(ray.there, [], jobs, lambda _, number, line: told.append((number, line)))
+        assert all(job.is_whole for job in jobs)
+    busy = "waits for the node, which is busy with other work of the cluster"
+    assert told.count((2, busy)) == 1
+
+
+def test_a_file_that_vanishes_before_it_is_sent_costs_nothing(tmp_path, monkeypatch):
+    kept = tmp_path / "cell.json"
+    kept.write_text("{}")
+    monkeypatch.setattr(node, "_there", lambda folder: iter([tmp_path / "rows.jsonl", kept]))
+    assert list(node._files(tmp_path, {}, settled=False)) == [("file", "cell.json", b"{}")]

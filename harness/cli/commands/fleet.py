@@ -1,7 +1,8 @@
 """`bench merge` and `bench run --on`: one run of the repeats that several machines measure."""
 
+import shlex
 import shutil
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from harness.cli import terminal
 from harness.cli.ending import report_whatever_happened, tell
 from harness.cli.nodes_panel import NodesPanel
 from harness.cli.progress import Show
-from harness.errors import CellError, Interrupted, UserError
+from harness.errors import BenchError, CellError, Interrupted, UserError
 from harness.fleet import on_ray
 from harness.run import session
 from harness.settings.config import Settings
@@ -37,9 +38,10 @@ def merge_command(
     """
     session.check_output(output)
     records = mergeable(folders)
-    directory = output or session.RESULTS / time.strftime("%Y%m%d-%H%M%S-merged")
+    directory = output or session.new_run_dir(session.RESULTS, "merged")
     show = Show(quiet=quiet)
-    with session.sole_writer(directory):
+    with session.sole_writer(directory), terminal.signals_interrupt():
+        session.check_output(directory)  # another bench may have written there meanwhile
         merge(records, directory)
     _report(directory, 0, show, as_json=as_json)
 
@@ -61,12 +63,13 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     machines = counted(len({each.boot_id for each in nodes}), "machine")
     show.line(f"{counted(settings.repeats, 'repeat')} on {machines}, one at a time on each")
     words = [f"{key}={','.join(values)}" for key, values in settings.given.items()]
-    directory = output or session.new_run_dir(session.RESULTS, settings)
+    directory = output or session.new_run_dir(session.RESULTS, *settings.scenario_names)
     parts = directory.with_name(f"{directory.name}-repeats")
-    session.check_output(parts)
     jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
     stopped = None
     with session.sole_writer(directory), terminal.signals_interrupt():
+        for path in (directory, parts):
+            session.check_output(path)  # another bench may have written there meanwhile
         try:
             with NodesPanel(show, settings.repeats) as panel:
                 on_ray.measure(nodes, words, jobs, panel.say)
@@ -82,7 +85,7 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
                 show.line(f"repeat {job.number} is missing: {why}")
         if whole:
             lost = {job.number - 1: [each.name for each in job.lost_on] for job in whole}
-            merge(mergeable([job.folder for job in whole]), directory, lost)
+            _merge([job.folder for job in whole], directory, lost)
         if len(whole) == len(jobs):
             shutil.rmtree(parts)  # all of it is in the whole run
     if whole:
@@ -91,6 +94,14 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     if stopped:
         raise stopped
     raise CellError(f"no repeat was measured; repeat 1: {jobs[0].problem}")
+
+
+def _merge(folders: Sequence[Path], directory: Path, lost: Mapping[int, Sequence[str]]) -> None:
+    try:
+        merge(mergeable(folders), directory, lost)
+    except BenchError as error:
+        again = shlex.join(["bench", "merge", *map(str, folders)])
+        raise CellError(f"{error}; what was measured stays: `{again}`") from error
 
 
 def _report(directory: Path, exit_code: int, show: Show, *, as_json: bool) -> None:

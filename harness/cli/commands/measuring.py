@@ -164,7 +164,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         for line in _task_lines(task):
             show.line(line)
         session.check_space(task.directory or session.RESULTS, task.starts)
-        directory = task.directory or session.new_run_dir(session.RESULTS, task.settings)
+        directory = task.directory or session.new_run_dir(session.RESULTS, *task.settings.scenario_names)
         with nullcontext() if task.record else session.sole_writer(directory):
             if not task.record:
                 session.check_output(directory)  # another bench may have measured it meanwhile

@@ -1,7 +1,6 @@
 """`bench report`, `compare`, `gate`, `view` and `import`, which read results. Importing `reports` is slow."""
 
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ import typer
 from harness.cli.terminal import Json, print_json, print_lines
 from harness.errors import UserError, choose_from
 from harness.imports.importing import TOOLS, read_files, write_files
-from harness.run.session import RESULTS, check_output, own_argv, sole_writer
+from harness.run.session import RESULTS, check_output, new_run_dir, own_argv, sole_writer
 from harness.settings import overrides, sections
 from harness.store.bundle import opened_run
 from harness.store.named_files import write_named
@@ -208,8 +207,8 @@ def import_command(
     ] = None,
 ) -> None:
     check_output(output)
-    directory = output or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-import"
     read = read_files(files, label or ())
+    directory = output or new_run_dir(RESULTS, "import")
     with sole_writer(directory):
         check_output(directory)
         write_files(read, directory, own_argv())

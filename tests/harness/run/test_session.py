@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from begun_run import WORDS, begin, settings_of
+from begun_run import begin, settings_of
 from echoes import ECHOES, KEY
 from make_run import start_record, write_start
 
@@ -64,8 +64,7 @@ def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
 
 
 def test_directories_sort_by_time_and_are_new(tmp_path):
-    settings = settings_of(*WORDS)
-    made = [session.new_run_dir(tmp_path / "results", settings) for _ in range(4)]
+    made = [session.new_run_dir(tmp_path / "results", "chat_multi_turn") for _ in range(4)]
     assert made[0].name.endswith("-chat_multi_turn")
     assert len({path for path in made if path.is_dir()}) == 4
     assert {path.stat().st_mode & 0o777 for path in made} == {0o700}, "requests hold what users said"

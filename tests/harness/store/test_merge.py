@@ -256,7 +256,7 @@ def test_what_cannot_be_written_leaves_no_half_of_a_run_and_the_command_can_be_g
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"{tmp_path / 'all'}: cannot be written: File too large; `bench merge ")
+    assert done.stderr.startswith(f"{tmp_path / 'all'}: cannot be written: File too large; the repeats ")
     assert done.stderr.count("\n") == 1
     assert {path.name for path in (tmp_path / "all").iterdir()} == {LOCK_FILE}
     again = told(Place(tmp_path), *words)
