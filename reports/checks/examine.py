@@ -1,33 +1,18 @@
 """All reasons to distrust a run, and the marks that numbers bear for them. Draws nothing."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from reports.checks import caches, images, late_client, machines, starts, unequal_work, windows
-from reports.checks.finding import Check, Finding, Seen, check
+from reports.checks import caches, images, imported, late_client, machines, starts, unequal_work, windows
+from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
 
 
-@check(
-    "Measured by another tool",
-    "{}.",
-    "bench run engine=openai engine.base_url=URL measures that server.",
-    (),
-    marks=True,
-    is_at_name=True,
-)
-def measured_by_another_tool(run: Run) -> Iterator[Seen]:
-    if source := run.record.foreign:
-        origin = "Latencies count from the sending, under a schedule too"
-        said = [source.words, *source.definitions, origin, f"Not in its files: {'; '.join(source.missing)}"]
-        yield ". ".join(said), run.planned_cells
-
-
 # Worst first.
 CHECKS: tuple[Check, ...] = (
-    measured_by_another_tool,
+    imported.measured_by_another_tool,
     unequal_work.kernels_stand_in,
     unequal_work.prompts_differ,
     unequal_work.text_not_comparable,
@@ -69,17 +54,6 @@ CHECKS: tuple[Check, ...] = (
     images.images_by_tag,
     unequal_work.weights_noted,
 )
-# What requests alone tell, which files of other tools have as well.
-_OF_REQUESTS = (
-    unequal_work.output_lengths_differ,
-    windows.requests_failed,
-    starts.single_repeat,
-    windows.queue_only_grew,
-    starts.repeats_disagree,
-    windows.window_drifted,
-    windows.bimodal,
-    windows.short_windows,
-)
 
 
 @once
@@ -97,9 +71,7 @@ def findings_of(run: Run) -> tuple[Finding, ...]:
 def clean_of(run: Run) -> tuple[list[str], list[str]]:
     """Return the titles of the checks that found nothing, and of those that had nothing to look at."""
     clean = [each for each in CHECKS if examine(run)[each.title] is None]
-    looked = [
-        each.title for each in clean if each.can_look(run) and (not run.foreign or each in _OF_REQUESTS)
-    ]
+    looked = [each.title for each in clean if each.can_look(run) and (not run.foreign or each.of_requests)]
     return looked, [each.title for each in clean if each.title not in looked]
 
 

@@ -82,12 +82,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A reason to distrust, the function that looks for it, and whether a run recorded what it needs."""
+    """A reason to distrust, the function that looks for it, whether a run recorded what it needs, and whether
+    requests alone tell it, which files of other tools have as well."""
 
     name: str
     title: str
     find: Callable[[Run], Finding | None]
     can_look: Callable[[Run], object]
+    of_requests: bool
 
 
 def check(
@@ -99,9 +101,11 @@ def check(
     marks: bool = False,
     is_at_name: bool = False,
     can_look: Callable[[Run], object] = bool,
+    of_requests: bool = False,
 ) -> Callable[[See], Check]:
     """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
-    first four. The finding has the function's name. `can_look`: whether a run has what is looked at."""
+    first four. The finding has the function's name. `can_look`: whether a run has what is looked at.
+    `of_requests`: whether requests alone tell it."""
 
     def declared(see: See) -> Check:
         def find(run: Run) -> Finding | None:
@@ -115,7 +119,7 @@ def check(
                 see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short, is_at_name
             )
 
-        return Check(see.__name__, title, find, can_look)
+        return Check(see.__name__, title, find, can_look, of_requests)
 
     return declared
 

@@ -22,6 +22,7 @@ _NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s.p50": "TTFT p50"}
     f"Fewer than {STARTS_NEEDED} do not tell luck and drift from the engine, and no verdict is given: {{}}.",
     "repeats=5 or more, on servers that bench starts, can tell a difference of 10 %.",
     (),
+    of_requests=True,
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
     # In a search each start tries other loads, so there they are counted over all loads.
@@ -38,6 +39,7 @@ def single_repeat(run: Run) -> Iterator[Seen]:
     "{}.",
     "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
     can_look=lambda run: run.repeats > 1,
+    of_requests=True,
 )
 @of_groups
 def repeats_disagree(run: Run, group: Group) -> str | None:

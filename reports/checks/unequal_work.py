@@ -71,6 +71,7 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
     OF_LENGTHS,
     marks=True,
     can_look=lambda run: len(run.deployments) > 1,
+    of_requests=True,
 )
 def output_lengths_differ(run: Run) -> Iterator[Seen]:
     for groups in equal_work.by_case(run):

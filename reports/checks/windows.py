@@ -68,6 +68,7 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
     "See Trust; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
     (*SPEED, "success_share"),
     marks=True,
+    of_requests=True,
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
     return _lost(run, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool))
@@ -164,6 +165,7 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
     f"Throttling and drift hardly show in less than {SHORT_WINDOW_S:.0f} s, and fewer than {_ENOUGH} ok "
     "requests have no p95. The least of a start: {}.",
     "A longer window (load.duration), or a longer trace.",
+    of_requests=True,
 )
 @of_groups
 def short_windows(run: Run, group: Group) -> str | None:
@@ -180,6 +182,7 @@ def short_windows(run: Run, group: Group) -> str | None:
     "{}. More came than the server answers: latencies say how long the window was.",
     "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
     FROM_SENDING,
+    of_requests=True,
 )
 @of_cells
 def queue_only_grew(run: Run, cell: Cell) -> str | None:
@@ -194,6 +197,7 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
     "Windows were not steady",
     "From a window's first third to its last, {}. Values are means over a change.",
     "A longer load.warmup and load.duration; a lower load.rate; else look at clocks and memory.",
+    of_requests=True,
 )
 def window_drifted(run: Run) -> Iterator[Seen]:
     groups = {group.key: group for group in run.groups}
@@ -220,6 +224,7 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
     "A latency has two humps",
     "The medians of the two: {}. A median or a mean of both is of neither.",
     "See Latency; tell the two apart, as by load.concurrency=1 or engine.prefix_cache=false.",
+    of_requests=True,
 )
 @of_groups
 def bimodal(run: Run, group: Group) -> str | None:

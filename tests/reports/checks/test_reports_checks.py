@@ -409,7 +409,6 @@ def test_missing_cells_are_a_finding(tmp_path):
 def test_every_check_can_find_something():
     found = {check.name for check in CHECKS}
     by_hand = {"single_repeat", "repeats_disagree", "drift_over_run"}
-    by_hand |= {"measured_by_another_tool"}  # in foreign/test_importing
     by_hand |= {"none_ended"}  # its window is short, too
     by_hand |= {"cache_not_reset"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
@@ -425,7 +424,11 @@ def test_every_check_can_find_something():
         "speculation_changes_answers",
     }  # in test_answered
     by_hand |= {"variables_differ"}  # below
-    by_hand |= {"machines_differ", "measured_by_another_tool"}  # in test_merge and test_importing
+    by_hand |= {
+        "machines_differ",
+        "nodes_lost",
+        "measured_by_another_tool",
+    }  # in test_merge and test_importing
     by_hand |= {"answers_not_valid", "cache_misreported"}  # in test_traffic and test_cache
     assert found - by_hand <= {check for check, _, _ in CASES}
 
