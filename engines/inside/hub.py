@@ -2,7 +2,8 @@
 
 `ask REPOSITORY REVISION` prints the fields of HubPage in engines/model/facts.py as JSON; `download REPOSITORY
 COMMIT FOLDER BYTES NAME...` fetches the files that are not there. Where the hub refuses, the last line is
-REFUSAL and why, and the exit code 4. The token comes from HF_TOKEN alone.
+REFUSAL and why, and the exit code 4. The token comes from HF_TOKEN, or from
+HUGGING_FACE_HUB_TOKEN, its older name, and from no file.
 """
 
 import glob
@@ -32,7 +33,7 @@ from huggingface_hub.errors import (
 
 REFUSED, REFUSAL = 4, "refused: "
 TIMEOUT_S, PROGRESS_S = 20.0, 2.0
-TOKEN: str | bool = os.environ.get("HF_TOKEN") or False
+TOKEN: str | bool = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or False
 ENDPOINT = os.environ.get("HF_ENDPOINT", "the hub")
 # What the hub answers where it refuses. The kinds stand before those that they are of.
 ANSWERS = {

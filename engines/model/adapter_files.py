@@ -114,8 +114,9 @@ def rank_of(folder: Path) -> int:
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     header, found = safetensors_header(folder / TENSORS_FILE), {}
-    data_bytes = max(each["data_offsets"][1] for each in header.values())
-    data = (folder / TENSORS_FILE).read_bytes()[-data_bytes:]
+    data_bytes = max((each["data_offsets"][1] for each in header.values()), default=0)
+    content = (folder / TENSORS_FILE).read_bytes()
+    data = content[len(content) - data_bytes :]
     for name, each in header.items():
         first, end = each["data_offsets"]
         found[name] = Tensor(tuple(each["shape"]), each["dtype"], data[first:end])

@@ -40,6 +40,7 @@ _UNTOLD = (
     "hidden_size, max_position_embeddings)"
 )
 HUB_PROGRAM = INSIDE / "hub.py"
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 HUB = InstallSpec(
     environment="tool-hub", lock=LOCKS / "tool-hub.txt", check="import huggingface_hub", size_bytes=55_000_000
 )

@@ -8,6 +8,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ LOADING_S = 300.0
 KEY_VARIABLE = "BENCH_TASKS_KEY"
 LOG_NAME = "tasks.log"
 ROWS_NAME = "tasks.jsonl"
+_MOST_LOG_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,18 @@ def _run(
             code = process.wait(limit_s)
     finally:
         job.unlink()
-        if key:
-            log.write_bytes(masked_bytes(log.read_bytes(), [key]))
+        with suppress(OSError):  # what ended the block, such as a full disk, says more
+            _mask(log, key)
     return _problem(code, limit_s, log)
+
+
+def _mask(log: Path, key: str | None) -> None:
+    """Mask the key in a log, and cut off what no log of lm_eval has. In place: a full disk cannot lose it."""
+    with log.open("rb+") as file:
+        content = file.read(_MOST_LOG_BYTES)
+        file.seek(0)
+        file.write(masked_bytes(content, [key]))
+        file.truncate()
 
 
 def _problem(code: int | None, limit_s: float, log: Path) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 from harness.errors import UserError
 from harness.foreign_files import read_text, value_of
 from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
-from harness.settings.units import counted, size_text
+from harness.settings.units import counted
 
 # Of a file: what is longer is cut, and what comes later is left out.
 _CHARACTERS, _ITEMS = 1200, 64
@@ -47,7 +47,7 @@ def items(path: str | None) -> Items:
     if path is None:
         return Items(PROMPTS, TEXTS, FIRST)
     given = f"quality.text={path}"
-    found = dict.fromkeys(_found(path, given, _content(path, given)))
+    found = dict.fromkeys(_found(path, given, read_text(Path(path), given, _FILE_BYTES)))
     of_each = [[text for kind, text in found if kind == field and text] for field in _FIELDS]
     prompts, texts = (tuple(text[:_CHARACTERS] for text in each[:_ITEMS]) for each in of_each)
     if not prompts and not texts:
@@ -67,19 +67,6 @@ def _note(found: Mapping[str, Sequence[str]]) -> str | None:
         if not each:
             said.append(f"{FIRST} {field}s of bench's own, since it has none")
     return ", ".join(said) or None
-
-
-def _content(path: str, given: str) -> str:
-    try:
-        size_bytes = Path(path).stat().st_size
-        if size_bytes > _FILE_BYTES:
-            raise UserError(
-                f"{given}: {size_text(size_bytes)}; give a file of up to {size_text(_FILE_BYTES)}, of which "
-                f"{_ITEMS} prompts and {_ITEMS} texts are asked"
-            )
-    except OSError as error:
-        raise UserError(f"{given}: cannot be read ({error.strerror})") from error
-    return read_text(Path(path), given)
 
 
 def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:

@@ -112,14 +112,18 @@ def image_facts(image: str) -> Mapping[str, str | None]:
     found = ask("image", "inspect", "--format", "{{json .}}", image)
     about: Mapping[str, Any] = msgspec.json.decode(found.text) if found.code == 0 else {}
     labels = (about.get("Config") or {}).get("Labels") or {}
-    # A digest of each registry that has it: the one that was asked for, else the first.
-    digests = dict(digest.split("@") for digest in reversed(about.get("RepoDigests") or ()))
-    name = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image)
+    digests = [entry.partition("@") for entry in about.get("RepoDigests") or ()]
+    name, asked = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image), image.partition("@")[2]
+
+    def nearness(found: tuple[str, str, str]) -> tuple[bool, bool, bool]:
+        repository, _, digest = found
+        return bool(digest), digest == asked, repository == name
+
     version = ask("version", "--format", "{{.Server.Version}}")
     return {
         "image": image,
         "image_id": about.get("Id"),
-        "image_digest": digests.get(name, next(reversed(digests.values()), None)),
+        "image_digest": max(digests, key=nearness, default=("", "", ""))[2] or None,
         "image_created": about.get("Created"),
         "image_version": labels.get("org.opencontainers.image.version"),
         "docker_version": version.text if version.code == 0 else None,

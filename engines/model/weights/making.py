@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engines.model.facts import HUB, HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED, hub_python
+from engines.model.facts import HUB, HUB_PROGRAM, HUB_TOKENS, INSTEAD, REFUSAL, REFUSED, hub_python
 from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
@@ -204,7 +204,7 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
     means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
     argv = [hub_python(means.tool), "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
-    token = {name: os.environ[name] for name in ("HF_TOKEN",) if name in os.environ}
+    token = {name: os.environ[name] for name in HUB_TOKENS if name in os.environ}
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # of a download that was cut short, before the repository changed

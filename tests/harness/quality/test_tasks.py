@@ -184,6 +184,15 @@ def test_a_program_that_dies_is_said_with_its_last_words(tmp_path: Path) -> None
     assert said == "lm_eval exited with code 3: out of memory"
 
 
+def test_a_log_of_any_size_is_masked_in_place(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho a sesame >&2\ntruncate -s 1T '{tmp_path}/tasks.log'\nexit 3\n")
+    python.chmod(0o755)
+    server = TasksServer("http://x/v1", "tiny", {}, 1, key="sesame")
+    assert "lm_eval exited with code 3" in (ask_tasks(Tasks(python, {"t": None}), server, 1, tmp_path) or "")
+    assert (tmp_path / "tasks.log").read_bytes().rstrip(b"\0") == b"a ******\n"
+
+
 ROW = {"task": "t", "item": "0", "score": None, "answer": "4", "prompt_sha256": "a", "error": "not scored"}
 
 

@@ -95,7 +95,7 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.txt"
     with path.open("wb") as file:
         file.truncate(60_000_000)
-    with pytest.raises(UserError, match=r"57 MiB; give a file of up to 16 MiB, of which 64 prompts"):
+    with pytest.raises(UserError, match=r"\(60,000,000 bytes, more than the 16,777,216 that are read\)"):
         items(str(path))
 
 

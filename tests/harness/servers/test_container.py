@@ -102,7 +102,8 @@ def test_a_label_that_cannot_be_read_is_nobody_s_to_remove(label: str) -> None:
 
 # What `docker image inspect` of Docker 26.1 says of an image that was pulled by its digest, shortened.
 INSPECTED = """{"Id":"sha256:9d1f2b7a","RepoTags":["vllm/vllm-openai:v0.32.0"],"RepoDigests":[
-"mirror.example/vllm@sha256:0fa1","vllm/vllm-openai@sha256:7ce4"],"Created":"2026-09-02T11:20:31.51Z",
+"no-digest","mirror.example/vllm@sha256:0fa1","vllm/vllm-openai@sha256:7ce4",
+"vllm/vllm-openai@sha256:5bd3"],"Created":"2026-09-02T11:20:31.51Z",
 "Config":{"Labels":{"org.opencontainers.image.version":"22.04"}}}"""
 
 
@@ -110,6 +111,7 @@ INSPECTED = """{"Id":"sha256:9d1f2b7a","RepoTags":["vllm/vllm-openai:v0.32.0"],"
     ("image", "digest"),
     [
         ("vllm/vllm-openai@sha256:7ce4", "sha256:7ce4"),
+        ("vllm/vllm-openai@sha256:5bd3", "sha256:5bd3"),
         ("vllm/vllm-openai:v0.32.0", "sha256:7ce4"),
         ("vllm/vllm-openai:v0.32.0@sha256:7ce4", "sha256:7ce4"),
         ("mirror.example/vllm:latest", "sha256:0fa1"),

@@ -47,6 +47,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         yield server
 
@@ -247,6 +248,9 @@ def test_token_comes_from_the_environment_alone(
     (home / "token").write_text("hf_of_a_login")
     prepared(CHECKPOINT, tmp_path / "one")
     assert set(hub.tokens) == {None}
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_older")
+    prepared(CHECKPOINT, tmp_path / "older")
+    assert hub.tokens[-1] == "Bearer hf_older"
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     prepared(CHECKPOINT, tmp_path / "two")
     assert hub.tokens[-1] == "Bearer hf_mine"
