@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fuzzing import LIES, NO_VALUES, altered, assert_one_line, damaged, json_bytes
 from hypothesis import given
@@ -71,6 +74,17 @@ def test_a_damaged_table_is_one_or_a_line(run: Path, tmp_path: Path, name: str, 
         TABLES[name](tmp_path / name)
     except StoreError as error:
         assert_one_line(error, tmp_path)
+
+
+def test_no_byte_of_a_tables_foot_ends_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "host.parquet"
+    pq.write_table(pa.table({"t_ns": [1, 2]}), path)
+    whole = path.read_bytes()
+    for at in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+        for byte in (0, whole[at] ^ 2, 0xFF):
+            path.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+            with suppress(StoreError):
+                store.read_samples(path)
 
 
 def test_a_column_whose_name_is_no_text_is_damage(run: Path, tmp_path: Path) -> None:
