@@ -33,11 +33,13 @@ from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from harness.whole_files import written_whole
 
 REFERENCE = "reference"
-SCHEMA_VERSION = 7
-# The formats that are read. A bench of 6 would decide by speed alone, whatever the answers are.
+SCHEMA_VERSION = 8
+# The formats that are read. A bench of 6 would decide by speed alone, whatever the answers
+# are; one of 7 would call a run of another tool damaged.
 SCHEMA_HISTORY = {
     6: "workers of one machine only, plans without `learnt`; formats before it are not read",
     7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts for it alone",
+    8: "runs that another tool measured, with what it does not say null; merged runs; SHA256SUMS; claim.json",
 }
 
 
@@ -95,7 +97,7 @@ def read_run(run_dir: Path) -> RunRecord:
     if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
-        read = " and ".join(map(str, SCHEMA_HISTORY))
+        read = f"{min(SCHEMA_HISTORY)} to {SCHEMA_VERSION}"
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
     return read_json(path, RunRecord)
