@@ -43,11 +43,13 @@ _SAID = re.compile(
 )
 # A shorter secret is found as it stands only: in other encodings, too much would look like it.
 _LEAST_CHARACTERS = 8
-# So much of a secret's beginning is searched for, so that one that was cut is found, too. The rest follows it
-# in whatever encoding. Every repetition is bounded or possessive: the time is linear in the text.
+# Search for the first 12 characters, so that a secret that was cut is found, too. The rest follows in
+# whatever encoding. Every repetition is bounded or possessive: the time is linear in the text.
 _PIECE = 12
+_SPACE = r"[\s\-\u00ad\u200b-\u200f\u2060\ufeff]"
 _SPACED = (
-    r"(?:[\s\-\u00ad\u200b-\u200f\u2060\ufeff]|\\{1,4}[nrt]|&\#0{0,6}(?:9|10|13|32|45);"
+    rf"(?:{_SPACE}|"
+    r"\\{1,4}[nrt]|&\#0{0,6}(?:9|10|13|32|45);"
     r"|(?i:(?:%(?:25){0,3}|\\{1,4}(?:u00|x)|&\#x0{0,6})(?:20|0[9ad]|2d));?)*+"
 )
 _ANY = r"(?:%(?:25){0,3}[0-9A-Fa-f]{2}|\\{1,4}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})|&\#?\w{1,8};|\\{0,4}.)"
@@ -72,16 +74,18 @@ def masked_known(text: str, known: Iterable[str | None]) -> str:
     That is as they are, or by percent, JSON, HTML, hexadecimal or base64, within `user:secret` too, and with
     spaces, line ends or hyphens between. Linear in the text: 1 MB takes about 0.1 s, and 1 s at worst.
     """
-    for pattern in _patterns_of(known):
-        text = pattern.sub(MASK, text)
+    for secret in filter(None, known):
+        for pattern in _patterns(secret):
+            text = pattern.sub(MASK, text)
     return text
 
 
 def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
-    """Return bytes as `masked_known` returns a text, but as many: places in them stay what they are."""
+    """Return bytes as `masked_known` returns a text, but of the same length, so that offsets stay valid."""
     text = data.decode("latin-1")
-    for pattern in _patterns_of(known):
-        text = pattern.sub(_stars, text)
+    for secret in filter(None, known):
+        for pattern in _patterns_in_bytes(secret):
+            text = pattern.sub(_stars, text)
     return text.encode("latin-1")
 
 
@@ -99,7 +103,7 @@ def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str
     compressed must be given as it was before.
     """
     text = data.decode("latin-1")
-    forms = [(OURS + name, pattern) for name, value in known.items() for pattern in _patterns(value)]
+    forms = [(OURS + name, pattern) for name, value in known.items() for pattern in _patterns_in_bytes(value)]
     forms += [
         ("a well-known token", _TOKEN),
         ("a private key", _PRIVATE_KEY),
@@ -114,20 +118,26 @@ def _stars(found: re.Match[str]) -> str:
     return "*" * len(found[0])
 
 
-def _patterns_of(known: Iterable[str | None]) -> list[re.Pattern[str]]:
-    return [pattern for secret in known if secret for pattern in _patterns(secret)]
+def _patterns_in_bytes(secret: str) -> list[re.Pattern[str]]:
+    """Return what finds a secret in bytes that are read as latin-1: a character may be several there."""
+    forms = dict.fromkeys((secret, _utf8(secret).decode("latin-1")))
+    return [pattern for form in forms for pattern in _patterns(form)]
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")  # as the environment holds it
 
 
 @lru_cache(maxsize=64)
 def _patterns(secret: str) -> tuple[re.Pattern[str], ...]:
     """Return what finds a secret: as characters, in hexadecimal, in base64 at each of its three places."""
-    characters = re.sub(r"[\s-]", "", secret)
+    characters = re.sub(_SPACE, "", secret)
     if len(characters) < _LEAST_CHARACTERS:
         return (re.compile(re.escape(secret)),)
     units = _SPACED.join(map(_unit, characters[:_PIECE]))
     rest = len(characters[_PIECE:])
     found = [rf"{units}(?:{_SPACED}{_ANY}){{0,{rest}}}+"]
-    data = secret.encode()
+    data = _utf8(secret)
     digits = (f"[{each}{each.upper()}]" for each in data[:_PIECE].hex())
     found.append(_HEX_SPACED.join(digits) + rf"(?:{_HEX_SPACED}[0-9A-Fa-f])*+")
     for before in range(3):
@@ -145,7 +155,7 @@ def _unit(character: str) -> str:
     plain = re.escape(character) + (character.swapcase() if character.isalpha() else "")
     code = ord(character)
     names = "".join(f"|{name}" for name, value in html5.items() if value == character and name[-1] == ";")
-    by_percent = "%".join(rf"(?:25){{0,3}}{byte:02x}" for byte in character.encode())
+    by_percent = "%".join(rf"(?:25){{0,3}}{byte:02x}" for byte in _utf8(character))
     in_json = rf"(?<=\\)\\{{0,3}}(?:u{code:04x}|x{code:02x}|{re.escape(character)})"
     in_html = rf"(?<=&)(?:\#0{{0,6}}{code};|\#x0{{0,6}}{code:x};{names})"
     return rf"[{plain}%\\&](?:(?<=[{plain}])|(?i:(?<=%){by_percent}|{in_json}|{in_html}))"

@@ -90,6 +90,8 @@ def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:
         try:
             unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
             data = unpacking.decompress(base64.b64decode(packed[1]), _MOST_UNPACKED_BYTES)
+            if not unpacking.eof or unpacking.unused_data:
+                raise ValueError("what is packed is cut, followed by more, or too large")
         except (ValueError, zlib.error) as error:
             raise StoreError(f"{path}: damaged ({error}); `bench report` writes it again") from error
         yield from (kind for _, kind in secrets_in(data, known))

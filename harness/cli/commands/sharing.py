@@ -45,7 +45,7 @@ def verify(
     else:
         print_lines(map(str, found))
         if not has_list:
-            print_lines([f"{source}: has no checksums, since its bench wrote none"])
+            print_lines([f"{source}: has no list of checksums (SHA256SUMS)"])
         elif not found:
             still = "; the run goes on, and what it writes now is not listed yet" if is_going_on else ""
             print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
@@ -68,8 +68,9 @@ def bundle_command(
     """Write a run into one file for others to run again, unless anything secret is in it.
 
     The file is a tar.gz of the run's directory with checksums; `bench rerun`, `compare`, `gate` and `verify`
-    take it as it is. Everything is searched before: for the values of this environment's keys and tokens,
-    however they are written, and for what has the form of one. Where there is any, nothing is written.
+    take it as it is. Everything is searched before: for the values of this environment's keys and tokens, of
+    8 characters or more and however they are written, and for what has the form of one. Where there is any,
+    nothing is written.
     Prompts and answers are in the file, and the paths of the run's settings.
     """
     record = store.read_run(directory)

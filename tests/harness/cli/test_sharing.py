@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import tarfile
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from bench_command import Place, bench, told
 
-from harness.store import checksums, store
+from harness.errors import StoreError
+from harness.store import checksums, secret_scan, store
 from reports.page.looks import packed
 
 KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
@@ -89,6 +91,15 @@ def test_a_key_in_base64_is_found_and_one_of_others_by_its_form(run_copy, tmp_pa
     assert "--allow-lookalikes" in said.stderr
     said = told(Place(tmp_path), "bundle", "run", "--allow-lookalikes")
     assert (said.returncode, said.stdout, said.stderr) == (0, "run.tar.gz\n", "")
+
+
+@pytest.mark.parametrize("parts", [(b"a" * 5_000 + KEY.encode(),), (b"a", KEY.encode())])
+def test_what_a_page_has_packed_is_searched_whole_or_refused(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(secret_scan, "_MOST_UNPACKED_BYTES", 1_000)
+    data = base64.b64encode(b"".join(map(gzip.compress, parts)))
+    (tmp_path / "report.html").write_bytes(b"<script>" + data + b"</script></html>")
+    with pytest.raises(StoreError, match=r"report\.html: damaged .*; `bench report` writes it again"):
+        list(secret_scan.secrets_of(tmp_path, "report.html", {"MY_API_KEY": KEY}))
 
 
 def test_a_run_without_a_page_gets_one_and_one_without_checksums_too(run_copy, tmp_path):

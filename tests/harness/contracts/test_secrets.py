@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 
 import pytest
@@ -120,6 +121,27 @@ def test_a_known_secret_is_found_however_it_is_written(way):
 def test_half_of_a_secret_that_was_cut_is_found(way):
     half = ECHOES[way](KEY)
     assert masked_known("so " + half[: 3 * len(half) // 4], [KEY]) != "so " + half[: 3 * len(half) // 4]
+
+
+@pytest.mark.parametrize("way", ["as it is", "by percent", "in JSON", "in base64"])
+@pytest.mark.parametrize(
+    "secret",
+    ["пароль-длинный-1", "Эх, Ромашка!", "pässwörd", b"\xff\xfe-Zq&7tR".decode(errors="surrogateescape")],
+)
+def test_a_secret_that_is_no_ascii_is_found_in_bytes(secret, way):
+    stored = secret.encode(errors="surrogateescape")
+    written = {
+        "as it is": stored,
+        "by percent": "".join(f"%{byte:02X}" for byte in stored).encode(),
+        "in JSON": json.dumps(secret).encode(),
+        "in base64": base64.b64encode(b"me:" + stored),
+    }[way]
+    said = b"it was: " + written + b" (that is all)"
+    assert [kind for _, kind in secrets_in(said, {"KEY": secret})][:1] == [OURS + "KEY"]
+    stars = masked_bytes(said, [secret])
+    assert len(stars) == len(said)
+    assert stored not in stars
+    assert written[-8:] not in stars or way == "in JSON"
 
 
 def test_what_is_no_secret_stays():

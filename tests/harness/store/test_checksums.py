@@ -83,7 +83,7 @@ def test_a_folder_that_is_a_link_or_endless_is_not_entered(run_copy, tmp_path):
 def test_a_run_of_an_earlier_bench_has_no_list_and_gets_none_by_a_report(run_copy, tmp_path):
     (run_copy / "SHA256SUMS").unlink()
     said = told(Place(tmp_path), "verify", "run")
-    assert (said.returncode, said.stdout) == (1, "run: has no checksums, since its bench wrote none\n")
+    assert (said.returncode, said.stdout) == (1, "run: has no list of checksums (SHA256SUMS)\n")
     assert told(Place(tmp_path), "report", "run").returncode == 0
     assert not (run_copy / "SHA256SUMS").exists()
     (run_copy / "cells/001/cell.json").write_text('{"number":')
