@@ -2,9 +2,11 @@
 
 SHA256SUMS lists what is whole: each start and cell that has ended, run.json and the page once the run has.
 What is going to change is taken off the list before, so a kill leaves files that are not listed, and none
-that seem changed. The list finds damage. It is no signature: who changes a file can change the list.
+that seem changed. New lines stand at the list's end until the run ends, when all are sorted. The list finds
+damage. It is no signature: who changes a file can change the list.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -55,34 +57,37 @@ class Finding:
 
 def begin(run_dir: Path) -> None:
     """Begin a run's list, or go on with it: run.json changes from now on."""
-    _write(run_dir, [line for line in _lines(run_dir) if not _is_of(line, (RUN_FILE,))])
+    with _alone(run_dir):
+        _write(run_dir, [line for line in _lines(run_dir) if not _is_of(line, (RUN_FILE,))])
 
 
 def end(run_dir: Path) -> None:
-    """Put all that is not on the list on it, if there is one."""
-    lines = _lines(run_dir)
-    listed = {_name(line) for line in lines}
-    relist(run_dir, *(name for name, _ in files(run_dir) if name not in listed))
+    """Add every unlisted file to the list, if there is one."""
+    with _alone(run_dir):
+        if (run_dir / SUMS_FILE).exists():
+            lines = _lines(run_dir)
+            listed = {_name(line) for line in lines}
+            found = (name for name, is_file in files(run_dir) if is_file and name not in listed)
+            _write(run_dir, [*lines, *(_line(run_dir, name) for name in found)])
 
 
 def unlist(run_dir: Path, *names: str) -> None:
     """Take files and folders off the list, if there is one: they are going to change."""
-    lines = _lines(run_dir)
-    if any(_is_of(line, names) for line in lines):
-        _write(run_dir, [line for line in lines if not _is_of(line, names)])
+    with _alone(run_dir):
+        _take_off(run_dir, names)
 
 
 def relist(run_dir: Path, *names: str) -> None:
     """Put files and folders as they are now on the list, if there is one."""
-    if (run_dir / SUMS_FILE).exists():
-        kept = [line for line in _lines(run_dir) if not _is_of(line, names)]
-        found = [name for name, is_file in files(run_dir, names) if is_file]
-        _write(run_dir, [*kept, *_sums(run_dir, found)])
+    with _alone(run_dir):
+        if (run_dir / SUMS_FILE).exists():
+            _take_off(run_dir, names)
+            _append(run_dir, [_line(run_dir, name) for name, is_file in files(run_dir, names) if is_file])
 
 
 @contextmanager
 def changing(run_dir: Path, name: str) -> Iterator[None]:
-    """Keep a file or folder off the list while the block changes it; a change that fails is not listed."""
+    """Keep a file or folder off the list while the block changes it. It stays off if the block raises."""
     with suppress(OSError):  # of a disk that is full, or of others: what is changed there says it better
         unlist(run_dir, name)
     yield
@@ -92,23 +97,29 @@ def changing(run_dir: Path, name: str) -> Iterator[None]:
 def findings(run_dir: Path) -> list[Finding]:
     """Return what is not as it was written, by name. Without a list that is what is torn.
 
-    Reads each file once. Raises StoreError for more files than any run has, and for one of absurd size.
+    Raises StoreError for more files than any run has, and for one of absurd size.
     """
+    return compared(run_dir)[0]
+
+
+def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
+    """Return what findings does, and the digest of each file by its name. Reads each file once."""
     has_list = (run_dir / SUMS_FILE).exists()
     lines = _lines(run_dir)
     listed = {name: line[:64] for line in lines if (name := _name(line))}
     there = dict(files(run_dir))
+    digests = {name: digest(run_dir / name) for name, is_file in there.items() if is_file}
     found = [Finding(SUMS_FILE, "damaged")] * any(not _name(line) for line in lines)
     found += [Finding(name, "missing") for name in listed if name not in there]
     for name, is_file in there.items():
         if not is_file:
             found.append(Finding(name, "strange"))
-        elif not has_list or digest(run_dir / name) != listed.get(name):
+        elif digests[name] != listed.get(name):
             if _is_torn(run_dir / name):
                 found.append(Finding(name, "torn"))
             elif has_list:
                 found.append(Finding(name, "changed" if name in listed else "unlisted"))
-    return sorted(found, key=lambda finding: finding.file)
+    return sorted(found, key=lambda finding: finding.file), digests
 
 
 def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bool]]:
@@ -148,22 +159,57 @@ def sums_of(digests: Mapping[str, str]) -> bytes:
     return b"".join(f"{digests[name]}  {name}\n".encode() for name in sorted(digests))
 
 
-def _sums(run_dir: Path, names: Sequence[str]) -> list[str]:
-    return [f"{digest(run_dir / name)}  {name}" for name in names]
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Let no other process, such as a `bench report` beside a run that goes on, change the list meanwhile."""
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _line(run_dir: Path, name: str) -> str:
+    return f"{digest(run_dir / name)}  {name}"
+
+
+def _text(run_dir: Path) -> str:
+    try:
+        with opened(run_dir / SUMS_FILE, flags=os.O_NOFOLLOW) as file:
+            return file.read().decode(errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
 
 
 def _lines(run_dir: Path) -> list[str]:
-    try:
-        with opened(run_dir / SUMS_FILE, flags=os.O_NOFOLLOW) as file:
-            text = file.read().decode(errors="surrogateescape")
-    except FileNotFoundError:
-        return []
-    return text.removesuffix("\n").split("\n") if text else []
+    """Return the list's whole lines: bench may have been killed within the last one."""
+    return _text(run_dir).split("\n")[:-1]
+
+
+def _take_off(run_dir: Path, names: Collection[str]) -> None:
+    # Most names were never listed, and a long list is searched much faster than it is taken apart.
+    text = _text(run_dir)
+    is_whole = text.endswith("\n") or not text
+    if not is_whole or any(f"  {name}" in text for name in names):
+        _write(run_dir, [line for line in _lines(run_dir) if not _is_of(line, names)])
+
+
+def _append(run_dir: Path, lines: Sequence[str]) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(run_dir / SUMS_FILE, flags), "wb") as file:
+        file.write(_encoded(lines))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write(run_dir: Path, lines: Sequence[str]) -> None:
-    whole = sorted(lines, key=lambda line: line[64:])
-    write_whole(run_dir / SUMS_FILE, "".join(f"{line}\n" for line in whole).encode(errors="surrogateescape"))
+    write_whole(run_dir / SUMS_FILE, _encoded(sorted(lines, key=lambda line: line[64:])))
+
+
+def _encoded(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 
 
 def _name(line: str) -> str | None:

@@ -20,7 +20,7 @@ from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
 from harness.contracts import Plan, ToldClaim, ToldPart, inert
-from harness.errors import BenchError, UserError
+from harness.errors import BenchError, StoreError, UserError
 from harness.settings import config, overrides
 from harness.settings.decoding import refuse_first
 from harness.settings.units import number_text
@@ -107,8 +107,9 @@ def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
     try:
         with checksums.changing(run_dir, CLAIM_FILE):
             store.write_record(run_dir / CLAIM_FILE, told)
-    except OSError as error:
-        said = f"{run_dir / CLAIM_FILE}: cannot be written ({error.strerror}), so the page does not say this"
+    except (OSError, StoreError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        said = f"{run_dir / CLAIM_FILE}: cannot be written ({why}), so the page does not say this"
         terminal.complaints.print(inert(said), markup=False)
     return judgement
 
@@ -258,7 +259,7 @@ def _print(judgement: Judgement) -> None:
 
 
 def _told(judgement: Judgement) -> ToldClaim:
-    """Return it in words."""
+    """Return the judgement as text for terminal and page."""
     found, source = judgement.claim, judgement.claim.source
     parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in found.predicates)
     why = f": {judgement.why}" if judgement.why else ""

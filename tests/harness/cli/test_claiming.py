@@ -110,6 +110,11 @@ def test_a_claim_that_cannot_be_kept_is_judged_all_the_same(place: Place) -> Non
     assert (
         f"{run}/claim.json: cannot be written (Is a directory), so the page does not say this" in done.stderr
     )
+    (run / "claim.json").rmdir()
+    (run / "SHA256SUMS").mkdir()
+    done = told(place, "claim", "sooner.yaml", "--from", run)
+    assert "sooner: reproduced\n" in done.stdout
+    assert "claim.json: cannot be written (" in done.stderr
 
 
 def test_a_claim_that_nothing_decides_says_how_to_go_on(place: Place) -> None:

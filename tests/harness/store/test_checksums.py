@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 from bench_command import Place, told
+from make_run import empty_run
 
-from harness.errors import StoreError
+from harness.errors import Interrupted, StoreError
 from harness.run import session
 from harness.store import checksums
 from harness.store.checksums import Finding, findings
@@ -117,6 +120,63 @@ def test_what_changes_is_off_the_list_until_it_is_whole(run_copy):
     with pytest.raises(ZeroDivisionError):
         interrupted()
     assert findings(run_copy) == [], "an interrupt puts all that is there on the list"
+
+
+def test_two_that_change_the_list_at_once_put_back_no_line_that_the_other_took_off(tmp_path):
+    run = empty_run(tmp_path / "run")
+    names = [f"cells/{number:03d}/cell.json" for number in range(60)]
+    for name in ("report.html", *names):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(b"{}\n")
+    checksums.begin(run)
+    checksums.end(run)
+    done = threading.Event()
+
+    def draw() -> None:
+        while not done.is_set():
+            with checksums.changing(run, "report.html"):
+                pass
+
+    other = threading.Thread(target=draw)
+    other.start()
+    for name in names:
+        checksums.unlist(run, name)
+    done.set()
+    other.join()
+    assert [str(each) for each in findings(run) if each.fault != "unlisted"] == []
+    listed = (run / "SHA256SUMS").read_text()
+    assert [name for name in names if name in listed] == []
+
+
+def test_a_line_is_put_at_the_end_of_a_list_also_behind_one_that_a_kill_cut(tmp_path):
+    run = empty_run(tmp_path / "run")
+    checksums.begin(run)
+    for number in (2, 1):
+        cell = run / f"cells/{number:03d}/cell.json"
+        cell.parent.mkdir(parents=True)
+        cell.write_bytes(b"{}\n")
+        before = (run / "SHA256SUMS").stat().st_ino
+        checksums.relist(run, f"cells/{number:03d}")
+        assert (run / "SHA256SUMS").stat().st_ino == before, (
+            "a list of thousands is not written for each cell"
+        )
+    names = ["cells/002/cell.json", "cells/001/cell.json"]
+    assert [line[66:] for line in (run / "SHA256SUMS").read_text().splitlines()] == names
+    os.truncate(run / "SHA256SUMS", (run / "SHA256SUMS").stat().st_size - 9)
+    assert findings(run) == [Finding("cells/001/cell.json", "unlisted"), Finding("run.json", "unlisted")]
+    checksums.relist(run, "run.json")
+    assert findings(run) == [Finding("cells/001/cell.json", "unlisted")]
+    checksums.end(run)
+    names = ["cells/001/cell.json", "cells/002/cell.json", "run.json"]
+    assert [line[66:] for line in (run / "SHA256SUMS").read_text().splitlines()] == names
+    assert findings(run) == []
+
+
+def test_a_list_that_is_none_hides_no_interrupt(tmp_path):
+    run = empty_run(tmp_path / "run")
+    (run / "SHA256SUMS").mkdir()
+    with pytest.raises(Interrupted), session.sole_writer(run):
+        raise Interrupted(signal.SIGINT)
 
 
 def test_a_resume_that_is_refused_hides_no_change(run_copy, tmp_path):
