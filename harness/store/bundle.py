@@ -8,7 +8,7 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +22,13 @@ from harness.store.named_files import RUN_FILE, SUMS_FILE, check_place
 from harness.store.store import read_run
 from harness.whole_files import check_room, written_whole
 
-# Records and logs shrink to a tenth, tables not at all. Of a small file a little more is borne.
-_MOST_GROWTH, _BORNE_BYTES = 100, 64 << 20
+# Records and logs shrink to a tenth, tables not at all. Small files may grow by 64 MiB more.
+_MOST_GROWTH, _MORE_BYTES = 100, 64 << 20
 _MOST_FILES = 100_000
 # tarfile reads the headers of long names in one go, however long they say to be.
 _CHUNK_BYTES = 1 << 20
+# Of gzip: how tight. 0 packs nothing, for logs of equal lines, which would open as a bomb does.
+_LEVELS = (6, 0)
 _NO_BUNDLE = "is no bundle; `bench bundle DIR` makes one of a run"
 
 
@@ -36,28 +38,35 @@ def write_bundle(run_dir: Path, out: Path) -> None:
     A file that is changed, torn or missing by the run's checksums is refused.
     """
     check_place(out)
-    if wrong := [each for each in checksums.findings(run_dir) if each.fault != "unlisted"]:
+    top = run_dir.resolve().name
+    if not _is_plain(top):
+        raise UserError(f"{run_dir}: a bundle cannot have the folder's name {top!r}; rename the folder")
+    found, digests = checksums.compared(run_dir)
+    if wrong := [each for each in found if each.fault != "unlisted"]:
         more = f", and {len(wrong) - 1} more" if wrong[1:] else ""
         raise StoreError(
             f"{run_dir}: {wrong[0].file} is {wrong[0].fault}{more}; see `bench verify {run_dir}`"
         )
-    digests = {name: checksums.digest(run_dir / name) for name, _ in checksums.files(run_dir)}
-    sizes = [(run_dir / name).stat().st_size for name in digests]
-    check_room(out.absolute().parent, sum(sizes), "the bundle", "--output FILE")
-    made_s, sums = _made_s(run_dir), checksums.sums_of(digests)
+    sums = checksums.sums_of(digests)
+    sizes = {name: (run_dir / name).stat().st_size for name in digests}
+    size = len(sums) + sum(sizes.values())
+    check_room(out.absolute().parent, size, "the bundle", "--output FILE")
+    made_s = _made_s(run_dir)
     try:
         with written_whole(out) as part:
             part.chmod(0o600)  # requests hold what users said
-            with (
-                part.open("wb") as file,
-                gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
-                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                _add(tar, f"{run_dir.resolve().name}/{SUMS_FILE}", len(sums), made_s, io.BytesIO(sums))
-                for name, size in zip(digests, sizes, strict=True):
-                    with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
-                        _add(tar, f"{run_dir.resolve().name}/{name}", size, made_s, contents)
-            _check_growth(out, sum(sizes), part.stat().st_size)
+            for level in _LEVELS:
+                with (
+                    part.open("wb") as file,
+                    gzip.GzipFile("", "wb", level, file, mtime=0) as packed,
+                    tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                ):
+                    _add(tar, f"{top}/{SUMS_FILE}", len(sums), made_s, io.BytesIO(sums))
+                    for name in digests:
+                        with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
+                            _add(tar, f"{top}/{name}", sizes[name], made_s, contents)
+                if not _is_bomb(size, part.stat().st_size):
+                    break
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
 
@@ -108,9 +117,10 @@ def _unpacked(path: Path, folder: Path) -> Path:
             for member in tar:
                 top, name = _place(path, member)
                 size += member.size
-                _check_growth(path, size, packed_bytes)
-                if name.casefold() in names or tops - {top} or len(names) == _MOST_FILES:
-                    raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is a file too many)")
+                if _is_bomb(size, packed_bytes):
+                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are no run")
+                if why := _why_not(top, name.casefold(), tops, names):
+                    raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is {why})")
                 tops.add(top)
                 names.add(name.casefold())
                 _write(tar, member, folder / member.name)
@@ -130,11 +140,25 @@ def _unpacked(path: Path, folder: Path) -> Path:
 def _place(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     """Return the run's name, and that of a file in it. Raises StoreError for all that no bundle has."""
     top, *parts = member.name.split("/")
-    is_plain = all(each not in ("", ".", "..") and each.isprintable() for each in (top, *parts))
     is_own = parts[:1] == [SUMS_FILE] or (bool(parts) and parts[0] in checksums.OWN)
-    if not (is_plain and is_own and member.type == tarfile.REGTYPE and member.sparse is None):
+    # A size below 0 would give the files behind it more than a bundle may become.
+    is_regular = member.type == tarfile.REGTYPE and member.sparse is None and member.size >= 0
+    if not (all(map(_is_plain, (top, *parts))) and is_own and is_regular):
         raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is no file of a run)")
     return top, "/".join(parts)
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and name.isprintable()
+
+
+def _why_not(top: str, name: str, tops: Collection[str], names: Collection[str]) -> str | None:
+    """Return why a bundle cannot have this file beside those before it."""
+    if name in names:
+        return "there twice"
+    if tops and top not in tops:
+        return "in a second folder"
+    return f"one more than {_MOST_FILES:,} files" if len(names) == _MOST_FILES else None
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
@@ -145,9 +169,8 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
             file.write(chunk)
 
 
-def _check_growth(path: Path, size: int, packed_bytes: int) -> None:
-    if size > _BORNE_BYTES + _MOST_GROWTH * packed_bytes:
-        raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are no run")
+def _is_bomb(size: int, packed_bytes: int) -> bool:
+    return size > _MORE_BYTES + _MOST_GROWTH * packed_bytes
 
 
 class _InParts(io.RawIOBase):

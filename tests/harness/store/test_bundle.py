@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from make_run import empty_run
 
 from harness.errors import BenchError, StoreError
 from harness.store import checksums, store
@@ -57,6 +58,30 @@ def test_what_is_not_a_runs_own_is_not_in_its_bundle(run_copy, tmp_path):
         names = [member.name for member in tar.getmembers()]
     assert names == [names[0], *sorted(names[1:])]
     assert not {"run/notes.txt", "run/.lock", "run/headline.json"} & {*names}
+
+
+def test_a_log_of_equal_lines_is_bundled_and_opened(tmp_path):
+    log = empty_run(tmp_path / "run") / "starts/01-reference/server.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    os.truncate(log, 70 << 20)
+    write_bundle(tmp_path / "run", tmp_path / "b.tar.gz")
+    with opened_run(tmp_path / "b.tar.gz") as run_dir:
+        assert (run_dir / "starts/01-reference/server.log").stat().st_size == 70 << 20
+
+
+def test_a_folder_whose_name_no_bundle_can_have_is_refused(tmp_path):
+    odd = empty_run(tmp_path / "odd\x1b name")
+    with pytest.raises(BenchError, match=r"a bundle cannot have the folder's name .*; rename the folder"):
+        write_bundle(odd, tmp_path / "b.tar.gz")
+    assert list(tmp_path.iterdir()) == [odd]
+
+
+def test_a_run_without_a_list_is_bundled_with_one(tmp_path):
+    write_bundle(empty_run(tmp_path / "run"), tmp_path / "b.tar.gz")
+    with opened_run(tmp_path / "b.tar.gz") as run_dir:
+        assert checksums.findings(run_dir) == []
+        assert [name for name, _ in checksums.files(run_dir)] == ["run.json"]
 
 
 @pytest.mark.parametrize("harm", ["changed", "torn", "missing", "strange"])
@@ -122,14 +147,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a way up at first": (lambda p: packed(p, member("../cells/x", b"x")), "no file of a run"),
     "no name": (lambda p: packed(p, member("run//run.json", b"x")), "no file of a run"),
     "a control character": (lambda p: packed(p, member("run/cells/\x1b[2J", b"x")), "no file of a run"),
-    "two of a name": (lambda p: packed(p, SUMS, SUMS), "a file too many"),
+    "two of a name": (lambda p: packed(p, SUMS, SUMS), "is there twice"),
     "two of a name in capitals": (
-        lambda p: packed(p, member("run/cells/a", b"x"), member("run/cells/A", b"y")), "a file too many",
+        lambda p: packed(p, member("run/cells/a", b"x"), member("run/cells/A", b"y")), "is there twice",
     ),
     "a file that is a folder": (
         lambda p: packed(p, member("run/cells", b"x"), member("run/cells/a", b"y")), "damaged",
     ),
-    "two runs": (lambda p: packed(p, SUMS, member("other/run.json", b"{}")), "a file too many"),
+    "two runs": (lambda p: packed(p, SUMS, member("other/run.json", b"{}")), "is in a second folder"),
     "a device": (
         lambda p: packed(p, member("run/cells/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)), "null",
     ),
@@ -141,6 +166,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a bomb": (lambda p: packed(p, SUMS, member("run/run.json", bytes(200 << 20))), "are no run"),
     "a size that is not there": (
         lambda p: packed(p, before=member("run/cells/a", size=1 << 50)[0].tobuf()), "are no run",
+    ),
+    "a size below 0, which would make room for a bomb": (
+        lambda p: packed(p, SUMS, member("run/cells/a", size=-511), member("run/run.json", b"{}")),
+        "'run/cells/a' is no file of a run",
     ),
     "a header as a bomb": (
         lambda p: packed(
