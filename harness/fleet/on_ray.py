@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import inert
-from harness.errors import BenchError, UserError
+from harness.errors import BenchError, CellError, UserError
 from harness.fleet import node
 from harness.fleet.nodes import Node, fit
 from harness.store.named_files import RUN_FILE
@@ -24,6 +24,8 @@ from harness.store.named_files import RUN_FILE
 _CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
 # A node that has not begun by then is busy with other work of the cluster.
 _BUSY_S = 60.0
+# For a part of a file to come; without its own node bench would wait for ever.
+_PART_S = 300.0
 # Which node says which line of which repeat.
 Tell = Callable[[str, int, str], None]
 
@@ -133,7 +135,7 @@ def _facts(ray: Any, asked: Any, address: str) -> dict[str, Any]:
 
 def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], tell: Tell) -> None:
     """Measure each repeat on a node, into its folder. The jobs say how each went, also when this raises:
-    OSError where files cannot be written here, Interrupted."""
+    OSError where files cannot be written here, CellError where the own node is lost, Interrupted."""
     # Ray's own thread prints the log of a raylet that dies; stdout is for the run's result.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         _play(jobs, nodes, words, tell)
@@ -148,10 +150,16 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
 
     waiting, running = list(jobs), dict[Any, tuple[Job, Node]]()
     used, unable = Counter[str](), set[str]()
+    own = ray.get_runtime_context().get_node_id()
     try:
         while waiting or running:
-            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]} - unable
-            left = [each for each in nodes if each.id in alive]
+            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
+            if own not in alive:
+                running.clear()  # Ray ends what has lost its driver
+                raise CellError(
+                    "--on ray: the cluster's node on this machine was lost, so nothing comes here"
+                )
+            left = [each for each in nodes if each.id in alive - unable]
             for job, at in _next(waiting, left, [each for _, each in running.values()], used):
                 waiting.remove(job)
                 if at is None:
@@ -226,7 +234,7 @@ def _next(
 def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
     """Keep the next thing that a node has sent; False: there is nothing more, and the job says why."""
     try:
-        kind, text, contents = ray.get(next(stream))
+        kind, text, contents = ray.get(next(stream), timeout=_PART_S)
     except StopIteration:
         return False
     except ray.exceptions.RayTaskError as error:

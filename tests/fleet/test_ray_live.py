@@ -1,4 +1,4 @@
-"""A run on a Ray cluster of two nodes on this machine, and one whose node is killed while it measures.
+"""A run on a Ray cluster on this machine: nodes that are killed, Ctrl-C, and clusters that ask for a token.
 
 Ray listens on all addresses, so each cluster lives in a network namespace of its own.
 """
@@ -26,22 +26,25 @@ pytest.importorskip("ray", reason="make test-fleet installs it")
 
 RAY = Path(sys.executable).with_name("ray")
 BENCH = Path(sys.executable).with_name("bench")
-HEAD = "127.0.0.1:6399"
 LIMIT_S = 300.0
+TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"
+ASKING = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 class Cluster:
-    """Two raylets with a processor each. `inside` runs a program in their network namespace."""
+    """A head that offers no processor, and nodes with one each. `argv` runs a program in their network
+    namespace, in which `address` is theirs. `settings` are in their environment."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        anchor = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 900"]
-        self._anchor = subprocess.Popen(anchor)
-        wait_until(lambda: self._inside("ip", "link", "show", "lo").stdout.count("UP") > 0, 15)
-        common = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
+    def __init__(self, folder: Path, nodes: int = 2, address: str = "127.0.0.1", **settings: str) -> None:
+        self.folder, self.head, self._settings = folder, f"{address}:6399", settings
+        up = f"ip link set lo up && ip address add {address}/24 dev lo; exec sleep 900"
+        self._anchor = subprocess.Popen(["unshare", "--net", "sh", "-c", up], stderr=subprocess.DEVNULL)
+        wait_until(lambda: address in self._inside("ip", "address").stdout, 15)
+        common = [f"--node-ip-address={address}", "--disable-usage-stats"]
         temporary = f"--temp-dir={folder / 'ray'}"
-        self._start("--head", "--port=6399", "--include-dashboard=false", temporary, *common)
-        self._start(f"--address={HEAD}", *common)
+        self._start("--head", "--port=6399", "--include-dashboard=false", temporary, "--num-cpus=0", *common)
+        for _ in range(nodes):
+            self._start(f"--address={self.head}", "--num-cpus=1", *common)
 
     def _start(self, *words: str) -> None:
         done = self._inside(str(RAY), "start", *words)
@@ -55,7 +58,8 @@ class Cluster:
         return ["nsenter", f"--net=/proc/{self._anchor.pid}/ns/net", *argv]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "MARK_OF_TEST": str(self.folder)}
+        ours = {"RAY_USAGE_STATS_ENABLED": "0", "MARK_OF_TEST": str(self.folder)}
+        return {**os.environ, "HOME": str(self.folder), "TMPDIR": str(self.folder), **ours, **self._settings}
 
     def processes(self, name: str = "") -> list[psutil.Process]:
         """All that runs of this cluster, or what has a word in its command line."""
@@ -85,14 +89,14 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     made.close()
 
 
-def run_on(cluster: Cluster, output: Path, *words: str) -> subprocess.Popen[str]:
+def run_on(cluster: Cluster, output: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
     given = ["reference.itl=2ms,4ms", *words]
     keys = {word.partition("=")[0] for word in given}
     short = [word for word in QUICK if word.partition("=")[0] not in keys]
-    asked = [*short, *given, "--on", f"ray:{HEAD}", "--output", str(output)]
+    asked = [*short, *given, "--on", f"ray:{cluster.head}", "--output", str(output)]
     command = cluster.argv(str(BENCH), "run", *asked)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=cluster.environment(), **pipes)
+    return subprocess.Popen(command, env={**cluster.environment(), **settings}, **pipes)
 
 
 def test_the_repeats_of_a_run_are_measured_on_two_nodes_one_at_a_time(cluster, tmp_path):
@@ -120,13 +124,17 @@ def by_repeat(starts) -> list[list[store.StartRecord]]:
     return [[start for start in starts if start.repeat == repeat] for repeat in (0, 1)]
 
 
-def test_a_repeat_whose_node_was_killed_is_measured_again_on_another(cluster, tmp_path):
-    run = run_on(cluster, tmp_path / "run", "repeats=2", "load.duration=4s")
-    begun = tmp_path / "run-repeats"
+def measuring(cluster: Cluster, run: subprocess.Popen[str], begun: Path) -> psutil.Process:
+    """The worker that measures, once it does."""
     wait_until(lambda: run.poll() is not None or list(begun.glob("1/starts/*/start.json")), 120)
     assert run.poll() is None, run.communicate()
     (worker,) = cluster.processes("ray::measured")
-    raylet = worker.parent()
+    return worker
+
+
+def test_a_repeat_whose_node_was_killed_is_measured_again_on_another(cluster, tmp_path):
+    run = run_on(cluster, tmp_path / "run", "repeats=2", "load.duration=4s")
+    raylet = measuring(cluster, run, tmp_path / "run-repeats").parent()
     assert raylet is not None
     raylet.send_signal(signal.SIGKILL)
     out, err = run.communicate(timeout=LIMIT_S)
@@ -139,10 +147,60 @@ def test_a_repeat_whose_node_was_killed_is_measured_again_on_another(cluster, tm
     assert out.strip() == str(tmp_path / "run" / "report.html")
 
 
+def test_ctrl_c_leaves_neither_servers_nor_files_on_the_node(cluster, tmp_path):
+    run = run_on(cluster, tmp_path / "run", "repeats=2", "load.duration=60s")
+    measuring(cluster, run, tmp_path / "run-repeats")
+    (place,) = cluster.folder.glob("bench-repeat-*")
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=LIMIT_S)
+    assert (run.returncode, out) == (130, ""), err
+    assert "repeat 1 is missing: it was not measured to its end" in err
+    assert err.splitlines()[-1] == "interrupted"
+    assert cluster.processes("harness run") == []
+    assert not place.exists()
+
+
+def test_a_bench_whose_own_node_is_killed_says_so(cluster, tmp_path):
+    run = run_on(cluster, tmp_path / "run", "repeats=2", "load.duration=4s")
+    measuring(cluster, run, tmp_path / "run-repeats")
+    (head,) = (each for each in cluster.processes("raylet/raylet") if "--head" in each.cmdline())
+    head.kill()
+    out, err = run.communicate(timeout=LIMIT_S)
+    assert (run.returncode, out) == (1, ""), err
+    assert "the cluster's node on this machine was lost" in err
+
+
+def test_beyond_loopback_a_cluster_must_ask_for_a_token(tmp_path_factory, tmp_path):
+    asking = Cluster(tmp_path_factory.mktemp("r"), 1, "10.9.9.1", **ASKING)
+    try:
+        out, err = run_on(asking, tmp_path / "run", "repeats=1").communicate(timeout=LIMIT_S)
+        assert out.strip() == str(tmp_path / "run" / "report.html"), err
+        written = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        assert not any(TOKEN.encode() in each for each in written)
+        without = run_on(asking, tmp_path / "none", RAY_AUTH_MODE="disabled")
+        out, err = without.communicate(timeout=LIMIT_S)
+        assert (without.returncode, out) == (2, "")
+        assert err.startswith("--on ray: cannot join the cluster at 10.9.9.1:6399")
+        assert err.count("\n") == 1
+    finally:
+        asking.close()
+    # One that asks for none lets in who sends one.
+    opened = Cluster(tmp_path_factory.mktemp("r"), 1, "10.9.9.1")
+    try:
+        run = run_on(opened, tmp_path / "none", **ASKING)
+        out, err = run.communicate(timeout=LIMIT_S)
+    finally:
+        opened.close()
+    assert (run.returncode, out) == (2, "")
+    assert "the cluster listens on 10.9.9.1 and lets anyone there run programs" in err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("device=0",), "device=0: no node of the cluster has it"),
+        (("engine.base_url=http://127.0.0.1:1/v1",), "all nodes would load the one server"),
         (("until=ci:5%",), "until decides itself how many repeats there are"),
         (("--only-repeat", "1"), "leave --resume and --only-repeat out"),
     ],

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import Interrupted
+from harness.errors import CellError, Interrupted
 from harness.fleet import node, on_ray
 from harness.fleet.nodes import Node
 
@@ -75,10 +75,15 @@ class Ray(ModuleType):
         self.begun: list[Stream] = []
         self.cancelled: list[int] = []
         self.waits = 0
+        self.own_is_alive = True
         self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"NodeID": each.id, "Alive": each not in self.dead} for each in self.there]
+        own = {"NodeID": "own", "Alive": self.own_is_alive}
+        return [own, *({"NodeID": each.id, "Alive": each not in self.dead} for each in self.there)]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "own")
 
     def remote(self, function: object) -> Any:
         assert function is node.measured
@@ -106,7 +111,8 @@ class Ray(ModuleType):
         self.waits += 1
         return [streams[self.waits % len(streams)]], None
 
-    def get(self, said: Any) -> Any:
+    def get(self, said: Any, timeout: float) -> Any:
+        assert timeout > 60
         if isinstance(said, Exception):
             raise said
         return said
@@ -216,6 +222,20 @@ def test_an_interrupt_ends_what_runs_and_keeps_what_is_whole():
         assert [job.is_whole for job in jobs] == [True, False, False]
     assert sorted(ray.cancelled) == [2, 3]
     assert ray.running == []
+
+
+def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole():
+    ray = Ray(machines(1, 1), [("whole", 0), ("whole", 1000), ("whole", 1000)], {})
+    with installed(ray) as folder:
+        jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2, 3)]
+
+        def lose(node: str, number: int, line: str) -> None:
+            ray.own_is_alive = (number, line) != (3, "line 5")
+
+        with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
+            on_ray.measure(ray.there, [], jobs, lose)
+        assert [job.is_whole for job in jobs] == [True, False, False]
+    assert ray.cancelled == []
 
 
 def test_a_large_file_comes_in_parts_and_one_that_was_there_for_a_while_does_not_stay(monkeypatch):

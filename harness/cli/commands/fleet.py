@@ -66,14 +66,14 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     directory = output or session.new_run_dir(session.RESULTS, *settings.scenario_names)
     parts = directory.with_name(f"{directory.name}-repeats")
     jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
-    stopped = None
+    stopped: Interrupted | CellError | None = None
     with session.sole_writer(directory), terminal.signals_interrupt():
         for path in (directory, parts):
             session.check_output(path)  # another bench may have written there meanwhile
         try:
             with NodesPanel(show, settings.repeats) as panel:
                 on_ray.measure(nodes, words, jobs, panel.say)
-        except Interrupted as error:
+        except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:
             said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"

@@ -1,0 +1,75 @@
+"""A cluster is refused where strangers could join it, where bench differs, or where nodes are not alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UserError
+from harness.fleet import node
+from harness.fleet.nodes import Node, fit
+
+HERE = "1.0 (schema 7)"
+
+
+def found(*changes: dict, device: str = "auto") -> list[str]:
+    """The ids of the nodes that fit, of a cluster with a node for each change."""
+    facts = {
+        "bench": HERE, "architecture": "x86_64", "devices": "", "unfit": None, "asks_for_token": False,
+        "address": "127.0.0.1", "cpus": 4.0,
+    }  # fmt: skip
+    nodes = {}
+    for number, change in enumerate(changes):
+        each = {**facts, **change}
+        made = Node(str(number), each["address"], f"boot {number}", f"host{number}", each["cpus"], 0.0)
+        nodes[made] = each
+    return [each.id for each in fit(nodes, device, HERE)]
+
+
+def test_a_cluster_on_loopback_needs_no_token():
+    assert found({}, {"address": "::1"}) == ["0", "1"]
+
+
+@pytest.mark.parametrize("address", ["10.9.9.1", "head.cluster"])
+def test_a_cluster_beyond_loopback_needs_a_token_on_all_of_its_nodes(address):
+    asks = {"address": address, "asks_for_token": True}
+    assert found(asks, asks) == ["0", "1"]
+    with pytest.raises(UserError, match=f"listens on {address} and lets anyone there run programs"):
+        found(asks, {"address": address})
+    with pytest.raises(UserError, match="start all its nodes with RAY_AUTH_MODE=token"):
+        found({**asks, "cpus": 0.0, "asks_for_token": False}, asks)
+
+
+def test_a_node_with_another_bench_is_refused_by_name():
+    with pytest.raises(UserError, match=r"^host1 \(127.0.0.1, 1\) has bench 0.9 \(schema 6\), here is 1.0"):
+        found({}, {"bench": "0.9 (schema 6)"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "aarch64"}, "architecture x86_64 on host0 .*, aarch64 on host1"),
+        ({"devices": "NVIDIA L4"}, "devices NVIDIA H100 on host0 .*, NVIDIA L4 on host1"),
+    ],
+)
+def test_nodes_that_differ_are_refused_before_anything_is_measured(changes, said):
+    with pytest.raises(UserError, match=f"nodes differ: {said}"):
+        found({"devices": "NVIDIA H100"}, {"devices": "NVIDIA H100", **changes})
+
+
+def test_with_auto_a_node_without_a_card_measures_nothing_where_others_have_one():
+    assert found({}, {"devices": "NVIDIA H100"}, {"devices": "NVIDIA H100"}) == ["1", "2"]
+
+
+def test_a_node_that_offers_no_processor_or_lacks_the_device_measures_nothing():
+    unfit = "device=0: no NVIDIA driver"
+    assert found({"cpus": 0.0}, {}, {"unfit": unfit}, device="0") == ["1"]
+    with pytest.raises(
+        UserError, match=r"host0 .*: it offers no processor .*; host1 .*: device=0: no NVIDIA"
+    ):
+        found({"cpus": 0.0}, {"unfit": unfit}, device="0")
+
+
+def test_a_node_says_of_itself_what_is_asked_of_it():
+    facts = node.facts("cpu")
+    assert (facts["bench"], facts["unfit"], facts["devices"]) == (node.own_version(), None, "")
+    assert node.facts("17")["unfit"]
