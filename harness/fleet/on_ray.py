@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import inert
-from harness.errors import BenchError, CellError, UserError
+from harness.errors import BenchError, CellError, Interrupted, UserError
 from harness.fleet import node
 from harness.fleet.nodes import Node, fit
 from harness.store.named_files import RUN_FILE
@@ -138,7 +138,12 @@ def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], te
     OSError where files cannot be written here, CellError where the own node is lost, Interrupted."""
     # Ray's own thread prints the log of a raylet that dies; stdout is for the run's result.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        _play(jobs, nodes, words, tell)
+        try:
+            _play(jobs, nodes, words, tell)
+        except SystemError as error:  # what Ray's core makes of what a signal's handler raises in it
+            if isinstance(error.__cause__, Interrupted):
+                raise error.__cause__ from None
+            raise
 
 
 def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell: Tell) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,7 @@ class Cluster:
         self.folder, self.head, self._settings = folder, f"{address}:6399", settings
         up = f"ip link set lo up && ip address add {address}/24 dev lo; exec sleep 900"
         self._anchor = subprocess.Popen(["unshare", "--net", "sh", "-c", up], stderr=subprocess.DEVNULL)
+        wait_until(lambda: _namespace(self._anchor.pid) != _namespace(os.getpid()), 15)
         wait_until(lambda: address in self._inside("ip", "address").stdout, 15)
         common = [f"--node-ip-address={address}", "--disable-usage-stats"]
         temporary = f"--temp-dir={folder / 'ray'}"
@@ -58,27 +60,28 @@ class Cluster:
         return ["nsenter", f"--net=/proc/{self._anchor.pid}/ns/net", *argv]
 
     def environment(self) -> dict[str, str]:
-        ours = {"RAY_USAGE_STATS_ENABLED": "0", "MARK_OF_TEST": str(self.folder)}
+        ours = {"RAY_USAGE_STATS_ENABLED": "0"}
         return {**os.environ, "HOME": str(self.folder), "TMPDIR": str(self.folder), **ours, **self._settings}
 
     def processes(self, name: str = "") -> list[psutil.Process]:
-        """All that runs of this cluster, or what has a word in its command line."""
-        found = []
+        """All that runs in the cluster's namespace, or what of it has a word in its command line."""
+        found, theirs = [], _namespace(self._anchor.pid)
+        assert theirs != _namespace(os.getpid())
         for process in psutil.process_iter():
-            try:
-                is_ours = process.environ().get("MARK_OF_TEST") == str(self.folder)
-                if is_ours and name in " ".join(process.cmdline()):
+            with suppress(psutil.Error, OSError):
+                if _namespace(process.pid) == theirs and name in " ".join(process.cmdline()):
                     found.append(process)
-            except psutil.Error:
-                continue
         return found
 
     def close(self) -> None:
         for process in self.processes():
-            if process.pid != os.getpid():
-                process.kill()
-        self._anchor.kill()
+            process.kill()
         self._anchor.wait()
+
+
+def _namespace(pid: int) -> int:
+    # Ray's programs write their titles over their environment.
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
 
 
 @pytest.fixture

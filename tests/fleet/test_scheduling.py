@@ -224,6 +224,21 @@ def test_an_interrupt_ends_what_runs_and_keeps_what_is_whole():
     assert ray.running == []
 
 
+def test_an_interrupt_in_rays_core_is_one():
+    def interrupted(*_: object, **__: object) -> None:
+        raise SystemError("returned a result with an exception set") from Interrupted(2)
+
+    ray = Ray(machines(1), [("whole", 0)], {})
+    with installed(ray) as folder:
+        vars(ray)["cancel"] = lambda stream: ray.running.remove(stream)
+        vars(ray)["wait"] = interrupted
+        with pytest.MonkeyPatch.context() as here:
+            here.setattr(on_ray, "_cancel", lambda ray, streams: [ray.cancel(each) for each in streams])
+            with pytest.raises(Interrupted):
+                played(ray, folder, 1)
+    assert ray.running == []
+
+
 def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole():
     ray = Ray(machines(1, 1), [("whole", 0), ("whole", 1000), ("whole", 1000)], {})
     with installed(ray) as folder:
