@@ -171,7 +171,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                     job.problem = job.problem or "no node is left for it"
                     continue
                 job.begin()
-                tell(at.name, job.number, "is given to it")
+                tell(at.name, job.number, "asks for the whole node")
                 used[at.id] += 1
                 # All of the node, so that Ray runs nothing else there.
                 task = _task(
