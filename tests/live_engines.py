@@ -38,7 +38,7 @@ FILES: Mapping[str, Sequence[str]] = {
     ),
     "vllm": ("engines/vllm/test_vllm_live.py",),
     "sglang": ("engines/sglang/test_sglang_live.py",),
-    "transformers": ("engines/transformers/test_transformers_live.py",),
+    "transformers": ("engines/transformers/test_transformers_live.py", "gpu/test_gpu.py"),
     "weights": (
         "engines/model/weights/test_weights_live.py",
         "engines/model/weights/test_weights_w4a16_live.py",
