@@ -11,7 +11,7 @@ BUILT := not engines and not docker and not scenarios and not faults and not fle
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-fleet test-gpu gpu-wheels test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-scenarios test-faults test-faults-long test-fleet test-gpu gpu-wheels test-engines test-ollama test-tgi test-docker images sglang-cpu-env report-example gallery peers clean
 
 install: $(READY)
 
@@ -125,6 +125,12 @@ report-example:
 REPORT ?= docs/examples/llama-cpp-quantizations.html
 gallery: $(TOOLS)
 	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
+
+# bench beside AIPerf, GuideLLM, vllm bench serve, SGLang's bench_serving and Locust, each in an environment of its own in the cache
+# (20 GB, once): 12 minutes, on a quiet machine. PEERS="--only aiperf,bench --streams 16" for less.
+peers: install
+	$(BIN)/bench install reference --program native --quiet
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/peers/side_by_side.py $(PEERS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-gpu build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,8 @@ import gevent
 
 PATH = "/v1/chat/completions"
 STAGGER_S = 1.0
-_record = open(os.environ["BENCH_RECORD"], "a")  # noqa: SIM115 - open as long as the process
+# Line by line, since Locust ends without writing what is buffered.
+_record = open(os.environ["BENCH_RECORD"], "a", buffering=1)  # noqa: SIM115 - open as long as the process
 
 
 def request_json() -> dict[str, Any]:

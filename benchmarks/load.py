@@ -15,11 +15,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pinned
-from clients import CLIENTS, WARMUP_S, Case, Client
+from clients import CLIENTS, WARMUP_S, Case, Client, Reported
 from compare import Measured, compare
 from memory import measure_memory
 from server import serving
@@ -29,6 +30,7 @@ from engines.reference.engine import read_sends
 from harness.errors import BenchError, MissingError, UserError
 from harness.install import install
 from harness.selftest import known_error, selftest
+from harness.selftest.known_error import Served
 from harness.selftest.selftest import Reference
 
 CLIENT_CORE = 1
@@ -45,6 +47,18 @@ CASES = (
 
 def measure(client: Client, case: Case, number: int, reference: Reference) -> Measured:
     """Run one client against a fresh server and pair what both say."""
+    with played(client, case, reference) as (said, answers, cost):
+        return compare(client.name, case, number, said, answers, cost)
+
+
+@contextmanager
+def played(
+    client: Client, case: Case, reference: Reference
+) -> Iterator[tuple[list[Reported], dict[str, Served], pinned.Cost]]:
+    """Run one client against a fresh server, and give what both say and what the client cost.
+
+    Raises BenchError for a client that fails.
+    """
     # In memory where there is such a place: a slow disk would hold up the server that writes its record.
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="bench-load-", dir=parent) as folder:
@@ -63,7 +77,7 @@ def measure(client: Client, case: Case, number: int, reference: Reference) -> Me
             said = (scratch / "client.log").read_text(errors="replace")[-2000:]
             raise BenchError(f"{client.name} ended with code {cost.exit_code}: {said}")
         answers = known_error.served(read_sends(scratch / "sends.bin"))
-        return compare(client.name, case, number, list(client.read(scratch)), answers, cost)
+        yield list(client.read(scratch)), answers, cost
 
 
 def in_turns(

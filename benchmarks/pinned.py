@@ -13,24 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.sampling.process_tree import ProcessTree
+
 Priority = Literal["plain", "high", "real-time"]
 _PERIOD_S = 0.05
+_PERIODS_PER_PSS = 20
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A running process at an instant: processor time so far, resident memory."""
+    """A running process at an instant: processor time so far, resident memory.
+
+    `pss_bytes` has what processes share once; it is read about once a second, else None.
+    """
 
     t_ns: int
     cpu_s: float
     rss_bytes: int
+    pss_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A process that has ended. `cpu_s` (user + system) is the kernel's own account."""
+    """A process that has ended, with all that it started. `cpu_s` is user + system time."""
 
     spawned_ns: int
     exit_code: int
@@ -41,6 +48,10 @@ class Cost:
     def max_rss_bytes(self) -> int:
         """The most of all samples. The kernel's own maximum counts what its parent had before the exec."""
         return max((each.rss_bytes for each in self.samples), default=0)
+
+    @property
+    def max_pss_bytes(self) -> int:
+        return max((each.pss_bytes or 0 for each in self.samples), default=0)
 
     def cpu_before_s(self, at_ns: int) -> float:
         """Processor time that it had used by an instant, from the last sample before it."""
@@ -100,11 +111,12 @@ def sample(pid: int) -> Sample | None:
 def run(
     argv: Sequence[str], core: int, log: Path, limit_s: float, environment: Mapping[str, str] | None = None
 ) -> Cost:
-    """Run a program on one core to its end, for limit_s at most: then it is killed, which the code tells."""
+    """Run a program on one core to its end, for limit_s at most: then it is killed, which the code tells.
+    Nothing that it started is left."""
     spawned_ns = time.monotonic_ns()
     process = spawn(argv, core, log, environment, priority="high")
     with _sampled(process.pid) as samples:
-        timer = threading.Timer(limit_s, process.kill)
+        timer = threading.Timer(limit_s, _kill_group, [process.pid])
         timer.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -114,8 +126,18 @@ def run(
             raise
         finally:
             timer.cancel()
+            _kill_group(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Cost(spawned_ns, process.returncode, usage.ru_utime + usage.ru_stime, tuple(samples))
+    # The kernel's account is exact, and lacks descendants that nobody waited for.
+    sampled_s = max((each.cpu_s for each in samples), default=0.0)
+    return Cost(
+        spawned_ns, process.returncode, max(usage.ru_utime + usage.ru_stime, sampled_s), tuple(samples)
+    )
+
+
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 @contextmanager
@@ -124,8 +146,14 @@ def _sampled(pid: int) -> Iterator[list[Sample]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(_PERIOD_S) and (seen := sample(pid)):
-            samples.append(seen)
+        tree = ProcessTree(pid)
+        while not ended.wait(_PERIOD_S):
+            seen = tree.read()
+            if not seen.processes:
+                return
+            pss = tree.pss_bytes() if len(samples) % _PERIODS_PER_PSS == 0 else None
+            pss_bytes = pss if isinstance(pss, int) else None
+            samples.append(Sample(time.monotonic_ns(), seen.cpu_s or 0.0, seen.rss_bytes or 0, pss_bytes))
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from places import ROOT
@@ -90,3 +92,25 @@ def test_a_cell_has_median_spread_and_ratio_to_ours(benchmarks):
     assert table._cell([3.0, 1.0, 8.0], [2.0, 1.5], quantity) == "3.0 (1.0 - 8.0) [x 1.71]"
     assert table._cell([3.0], [], quantity) == "3.0"
     assert table._cell([], [1.0], quantity) == "-"
+
+
+def test_a_client_costs_what_its_processes_cost_and_leaves_none(benchmarks, tmp_path):
+    held = "held = bytearray(50_000_000); import time; time.sleep(60)"
+    program = (
+        f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {held!r}]); "
+        "print(child.pid, flush=True); time.sleep(3)"
+    )
+    log = tmp_path / "log"
+    cost = benchmarks["pinned"].run([sys.executable, "-c", program], 0, log, limit_s=30)
+    assert cost.exit_code == 0
+    assert cost.max_rss_bytes > 50_000_000
+    assert cost.max_pss_bytes > 50_000_000
+    child = int(log.read_text())
+    deadline = time.monotonic() + 10
+    while benchmarks["pinned"].sample(child) and not _is_zombie(child):
+        assert time.monotonic() < deadline, "the child still runs"
+        time.sleep(0.01)
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,166 @@
+"""What each client got wrong and what it cost, and the table of it: a row for each client and load."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import pinned
+from clients import Case, Reported
+from tools import WITHOUT_GAPS, Peer
+
+from harness.selftest.known_error import Served, quantiles
+
+# A pass says little where the server itself was as late as this.
+SERVER_LATE_S = 1e-3
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One client under one load, once.
+
+    Errors are of the p50 and the p99: what the client has, less what the server did, without a sign.
+    `counted` of `sent`: requests that went well by the client's own word, of those that reached the server.
+    """
+
+    peer: str
+    streams: int
+    ttft_error_s: tuple[float, float]
+    itl_error_s: tuple[float, float]
+    cpu_s_per_token: float
+    memory_bytes: int
+    start_s: float
+    counted: int
+    sent: int
+    server_late_s: float
+
+
+def figures(
+    peer: Peer, case: Case, said: Sequence[Reported], answers: Mapping[str, Served], cost: pinned.Cost
+) -> Figures:
+    """Set the percentiles of a client beside those of the server. All requests count, the first ones too.
+
+    Raises ValueError where the client has no request that went well, or played something else.
+    """
+    good = [each for each in said if each.is_ok]
+    whole = [each for each in answers.values() if each.sent_ns and each.ended_ns is not None]
+    lengths = Counter(len(each.sent_ns) for each in whole)
+    if lengths.most_common(1)[:1] != [(case.tokens, lengths[case.tokens])]:
+        raise ValueError(f"its answers have {sorted(lengths)} tokens, not {case.tokens}")
+    first_ns = min(each.arrived_ns for each in answers.values() if each.arrived_ns is not None)
+    last_ns = max(each.ended_ns for each in whole if each.ended_ns is not None)
+    tokens = sum(len(each.sent_ns) for each in answers.values())
+    late = [sent - due for each in whole for sent, due in zip(each.sent_ns, each.due_ns, strict=True)]
+    return Figures(
+        peer=peer.name,
+        streams=case.streams,
+        ttft_error_s=_apart(
+            (each.chunk_ns[0] - each.start_ns for each in good),
+            (each.sent_ns[0] - (each.arrived_ns or 0) for each in whole),
+        ),
+        itl_error_s=_apart(_gaps(each.chunk_ns for each in good), _gaps(each.sent_ns for each in whole)),
+        cpu_s_per_token=(cost.cpu_before_s(last_ns) - cost.cpu_before_s(first_ns)) / tokens,
+        memory_bytes=cost.max_pss_bytes,
+        start_s=(first_ns - cost.spawned_ns) / 1e9,
+        counted=len(good),
+        sent=len(answers),
+        server_late_s=_quantiles_s(late)[1],
+    )
+
+
+def _gaps(instants_ns: Iterable[Sequence[int]]) -> Iterable[int]:
+    return (after - before for each in instants_ns for before, after in pairwise(each))
+
+
+def _apart(here_ns: Iterable[int], there_ns: Iterable[int]) -> tuple[float, float]:
+    here, there = _quantiles_s(here_ns), _quantiles_s(there_ns)
+    return abs(here[0] - there[0]), abs(here[1] - there[1])
+
+
+def _quantiles_s(values_ns: Iterable[int]) -> tuple[float, float]:
+    found = quantiles(value / 1e9 for value in values_ns)
+    if found is None:
+        raise ValueError("no request went well")
+    return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of which less is better, in the unit of its title."""
+
+    title: str
+    of: Callable[[Figures], float]
+    decimals: int
+
+
+COLUMNS = (
+    Column("TTFT error p50, ms", lambda each: each.ttft_error_s[0] * 1e3, 2),
+    Column("TTFT error p99, ms", lambda each: each.ttft_error_s[1] * 1e3, 2),
+    Column("ITL error p50, ms", lambda each: each.itl_error_s[0] * 1e3, 2),
+    Column("ITL error p99, ms", lambda each: each.itl_error_s[1] * 1e3, 2),
+    Column("CPU per token, us", lambda each: each.cpu_s_per_token * 1e6, 1),
+    Column("memory, MB", lambda each: each.memory_bytes / 1e6, 0),
+    Column("start to first request, s", lambda each: each.start_s, 2),
+)
+
+
+def markdown(
+    peers: Sequence[Peer],
+    streams: Sequence[int],
+    measured: Sequence[Figures],
+    sizes: Mapping[str, int],
+    failures: Mapping[tuple[str, int | None], str],
+) -> str:
+    """Return the table. The best of a load is bold, and so is what passes do not tell from it.
+
+    `sizes`: bytes that each peer's environment takes. `failures`: why a peer has no values under a load, or
+    under all (None).
+    """
+    titles = [column.title for column in COLUMNS]
+    heads = ["streams", "client", *titles, "install, MB", "requests counted of sent"]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for load in streams:
+        of_load = {peer.name: _of(measured, peer.name, load) for peer in peers}
+        best = [_best(of_load.values(), column) for column in COLUMNS]
+        for peer in peers:
+            why = failures.get((peer.name, load)) or failures.get((peer.name, None))
+            cells = [_cell(of_load[peer.name], *pair) for pair in zip(COLUMNS, best, strict=True)]
+            if peer.name in WITHOUT_GAPS:
+                cells[2:4] = [f"{cell} *" for cell in cells[2:4]]
+            size = f"{sizes[peer.name] / 1e6:,.0f}" if peer.name in sizes else "-"
+            counted = ", ".join(f"{each.counted} of {each.sent}" for each in of_load[peer.name])
+            shown = [f"not measured: {why}", *["-"] * (len(COLUMNS) - 1)] if why else cells
+            row = [str(load), f"[{peer.title}]({peer.page})", *shown, size, counted or "-"]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join([*lines, *_notes(peers, measured)])
+
+
+def _of(measured: Sequence[Figures], peer: str, streams: int) -> list[Figures]:
+    return [each for each in measured if (each.peer, each.streams) == (peer, streams)]
+
+
+def _best(loads: Iterable[Sequence[Figures]], column: Column) -> float | None:
+    """Return the worst pass of the client whose median is the least."""
+    values = [[column.of(each) for each in load] for load in loads if load]
+    return max(min(values, key=median)) if values else None
+
+
+def _cell(passes: Sequence[Figures], column: Column, best: float | None) -> str:
+    values = [column.of(each) for each in passes]
+    if not values or best is None:
+        return "-"
+    ends = dict.fromkeys(f"{value:,.{column.decimals}f}" for value in (min(values), max(values)))
+    shown = " - ".join(ends)
+    return f"**{shown}**" if min(values) <= best else shown
+
+
+def _notes(peers: Sequence[Peer], measured: Sequence[Figures]) -> Iterable[str]:
+    if any(peer.name in WITHOUT_GAPS for peer in peers):
+        yield "\n\\* Its file has no time for each token: a request's tokens are spread evenly."
+    late = [each for each in measured if each.server_late_s > SERVER_LATE_S]
+    if late:
+        where = ", ".join(dict.fromkeys(f"{each.streams} streams of {each.peer}" for each in late))
+        yield f"\nThe server itself was over 1 ms late (p99) in {len(late)} of {len(measured)}: {where}."

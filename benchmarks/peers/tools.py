@@ -1,0 +1,185 @@
+"""The load generators of peers.toml: their commands, environments, and what their result files say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import clients
+import msgspec
+from clients import WARMUP_S, Case, Reported
+
+from engines import ENGINES
+from harness.contracts import InstallSpec
+from harness.errors import MissingError
+from harness.foreign import aiperf, guidellm, said, vllm_bench
+from harness.install import install, packages
+
+ROOT = Path(__file__).parents[2]
+_INSTALL_S = 1200
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """A load generator, as peers.toml describes it. `alone`: installed last, without what it requires.
+
+    Without a `command` it is one that clients.py starts.
+    """
+
+    name: str = ""
+    title: str
+    page: str
+    packages: list[str]
+    alone: str = ""
+    environment: str = ""
+    variables: dict[str, str] = {}
+    command: str = ""
+
+
+def peers() -> dict[str, Peer]:
+    """Return the peers by name."""
+    found = msgspec.toml.decode((Path(__file__).with_name("peers.toml")).read_bytes(), type=dict[str, Peer])
+    return {name: msgspec.structs.replace(peer, name=name) for name, peer in found.items()}
+
+
+def client_of(peer: Peer, python: Path) -> clients.Client:
+    """Return a peer as load.py runs it, on the Python of its environment."""
+    own = {"bench": clients.CLIENTS[0], "locust": clients.CLIENTS[2]}.get(peer.name)
+
+    def argv(case: Case, url: str, folder: Path) -> list[str]:
+        if own:
+            return [str(python), *own.argv(case, url, folder)[1:]]  # which begins with our own Python
+        return shlex.split(
+            peer.command.format(
+                python=python, bin=python.parent, server=url.removesuffix("/v1"), folder=folder,
+                tokenizer=write_tokenizer(folder), streams=case.streams, tokens=case.tokens,
+                requests=requests(case),
+            )
+        )  # fmt: skip
+
+    def variables(case: Case, folder: Path) -> Mapping[str, str]:
+        given = {name: value.format(root=ROOT) for name, value in peer.variables.items()}
+        return {**given, **own.environment(case, folder)} if own else given
+
+    return clients.Client(peer.title, argv, variables, READERS[peer.name], own.good_codes if own else (0,))
+
+
+def requests(case: Case) -> int:
+    """Return how many requests fill the time that bench and Locust play."""
+    return case.streams * round((WARMUP_S + case.window_s) / case.request_s)
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """Write a tokenizer of 256 bytes, which needs no download, and return its folder."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [256 + at for at in range(256 - len(plain))]
+    vocabulary = {chr(symbol): at for at, symbol in enumerate([*plain, *others])}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    found = {"version": "1.0", "added_tokens": [], "pre_tokenizer": level, "decoder": level, "model": model}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 100_000}
+    place = folder / "tokenizer"
+    place.mkdir()
+    (place / "tokenizer.json").write_bytes(msgspec.json.encode(found))
+    (place / "tokenizer_config.json").write_bytes(msgspec.json.encode(settings))
+    return place
+
+
+def python_for(peer: Peer) -> Path:
+    """Return the Python of a peer's environment, which is made if its packages have changed.
+
+    Raises MissingError.
+    """
+    if not peer.packages:
+        spec = ENGINES["vllm"].install(None, "cpu")
+        found = install.installed(install.cache_dir(), spec) if isinstance(spec, InstallSpec) else None
+        if found is None:
+            raise MissingError("vLLM's CPU environment is not there; run `bench install vllm --device cpu`")
+        return found.python
+    folder = install.cache_dir() / "peers" / (peer.environment or peer.name)
+    python, marker = install.python_of(folder), folder / "made-of"
+    asked = "\n".join([*peer.packages, peer.alone])
+    if marker.is_file() and marker.read_text() == asked:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"installing {peer.title} into {folder}", file=sys.stderr, flush=True)
+    _run([sys.executable, "-I", "-m", "venv", "--without-pip", str(folder)])
+    try:
+        command, variables = packages.installer(str(python))
+    except packages.InstallError as error:
+        raise MissingError(str(error)) from error
+    _run([*command, *peer.packages], variables)
+    if peer.alone:
+        _run([*command, "--no-deps", peer.alone], variables)
+    marker.write_text(asked)
+    return python
+
+
+def _run(argv: list[str], variables: Mapping[str, str] | None = None) -> None:
+    given = {**os.environ, **(variables or {})}
+    try:
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, env=given, timeout=_INSTALL_S)
+    except subprocess.TimeoutExpired as error:
+        raise MissingError(f"not installed after {_INSTALL_S} s") from error
+    if done.returncode != 0:
+        raise MissingError(done.stderr.strip() or f"the installer ended with code {done.returncode}")
+
+
+def size_bytes(python: Path) -> int:
+    """Return what the files of an environment take, each counted once."""
+    paths = (path for path in python.parents[1].rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(
+        {(each.st_dev, each.st_ino): each.st_size for each in (path.lstat() for path in paths)}.values()
+    )
+
+
+def _read(read: Callable[[Path, bytes], said.Said], file: str) -> Callable[[Path], Iterator[Reported]]:
+    def reported(folder: Path) -> Iterator[Reported]:
+        path = folder / file
+        for _, found in read(path, said.content_of(path)).loads:
+            yield from map(_reported, found)
+
+    return reported
+
+
+def _reported(request: said.Request) -> Reported:
+    """Return a request of a file. Without times of chunks its tokens are spread evenly from first to last."""
+    chunk_ns = request.chunk_ns or ()
+    first_ns, last_ns, tokens = request.first_content_ns, request.last_content_ns, request.output_tokens
+    if not chunk_ns and first_ns is not None and last_ns is not None and tokens and tokens > 1:
+        chunk_ns = [first_ns + (last_ns - first_ns) * at // (tokens - 1) for at in range(tokens)]
+    is_ok = request.outcome == "ok" and bool(chunk_ns)
+    return Reported(request.request_id or "", is_ok, request.sent_ns or 0, chunk_ns, request.end_ns or 0)
+
+
+class _SglangResult(msgspec.Struct):
+    ttfts: list[float]
+    itls: list[list[float]]
+    errors: list[str]
+
+
+def _read_sglang(folder: Path) -> Iterator[Reported]:
+    """Read what SGLang's program wrote. It has no instants: each request begins at 0."""
+    lines = (folder / "sglang.jsonl").read_bytes().splitlines()
+    found = msgspec.json.decode(lines[-1], type=_SglangResult)
+    for ttft_s, gaps_s, error in zip(found.ttfts, found.itls, found.errors, strict=True):
+        chunk_ns = [round(at_s * 1e9) for at_s in accumulate(gaps_s, initial=ttft_s)]
+        yield Reported("", ttft_s > 0 and not error, 0, chunk_ns, chunk_ns[-1])
+
+
+READERS: Mapping[str, Callable[[Path], Iterator[Reported]]] = {
+    "bench": clients.CLIENTS[0].read,
+    "locust": clients.CLIENTS[2].read,
+    "aiperf": _read(aiperf.read, "profile_export.jsonl"),
+    "guidellm": _read(guidellm.read, "benchmarks.json"),
+    "vllm": _read(vllm_bench.read, "vllm.json"),
+    "sglang": _read_sglang,
+    "sglang-rust": _read_sglang,
+}
+# Their files have no time for each token.
+WITHOUT_GAPS = ("guidellm",)
