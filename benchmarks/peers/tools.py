@@ -18,7 +18,7 @@ from clients import WARMUP_S, Case, Reported
 from engines import ENGINES
 from harness.contracts import InstallSpec
 from harness.errors import MissingError
-from harness.foreign import aiperf, guidellm, said, vllm_bench
+from harness.imports import aiperf, guidellm, said, vllm_bench
 from harness.install import install, packages
 
 ROOT = Path(__file__).parents[2]
