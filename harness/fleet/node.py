@@ -56,7 +56,7 @@ def facts(device: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "bench": own_version(),
         "architecture": platform.machine(),
-        "devices": ", ".join(str(each.name) for each in cards),
+        "devices": ", ".join(f"{each.name} with {each.memory_bytes} bytes" for each in cards),
         "unfit": unfit,
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }

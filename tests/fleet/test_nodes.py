@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from nvml_asking import ask, build_library
 
 from harness.errors import UserError
 from harness.fleet import node
@@ -67,6 +70,11 @@ def test_a_node_that_offers_no_processor_or_lacks_the_device_measures_nothing():
         UserError, match=r"host0 .*: it offers no processor .*; host1 .*: device=0: no NVIDIA"
     ):
         found({"cpus": 0.0}, {"unfit": unfit}, device="0")
+
+
+def test_a_node_says_how_large_its_cards_are(tmp_path):
+    said = ask(build_library(tmp_path), "node.facts('0')['devices']", define="from harness.fleet import node")
+    assert re.fullmatch(r".+ with \d+ bytes", said)
 
 
 def test_a_node_says_of_itself_what_is_asked_of_it():

@@ -1,0 +1,143 @@
+"""Ray in memory, whose nodes measure, fail and die as a test says: what on_ray asks of Ray, no more."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.fleet import node, on_ray
+from harness.fleet.nodes import Node
+
+
+class RayError(Exception): ...
+
+
+class RayTaskError(RayError): ...
+
+
+RUN = ("file", "run.json", b"{}")
+# What a node sends at last, by how the repeat ends there.
+FATES: dict[str, list[Any]] = {
+    "whole": [RUN, ("end", "0", b"run.json"), StopIteration()],
+    "cells failed": [RUN, ("end", "1", b"run.json"), StopIteration()],
+    "cannot measure": [("line", "no such weights", b""), ("end", "2", b""), StopIteration()],
+    "is killed": [RUN, ("end", "-9", b"run.json"), StopIteration()],
+    "breaks": [RayTaskError("OSError: no space left")],
+    "dies": [RayError("the node has died")],
+}
+
+
+class Stream:
+    """What a node sends while it measures a repeat; only what comes next is known."""
+
+    def __init__(self, ray: Ray, at: Node, number: int, fate: str, lines: int) -> None:
+        self.ray, self.at, self.number, self.fate = ray, at, number, fate
+        self.left = [*[("line", f"line {each}", b"") for each in range(lines)], *FATES[fate]]
+
+    def __next__(self) -> Any:
+        if self.at in self.ray.dead:
+            self.left = [RayError("the node has died")]
+        said = self.left.pop(0)
+        if not self.left:
+            self.ray.running.remove(self)
+            self.ray.dead |= {self.at} if self.fate == "dies" else set()
+        if isinstance(said, StopIteration):
+            raise said
+        return said
+
+
+class Ray(ModuleType):
+    """`fates`: how repeats end, in the order in which they begin, and after how many lines. `deaths`: which
+    nodes die at which wait, whatever they do."""
+
+    def __init__(
+        self, there: Sequence[Node], fates: Sequence[tuple[str, int]], deaths: dict[int, int]
+    ) -> None:
+        super().__init__("ray")
+        self.there, self.fates, self.deaths = there, iter(fates), deaths
+        self.dead: set[Node] = set()
+        self.running: list[Stream] = []
+        self.begun: list[Stream] = []
+        self.cancelled: list[int] = []
+        self.waits = 0
+        self.own_is_alive = True
+        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        own = {"NodeID": "own", "Alive": self.own_is_alive}
+        return [own, *({"NodeID": each.id, "Alive": each not in self.dead} for each in self.there)]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "own")
+
+    def remote(self, function: object) -> Any:
+        assert function is node.measured
+        return SimpleNamespace(options=lambda **asked: SimpleNamespace(remote=self._begin(**asked)))
+
+    def _begin(self, **asked: Any) -> Any:
+        (at,) = (each for each in self.there if each.id == asked["scheduling_strategy"])
+        assert (asked["num_cpus"], asked["num_gpus"], asked["max_retries"]) == (at.cpus, at.gpus, 0)
+
+        def begin(words: Sequence[str], number: int) -> Stream:
+            assert at.boot_id not in {each.at.boot_id for each in self.running}, "two at once on a machine"
+            assert at not in self.dead
+            stream = Stream(self, at, number, *next(self.fates))
+            self.begun.append(stream)
+            self.running.append(stream)
+            return stream
+
+        return begin
+
+    def wait(self, streams: list[Stream], *, num_returns: int, timeout: float) -> tuple[list[Stream], None]:
+        assert num_returns == 1
+        assert timeout > 0
+        if self.waits in self.deaths:
+            self.dead.add(self.there[self.deaths[self.waits] % len(self.there)])
+        self.waits += 1
+        return [streams[self.waits % len(streams)]], None
+
+    def get(self, said: Any, timeout: float) -> Any:
+        assert timeout > 60
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def cancel(self, stream: Stream, *, force: bool = False) -> None:
+        stream.left = [StopIteration()]
+        self.cancelled.append(stream.number)
+
+
+@contextmanager
+def installed(ray: Ray) -> Iterator[Path]:
+    """A folder, while `import ray` gives this one."""
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    vars(strategies)["NodeAffinitySchedulingStrategy"] = lambda node_id, soft: node_id
+    folder = Path(mkdtemp())
+    with pytest.MonkeyPatch.context() as here:
+        for module in (ray, ModuleType("ray.util"), strategies):
+            here.setitem(sys.modules, module.__name__, module)
+        yield folder
+    shutil.rmtree(folder)
+
+
+def machines(*raylets: int) -> list[Node]:
+    """Machines with so many raylets each."""
+    return [
+        Node(f"{m}.{r}", f"10.0.0.{m}", f"boot {m}", f"host{m}", 4.0 + r, 1.0)
+        for m, count in enumerate(raylets)
+        for r in range(count)
+    ]
+
+
+def played(ray: Ray, folder: Path, repeats: int) -> list[on_ray.Job]:
+    jobs = [on_ray.Job(number, folder / f"{number}") for number in range(1, repeats + 1)]
+    on_ray.measure(ray.there, ["load.concurrency=1"], jobs, lambda *_: None)
+    return jobs
