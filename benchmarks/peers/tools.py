@@ -18,7 +18,7 @@ from clients import WARMUP_S, Case, Reported
 from engines import ENGINES
 from harness.contracts import InstallSpec
 from harness.errors import MissingError
-from harness.imports import aiperf, guidellm, said, vllm_bench
+from harness.imports import aiperf, guidellm, result, vllm_bench
 from harness.install import install, packages
 
 ROOT = Path(__file__).parents[2]
@@ -138,16 +138,16 @@ def size_bytes(python: Path) -> int:
     )
 
 
-def _read(read: Callable[[Path, bytes], said.Said], file: str) -> Callable[[Path], Iterator[Reported]]:
+def _read(read: Callable[[Path, bytes], result.Result], file: str) -> Callable[[Path], Iterator[Reported]]:
     def reported(folder: Path) -> Iterator[Reported]:
         path = folder / file
-        for _, found in read(path, said.content_of(path)).loads:
+        for _, found in read(path, result.content_of(path)).loads:
             yield from map(_reported, found)
 
     return reported
 
 
-def _reported(request: said.Request) -> Reported:
+def _reported(request: result.Request) -> Reported:
     """Return a request of a file. Without times of chunks its tokens are spread evenly from first to last."""
     chunk_ns = request.chunk_ns or ()
     first_ns, last_ns, tokens = request.first_content_ns, request.last_content_ns, request.output_tokens
