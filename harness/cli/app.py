@@ -208,5 +208,7 @@ def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
     from harness.contracts import inert, masked
 
-    complaints.print(inert(masked(what), keep="\n"), markup=False)
+    # It begins with what it is about: `/etc/passwd: no run here` tells no password.
+    about, colon, said = what.partition(": ")
+    complaints.print(inert(f"{masked(about)}{colon}{masked(said)}", keep="\n"), markup=False)
     sys.exit(exit_code)

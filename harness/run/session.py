@@ -51,7 +51,8 @@ RESULTS = Path("results")
 _PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
 # Kept aside while a run goes on, so that its end can be written on a disk that is full.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
-_MEASURES = "is measuring this run; wait until it ends"
+# What helps where another bench has the directory: one that is resumed, and one for a new run.
+_WAIT, OTHER_OUTPUT = "wait until it ends", "give another --output"
 
 
 def new_run_dir(parent: Path, *names: str) -> Path:
@@ -97,11 +98,11 @@ def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
 
 
 @contextmanager
-def sole_writer(directory: Path) -> Iterator[None]:
+def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
     """Make and hold a run's directory, whose files are its user's alone, without what a killed bench, which
     holds nothing, had begun to write.
 
-    Raises UserError, which names who has it, if another bench does.
+    Raises UserError, which names who has it and the remedy, if another bench does.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
@@ -113,7 +114,8 @@ def sole_writer(directory: Path) -> Iterator[None]:
         except OSError as error:
             lock.seek(0)
             owner = inert(lock.read(200).decode(errors="replace")).strip()
-            raise UserError(f"{directory}: another bench{owner and f' ({owner})'} {_MEASURES}") from error
+            other = f"another bench{owner and f' ({owner})'}"
+            raise UserError(f"{directory}: {other} is measuring this run; {remedy}") from error
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
         remove_left(directory)

@@ -40,7 +40,7 @@ def merge_command(
     records = mergeable(folders)
     directory = output or session.new_run_dir(session.RESULTS, "merged")
     show = Show(quiet=quiet)
-    with session.sole_writer(directory), terminal.signals_interrupt():
+    with session.sole_writer(directory, session.OTHER_OUTPUT), terminal.signals_interrupt():
         session.check_output(directory)  # another bench may have written there meanwhile
         merge(records, directory)
     _report(directory, 0, show, as_json=as_json)
@@ -67,7 +67,7 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     parts = directory.with_name(f"{directory.name}-repeats")
     jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
     stopped: Interrupted | CellError | None = None
-    with session.sole_writer(directory), terminal.signals_interrupt():
+    with session.sole_writer(directory, session.OTHER_OUTPUT), terminal.signals_interrupt():
         for path in (directory, parts):
             session.check_output(path)  # another bench may have written there meanwhile
         try:

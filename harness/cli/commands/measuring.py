@@ -165,7 +165,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
             show.line(line)
         session.check_space(task.directory or session.RESULTS, task.starts)
         directory = task.directory or session.new_run_dir(session.RESULTS, *task.settings.scenario_names)
-        with nullcontext() if task.record else session.sole_writer(directory):
+        with nullcontext() if task.record else session.sole_writer(directory, session.OTHER_OUTPUT):
             if not task.record:
                 session.check_output(directory)  # another bench may have measured it meanwhile
             keep_references(references, directory)

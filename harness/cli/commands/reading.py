@@ -12,7 +12,7 @@ import typer
 from harness.cli.terminal import Json, print_json, print_lines
 from harness.errors import UserError, choose_from
 from harness.imports.importing import TOOLS, read_files, write_files
-from harness.run.session import RESULTS, check_output, new_run_dir, own_argv, sole_writer
+from harness.run.session import OTHER_OUTPUT, RESULTS, check_output, new_run_dir, own_argv, sole_writer
 from harness.settings import overrides, sections
 from harness.store.bundle import opened_run
 from harness.store.named_files import write_named
@@ -209,7 +209,7 @@ def import_command(
     check_output(output)
     read = read_files(files, label or ())
     directory = output or new_run_dir(RESULTS, "import")
-    with sole_writer(directory):
+    with sole_writer(directory, OTHER_OUTPUT):
         check_output(directory)
         write_files(read, directory, own_argv())
     print_lines([str(directory)])

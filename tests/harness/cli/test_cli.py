@@ -181,6 +181,13 @@ def test_a_resume_beside_another_bench_is_refused_before_it_plans(here):
     assert re.fullmatch(said, done.stderr)
 
 
+def test_a_new_run_where_another_bench_has_begun_is_told_to_go_elsewhere(here):
+    with sole_writer(here.path / "begun"):
+        done = told(here, "run", *quick(), "--output", "begun")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(" is measuring this run; give another --output\n")
+
+
 def test_nothing_to_run_gives_the_reasons(here):
     done = told(here, "run", "engine=llama_cpp", "quantization=awq")
     assert done.returncode == 2

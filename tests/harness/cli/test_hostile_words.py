@@ -36,3 +36,14 @@ def test_nothing_that_is_printed_moves_the_cursor(runs, words, tmp_path):
 def test_nothing_in_a_table_moves_the_cursor(runs, tmp_path):
     said = csv_text(tables_of(open_run(runs["a"]))["cells"])
     assert {each for each in MOVES if each in said} == set()
+
+
+def test_a_file_with_the_name_of_a_secret_leaves_the_message_whole(tmp_path):
+    (tmp_path / "passwd").write_text("no run")
+    for word, said in (
+        (tmp_path / "passwd", f"{tmp_path}/passwd: is no bundle"),
+        ("secret", "secret: no run here"),
+        ("api_key=hunter2", "api_key=***: no run here"),
+    ):
+        done = told(Place(tmp_path), "verify", word)
+        assert (done.returncode, done.stderr[: len(said)]) == (2, said)
