@@ -82,7 +82,8 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
         for job in jobs:
             if not job.is_whole:
                 why = job.problem or "it was not measured to its end"
-                show.line(f"repeat {job.number} is missing: {why}")
+                left = f"; what was sent is in {job.folder}" if job.folder.is_dir() else ""
+                show.line(f"repeat {job.number} is missing: {why}{left}")
         if whole:
             lost = {job.number - 1: [each.name for each in job.lost_on] for job in whole}
             _merge([job.folder for job in whole], directory, lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,6 +245,18 @@ def test_a_fault_is_one_line_and_leaves_no_half_of_a_run(damage, parts, tmp_path
     assert FAULTS[damage] in done.stderr
     assert done.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.glob("all/*")} <= {LOCK_FILE}
+
+
+def test_a_directory_that_another_bench_made_in_the_same_second_is_left_alone(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "20260102-030405")
+    theirs = tmp_path / "results" / "20260102-030405-merged"
+    theirs.mkdir(parents=True)
+    (theirs / "run.json").write_text("theirs")
+    done = told(Place(tmp_path), "merge", *parts)
+    assert done.returncode == 0, done.stderr
+    assert [path.read_text() for path in theirs.iterdir()] == ["theirs"]
+    (ours,) = set(theirs.parent.iterdir()) - {theirs}
+    assert done.stdout == f"{ours.relative_to(tmp_path)}/report.html\n"
 
 
 def test_what_cannot_be_written_leaves_no_half_of_a_run_and_the_command_can_be_given_again(parts, tmp_path):
