@@ -64,7 +64,8 @@ test-faults-long: served $(TOOLS)
 test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
 
-# The repeats of a run on a cluster of two Ray nodes in a network namespace of its own (needs root, unshare and ip). 3 minutes.
+# The repeats of a run on clusters of Ray nodes in network namespaces of their own (needs root, unshare and ip), and in an array on a
+# SLURM of this machine (Debian: slurm-wlm; skipped without). 6 minutes.
 test-fleet: $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet

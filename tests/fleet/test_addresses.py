@@ -24,6 +24,22 @@ def test_an_address_that_is_none_is_one_line(tmp_path, on, said):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("engine=openai", "model=m", "engine.base_url=http://127.0.0.1:1/v1"), "would load the one server"),
+        (("until=ci:5%",), "until decides itself how many repeats there are"),
+        (("--only-repeat", "1"), "leave --resume and --only-repeat out"),
+    ],
+)
+def test_what_no_cluster_measures_is_said_before_one_is_asked(tmp_path, words, said):
+    done = told(Place(tmp_path), "run", *words, "--on", "ray:127.0.0.1:99999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_address_where_nobody_listens_is_told_also_from_the_environment(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
