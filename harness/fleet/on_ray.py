@@ -85,6 +85,8 @@ def _connected(address: str | None) -> Any:
             socket.create_connection((host, int(port)), _CONNECT_S).close()
         except (OSError, OverflowError) as error:
             raise UserError(f"--on ray:{asked}: no Ray answers there ({error})") from error
+    # Tries to join, of up to 36 s each; Ray has 20. It reads this when it is imported.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     try:
         import ray
     except ImportError as error:
