@@ -122,9 +122,8 @@ def _check_metrics(found: Claim) -> None:
             continue
         check_metric_name(asked.metric, "predicates.metric")
         if asked.ratio is not None and metric_of(asked.metric).is_additive:
-            raise UserError(
-                f"predicates.metric={asked.metric}: is compared by a difference, and has no ratio"
-            )
+            said = f"predicates.metric={asked.metric}: is compared by a difference, and has no ratio"
+            raise UserError(said)
 
 
 def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
