@@ -89,18 +89,18 @@ def test_an_interrupt_ends_what_runs_and_keeps_what_is_whole():
     assert ray.running == []
 
 
-def test_an_interrupt_in_rays_core_is_one():
-    def interrupted(*_: object, **__: object) -> None:
-        raise SystemError("returned a result with an exception set") from Interrupted(2)
-
+def test_an_interrupt_in_rays_core_is_one(monkeypatch):
     ray = Ray(machines(1), [("whole", 0)], {})
-    with installed(ray) as folder:
-        vars(ray)["cancel"] = lambda stream: ray.running.remove(stream)
-        vars(ray)["wait"] = interrupted
-        with pytest.MonkeyPatch.context() as here:
-            here.setattr(on_ray, "_cancel", lambda ray, streams: [ray.cancel(each) for each in streams])
-            with pytest.raises(Interrupted):
-                played(ray, folder, 1)
+    wait = ray.wait
+
+    def interrupted(streams: list[Stream], **asked: Any) -> tuple[list[Stream], None]:
+        if not ray.cancelled:
+            raise SystemError("returned a result with an exception set") from Interrupted(2)
+        return wait(streams, **asked)
+
+    monkeypatch.setattr(ray, "wait", interrupted)
+    with installed(ray) as folder, pytest.raises(Interrupted):
+        played(ray, folder, 1)
     assert ray.running == []
 
 
