@@ -298,7 +298,7 @@ def run_supervised(
     """Run a command to its end and return its exit code.
 
     `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
-    exception. Of bench's secrets it gets those that an installer needs.
+    exception. Only the secrets an installer needs are passed on.
     """
     withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
     merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]

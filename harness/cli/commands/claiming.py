@@ -14,16 +14,16 @@ from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
+from harness.cli.claim_text import print_judgement, told_of
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
 from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
-from harness.contracts import Plan, ToldClaim, ToldPart, inert
+from harness.contracts import Plan, inert
 from harness.errors import BenchError, StoreError, UserError
 from harness.settings import config, overrides
 from harness.settings.decoding import refuse_first
-from harness.settings.units import number_text
 from harness.store import checksums, store
 from harness.store.named_files import CLAIM_FILE
 
@@ -75,23 +75,14 @@ def claim(
     if run_dir is None:
         keys = claims.choices(found.original if is_original else found.here)
         settings = config.settings({**keys, **overrides.parse(changes or [])})
-        why = _why_not_testable(found, planned(settings))
-        if why is not None:
-            judgement = Judgement(found, "not testable here", why)
-        else:
-            judged = partial(_keep, found, name)
-            task = replace(new_task(settings, None, output), claim=name, judge=judged)
-            run_dir, _ = measuring.measured(task, show, as_json=as_json)
-            judgement = judged(run_dir)
+        judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
-        judgement = _keep(found, name, run_dir)
-        if report_whatever_happened(run_dir, show) is None:
-            judgement = replace(judgement, report=None)
+        judgement = _judge_again(found, name, run_dir, show)
     exit_code = judging.EXIT_CODES[judgement.outcome]
     if as_json:
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
     else:
-        _print(judgement)
+        print_judgement(judgement)
     if judgement.outcome == "inconclusive" and run_dir is not None:
         more = f"`bench run --resume {run_dir} repeats={max(5, 2 * store.read_run(run_dir).plan.blocks)}`"
         again = f"more repeats may tell: {more}, then `bench claim {name} --from {run_dir}`"
@@ -99,11 +90,30 @@ def claim(
     raise typer.Exit(exit_code)
 
 
+def _measure(
+    found: Claim, name: str, settings: config.Settings, output: Path | None, show: Show, *, as_json: bool
+) -> tuple[Judgement, Path | None]:
+    """Run a claim and return what its run says of it, and where that is. Without its cases none is made."""
+    if why := _why_not_testable(found, planned(settings)):
+        return Judgement(found, "not testable here", why), None
+    judged = partial(_keep, found, name)
+    task = replace(new_task(settings, None, output), claim=name, judge=judged)
+    run_dir, _ = measuring.measured(task, show, as_json=as_json)
+    return judged(run_dir), run_dir
+
+
+def _judge_again(found: Claim, name: str, run_dir: Path, show: Show) -> Judgement:
+    """Return what a run that exists says of a claim, and write its report with it."""
+    judgement = _keep(found, name, run_dir)
+    is_written = report_whatever_happened(run_dir, show) is not None
+    return judgement if is_written else replace(judgement, report=None)
+
+
 def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
     """Return what a run says of a claim, once it is kept there for the page."""
     judgement = judge(found, run_dir)
     of_end = store.read_run(run_dir).ended_at
-    told = replace(_told(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
+    told = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
     try:
         with checksums.changing(run_dir, CLAIM_FILE):
             store.write_record(run_dir / CLAIM_FILE, told)
@@ -238,60 +248,7 @@ def _held(made: Judged, asked: Predicate) -> Judged:
     return replace(made, outcome=outcome)
 
 
-# --- what is printed -------------------------------------------------------------------------------
-
-
-def _print(judgement: Judgement) -> None:
-    told = _told(judgement)
-    reading = [f"Read as: {told.reading}"] if told.reading else []
-    terminal.print_lines([f'"{told.sentence}"', told.source, *reading, ""], fold=True)
-    for part in told.parts:
-        terminal.print_lines([part.asked], fold=True)
-        if part.rows:
-            terminal.print_rows([dict(row) for row in part.rows])
-        terminal.print_lines([*part.notes, ""], fold=True)
-    if told.differs:
-        terminal.print_rows([dict(row) for row in told.differs])
-        terminal.out.print()
-    kernels = [f"kernel of {label}: {kernel}" for label, kernel in judgement.kernels.items()]
-    terminal.print_lines([*kernels, told.answer, *filter(None, [judgement.report])])
-
-
-def _told(judgement: Judgement) -> ToldClaim:
-    """Return the judgement as text for terminal and page."""
-    found, source = judgement.claim, judgement.claim.source
-    parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in found.predicates)
-    why = f": {judgement.why}" if judgement.why else ""
-    return ToldClaim(
-        sentence=found.sentence,
-        source=f"{source.who}, {source.date}, {source.where}",
-        reading=found.reading,
-        answer=f"{found.name}: {judgement.outcome}{why}",
-        parts=tuple(_told_part(each, is_judged=bool(judgement.parts)) for each in parts),
-        differs=tuple(map(msgspec.to_builtins, judgement.differs)),
-    )
-
-
-def _told_part(part: Part, *, is_judged: bool) -> ToldPart:
-    notes = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
-    notes += [f"The ratio {part.crossing}"] if part.crossing else []
-    notes += ["The run has nothing of it."] if is_judged and not part.judged else []
-    return ToldPart(_asked(part), tuple(map(_row, part.judged)), tuple(notes))
-
-
-def _asked(part: Part) -> str:
-    if part.accepted is None:
-        return f"Beside it: {part.asked.words}"
-    least, most = part.accepted
-    ends = {f"{number_text(least)} or more": least > 0, f"{number_text(most)} or less": most < float("inf")}
-    counts = " and ".join(text for text, is_there in ends.items() if is_there)
-    return f"Asked: {part.asked.words}; reproduced if the whole interval is {counts}"
-
-
-def _row(each: Judged) -> terminal.Row:
-    value, low, high = map(number_text, (each.value, each.low, each.high))
-    interval = f"{low} to {high} ({100 * each.confidence:.4g} %)" if each.confidence else "-"
-    return {"compared": each.compared, "value": value, "interval": interval, "outcome": each.outcome or "-"}
+# --- the list -----------------------------------------------------------------------------------------
 
 
 def _print_list(*, as_json: bool) -> None:

@@ -57,10 +57,7 @@ def rerun(
         record, starts = store.read_run(directory), store.read_starts(directory)
     if record.foreign:
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
-    given = {**choices_of(record), **overrides.parse(changes or [])}
-    task = (new_search if record.search else new_run)(given, output)
-    if record.only_repeat:
-        task = only(task, record.only_repeat)
+    task = _task_of(record, changes, output)
     found, show = _differences(record, starts, task), Show(quiet=quiet)
     others = unlike_cells(record.plan, task.whole)
     cells = sum(len(start.cells) for start in task.whole.starts)
@@ -81,6 +78,13 @@ def rerun(
             show.line(join([*compare, str(made)]), is_whole=True)
 
     perform(task, show, as_json=as_json, after=tell_how_to_compare)
+
+
+def _task_of(record: store.RunRecord, changes: list[str] | None, output: Path | None) -> Task:
+    """Return the task of a recorded run with these changes; of one that had one repeat, that repeat."""
+    given = {**choices_of(record), **overrides.parse(changes or [])}
+    task = (new_search if record.search else new_run)(given, output)
+    return only(task, record.only_repeat) if record.only_repeat else task
 
 
 def _differences(

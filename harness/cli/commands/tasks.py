@@ -21,23 +21,19 @@ from harness.store import store
 
 @dataclass(frozen=True)
 class Task:
-    """A new run or search, or what a recorded one lacks: `starts` are those to measure.
-
-    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run. Of a
-    `claim` it is the name as it was given, and what judges it before the report is written.
-    """
+    """A new run or search, or what a recorded one lacks."""
 
     settings: config.Settings
-    whole: Plan
-    starts: Sequence[PlannedStart]
-    directory: Path | None
-    record: store.RunRecord | None
-    search: SearchTerms | None
-    may_grow: bool
-    quality: Due | None = None
-    only_repeat: int | None = None
-    claim: str | None = None
-    judge: Callable[[Path], object] | None = None
+    whole: Plan  # what was measured already included
+    starts: Sequence[PlannedStart]  # those to measure
+    directory: Path | None  # None: one is made
+    record: store.RunRecord | None  # None: the run is new
+    search: SearchTerms | None  # None: it is a run
+    may_grow: bool  # more starts may follow (until)
+    quality: Due | None = None  # None: nothing is asked
+    only_repeat: int | None = None  # the one repeat that is measured here
+    claim: str | None = None  # the name of the claim, as it was given
+    judge: Callable[[Path], object] | None = None  # judges the claim before the report is written
 
     def again(self, directory: Path) -> str:
         return f"`bench {'search' if self.search else 'run'} --resume {directory}`"

@@ -1,0 +1,61 @@
+"""What is said of a claim that was judged, in the terminal and on the page."""
+
+import msgspec
+
+from harness.claims.judging import Judged, Judgement, Part
+from harness.cli import terminal
+from harness.contracts import ToldClaim, ToldPart
+from harness.settings.units import number_text
+
+
+def print_judgement(judgement: Judgement) -> None:
+    told = told_of(judgement)
+    reading = [f"Read as: {told.reading}"] if told.reading else []
+    terminal.print_lines([f'"{told.sentence}"', told.source, *reading, ""], fold=True)
+    for part in told.parts:
+        terminal.print_lines([part.asked], fold=True)
+        if part.rows:
+            terminal.print_rows([dict(row) for row in part.rows])
+        terminal.print_lines([*part.notes, ""], fold=True)
+    if told.differs:
+        terminal.print_rows([dict(row) for row in told.differs])
+        terminal.out.print()
+    kernels = [f"kernel of {label}: {kernel}" for label, kernel in judgement.kernels.items()]
+    terminal.print_lines([*kernels, told.answer, *filter(None, [judgement.report])])
+
+
+def told_of(judgement: Judgement) -> ToldClaim:
+    """Return the judgement as text for terminal and page."""
+    found, source = judgement.claim, judgement.claim.source
+    parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in found.predicates)
+    why = f": {judgement.why}" if judgement.why else ""
+    return ToldClaim(
+        sentence=found.sentence,
+        source=f"{source.who}, {source.date}, {source.where}",
+        reading=found.reading,
+        answer=f"{found.name}: {judgement.outcome}{why}",
+        parts=tuple(_told_part(each, is_judged=bool(judgement.parts)) for each in parts),
+        differs=tuple(map(msgspec.to_builtins, judgement.differs)),
+    )
+
+
+def _told_part(part: Part, *, is_judged: bool) -> ToldPart:
+    notes = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
+    notes += [f"The ratio {part.crossing}"] if part.crossing else []
+    notes += ["The run has nothing of it."] if is_judged and not part.judged else []
+    return ToldPart(_asked(part), tuple(map(_row, part.judged)), tuple(notes))
+
+
+def _asked(part: Part) -> str:
+    if part.accepted is None:
+        return f"Beside it: {part.asked.words}"
+    least, most = part.accepted
+    ends = {f"{number_text(least)} or more": least > 0, f"{number_text(most)} or less": most < float("inf")}
+    counts = " and ".join(text for text, is_there in ends.items() if is_there)
+    return f"Asked: {part.asked.words}; reproduced if the whole interval is {counts}"
+
+
+def _row(each: Judged) -> terminal.Row:
+    value, low, high = map(number_text, (each.value, each.low, each.high))
+    interval = f"{low} to {high} ({100 * each.confidence:.4g} %)" if each.confidence else "-"
+    return {"compared": each.compared, "value": value, "interval": interval, "outcome": each.outcome or "-"}
