@@ -5,14 +5,11 @@ What is cut short never counts: a marker is written last, and its hash covers al
 
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +17,13 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import InstallSpec, secret_names
-from harness.errors import MissingError, UserError, why_not_fetched
+from harness.contracts import InstallSpec
+from harness.errors import MissingError, UserError
 from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
-from harness.processes.supervise import supervised
+from harness.install.steps import OnLine as OnLine
+from harness.install.steps import run_step
 from harness.whole_files import check_room, locked, write_whole
-
-OnLine = Callable[[str], None]
 
 MARKER = "installed.json"
 PROGRAM = Path("bin", "program")
@@ -36,10 +32,6 @@ COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
 LOCK_PYTHON = "3.11"
 # What uv says that is worth a line to people.
 _SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
-# A command that prints nothing (a compiler, a large download) is said to be alive this often.
-QUIET_S = 15.0
-# Names of variables that say where packages are, perhaps with a password.
-_OF_INSTALLERS = re.compile(r"^(PIP|UV)_|_PROXY$", re.IGNORECASE)
 _VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -178,35 +170,23 @@ def _make_venv(
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != LOCK_PYTHON:
         advice.append(f"The lock was made for Python {LOCK_PYTHON}, bench runs on {here}.")
-
-    def is_for_people(line: str) -> bool:
-        return line.strip().startswith(_SAID_BY_UV)
-
     try:
         command, settings = installer(python)
     except InstallError as error:
         raise MissingError(f"{name} could not be installed: {error}") from error
+    fetching = partial(step, shows=_is_for_people)
     # The lock is the whole of it: no dependencies are looked for, those of a build neither.
     hashed = [*command, "--no-deps", "--require-hashes"]
     binary = ["--only-binary", ":all:"]
     if spec.builders is not None:
-        # An isolated build would fetch what it needs without hashes.
-        builders = scratch / "builders"
-        step(
-            [*hashed, *binary, "--target", str(builders), "-r", str(spec.builders)],
-            "installing what builds packages",
-            f"{name}: what builds its packages could not be installed",
-            environment=environment | settings,
-            shows=is_for_people,
-        )
+        argv = [*hashed, *binary, "-r", str(spec.builders)]
+        environment |= _install_builders(name, argv, scratch / "builders", environment | settings, fetching)
         binary = ["--no-build-isolation"]
-        environment |= {"PYTHONPATH": str(builders), "PATH": f"{builders / 'bin'}:{os.environ['PATH']}"}
-    step(
+    fetching(
         [*hashed, *binary, "-r", str(lock)],
         "installing packages",
         f"{name} could not be installed",
         environment=environment | settings,
-        shows=is_for_people,
         advice=advice,
     )
     # -I: this process's PYTHONPATH is none of the environment's business.
@@ -222,6 +202,21 @@ def _make_venv(
         )
     shutil.rmtree(scratch)
     step([python, "-I", "-c", spec.check], "trying it", f"{name} was installed but does not work")
+
+
+def _install_builders(
+    name: str, argv: list[str], folder: Path, environment: dict[str, str], fetching: partial[None]
+) -> dict[str, str]:
+    """Install what builds packages into a folder, and return the variables that let a build find it. An
+    isolated build would fetch it without hashes."""
+    argv = [*argv, "--target", str(folder)]
+    failure = f"{name}: what builds its packages could not be installed"
+    fetching(argv, "installing what builds packages", failure, environment=environment)
+    return {"PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+
+
+def _is_for_people(line: str) -> bool:
+    return line.strip().startswith(_SAID_BY_UV)
 
 
 def versions_in(folder: Path, whose: str) -> dict[str, str]:
@@ -254,65 +249,3 @@ def _clear(folder: Path) -> None:
 def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
     files = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(file.st_size for file in files if is_shared or file.st_nlink == 1)
-
-
-def run_step(
-    argv: Sequence[str],
-    doing: str,
-    failure: str,
-    on_line: OnLine,
-    *,
-    log: Path = Path(os.devnull),
-    environment: Mapping[str, str] | None = None,
-    shows: Callable[[str], bool] = lambda line: True,
-    advice: Sequence[str] = (),
-) -> None:
-    """Run one command of an install. `on_line` gets the lines that `shows` picks, `log` gets all.
-
-    Raises MissingError with `failure`, the command's last lines and `advice` if it fails. See run_supervised.
-    """
-    tail: deque[str] = deque(maxlen=15)
-
-    def read(line: str) -> None:
-        kept.write(line + "\n")
-        tail.append(line.rstrip())
-        if shows(line):
-            on_line(line.strip())
-
-    def say_alive(elapsed_s: float) -> None:
-        on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
-
-    with log.open("a", encoding="utf-8") as kept:
-        code = run_supervised(argv, environment or {}, read, say_alive)
-    if code != 0:
-        where = "" if log == Path(os.devnull) else f"; all of it: {log}"
-        if (why := why_not_fetched("\n".join(tail))) and not advice:
-            raise MissingError(f"{failure}: {why}{where}")
-        head = f"{failure} (exit code {code}); the end of its output{where}:"
-        raise MissingError("\n".join([head, *tail, *advice]))
-
-
-def run_supervised(
-    argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: Callable[[float], None]
-) -> int | None:
-    """Run a command to its end and return its exit code.
-
-    `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
-    exception. Only the secrets an installer needs are passed on.
-    """
-    withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
-    merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
-    began_s = time.monotonic()
-    with supervised(
-        merged,
-        log_path=Path(os.devnull),
-        environment=environment,
-        without=withheld,
-        pass_stdout=True,
-    ) as process:
-        for line in process.lines(QUIET_S):
-            if line is None:
-                on_quiet(time.monotonic() - began_s)
-            else:
-                read(line)
-        return process.wait()

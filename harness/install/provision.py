@@ -30,10 +30,10 @@ from harness.install.install import (
     install,
     installed,
     python_of,
-    run_supervised,
     versions_in,
 )
 from harness.install.provisions import Provisions, Tool, WeightsStore
+from harness.install.steps import run_supervised
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings

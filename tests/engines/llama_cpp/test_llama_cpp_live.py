@@ -16,7 +16,7 @@ from engines.llama_cpp.engine import ENGINE
 from engines.model.weights import find, prepare
 from harness.contracts import METRICS_PATH, Weights, WeightsFile
 from harness.errors import MissingError
-from harness.install.install import run_supervised
+from harness.install.steps import run_supervised
 from harness.servers.scrape import sample_server
 
 pytestmark = pytest.mark.live

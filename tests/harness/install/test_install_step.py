@@ -13,8 +13,8 @@ import pytest
 from waiting import wait_until
 
 from harness.errors import MissingError
-from harness.install import install
-from harness.install.install import run_step
+from harness.install import steps
+from harness.install.steps import run_step
 
 
 def python(code: str) -> list[str]:
@@ -32,7 +32,7 @@ def test_lines_of_both_outputs_are_kept_and_those_for_people_passed_on(tmp_path:
 
 
 def test_a_quiet_command_is_said_to_be_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install, "QUIET_S", 0.05)
+    monkeypatch.setattr(steps, "QUIET_S", 0.05)
     seen = tmp_path / "seen"
     lines: list[str] = []
 
@@ -91,7 +91,7 @@ def test_an_interrupt_ends_all_that_the_command_started() -> None:
 
 def test_kill_9_of_bench_ends_all_that_the_command_started() -> None:
     code = (
-        "from harness.install.install import run_step\n"
+        "from harness.install.steps import run_step\n"
         f"run_step({python(TREE)!r}, 'compiling', 'failed', lambda line: print(line, flush=True))"
     )
     bench = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from engines.model.weights import can_prepare, prepare
 from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
 from harness.errors import MissingError
-from harness.install.install import run_supervised
+from harness.install.steps import run_supervised
 
 # Stands for an environment's Python: it says a version, or runs what is given in place of the script.
 _PYTHON = """#!/bin/sh

@@ -19,7 +19,8 @@ from engines.model.weights import find, prepare
 from engines.model.weights.tools import CONVERT, GGUF
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError
-from harness.install.install import cache_dir, installed, run_supervised
+from harness.install.install import cache_dir, installed
+from harness.install.steps import run_supervised
 
 pytestmark = pytest.mark.engines
 # The largest difference of each pair of tensors of the same name, against the largest value.

@@ -23,7 +23,8 @@ from engines.model.weights import find, prepare
 from engines.model.weights.kept import files_below, sha256_of
 from engines.model.weights.tools import CHECKPOINT
 from harness.contracts import InstallSpec, Weights, WeightsFile
-from harness.install.install import cache_dir, installed, run_supervised
+from harness.install.install import cache_dir, installed
+from harness.install.steps import run_supervised
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"

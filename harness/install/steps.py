@@ -1,0 +1,81 @@
+"""Runs one command of an install to its end, and says how it goes."""
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.contracts import secret_names
+from harness.errors import MissingError, why_not_fetched
+from harness.processes.supervise import supervised
+
+OnLine = Callable[[str], None]
+
+# A command that prints nothing (a compiler, a large download) is said to be alive this often.
+QUIET_S = 15.0
+# Names of variables that say where packages are, perhaps with a password.
+_OF_INSTALLERS = re.compile(r"^(PIP|UV)_|_PROXY$", re.IGNORECASE)
+
+
+def run_step(
+    argv: Sequence[str],
+    doing: str,
+    failure: str,
+    on_line: OnLine,
+    *,
+    log: Path = Path(os.devnull),
+    environment: Mapping[str, str] | None = None,
+    shows: Callable[[str], bool] = lambda line: True,
+    advice: Sequence[str] = (),
+) -> None:
+    """Run one command of an install. `on_line` gets the lines that `shows` picks, `log` gets all.
+
+    Raises MissingError with `failure`, the command's last lines and `advice` if it fails. See run_supervised.
+    """
+    tail: deque[str] = deque(maxlen=15)
+
+    def read(line: str) -> None:
+        kept.write(line + "\n")
+        tail.append(line.rstrip())
+        if shows(line):
+            on_line(line.strip())
+
+    def say_alive(elapsed_s: float) -> None:
+        on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+
+    with log.open("a", encoding="utf-8") as kept:
+        code = run_supervised(argv, environment or {}, read, say_alive)
+    if code != 0:
+        where = "" if log == Path(os.devnull) else f"; all of it: {log}"
+        if (why := why_not_fetched("\n".join(tail))) and not advice:
+            raise MissingError(f"{failure}: {why}{where}")
+        head = f"{failure} (exit code {code}); the end of its output{where}:"
+        raise MissingError("\n".join([head, *tail, *advice]))
+
+
+def run_supervised(
+    argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: Callable[[float], None]
+) -> int | None:
+    """Run a command to its end and return its exit code.
+
+    `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
+    exception. Only the secrets an installer needs are passed on.
+    """
+    withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
+    merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
+    began_s = time.monotonic()
+    with supervised(
+        merged,
+        log_path=Path(os.devnull),
+        environment=environment,
+        without=withheld,
+        pass_stdout=True,
+    ) as process:
+        for line in process.lines(QUIET_S):
+            if line is None:
+                on_quiet(time.monotonic() - began_s)
+            else:
+                read(line)
+        return process.wait()
