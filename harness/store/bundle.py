@@ -29,7 +29,6 @@ _MOST_FILES = 100_000
 _CHUNK_BYTES = 1 << 20
 # Of gzip: how tight. 0 packs nothing, for logs of equal lines, which would open as a bomb does.
 _LEVELS = (6, 0)
-_NO_BUNDLE = "is no bundle; `bench bundle DIR` makes one of a run"
 
 
 def write_bundle(run_dir: Path, out: Path) -> None:
@@ -120,12 +119,13 @@ def _unpacked(path: Path, folder: Path) -> Path:
                 if _is_bomb(size, packed_bytes):
                     raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are no run")
                 if why := _why_not(top, name.casefold(), tops, names):
-                    raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is {why})")
+                    raise _no_bundle(path, f"{member.name!r} is {why}")
                 tops.add(top)
                 names.add(name.casefold())
                 _write(tar, member, folder / member.name)
     except (tarfile.TarError, gzip.BadGzipFile) as error:
-        raise StoreError(f"{path}: {'damaged' if names else _NO_BUNDLE} ({error})") from error
+        why = str(error).partition(" (b'")[0]  # gzip quotes bytes
+        raise (StoreError(f"{path}: damaged ({why})") if names else _no_bundle(path, why)) from error
     except (EOFError, zlib.error, ValueError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
     except OSError as error:
@@ -133,8 +133,12 @@ def _unpacked(path: Path, folder: Path) -> Path:
         raise UserError(f"{said}; TMPDIR=DIR names another place") from error
     run_dir = folder.joinpath(*tops)
     if not (run_dir / SUMS_FILE).is_file():
-        raise StoreError(f"{path}: {_NO_BUNDLE} ({SUMS_FILE} is missing)")
+        raise _no_bundle(path, f"{SUMS_FILE} is missing")
     return run_dir
+
+
+def _no_bundle(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path}: is no bundle ({why}); `bench bundle DIR` makes one of a run")
 
 
 def _place(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
@@ -144,7 +148,7 @@ def _place(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     # A size below 0 would give the files behind it more than a bundle may become.
     is_regular = member.type == tarfile.REGTYPE and member.sparse is None and member.size >= 0
     if not (all(map(_is_plain, (top, *parts))) and is_own and is_regular):
-        raise StoreError(f"{path}: {_NO_BUNDLE} ({member.name!r} is no file of a run)")
+        raise _no_bundle(path, f"{member.name!r} is no file of a run")
     return top, "/".join(parts)
 
 

@@ -35,12 +35,12 @@ _CHUNK_BYTES = 1 << 20
 
 Fault = Literal["changed", "torn", "missing", "unlisted", "damaged", "strange"]
 _WHY: Mapping[Fault, str] = {
-    "changed": "is not what was written",
-    "torn": "is cut short",
-    "missing": "is on the list and not there",
-    "unlisted": "is not on the list: put there later, or the run was cut off before it was whole",
-    "damaged": "is no list of checksums there",
-    "strange": "is no file of bench: a link, a device or a pipe, or of an absurd size, depth or name",
+    "changed": "not what was written",
+    "torn": "cut short, or not written by bench",
+    "missing": "on the list and not there",
+    "unlisted": "not on the list: put there later, or the run was cut off before it was whole",
+    "damaged": "no list of checksums there",
+    "strange": "no file of bench: a link, a device or a pipe, or of an absurd size, depth or name",
 }
 
 
@@ -52,7 +52,7 @@ class Finding:
     fault: Fault
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.fault}: {_WHY[self.fault]}"
+        return f"{self.file}: {self.fault} ({_WHY[self.fault]})"
 
 
 def begin(run_dir: Path) -> None:

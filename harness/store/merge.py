@@ -46,7 +46,9 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
     Raises UserError, with the first difference, if they are not of one plan, engine and kind of device, or if
     two have the same repeat; and StoreError for a file that bench did not write, such as a link.
     """
-    records = {folder: read_run(folder) for folder in dict.fromkeys(folders)}
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise UserError(f"{twice}: is given twice; give each folder once")
+    records = {folder: read_run(folder) for folder in folders}
     _check_repeats(records)
     for folder in records:
         if strange := next((name for name, is_file in checksums.files(folder) if not is_file), None):

@@ -18,6 +18,7 @@ from harness.run import session
 from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store.merge import merge, mergeable
+from harness.store.store import read_run
 
 
 def merge_command(
@@ -43,6 +44,8 @@ def merge_command(
     with session.sole_writer(directory, session.OTHER_OUTPUT), terminal.signals_interrupt():
         session.check_output(directory)  # another bench may have written there meanwhile
         merge(records, directory)
+    if lacks := read_run(directory).stopped_because:
+        show.line(lacks)
     _report(directory, 0, show, as_json=as_json)
 
 

@@ -205,6 +205,7 @@ def import_command(
         Path | None,
         typer.Option(metavar="DIR", help="Directory to make; new or empty.", show_default="results/<time>"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     check_output(output)
     read = read_files(files, label or ())
@@ -212,4 +213,7 @@ def import_command(
     with sole_writer(directory, OTHER_OUTPUT):
         check_output(directory)
         write_files(read, directory, own_argv())
-    print_lines([str(directory)])
+    if as_json:
+        print_json({"directory": str(directory)})
+    else:
+        print_lines([str(directory)])

@@ -11,10 +11,10 @@ import typer
 
 from harness.cli.terminal import Json, complaints, print_json, print_lines
 from harness.contracts import known_secrets
-from harness.errors import UserError
+from harness.errors import StoreError, UserError
 from harness.settings.units import counted
 from harness.store import bundle, checksums, store
-from harness.store.named_files import PAGE_FILE, SUMS_FILE
+from harness.store.named_files import PAGE_FILE, SUMS_FILE, check_place
 from harness.store.secret_scan import Secret, secrets_of
 
 _TOLD_SECRETS = 20
@@ -37,13 +37,20 @@ def verify(
         found = checksums.findings(directory)
         count = sum(1 for _ in checksums.files(directory))
         is_going_on = store.is_going_on(directory, "running")
+        cut_off = None if is_going_on else _cut_off(directory)
     if is_going_on:  # what it writes now is whole, and listed, later
         found = [each for each in found if each.fault not in ("unlisted", "torn")]
+    unlisted = sum(each.fault == "unlisted" for each in found)
     if as_json:
         told = {"directory": str(source), "files": count, "has_checksums": has_list}
         print_json({**told, "is_going_on": is_going_on, "findings": [asdict(each) for each in found]})
     else:
-        print_lines(map(str, found))
+        print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
+        if cut_off and unlisted:
+            files = counted(unlisted, "file")
+            print_lines(
+                [f"{source}: this run was cut off, {files} not listed yet; {cut_off} goes on with it"]
+            )
         if not has_list:
             print_lines([f"{source}: has no list of checksums (SHA256SUMS)"])
         elif not found:
@@ -51,6 +58,16 @@ def verify(
             print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
     if found or not has_list:
         raise typer.Exit(1)
+
+
+def _cut_off(directory: Path) -> str | None:
+    """Return the command that goes on with a run that was killed; None for one that has its end."""
+    try:
+        record = store.read_run(directory)
+    except StoreError:
+        return None  # it is among the findings
+    command = "search" if record.search else "run"
+    return f"`bench {command} --resume {directory}`" if record.status == "running" else None
 
 
 def bundle_command(
@@ -64,6 +81,7 @@ def bundle_command(
             "--allow-lookalikes", help="Also with what only looks like a secret; look at each place first."
         ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a run into one file for others to run again, unless anything secret is in it.
 
@@ -77,6 +95,8 @@ def bundle_command(
     if store.is_going_on(directory, record.status):
         raise UserError(f"{directory}: is measured now; wait until it ends")
     out = output or Path(f"{directory.resolve().name}.tar.gz")
+    check_place(out)
+    _check_replaced(out, record)
     if not (directory / PAGE_FILE).exists():
         from reports import write_report
 
@@ -87,7 +107,25 @@ def bundle_command(
         remedy = "; --allow-lookalikes if none is" if not any(each.is_ours for each in refused) else ""
         raise UserError(f"{directory}: holds what must not be given away, or looks like it{remedy}")
     bundle.write_bundle(directory, out)
-    print_lines([str(out)])
+    if as_json:
+        print_json({"directory": str(directory), "bundle": str(out), "bytes": out.stat().st_size})
+    else:
+        print_lines([str(out)])
+
+
+def _check_replaced(out: Path, record: store.RunRecord) -> None:
+    """Raise UserError for a file that is there already, unless it is a bundle of the same run."""
+    if not out.is_file():
+        return
+    try:
+        with bundle.opened_run(out, is_checked=False) as directory:
+            there = store.read_run(directory)
+    except (StoreError, UserError):
+        is_same = False
+    else:
+        is_same = (there.run_id, there.created_at) == (record.run_id, record.created_at)
+    if not is_same:
+        raise UserError(f"{out}: is there already, and no bundle of this run; give another --output")
 
 
 def _secrets(directory: Path) -> Iterator[Secret]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -119,17 +120,49 @@ def test_verify_names_what_is_damaged_in_a_bundle(run_copy, tmp_path):
         for name in ("SHA256SUMS", *(name for name, _ in checksums.files(run_copy))):
             tar.add(run_copy / name, f"run/{name}")
     said = told(Place(tmp_path), "verify", "b.tar.gz")
-    assert (said.returncode, said.stdout[:31]) == (1, "cells/001/cell.json: changed: i")
+    assert (said.returncode, said.stdout[:31]) == (1, "cells/001/cell.json: changed (n")
     for words in (("rerun",), ("compare", "run")):
         said = told(Place(tmp_path), *words, "b.tar.gz")
         assert (said.returncode, said.stdout) == (2, "")
         assert "b.tar.gz: damaged: cells/001/cell.json: changed" in said.stderr
 
 
+def test_a_bundle_replaces_no_file_but_one_of_the_same_run(run_copy, tmp_path):
+    (tmp_path / "run.tar.gz").write_text("mine")
+    said = told(Place(tmp_path), "bundle", "run")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "run.tar.gz: is there already, and no bundle of this run; give another --output" in said.stderr
+    assert (tmp_path / "run.tar.gz").read_text() == "mine"
+    for _ in range(2):
+        said = told(Place(tmp_path), "bundle", "run", "--output", "b.tar.gz", "--json")
+        assert json.loads(said.stdout)["bundle"] == "b.tar.gz"
+
+
+def test_verify_says_once_how_to_go_on_with_a_run_that_was_killed(run_copy, tmp_path):
+    record = json.loads((run_copy / "run.json").read_text())
+    (run_copy / "run.json").write_text(json.dumps({**record, "status": "running"}) + "\n")
+    (run_copy / "SHA256SUMS").write_text("")
+    said = told(Place(tmp_path), "verify", "run")
+    assert (said.returncode, said.stdout.count("\n")) == (1, 1)
+    assert "not listed yet; `bench run --resume run` goes on with it" in said.stdout
+
+
+def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    said = told(Place(tmp_path), "verify", "pipe")
+    assert (said.returncode, said.stderr.partition(";")[0]) == (
+        2,
+        "pipe: is neither a directory nor a bundle",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda path: path.write_text("text"), "is no bundle; `bench bundle DIR` makes one"),
+        (
+            lambda path: path.write_text("text"),
+            "is no bundle (Not a gzipped file); `bench bundle DIR` makes one",
+        ),
         (lambda path: path.unlink(), "no run here"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "damaged"),
     ],

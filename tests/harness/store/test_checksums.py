@@ -66,7 +66,7 @@ def test_what_happened_to_a_file_is_told(run_copy, tmp_path):
     ]
     said = told(Place(tmp_path), "verify", "run")
     assert said.returncode == 1
-    assert "cells/002/cell.json: missing: is on the list and not there\n" in said.stdout
+    assert "cells/002/cell.json: missing (on the list and not there)\n" in said.stdout
     said = told(Place(tmp_path), "verify", "run", "--json")
     assert (said.returncode, len(json.loads(said.stdout)["findings"])) == (1, 7)
 

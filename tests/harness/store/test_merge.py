@@ -164,6 +164,8 @@ def test_the_first_difference_is_named(said, whole, parts, tmp_path):
 def test_the_same_repeat_twice_a_search_and_a_gap_are_told(parts, whole, tmp_path):
     with pytest.raises(UserError, match=r"repeat 1 is in .*/a and in .*/whole; leave one out"):
         join([parts[0], whole], tmp_path / "all")
+    with pytest.raises(UserError, match=r"/a: is given twice; give each folder once"):
+        join([parts[0], parts[0]], tmp_path / "all")
     join(parts[1:], tmp_path / "half")
     assert store.read_run(tmp_path / "half").stopped_because == "no folder has repeat 1"
 
@@ -188,7 +190,7 @@ def test_a_link_in_a_strangers_folder_is_refused(parts, tmp_path, file):
         shutil.rmtree(link)
     link.unlink(missing_ok=True)
     link.symlink_to(private)
-    with pytest.raises(StoreError, match=f"^{link}: strange: .*a link, .*; remove it$"):
+    with pytest.raises(StoreError, match=rf"^{link}: strange \(.*a link, .*\); remove it$"):
         join(parts, tmp_path / "all")
     assert not (tmp_path / "all").exists()
 
@@ -227,7 +229,7 @@ def larger_than_the_disk(folder: Path) -> None:
 
 
 FAULTS = {
-    with_a_pipe: "pipe: strange: is no file of bench",
+    with_a_pipe: "pipe: strange (no file of bench",
     without_starts: "has no starts, so there is nothing to merge",
     of_another_tool: "was measured by AIPerf; merge what bench measured",
     with_repeats_that_are_none: "damaged: repeats=x: must be a whole number",
