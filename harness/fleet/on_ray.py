@@ -84,7 +84,9 @@ def _connected(address: str | None) -> Any:
         try:
             socket.create_connection((host, int(port)), _CONNECT_S).close()
         except (OSError, OverflowError) as error:
-            raise UserError(f"--on ray:{asked}: no Ray answers there ({error})") from error
+            why = getattr(error, "strerror", None) or error
+            said = f"--on ray:{asked}: no Ray answers there ({why}); `ray start --head` starts one"
+            raise UserError(said) from error
     # Tries to join, of up to 36 s each; Ray has 20. It reads this when it is imported.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     try:

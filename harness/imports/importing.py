@@ -103,7 +103,13 @@ def _read(word: str, label: str | None) -> File:
         raise UserError(f"{word}: no such tool or file; {choose_from(name, TOOLS)}")
     path = Path(rest)
     content = result.content_of(path)
-    found = TOOLS[name or _tool_of(path, content)].read(path, content)
+    tool = TOOLS[name or _tool_of(path, content)]
+    try:
+        found = tool.read(path, content)
+    except UserError as error:
+        if name and not tool.signs <= _keys(content):
+            raise UserError(f"{error}; {_READ} read") from error
+        raise
     if not found.loads:
         raise UserError(f"{path}: has no benchmark")
     found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])

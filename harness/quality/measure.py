@@ -106,8 +106,8 @@ class _Asking:
 
     def __post_init__(self) -> None:
         self.logprobs = self.server.engine.logprobs
-        more = f"a longer quality.budget than {duration_text(self.budget_s)} gives it more"
-        self.late = f"no answer in time; {more}"
+        budget = f"a longer quality.budget than {duration_text(self.budget_s)}"
+        self.late = f"no answer in time; {budget}, or a less busy machine, gives it more"
 
     def rows(self, way: Way) -> list[Asked]:
         """Return what came in one way, as far as there was time."""

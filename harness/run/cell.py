@@ -235,7 +235,7 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
     elif not tally.ended:
         yield (
             f"no request ended in the window of {window_s:g} s: its tokens/s are of some that outlast it; "
-            "give a longer load.duration, such as 60s"
+            f"{_longer(window_s)}"
         )
 
 
@@ -249,7 +249,12 @@ def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
             else f"{_commonest(tally.messages)} before it"
         )
     window = f"no request was sent in the window of {window_s:g} s"
-    return f"{window}: {why}; give a longer load.duration, such as 60s"
+    return f"{window}: {why}; {_longer(window_s)}"
+
+
+def _longer(window_s: float) -> str:
+    """Return the advice for a window that was too short, also if it had grown beyond load.duration."""
+    return f"give a longer load.duration, such as {max(60, round(2 * window_s))}s"
 
 
 def _commonest(messages: Mapping[str, int]) -> str:

@@ -14,7 +14,7 @@ from bench_command import QUICK, Place, told
         ("slurm", "--on slurm: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT"),
         ("ray:nonsense", "--on ray:nonsense: is no address; give that of the cluster's head, HOST:PORT"),
         ("ray:ray://127.0.0.1:10001", "--on ray:ray://127.0.0.1:10001: is no address"),
-        ("ray:127.0.0.1:99999", "--on ray:127.0.0.1:99999: no Ray answers there"),
+        ("ray:127.0.0.1:99999", "--on ray:127.0.0.1:99999: no Ray answers there ("),
     ],
 )
 def test_an_address_that_is_none_is_one_line(tmp_path, on, said):
@@ -46,5 +46,5 @@ def test_an_address_where_nobody_listens_is_told_also_from_the_environment(tmp_p
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         done = told(Place(tmp_path), "run", *QUICK, "--on", "ray", RAY_ADDRESS=address)
     assert done.returncode == 2
-    assert f"--on ray:{address}: no Ray answers there" in done.stderr
+    assert f"--on ray:{address}: no Ray answers there (Connection refused); `ray start" in done.stderr
     assert not (tmp_path / "results").exists()

@@ -51,7 +51,7 @@ def run(
     ] = None,
     only_repeat: Annotated[
         int | None,
-        typer.Option(metavar="K", min=1, help="Measure the K-th of its repeats alone, for `bench merge`."),
+        typer.Option(metavar="K", help="Measure the K-th of its repeats alone, for `bench merge`."),
     ] = None,
     on: Annotated[
         str | None,

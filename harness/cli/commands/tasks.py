@@ -62,6 +62,8 @@ def only(task: Task, number: int) -> Task:
     """Return one repeat of a new run, to be merged with the others. Quality is asked in the first alone."""
     if task.settings.until:
         raise UserError("--only-repeat: until decides itself how many repeats there are; give repeats=N")
+    if number < 1:
+        raise UserError(f"--only-repeat {number}: must be 1 or more")
     if number > task.whole.blocks:
         raise UserError(
             f"--only-repeat {number}: the run has {task.whole.blocks} (repeats); give one of them"

@@ -144,6 +144,7 @@ MISTAKES = [
     ("load.concurrency=0", "load.concurrency=0: must be 1 or more"),
     ("load.concurrency=1 load.rate=2", "exclude each other"),
     ("nonsense", "nonsense: not of the form key=value"),
+    ("engine=reference --only-repeat 0", "--only-repeat 0: must be 1 or more\n"),
     ("engine=openai", "engine.base_url"),
     ("scenario=file scenario.path=absent.jsonl", "absent.jsonl: cannot be read"),
     ("scenario=file scenario.path=bad.jsonl", "bad.jsonl, line 2"),

@@ -282,6 +282,12 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, tool, change, why):
     assert why in refused(tmp_path, changed(tmp_path, tool, change))
 
 
+def test_a_file_that_is_not_of_the_tool_that_was_named_is_told_what_is_read(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text('{"median_ttft_ms": 3}')
+    assert refused(tmp_path, f"vllm={path}").endswith("vllm bench serve's with --save-detailed are read")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

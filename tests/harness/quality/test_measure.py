@@ -34,7 +34,7 @@ from harness.quality.texts import Items
 ITEMS = Items(("one", "two", "three"), ("a text", "another"))
 ATTACHED = ENGINES["openai"]
 PLENTY_S = 60.0
-LATE = "no answer in time; a longer quality.budget than {} gives it more"
+LATE = "no answer in time; a longer quality.budget than {}, or a less busy machine, gives it more"
 
 
 def place(text: str, *likeliest: tuple[str, float]) -> dict[str, Any]:

@@ -57,6 +57,13 @@ def test_a_window_without_requests_is_suspect():
     assert f"{said}, such as 60s" in reason
 
 
+def test_a_window_that_grew_is_told_to_be_longer_than_it_grew():
+    whole = make_run.summary(S)
+    grown = replace(whole, window_end_ns=whole.window_start_ns + 40 * S)
+    [reason] = judged(record(grown), replace(GOOD, sent=0)).reasons
+    assert reason.endswith("give a longer load.duration, such as 80s")
+
+
 def test_a_window_in_which_no_request_ended_is_suspect():
     found = judged(record(make_run.summary(S)), replace(GOOD, ended=0))
     assert (found.status, found.validity) == ("completed", "suspect")

@@ -117,6 +117,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["load.max_failed=120%"], "load.max_failed=120%: must be 100% or less"),
         (["repeats=1,2"], "repeats=1,2: cannot be swept"),
         (["repeats=1e9"], "repeats=1000000000: must be 1000 or less"),
+        (["engine.seed=x"], "engine.seed=x: must be a whole number or null, as if not given"),
         (["repeats=2.5"], "repeats=2.5: must be a whole number"),
         (["device=0,1"], "'device=\"0,1\"'"),
         (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
