@@ -79,11 +79,11 @@ def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     found = [name for name, each in run.deployments.items() if asked in (name, each.slug)]
     if label is None and not found:
         found = list(run.deployments)
+    has = ", ".join(run.deployments) or "none"
+    if label is not None and not found:
+        raise UserError(f"{text}: no deployment {asked} in {run.path}; it has {has}")
     if len(found) != 1:
-        raise UserError(
-            f"{text}: which deployment is {asked}, or compared with it? {run.path} has "
-            f"{', '.join(run.deployments) or 'none'}"
-        )
+        raise UserError(f"{text}: which deployment is {asked}, or compared with it? {run.path} has {has}")
     return Side(text, run, found[0])
 
 

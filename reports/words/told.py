@@ -46,9 +46,14 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
 
 def _standing(run: Run, made: Decision, whole: int) -> Standing:
     where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
-    first, second, *_ = [*(group.deployment for group in made.groups), None, None]
-    means = [made.value(run, group, made.metric).mean or 0.0 for group in made.groups[:2]]
-    ratio, words = None, f"{first} alone has a value ({where})" if first else f"no value yet ({where})"
+    # Repeats that the machine disturbed rank nobody.
+    is_disturbed = bool(made.disturbed) and not made.used
+    groups = () if is_disturbed else made.groups
+    first, second, *_ = [*(group.deployment for group in groups), None, None]
+    means = [made.value(run, group, made.metric).mean or 0.0 for group in groups[:2]]
+    ratio, words = None, f"no {'repeat that counts' if is_disturbed else 'value'} yet ({where})"
+    if first:
+        words = f"{first} alone has a value ({where})"
     if second and min(means) > 0 and not metric_of(made.metric).is_additive:
         ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
     if second:

@@ -147,7 +147,7 @@ def test_what_is_no_side_is_refused_in_a_line(tmp_path):
     run, other = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}), sides_run(tmp_path / "o", {A: STEADY})
     with pytest.raises(StoreError, match="no run here"):
         open_sides(f"{tmp_path}/none", f"{tmp_path}/none")
-    with pytest.raises(UserError, match=f"r:x: which deployment is x, .*r has {A}, {B}$"):
+    with pytest.raises(UserError, match=f"r:x: no deployment x in .*r; it has {A}, {B}$"):
         open_sides(f"{run}:x", str(run))
     for label in ("", f":{A}"):
         with pytest.raises(UserError, match="are the same starts; give another run, or two deployments"):
