@@ -1,6 +1,7 @@
 """`bench plan`, which shows what a run would do; and the plan of the commands that measure."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,7 @@ from harness.settings.units import counted, duration_text, grouped
 from scenarios import SCENARIOS
 
 _ROWS_AT_MOST = 24
+_OF_A_KEY = re.compile(r"[a-z_.]+=")
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
@@ -58,7 +60,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 def check_any(whole: Plan, verb: str) -> None:
     """Raise UserError with the reasons if every combination of a plan is skipped."""
     if not whole.starts:
-        raise UserError(f"nothing to {verb}: {why_none(whole.skips)}")
+        why = why_none(whole.skips)
+        # A mistake in a key says itself what to give.
+        raise UserError(why if _OF_A_KEY.match(why) else f"nothing to {verb}: {why}")
 
 
 def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:

@@ -23,6 +23,7 @@ _TOLD_SECRETS = 20
 def verify(
     source: Annotated[Path, typer.Argument(metavar="DIR|BUNDLE", help="A run's directory, or its bundle.")],
     as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is wrong.")] = False,
 ) -> None:
     """Say which files of a run are changed, torn, missing or unlisted, by their checksums.
 
@@ -53,7 +54,7 @@ def verify(
             )
         if not has_list:
             print_lines([f"{source}: has no list of checksums (SHA256SUMS)"])
-        elif not found:
+        elif not found and not quiet:
             still = "; the run goes on, and what it writes now is not listed yet" if is_going_on else ""
             print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
     if found or not has_list:

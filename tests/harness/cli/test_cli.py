@@ -202,7 +202,7 @@ def test_nothing_to_run_gives_the_reasons(here):
 
 def test_a_model_that_is_not_known_is_named_first(here):
     done = told(here, "run", "model=smolm2")
-    assert done.stderr.startswith("nothing to run: model=smolm2: no such model; did you mean smollm2-135m? ")
+    assert done.stderr.startswith("model=smolm2: no such model; did you mean smollm2-135m? ")
 
 
 @pytest.mark.parametrize("words", [("report", "full"), ("compare", "full", "full"), ("list", "nonesuch"),

@@ -147,6 +147,11 @@ def test_verify_says_once_how_to_go_on_with_a_run_that_was_killed(run_copy, tmp_
     assert "not listed yet; `bench run --resume run` goes on with it" in said.stdout
 
 
+def test_verify_says_nothing_of_a_whole_run_when_it_is_to_be_quiet(run_copy, tmp_path):
+    said = told(Place(tmp_path), "verify", "run", "--quiet")
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
 def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     said = told(Place(tmp_path), "verify", "pipe")
