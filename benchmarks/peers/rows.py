@@ -95,6 +95,10 @@ class Column:
     of: Callable[[Figures], float]
     decimals: int
 
+    def values(self, passes: Iterable[Figures]) -> list[float]:
+        """Return them as they are shown, so that what looks alike is alike."""
+        return [round(self.of(each), self.decimals) for each in passes]
+
 
 COLUMNS = (
     Column("TTFT error p50, ms", lambda each: each.ttft_error_s[0] * 1e3, 2),
@@ -144,12 +148,12 @@ def _of(measured: Sequence[Figures], peer: str, streams: int) -> list[Figures]:
 
 def _best(loads: Iterable[Sequence[Figures]], column: Column) -> float | None:
     """Return the worst pass of the client whose median is the least."""
-    values = [[column.of(each) for each in load] for load in loads if load]
+    values = [column.values(load) for load in loads if load]
     return max(min(values, key=median)) if values else None
 
 
 def _cell(passes: Sequence[Figures], column: Column, best: float | None) -> str:
-    values = [column.of(each) for each in passes]
+    values = column.values(passes)
     if not values or best is None:
         return "-"
     ends = dict.fromkeys(f"{value:,.{column.decimals}f}" for value in (min(values), max(values)))
