@@ -95,7 +95,10 @@ def read_run(run_dir: Path) -> RunRecord:
         if run_dir.exists() and not (run_dir.is_file() or run_dir.is_dir()):
             said = "is neither a directory nor a bundle"
         raise StoreError(f"{run_dir}: {said}; give {asked}")
-    version = read_json(path, _Version).schema_version
+    try:
+        version = read_json(path, _Version).schema_version
+    except StoreError as error:
+        raise StoreError(f"{error}; put back a whole one, from a copy or a bundle of this run") from error
     if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older

@@ -152,6 +152,14 @@ def test_verify_says_nothing_of_a_whole_run_when_it_is_to_be_quiet(run_copy, tmp
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
+def test_a_run_whose_record_is_cut_is_told_what_helps(run_copy, tmp_path):
+    record = run_copy / "run.json"
+    record.write_bytes(record.read_bytes()[:500])
+    said = told(Place(tmp_path), "report", "run")
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1)
+    assert said.stderr.endswith("; put back a whole one, from a copy or a bundle of this run\n")
+
+
 def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     said = told(Place(tmp_path), "verify", "pipe")
