@@ -288,6 +288,11 @@ def test_a_file_that_is_not_of_the_tool_that_was_named_is_told_what_is_read(tmp_
     assert refused(tmp_path, f"vllm={path}").endswith("vllm bench serve's with --save-detailed are read")
 
 
+def test_an_import_tells_programs_its_directory(tmp_path):
+    done = told(Place(tmp_path), "import", FILES["guidellm"], "--output", "out", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"directory": "out"})
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
