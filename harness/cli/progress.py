@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,12 +34,42 @@ PIPE_WIDTH = 120
 REFRESHES_PER_S = 2
 
 
+class _Stderr:
+    """stderr that bears a terminal that was closed: SIGHUP tells of it, and ends the run in order."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _closed_terminal():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _closed_terminal():
+            self._stream.flush()
+
+
+@contextmanager
+def _closed_terminal() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
 class Show:
     """A run's Observer (harness/run/watch.py), and `line` for all else. `begin` brings the panel."""
 
     def __init__(self, *, quiet: bool) -> None:
         width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, width=width)
+        self.console = Console(
+            file=cast(IO[str], _Stderr()), quiet=quiet, highlight=False, emoji=False, width=width
+        )
         self._live: Live | None = None
         # The panel's thread draws what the run's and its log's watcher change.
         self._lock = threading.Lock()

@@ -41,7 +41,7 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
     (tmp_path / "run/report.html/in-the-way").mkdir(parents=True)
     (tmp_path / "claim.yaml").write_text(CLAIM)
     done = told(Place(tmp_path), *words.split())
-    assert done.returncode == 1
+    assert done.returncode != 0
     assert "report.html" not in done.stdout
     assert "report.html" in done.stderr
 
