@@ -6,7 +6,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,10 @@ Overrides = Annotated[
 ]
 Study = Annotated[
     Path | None, typer.Option("--from", metavar="STUDY.yaml", help="A file of the same keys; arguments win.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Directory to write; new or empty.", show_default="results/<time>"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[
@@ -107,8 +111,6 @@ def signals_interrupt() -> Iterator[None]:
         nonlocal last_s
         if time.monotonic() - last_s > _PATIENCE_S:
             last_s = time.monotonic()
-            if number == signal.SIGHUP:
-                _leave_terminal()
             raise Interrupted(number)
 
     def raise_later(dropped: Any) -> None:
@@ -142,9 +144,16 @@ def _leave_terminal() -> None:
 
 
 @contextmanager
-def signals_handled(handler: Any) -> Iterator[None]:
+def signals_handled(handler: Callable[[int, object], object]) -> Iterator[None]:
+    """Call the handler on a signal of _ENDING during the block, whose terminal may be closed by then."""
+
+    def handle(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        handler(number, frame)
+
     heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heeded}
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:
