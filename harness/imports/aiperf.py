@@ -125,11 +125,10 @@ def _load(phases: list[_Phase], requests: int, path: Path) -> Load:
             return result.load_of(requests, most, rate, arrival)
         case _Phase(type="fixed_schedule", concurrency=most):
             return result.load_of(requests, most, arrival="trace")
-    name, known = (
-        phase and result.told(phase.type),
-        "concurrency, constant, poisson and fixed_schedule are read",
+    name = phase and result.told(phase.type)
+    raise UserError(
+        f"{path}: its profiling phase is {name}; concurrency, constant, poisson and fixed_schedule are read"
     )
-    raise UserError(f"{path}: its profiling phase is {name}; {known}")
 
 
 def _request(record: _Record) -> result.Request:

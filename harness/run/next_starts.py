@@ -28,7 +28,7 @@ _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def choices_of(record: store.RunRecord) -> Choices:
-    return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
+    return overrides.parse(overrides.words_of(record.settings))
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:

@@ -42,7 +42,7 @@ from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
-from harness.store.foreign import regular_size
+from harness.store.foreign import check_regular
 from harness.store.named_files import LOCK_FILE, RUN_FILE
 from harness.whole_files import check_room, private, remove_left
 
@@ -52,7 +52,7 @@ _PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
 # Kept aside while a run goes on, so that its end can be written on a disk that is full.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 # What helps where another bench has the directory: one that is resumed, and one for a new run.
-_WAIT, OTHER_OUTPUT = "wait until it ends", "give another --output"
+_WAIT, _OTHER_OUTPUT = "wait until it ends", "give another --output"
 
 
 def new_run_dir(parent: Path, *names: str) -> Path:
@@ -108,7 +108,7 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
     opened = os.open(directory / LOCK_FILE, flags, 0o600)
     with private(), os.fdopen(opened, "rb+", buffering=0) as lock:
-        regular_size(directory / LOCK_FILE, opened)
+        check_regular(directory / LOCK_FILE, opened)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -127,6 +127,15 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
             # Of a full disk, or a list that is none: what ended the block says more, `bench verify` the rest.
             with suppress(OSError, StoreError):
                 checksums.end(directory)
+
+
+@contextmanager
+def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
+    """Make and hold the directory of a new run: the one asked for, or one in RESULTS. Raises UserError."""
+    directory = output or new_run_dir(RESULTS, *names)
+    with sole_writer(directory, _OTHER_OUTPUT):
+        check_output(directory)  # another bench may have written there meanwhile
+        yield directory
 
 
 def own_argv() -> tuple[str, ...]:

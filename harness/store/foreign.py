@@ -35,12 +35,10 @@ def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> B
         raise StoreError(f"{path}: damaged: {error.strerror}") from error
 
 
-def regular_size(path: Path, descriptor: int) -> int:
-    """Return the bytes of an open file. Raises StoreError for a pipe, a device or a directory."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+def check_regular(path: Path, descriptor: int) -> None:
+    """Raise StoreError if an open file is a pipe, a device or a directory."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise StoreError(f"{path}: damaged: not a regular file")
-    return status.st_size
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import inert
+from harness.contracts import at, inert
 from harness.errors import CellError, StoreError, UserError
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
@@ -182,7 +182,7 @@ def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:
     for name in _TERMS:
         yield from _unlike(name, *(msgspec.to_builtins(getattr(each, name)) for each in (a, b)))
     for name in _FACTS:
-        yield from _unlike(name, _fact(a, name), _fact(b, name))
+        yield from _unlike(name, *(at(each.environment, *name.split(".")) for each in (a, b)))
     yield from _unlike("devices", _devices(a), _devices(b))
     both = a.plan.deployments, b.plan.deployments
     yield from _unlike("deployments", *(sorted(each) for each in both))
@@ -198,13 +198,6 @@ def _unlike(what: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
             yield from _unlike(f"{what}.{key}".removeprefix("settings."), a.get(key), b.get(key))
     elif a != b:
         yield what, a, b
-
-
-def _fact(record: RunRecord, name: str) -> Any:
-    found: Any = record.environment
-    for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
 
 
 def _devices(record: RunRecord) -> Any:

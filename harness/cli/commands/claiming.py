@@ -46,12 +46,7 @@ def claim(
     is_original: Annotated[
         bool, typer.Option("--original", help="Run it as on the original's device, not scaled down.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory of the run; new or empty.", show_default="results/<time>"
-        ),
-    ] = None,
+    output: terminal.Output = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:

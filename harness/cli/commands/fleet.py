@@ -15,6 +15,7 @@ from harness.cli.progress import Show
 from harness.errors import BenchError, CellError, Interrupted, UserError
 from harness.fleet import on_ray
 from harness.run import session
+from harness.settings import overrides
 from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store.merge import merge, mergeable
@@ -23,12 +24,7 @@ from harness.store.store import read_run
 
 def merge_command(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, each of other repeats.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory of the whole run; new or empty.", show_default="results/<time>"
-        ),
-    ] = None,
+    output: terminal.Output = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
@@ -39,10 +35,8 @@ def merge_command(
     """
     session.check_output(output)
     records = mergeable(folders)
-    directory = output or session.new_run_dir(session.RESULTS, "merged")
     show = Show(quiet=quiet)
-    with session.sole_writer(directory, session.OTHER_OUTPUT), terminal.signals_interrupt():
-        session.check_output(directory)  # another bench may have written there meanwhile
+    with session.new_directory(output, "merged") as directory, terminal.signals_interrupt():
         merge(records, directory)
     if lacks := read_run(directory).stopped_because:
         show.line(lacks)
@@ -65,17 +59,15 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     nodes = on_ray.nodes_of(address or None, settings.device)
     machines = counted(len({each.boot_id for each in nodes}), "machine")
     show.line(f"{counted(settings.repeats, 'repeat')} on {machines}, one at a time on each")
-    words = [f"{key}={','.join(values)}" for key, values in settings.given.items()]
-    directory = output or session.new_run_dir(session.RESULTS, *settings.scenario_names)
-    parts = directory.with_name(f"{directory.name}-repeats")
-    jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
     stopped: Interrupted | CellError | None = None
-    with session.sole_writer(directory, session.OTHER_OUTPUT), terminal.signals_interrupt():
-        for path in (directory, parts):
-            session.check_output(path)  # another bench may have written there meanwhile
+    held = session.new_directory(output, *settings.scenario_names)
+    with held as directory, terminal.signals_interrupt():
+        parts = directory.with_name(f"{directory.name}-repeats")
+        session.check_output(parts)
+        jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
         try:
             with NodesPanel(show, settings.repeats) as panel:
-                on_ray.measure(nodes, words, jobs, panel.say)
+                on_ray.measure(nodes, overrides.words_of(settings.given), jobs, panel.say)
         except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:

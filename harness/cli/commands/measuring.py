@@ -1,7 +1,7 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,12 +40,7 @@ from harness.store.named_files import RUN_FILE
 def run(
     changes: terminal.Overrides = None,
     study: terminal.Study = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory of this run; new or empty.", show_default="results/<time>"
-        ),
-    ] = None,
+    output: terminal.Output = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
     ] = None,
@@ -80,12 +75,7 @@ def run(
 def search(
     changes: terminal.Overrides = None,
     study: terminal.Study = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory of this search; new or empty.", show_default="results/<time>"
-        ),
-    ] = None,
+    output: terminal.Output = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end.")
     ] = None,
@@ -164,10 +154,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         for line in _task_lines(task):
             show.line(line)
         session.check_space(task.directory or session.RESULTS, task.starts)
-        directory = task.directory or session.new_run_dir(session.RESULTS, *task.settings.scenario_names)
-        with nullcontext() if task.record else session.sole_writer(directory, session.OTHER_OUTPUT):
-            if not task.record:
-                session.check_output(directory)  # another bench may have measured it meanwhile
+        with _directory_of(task) as directory:
             keep_references(references, directory)
             record = task.record or session.begin(
                 directory, task.settings, task.whole, known_error.find(cache), task.search, task.only_repeat
@@ -186,6 +173,13 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
                     print_no_answer(directory, 1)
                 raise typer.Exit(1)
     return directory, found
+
+
+def _directory_of(task: Task) -> AbstractContextManager[Path]:
+    """Hold the directory of a new run. That of one that goes on is held since before it was read."""
+    if task.record and task.directory:
+        return nullcontext(task.directory)
+    return session.new_directory(task.directory, *task.settings.scenario_names)
 
 
 def _reference_folders(run_dir: Path) -> Mapping[str, Path]:

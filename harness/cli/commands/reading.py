@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.terminal import Json, print_json, print_lines
+from harness.cli.terminal import Json, Output, print_json, print_lines
 from harness.errors import UserError, choose_from
 from harness.imports.importing import TOOLS, read_files, write_files
-from harness.run.session import OTHER_OUTPUT, RESULTS, check_output, new_run_dir, own_argv, sole_writer
+from harness.run.session import check_output, new_directory, own_argv
 from harness.settings import overrides, sections
 from harness.store.bundle import opened_run
 from harness.store.named_files import write_named
@@ -201,17 +201,12 @@ def import_command(
             show_default="its model",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory to make; new or empty.", show_default="results/<time>"),
-    ] = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     check_output(output)
     read = read_files(files, label or ())
-    directory = output or new_run_dir(RESULTS, "import")
-    with sole_writer(directory, OTHER_OUTPUT):
-        check_output(directory)
+    with new_directory(output, "import") as directory:
         write_files(read, directory, own_argv())
     if as_json:
         print_json({"directory": str(directory)})

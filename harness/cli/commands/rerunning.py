@@ -36,12 +36,7 @@ if TYPE_CHECKING:  # it imports pandas
 def rerun(
     source: Annotated[Path, typer.Argument(metavar="BUNDLE|DIR", help="What `bench bundle` made, or a run.")],
     changes: terminal.Overrides = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory of the new run; new or empty.", show_default="results/<time>"
-        ),
-    ] = None,
+    output: terminal.Output = None,
     is_plan: Annotated[
         bool, typer.Option("--plan", help="Show what differs here and what would be run. Starts nothing.")
     ] = False,
