@@ -8,7 +8,7 @@ import pty
 import re
 import signal
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from subprocess import DEVNULL, Popen
 
 import pytest
@@ -73,6 +73,14 @@ def compared(place: Place) -> Ended:
 
 
 STORIES = {each.__name__: each for each in (compared, watched, colourless, interrupted, piped)}
+
+
+@pytest.fixture
+def heeds_hup() -> Iterator[None]:
+    """What is begun heeds SIGHUP, which `nohup` has ignored for all that comes of it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +199,7 @@ def closed(place: Place, words: Sequence[str], is_time: Callable[[str], object])
         return process.wait(patient(60))
 
 
-def test_a_run_whose_terminal_is_closed_leaves_its_page(tmp_path):
+def test_a_run_whose_terminal_is_closed_leaves_its_page(tmp_path, heeds_hup):
     place = Place(tmp_path)
     # Long enough to be under way still when the signal comes, however slow the machine is.
     words = quick("load.concurrency=1,2", "load.duration=8s")
@@ -200,7 +208,7 @@ def test_a_run_whose_terminal_is_closed_leaves_its_page(tmp_path):
     assert place.report().endswith("</html>")
 
 
-def test_a_terminal_that_is_closed_while_the_report_is_written_costs_nothing(tmp_path):
+def test_a_terminal_that_is_closed_while_the_report_is_written_costs_nothing(tmp_path, heeds_hup):
     place = Place(tmp_path)
     assert closed(place, quick(), lambda shown: "writing the report" in shown) == 0
     assert place.run()["status"] == "completed"
