@@ -121,9 +121,10 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
         return None
     try:
         layers, heads = int(text["num_hidden_layers"]), int(text["num_attention_heads"])
-        window, sliding_layers = _sliding(text, layers)
+        linear_layers = _linear_layers(text, layers)
+        window, sliding_layers = _sliding(text, layers, linear_layers)
         rank = text.get("kv_lora_rank")
-        return ModelFacts(
+        facts = ModelFacts(
             architecture=str(config["model_type"]),
             layers=layers,
             kv_heads=int(text.get("num_key_value_heads") or heads),
@@ -132,12 +133,13 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
             parameters=parameters or parameters_of(config),
             sliding_window=window,
             sliding_layers=sliding_layers,
-            linear_layers=_linear_layers(text, layers),
+            linear_layers=linear_layers,
             latent_size=int(rank) + int(text["qk_rope_head_dim"]) if rank else None,
             vocabulary=int(text["vocab_size"]) if text.get("vocab_size") else None,
             hidden_size=int(text["hidden_size"]) if text.get("hidden_size") else None,
             ties_embeddings=ties_embeddings(config),
         )
+        return facts if is_sane(facts) else None
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
@@ -156,7 +158,7 @@ def _head_size(text: Config) -> int:
     return int(text.get("head_dim") or int(text["hidden_size"]) // int(text["num_attention_heads"]))
 
 
-def _sliding(text: Config, layers: int) -> tuple[int | None, int]:
+def _sliding(text: Config, layers: int, linear_layers: int) -> tuple[int | None, int]:
     kinds = text.get("layer_types")
     window = text.get("sliding_window")
     if not window and isinstance(kinds, list) and "chunked_attention" in kinds:
@@ -165,8 +167,9 @@ def _sliding(text: Config, layers: int) -> tuple[int | None, int]:
         return None, 0
     if isinstance(kinds, list):
         return int(window), sum(kind in _WINDOWED for kind in kinds[:layers])
+    with_attention = layers - linear_layers
     pattern = text.get("sliding_window_pattern") or _SLIDING_PATTERNS.get(str(text.get("model_type")))
-    return int(window), layers - layers // int(pattern) if pattern else layers
+    return int(window), with_attention - with_attention // int(pattern) if pattern else with_attention
 
 
 def _linear_layers(text: Config, layers: int) -> int:

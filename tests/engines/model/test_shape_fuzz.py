@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoint_files import CONFIG, write_checkpoint
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.model.facts import known_facts
@@ -93,6 +93,8 @@ _VALUES = st.recursive(
 )
 
 
+@example(changes={"sliding_window": 1, "full_attention_interval": 2})
+@example(changes={"full_attention_interval": -2})
 @given(changes=st.dictionaries(st.sampled_from(KEYS + MORE_KEYS), _VALUES, min_size=1, max_size=3))
 def test_whatever_a_config_says_facts_are_sane_or_it_is_a_mistake(
     tmp_path: Path, changes: dict[str, Any]
