@@ -54,10 +54,10 @@ test-scenarios: served $(TOOLS)
 # moments come from FAULTS_SEED. `test-faults-long`: 100 kills, and each damaged directory to every command; an hour or more.
 FAULTS_SEED ?= 7
 test-faults: served $(TOOLS)
-	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -m faults tests/faults
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests/faults
 
 test-faults-long: served $(TOOLS)
-	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -m 'faults or faults_long' tests/faults
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'faults or faults_long' tests/faults
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
@@ -110,6 +110,7 @@ check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 # How large the code is, by folder, and how quickly its lists answer.
 size: install

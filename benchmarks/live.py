@@ -19,7 +19,7 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
-from harness.cli.progress import Outlook, View, panel
+from harness.cli.panel import Outlook, View, panel
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -90,7 +90,7 @@ def measured() -> dict[str, float]:
 
 
 def _view(progress: Progress) -> View:
-    scenario = ScenarioChoice("chat_multi_turn", "chat_multi_turn", {})
+    scenario = ScenarioChoice("chat_multi_turn", {}, "chat_multi_turn")
     deployment = Deployment("reference", "-", "-", EngineTerms(), None, "reference")
     cell = PlannedCell(1, scenario, LOAD, 0, 1)
     start = PlannedStart(1, deployment, 0, (cell,))

@@ -131,7 +131,9 @@ def serving(
     """Its port and process while the block runs; the record is whole after it."""
     engine = ENGINES["reference"]
     options = engine.options(program=program, ttft_s=TTFT_S, itl_s=itl_s, slots=streams + 1)
-    deployment = Deployment("reference", "reference", "-", EngineTerms(1 << 30), options, "reference")
+    deployment = Deployment(
+        "reference", "reference", "-", EngineTerms(context_length=1 << 30), options, "reference"
+    )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     place = Place(None, None, "127.0.0.1", port, scratch, program_path(program))

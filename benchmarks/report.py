@@ -113,7 +113,8 @@ def opened_s(page: Path) -> tuple[float | None, float | None]:
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     try:
         seen = [_open_s(chrome, page) for _ in range(OPENINGS)]
-        return tuple(None if None in times else statistics.median(times) for times in zip(*seen, strict=True))
+        opened, drawn = zip(*seen, strict=True)
+        return statistics.median(opened), None if None in drawn else statistics.median(drawn)
     finally:
         chrome.quit()
 

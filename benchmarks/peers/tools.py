@@ -96,11 +96,14 @@ def python_for(peer: Peer) -> Path:
     Raises MissingError.
     """
     if not peer.packages:
-        spec = ENGINES["vllm"].install(None, "cpu")
-        found = install.installed(install.cache_dir(), spec) if isinstance(spec, InstallSpec) else None
-        if found is None:
-            raise MissingError("vLLM's CPU environment is not there; run `bench install vllm --device cpu`")
-        return found.python
+        specs = (ENGINES["vllm"].install(None, device) for device in ("cpu", "cuda"))
+        made = [
+            install.installed(install.cache_dir(), spec) for spec in specs if isinstance(spec, InstallSpec)
+        ]
+        pythons = [each.python for each in made if each and each.python]
+        if not pythons:
+            raise MissingError("vLLM is not installed; run `bench install vllm`")
+        return pythons[0]
     folder = install.cache_dir() / "peers" / (peer.environment or peer.name)
     python, marker = install.python_of(folder), folder / "made-of"
     asked = "\n".join([*peer.packages, peer.alone])
