@@ -45,6 +45,8 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
         up.sent.clear()
     tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
+    if warning := site.guard.warning(unfit):
+        site.observer.line(warning)
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
     job = _job(up, cell, attempts.begin_cell(site.run_dir, cell.number), *steps)
     record = replace(

@@ -73,6 +73,7 @@ class Watch:
     devices: int = 0
     phases: list[store.Phase] = field(default_factory=list)
     kept_until_ns: float = math.inf
+    tree: ProcessTree = field(default_factory=lambda: ProcessTree(None))
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
         """Note that a phase begins, now and with what is costly read once, or at the past instant `t_ns`."""
@@ -88,7 +89,8 @@ class Watch:
 
     def seen(self, since_ns: int, until_ns: int) -> guard.Seen:
         """Return the samples from one instant up to another. Without a device there are none of one."""
-        return guard.Seen(self._rows("host", since_ns, until_ns), self._rows("device", since_ns, until_ns))
+        host_rows, device_rows = (self._rows(name, since_ns, until_ns) for name in ("host", "device"))
+        return guard.Seen(host_rows, device_rows, server=self.tree.ever)
 
     def _rows(self, name: str, since_ns: int, until_ns: int) -> list[Any]:
         rows = self.samplers[name].rows() if name in self.samplers else []
@@ -160,7 +162,7 @@ def watch_memory(
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
             samplers["device"] = stack.enter_context(sample_devices(devices, tree.among))
-        watch = Watch(samplers, stack, record, pid is not None, len(devices))
+        watch = Watch(samplers, stack, record, pid is not None, len(devices), tree=tree)
         try:
             yield watch
         finally:

@@ -15,7 +15,6 @@ from statistics import mean, median
 from typing import Literal
 
 from harness.contracts import (
-    FOREIGN_SHARE,
     LOOK_S,
     GuardFinding,
     GuardMode,
@@ -25,6 +24,7 @@ from harness.contracts import (
     throttle_names,
 )
 from harness.errors import UnfitError
+from harness.sampling import programs
 from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.sampling.sampling import Memory, Use, tolerance_bytes
@@ -44,17 +44,21 @@ LOW_CLOCK_SHARE = 0.95
 # A device that told its memory before is lost after this many samples without it.
 _LOST_AFTER = 3
 
+# What may end by itself, and disturbs what is measured until then.
+_PASSING = ("foreign_load", "foreign_process", "steal", "swap", "throttled")
+
 # A cause, and a clause with the numbers.
 Cause = tuple[Unfit, str]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The samples of one span of time, in order, and the cores of this machine."""
+    """The samples of one span of time, in order, the cores of this machine, and the server's pids."""
 
     host: Sequence[HostSample]
     device: Sequence[DeviceSample]
     cores: int = os.cpu_count() or 1
+    server: frozenset[int] = frozenset()
 
 
 Samples = Callable[[int, int], Seen]
@@ -73,6 +77,35 @@ class Guard:
         self._of_start: tuple[GuardFinding, ...] = ()
         self._devices: tuple[int, ...] = ()
         self._told: set[int] = set()  # devices that have told their memory in this start
+        self._scan: programs.Scan | None = None  # at the begin of the last look
+        self._again = ""  # the command that goes on with the run
+        self._has_warned = False
+
+    def before_run(self, again: str, tell: Callable[[str], None], *, is_attached: bool = False) -> None:
+        """Tell before anything is started that other programs are busy, and what to do. Blocks for a look.
+
+        `again` goes on with the run. What a running server (`is_attached`) does is not known to be others'.
+        """
+        self._again = again
+        if self.mode == "off" or is_attached:
+            return
+        said = programs.busy_now()
+        if said and (warning := self.warning(self._findings([("foreign_load", said)], "before"))):
+            tell(warning)
+
+    def warning(self, found: Sequence[GuardFinding]) -> str | None:
+        """Return once in a run what disturbs it, what that leads to and what to do; else None."""
+        said = "; ".join(each.text for each in found if each.kind in _PASSING)
+        if not said or self._has_warned:
+            return None
+        self._has_warned = True
+        leads = "A verdict is unlikely while that lasts, since disturbed repeats name no winner"
+        if self.mode == "strict":
+            leads = "While that lasts guard=strict refuses to measure"
+        return (
+            f"the machine is not fit: {said}. {leads}. bench goes on all the same: press Ctrl-C now, and "
+            f"{self._again} once it is idle; or begin with guard.wait=20min, and bench waits for that"
+        )
 
     def before_start(
         self,
@@ -142,7 +175,8 @@ class Guard:
         if self.mode == "off":
             return ()
         seen = samples(summary.window_start_ns, summary.window_end_ns)
-        causes = [*host_causes(seen, summary.cores_here), *self._device_causes(seen)]
+        causes = self._named(host_causes(seen, summary.cores_here), seen.server)
+        causes += self._device_causes(seen)
         for device, clock in clocks_mhz(seen.device).items():
             earlier = self._clocks_mhz.setdefault((traffic, device), [])
             if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
@@ -164,11 +198,12 @@ class Guard:
         wait_s = self._next_wait_s("machine")
         began_s: float | None = None  # of the wait, which follows the first look
         while True:
+            self._scan = programs.scan()
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
             check()
             seen = samples(since_ns, time.monotonic_ns())
-            causes = [*host_causes(seen, 0.0), *self._device_causes(seen)]
+            causes = [*self._named(host_causes(seen, 0.0), seen.server), *self._device_causes(seen)]
             now_s = time.monotonic()
             if not causes or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
                 if began_s is not None:
@@ -177,6 +212,14 @@ class Guard:
             if began_s is None:
                 tell(f"up to {wait_s:.0f} s: {'; '.join(text for _, text in causes)}")
                 began_s = now_s
+
+    def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:
+        """Return the causes; where it is others' load, with the programs that were busiest since the look."""
+        found = dict(causes)
+        if self._scan and (text := found.get("foreign_load")):
+            busiest = programs.busiest(self._scan, programs.scan(), server)
+            found["foreign_load"] = f"{text}, {programs.most_by(busiest)}"
+        return [*found.items()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:
@@ -212,9 +255,8 @@ def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
     """Yield what is wrong with the machine: others' load (not the `client` cores), stolen time, swapping."""
-    share = foreign_share(seen, client)
-    if share is not None and share > FOREIGN_SHARE:
-        yield "foreign_load", f"other programs used {100 * share:.0f} % of the processor"
+    if said := programs.too_much(foreign_share(seen, client)):
+        yield "foreign_load", said
     stolen = [row.machine_steal_pct for row in seen.host if row.machine_steal_pct is not None]
     if stolen and mean(stolen) > STEAL_PCT:
         yield "steal", f"{mean(stolen):.0f} % of the processor went to other guests of its host"

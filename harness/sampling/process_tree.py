@@ -22,10 +22,10 @@ from harness.processes.watchdog import stat_fields
 _LOOK_S = 1.0
 _IS_LINUX = sys.platform.startswith("linux")
 # Counters that only grow while a process runs: CPU seconds, minor and major faults.
-_Counters = tuple[float, int, int]
+Counters = tuple[float, int, int]
 
 
-class _Reading(NamedTuple):
+class Reading(NamedTuple):
     """One process: its own counters, and those of its children that it has waited for."""
 
     started: float  # tells it from another one that has its pid later
@@ -33,8 +33,8 @@ class _Reading(NamedTuple):
     is_zombie: bool
     rss_bytes: int
     threads: int
-    own: _Counters
-    children: _Counters
+    own: Counters
+    children: Counters
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,15 @@ class ProcessTree:
         self._members: dict[int, float | None] = {} if pid is None else {pid: None}  # when each one started
         self._ever = set(self._members)  # those that have ended, too
         self._strangers: set[int] = set()
-        self._last: dict[tuple[int, float], _Reading] = {}  # of the members that have gone, too
-        self._most: _Counters = (0.0, 0, 0)
+        self._last: dict[tuple[int, float], Reading] = {}  # of the members that have gone, too
+        self._most: Counters = (0.0, 0, 0)
         self._look_due_s = 0.0
+
+    @property
+    def ever(self) -> frozenset[int]:
+        """The pids of all that are or were members, as far as it has looked."""
+        with self._lock:
+            return frozenset(self._ever)
 
     def among(self, pids: set[int]) -> set[int] | None:
         """Return which of the pids are or were members (drivers list dead processes for a moment)."""
@@ -81,7 +87,7 @@ class ProcessTree:
                 self._look()
             alive = {
                 pid: reading
-                for pid, reading in _read(self._members)
+                for pid, reading in readings(self._members)
                 if not reading.is_zombie and self._members[pid] in (None, reading.started)
             }
             self._last |= {(pid, reading.started): reading for pid, reading in alive.items()}
@@ -116,7 +122,7 @@ class ProcessTree:
         self._look_due_s = time.monotonic() + _LOOK_S
         listed = set(psutil.pids())
         self._strangers &= listed
-        born = dict(_read(listed - self._strangers - self._members.keys()))
+        born = dict(readings(listed - self._strangers - self._members.keys()))
         members = dict(self._members)
         while grown := [pid for pid in born.keys() - members.keys() if born[pid].parent in members]:
             members |= {pid: born[pid].started for pid in grown}
@@ -124,7 +130,7 @@ class ProcessTree:
         self._ever |= members.keys()
         self._members = members
 
-    def _counted(self, alive: Iterable[_Reading]) -> _Counters:
+    def _counted(self, alive: Iterable[Reading]) -> Counters:
         """Return what the tree has used so far.
 
         An ended child is in its parent's counters if the parent waited for it, and in the last reading of it.
@@ -140,20 +146,21 @@ class ProcessTree:
         return cpu_s, int(minor), int(major)
 
 
-def _added(counters: Iterable[_Counters]) -> list[float]:
+def _added(counters: Iterable[Counters]) -> list[float]:
     return [sum(values) for values in zip((0.0, 0, 0), *counters, strict=True)]
 
 
-def _read(pids: Iterable[int]) -> Iterator[tuple[int, _Reading]]:
+def readings(pids: Iterable[int]) -> Iterator[tuple[int, Reading]]:
+    """Yield each pid with what its process uses, without those that have ended or may not be read."""
     for pid in pids:
         with suppress(psutil.Error, OSError, ValueError):
             yield pid, _read_process(pid) if _IS_LINUX else _read_portable(psutil.Process(pid))
 
 
-def _read_process(pid: int) -> _Reading:
+def _read_process(pid: int) -> Reading:
     fields = stat_fields(pid)
     ticks, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    return _Reading(
+    return Reading(
         started=float(fields[19]),
         parent=int(fields[1]),
         is_zombie=fields[0] in "ZX",
@@ -164,11 +171,11 @@ def _read_process(pid: int) -> _Reading:
     )
 
 
-def _read_portable(process: psutil.Process) -> _Reading:
+def _read_portable(process: psutil.Process) -> Reading:
     with process.oneshot():
         times = process.cpu_times()
         waited_s = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-        return _Reading(
+        return Reading(
             started=process.create_time(),
             parent=process.ppid(),
             is_zombie=process.status() == psutil.STATUS_ZOMBIE,

@@ -16,7 +16,7 @@ from harness.cli.terminal import Json, Quiet, Row, print_json, print_lines, prin
 from harness.contracts import Reason, SelfTest, SelfTestStep
 from harness.install import install
 from harness.processes.supervise import reap
-from harness.sampling import environment, gpu
+from harness.sampling import environment, gpu, programs
 from harness.selftest import known_error, selftest
 from harness.servers import container
 
@@ -63,11 +63,12 @@ def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
     memory = int(facts["memory_bytes"] or 0) / 2**30
     text = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory:.1f} GiB, {facts['os']}"
     yield Finding("machine", "ok", text)
-    cores, load = float(facts["cores_usable"] or 1), float(facts["load_1min"] or 0)
-    if load > cores / 2:
+    if busy := programs.busy_now():
         yield Finding(
-            "load", "note", f"load average {load:.1f} on {cores:.0f} cores", "Wait until it is idle."
+            "load", "note", busy, "Runs would be disturbed: end them, or wait until they have ended."
         )
+    else:
+        yield Finding("load", "ok", "other programs leave the processor alone")
     if isinstance(devices, Reason):
         yield Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")
         return

@@ -1,5 +1,9 @@
-"""What `bench doctor` says of Docker."""
+"""What `bench doctor` says of Docker, and of other programs."""
 
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -41,3 +45,14 @@ def test_docker_is_fine_only_where_its_daemon_answers(
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert docker_finding(tmp_path).state == state
+
+
+@pytest.mark.alone
+def test_the_load_of_others_is_what_the_guard_would_see(tmp_path: Path) -> None:
+    spin = [sys.executable, "-c", "import os; os.nice(10)\nwhile True: pass"]
+    with ExitStack() as running:
+        for _ in range(os.cpu_count() or 1):
+            running.callback(running.enter_context(subprocess.Popen(spin)).kill)
+        [load] = [each for each in examine(tmp_path, tmp_path) if each.topic == "load"]
+    assert load.state == "note"
+    assert load.text.startswith("other programs used ")

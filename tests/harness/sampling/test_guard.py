@@ -3,8 +3,10 @@ processor."""
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -300,6 +302,35 @@ def busy_machine() -> Iterator[None]:
             process.wait()
 
 
+def busy_by(text: str) -> GuardFinding:
+    return GuardFinding("foreign_load", text, "before", "suspect")
+
+
+def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
+    watching = started()
+    watching.before_run(
+        "`bench run --resume DIR`", quiet, is_attached=True
+    )  # nothing is said of a server's own
+    assert watching.warning([]) is None
+    assert watching.warning([GuardFinding("few_files", "few files", "before", "suspect")]) is None
+    said = watching.warning(
+        [busy_by("other programs used 60 % of the processor, most by cc1 (process 7, 55 %)")]
+    )
+    assert said == (
+        "the machine is not fit: other programs used 60 % of the processor, most by cc1 (process 7, 55 %). A "
+        "verdict is unlikely while that lasts, since disturbed repeats name no winner. bench goes on all the "
+        "same: press Ctrl-C now, and `bench run --resume DIR` once it is idle; or begin with "
+        "guard.wait=20min, and bench waits for that"
+    )
+    assert watching.warning([busy_by("other programs used 90 % of the processor")]) is None
+
+
+def test_strict_says_that_it_refuses() -> None:
+    said = started("strict").warning([busy_by("other programs used 60 % of the processor")])
+    assert said
+    assert "While that lasts guard=strict refuses to measure." in said
+
+
 WORDS = ("engine=reference", "load.concurrency=1", "load.duration=1s", "load.warmup=0s", "repeats=1")
 
 
@@ -326,6 +357,13 @@ def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
     [cell] = place.cells().values()
     assert (cell["status"], cell["validity"]) == ("completed", "suspect")
     assert {(f["kind"], f["when"]) for f in cell["guard"]} >= {("foreign_load", "during")}
+    warned = done.stderr.index("the machine is not fit: other programs used ")
+    assert warned < done.stderr.index(": ready after"), "it is said before anything is measured"
+    assert "`bench run --resume run` once it is idle" in done.stderr
+    # Of busy_machine's programs or others that are busier, in what is stored and on the page.
+    during = next(f["text"] for f in cell["guard"] if f["when"] == "during")
+    assert re.search(r"% of the processor, most by \S+ \(process \d+, \d+ %\)", during), during
+    assert during in html.unescape(place.report())
     assert json.loads((place.run_dir / "run.json").read_text())["settings"]["guard"] == ["mark"]
 
 

@@ -1,0 +1,114 @@
+"""Name the other programs that used the processor most between two scans of all processes.
+
+A program is told by its name and pid, never by its arguments, which may hold secrets. A scan takes some
+milliseconds, so it belongs before or after a window, never into it.
+"""
+
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from harness.contracts import FOREIGN_SHARE, LOOK_S, inert
+from harness.sampling.host import foreign_use
+from harness.sampling.process_tree import Reading, readings
+
+MOST = 3
+# The share of the processor from which on a program is named.
+LEAST_SHARE = 0.02
+# As the kernel keeps it; psutil makes longer ones of the arguments.
+_NAME_LENGTH = 15
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All processes at `t_ns` (CLOCK_MONOTONIC), by their pids."""
+
+    t_ns: int
+    by_pid: Mapping[int, Reading]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process of others, and the share of all cores that it used, with its children that ended."""
+
+    name: str
+    pid: int
+    share: float
+
+
+def busy_now() -> str | None:
+    """Look around for LOOK_S while bench itself is idle. Return what other programs used, and which used
+    most; None if that is too little to change a result. Blocks."""
+    before, share_since = scan(), foreign_use()
+    time.sleep(LOOK_S)
+    said = too_much(share_since())
+    return said and f"{said}, {most_by(busiest(before, scan()))}"
+
+
+def too_much(share: float | None) -> str | None:
+    """Return that others used this share of the processor; None if that is little, or not known."""
+    if share is None or share <= FOREIGN_SHARE:
+        return None
+    return f"other programs used {100 * share:.0f} % of the processor"
+
+
+def scan() -> Scan:
+    """Read all processes of this system that can be read. Blocks for about 30 us each."""
+    return Scan(time.monotonic_ns(), dict(readings(psutil.pids())))
+
+
+def busiest(
+    before: Scan, after: Scan, own: Collection[int] = (), cores: int = os.cpu_count() or 1
+) -> list[Program]:
+    """Return the programs that used most between two scans, the busiest first, up to MOST.
+
+    Left out are this process, the `own` pids, and all that descends from them.
+    """
+    ours = _descendants(after, {os.getpid(), *own})
+    passed_s = (after.t_ns - before.t_ns) / 1e9
+    used_s = _used_s(before, after)
+    shares = {pid: used_s[pid] / (passed_s * cores) for pid in used_s.keys() - ours} if passed_s else {}
+    found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
+    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:MOST]
+
+
+def most_by(programs: Collection[Program]) -> str:
+    """Return `most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`, or that none is visible."""
+    if not programs:
+        return "none of it by a program that is visible from here"
+    *others, last = (f"{each.name} (process {each.pid}, {100 * each.share:.0f} %)" for each in programs)
+    return f"most by {', '.join(others)}{' and ' * bool(others)}{last}"
+
+
+def _used_s(before: Scan, after: Scan) -> dict[int, float]:
+    """Return the CPU seconds of each process that still runs, and of its children that ended meanwhile."""
+    used_s = {pid: _cpu_s(now) for pid, now in after.by_pid.items()}
+    for pid, was in before.by_pid.items():
+        now = after.by_pid.get(pid)
+        if now and now.started == was.started:
+            used_s[pid] -= _cpu_s(was)
+        elif was.parent in used_s:
+            # What it had used before the first scan is among its parent's children by now.
+            used_s[was.parent] -= _cpu_s(was)
+    return used_s
+
+
+def _cpu_s(reading: Reading) -> float:
+    return reading.own[0] + reading.children[0]
+
+
+def _descendants(scanned: Scan, roots: Collection[int]) -> set[int]:
+    found = set(roots)
+    while more := {pid for pid, each in scanned.by_pid.items() if each.parent in found} - found:
+        found |= more
+    return found
+
+
+def _name(pid: int) -> str | None:
+    try:
+        return inert(psutil.Process(pid).name()[:_NAME_LENGTH])
+    except psutil.Error:
+        return None

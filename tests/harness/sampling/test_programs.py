@@ -1,0 +1,99 @@
+"""harness/sampling/programs.py: real programs of others, which descend from nobody here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from waiting import number_in, wait_until
+
+from harness.sampling import programs
+from harness.sampling.process_tree import Reading
+from harness.sampling.programs import Program, Scan, busiest, most_by, scan
+
+S = 1_000_000_000
+OURS = os.getpid()
+SPIN = "while True: pass"
+# Its children live for a moment each, so that no scan meets one for long.
+SPAWN = "import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-c', 'sum(range(10**6))'])"
+
+
+@contextmanager
+def stranger(folder: Path, source: str) -> Iterator[int]:
+    """The pid of a program whose parent has ended: it is no descendant of the test."""
+    told = folder / "pid"
+    begin = "import subprocess, sys; print(subprocess.Popen([sys.executable, *sys.argv[1:]]).pid)"
+    argv = [sys.executable, "-c", begin, "-c", f"import os; os.nice(5)\n{source}", "--token=sesame"]
+    with told.open("w") as file:
+        subprocess.run(argv, stdout=file, check=True)
+    pid = number_in(told)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("source", [SPIN, SPAWN])
+def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(
+    tmp_path: Path, source: str
+) -> None:
+    with stranger(tmp_path, source) as pid:
+        before = scan()
+
+        def of_it() -> list[Program]:
+            return [each for each in busiest(before, scan(), cores=1) if each.pid == pid]
+
+        [found] = wait_until(of_it)
+    assert found.name.startswith("python")
+    assert found.share >= programs.LEAST_SHARE
+    assert "sesame" not in most_by([found])
+
+
+def test_what_descends_from_us_or_from_the_server_is_not_others(tmp_path: Path) -> None:
+    with (
+        stranger(tmp_path, SPIN) as pid,
+        subprocess.Popen([sys.executable, "-c", SPIN]) as child,
+    ):
+        before = scan()
+        try:
+            wait_until(lambda: [each for each in busiest(before, scan(), cores=1) if each.pid == pid])
+            now = scan()
+        finally:
+            child.kill()
+        assert child.pid in before.by_pid
+        others = {each.pid for each in busiest(before, now, own=[pid], cores=1)}
+    assert others.isdisjoint({pid, child.pid, OURS})
+
+
+def reading(parent: int, cpu_s: float, of_children_s: float = 0.0, started: float = 1.0) -> Reading:
+    return Reading(started, parent, False, 1, 1, (cpu_s, 0, 0), (of_children_s, 0, 0))
+
+
+def test_what_a_child_had_used_before_the_first_scan_is_not_counted() -> None:
+    # 7 s of its child's 8 were before; in the 10 s since, the parent itself used one more.
+    parent = OURS + 1
+    before = Scan(0, {parent: reading(1, 5.0), parent + 1: reading(parent, 7.0)})
+    after = Scan(10 * S, {parent: reading(1, 6.0, of_children_s=8.0)})
+    assert programs._used_s(before, after) == {parent: 2.0}
+
+
+def test_a_pid_that_another_program_has_now_counts_from_its_begin() -> None:
+    before = Scan(0, {OURS + 1: reading(1, 50.0)})
+    after = Scan(10 * S, {OURS + 1: reading(1, 3.0, started=2.0)})
+    assert programs._used_s(before, after) == {OURS + 1: 3.0}
+
+
+def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
+    three = [Program("cc1", 4242, 0.451), Program("make", 99, 0.12), Program("sh", 7, 0.021)]
+    assert most_by(three[:1]) == "most by cc1 (process 4242, 45 %)"
+    assert most_by(three) == (
+        "most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
+    )
+    assert most_by([]) == "none of it by a program that is visible from here"
