@@ -30,7 +30,7 @@ from harness.contracts import (
 from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.servers.scrape import ServerSample
-from harness.store import attempts, store
+from harness.store import store
 from harness.store.request_table import LATER_COLUMNS, table_writer
 from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
 
@@ -329,7 +329,7 @@ def _write_cell(
         status="completed",
         summary=summary,
     )
-    folder = attempts.begin_cell(path, cell.number)
+    folder = store.begin_cell(path, cell.number)
     answers = texts.of(cell, count, place)
     with table_writer(folder / "requests.parquet") as writer:
         for batch in rows.batches(cell, window, answers):

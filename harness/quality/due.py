@@ -11,11 +11,11 @@ from harness.quality.measure import most_s
 from harness.quality.tasks import LOADING_S, Tasks, check_tasks
 from harness.quality.texts import Items, items
 from harness.settings.sections import DEFAULT_TASKS
-from harness.store import quality_table, store, task_table
-from harness.store.quality_table import bits_of, deployment_rank, without_bits
+from harness.store import quality_table, store
+from harness.store.quality_table import QUALITY_FILE, TASKS_FILE, bits_of, deployment_rank, without_bits
 from harness.whole_files import write_whole
 
-_ANSWERS = (quality_table.FILE_NAME, task_table.FILE_NAME)
+_ANSWERS = (QUALITY_FILE, TASKS_FILE)
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,7 @@ def earlier_references(
     if terms.against is None or not Path(terms.against).is_dir():
         return []
     run_dir, models = Path(terms.against), {each.model for each in deployments if each.model != "-"}
-    told = {
-        model: folder
-        for model, folder in chosen(run_dir).items()
-        if (folder / quality_table.FILE_NAME).is_file()
-    }
+    told = {model: folder for model, folder in chosen(run_dir).items() if (folder / QUALITY_FILE).is_file()}
     missing = models - told.keys()
     if missing:
         only = f", only of {', '.join(sorted(told))}" if told else ""
@@ -181,8 +177,8 @@ def earlier_references(
     found = [told[model] for model in sorted(models)]
     try:
         for folder in found:
-            quality_table.read_quality(folder / quality_table.FILE_NAME)
-            task_table.read_items(folder / task_table.FILE_NAME)
+            quality_table.read_quality(folder / QUALITY_FILE)
+            quality_table.read_items(folder / TASKS_FILE)
     except StoreError as error:
         raise UserError(f"quality.against={run_dir}: {error}; measure it again, or give another") from error
     return found

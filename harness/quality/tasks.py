@@ -23,7 +23,7 @@ from harness.install.install import OnLine, python_of
 from harness.install.provisions import Tool
 from harness.processes.supervise import supervised
 from harness.quality import items
-from harness.store.task_table import FILE_NAME, write_items
+from harness.store.quality_table import TASKS_FILE, write_items
 
 # lm_eval reads some ten thousand task files before it knows one of its own tasks.
 LOADING_S = 300.0
@@ -136,7 +136,7 @@ def ask_tasks(
     finally:
         lines, unread = _taken(folder / ROWS_NAME, key)
         rows = _rows(lines)
-        write_items(folder / FILE_NAME, rows)
+        write_items(folder / TASKS_FILE, rows)
     failed = [f"{line.task}: {line.failed}" for line in lines if line.failed]
     ended = [problem] if problem else []
     return "; ".join([*failed, *unread, *unanswered(rows), *_unasked(lines, rows), *ended]) or None

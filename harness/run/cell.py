@@ -18,7 +18,7 @@ from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.servers import prefix_cache
 from harness.settings.units import counted
-from harness.store import attempts, request_table, store, tokenizer
+from harness.store import request_table, store, tokenizer
 from harness.store.request_table import Tally
 from scenarios import SCENARIOS
 
@@ -48,7 +48,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     if warning := site.guard.warning(unfit):
         site.observer.line(warning)
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
-    job = _job(up, cell, attempts.begin_cell(site.run_dir, cell.number), *steps)
+    job = _job(up, cell, store.begin_cell(site.run_dir, cell.number), *steps)
     record = replace(
         _new_record(up.start, cell),
         guard=unfit,
@@ -158,7 +158,7 @@ def _keep(
 
 
 def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:
-    if not attempts.settle(directory, record):
+    if not store.settle(directory, record):
         site.observer.line(f"  cell {record.number:03d}: its earlier attempt stays, which is better")
 
 
@@ -173,7 +173,7 @@ def fail_rest(
     left = [cell for cell in start.cells if cell.number not in measured]
     failed = [replace(_new_record(start, cell), **facts) for cell in left]
     for record in failed:
-        directory = attempts.begin_cell(site.run_dir, record.number)
+        directory = store.begin_cell(site.run_dir, record.number)
         store.write_record(directory / "cell.json", record)
         _settle(directory, record, site)
     return failed

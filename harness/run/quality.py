@@ -11,7 +11,7 @@ from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.settings.units import duration_text
-from harness.store.quality_table import FILE_NAME, bits_of, write_quality
+from harness.store.quality_table import QUALITY_FILE, bits_of, write_quality
 from harness.store.store import read_cells
 
 # In flight at once where the load does not say it, as in an open loop, and at most.
@@ -32,7 +32,7 @@ def ask_quality(up: Serving, site: Site) -> float:
             limits = f"{duration_text(budget_s)}, at most {duration_text(most_s(budget_s))}"
             site.observer.line(f"{up.start.name}: asking for its quality, {limits}")
             rows, record = measure(server, due.items, budget_s, at_length=due.at_length)
-            write_quality(up.record.path.with_name(FILE_NAME), rows)
+            write_quality(up.record.path.with_name(QUALITY_FILE), rows)
             for way, why in record.missing.items():
                 site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
             if not rows and not due.tasks:

@@ -1,20 +1,24 @@
-"""Open files of a results directory, which anyone may have written: regular ones alone, of bounded size, with
-columns of the types that bench writes."""
+"""Read files of a results directory, which anyone may have written, write none that cannot be read again.
+
+What is read is regular, of bounded size, and of the shape that bench writes.
+"""
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import foreign_files
-from harness.contracts import inert
+from harness.contracts import counts, inert, scalars
 from harness.errors import StoreError
+from harness.whole_files import write_whole, written_whole
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
 # row group of requests 8 MB of text. Equal values take next to nothing on disk, so they are counted.
@@ -22,6 +26,15 @@ MOST_RECORD_BYTES = 64 << 20
 MOST_TABLE_BYTES = 16 << 30
 MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 MOST_VALUES = 100_000_000
+_Read = TypeVar("_Read")
+# Fields of a start that hold what others said, of any shape, each with what makes its type of it.
+_SAID: Mapping[str, Callable[[object], object]] = {
+    "resolved": scalars,
+    "sampler": scalars,
+    "weights": scalars,
+    "memory_said": counts,
+    "prompt_tokens": counts,
+}
 
 
 def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> BinaryIO:
@@ -68,8 +81,13 @@ def reading(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: damaged ({first_line})") from error
 
 
-def read_whole_samples(path: Path) -> pa.Table:
-    """Read a table of samples, each with its instant; a number that is not finite is null."""
+def read_samples(path: Path) -> pa.Table | None:
+    """Read a table of samples, each with its instant. A number that is not finite is null.
+
+    Returns None if there is no such file.
+    """
+    if not path.is_file():
+        return None
     with opened_table(path) as file:
         if file.metadata.num_rows > MOST_SAMPLES:
             raise StoreError(f"{path}: damaged: {file.metadata.num_rows:,} rows, more than bench writes")
@@ -77,10 +95,10 @@ def read_whole_samples(path: Path) -> pa.Table:
         t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
         if t_ns.null_count or not pa.types.is_integer(t_ns.type):
             raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
-    return finite(table)
+    return _finite(table)
 
 
-def finite(table: pa.Table) -> pa.Table:
+def _finite(table: pa.Table) -> pa.Table:
     """Return the table with null for each number that is not finite."""
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
@@ -115,3 +133,73 @@ def _is_alike(found: pa.DataType, expected: pa.DataType) -> bool:
 def _is_number(found: pa.DataType) -> bool:
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     return any(is_kind(found) for is_kind in kinds)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema | None = None) -> None:
+    """Write rows as a table with a column per key, whole or not at all. Write nothing if there are none.
+
+    A schema says which columns there are, and their types.
+    """
+    if rows:
+        with written_whole(path) as part:
+            pq.write_table(pa.Table.from_pylist(list(rows), schema), part, compression="zstd")
+
+
+def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read the rows of such a table; none if there is no file. What it lacks, or is not finite, is None."""
+    if not path.is_file():
+        return []
+    with opened_table(path, schema):
+        # Given the schema, it makes the columns that an old file lacks.
+        return list(_finite(pq.read_table(path, schema=schema)).to_pylist())
+
+
+# --- records in JSON ---
+
+
+def read_json(path: Path, kind: type[_Read]) -> _Read:
+    """Read a file as `kind`. Raises StoreError, in one line, for one of another shape."""
+    try:
+        with opened(path) as file:
+            return _decoded(file.read(), kind)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged ({error})") from error
+
+
+def write_record(path: Path, record: object) -> None:
+    """Write a record, indented, whole or not at all.
+
+    Raises StoreError, and leaves what is there, for one that could not be read again.
+    """
+    try:
+        data = msgspec.json.encode(record)
+    except UnicodeEncodeError:  # the name of a path, a process or a variable may be any bytes
+        data = msgspec.json.encode(_in_unicode(msgspec.to_builtins(record)))
+    data = msgspec.json.format(data, indent=1) + b"\n"
+    try:
+        _decoded(data, type(record))
+    except ValueError as error:
+        raise StoreError(f"{path}: not written, since it could not be read again ({error})") from error
+    if len(data) > MOST_RECORD_BYTES:
+        raise StoreError(f"{path}: not written: {len(data):,} bytes, more than bench reads; plan fewer cells")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
+
+
+def _decoded(data: bytes, kind: type[_Read]) -> _Read:
+    said = _SAID.keys() & getattr(kind, "__annotations__", {}).keys()
+    if not said:
+        return msgspec.json.decode(data, type=kind)
+    stored = msgspec.json.decode(data, type=dict[str, Any])
+    known = {name: _SAID[name](stored[name]) for name in said & stored.keys()}
+    return msgspec.convert({**stored, **known}, kind)
+
+
+def _in_unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {_in_unicode(key): _in_unicode(each) for key, each in value.items()}
+    return [*map(_in_unicode, value)] if isinstance(value, list | tuple) else value

@@ -1,21 +1,22 @@
-"""Keep what a start said beside its load in its quality.parquet, a row per prompt or text."""
+"""Keep what a start said beside its load.
 
-from collections.abc import Mapping, Sequence
+Its quality.parquet has a row per prompt or text, its tasks.parquet a row per item of a task.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engines import QUANTIZATIONS, value_bytes
-from harness.contracts import Asked, Deployment, Token
+from harness.contracts import Asked, Deployment, Item, Token
 from harness.errors import StoreError
-from harness.store.foreign import opened_table
+from harness.store.foreign import read_rows, write_rows
 from harness.store.store import StartRecord
-from harness.whole_files import written_whole
 
-FILE_NAME = "quality.parquet"
+QUALITY_FILE, TASKS_FILE = "quality.parquet", "tasks.parquet"
 # `tokens`, `logprobs` and `top` are as long as each other, a place each.
 QUALITY_SCHEMA = pa.schema(
     {
@@ -30,8 +31,17 @@ QUALITY_SCHEMA = pa.schema(
         "answer": pa.string(),  # not in files of earlier versions
     }
 )
-
-
+TASK_SCHEMA = pa.schema(
+    {
+        "task": pa.string(),
+        "item": pa.string(),
+        "score": pa.float64(),
+        "answer": pa.string(),
+        "prompt_sha256": pa.string(),
+        "error": pa.string(),
+    }
+)
+_Row = TypeVar("_Row")
 Bits = tuple[float, float, bool]
 
 
@@ -68,8 +78,6 @@ def without_bits(bits: Mapping[str, float | None]) -> list[str]:
 
 def write_quality(path: Path, asked: Sequence[Asked]) -> None:
     """Write the rows whole or not at all; nothing if there are none."""
-    if not asked:
-        return
     rows = [
         {
             **vars(each),
@@ -79,19 +87,28 @@ def write_quality(path: Path, asked: Sequence[Asked]) -> None:
         }
         for each in asked
     ]
-    with written_whole(path) as part:
-        pq.write_table(pa.Table.from_pylist(rows, QUALITY_SCHEMA), part, compression="zstd")
+    write_rows(path, rows, QUALITY_SCHEMA)
+
+
+def write_items(path: Path, items: Sequence[Item]) -> None:
+    """Write the rows whole or not at all; nothing if there are none."""
+    write_rows(path, [*map(vars, items)], TASK_SCHEMA)
 
 
 def read_quality(path: Path) -> list[Asked]:
     """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
-    if not path.is_file():
-        return []
-    with opened_table(path, QUALITY_SCHEMA):
-        # Given the schema, it makes the column that an old file lacks.
-        rows = pq.read_table(path, schema=QUALITY_SCHEMA).to_pylist()
+    return _read(path, QUALITY_SCHEMA, _asked)
+
+
+def read_items(path: Path) -> list[Item]:
+    """Read the rows of a start, none where there is no file; a score that is not finite is None. Raises
+    StoreError for one of another shape."""
+    return _read(path, TASK_SCHEMA, lambda row: msgspec.convert(row, Item))
+
+
+def _read(path: Path, schema: pa.Schema, made: Callable[[dict[str, Any]], _Row]) -> list[_Row]:
     try:
-        return [_asked(row) for row in rows]
+        return [made(row) for row in read_rows(path, schema)]
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
 

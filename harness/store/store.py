@@ -16,21 +16,27 @@ request_table makes the table. Knows no statistics: instants and counts are the 
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harness import contracts
 from harness.errors import StoreError
-from harness.store.foreign import opened, opened_table, read_whole_samples
-from harness.store.json_files import read_json, write_record
+from harness.store import checksums
+from harness.store.foreign import (
+    opened,
+    opened_table,
+    read_json,
+    write_record,
+    write_rows,
+)
+from harness.store.foreign import read_samples as read_samples
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
 from harness.store.records import CellRecord, NodeRecord, Phase, RunRecord, StartRecord  # noqa: F401
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
-from harness.whole_files import written_whole
 
 REFERENCE = "reference"
 SCHEMA_VERSION = 8
@@ -68,15 +74,7 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
     """Write samples, instances of one dataclass, as a table with a column per field, if there are any."""
-    if not samples:
-        return
-    with written_whole(path) as part:
-        pq.write_table(pa.Table.from_pylist(list(map(vars, samples))), part, compression="zstd")
-
-
-def read_samples(path: Path) -> pa.Table | None:
-    """Read host.parquet, device.parquet or server.parquet as read_whole_samples does; None without one."""
-    return read_whole_samples(path) if path.is_file() else None
+    write_rows(path, [*map(vars, samples)])
 
 
 class _Version(msgspec.Struct):
@@ -174,3 +172,49 @@ class Kept(Generic[_Kept]):
     def update(self, **facts: Any) -> None:
         self.record = replace(self.record, **facts)
         write_record(self.path, self.record)
+
+
+# --- attempts at a cell: a directory for each, the best one in the cell's own place ---
+
+
+def begin_cell(run_dir: Path, number: int) -> Path:
+    """Make a fresh directory for a cell: <nnn>.attempt<k> until `settle` where another attempt is stored."""
+    path = run_dir / "cells" / f"{number:03d}"
+    checksums.unlist(run_dir, *_names(path))
+    for aside in path.parent.glob(f"{path.name}.*.aside"):
+        _end_swap(aside)
+    attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
+    attempt = next(attempt for attempt in attempts if not attempt.exists())
+    if (path / "cell.json").exists():
+        path = attempt
+    elif path.exists():
+        path.rename(attempt)
+    path.mkdir(parents=True)
+    return path
+
+
+def settle(attempt: Path, record: CellRecord) -> bool:
+    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is.
+
+    What was there is <nnn>.attempt<k>.aside meanwhile. If that is cut short, the next `begin_cell` ends it.
+    Then the files of all attempts are on the run's list of checksums.
+    """
+    path = attempt.with_name(f"{record.number:03d}")
+    is_there = attempt == path or read_cell(path).worth <= record.worth
+    if is_there and attempt != path:
+        _end_swap(path.rename(f"{attempt}.aside"))
+    checksums.relist(attempt.parent.parent, *_names(path))
+    return is_there
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names of a cell's directories in its run."""
+    return [f"cells/{each.name}" for each in (path, *path.parent.glob(f"{path.name}.*"))]
+
+
+def _end_swap(aside: Path) -> None:
+    """Put an attempt in its cell's place, unless that was done, and `aside`, what was there, in its own."""
+    attempt = aside.with_suffix("")
+    if not attempt.with_suffix("").exists():
+        attempt.rename(attempt.with_suffix(""))
+    aside.rename(attempt)

@@ -9,17 +9,18 @@ from typing import Any
 
 from harness.contracts import LOGPROBS, Asked, Item, Quality, QualityRecord, Way
 from harness.errors import StoreError
-from harness.store import store, task_table
+from harness.store import store
 from harness.store.quality_table import (
-    FILE_NAME,
+    QUALITY_FILE,
+    TASKS_FILE,
     bits_of,
     deployment_rank,
+    read_items,
     read_quality,
     reference_rank,
     without_bits,
 )
 from harness.store.store import StartRecord
-from harness.store.task_table import read_items
 from reports.data.cells import gathered, grouped
 from reports.data.run import Run, once, open_run, without_secrets
 from reports.stats.intervals import odd_ones
@@ -178,8 +179,8 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     if start.quality is None:
         return None
     damaged: dict[Way | Quality, str] = {}
-    asked = _read(read_quality, folder / FILE_NAME, "fidelity", damaged)
-    items = _read(read_items, folder / task_table.FILE_NAME, "tasks", damaged)
+    asked = _read(read_quality, folder / QUALITY_FILE, "fidelity", damaged)
+    items = _read(read_items, folder / TASKS_FILE, "tasks", damaged)
     rows, tasks = gathered((row.way, row) for row in asked), gathered((item.task, item) for item in items)
     return Heard(
         start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name, folder

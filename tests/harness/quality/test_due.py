@@ -23,9 +23,8 @@ from harness.contracts import (
 from harness.errors import StoreError, UserError
 from harness.quality.due import asking, due, earlier_references, keep_references
 from harness.settings import config, overrides
-from harness.store import store, task_table
-from harness.store.quality_table import FILE_NAME, read_quality, write_quality
-from harness.store.task_table import write_items
+from harness.store import quality_table, store
+from harness.store.quality_table import QUALITY_FILE, read_quality, write_items, write_quality
 from reports.data import reference_folders
 
 
@@ -183,7 +182,7 @@ def asked_start(run_dir: Path, name: str, own: Deployment, status: Any = "comple
     run = store.read_run(run_dir)
     plan = replace(run.plan, starts=(*run.plan.starts, PlannedStart(first.index, own, 0, ())))
     store.write_record(run_dir / "run.json", replace(run, plan=plan))
-    write_quality(folder / FILE_NAME, ROWS)
+    write_quality(folder / QUALITY_FILE, ROWS)
     return folder
 
 
@@ -214,7 +213,7 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     keep_references([other, folder], later)
     kept = store.read_references(later)
     assert [start.deployment.model for start in kept.values()] == ["tiny", "large"]
-    assert [read_quality(each / FILE_NAME) for each in kept] == [ROWS, ROWS]
+    assert [read_quality(each / QUALITY_FILE) for each in kept] == [ROWS, ROWS]
     # What was copied is enough, wherever the earlier run is now.
     assert due(QualityTerms(against="/nowhere"), PAIR, later)
     assert (later / "reference/03-fp16/start.json").read_bytes() == (folder / "start.json").read_bytes()
@@ -232,9 +231,9 @@ def test_one_that_said_nothing_is_asked_again(tmp_path: Path) -> None:
     one_cell_run(tmp_path, [])
     folder = asked_start(tmp_path, "02-fp16", PAIR[0])
     assert due(AUTO, PAIR[:1], tmp_path) is None
-    (folder / FILE_NAME).unlink()  # it was too busy to answer anything
+    (folder / QUALITY_FILE).unlink()  # it was too busy to answer anything
     assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"fp16", "gguf-q8_0"}
-    write_items(folder / task_table.FILE_NAME, [Item("bench-basics", "0", 1.0, "4", "a")])
+    write_items(folder / quality_table.TASKS_FILE, [Item("bench-basics", "0", 1.0, "4", "a")])
     assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"gguf-q8_0"}
 
 
@@ -247,7 +246,7 @@ def test_one_that_was_ended_among_its_tasks_is_asked_again(tmp_path: Path, statu
     assert ("fp16" in found.labels) == (status != "completed")
 
 
-@pytest.mark.parametrize("name", [FILE_NAME, task_table.FILE_NAME])
+@pytest.mark.parametrize("name", [QUALITY_FILE, quality_table.TASKS_FILE])
 def test_a_reference_with_damaged_answers_is_refused(tmp_path: Path, name: str) -> None:
     one_cell_run(tmp_path, [])
     folder = asked_start(tmp_path, "02-fp16", PAIR[0])

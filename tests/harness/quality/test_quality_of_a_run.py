@@ -17,7 +17,7 @@ from waiting import wait_until
 from harness.servers import probe
 from harness.servers.server import free_port
 from harness.store import store
-from harness.store.quality_table import FILE_NAME, read_quality
+from harness.store.quality_table import QUALITY_FILE, read_quality
 from reports import open_run
 from reports.data import heard_of
 
@@ -55,7 +55,7 @@ def test_it_is_asked_after_the_load_of_one_start(asked: tuple[Place, Done]) -> N
 def test_what_it_said_is_kept(asked: tuple[Place, Done]) -> None:
     place, _ = asked
     first = store.read_starts(place.run_dir)[0]
-    rows = read_quality(place.run_dir / "starts" / first.name / FILE_NAME)
+    rows = read_quality(place.run_dir / "starts" / first.name / QUALITY_FILE)
     assert {row.way for row in rows} == {"chat", "again", "load"}
     assert {token.name for row in rows for token in row.tokens} == {"word"}
 

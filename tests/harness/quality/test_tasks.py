@@ -22,7 +22,7 @@ from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, fin
 from harness.contracts import Item, secrets_in
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
-from harness.store.task_table import FILE_NAME, read_items
+from harness.store.quality_table import TASKS_FILE, read_items
 
 
 def request(number: int, text: str, **generation: Any) -> SimpleNamespace:
@@ -221,7 +221,7 @@ def test_a_torn_last_line_is_left_out_and_others_that_cannot_be_read_are_counted
     assert said
     assert said.startswith("1 of 5 lines of lm_eval cannot be read (")
     assert said.endswith("; t: 2 of 4 items not asked")
-    assert read_items(tmp_path / FILE_NAME) == [Item(**other), Item(**scored)]
+    assert read_items(tmp_path / TASKS_FILE) == [Item(**other), Item(**scored)]
     assert not (tmp_path / "tasks.jsonl").exists()
 
 
@@ -237,7 +237,7 @@ def test_the_key_in_any_form_and_other_secrets_reach_neither_rows_nor_log_nor_pr
     out.mkdir()
     said = ask_tasks(tasks, replace(SERVER, key=KEY), 1, out)
     assert "***" in str(said)
-    kept = [str(said), str(read_items(out / FILE_NAME)), (out / "tasks.log").read_text()]
+    kept = [str(said), str(read_items(out / TASKS_FILE)), (out / "tasks.log").read_text()]
     assert not [text for text in kept if [*secrets_in(text.encode(), {"KEY": KEY})]]
     got = (tmp_path / "got").read_text()
     assert f"BENCH_TASKS_KEY={KEY}" in got
@@ -262,7 +262,7 @@ def test_what_was_answered_until_an_interrupt_is_kept(tmp_path: Path) -> None:
         thread.join()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert read_items(tmp_path / FILE_NAME) == [Item(**ROW)]
+    assert read_items(tmp_path / TASKS_FILE) == [Item(**ROW)]
     assert not (tmp_path / "tasks.jsonl").exists()
 
 

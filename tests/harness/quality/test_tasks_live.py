@@ -12,7 +12,7 @@ from harness.install.install import cache_dir
 from harness.install.provision import tools
 from harness.quality.items import basics
 from harness.quality.tasks import TasksServer, ask_tasks, provide_tasks
-from harness.store.task_table import FILE_NAME, read_items
+from harness.store.quality_table import TASKS_FILE, read_items
 
 pytestmark = pytest.mark.engines
 TOOL = tools(cache_dir(), print)
@@ -43,7 +43,7 @@ def test_each_answer_of_bench_basics_has_its_score(tmp_path: Path) -> None:
         asked = TasksServer(server.base_url, "tiny", {"top_k": 1}, 4, key="sesame")
         said = ask_tasks(tasks, asked, 300, tmp_path)
     assert said == 'bench-basics: 1 of 300 items without a score (HTTP 500: {"error": "refused"})'
-    rows = read_items(tmp_path / FILE_NAME)
+    rows = read_items(tmp_path / TASKS_FILE)
     assert [each.item for each in rows] == [each.id for each in basics()]
     scores = {each.item: each.score for each in rows}
     assert scores.pop(basics()[3].id) is None
@@ -64,7 +64,7 @@ def test_a_task_of_the_users_own_is_scored_by_lm_eval(
     with answering_server(lambda prompt: "Lima") as server:
         tasks = provide_tasks([str(task)], TOOL, print)
         assert ask_tasks(tasks, TasksServer(server.base_url, "tiny", {}, 2), 60, tmp_path) is None
-    rows = read_items(tmp_path / FILE_NAME)
+    rows = read_items(tmp_path / TASKS_FILE)
     assert [(each.item, each.score) for each in rows] == [("capitals/0", 0.0), ("capitals/1", 1.0)]
     assert {each["messages"][0]["content"] for each in server.asked} == {
         "What is the capital of France?", "What is the capital of Peru?",

@@ -10,7 +10,7 @@ from begun_run import Told, begin, settings_of
 from harness.contracts import PlannedStart, Standing
 from harness.errors import StoreError
 from harness.run.next_starts import with_standings
-from harness.store import attempts, store
+from harness.store import store
 from harness.store.store import CellRecord, Kept, RunRecord
 
 
@@ -22,7 +22,7 @@ def stands(directory: Path, repeats: int) -> Sequence[Standing]:
 def measure(run: Kept[RunRecord], start: PlannedStart) -> None:
     """Store what a start leaves: a record of each cell."""
     for cell in start.cells:
-        folder = attempts.begin_cell(run.path.parent, cell.number)
+        folder = store.begin_cell(run.path.parent, cell.number)
         record = CellRecord(
             cell.number, start.name, start.deployment.label, cell.repeat, cell.scenario, cell.load, cell.seed,
             status="failed",

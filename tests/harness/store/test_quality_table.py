@@ -1,14 +1,22 @@
-"""What a server said of its tokens is on disk as it was said."""
+"""What a server said beside its load is on disk as it was said, each answer to an item with its score."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from harness.contracts import Asked, Token
+from harness.contracts import Asked, Item, Token
 from harness.errors import StoreError
-from harness.store.quality_table import FILE_NAME, read_quality, write_quality
+from harness.store.quality_table import (
+    QUALITY_FILE,
+    TASKS_FILE,
+    read_items,
+    read_quality,
+    write_items,
+    write_quality,
+)
 
 ROWS = [
     Asked(
@@ -22,29 +30,59 @@ ROWS = [
     Asked("text", 3, (Token("17"), Token("42", -2.0, {"42": -2.0})), error="HTTP 500"),
     Asked("load", 0),
 ]
+ITEMS = [
+    Item("bench-basics", "choice-00", 1.0, "B", "ab" * 32),
+    Item("bench-basics", "choice-01", None, "", "cd" * 32, error="HTTP 500: overloaded"),
+    Item("ifeval", "ifeval/7", 0.5, "né\n", "ef" * 32),
+]
 
 
 def test_rows_are_read_back_as_they_were(tmp_path: Path) -> None:
-    write_quality(tmp_path / FILE_NAME, ROWS)
-    assert read_quality(tmp_path / FILE_NAME) == ROWS
+    write_quality(tmp_path / QUALITY_FILE, ROWS)
+    assert read_quality(tmp_path / QUALITY_FILE) == ROWS
 
 
 def test_a_file_of_an_earlier_version_has_no_text_of_answers(tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / QUALITY_FILE
     write_quality(path, ROWS)
     pq.write_table(pq.read_table(path).drop_columns("answer"), path)
     assert read_quality(path) == [replace(row, answer=None) for row in ROWS]
 
 
 def test_nothing_said_makes_no_file(tmp_path: Path) -> None:
-    write_quality(tmp_path / FILE_NAME, [])
-    assert not (tmp_path / FILE_NAME).exists()
-    assert read_quality(tmp_path / FILE_NAME) == []
+    write_quality(tmp_path / QUALITY_FILE, [])
+    assert not (tmp_path / QUALITY_FILE).exists()
+    assert read_quality(tmp_path / QUALITY_FILE) == []
 
 
 def test_a_torn_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / QUALITY_FILE
     write_quality(path, ROWS)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(StoreError, match="damaged"):
         read_quality(path)
+
+
+def test_items_are_read_back_as_they_were(tmp_path: Path) -> None:
+    write_items(tmp_path / TASKS_FILE, ITEMS)
+    assert read_items(tmp_path / TASKS_FILE) == ITEMS
+
+
+def test_no_items_make_no_file(tmp_path: Path) -> None:
+    write_items(tmp_path / TASKS_FILE, [])
+    assert not (tmp_path / TASKS_FILE).exists()
+    assert read_items(tmp_path / TASKS_FILE) == []
+
+
+def test_a_torn_file_of_items_is_named(tmp_path: Path) -> None:
+    path = tmp_path / TASKS_FILE
+    write_items(path, ITEMS)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(StoreError, match="damaged"):
+        read_items(path)
+
+
+@pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan])
+def test_a_score_that_is_not_finite_is_none(tmp_path: Path, score: float) -> None:
+    write_items(tmp_path / TASKS_FILE, [replace(ITEMS[0], score=score), ITEMS[2]])
+    assert [each.score for each in read_items(tmp_path / TASKS_FILE)] == [None, 0.5]

@@ -19,8 +19,7 @@ from make_tasks import FP16, Q4, answered, answers
 
 from harness.errors import StoreError
 from harness.store import store
-from harness.store.quality_table import read_quality
-from harness.store.task_table import read_items
+from harness.store.quality_table import read_items, read_quality
 
 PIECES = [*NO_VALUES, b'"', b"{", b"]", b",", b"null", b"\xff", b"\\", b"-", b"e9"]
 RECORDS: dict[str, Callable[[Path], Any]] = {

@@ -16,7 +16,7 @@ from harness.errors import StoreError
 from harness.install.provisions import Provisions
 from harness.run.session import go_on
 from harness.sampling.host import HostSample
-from harness.store import attempts, request_table, store
+from harness.store import request_table, store
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_directory_without_a_run_names_what_is_missing(tmp_path):
 
 def test_each_earlier_attempt_at_a_cell_is_kept(tmp_path):
     for attempt in ("first", "second", "third"):
-        (attempts.begin_cell(tmp_path, 7) / "who").write_text(attempt)
+        (store.begin_cell(tmp_path, 7) / "who").write_text(attempt)
     kept = {path.parent.name: path.read_text() for path in tmp_path.rglob("who")}
     assert kept == {"007": "third", "007.attempt1": "first", "007.attempt2": "second"}
     assert store.read_cells(tmp_path) == []
@@ -182,7 +182,7 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
     """As a kill leaves it after one or two of the three renames."""
     path = store.cell_dir(run.path, 0)
     [before] = store.read_cells(run.path)
-    attempt = attempts.begin_cell(run.path, 0)
+    attempt = store.begin_cell(run.path, 0)
     better = replace(before, reasons=("measured again",))
     store.write_record(attempt / "cell.json", better)
     aside = path.rename(f"{attempt}.aside")
@@ -190,10 +190,10 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
         attempt.rename(path)
     assert store.read_cells(run.path) == [better]
     assert (store.cell_dir(run.path, 0) / "cell.json").is_file()
-    third = attempts.begin_cell(run.path, 0)
+    third = store.begin_cell(run.path, 0)
     assert third.name == "000.attempt2"
     assert not aside.exists()
     assert json.loads((attempt / "cell.json").read_text())["reasons"] == list(before.reasons)
     store.write_record(third / "cell.json", better)
-    assert attempts.settle(third, better)
+    assert store.settle(third, better)
     assert store.read_cells(run.path) == [better]

@@ -31,7 +31,7 @@ from make_run import (
 from harness.contracts import Load
 from harness.errors import StoreError
 from harness.sampling.device_sample import DeviceSample
-from harness.store import attempts, store
+from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
 from reports.data.cells import load_family, load_labels, load_level
@@ -118,7 +118,7 @@ def test_cells_of_a_failed_start_have_its_error(tmp_path):
 
 
 def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
-    attempts.begin_cell(empty_run(tmp_path), 0)
+    store.begin_cell(empty_run(tmp_path), 0)
     assert cells_frame(open_run(tmp_path))["status"].tolist() == ["in flight"]
 
 

@@ -15,7 +15,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Asked, EngineTerms, Item, Load, QualityTerms, Token
 from harness.store import store
-from harness.store.task_table import write_items
+from harness.store.quality_table import write_items
 from reports import Run, open_run, write_report
 from reports.data.asked import Heard, heard_of, reference_folders, references_of
 from reports.measures.fidelity import fidelity, outcome

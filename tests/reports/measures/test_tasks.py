@@ -10,7 +10,7 @@ from make_tasks import FP16, Q4, answered, answers
 
 from harness.contracts import QualityTerms
 from harness.store import store
-from harness.store.task_table import FILE_NAME, write_items
+from harness.store.quality_table import TASKS_FILE, write_items
 from reports import open_run
 from reports.measures.quality import beyond_limit, task_scores
 
@@ -69,7 +69,7 @@ def test_items_of_an_earlier_run_may_be_the_reference(tmp_path: Path) -> None:
     kept = tmp_path / store.REFERENCE
     store.write_record(kept / "start.json", replace(run.start_records[0], deployment=FP16))
     ask(kept, Voice())
-    write_items(kept / FILE_NAME, answers("rr"))
+    write_items(kept / TASKS_FILE, answers("rr"))
     (flips,) = (each.flips for each in task_scores(open_run(tmp_path)))
     assert flips is not None
     assert (flips.against, flips.broken) == ("llama_cpp fp16 of an earlier run", 1)

@@ -23,7 +23,7 @@ from harness.cli.compare_text import print_comparison, print_gate
 from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token
 from harness.errors import UserError
 from harness.store import store
-from harness.store.task_table import FILE_NAME, write_items
+from harness.store.quality_table import TASKS_FILE, write_items
 from reports import Gate, compare_runs, gate_runs, gate_to_builtins
 from reports.outputs.gate_files import junit_text, markdown_text
 from reports.page.of_several import comparison_page
@@ -63,7 +63,7 @@ def made(folder: Path, voices: Mapping[str, Voice | None], items: Mapping[str, s
     )
     for record in store.read_starts(folder):
         if record.quality and record.deployment.label in items:
-            write_items(folder / "starts" / record.name / FILE_NAME, answers(items[record.deployment.label]))
+            write_items(folder / "starts" / record.name / TASKS_FILE, answers(items[record.deployment.label]))
     return folder
 
 
@@ -271,7 +271,7 @@ def test_a_score_that_is_not_known_is_inconclusive(tmp_path, items, why):
 def test_a_task_that_new_was_not_asked_is_named_beside_another_one(tmp_path):
     base, new = (made(tmp_path / name, {FP16: None}, {FP16: "rrww"}) for name in "ab")
     [start] = [each for each in store.read_starts(new) if each.quality]
-    write_items(new / "starts" / start.name / FILE_NAME, answers("r" * 40, "gsm8k"))
+    write_items(new / "starts" / start.name / TASKS_FILE, answers("r" * 40, "gsm8k"))
     gate = gate_runs(base, new, GateTerms("ttft_s.p50", 0.05, {SCORE: 0.5}))
     assert of_quality(gate) == {
         f"{FP16}, bench-basics": ("inconclusive", f"bench-basics {NOT_ASKED}"),

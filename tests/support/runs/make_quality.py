@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.contracts import Asked, QualityRecord, Token, Way
 from harness.store import store
-from harness.store.quality_table import FILE_NAME, write_quality
+from harness.store.quality_table import QUALITY_FILE, write_quality
 
 PROMPTS, TEXTS, ANSWER_TOKENS, TEXT_TOKENS, IN_FLIGHT = 10, 12, 16, 60, 4
 VOCABULARY = [f" word{number}" for number in range(64)]
@@ -88,7 +88,7 @@ def ask(folder: Path, voice: Voice) -> None:
     bits = BITS.get(start.deployment.quantization)
     record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, bits, voice.missing or {})
     store.write_record(path, replace(start, quality=record))
-    write_quality(folder / FILE_NAME, rows_of(voice))
+    write_quality(folder / QUALITY_FILE, rows_of(voice))
 
 
 def with_quality(path: Path, voices: Mapping[str, Voice]) -> Path:

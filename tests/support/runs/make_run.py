@@ -24,7 +24,7 @@ from harness.contracts import (
     WorkerSummary,
 )
 from harness.sampling.host import HostSample
-from harness.store import attempts, store
+from harness.store import store
 from harness.store.request_table import Tally, write_table
 from harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
 
@@ -167,11 +167,11 @@ def write_cell(
         scenario=planned.scenario, load=planned.load, seed=planned.seed, status="completed",
         summary=load_summary,
     )  # fmt: skip
-    path = attempts.begin_cell(run_dir, planned.number)
+    path = store.begin_cell(run_dir, planned.number)
     write_requests(path, rows, load_summary)
     record = replace(record, **changes)
     store.write_record(path / "cell.json", record)
-    attempts.settle(path, record)
+    store.settle(path, record)
 
 
 def write_start(run_dir: Path, record: StartRecord, samples=()) -> None:

@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Item
 from harness.store import store
-from harness.store.task_table import FILE_NAME, write_items
+from harness.store.quality_table import TASKS_FILE, write_items
 from reports import Run, open_run
 
 FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
@@ -30,5 +30,5 @@ def answered(path: Path, items: Mapping[str, list[Item]], voice: Voice = MUTE, *
     repeated_run(path, [Made(Q4), Made(FP16, 1.5)], **{"repeats": 1, "requests": 3, **given})
     with_quality(path, dict.fromkeys((Q4.label, FP16.label), voice))
     for record in store.read_starts(path)[:2]:
-        write_items(path / "starts" / record.name / FILE_NAME, items.get(record.deployment.label, []))
+        write_items(path / "starts" / record.name / TASKS_FILE, items.get(record.deployment.label, []))
     return open_run(path)
