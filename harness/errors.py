@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.texts import inert
+from harness.contracts.facts import inert
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ Imports the standard library only. Names carry their units: `_ns` is an instant 
 duration in seconds, `_bytes` a size. A value that is not known is None, never 0.
 """
 
-from harness.contracts.claims import *
 from harness.contracts.deployments import *
 from harness.contracts.engines import *
 from harness.contracts.facts import *
@@ -16,4 +15,3 @@ from harness.contracts.records import *
 from harness.contracts.scenarios import *
 from harness.contracts.secrets import *
 from harness.contracts.servers import *
-from harness.contracts.texts import *

@@ -1,13 +1,18 @@
-"""What servers, programs and machines say of themselves: of any shape when it enters, and when it is read."""
+"""What servers, programs and machines say of themselves: of any shape, and in any characters."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.records import Scalar
-from harness.contracts.texts import inert
 
 _TEXT_AT_MOST = 1000
 _WHOLE_AT_MOST = 2**63 - 1  # what records and tables can hold
+
+
+def inert(words: str, keep: str = "") -> str:
+    """Return the words without control characters and marks of direction, which could move the cursor, but
+    for those to keep."""
+    return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
 def at(page: Any, *path: str | int) -> Any:

@@ -1,4 +1,4 @@
-"""Names of values and states, and what a run and its load processes tell each other."""
+"""Name values and states; say what a run and its load processes tell each other, and what a claim came to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -221,3 +221,31 @@ class ForeignSource:
     def words(self) -> str:
         """Return `measured by AIPerf 0.13.0, not by bench`."""
         return f"measured by {' '.join(filter(None, (self.tool, self.version)))}, not by bench"
+
+
+@dataclass(frozen=True)
+class ToldPart:
+    """What one predicate came to: what was asked, a row of texts for each case, and notes on them."""
+
+    asked: str
+    rows: tuple[Mapping[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToldClaim:
+    """The content of claim.json: what the run says of the claim that it was judged by last.
+
+    `answer`: `kv_waste: reproduced`, and why where it was not tested. `differs`: rows of texts, a condition
+    of the original each. `again` is the command that judges it. `of_end`: when the run had ended that was
+    judged; it may have gone on since.
+    """
+
+    sentence: str
+    source: str
+    reading: str
+    answer: str
+    parts: tuple[ToldPart, ...]
+    differs: tuple[Mapping[str, str], ...]
+    again: str = ""
+    of_end: str | None = None
