@@ -12,18 +12,44 @@ BenchError                  one line to the user; anything else is a bug and sho
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from harness.contracts.facts import inert
 
+# From this likeness on (difflib's ratio) a name was probably meant.
+_NEAR = 0.65
+
+
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that were probably meant, the nearest first, up to three."""
+    names, asked = list(known), name.lower()
+    alike = difflib.get_close_matches(asked, names, 20, _NEAR)
+    near = [each for each in alike if _is_near(asked, each, {one.partition(".")[0] for one in names})]
+    near += [each for each in names if asked and (each.startswith(asked) or each.endswith(f"-{asked}"))]
+    words = asked.split("-")
+    near += [each for each in names if words[1:] and set(words) <= set(each.split("-"))]
+    return list(dict.fromkeys(near))[:3]
+
+
+def _is_near(asked: str, name: str, sections: Collection[str]) -> bool:
+    """Return whether what follows a key's section (`load.`) is alike, too: in another section the same."""
+    (section, _, own), (other, _, theirs) = asked.partition("."), name.partition(".")
+    if not own or section not in sections:
+        return True
+    if not theirs:
+        return _likeness(own, name) >= _NEAR
+    return own == theirs or (section == other and _likeness(own, theirs) >= _NEAR)
+
+
+def _likeness(own: str, theirs: str) -> float:
+    return difflib.SequenceMatcher(None, theirs, own).ratio()
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question with the known name that was probably meant; an empty text if none is near."""
-    names, asked = list(known), name.lower()
-    near = difflib.get_close_matches(asked, names, n=1, cutoff=0.65)
-    near += [each for each in names if asked and (each.startswith(asked) or each.endswith(f"-{asked}"))]
+    near = near_names(name, known)
     return f"did you mean {near[0]}? " if near else ""
 
 
@@ -31,6 +57,12 @@ def choose_from(name: str, known: Iterable[str]) -> str:
     """Return the advice for a name that does not exist: the nearest one, if any, and all that exist."""
     names = list(known)
     return f"{did_you_mean(name, names)}choose from {', '.join(names)}"
+
+
+def see_list(name: str, known: Iterable[str], what: str) -> str:
+    """Return the advice for a name of many: those that are near, if any, and what lists all."""
+    near = " or ".join(near_names(name, known))
+    return f"{f'did you mean {near}? ' * bool(near)}see `bench list {what}`"
 
 
 def expanded(key: str, path: str) -> Path:

@@ -29,7 +29,7 @@ from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason
-from harness.errors import MissingError, UserError, choose_from, expanded
+from harness.errors import MissingError, UserError, expanded, see_list
 from harness.foreign_files import json_of, read_text
 from harness.whole_files import write_whole
 
@@ -80,8 +80,8 @@ def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> K
         return _of_path(model, expanded("model", model).absolute())
     if model not in MODELS:
         raise UserError(
-            f"model={model}: no such model; {choose_from(model, MODELS)}, or give a path (a config.json, "
-            "a checkpoint's directory, a .gguf file) or hf:organisation/name"
+            f"model={model}: no such model; {see_list(model, MODELS, 'models')}, or give a path (a "
+            "config.json, a checkpoint's directory, a .gguf file) or hf:organisation/name"
         )
     return KnownFacts(MODELS[model].facts, "bench's table of models", origin="table")
 

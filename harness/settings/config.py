@@ -22,7 +22,7 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError, choose_from, expanded
+from harness.errors import UserError, choose_from, expanded, see_list
 from harness.settings import sections
 from harness.settings.attached import check_attached, check_price, key_env
 from harness.settings.decoding import (
@@ -54,6 +54,8 @@ _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run
 _PATHS = ("scenario.path", "scenario.schema", "load.tokenizer", "engine.chat_template", "quality.text")
 _PATHS_OF_ENGINES = ("environment", "program")
 _ADAPTERS = "scenario.adapters"
+# More are not listed in an error: of engines all, of scenarios and quantizations those that are near.
+_MOST_NAMES = 12
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
         ),
         (
             quantization and quantization not in QUANTIZATIONS,
-            f"{given}: no such quantization; {choose_from(quantization, sorted(QUANTIZATIONS))}",
+            f"{given}: no such quantization; {see_list(quantization, QUANTIZATIONS, 'quantizations')}",
         ),
     )
 
@@ -265,9 +267,10 @@ def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:
     for value in values:
         if value not in known:
-            raise UserError(
-                f"{key}={shown(value)}: no such {key}; {choose_from(shown(value), sorted(known))}"
-            )
+            name, names = shown(value), sorted(known)
+            is_many = len(names) > _MOST_NAMES
+            advice = see_list(name, names, f"{key}s") if is_many else choose_from(name, names)
+            raise UserError(f"{key}={name}: no such {key}; {advice}")
     refuse_repeated(key, values, values)
     return tuple(map(str, values))
 

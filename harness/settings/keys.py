@@ -1,6 +1,6 @@
 """List all keys with their defaults and what they take, and refuse keys that do not exist."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engines import ENGINES
@@ -22,6 +22,8 @@ DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "seed": (1,),
     "guard": ("mark",),
 }
+# Up to this many keys of a section are listed in an error.
+_FEW_KEYS = 20
 # A short name -> the key that it stands for.
 SHORT = {"fairness": "engine.fairness"}
 _TAKES = {
@@ -88,6 +90,12 @@ def _fields() -> dict[str, Field]:
     return found
 
 
+def _keys_of(section: str, known: Iterable[str]) -> str:
+    """Return which keys a section has, where no key is near and these are few."""
+    own = [key.partition(".")[2] for key in known if key.startswith(f"{section}.")]
+    return f"{section} has {', '.join(own)}; " if 0 < len(own) <= _FEW_KEYS else ""
+
+
 def check_keys(given: Choices) -> None:
     """Raise UserError for a key that does not exist, belongs to another command, or would have no effect."""
     known = known_keys()
@@ -97,7 +105,7 @@ def check_keys(given: Choices) -> None:
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what, section = f"{key}={shown(values[0])}", key.partition(".")[0]
-        near = "" if key in known else did_you_mean(key, known)
+        near = "" if key in known else did_you_mean(key, known) or _keys_of(section, known)
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),

@@ -89,8 +89,6 @@ def objectives(given: Choices) -> Iterator[Objective]:
         if match is None:
             yield Objective(SUCCESS, decode(key, float, value, "_share"))
             continue
-        if text.replace(".", "", 1).isdigit():
-            raise UserError(f"{key}={text}: needs a unit; write {text}ms or {text}s")
         limit_s = decode(key, float, value, "_s")
         if limit_s <= 0:
             raise UserError(f"{key}={text}: must be more than 0")

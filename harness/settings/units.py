@@ -16,8 +16,14 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of `20s`, `500ms`, `2m`, `1.5h` or a bare number. Raises ValueError, as all do."""
-    return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
+    """Return the seconds of `20s`, `500ms`, `2m`, `1.5h`, or of 0. Raises ValueError, as all do.
+
+    Refuses `5`, which some mean as seconds and others as milliseconds.
+    """
+    value, bare = _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m"), text.strip()
+    if value and bare[-1:] in "0123456789.":
+        raise ValueError(f"needs a unit; write {bare}s, or {bare}ms for milliseconds")
+    return value
 
 
 def size_bytes(text: str) -> int:

@@ -21,7 +21,7 @@ from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.weights import kept, ways
 from engines.model.weights.ways import Way, made
 from harness.contracts import Reason, Weights
-from harness.errors import UserError, choose_from, expanded
+from harness.errors import UserError, expanded, see_list
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
 # Kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
@@ -52,8 +52,8 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
         )
     if name not in MODELS:
         raise UserError(
-            f"model={name}: no such model; {choose_from(name, MODELS)}, or give a path (a .gguf file or "
-            "a checkpoint's directory) or hf:organisation/name"
+            f"model={name}: no such model; {see_list(name, MODELS, 'models')}, or give a path (a .gguf "
+            "file or a checkpoint's directory) or hf:organisation/name"
         )
     model = MODELS[name]
     if model.source:

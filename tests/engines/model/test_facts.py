@@ -109,7 +109,7 @@ def without_shape(tmp_path: Path) -> str:
 
 
 MISTAKES = {
-    "nope": "model=nope: no such model; choose from smollm2-135m, ",
+    "nope": "model=nope: no such model; see `bench list models`, or give a path",
     "/absent/config.json": "model=/absent/config.json: no such file or directory; give a config.json",
     "hf:nonsense": "model=hf:nonsense: write hf:organisation/name",
 }

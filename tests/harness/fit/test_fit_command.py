@@ -148,7 +148,7 @@ MISTAKES = [
     ("fit fit.device_memory=-1GiB", "fit.device_memory=-1GiB: must be"),
     ("fit fit.device_memory=24GiB,48GiB", "fit.device_memory=24GiB,48GiB: cannot be swept"),
     ("fit fit.device_memroy=1GiB", "no such key; did you mean fit.device_memory? "),
-    ("fit model=nope", "model=nope: no such model; choose from smollm2-135m"),
+    ("fit model=nope", "model=nope: no such model; see `bench list models`, or give a path"),
     ("fit model=/absent", "model=/absent: no such file or directory"),
     ("fit model=/dev/null", "model=/dev/null: no such file or directory"),
     ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),

@@ -246,7 +246,7 @@ def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
         ),
         (
             ("engine.speculation=draft:nosuch",),
-            "engine.speculation=draft:nosuch: no such model; choose from smollm2-135m",
+            "engine.speculation=draft:nosuch: no such model; see `bench list models`",
         ),
         (
             ("engine.speculation=draft:smollm2-135m@awq",),

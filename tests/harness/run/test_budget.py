@@ -216,7 +216,7 @@ def test_a_window_goes_on_until_enough_requests_have_ended(runs) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run.budget=5"], None),
+        (["run.budget=5s"], None),
         (["run.budget=auto"], None),
         (["run.budget=soon"], "run.budget=soon: "),
         (["run.budget=100ms"], "run.budget=100ms: must be 1 s or more"),

@@ -28,7 +28,7 @@ def test_defaults_are_the_main_job() -> None:
 
 def test_units_are_read_into_fields_that_carry_them() -> None:
     made = settings(
-        "load.duration=500ms", "load.warmup=1m", "engine.start_timeout=90", "scenario.think_time=50ms"
+        "load.duration=500ms", "load.warmup=1m", "engine.start_timeout=90s", "scenario.think_time=50ms"
     )
     assert made.loads[0].duration_s == 0.5
     assert made.loads[0].warmup_s == 60
@@ -75,6 +75,16 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             "slo.ttft_s.p99.9=1s: no such key; did you mean slo.ttft_s.p99? ",
         ),
         (["slo.ttft_s.p100=1s"], "slo.ttft_s.p100=1s: no such key; did you mean slo.ttft_s.p"),
+        (
+            ["engine=reference", "reference.tpot=5ms"],
+            "reference.tpot=5ms: no such key; reference has fault, itl, label, ",
+        ),
+        (["engine.foo=1"], "engine.foo=1: no such key; engine has api_key_env, base_url, "),
+        (
+            ["vllm.context_length=1"],
+            "vllm.context_length=1: no such key; did you mean engine.context_length? ",
+        ),
+        (["load.repeats=1"], "load.repeats=1: no such key; did you mean repeats? "),
         (["engin=vllm"], "engin=vllm: no such key; did you mean engine? "),
         (["load.concurency=3"], "load.concurency=3: no such key; did you mean load.concurrency? "),
         (
@@ -84,7 +94,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine.speculation=draft:"], "engine.speculation=draft:: choose from off, ngram, draft:MODEL, dr"),
         (
             ["engine.speculation=draft:smollm2-135m@q4_0"],
-            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; did you mean gguf-q4_0? ",
+            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; did you mean gguf-q4_0? see `bench",
         ),
         (
             ["engine.speculative_tokens=4"],
@@ -97,17 +107,30 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         ),
         (
             ["scenario=chat"],
-            "scenario=chat: no such scenario; did you mean chat_multi_turn? choose from agent",
+            "scenario=chat: no such scenario; did you mean chat_multi_turn? see `bench list scenarios`",
         ),
-        (["quantization=gguf-q4km"], "no such quantization; did you mean gguf-q4_k_m? choose from "),
-        (["quantization=q4_0"], "no such quantization; did you mean gguf-q4_0? choose from "),
+        (
+            ["quantization=gguf-q4km"],
+            "no such quantization; did you mean gguf-q4_k_m or gguf-q5_k_m or gguf-q4_k_s? see `bench list",
+        ),
+        (
+            ["quantization=q4_0"],
+            "no such quantization; did you mean gguf-q4_0? see `bench",
+        ),
         (["until=ci:5"], "until=ci:5: is more than the whole; write 5%"),
         (["slo.success=95"], "slo.success=95: is more than the whole; write 95%"),
-        (["quantization=int3"], "quantization=int3: no such quantization; choose from "),
+        (["quantization=int3"], "quantization=int3: no such quantization; see `bench list quantizations`"),
         (["load.concurrency=many"], "load.concurrency=many: must be a whole number"),
         (["load.concurrency=0"], "load.concurrency=0: must be 1 or more"),
         (["load.concurrency=1.5"], "load.concurrency=1.5: must be a whole number"),
         (["load.duration=20x"], "load.duration=20x: must be a duration such as 20s"),
+        (["load.duration=5"], "load.duration=5: needs a unit; write 5s, or 5ms for milliseconds"),
+        (["load.warmup=1.5"], "load.warmup=1.5: needs a unit; write 1.5s"),
+        (["slo.ttft_s.p95=500"], "slo.ttft_s.p95=500: needs a unit; write 500s, or 500ms"),
+        (["until=ci:5%", "until.budget=7200"], "until.budget=7200: needs a unit; write 7200s"),
+        (["run.budget=480"], "run.budget=480: needs a unit; write 480s"),
+        (["engine=reference", "reference.ttft=5"], "reference.ttft=5: needs a unit; write 5s"),
+        (["slo.ttft_s.p95=0"], "slo.ttft_s.p95=0: must be more than 0"),
         (["load.duration=0"], "load.duration=0: must be 0.1 s or more"),
         (["load.warmup=-1s"], "load.warmup=-1s: must be 0 s or more"),
         (["load.concurrency=2", "load.rate=3"], "closed and open loop exclude each other"),
@@ -143,7 +166,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         ),
         (
             ["engine=openai", "engine.base_url=http://h/v1", "model=m", "quantization=exl3"],
-            "quantization=exl3: no such quantization; choose from",
+            "quantization=exl3: no such quantization; see `bench list quantizations`",
         ),
         (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
         (["engine.launcher=podman"], "engine.launcher=podman: choose from native, docker"),

@@ -8,7 +8,8 @@ from harness.settings.units import duration_s, rate_per_s, share, size_bytes, si
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("20s", 20), ("500ms", 0.5), ("2m", 120), ("1.5h", 5400), ("7", 7), ("1e-3", 0.001)]
+    ("text", "seconds"),
+    [("20s", 20), ("500ms", 0.5), ("2m", 120), ("1.5h", 5400), ("0", 0), ("1e-3s", 0.001)],
 )
 def test_durations_are_seconds(text: str, seconds: float) -> None:
     assert duration_s(text) == pytest.approx(seconds)
@@ -56,6 +57,12 @@ def test_what_is_beyond_every_number_is_refused() -> None:
 
 def test_shares_take_percent() -> None:
     assert share("5%") == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("text", ["5", "1.5", "1e-3", "5."])
+def test_a_duration_without_a_unit_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^needs a unit; write {text}s, or {text}ms for milliseconds$"):
+        duration_s(text)
 
 
 @pytest.mark.parametrize("text", ["", "s", "20 sec", "nan", "inf", "1,5s", "20s20s"])
