@@ -94,7 +94,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine.speculation=draft:"], "engine.speculation=draft:: choose from off, ngram, draft:MODEL, dr"),
         (
             ["engine.speculation=draft:smollm2-135m@q4_0"],
-            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; did you mean gguf-q4_0? see `bench",
+            "engine.speculation=draft:smollm2-135m@q4_0: no such quantization; did you mean gguf-q4_0? ",
         ),
         (
             ["engine.speculative_tokens=4"],
@@ -115,7 +115,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         ),
         (
             ["quantization=q4_0"],
-            "no such quantization; did you mean gguf-q4_0? see `bench",
+            "no such quantization; did you mean gguf-q4_0? ",
         ),
         (["until=ci:5"], "until=ci:5: is more than the whole; write 5%"),
         (["slo.success=95"], "slo.success=95: is more than the whole; write 95%"),
