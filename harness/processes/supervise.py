@@ -4,6 +4,7 @@ import os
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,7 +35,9 @@ class Record:
     """Which bench runs which process, as kept on disk."""
 
     label: str
+    host: str
     boot_id: str
+    pid_namespace: str
     owner: _Identity  # bench itself; while it lives, no other bench ends its processes
     watchdog: _Identity
     process: _Identity
@@ -195,7 +198,9 @@ def supervised(
         if path:
             record = Record(
                 label=label,
+                host=socket.gethostname(),
                 boot_id=watchdog.boot_id(),
+                pid_namespace=watchdog.pid_namespace(),
                 owner=_identity(os.getpid()),
                 watchdog=_identity(process.watchdog_pid),
                 process=(process.pid, process.start_time_s),
@@ -256,6 +261,8 @@ def reap(state_dir: Path) -> list[str]:
     """End the processes that killed runs left, with a sentence for each. Blocks for their grace periods.
 
     Leaves alone the processes of a bench that still runs, and any other process that now has an old pid.
+    The records of other machines and containers, which may share the folder, stay: their pids mean nothing
+    here.
     """
     remove_left(state_dir)
     said = []
@@ -264,6 +271,8 @@ def reap(state_dir: Path) -> list[str]:
             record = msgspec.json.decode(path.read_bytes(), type=Record)
         except (OSError, ValueError, RecursionError):  # another run may have reaped it
             record = None
+        if record and _is_foreign(record):
+            continue
         if record and record.boot_id == watchdog.boot_id():
             if _is_alive(record.owner):
                 continue
@@ -271,6 +280,12 @@ def reap(state_dir: Path) -> list[str]:
                 said.append(f"ended what a killed run had left: {record.label}, pid {', '.join(ended)}")
         path.unlink(missing_ok=True)
     return said
+
+
+def _is_foreign(record: Record) -> bool:
+    if record.boot_id == watchdog.boot_id():
+        return record.pid_namespace != watchdog.pid_namespace()
+    return record.host != socket.gethostname()
 
 
 def _end(record: Record) -> list[str]:

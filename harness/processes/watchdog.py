@@ -57,6 +57,12 @@ def boot_id() -> str:
     return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
 
 
+def pid_namespace() -> str:
+    """Return an id of where this process's pids are valid. A container has one of its own."""
+    path = Path("/proc/self/ns/pid")
+    return os.readlink(path) if path.exists() else "-"
+
+
 def end(
     find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
 ) -> None:

@@ -296,8 +296,7 @@ def _labels(engine: str) -> dict[str, str]:
 
 def _here() -> str:
     """Return where a pid is valid: the boot of this machine, and the namespace of its processes."""
-    space = Path("/proc/self/ns/pid")
-    return f"{watchdog.boot_id()}/{os.readlink(space) if space.exists() else '-'}"
+    return f"{watchdog.boot_id()}/{watchdog.pid_namespace()}"
 
 
 def _is_dead(owner: str) -> bool:

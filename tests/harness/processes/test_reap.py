@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,14 +112,60 @@ def test_reap_waits_for_a_watchdog_that_is_at_work(tmp_path: Path) -> None:
     assert list((tmp_path / "s").iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["boot_id", "start_time"])
+IN_A_CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+REAP = """
+import pathlib, sys
+from harness.processes.supervise import reap
+print(reap(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def in_a_container() -> tuple[str, ...]:
+    """The words that run a command with pids of its own, as in a container."""
+    can = (
+        shutil.which("unshare")
+        and not subprocess.run([*IN_A_CONTAINER, "true"], capture_output=True).returncode
+    )
+    return IN_A_CONTAINER if can else pytest.skip("this machine makes no namespace of pids")
+
+
+def test_reap_leaves_alone_what_a_bench_in_a_container_owns(tmp_path: Path, in_a_container) -> None:
+    argv = [*in_a_container, sys.executable, "-c", BENCH, tmp_path]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as bench, ExitStack() as ending:
+        ending.callback(bench.kill)
+        assert bench.stdout
+        assert bench.stdout.readline()
+        number_in(tmp_path / "pid2")
+        [path] = (tmp_path / "s").iterdir()
+        process = json.loads(path.read_text())
+        # By its number, its owner is another process here, or none.
+        find = partial(watchdog.left_of, *process["process"], process["mark"])
+        before = find()
+        assert before
+        assert reap(tmp_path / "s") == []
+        assert path.exists()
+        assert find() == before
+
+
+def test_reap_in_a_container_leaves_alone_what_a_bench_outside_owns(tmp_path: Path, in_a_container) -> None:
+    with supervised(SLEEPER, label="one", state_dir=tmp_path / "s", log_path=tmp_path / "log") as process:
+        argv = [*in_a_container, sys.executable, "-c", REAP, tmp_path / "s"]
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "[]\n"
+        assert len(list((tmp_path / "s").iterdir())) == 1
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("change", ["boot_id", "start_time", "host"])
 def test_reap_touches_no_process_of_another_boot_or_start_time(tmp_path: Path, change: str) -> None:
     with subprocess.Popen(SLEEPER, start_new_session=True) as bystander:
         started_s = watchdog.start_time_s(bystander.pid)
         assert started_s
         record = Record(
             label="x",
+            host="another" if change == "host" else socket.gethostname(),
             boot_id=watchdog.boot_id() if change == "start_time" else "another",
+            pid_namespace=watchdog.pid_namespace(),
             owner=(bystander.pid, started_s - 5),
             watchdog=(bystander.pid, started_s - 5),
             process=(bystander.pid, started_s - (5 if change == "start_time" else 0)),
@@ -126,7 +176,8 @@ def test_reap_touches_no_process_of_another_boot_or_start_time(tmp_path: Path, c
         assert reap(tmp_path) == []
         assert bystander.poll() is None
         bystander.kill()
-    assert list(tmp_path.iterdir()) == []
+    # The record of another machine is for that machine to end.
+    assert len(list(tmp_path.iterdir())) == (1 if change == "host" else 0)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"owner": 1, "watchdog": 2, "process": 3}'])
