@@ -21,8 +21,9 @@ from rich.table import Table
 from harness.contracts import inert
 from harness.errors import Interrupted
 
-# Tables that go into a file or a pipe are this wide, unless COLUMNS says it: rich would take 80 columns.
-_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+# Programs read what goes into a file or a pipe: there a row is one line, unless COLUMNS says how wide it is.
+UNBOUNDED = 100_000
+_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED
 # Without emoji codes: `run:x:` is a directory and a deployment, and no cross.
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
 complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -56,8 +57,12 @@ def print_json(value: object) -> None:
 def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console = out) -> None:
     """Print a table with a column per key of the first row; those named in `right` are aligned there.
 
-    In a table that is too wide words are broken only if they do not fit even then.
+    In a table that is too wide words are broken only if they do not fit even then. Where nothing bounds the
+    width, each row is one line, without spaces at its end.
     """
+    if to.width >= UNBOUNDED:
+        _print_whole(rows, right, to)
+        return
     first, *others = rows[0]
     columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
     whole = {name: max(map(cell_len, texts)) for name, texts in columns.items()}
@@ -84,6 +89,18 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console 
     for row in rows:
         table.add_row(*(escape(inert(value, keep="\n")) for value in row.values()))
     to.print(table, soft_wrap=False)
+
+
+def _print_whole(rows: Sequence[Row], right: Collection[str], to: Console) -> None:
+    lines = [
+        dict(zip(rows[0], rows[0], strict=True)),
+        *({k: inert(v) for k, v in row.items()} for row in rows),
+    ]
+    widths = {name: max(cell_len(line[name]) for line in lines) for name in rows[0]}
+    for line in lines:
+        spaces = {name: " " * (widths[name] - cell_len(text)) for name, text in line.items()}
+        cells = (spaces[k] + text if k in right else text + spaces[k] for k, text in line.items())
+        to.print(escape("  ".join(cells).rstrip()))
 
 
 def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:

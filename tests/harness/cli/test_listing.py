@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from bench_command import printed
+from bench_command import Place, printed, told
 from toy_engine import Toy
 
 import engines
@@ -195,6 +196,24 @@ def test_lists_fit_their_width_and_keep_every_word(what: str, width: int, cache:
     column = {"metrics": "formula", "scenarios": "description", "keys": "key", "models": "model"}[what]
     facts = [row if isinstance(row, dict) else vars(row) for row in facts_of(what)]
     assert [row[column] for row in facts if row[column] not in told] == []
+
+
+@pytest.mark.parametrize(
+    "what", ["engines", "tools", "scenarios", "quantizations", "models", "metrics", "keys"]
+)
+def test_in_a_pipe_each_row_is_one_line_and_json_has_all_of_them(what: str, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    lines = told(place, "list", what).stdout.splitlines()
+    facts = json.loads(told(place, "list", what, "--json").stdout)
+    assert [line for line in lines if line != line.rstrip()] == []
+    column = what.removesuffix("s")
+    firsts = [line.split(maxsplit=1)[0] for line in lines if line.strip() and not line.startswith(" ")]
+    assert [each[column] for each in facts if each[column] not in firsts] == []
+    if what in ("keys", "tools"):
+        assert firsts == [column, *(each[column] for each in facts)], "a row takes more than a line"
+    if what == "keys":
+        ends = [line.endswith(each["takes"]) for line, each in zip(lines[1:], facts, strict=True)]
+        assert all(ends)
 
 
 def test_tools_are_listed_with_what_installs_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
