@@ -16,6 +16,7 @@ from harness.imports import aiperf, guidellm, result, vllm_bench
 from harness.store import checksums, store
 from harness.store.named_files import RUN_FILE
 from harness.store.request_table import write_columns
+from harness.store.whole_runs import written_or_empty
 
 
 class Tool(NamedTuple):
@@ -68,7 +69,13 @@ def read_files(words: Sequence[str], labels: Sequence[str]) -> list[File]:
 
 def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> None:
     """Write files into a directory: a start of each, a cell of each load in it. Files of one label are
-    repeats where they have the same load. Raises OSError."""
+    repeats where they have the same load. Raises CellError if something cannot be written. Then nothing is
+    left of the run."""
+    with written_or_empty(directory, "nothing is kept there"):
+        _write_files(files, directory, argv)
+
+
+def _write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> None:
     first = files[0].result
     starts = tuple(_planned(files))
     for file, start in zip(files, starts, strict=True):
@@ -93,6 +100,7 @@ def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> 
     )  # fmt: skip
     store.write_record(directory / RUN_FILE, run)
     checksums.begin(directory)
+    checksums.end(directory)
 
 
 def _read(word: str, label: str | None) -> File:

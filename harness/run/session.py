@@ -117,7 +117,8 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
             other = f"another bench{owner and f' ({owner})'}"
             raise UserError(f"{directory}: {other} is measuring this run; {remedy}") from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
+        with suppress(OSError):  # on a full disk it is not told who has it
+            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
         remove_left(directory)
         for left in (directory / _RESERVE, *directory.glob("cells/*/*.board")):
             left.unlink(missing_ok=True)
@@ -131,11 +132,21 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
 
 @contextmanager
 def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
-    """Make and hold the directory of a new run: the one asked for, or one in RESULTS. Raises UserError."""
+    """Make and hold the directory of a new run: the one asked for, or one in RESULTS.
+
+    It is removed if the block raises before anything is written there. Raises UserError.
+    """
+    is_new = output is None or not output.exists()
     directory = output or new_run_dir(RESULTS, *names)
     with sole_writer(directory, _OTHER_OUTPUT):
-        check_output(directory)  # another bench may have written there meanwhile
-        yield directory
+        try:
+            check_output(directory)  # another bench may have written there meanwhile
+            yield directory
+        except BaseException:
+            if is_new and {path.name for path in directory.iterdir()} == {LOCK_FILE}:
+                (directory / LOCK_FILE).unlink()
+                directory.rmdir()
+            raise
 
 
 def own_argv() -> tuple[str, ...]:

@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 
 from harness.contracts import at, inert
-from harness.errors import CellError, StoreError, UserError
+from harness.errors import StoreError, UserError
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
 from harness.store import checksums
-from harness.store.named_files import LOCK_FILE, RUN_FILE
+from harness.store.named_files import RUN_FILE
 from harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -31,6 +31,7 @@ from harness.store.store import (
     read_starts,
     write_record,
 )
+from harness.store.whole_runs import written_or_empty
 from harness.whole_files import check_room
 
 # What must be the same for values to stand in one table; what else differs is told on the page.
@@ -77,22 +78,12 @@ def merge(
     copied = [folder / name for folder in records for name, _ in checksums.files(folder, _FOLDERS)]
     size = sum(path.stat().st_size for path in copied)
     check_room(into.absolute(), size, "the whole run", "--output DIR")
-    try:
+    with written_or_empty(into, "the repeats are as they were"):
         for folder, record in records.items():
             _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
         write_record(into / RUN_FILE, merged)
         checksums.begin(into)
         checksums.end(into)
-    except BaseException as error:
-        for path in into.glob("*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != LOCK_FILE:
-                path.unlink()
-        if not isinstance(error, OSError):
-            raise
-        why = error.strerror or error
-        raise CellError(f"{into}: cannot be written: {why}; the repeats are as they were") from error
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:

@@ -10,32 +10,23 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from bench_command import begun, bench, ended, made, quick
+from bench_command import begun, bench, ended, made, quick, told
+from places import TESTS
+from small_disk import small_disk
 from waiting import wait_until
 
 from harness.install.install import cache_dir
 from harness.store import checksums, store
 
 SIZE_KB = 6000
+RESULT = TESTS / "data/foreign/vllm-0.32.0/result.json"
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own of SIZE_KB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KB}k", "tmpfs", disk],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "disk", f"{SIZE_KB}k") as disk:
         yield disk
-    finally:
-        wait_until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0, 30)
 
 
 def fill(disk: Path, but_kb: int = 0) -> Path:
@@ -125,6 +116,21 @@ def test_a_disk_that_has_no_room_for_answers_of_quality_has_them_asked_again(
         "gguf-q8_0", "gguf-q4_0",
     }  # fmt: skip
     assert not checksums.findings(small / "run")
+
+
+@pytest.mark.parametrize("left_kb", [0, 8, 20])
+def test_an_import_that_has_no_room_leaves_nothing(small: Path, tmp_path: Path, left_kb: int) -> None:
+    place, words = made(tmp_path / "p"), ("import", RESULT, "--output", small / "run")
+    filler = fill(small, left_kb)
+    done = told(place, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    why = "cannot be written: No space left on device; nothing is kept there"
+    assert done.stderr == f"{small / 'run'}: {why}\n"
+    assert list(small.iterdir()) == [filler]
+    filler.unlink()
+    again = told(place, *words)
+    assert again.returncode == 0, again.stderr
+    assert checksums.findings(small / "run") == []
 
 
 def heard(process: subprocess.Popen[str], words: str) -> None:
