@@ -38,12 +38,12 @@ test: served $(TOOLS)
 
 # What takes minutes: the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs
 # Chromium with its driver), 10,000 damaged files and answers of each kind, then, one by one, verdicts, searches, memory and conversions on
-# servers that run for long. 10 minutes.
+# servers that run for long. 10 minutes. FUZZ_SEED=n tries other files and answers.
 test-long: export PYTHONDONTWRITEBYTECODE :=
 test-long: served $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
-	  $(BIN)/python -m pytest -n 3 --dist load --hypothesis-profile=long -m hypothesis; files=$$?; \
+	  $(BIN)/python -m pytest -n 3 --dist load --hypothesis-profile=long $(if $(FUZZ_SEED),--hypothesis-seed=$(FUZZ_SEED)) -m hypothesis; files=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$((pages + files))
 
 # Every scenario on llama.cpp with the default model, depths to 4,096 tokens among them. 4 minutes.

@@ -26,7 +26,8 @@ LONGEST = """
     reports_bounds cli guard tgi_wire
     """.split()  # noqa: SIM905 - as above
 
-# The same examples every time, of which a failure prints how to have it again. `make test-long` tries more.
+# Of the same source, Python and Hypothesis much the same examples; CONTRIBUTING.md says what else they depend
+# on. A failure prints how to have it again. `make test-long` tries more, with FUZZ_SEED others.
 settings.register_profile(
     "quick",
     max_examples=30,
@@ -38,6 +39,14 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("quick"), max_examples=10_000)
 settings.load_profile("quick")
+
+
+@pytest.hookimpl(trylast=True)  # after Hypothesis has loaded the profile that was asked for
+def pytest_configure(config: pytest.Config) -> None:
+    """Let --hypothesis-seed hold: Hypothesis takes none where examples are derandomized."""
+    if config.getoption("--hypothesis-seed") is not None:
+        settings.register_profile("seeded", settings.default, derandomize=False)
+        settings.load_profile("seeded")
 
 
 @pytest.hookimpl(tryfirst=True)
