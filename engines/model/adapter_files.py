@@ -98,7 +98,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     of_inputs, of_outputs = _ranks(found, "A", 0), _ranks(found, "B", 1)
     for layer in {**of_inputs, **of_outputs}:
         if of_inputs.get(layer) != of_outputs.get(layer):
-            raise UserError(f"its {layer} has no lora_A and lora_B of the same rank")
+            raise UserError(f"its {TENSORS_FILE} has no lora_A and lora_B of the same rank for {layer}")
     return found
 
 

@@ -61,7 +61,7 @@ def read(path: Path, content: bytes) -> list[Any]:
     try:
         found = read_conversations(FileOptions(path=str(path)))
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"scenario.path={path}: ", f"scenario.path={path}, ")
         return []
     assert found
     return found
@@ -112,9 +112,9 @@ traced = st.lists(st.tuples(st.integers(0, 10**9), counts, counts), min_size=1, 
 def told(path: Path, content: bytes) -> list[Row] | None:
     path.write_bytes(content)
     try:
-        found = list(rows(path, "trace"))
+        found = list(rows(path, f"scenario.path={path}"))
     except UserError as error:
-        assert_one_line(error, "trace")
+        assert_one_line(error, f"scenario.path={path}: ", f"scenario.path={path}, line ")
         return None
     assert [row.at_s for row in found] == sorted(row.at_s for row in found)
     assert all(
@@ -171,7 +171,7 @@ def test_a_damaged_column_has_lengths_or_is_a_line(tmp_path: Path, content: byte
     try:
         found = length.__wrapped__("input_tokens", f"{path}:tokens")
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"scenario.input_tokens={path}:tokens")
         return
     assert 1 <= found.least <= found.most
 
@@ -191,6 +191,6 @@ def test_a_damaged_schema_is_one_or_a_line(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "schema.json"
     path.write_bytes(content)
     try:
-        assert isinstance(read_schema(str(path), "scenario.schema=x"), dict)
+        assert isinstance(read_schema(str(path), f"scenario.schema={path}"), dict)
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"scenario.schema={path}: ")

@@ -96,7 +96,7 @@ def read_gguf(folder: Path, content: bytes) -> Header | None:
     try:
         header = gguf_header(path)
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"model={path}: ")
         return None
     facts = gguf_facts(header)
     assert facts is None or is_sane(facts)
@@ -224,7 +224,7 @@ def test_a_damaged_safetensors_file_has_its_tensors_or_is_a_line(tmp_path: Path,
         assert sum(len(tensor.data) for tensor in found.values()) == data_bytes
         assert adapter_files.rank_of(tmp_path) >= 0
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"{path}: ", f"its {path.name}")
 
 
 @given(altered({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": True}).flatmap(json_bytes))
@@ -234,6 +234,6 @@ def test_an_adapters_config_is_one_with_a_rank_or_a_line(tmp_path: Path, content
     try:
         config = adapter_files.read_config(tmp_path)
     except UserError as error:
-        assert_one_line(error)
+        assert_one_line(error, f"its {adapter_files.CONFIG_FILE}")
         return
     assert adapter_files.alpha_of(config) > 0

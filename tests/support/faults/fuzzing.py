@@ -102,9 +102,9 @@ def json_bytes(value: Any) -> st.SearchStrategy[bytes]:
     )
 
 
-def assert_one_line(error: BenchError, begins: object = "") -> None:
+def assert_one_line(error: BenchError, *begins: object) -> None:
+    """Assert that what is said is one line, which begins with one of these: the file, or what named it."""
     said = str(error)
-    assert said.startswith(str(begins))
-    assert said
+    assert said.startswith(tuple(map(str, begins))), said
     assert "\n" not in said
     said.encode()

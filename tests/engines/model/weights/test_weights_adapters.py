@@ -200,7 +200,9 @@ def test_halves_are_pairs_of_one_rank(tmp_path: Path) -> None:
     other = (b[0], ((64, 3), range(192)))
     for name, tensors in {"a": [a], "b": [b], "ranks": [a, other]}.items():
         own = write_own(tmp_path / name, dict(tensors))
-        assert "self_attn.q_proj has no lora_A and lora_B of the same rank" in str(misfit_text(own))
+        said = str(misfit_text(own))
+        assert f"{adapter_files.TENSORS_FILE} has no lora_A and lora_B of the same rank for " in said
+        assert said.endswith("self_attn.q_proj")
 
 
 @pytest.mark.parametrize(
