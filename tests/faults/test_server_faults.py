@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from bench_command import Place, begun, bench, ended, made, quick
+from held_ports import held_port
 from reference_serving import serving as serving_reference
 from server_faults import AT_ONCE, GOOD_LIST, IN_TIME, KEY, LISTED, LISTS, PAGES, Fault, pages_of, player
 from timeline_server import serving
@@ -160,21 +161,20 @@ def test_bad_pages_of_facts_and_metrics_cost_no_request(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_a_running_server_that_dies_costs_what_it_left_undone(tmp_path: Path) -> None:
     place = made(tmp_path / "p")
-    with serving_reference("--ttft-s=0.02", "--itl-s=0.002") as server:
-        words = attached(
-            f"http://127.0.0.1:{server.port}/v1", "load.duration=2s", "repeats=2", model="reference"
-        )
-        with begun(place, *words, FAULTS_KEY=KEY) as process:
+    with held_port() as port:
+        lasting = ("--ttft-s=0.02", "--itl-s=0.002", f"--port={port}")
+        words = attached(f"http://127.0.0.1:{port}/v1", "load.duration=2s", "repeats=2", model="reference")
+        with serving_reference(*lasting) as server, begun(place, *words, FAULTS_KEY=KEY) as process:
             wait_until(lambda: place.rows_so_far(1) >= 5, 60)
             server.process.kill()
             done = ended(process)
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 1
-    rows = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
-    assert {row["outcome"] for row in rows} <= {"ok", "reset", "connect_error"}
-    assert sum(row["outcome"] == "ok" for row in rows) >= 5
-    assert [cell["status"] for _, cell in sorted(place.cells().items())] == ["completed", "failed"]
-    with serving_reference("--ttft-s=0.02", "--itl-s=0.002", f"--port={server.port}"):
-        done = bench(place, "run", "--resume", "run", FAULTS_KEY=KEY)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 1
+        rows = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
+        assert {row["outcome"] for row in rows} <= {"ok", "reset", "connect_error"}
+        assert sum(row["outcome"] == "ok" for row in rows) >= 5
+        assert [cell["status"] for _, cell in sorted(place.cells().items())] == ["completed", "failed"]
+        with serving_reference(*lasting):
+            done = bench(place, "run", "--resume", "run", FAULTS_KEY=KEY)
     assert done.returncode == 0, done.stderr
     assert {cell["status"] for cell in place.cells().values()} == {"completed"}

@@ -151,6 +151,7 @@ def test_what_is_no_secret_stays():
     assert masked_known("EMPTY, e m p t y, RU1QVFk=", ["EMPTY"]) == f"{MASK}, e m p t y, RU1QVFk="
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "piece",
     ["s", "s k - ", KEY[:11], "s" + " " * 50, "%73%6b", "\\", "&#0", "&#x" + "0" * 99, "s\\", "eyJ-",

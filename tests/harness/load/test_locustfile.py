@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 import psutil
 from echoes import KEY, echoing
+from held_ports import held_port
 from load_process import LIMIT_S, ROOT
 from waiting import wait_until
 
 from harness.contracts import secrets_in
-from harness.servers.server import free_port
 
 PAGES = (
     "/", "/stats/requests", "/stats/requests/csv", "/stats/failures/csv", "/stats/report", "/exceptions",
@@ -25,8 +25,7 @@ PAGES = (
 
 
 def test_the_web_ui_listens_here_alone_and_shows_no_key() -> None:
-    port = free_port()
-    with echoing(KEY) as base_url:
+    with held_port() as port, echoing(KEY) as base_url:
         documented = ["-f", "harness/load/locustfile.py", "--host", base_url, "--model", "tiny"]
         with subprocess.Popen(
             [sys.executable, "-m", "locust", *documented, "--web-port", str(port)],

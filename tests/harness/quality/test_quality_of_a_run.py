@@ -6,16 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from bench_command import Place, begun, bench, ended, side_by_side
 from gguf_bytes import gguf_of_type
+from held_ports import held_port
 from places import TESTS
 from waiting import wait_until
 
 from harness.servers import probe
-from harness.servers.server import free_port
 from harness.store import store
 from harness.store.quality_table import QUALITY_FILE, read_quality
 from reports import open_run
@@ -25,18 +27,26 @@ Done = subprocess.CompletedProcess[str]
 CACHING = TESTS / "support/servers/caching_server.py"
 
 
+@contextmanager
+def caching(mode: str = "") -> Iterator[tuple[str, ...]]:
+    """Run the server, and yield the keys that attach to it."""
+    with held_port() as port:
+        argv, url = [sys.executable, str(CACHING), "--port", str(port)], f"http://127.0.0.1:{port}"
+        with subprocess.Popen(argv, env={**os.environ, "CACHING_SERVER": mode}) as server:
+            try:
+                wait_until(lambda: probe.request("GET", f"{url}/health", timeout_s=1).status)
+                yield "engine=openai", f"engine.base_url={url}/v1", "model=tiny"
+            finally:
+                server.kill()
+
+
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    place, port = Place(tmp_path_factory.mktemp("quality")), free_port()
-    attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny")
-    with subprocess.Popen([sys.executable, str(CACHING), "--port", str(port)], env={**os.environ}) as server:
-        try:
-            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/health", timeout_s=1).status)
-            load = ("load.warmup=0.2s", "load.duration=1s", "load.concurrency=1,3")
-            words = (*attach, *load, "repeats=2", "quality=fidelity", "guard=off")
-            yield place, bench(place, "run", *words, "--output", "run")
-        finally:
-            server.kill()
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Done]]:
+    place = Place(tmp_path_factory.mktemp("quality"))
+    with caching() as attach:
+        load = ("load.warmup=0.2s", "load.duration=1s", "load.concurrency=1,3")
+        words = (*attach, *load, "repeats=2", "quality=fidelity", "guard=off")
+        yield place, bench(place, "run", *words, "--output", "run")
 
 
 def test_it_is_asked_after_the_load_of_one_start(asked: tuple[Place, Done]) -> None:
@@ -78,36 +88,24 @@ def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
 
 
 def test_one_that_said_nothing_is_asked_again_on_its_next_start(tmp_path: Path) -> None:
-    place, port = Place(tmp_path), free_port()
-    attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny", "repeats=2")
-    load = ("load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity")
-    argv, environment = [sys.executable, str(CACHING), "--port", str(port)], {"CACHING_SERVER": "deaf"}
-    with subprocess.Popen(argv, env={**os.environ, **environment}) as server:
-        try:
-            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/health", timeout_s=1).status)
-            run = bench(place, "run", *attach, *load, "--output", "run")
-        finally:
-            server.kill()
+    place = Place(tmp_path)
+    load = ("repeats=2", "load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity")
+    with caching("deaf") as attach:
+        run = bench(place, "run", *attach, *load, "--output", "run")
     said = "said nothing of its quality; its next start, or --resume, asks it again"
     assert run.stderr.count(said) == 2, run.stderr
     assert all(start.quality for start in store.read_starts(place.run_dir))
 
 
 def test_a_request_that_hangs_keeps_no_interrupted_bench(tmp_path: Path) -> None:
-    place, port = Place(tmp_path), free_port()
-    attach = ("engine=openai", f"engine.base_url=http://127.0.0.1:{port}/v1", "model=tiny", "repeats=1")
-    load = ("load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity", "quality.budget=10min")
-    argv, environment = [sys.executable, str(CACHING), "--port", str(port)], {"CACHING_SERVER": "mute"}
-    with subprocess.Popen(argv, env={**os.environ, **environment}) as server:
-        try:
-            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/health", timeout_s=1).status)
-            with begun(place, "run", *attach, *load, "--output", "run") as run:
-                assert run.stderr
-                assert any("quality, 10 minutes, at most 20 minutes" in line for line in run.stderr)
-                run.send_signal(signal.SIGINT)
-                done = ended(run)  # well before the request would be given up
-        finally:
-            server.kill()
+    place = Place(tmp_path)
+    load = ("repeats=1", "load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity")
+    words = (*load, "quality.budget=10min", "--output", "run")
+    with caching("mute") as attach, begun(place, "run", *attach, *words) as run:
+        assert run.stderr
+        assert any("quality, 10 minutes, at most 20 minutes" in line for line in run.stderr)
+        run.send_signal(signal.SIGINT)
+        done = ended(run)  # well before the request would be given up
     assert done.returncode == 128 + signal.SIGINT
     assert "`bench run --resume run` goes on with it" in done.stderr
 

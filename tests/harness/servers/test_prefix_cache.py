@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from bench_command import Place, bench, side_by_side
 from gguf_bytes import gguf_of_type
+from held_ports import held_port
 from make_run import S, one_cell_run, row
 from places import TESTS
 from toy_engine import Options, Toy
@@ -34,7 +35,6 @@ from harness.contracts import (
 )
 from harness.describe.ideal import BY_CHARACTERS, BY_COUNT
 from harness.servers import prefix_cache, probe
-from harness.servers.server import free_port
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
@@ -49,15 +49,15 @@ TOKENS = prefix_cache.PROMPT_WORDS
 @contextmanager
 def caching(mode: str = "") -> Iterator[NativeSpec]:
     """A running server, as a plan would start it."""
-    port = free_port()
-    argv = [sys.executable, str(CACHING), "--port", str(port)]
-    with subprocess.Popen(argv, env={**os.environ, "CACHING_SERVER": mode}) as process:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: probe.request("GET", f"{url}/health", timeout_s=1).status)
-            yield NativeSpec(tuple(argv), f"{url}/v1", "tiny", "/health")
-        finally:
-            process.kill()
+    with held_port() as port:
+        argv = [sys.executable, str(CACHING), "--port", str(port)]
+        with subprocess.Popen(argv, env={**os.environ, "CACHING_SERVER": mode}) as process:
+            try:
+                url = f"http://127.0.0.1:{port}"
+                wait_until(lambda: probe.request("GET", f"{url}/health", timeout_s=1).status)
+                yield NativeSpec(tuple(argv), f"{url}/v1", "tiny", "/health")
+            finally:
+                process.kill()
 
 
 def reset(spec: Any, toy: Toy = TOY, terms: EngineTerms = TERMS, *, is_proven: bool = False) -> CacheReset:
@@ -136,8 +136,9 @@ def test_servers_without_a_cache_or_of_others_are_left_alone() -> None:
 
 
 def test_a_server_that_is_gone_fails_the_reset_only() -> None:
-    spec = NativeSpec((), f"http://127.0.0.1:{free_port()}/v1", "tiny", "/health")
-    assert reset(spec) == CacheReset("failed", note="POST /v1/chat/completions got connection refused")
+    with held_port() as port:
+        spec = NativeSpec((), f"http://127.0.0.1:{port}/v1", "tiny", "/health")
+        assert reset(spec) == CacheReset("failed", note="POST /v1/chat/completions got connection refused")
 
 
 # Whole runs: two cells of a start, with the same prompts in both.

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
+from held_ports import held_port
 from page_server import PageServer, page_server
 from places import TESTS
 from reference_serving import serving
@@ -20,7 +21,6 @@ from harness.contracts import AttachSpec
 from harness.errors import UserError
 from harness.servers import probe
 from harness.servers.said import fetch_facts
-from harness.servers.server import free_port
 
 FAKE = TESTS / "support/servers/openai_fake.py"
 
@@ -28,14 +28,14 @@ FAKE = TESTS / "support/servers/openai_fake.py"
 @contextmanager
 def fake(mode: str, **environment: str) -> Iterator[str]:
     """The base URL of a running fake."""
-    port = free_port()
-    argv = [sys.executable, str(FAKE), str(port), mode]
-    with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/props", timeout_s=1).status)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
+    with held_port() as port:
+        argv = [sys.executable, str(FAKE), str(port), mode]
+        with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/props", timeout_s=1).status)
+                yield f"http://127.0.0.1:{port}/v1"
+            finally:
+                process.kill()
 
 
 def refusal(base_url: str, model: str = "tiny", key: str | None = None) -> str:
@@ -60,8 +60,9 @@ def test_a_query_is_part_of_what_is_asked_for() -> None:
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:
-    url = f"http://127.0.0.1:{free_port()}/v1"
-    assert refusal(url) == f"engine.base_url={url}: no server answers there: connection refused"
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port}/v1"
+        assert refusal(url) == f"engine.base_url={url}: no server answers there: connection refused"
 
 
 def test_a_server_that_never_answers_is_told_of_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +169,14 @@ def test_facts_are_the_json_of_the_paths_that_answer() -> None:
 
 
 def test_facts_of_a_server_that_has_gone_are_none() -> None:
-    assert fetch_facts(f"http://127.0.0.1:{free_port()}/v1", ["/props"], timeout_s=1) == {}
+    with held_port() as port:
+        assert fetch_facts(f"http://127.0.0.1:{port}/v1", ["/props"], timeout_s=1) == {}
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    with fake("ok") as url:
+    with held_port() as nobody, fake("ok") as url:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{nobody}")
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{nobody}")
         assert probe.request("GET", f"{url}/models", timeout_s=5).status == 200
 
 

@@ -12,6 +12,7 @@ import pytest
 from bench_command import begun, bench, made, told
 from checkpoint_files import CONFIG, safetensors
 from gguf_bytes import gguf_of_type
+from held_ports import held_port
 from hub_server import COMMIT, Hub, serving
 from waiting import is_running, wait_until
 from weights_steps import no_tool, prepared
@@ -20,7 +21,6 @@ from engines.model.models import MODELS
 from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError, UserError
-from harness.servers.server import free_port
 
 BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
 FILES = {
@@ -191,9 +191,10 @@ def test_file_that_lies_about_its_kind_is_not_taken(hub: Hub, tmp_path: Path) ->
 
 
 def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(tmp_path: Path) -> None:
-    here, nowhere = made(tmp_path / "here"), f"http://127.0.0.1:{free_port()}"
     words = ("prepare", f"model={MODEL}", "quantization=bf16,gguf-q8_0", "--quiet")
-    done = bench(here, *words, HF_ENDPOINT=nowhere)
+    with held_port() as port:
+        nowhere = f"http://127.0.0.1:{port}"
+        done = bench(made(tmp_path / "here"), *words, HF_ENDPOINT=nowhere)
     assert (done.returncode, done.stdout) == (2, "")
     kinds = ("bf16 as gguf", "bf16 as safetensors", "gguf-q8_0 as gguf")
     assert done.stderr == (
