@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 import pytest
+from bench_command import begun, ended, made, quick
+from waiting import wait_until
 
 from harness.sampling import environment
 
@@ -31,6 +34,22 @@ def test_what_bears_on_a_server_is_recorded_without_secrets(monkeypatch: pytest.
     assert list(recorded) == sorted(recorded)
 
 
+def test_what_the_loader_is_told_is_recorded_with_a_start_that_was_told_it(tmp_path: Path) -> None:
+    place, secret = made(tmp_path / "p"), "sesame-of-this-test"
+    told = {"LD_BIND_NOW": "1", "LD_LIBRARY_PATH": "/nowhere/lib", "LD_LICENSE_KEY": secret}
+    words = (*quick("load.duration=3s"), "--output", "run")
+    with begun(place, "run", *words, **told) as process:
+        wait_until(lambda: place.rows_so_far(1), 30)
+        server = psutil.Process(place.starts()[0]["pid"]).environ()
+        done = ended(process)
+    assert done.returncode == 0, done.stderr
+    plain = {"LD_BIND_NOW": "1", "LD_LIBRARY_PATH": "/nowhere/lib"}
+    assert {name: server[name] for name in told.keys() & server} == plain
+    for recorded in (place.starts()[0]["environment"], place.run()["environment"]["variables"]):
+        assert {name: recorded[name] for name in told} == {**plain, "LD_LICENSE_KEY": "***"}
+    assert not [path for path in _files(place.path) if secret.encode() in path.read_bytes()]
+
+
 def test_machine_facts_name_what_a_reader_compares() -> None:
     facts = environment.machine_facts()
     assert facts["cores_logical"] == os.cpu_count()
@@ -38,6 +57,10 @@ def test_machine_facts_name_what_a_reader_compares() -> None:
     assert facts["memory_bytes"] == psutil.virtual_memory().total
     assert isinstance(facts["cpu_model"], str)
     assert facts["boot_id"]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_memory_is_read_at_a_speed_that_a_machine_can_have() -> None:
