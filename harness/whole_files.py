@@ -7,21 +7,34 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from harness.errors import UserError
 
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold a file's lock during the block. If another process has it, call `on_wait`, then wait."""
+    """Hold the lock of a file in the cache during the block. If another process has it, call `on_wait`, then
+    wait. Raises UserError on a file system without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not has_locked(file, path, "set BENCH_CACHE_DIR to a folder on another"):
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def has_locked(file: IO[Any], path: Path, remedy: str) -> bool:
+    """Take the lock of a file that is open for writing, without waiting. Return False if another process has
+    it. Raises UserError with the remedy where there are no locks: NFS and Lustre may be mounted so."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        why = f"its file system has no locks ({error.strerror}), by which bench keeps another bench out"
+        raise UserError(f"{path}: {why}; {remedy}") from error
+    return True
 
 
 # Of a file that may hold what users said: its user's alone.
@@ -74,7 +87,8 @@ def _new_part(path: Path, mode: int) -> tuple[Path, int]:
 def remove_left(folder: Path) -> None:
     """Remove what killed processes had begun to write below a folder, and nothing that is being written."""
     for part in folder.rglob(f"*.{'[0-9a-f]' * 16}.part"):
-        with suppress(OSError), part.open("rb") as file:
+        # NFS gives this lock for what is open for writing only.
+        with suppress(OSError), part.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 

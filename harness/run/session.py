@@ -1,6 +1,5 @@
 """One run or search from its directory to its end: begin or resume it, provide what it needs, measure it."""
 
-import fcntl
 import os
 import secrets
 import socket
@@ -44,7 +43,7 @@ from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
 from harness.store.foreign import check_regular
 from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import check_room, private, remove_left
+from harness.whole_files import check_room, has_locked, private, remove_left
 
 RESULTS = Path("results")
 # What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
@@ -53,6 +52,7 @@ _PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 # What helps where another bench has the directory: one that is resumed, and one for a new run.
 _WAIT, _OTHER_OUTPUT = "wait until it ends", "give another --output"
+_OTHER_DISK = "give an --output on another, or move the run there"
 
 
 def new_run_dir(parent: Path, *names: str) -> Path:
@@ -102,20 +102,19 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
     """Make and hold a run's directory, whose files are its user's alone, without what a killed bench, which
     holds nothing, had begun to write.
 
-    Raises UserError, which names who has it and the remedy, if another bench does.
+    Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
+    without locks.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
     opened = os.open(directory / LOCK_FILE, flags, 0o600)
     with private(), os.fdopen(opened, "rb+", buffering=0) as lock:
         check_regular(directory / LOCK_FILE, opened)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not has_locked(lock, directory, _OTHER_DISK):
             lock.seek(0)
             owner = inert(lock.read(200).decode(errors="replace")).strip()
             other = f"another bench{owner and f' ({owner})'}"
-            raise UserError(f"{directory}: {other} is measuring this run; {remedy}") from error
+            raise UserError(f"{directory}: {other} is measuring this run; {remedy}")
         lock.truncate(0)
         with suppress(OSError):  # on a full disk it is not told who has it
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
