@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from reports.checks import caches, images, imported, late_client, machines, starts, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
+from reports.stats.intervals import STARTS_NEEDED
+from reports.verdicts import decisions_of
+from reports.verdicts.comparisons import why_busy
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
@@ -64,8 +67,22 @@ def examine(run: Run) -> dict[str, Finding | None]:
 
 @once
 def findings_of(run: Run) -> tuple[Finding, ...]:
-    """Return the reasons to distrust a run, worst first, whether they mark a number or not."""
-    return tuple(filter(None, examine(run).values()))
+    """Return the reasons to distrust a run, whether they mark a number or not: first the one for which no
+    winner is named, then worst first."""
+    found, deciding = tuple(filter(None, examine(run).values())), _deciding(run)
+    return tuple(sorted(found, key=lambda each: each.check not in deciding))
+
+
+def _deciding(run: Run) -> set[str]:
+    """Return the checks that find why no test was made, where none was."""
+    untested = [made for made in decisions_of(run) if made.why and made.groups]
+    is_busy = [why_busy(run, *made.groups) == made.why for made in untested]
+    few = [made.repeats < STARTS_NEEDED for made in untested]
+    named = {
+        late_client.machine_unfit.name: any(is_busy),
+        starts.single_repeat.name: not any(is_busy) and any(few),
+    }
+    return {name for name, decides in named.items() if decides}
 
 
 def clean_of(run: Run) -> tuple[list[str], list[str]]:

@@ -55,6 +55,9 @@ OF_COUNTS = (
 # What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
 OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *_SPANS, *RATES)
 
+# Stands before the command of a remedy.
+COMMAND = " Here: "
+
 # A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
 See = Callable[[Run], Iterable[Seen]]
@@ -79,6 +82,11 @@ class Finding:
     short: str = ""
     is_at_name: bool = False
 
+    @property
+    def command(self) -> str:
+        """The command of its remedy; nothing where it has none."""
+        return self.remedy.partition(COMMAND)[2]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -102,10 +110,11 @@ def check(
     is_at_name: bool = False,
     can_look: Callable[[Run], object] = bool,
     of_requests: bool = False,
+    command: Callable[[Run], str] = lambda run: "",
 ) -> Callable[[See], Check]:
     """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
     first four. The finding has the function's name. `can_look`: whether a run has what is looked at.
-    `of_requests`: whether requests alone tell it."""
+    `of_requests`: whether requests alone tell it. `command`: what would help this run, behind the remedy."""
 
     def declared(see: See) -> Check:
         def find(run: Run) -> Finding | None:
@@ -115,8 +124,9 @@ def check(
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
             short = text.replace("{}", _first(run, seen))
+            whole = f"{remedy}{COMMAND}{helps}" if (helps := command(run)) else remedy
             return Finding(
-                see.__name__, title, said, remedy, cells, metrics, marks and bool(cells), short, is_at_name
+                see.__name__, title, said, whole, cells, metrics, marks and bool(cells), short, is_at_name
             )
 
         return Check(see.__name__, title, find, can_look, of_requests)

@@ -24,6 +24,7 @@ from reports.data import (
     Cell,
     Group,
     Run,
+    asking_quality,
     chosen_of,
     floats,
     gathered,
@@ -293,6 +294,7 @@ def same_weights_differ(run: Run) -> Iterator[Seen]:
     "quantization=NAME, engine.kv_cache_type and engine.speculation for all.",
     (),
     can_look=lambda run: quality_of(run) or task_scores(run),
+    command=asking_quality,
 )
 def quality_not_measured(run: Run) -> Iterator[Seen]:
     found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}

@@ -3,6 +3,7 @@
 from harness.store.store import StartRecord as StartRecord
 from reports.data.asked import *
 from reports.data.cells import *
+from reports.data.commands import *
 from reports.data.run import *
 from reports.data.samples import *
 from reports.data.tables import *

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from reports.checks.examine import findings_of
-from reports.data.run import Run
+from reports.data import Run, command
 from reports.outputs.tables import tables_of
 from reports.verdicts import comparisons_of
 from reports.words.answer import answers_of, basis, headline
-from reports.words.described import command, device, question
+from reports.words.described import device, question
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
 # 3: decisions in place of picks; the value of capacities is what is known.

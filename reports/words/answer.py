@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of
-from reports.data import Run, once
+from reports.data import Run, command, once
 from reports.measures import mean_text, metric_of, plural, several, span_text
 from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
 from reports.words import quality
-from reports.words.described import command, more_repeats
+from reports.words.described import more_repeats
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -132,7 +132,8 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     said += f"{price_of(run, made, best)}{quality.clause(run, best.leader)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
-    return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made))
+    note = quality.advice(run, best.leader)
+    return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made), note=note)
 
 
 def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
@@ -258,7 +259,8 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     spans = (_with_span(run, made, name) for name in dict.fromkeys((made.metric, "ttft_s.p50")))
     values = ", ".join(filter(None, spans)) or "no value"
     said = f"{does} {where}: {values}{quality.clause(run, group.deployment)}.{_left_out(made)}"
-    return Said(_lead(made, group.deployment), said, unless=quality.unless(run, made))
+    lead, note = _lead(made, group.deployment), quality.advice(run, group.deployment)
+    return Said(lead, said, unless=quality.unless(run, made), note=note)
 
 
 def _lead(made: Decision, label: str) -> str:

@@ -1,7 +1,6 @@
 """A run in words: its question, device, traffic and command, and the facts that were recorded."""
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -10,7 +9,7 @@ import msgspec
 
 from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
 from reports.checks.ledger import COMMON, TOLD
-from reports.data import Run, StartRecord, load_family, load_level
+from reports.data import Run, StartRecord, command, load_family, load_level, resumed
 from reports.measures.written import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import capital, slo_words
 
@@ -109,15 +108,6 @@ def window_bound(load: Load) -> str:
     return " or ".join(filter(None, ends)) or "the whole trace"
 
 
-def command(run: Run, **changes: Sequence[str]) -> str:
-    """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given or are to
-    be changed."""
-    if run.foreign:
-        return shlex.join(["bench", *run.record.argv[1:]])
-    overrides = [f"{key}={','.join(values)}" for key, values in {**run.record.settings, **changes}.items()]
-    return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
-
-
 def cut_short(run: Run) -> tuple[str, str] | None:
     """Return that a run goes on or was cut short, and what is to be done, or that bench did not measure it;
     None of one that is whole."""
@@ -144,11 +134,6 @@ def stopped(run: Run) -> str:
     # Recorded without the directory, which may have been moved since.
     said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
     return f"until ended: {said}" if run.record.until and said else said
-
-
-def resumed(run: Run) -> str:
-    """Return the command that goes on with a run."""
-    return f"bench run --resume {shlex.quote(str(run.path))}"
 
 
 def more_repeats(run: Run, repeats: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.contracts import LOGPROBS
-from reports.data import Run, chosen_of, gathered, heard_of, references_of
+from reports.data import Run, asking_quality, chosen_of, gathered, heard_of, references_of
 from reports.measures import NOTHING, metric_of, number, plural, precise, several
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
@@ -143,6 +143,13 @@ def _nearness(run: Run, label: str) -> Iterator[str]:
         yield f"quality against {found.against}{_how(found.told)}: KL {kl}, the same token in {places} places"
 
 
+def advice(run: Run, label: str) -> str:
+    """Return what to run for a deployment's quality, where `clause` says that it is not known."""
+    found = quality_of(run).get(label)
+    helps = asking_quality(run) if found and found.why_not_known else ""
+    return helps and f"What tells its quality: {helps}"
+
+
 def _right(run: Run, label: str) -> list[str]:
     """Return `35.0 % of 300 items of bench-basics right` of each task, of the items that have a score."""
     return [
@@ -231,7 +238,9 @@ def notes(run: Run) -> list[str]:
     quality."""
     heard = {each.name: each for each in (*heard_of(run).values(), *chosen_of(run).values())}
     if not heard:
-        return ["Not measured: a smaller quantization may answer worse."]
+        helps = asking_quality(run)
+        told_by = f" What tells it: {helps}" if helps else ""
+        return [f"Not measured: a smaller quantization may answer worse.{told_by}"]
     whys = (
         (f"{why.rstrip('.')}.", f"{label} by {way}")
         for label, each in heard.items()

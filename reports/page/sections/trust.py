@@ -6,12 +6,13 @@ The checks are open; each other part is a line that says what it comes to, and o
 import shlex
 
 from harness.contracts import masked_argv
+from reports.data import command
 from reports.measures import metrics_of, plural
 from reports.page import grounds
 from reports.page.declared import Fold, Notes, Topic
 from reports.page.looks import macro, prose
 from reports.words import grounds as words
-from reports.words.described import command, device
+from reports.words.described import device
 
 CHECKS = Topic("distrust", words.checks_title, [grounds.checks])
 GROUNDS = Topic(

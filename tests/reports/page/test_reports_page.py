@@ -35,11 +35,11 @@ from harness.contracts import Load, Plan
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report
+from reports.data import command
 from reports.page.drawing.charts import downsample
 from reports.page.drawing.kinds import aside
 from reports.page.looks import packed_json
 from reports.page.sections import SECTIONS
-from reports.words.described import command
 
 T0 = 102 * S
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +16,9 @@ from repeated_run import Made, repeated_run
 from harness.cli.ending import tell
 from harness.cli.progress import Show
 from harness.contracts import Load, Token
+from harness.store import store
 from reports import open_run, tables_of, write_report
+from reports.checks.examine import findings_of
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
 from reports.verdicts.front import front_of
@@ -188,6 +191,37 @@ def test_all_outputs_have_the_same_values(run):
 def one_answer(row):
     """One answer of one token is all that it says."""
     return replace(row, tokens=row.tokens[:1] if (row.way, row.item) == ("chat", 0) else ())
+
+
+LONGER = "bench run quality=fidelity quality.budget=60s"
+LATE = "no answer in time; a longer quality.budget than 12 s, or a less busy machine, gives it more"
+
+
+@pytest.mark.parametrize(
+    ("voices", "settings", "said"),
+    [
+        # The reference was not asked yet, or nobody: what goes on with the run asks it.
+        ({Q8.label: Voice(0.1)}, {}, "bench run --resume {}"),
+        ({}, {}, "bench run --resume {}"),
+        ({}, {"quality": ["off"]}, "bench run quality=fidelity"),
+        ({FP16.label: Voice(), Q8.label: Voice(changes=one_answer)}, {}, LONGER),
+        ({FP16.label: Voice(), Q8.label: Voice(ways=(), missing={"text": LATE})}, {}, LONGER),
+        # A server that names no probabilities names none later, either.
+        ({FP16.label: Voice(), Q8.label: Voice(ways=(), missing={"text": "it tells none"})}, {}, ""),
+        ({FP16.label: Voice(), Q8.label: Voice(0.1)}, {}, None),
+    ],
+)
+def test_where_quality_is_not_known_a_command_says_how_to_know_it(tmp_path, voices, settings, said):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8, 0.5)], (Load(concurrency=4),), 3)
+    record = store.read_run(path)
+    asked = replace(record.quality, asked=()) if settings else record.quality
+    store.write_record(path / "run.json", replace(record, settings=settings, quality=asked))
+    run = open_run(with_quality(path, voices) if voices else path)
+    found = [each.command for each in findings_of(run) if each.check == "quality_not_measured"]
+    assert found == ([] if said is None else [said.format(path)])
+    doubts = write_report(path, run=run).read_text().partition('<div class="why-box doubts">')[2]
+    reason = doubts.partition('<a href="#distrust-quality_not_measured">')[2].partition("</li>")[0]
+    assert (said or "no command").format(path) in re.sub("<[^>]+>", "", reason) or not said
 
 
 def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
