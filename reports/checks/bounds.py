@@ -20,12 +20,15 @@ from reports.data import (
     StartRecord,
     first_that_holds,
     floats,
+    foreign_share,
     grouped,
     growth,
+    idle_cores,
     once,
     read_roof,
+    server_cores,
+    usable_cores,
 )
-from reports.data.samples import foreign_share, idle_cores, server_cores, usable_cores
 from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from reports.measures.anatomy import WEIGHTS, anatomies
 from reports.measures.held import alike, mean_parts

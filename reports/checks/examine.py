@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import caches, images, imported, late_client, machines, starts, unequal_work, windows
+from reports.checks import late_client, starts, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 from reports.stats.intervals import STARTS_NEEDED
@@ -15,7 +15,7 @@ LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to
 
 # Worst first.
 CHECKS: tuple[Check, ...] = (
-    imported.measured_by_another_tool,
+    starts.measured_by_another_tool,
     unequal_work.kernels_stand_in,
     unequal_work.prompts_differ,
     unequal_work.text_not_comparable,
@@ -33,13 +33,13 @@ CHECKS: tuple[Check, ...] = (
     late_client.client_late,
     late_client.conversations_never_began,
     unequal_work.token_counts_differ,
-    caches.cache_not_reset,
-    caches.cache_misreported,
+    windows.cache_not_reset,
+    windows.cache_misreported,
     late_client.machine_unfit,
     starts.single_repeat,
     starts.drift_over_run,
-    machines.machines_differ,
-    machines.nodes_lost,
+    starts.machines_differ,
+    starts.nodes_lost,
     unequal_work.terms_not_matched,
     unequal_work.same_weights_differ,
     unequal_work.not_repeatable,
@@ -53,8 +53,8 @@ CHECKS: tuple[Check, ...] = (
     late_client.stamps_not_kernel,
     windows.short_windows,
     late_client.cores_shared,
-    images.variables_differ,
-    images.images_by_tag,
+    starts.variables_differ,
+    starts.images_by_tag,
     unequal_work.weights_noted,
 )
 

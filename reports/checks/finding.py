@@ -172,7 +172,7 @@ def of_groups(see: Callable[[Run, Group], str | None]) -> See:
     def seen(run: Run) -> Iterator[Seen]:
         for group in run.groups:
             if words := see(run, group):
-                yield f"{group_name(group)}: {words}", group.counted
+                yield f"{group.name}: {words}", group.counted
 
     return seen
 
@@ -188,8 +188,3 @@ def cells_of(run: Run, labels: Collection[str]) -> list[Cell]:
 def cell_name(cell: Cell) -> str:
     """Return a cell as a finding names it: `vllm awq at 4 users (start 2)`."""
     return f"{cell.label} at {cell.load_label} (start {cell.planned.repeat + 1})"
-
-
-def group_name(group: Group) -> str:
-    """Return a group as a finding names it: `vllm awq at 4 users`."""
-    return f"{group.deployment} at {group.load}"

@@ -1,4 +1,7 @@
-"""Reasons to distrust starts: too few, unlike each other, or changing over the run."""
+"""Reasons to distrust starts and their machines: too few, unlike each other, or changing over the run.
+
+Before all: whether bench measured the run itself.
+"""
 
 import math
 from collections.abc import Iterator
@@ -8,9 +11,28 @@ import pandas as pd
 
 from reports.checks.finding import Seen, cells_of, check, measured_cells, of_groups
 from reports.data import Group, Run, gathered
-from reports.measures import aggregate, by_start, plural, shown
+from reports.measures import aggregate, by_start, flat, plural, several, shown
 from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import start_drifts
+
+
+@check(
+    "Measured by another tool",
+    "{}.",
+    "bench run engine=openai engine.base_url=URL measures that server.",
+    (),
+    marks=True,
+    is_at_name=True,
+)
+def measured_by_another_tool(run: Run) -> Iterator[Seen]:
+    if source := run.record.foreign:
+        origin = "Latencies count from the sending, under a schedule too"
+        said = [source.words, *source.definitions, origin, f"Not in its files: {'; '.join(source.missing)}"]
+        yield ". ".join(said), run.planned_cells
+
+
+# --- starts -----------------------------------------------------------------------------------------
+
 
 STARTS_DIFFER = 0.2
 # What is looked at, and its title.
@@ -84,3 +106,82 @@ def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
 def drift_words(drift: Estimate) -> str:
     """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
     return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
+
+
+# --- machines of a merged run -----------------------------------------------------------------------
+
+
+# Of another machine's facts those that bear on speed; the rest of them is of the moment.
+_FACTS = ("machine.cpu_model", "machine.cores_usable", "machine.memory_bytes", "machine.kernel", "machine.os")
+_OF_DEVICES = ("driver", "cuda", "power_limit_w", "sm_clock_max_mhz", "pcie_width_max")
+
+
+@check(
+    "Machines differ",
+    "{}. Differences between deployments are taken within a repeat, on one machine; means are over all.",
+    "Machines of one kind, or one machine for all repeats.",
+    can_look=lambda run: len(run.record.nodes) > 1,
+)
+def machines_differ(run: Run) -> Iterator[Seen]:
+    said = gathered(
+        ((key, str(value)), repeat + 1)
+        for node in run.record.nodes
+        for key, value in flat(node.environment)
+        if key in _FACTS or key.rpartition(".")[2] in _OF_DEVICES
+        for repeat in node.repeats
+    )
+    values = gathered((key, (value, repeats)) for (key, value), repeats in said.items())
+    for key, each in values.items():
+        if len(each) > 1:
+            name = key.removeprefix("machine.").replace("_", " ")
+            yield f"{name} {several([_of(value, repeats) for value, repeats in each])}", ()
+
+
+def _of(value: str, repeats: list[int]) -> str:
+    return f"{value} (repeat {', '.join(map(str, repeats))})"
+
+
+@check(
+    "Nodes lost",
+    "{}. What they had measured of it does not count.",
+    "Nothing: the repeat was measured again on another node, from its beginning.",
+    can_look=lambda run: bool(run.record.nodes),
+)
+def nodes_lost(run: Run) -> Iterator[Seen]:
+    for node in run.record.nodes:
+        if node.lost_on:
+            repeats = ", ".join(str(repeat + 1) for repeat in node.repeats)
+            yield f"repeat {repeats} was begun on {several(node.lost_on)}, which was lost", ()
+
+
+# --- what another start by the same words would be --------------------------------------------------
+
+
+@check(
+    "Images are named by tags",
+    "A tag may name another image by tomorrow: {}.",
+    "NAME@sha256:DIGEST, as the page gives it, names the same one wherever it is pulled.",
+    (),
+    can_look=lambda run: any(each.image for each in run.start_records),
+)
+def images_by_tag(run: Run) -> Iterator[Seen]:
+    found = ((record.image.get("image") or "", record.deployment.label) for record in run.start_records)
+    for image, labels in gathered(found).items():
+        if image and "@" not in image:
+            names = list(dict.fromkeys(labels))
+            yield f"{several(names)}: {image}", cells_of(run, names)
+
+
+@check(
+    "Starts of a deployment had other variables",
+    "{}.",
+    "Resume a run in the shell that began it: such variables change how fast a server is.",
+    (),
+)
+def variables_differ(run: Run) -> Iterator[Seen]:
+    for label in run.deployments:
+        known = [record.environment for record in run.starts_of(label) if record.argv]
+        for name in sorted({name for each in known for name in each}):
+            values = list(dict.fromkeys(each.get(name, "unset") for each in known))
+            if len(values) > 1:
+                yield f"{label}: {name} ({several(values, ', then ')})", cells_of(run, {label})

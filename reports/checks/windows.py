@@ -1,4 +1,4 @@
-"""Reasons to distrust cells and windows: failed or cut, short or unsteady."""
+"""Reasons to distrust cells and windows: failed or cut, short or unsteady, or not new to a cache."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,24 +14,17 @@ from reports.checks.finding import (
     Seen,
     cell_name,
     check,
-    group_name,
     measured_cells,
     of_cells,
     of_groups,
 )
 from reports.checks.starts import drift_words
 from reports.data import Cell, Group, Run, floats, gathered
-from reports.measures import measured_of, number, plural
-from reports.measures.metrics import LOST_SHARE
-from reports.measures.traffic.constraint import validities_of
+from reports.measures import LOST_SHARE, measured_of, number, plural, several
+from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
+from reports.measures.traffic.of_groups import validities_of
 from reports.measures.traffic.validity import KINDS, VALID
-from reports.stats.steadiness import (
-    REQUESTS_NEEDED,
-    humps,
-    thirds,
-    window_change,
-    window_drifts,
-)
+from reports.stats.steadiness import REQUESTS_NEEDED, humps, thirds, window_change, window_drifts
 
 SHORT_WINDOW_S = 30.0
 WINDOW_DRIFT_SHARE = 0.1
@@ -144,7 +137,7 @@ def answers_not_valid(run: Run) -> Iterator[Seen]:
         share = 1 - each.counts[VALID] / each.n
         if each.is_forced and share > LOST_SHARE:
             what = f"{100 * share:.3g} % of {each.n:,} are not valid ({', '.join(bad)})"
-            yield f"{group_name(each.group)}: {what}", each.group.counted
+            yield f"{each.group.name}: {what}", each.group.counted
 
 
 def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
@@ -154,7 +147,7 @@ def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
         count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
         if count:
             cells = [cell for cell, each in found if each.any()] if count >= LOST_SHARE * total else []
-            yield f"{group_name(group)}: {count:,} of {total:,}", cells
+            yield f"{group.name}: {count:,} of {total:,}", cells
 
 
 # --- windows ---------------------------------------------------------------------------------------
@@ -202,7 +195,7 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
 def window_drifted(run: Run) -> Iterator[Seen]:
     groups = {group.key: group for group in run.groups}
     for (key, metric), drift in window_drifts(gathered(_changes(run)), WINDOW_DRIFT_SHARE).items():
-        yield f"{group_name(groups[key])}: {_NAMES[metric]} {drift_words(drift)}", groups[key].counted
+        yield f"{groups[key].name}: {_NAMES[metric]} {drift_words(drift)}", groups[key].counted
 
 
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
@@ -246,3 +239,43 @@ def _humps(run: Run, cell: Cell, metric: str) -> str | None:
             share = f"{100 * two[2]:.0f} % (n = {len(own):,} requests of a start)"
             return f"turn {turn + 1:.0f}: {low}, and {high} in {share}"
     return None
+
+
+# --- caches -----------------------------------------------------------------------------------------
+
+
+# From this share of its input on the first request of a cell was not new to the server.
+WARM_SHARE = 0.2
+
+
+@check(
+    "The prefix cache was not empty at first",
+    "The first request of a cell found input that only others can have left, or may have: {}.",
+    "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
+    ("ttft_s", *OF_LENGTHS),
+    marks=True,
+)
+@of_cells
+def cache_not_reset(run: Run, cell: Cell) -> str | None:
+    reset = cell.record.cache_reset if cell.record else None
+    why = f" ({reset.note})" if reset and reset.note else ""
+    # The first request of all, warm-up included; where it does not say, whether the cache could be emptied.
+    sent = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
+    first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
+    if first.empty:
+        return f"it could not be emptied{why}" if reset and reset.how == "failed" else None
+    cached, tokens = float(first["cached_tokens"].iloc[0]), float(first["input_tokens"].iloc[0])
+    is_warm = cached > max(WARM_SHARE * tokens, NEW_TOKENS)
+    return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
+
+
+@check(
+    "What the prefix cache served is not what the server reports",
+    "{}.",
+    "See Prefix cache; go by the TTFT. What nobody had sent can only be another client's, or a fault.",
+    ("cached_share", "prefill_tokens_per_s"),
+    marks=True,
+)
+@of_groups
+def cache_misreported(run: Run, group: Group) -> str | None:
+    return several(doubts(each for each in served_of(run) if each.group is group and not each.part))

@@ -96,6 +96,11 @@ class Group:
         return self.deployment, self.scenario, self.load
 
     @property
+    def name(self) -> str:
+        """What a sentence calls it: `vllm awq at 4 users`."""
+        return f"{self.deployment} at {self.load}"
+
+    @property
     def counted(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.counts]
 

@@ -113,6 +113,11 @@ class Run:
         return groups_of(self.planned_cells, list(self.deployments), self.record.settings)
 
     @cached_property
+    def has_scenarios(self) -> bool:
+        """Whether it has several scenarios, so that each is named where groups stand."""
+        return len({group.scenario for group in self.groups}) > 1
+
+    @cached_property
     def deployments(self) -> dict[str, Deployment]:
         """Deployments by label, in the order asked for; starts are in another."""
         return self.record.plan.deployments

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from harness.contracts import Asked, Token, Way
-from reports.data.asked import Heard
+from reports.data import Heard
 from reports.measures.written import plural
 from reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
 

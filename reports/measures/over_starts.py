@@ -229,7 +229,6 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
     Raises StoreError where the directory cannot be read.
     """
     run, found = open_run(run_dir), []
-    has_scenarios = len({group.scenario for group in run.groups}) > 1
     for group in run.groups:
         value = aggregate(run, group, metric)
         share, why = half_width_share(value), None
@@ -237,7 +236,7 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
             errors = [cell.reason.splitlines()[0] for cell in group.cells if cell.reason and not cell.counts]
             unmeasured = value.why or (errors or ["no cell of it counts"])[-1]
             why = unmeasured if value.mean is None else "its mean is 0"
-        case = [group.deployment, *([group.scenario] if has_scenarios else []), group.load]
+        case = [group.deployment, *([group.scenario] if run.has_scenarios else []), group.load]
         found.append(Precision(", ".join(case), share, why))
     return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))
 

@@ -13,10 +13,18 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Price, counter_fell, mean_power_w
-from reports.data.cells import Cell
-from reports.data.run import Run, once
-from reports.data.samples import memory_over_time, server_cores
-from reports.data.tables import ChunkTotals, GapCounts, chunk_batches, chunk_totals, floats
+from reports.data import (
+    Cell,
+    ChunkTotals,
+    GapCounts,
+    Run,
+    chunk_batches,
+    chunk_totals,
+    floats,
+    memory_over_time,
+    once,
+    server_cores,
+)
 from reports.measures import slo
 from reports.measures.metric import Metric
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported

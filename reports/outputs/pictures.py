@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BenchError, MissingError, UserError
-from reports.data.run import Run
+from reports.data import Run
 from reports.page.document import REPORT, document
 from reports.page.drawing.charts import Chart, figure
 from reports.page.looks import join, packed_json, tag

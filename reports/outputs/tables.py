@@ -10,13 +10,20 @@ from typing import Any
 import pandas as pd
 
 from reports.checks.examine import findings_of, marks_of
-from reports.data.run import Run
+from reports.data import Run
+from reports.measures import (
+    aggregate,
+    cells_frame,
+    has_interval,
+    metric_of,
+    metrics_of,
+    starts_frame,
+    value_names,
+    values_of,
+)
 from reports.measures.fidelity import OUTCOMES
-from reports.measures.metrics import metric_of, value_names
-from reports.measures.over_starts import aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.quality import asked_again, fidelities, task_scores
 from reports.measures.traffic.cache import served_of
-from reports.measures.values import metrics_of, values_of
 from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
 from reports.words.verdict_words import word_of
 

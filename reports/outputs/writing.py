@@ -11,7 +11,7 @@ import pandas as pd
 from harness.contracts import inert, masked
 from harness.errors import UserError, choose_from
 from harness.store.named_files import check_named, write_named
-from reports.data.run import Run, open_run
+from reports.data import Run, open_run
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.pictures import ALL, chosen, pictures

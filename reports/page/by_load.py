@@ -5,10 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from reports.data import Group, Run, grouped, level_axis
-from reports.measures.metrics import counted, metric_of
-from reports.measures.over_starts import aggregate, aggregate_of, by_start, turn_values, unit_of, withheld
-from reports.measures.traffic.parts import Part, by_part
-from reports.measures.written import NOTHING, several
+from reports.measures import (
+    NOTHING,
+    aggregate,
+    aggregate_of,
+    by_start,
+    counted,
+    metric_of,
+    several,
+    turn_values,
+    unit_of,
+    withheld,
+)
 from reports.page.cells import aggregate_cell, mean_cell
 from reports.page.declared import Chart, Shown, of_group
 from reports.page.drawing import charts
@@ -178,16 +186,6 @@ def _chart(
         names_ends=True,
         **said,
     )(run)
-
-
-def at_depths(run: Run, parts: Sequence[Part], name: str) -> list[Point]:
-    """Return the points of a median (`ttft_s.p50`) against the input tokens of its depth."""
-    found = [(part, part.input_tokens or 0.0, *by_part(run, part, name)) for part in parts]
-    return [
-        Point(name, of_group(part.group), f"{tokens:,.0f}", tokens, value, starts)
-        for part, tokens, value, starts in found
-        if tokens and value.mean is not None
-    ]
 
 
 # --- tokens/s against a latency --------------------------------------------------------------------

@@ -8,17 +8,30 @@ from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
+from reports.measures import (
+    NOTHING,
+    Aggregate,
+    Value,
+    aggregate,
+    counted,
+    mean_text,
+    metric_of,
+    number,
+    plural,
+    pooled,
+    shown,
+    span_text,
+    values_of,
+    why_missing,
+    withheld,
+    work_of,
+)
 from reports.measures.distributions import Spread
-from reports.measures.equal_work import work_of
 from reports.measures.fidelity import Fidelity
 from reports.measures.held import Held, mean_parts
-from reports.measures.metrics import Value, counted, metric_of, why_missing
-from reports.measures.over_starts import Aggregate, aggregate, pooled, withheld
 from reports.measures.quality import Quality
 from reports.measures.slo import Attainment, Judged
 from reports.measures.traffic.cache import Served
-from reports.measures.values import values_of
-from reports.measures.written import NOTHING, mean_text, number, plural, shown, span_text
 from reports.page.declared import Columns, below
 from reports.page.looks import Html, join, looks, macro, named, tag
 from reports.two_runs.compare import Reason

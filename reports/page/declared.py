@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from reports.data import Group, Run, grouped
-from reports.measures.written import NOTHING
+from reports.measures import NOTHING
 from reports.page.drawing import charts
 from reports.page.drawing.kinds import Drawn
 from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, macro, paragraph, table, tag
-from reports.verdicts.load_cases import LoadCase, load_cases_of, title_of_case
+from reports.verdicts import LoadCase, load_cases_of, title_of_case
 
 T = TypeVar("T")
 Words = str | Callable[[Run], str]

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.store import checksums
 from harness.store.named_files import PAGE_FILE, check_named
 from harness.whole_files import PRIVATE, write_whole
-from reports.data.run import Run, open_run
+from reports.data import Run, open_run
 from reports.page.answer import opening
 from reports.page.drawing.charts import Chart
 from reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render

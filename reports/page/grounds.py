@@ -63,10 +63,10 @@ def _heads(run: Run) -> list[Head]:
 
 
 def _client_columns(run: Run) -> Columns[Group]:
-    nearest, has_scenarios = nearest_of(run), len({group.scenario for group in run.groups}) > 1
+    nearest = nearest_of(run)
     return {
         "deployment": lambda group: macro("dep", looks(run)[group.deployment]),
-        "scenario": lambda group: group.scenario if has_scenarios else "",
+        "scenario": lambda group: group.scenario if run.has_scenarios else "",
         "load": lambda group: group.load,
         "nearest load tested": lambda group: nearest[group.key].at if group.key in nearest else NOTHING,
         "own TTFT error p50 / p99 ms": lambda group: (

@@ -17,8 +17,8 @@ import pyarrow as pa
 from harness.errors import BenchError, UserError
 from harness.store import store
 from reports.checks.examine import LEGEND
-from reports.data.cells import grouped
-from reports.measures.written import NOTHING, plural
+from reports.data import grouped
+from reports.measures import NOTHING, plural
 from reports.page.cells import mark_html
 from reports.page.declared import Columns, filled
 from reports.page.document import INDEX, document, write_page

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reports.data import heard_of
+from reports.measures import NOTHING
 from reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
-from reports.measures.written import NOTHING
 from reports.two_runs.sides import Side
-from reports.verdicts.pairs import Names, pair_name
+from reports.verdicts import Names, pair_name
 from reports.words.quality import HEADS, against, cells, flips_text, plain, score
 
 # The columns of a table of figures.

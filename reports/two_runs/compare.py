@@ -29,7 +29,7 @@ from reports.two_runs.sides import (
     open_sides,
     pairs_of,
 )
-from reports.verdicts.pairs import Pair, pair_name, question_of
+from reports.verdicts import Pair, pair_name, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
 NAMES = ("A", "B")

@@ -22,8 +22,7 @@ from reports.stats.intervals import Estimate, Question
 from reports.two_runs.answers import Answers, answers_of
 from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
 from reports.two_runs.sides import open_sides, pairs_of
-from reports.verdicts.comparisons import mirrored
-from reports.verdicts.pairs import estimate_of, why_not
+from reports.verdicts import estimate_of, mirrored, why_not
 from reports.words.quality import HEADS
 from reports.words.verdict_words import family_text, margin_text
 

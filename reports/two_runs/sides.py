@@ -15,8 +15,8 @@ from harness.contracts import Deployment, is_secret
 from harness.errors import UserError
 from harness.store.store import RunRecord
 from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
-from reports.measures.written import NOTHING, flat, several
-from reports.verdicts.pairs import Names, Pair
+from reports.measures import NOTHING, flat, several
+from reports.verdicts import Names, Pair
 
 
 @dataclass(frozen=True)

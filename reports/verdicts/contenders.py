@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from reports.data import Group, Run, first_that_holds
-from reports.measures import aggregate, by_start, stand_ins, withheld
-from reports.measures.equal_work import why_other_work
+from reports.measures import aggregate, by_start, stand_ins, why_other_work, withheld
 from reports.measures.quality import beyond_limit
 from reports.stats.intervals import STARTS_NEEDED, odd_ones
 from reports.verdicts.load_cases import LoadCase

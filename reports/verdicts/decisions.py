@@ -13,16 +13,8 @@ from typing import Literal
 
 from reports.data import Group, Run, first_that_holds, once
 from reports.measures import Aggregate, aggregate, disturbed, metric_of
-from reports.measures.quality import beyond_limit
-from reports.stats.intervals import (
-    ALPHA,
-    STARTS_NEEDED,
-    Best,
-    best_of,
-    holm,
-    may_be_logged,
-    repeats_to_tell,
-)
+from reports.measures.quality import beyond_limit, quality_of
+from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
 from reports.verdicts.comparisons import alpha_of, why_busy
 from reports.verdicts.contenders import (
     Values,
@@ -253,3 +245,33 @@ def _told(run: Run, made: Decision, best: Best) -> Decision:
         # Repeats that do not count are there as well.
         advised += run.repeats - made.repeats
     return replace(made, advised=advised)
+
+
+# --- the front of speed, quality and memory ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where a deployment stands at the load that is told first. `kl_nats` is 0 of a reference, which has no
+    `kl_interval`."""
+
+    group: Group
+    kl_nats: float
+    kl_interval: tuple[float, float] | None
+    speed: Aggregate
+    memory_bytes: float
+
+
+@once
+def front_of(run: Run) -> list[Stand]:
+    """Return where each deployment stands of which all three are known; nothing of fewer than two."""
+    found = []
+    for made in decisions_of(run)[:1] if quality_of(run) else ():
+        for group in made.case.groups:
+            quality = quality_of(run)[group.deployment]
+            kl, interval = (quality.told.kl_nats, quality.told.interval) if quality.told else (None, None)
+            kl = 0.0 if quality.is_reference else kl
+            speed, memory = (made.value(run, group, name) for name in (SPEED, "memory_peak_bytes"))
+            if speed.mean and memory.mean and kl is not None:
+                found.append(Stand(group, kl, interval, speed, memory.mean))
+    return found if len(found) > 1 else []

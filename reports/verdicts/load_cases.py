@@ -93,6 +93,6 @@ def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
 def title_of_case(run: Run, case: LoadCase) -> str:
     """Return `At 4 users`, with what tells it from the run's other cases."""
     said = [f"At {case.load}"]
-    said += [case.scenario] if len({group.scenario for group in run.groups}) > 1 else []
+    said += [case.scenario] if run.has_scenarios else []
     said += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
     return ", ".join(said)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, WORDS, bounds_of, decodes_of
 from reports.data import Group, Run, grouped
-from reports.measures import BARS, aggregate, number, precise, price_of, several
+from reports.measures import BARS, aggregate, number, plural, precise, price_of, several
 from reports.measures.anatomy import anatomies
 from reports.measures.distributions import Spread
 from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
 from reports.measures.held import Held, courses_of, held_of
+from reports.measures.traffic.cache import confirmation, doubts, served_of
 from reports.verdicts import comparisons_of, load_cases_of
 from reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
 
@@ -48,7 +49,7 @@ def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
     """Return why another percentile (`ttft_s.p95`) is drawn than wanted, and which points are not."""
     drawn, asked = (each.partition(".")[2] for each in (name, wanted))
     said = f"{drawn}: too few points have requests enough for {asked}. " if name != wanted else ""
-    names = several([f"{group.deployment} at {group.load}" for group in absent], "; ")
+    names = several([group.name for group in absent], "; ")
     return (said + (f"Not drawn, with no value of both: {names}." if absent else "")).rstrip()
 
 
@@ -191,7 +192,7 @@ def cost_unknown(run: Run) -> list[str]:
 
 
 def _whose(groups: Sequence[Group], of: int) -> str:
-    named = several([f"{group.deployment} at {group.load}" for group in groups])
+    named = several([group.name for group in groups])
     return "" if len(groups) == of else f" of {named}"
 
 
@@ -241,3 +242,51 @@ def unread(run: Run) -> str:
     }
     said = [f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)]
     return f"Not read: {'; '.join(said)}." if said and run.server is not None else ""
+
+
+# --- what a prefix cache served ---------------------------------------------------------------------
+
+
+_MORE_NEW = (
+    "Chats have new prompts with scenario.system_words=0; scenario=NAME,fixed scenario.input_tokens=32..512 "
+    "sends others beside any scenario."
+)
+
+# By key of CellRecord.ideal_by.
+_COUNTED = {"tokens": "in tokens", "characters": "by its share of characters"}
+
+
+def cache_claim(run: Run) -> str:
+    """Say which share of what could be served each deployment says it served, at the first load."""
+    whole = [each for each in served_of(run) if not each.part and each.of_ideal is not None]
+    shares = [
+        f"{each.group.deployment} {number(each.of_ideal, 0, 100)} %"
+        for each in whole
+        if each.group.key[1:] == whole[0].group.key[1:]
+    ]
+    if not shares:
+        return ""
+    return f"Of what had been sent before, served as reported at {whole[0].group.load}: {several(shares)}."
+
+
+def ideals(run: Run) -> list[str]:
+    """Say how the ideals of the run's requests were counted."""
+    records = [cell.record for cell in run.planned_cells if cell.record and cell.record.ideal_by]
+    counts = sum((Counter(record.ideal_by) for record in records), Counter[str]())
+    said = ", ".join(f"{_COUNTED[by]} for {plural(n, 'request')}" for by, n in sorted(counts.items()))
+    return [f"The ideal was counted {said}."] if served_of(run) else []
+
+
+def contradictions(run: Run) -> list[str]:
+    """Say where the numbers of a group contradict each other, and of each other group of one user whether its
+    times confirm what is reported."""
+    said, whys = [], list[str]()
+    for own in grouped(served_of(run), lambda each: each.group.key).values():
+        group, found = own[0].group, doubts(own) or [confirmation(own[0])]
+        if any(found):
+            said.append(f"{group.name}, {several(found, '; ')}.")
+        elif own[0].why and group.cells[0].at_once == 1:
+            whys.append(f"{group.deployment}: {own[0].why}")
+    if whys:
+        said.append(f"The times to the first token tell nothing of {several(whys, '; ')}. {_MORE_NEW}")
+    return said

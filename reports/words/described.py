@@ -10,7 +10,7 @@ import msgspec
 from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
 from reports.checks.ledger import COMMON, TOLD
 from reports.data import Run, StartRecord, command, load_family, load_level, resumed
-from reports.measures.written import NOTHING, flat, number, plural, several
+from reports.measures import NOTHING, flat, number, plural, several
 from reports.words.verdict_words import capital, slo_words
 
 

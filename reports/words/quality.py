@@ -8,8 +8,7 @@ from reports.measures import NOTHING, metric_of, number, plural, precise, severa
 from reports.measures.fidelity import Fidelity
 from reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
 from reports.stats.intervals import beaten
-from reports.verdicts.decisions import Decision
-from reports.verdicts.front import Stand
+from reports.verdicts import Decision, Stand
 from reports.words.verdict_words import title_of
 
 # A figure, and its interval or nothing.

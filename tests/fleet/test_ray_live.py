@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from harness.store import checksums, store
 from reports import open_run
-from reports.checks.machines import nodes_lost
+from reports.checks.starts import nodes_lost
 
 pytestmark = pytest.mark.fleet
 pytest.importorskip("ray", reason="make test-fleet installs it")

@@ -1,17 +1,245 @@
-"""Which values a cell has beside those of all traffic, by its scenario and its load."""
+"""Values that a cell has beside those of all traffic, by its scenario and its load.
+
+No other value counts requests of users who would leave, since those that are answered in time are the quick
+ones.
+"""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
-from reports.data import Cell, Run
-from reports.measures.metrics import Value
-from reports.measures.traffic.adapters import adapter_values
-from reports.measures.traffic.crowds import batch_values, burst_values
-from reports.measures.traffic.depths import depth_values
-from reports.measures.traffic.left import left_values
-from reports.measures.traffic.rates import rate_values
-from reports.measures.traffic.tasks import task_values
-from reports.measures.traffic.thinking import thinking_values
+import numpy as np
+import pandas as pd
+
+from harness.contracts import timing
+from reports.data import Cell, Run, floats, once, sent_in_window
+from reports.measures.metrics import LOST_SHARE, NOT_FAILED, Value, is_supported
 from reports.measures.traffic.validity import valid_values
+
+# --- how fast a request is read and answered, apart: llama-bench's pp and tg ------------------------
+
+
+_OF_RATES = (
+    "ttft_s",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "first_content_ns",
+    "last_content_ns",
+)
+
+
+def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return both rates of a cell. Tokens that a server does not say were cached count as read."""
+    ok = run.ok_requests(cell.number, *_OF_RATES)
+    # An answer that came at once took no time that is known.
+    is_timed = (ok["output_tokens"] > 1) & (ok["last_content_ns"] > ok["first_content_ns"])
+    several = ok[is_timed.fillna(False).astype(bool)]
+    begun = ok[ok["ttft_s"].notna() & ok["input_tokens"].notna()]
+    read = floats(begun["input_tokens"]) - floats(begun["cached_tokens"].fillna(0))
+    made = floats(several["output_tokens"]) - 1
+    made_s = (floats(several["last_content_ns"]) - floats(several["first_content_ns"])) / 1e9
+    return {
+        "prefill_tokens_per_s": rate(read.sum(), begun["ttft_s"].sum(), len(begun)),
+        "decode_tokens_per_s": rate(made.sum(), made_s.sum(), len(several)),
+    }
+
+
+def rate(count: float, seconds: float, n: int) -> Value:
+    """Return a count per second over n requests; None in no time."""
+    return Value(float(count / seconds) if seconds > 0 else None, n)
+
+
+def ended_per_s(cell: Cell, own: pd.DataFrame) -> Value:
+    """Return how many of these requests per second ended in a cell's window and are ok, whether their user
+    stays or not."""
+    if cell.window_ns is None or cell.window_s is None:
+        return Value(None, 0)
+    begin_ns, end_ns = cell.window_ns
+    inside = (own["outcome"] == "ok") & own["end_ns"].between(begin_ns, end_ns, inclusive="left")
+    return Value(int(inside.sum()) / cell.window_s, int(inside.sum()))
+
+
+# --- many requests at once: a batch, and what follows a burst ---------------------------------------
+
+
+_QUIET, _BURST = 0, 1  # groups of scenarios/burst.py
+
+
+def batch_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return what a batch took, and its tokens per second; unknown where too many failed."""
+    own = run.cell_requests(cell.number)
+    if too_many_failed(run, cell):
+        return dict.fromkeys(("makespan_s", "batch_tokens_per_s"), Value(None, len(own)))
+    ok = own[own["outcome"] == "ok"]
+    seconds = float(own["end_ns"].max() - own["sent_ns"].min()) / 1e9 if own["sent_ns"].notna().any() else 0.0
+    tokens = floats(ok["input_tokens"]).sum() + floats(ok["output_tokens"]).sum()
+    return {
+        "makespan_s": Value(seconds or None, len(own)),
+        "batch_tokens_per_s": rate(tokens, 0.0 if np.isnan(tokens) else seconds, len(ok)),
+    }
+
+
+def burst_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return how long after a burst there were no more requests in flight than before it at most; unknown
+    where too many failed."""
+    own = run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"])
+    group, sent_ns, end_ns = (floats(own[name]) for name in ("group", "sent_ns", "end_ns"))
+    quiet, burst = group == _QUIET, group == _BURST
+    if not quiet.any() or not burst.any() or too_many_failed(run, cell):
+        return {"recovery_s": Value(None, 0)}
+    begin_ns, last_ns = floats(own["scheduled_ns"])[burst].min(), sent_ns.max()
+    before = _in_flight(sent_ns[quiet], end_ns[quiet], sent_ns[quiet]).max()
+    looks_ns = np.sort(end_ns[(end_ns > sent_ns[burst].max()) & (end_ns <= last_ns)])
+    calm_ns = looks_ns[_in_flight(sent_ns, end_ns, looks_ns) <= before]
+    seconds = (calm_ns[0] - begin_ns) / 1e9 if len(calm_ns) else None
+    return {"recovery_s": Value(seconds, int(burst.sum()))}
+
+
+def too_many_failed(run: Run, cell: Cell) -> bool:
+    """Return whether more than LOST_SHARE of a cell's requests failed, so that it did less than was asked."""
+    failed = ~run.cell_requests(cell.number)["outcome"].isin(NOT_FAILED)
+    return bool(failed.mean() > LOST_SHARE)
+
+
+def _in_flight(sent_ns: np.ndarray, end_ns: np.ndarray, at_ns: np.ndarray) -> np.ndarray:
+    """Return how many requests were in flight at these instants, those that end just then left out."""
+    begun = np.searchsorted(np.sort(sent_ns), at_ns, side="right")
+    return np.asarray(begun - np.searchsorted(np.sort(end_ns), at_ns, side="right"))
+
+
+# --- what the depth of a prompt costs ---------------------------------------------------------------
+
+
+# A parabola goes through three points whatever they are.
+DEPTHS_NEEDED = 4
+
+
+@once
+def by_number(run: Run, cell: Cell) -> dict[int, dict[str, Value]]:
+    """Return the medians of a cell's ok requests by the scenario's `group`: of ttft_s, tpot_s, and input
+    tokens that no cache had. However few they are: what shows them has their number beside them."""
+    own = run.ok_requests_with(cell.number, "group")
+    own = own.assign(read_tokens=own["input_tokens"] - own["cached_tokens"].fillna(0)).dropna(subset="group")
+    return {
+        int(cast(int, number)): {name: _median(rows[name]) for name in ("ttft_s", "tpot_s", "read_tokens")}
+        for number, rows in own.groupby("group")
+    }
+
+
+def _median(values: "pd.Series[float]") -> Value:
+    known = floats(values.dropna())
+    return Value(float(np.median(known)) if len(known) else None, len(known))
+
+
+def depth_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return the rates of a cell and the quadratic part of its TTFT."""
+    found = by_number(run, cell).values()
+    pairs = [(each["read_tokens"].value, each["ttft_s"].value) for each in found]
+    known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
+    share = quadratic_share(*np.array(known).T) if len(known) >= DEPTHS_NEEDED else None
+    n = sum(each["ttft_s"].n for each in found)
+    return {**rate_values(run, cell), "quadratic_share": Value(share, n)}
+
+
+def quadratic_share(tokens: np.ndarray, seconds: np.ndarray) -> float:
+    """Return c n^2 / (a + b n + c n^2) at the deepest n, by least squares of relative errors: a depth counts
+    as much as any other, however long it takes."""
+    terms = np.vander(tokens / tokens.max(), 3, increasing=True)
+    fitted, *_ = np.linalg.lstsq(terms / seconds[:, None], np.ones(len(seconds)))
+    return float(fitted[2] / fitted.sum())
+
+
+# --- tasks of agents: a conversation each, whose turns are its steps --------------------------------
+
+
+def task_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return how fast steps and tasks of a cell were, how many were finished, and how many calls are valid.
+
+    Where nobody wrote how many turns a conversation has, as in older runs, nothing is known of tasks.
+    """
+    own = run.requests_with(cell.number, "turns")
+    own = own[own["part"] == 0]  # what is sent beside it may fail, and ends no task
+    is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(NOT_FAILED)
+    tasks = (
+        own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
+        .groupby("conversation")
+        .agg(
+            # The first request that was sent is the first row.
+            in_window=("in_window", "first"),
+            begin_ns=("begin_ns", "min"),
+            end_ns=("end_ns", "max"),
+            last=("turn", "max"),
+            turns=("turns", "max"),
+            is_ok=("is_ok", "all"),
+            is_failed=("is_failed", "any"),
+        )
+    )
+    tasks = tasks[tasks["in_window"].fillna(False).astype(bool)]
+    tasks = tasks[tasks["turns"].notna()]
+    done = tasks[tasks["is_ok"] & (tasks["last"] + 1 == tasks["turns"])]
+    ended = len(done) + int(tasks["is_failed"].sum())
+    took_s = (floats(done["end_ns"]) - floats(done["begin_ns"])) / 1e9
+    return {
+        "task_s": Value(float(took_s.mean()) if len(done) else None, len(done)),
+        "finished_share": Value(len(done) / ended if ended else None, ended),
+        "steps_per_s": ended_per_s(cell, own),
+        **valid_values(run, cell),
+    }
+
+
+# --- how long a model thinks before it answers ------------------------------------------------------
+
+
+def thinking_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return when the answer of a cell's requests began, and the share of their chunks before it."""
+    own = run.ok_requests_with(cell.number, "first_answer_ns", "reasoning_chunks", "chunks")
+    # Older runs have neither. No reasoning is written as none.
+    own = own[own[["first_answer_ns", "reasoning_chunks"]].notna().any(axis=1)]
+    seconds = (floats(own["first_answer_ns"]) - floats(own[timing.origin_of(cell.load)])) / 1e9
+    # One that ended while it was still thinking is later than any that was answered.
+    seconds[np.isnan(seconds)] = np.inf
+    median = float(np.median(seconds)) if is_supported(50, len(own)) else np.inf
+    chunks, thought = int(own["chunks"].sum()), int(own["reasoning_chunks"].sum())
+    return {
+        "first_answer_s": Value(median if np.isfinite(median) else None, len(own)),
+        "thinking_share": Value(thought / chunks if chunks else None, len(own)),
+    }
+
+
+# --- users who go away before an answer ends --------------------------------------------------------
+
+
+def left_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return what became of a cell's requests whose users go away, and what all were answered per second."""
+    own = run.requests_with(cell.number, "chunks")
+    answered = ended_per_s(cell, own)
+    own = own[own["in_window"].fillna(False).astype(bool)]
+    chunks = own.groupby("outcome")["chunks"].sum()
+    wasted, used = int(chunks.get("left", 0)), int(chunks.get("ok", 0))
+    left, n = int((own["outcome"] == "left").sum()), len(own)
+    impatient = own[~own["stays"].astype(bool)]
+    in_time = int((impatient["outcome"] == "ok").sum())
+    return {
+        "left_share": Value(left / n if n else None, n),
+        "in_time_share": Value(in_time / len(impatient) if len(impatient) else None, len(impatient)),
+        "wasted_share": Value(wasted / (wasted + used) if wasted + used else None, n),
+        "answered_per_s": answered,
+    }
+
+
+# --- which adapter requests are for -----------------------------------------------------------------
+
+
+def adapter_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return the share of a cell's requests that were sent next after one for another adapter."""
+    own = sent_in_window(run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"]))
+    asked = floats(own.sort_values("sent_ns")["group"])
+    n = max(len(asked) - 1, 0)
+    return {"swap_share": Value(float((asked[1:] != asked[:-1]).mean()) if n else None, n)}
+
+
+# --- of which cells ---------------------------------------------------------------------------------
+
 
 _OF_SCENARIOS: Mapping[str, Callable[[Run, Cell], dict[str, Value]]] = {
     "agent_loop": task_values,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.data.cells import grouped
+from reports.data import grouped
 from reports.measures import Aggregate, Value, counted, has_interval, metric_of, plural, span, span_text
 from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
 from reports.page.looks import INKS, Look, Of, escaped

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reports.checks.bounds import Decode
-from reports.data.samples import LATER, Launch, instants_s
+from reports.data import LATER, Launch, instants_s
 from reports.measures import metric_of, number
 from reports.measures.distributions import LEAST_S, Paired, Spread
 from reports.measures.held import Course, Held

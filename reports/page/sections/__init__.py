@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping
 
-from reports.data.run import Run
+from reports.data import Run
 from reports.page.declared import Section
 from reports.page.drawing import charts
 from reports.page.sections import (
     energy,
     latency,
     memory,
-    memory_over_time,
     quality,
-    search,
     side_by_side,
-    speculation,
     throughput,
-    told,
     traffic,
+    traffic_parts,
     trust,
     why,
 )
@@ -25,13 +22,30 @@ SECTIONS: Mapping[str, Section] = {
     each.id: each
     for each in (
         Section("side", "Side by side", [side_by_side.VALUES]),
-        Section("frontier", "Throughput", [throughput.AGAINST, search.SEARCH], "Throughput against latency"),
+        Section(
+            "frontier", "Throughput", [throughput.AGAINST, throughput.SEARCH], "Throughput against latency"
+        ),
         Section("latency", "Latency", [latency.LATENCY]),
-        Section("traffic", "Traffic", traffic.TOPICS),
-        Section("memory", "Memory", [memory.HELD, memory_over_time.OVER_TIME]),
+        Section(
+            "traffic",
+            "Traffic",
+            [
+                traffic_parts.CACHE,
+                traffic.RATES,
+                traffic_parts.DEPTHS,
+                traffic_parts.ADAPTERS,
+                traffic.VALIDITY,
+                traffic.TASKS,
+                traffic.THINKING,
+                traffic.LEFT,
+                traffic.BATCH,
+                traffic.BURST,
+            ],
+        ),
+        Section("memory", "Memory", [memory.HELD, memory.OVER_TIME]),
         Section("quality", "Quality", [quality.FIDELITY]),
         Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),
-        Section("why", "Why", [why.BOUNDS, why.DECODE, speculation.SPECULATION, told.TOLD]),
+        Section("why", "Why", [why.BOUNDS, why.DECODE, why.SPECULATION, why.TOLD]),
         Section("trust", "Trust", [trust.CHECKS, trust.GROUNDS, trust.AGAIN]),
     )
 }

@@ -1,15 +1,15 @@
-"""Memory: what each server held at its highest, by what it is for, as predicted and as needed."""
+"""Memory: what each server held at its highest, by what it is for, as predicted and needed; and over time."""
 
 from functools import partial
 
+from reports.measures import number, several
 from reports.measures.anatomy import PARTS
-from reports.measures.held import Held, expectations, held_of
-from reports.measures.written import number
+from reports.measures.held import Course, Held, courses_of, expectations, held_of, unread_of
 from reports.page.cells import part_cell
 from reports.page.declared import Chart, Table, Topic, below
-from reports.page.drawing.more_kinds import memory_bars
+from reports.page.drawing.more_kinds import memory_bars, of_start, over_time
 from reports.page.looks import Of, looks, macro, prose
-from reports.words import claims as words
+from reports.words import claims
 
 PIECES = Chart[Held](
     "memory-parts",
@@ -18,12 +18,12 @@ PIECES = Chart[Held](
     lambda _, rows: memory_bars(rows),
     lambda _: {
         "deployment": lambda held: held.label,
-        **{words.part_name(name): partial(part_cell, name) for name in PARTS},
-        "total GiB": lambda held: below(words.gib(held.total_bytes), words.held_range(held)),
-        "needed GiB": lambda held: words.gib(held.needed_bytes),
+        **{claims.part_name(name): partial(part_cell, name) for name in PARTS},
+        "total GiB": lambda held: below(claims.gib(held.total_bytes), claims.held_range(held)),
+        "needed GiB": lambda held: claims.gib(held.needed_bytes),
     },
     lambda held: Of(held.label),
-    finding=words.held_finding,
+    finding=claims.held_finding,
     note="A tick is one start; the table says where each part is known from.",
     is_wide=True,
 )
@@ -34,9 +34,9 @@ PREDICTED = Table[tuple[str, str, float, float]](
     ],
     lambda run: {
         "deployment": lambda row: macro("dep", looks(run)[row[0]]),
-        "part": lambda row: words.part_name(row[1]),
-        "predicted": lambda row: words.gib(row[2]),
-        "measured": lambda row: words.gib(row[3]),
+        "part": lambda row: claims.part_name(row[1]),
+        "predicted": lambda row: claims.gib(row[2]),
+        "measured": lambda row: claims.gib(row[3]),
         "error": lambda row: f"{round(100 * (row[2] / row[3] - 1.0), 1) + 0.0:+.1f} %",  # no -0.0
     },
     lambda row: Of(row[0]),
@@ -48,12 +48,49 @@ KV_CACHE = Table[Held](
     lambda run: [held for held in held_of(run) if (held.kv.tokens, held.kv.size_bytes) != (None, None)],
     lambda run: {
         "deployment": lambda held: macro("dep", looks(run)[held.label]),
-        "reserved GiB": lambda held: below(words.gib(held.kv.size_bytes), words.tokens(held.kv.tokens)),
-        "needed GiB": lambda held: below(words.gib(held.kv.needed_bytes), words.tokens(held.kv.peak_tokens)),
+        "reserved GiB": lambda held: below(claims.gib(held.kv.size_bytes), claims.tokens(held.kv.tokens)),
+        "needed GiB": lambda held: below(
+            claims.gib(held.kv.needed_bytes), claims.tokens(held.kv.peak_tokens)
+        ),
         "users that fit": lambda held: number(held.kv.users, 0),
     },
     lambda held: Of(held.label),
     "plain anatomy",
     prose("kv_cache"),
 )
-HELD = Topic("memory-held", words.held_title, [PIECES, PREDICTED, KV_CACHE], words.held_claim, prose("held"))
+HELD = Topic(
+    "memory-held", claims.held_title, [PIECES, PREDICTED, KV_CACHE], claims.held_claim, prose("held")
+)
+
+
+# --- over time --------------------------------------------------------------------------------------
+
+
+OVER_TIME = Topic(
+    "memory-over-time",
+    "Over time",
+    [
+        Chart[Course](
+            "memory",
+            "",
+            courses_of,
+            lambda run, rows: over_time(looks(run), rows, max(each.peak_bytes for each in courses_of(run))),
+            lambda _: {
+                "deployment": lambda course: course.label,
+                "start": lambda course: course.title,
+                "peak GiB": lambda course: claims.gib(course.peak_bytes, 2),
+                "end GiB": lambda course: claims.gib(float(course.size_bytes[-1]), 2),
+            },
+            of_start,
+            each=lambda course: course.label,
+        ),
+        Table[tuple[str, list[str]]](
+            "What could not be read",
+            unread_of,
+            lambda _: {"what": lambda pair: pair[0], "starts": lambda pair: several(pair[1])},
+            look="words",
+        ),
+    ],
+    claims.course_claim,
+    lambda run: "Shaded: the windows of the first start, with their loads." if courses_of(run) else "",
+)

@@ -1,13 +1,21 @@
-"""Why: what bounded each load, and what decode reads of the weights against what the memory gives."""
+"""Why: what bounded each load, what decode reads, what speculation gained, and what servers told."""
 
 from reports.checks.bounds import Decode, bounds_of, decodes_of
-from reports.measures.written import number
+from reports.checks.unequal_work import BECAME
+from reports.data import Group, Run, foreign_share, growth, pooled, server_cores
+from reports.measures import NOTHING, mean, number
+from reports.measures.speculation import Speculated, speculated_of
 from reports.page.by_load import load_tables
-from reports.page.cells import bound_cell
-from reports.page.declared import Chart, Notes, Topic, of_group
+from reports.page.cells import bound_cell, device_cell, gauge_cell, none_cell
+from reports.page.declared import Chart, Notes, Table, Topic, below, of_group
 from reports.page.drawing.more_kinds import roofline
-from reports.page.looks import looks, prose
-from reports.words import claims
+from reports.page.looks import Html, looks, prose
+from reports.verdicts import SPEED, comparisons_of
+from reports.words import claims, quality
+from reports.words.verdict_words import ratio_text, title_of, word_of
+
+# --- what bounded each load -------------------------------------------------------------------------
+
 
 BOUNDS = Topic(
     "bounds",
@@ -52,4 +60,91 @@ DECODE = Topic(
         )
     ],
     prose("decode"),
+)
+
+
+# --- speculation ------------------------------------------------------------------------------------
+
+
+def _gain(run: Run, each: Speculated) -> Html:
+    if each.off is None:
+        return none_cell("there is none without speculation to hold it against")
+    found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
+    if found is None:
+        return none_cell("compare.baseline is another: these two are not compared")
+    if found.why:
+        return none_cell(found.why)
+    return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
+
+
+def _answers(each: Speculated) -> Html | str:
+    others = [f"{n} {BECAME[became]}" for became, n in each.became.items() if became != "same"]
+    same = f"{each.became.get('same', 0)} of {sum(each.became.values())}"
+    return below(same, ", ".join(others)) if each.became else NOTHING
+
+
+SPECULATION = Topic(
+    "speculation",
+    "Speculation",
+    [
+        Table[Speculated](
+            "By load",
+            speculated_of,
+            lambda run: {
+                "deployment": lambda each: each.group.deployment,
+                "load": lambda each: each.group.load,
+                "drafted tokens": lambda each: number(each.drafted_tokens, 0),
+                "accepted %": lambda each: number(each.accepted_share, scale=100),
+                "accepted per step": lambda each: number(each.accepted_per_step, 2),
+                f"{title_of(SPEED)} against off": lambda each: _gain(run, each),
+                "KL nats against off": lambda each: below(*quality.cells(each.quality)[0]),
+                "the same answers": _answers,
+            },
+            lambda each: of_group(each.group),
+            is_bare=True,
+        )
+    ],
+    prose("speculation"),
+)
+
+
+# --- what servers told ------------------------------------------------------------------------------
+
+
+TOLD = Topic(
+    "told",
+    "What servers and their machine told",
+    [
+        Table[Group](
+            "By load",
+            lambda run: [group for group in run.groups if group.counted],
+            lambda run: {
+                "deployment": lambda group: group.deployment,
+                "load": lambda group: group.load,
+                "running requests": lambda group: gauge_cell(run, group, "running", 1),
+                "waiting requests": lambda group: gauge_cell(run, group, "waiting", 1),
+                "KV cache %": lambda group: gauge_cell(run, group, "kv_cache_usage_share", 100),
+                "prefix hits %": lambda group: number(
+                    pooled(run, group, "prefix_hit_tokens", "prefix_query_tokens"), scale=100
+                ),
+                "preemptions": lambda group: number(
+                    mean([growth(run, cell, "preemptions") for cell in group.counted]), 0
+                ),
+                "queue ms": lambda group: number(pooled(run, group, "queue_s", "queued_requests"), scale=1e3),
+                "cores used": lambda group: number(mean([server_cores(run, cell) for cell in group.counted])),
+                "others' CPU %": lambda group: number(
+                    mean([foreign_share(run, cell) for cell in group.counted]), 0, 100
+                ),
+                "device %": lambda group: device_cell(run, group, "utilization_pct", "mean"),
+                "hottest °C": lambda group: device_cell(run, group, "temperature_c", "max"),
+                "samples": lambda group: (
+                    f"{sum(len(run.window_samples('server', cell)) for cell in group.counted):,}"
+                ),
+                "starts": lambda group: str(len(group.counted)),
+            },
+            of_group,
+        ),
+        Notes(claims.unread),
+    ],
+    prose("told"),
 )

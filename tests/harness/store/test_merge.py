@@ -20,7 +20,7 @@ from harness.store import checksums, store
 from harness.store.merge import merge, mergeable
 from harness.store.named_files import LOCK_FILE
 from reports import open_run
-from reports.checks.machines import machines_differ, nodes_lost
+from reports.checks.starts import machines_differ, nodes_lost
 from reports.outputs.as_json import to_builtins
 from reports.page.grounds import in_order
 

@@ -18,7 +18,7 @@ from reports.data import Run, open_run
 from reports.measures.traffic.cache import Served, doubts, served_of
 from reports.outputs.tables import tables_of
 from reports.page.document import page
-from reports.words.caches import contradictions
+from reports.words.claims import contradictions
 
 # Of a request: how much of it was really cached, given what could be, and what the server says.
 Cached = Callable[[int], int]

@@ -23,10 +23,8 @@ from reports.checks.examine import examine, marks_of
 from reports.data import open_run
 from reports.measures import Value, aggregate, by_start, metric_of, metrics_of, values_of
 from reports.measures.anatomy import kv_bytes_per_token
-from reports.measures.traffic.constraint import cost_of_constraint, validities_of
-from reports.measures.traffic.parts import by_part, parts_of
-from reports.measures.traffic.schema import is_by
-from reports.measures.traffic.validity import kind_of
+from reports.measures.traffic.of_groups import by_part, cost_of_constraint, parts_of, validities_of
+from reports.measures.traffic.validity import is_by, kind_of
 from reports.page.document import page
 from tests.support.runs.make_run import (
     MS,

@@ -24,7 +24,7 @@ from harness.store import store
 from reports import open_run
 from reports.measures.over_starts import aggregate
 from reports.page.document import page
-from reports.page.sections.search import SEARCH
+from reports.page.sections.throughput import SEARCH
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.searches import capacities_of
 from reports.words.answer import answers_of

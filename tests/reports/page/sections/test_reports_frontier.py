@@ -21,7 +21,7 @@ from reports.page.by_load import frontier_charts, load_charts
 from reports.page.drawing.charts import Chart, Part, rendered
 from reports.page.looks import Row
 from reports.page.sections import throughput
-from reports.page.sections.search import SEARCH
+from reports.page.sections.throughput import SEARCH
 from reports.verdicts.load_cases import load_cases_of
 
 SPEED = "output_tokens_per_s"

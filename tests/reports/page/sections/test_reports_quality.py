@@ -21,7 +21,7 @@ from reports import open_run, tables_of, write_report
 from reports.checks.examine import findings_of
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
-from reports.verdicts.front import front_of
+from reports.verdicts.decisions import front_of
 from reports.words.answer import answers_of
 from reports.words.quality import front, nats, notes
 from reports.words.told import told

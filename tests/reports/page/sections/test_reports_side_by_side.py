@@ -14,7 +14,7 @@ from reports import open_run, write_report
 from reports.page.drawing.charts import log_ticks
 from reports.page.looks import Look, ratio_frame, ratio_picture
 from reports.page.sections import side_by_side
-from reports.page.sections.same_requests import PAIRS
+from reports.page.sections.latency import PAIRS
 from reports.stats.intervals import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of

@@ -1,0 +1,158 @@
+"""Values of one kind of traffic over a group's starts.
+
+Of parts of its requests: each prefix, depth or adapter, as the scenario numbers them. Of answers with a form:
+how many are valid, and what it costs that a server holds them to their form.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from reports.data import Group, Run, floats, once
+from reports.measures.metrics import Value, value_of_start
+from reports.measures.over_starts import Aggregate, aggregate_of, by_start, calm_starts
+from reports.measures.slo import wilson
+from reports.measures.traffic.of_cells import by_number
+from reports.measures.traffic.validity import VALID, kinds_of
+from reports.stats.intervals import Estimate, of_pairs
+
+# --- parts of requests ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """The window's ok requests of one part, all starts that count together; `number` is the scenario's, from
+    0. `input_tokens`: their mean. `cached_share`: cached tokens / input tokens of the requests for which the
+    server gave both. `ttft_s`, `tpot_s`: medians. None where not known.
+    """
+
+    group: Group
+    number: int
+    requests: int
+    input_tokens: float | None
+    cached_share: float | None
+    ttft_s: float | None
+    tpot_s: float | None
+
+    @property
+    def read_per_s(self) -> float | None:
+        """Return the input tokens that no cache had / TTFT."""
+        if not self.ttft_s or self.input_tokens is None:
+            return None
+        return self.input_tokens * (1 - (self.cached_share or 0.0)) / self.ttft_s
+
+    @property
+    def made_per_s(self) -> float | None:
+        return 1 / self.tpot_s if self.tpot_s else None
+
+
+@once
+def parts_of(run: Run, scenario: str) -> list[Part]:
+    """Return the parts of each deployment and load under a scenario of this name."""
+    return [part for group in groups_under(run, scenario) for part in _parts(run, group)]
+
+
+def adapter_name(part: Part) -> str:
+    """Return an adapter's name, or its number where the run does not have it."""
+    records = (cell.record for cell in part.group.counted)
+    adapters = next((record.adapters for record in records if record), ())
+    return adapters[part.number].name if part.number < len(adapters) else f"adapter {part.number}"
+
+
+def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
+    """Return the median of TTFT or TPOT (`ttft_s.p50`) of a part over the starts, and that of each."""
+    latency, starts = name.partition(".")[0], dict[int, Value]()
+    for repeat, cells in calm_starts(run, part.group).items():
+        found = (by_number(run, cell).get(part.number) for cell in cells)
+        starts[repeat] = value_of_start([each[latency] for each in found if each])
+    return aggregate_of(run, part.group, name, list(starts.values())), starts
+
+
+def groups_under(run: Run, scenario: str) -> list[Group]:
+    """Return the groups of which a cell counts, under a scenario of this name, whatever its options."""
+    names = ((group, group.cells[0].planned.scenario.name) for group in run.groups if group.counted)
+    return [group for group, name in names if name == scenario]
+
+
+def _parts(run: Run, group: Group) -> list[Part]:
+    found = [run.ok_requests_with(cell.number, "group") for cell in group.counted]
+    numbered = pd.concat(found).groupby("group") if found else ()
+    return [_part(group, int(cast(int, number)), own) for number, own in numbered]
+
+
+def _known(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(of(known)) if len(known) else None
+
+
+def _part(group: Group, number: int, own: pd.DataFrame) -> Part:
+    both = own[own["input_tokens"].notna() & own["cached_tokens"].notna()]
+    sent = both["input_tokens"].sum()
+    return Part(
+        group,
+        number,
+        len(own),
+        input_tokens=_known(floats(own["input_tokens"]), np.mean),
+        cached_share=float(both["cached_tokens"].sum() / sent) if sent else None,
+        ttft_s=_known(floats(own["ttft_s"]), np.median),
+        tpot_s=_known(floats(own["tpot_s"]), np.median),
+    )
+
+
+# --- answers with a form ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The answers of a group by their kind, all starts together; `interval`: of the share that is valid."""
+
+    group: Group
+    is_forced: bool
+    counts: Counter[str]
+
+    @property
+    def n(self) -> int:
+        return self.counts.total()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return Wilson's interval of the share."""
+        return wilson(self.counts[VALID], self.n)
+
+
+@once
+def validities_of(run: Run) -> list[Validity]:
+    """Return the answers of each group that has any with a form."""
+    found = []
+    for group in run.groups:
+        counts = sum((kinds_of(run, cell) for cell in group.counted), Counter[str]())
+        if counts:
+            records = (cell.record for cell in group.counted if cell.record)
+            is_forced = all(form.is_forced for record in records for form in record.forms)
+            found.append(Validity(group, is_forced, counts))
+    return found
+
+
+def cost_of_constraint(run: Run, held: Validity) -> Estimate | None:
+    """Return TPOT p50 of answers that the server holds to their form over that of the same deployment and
+    load where the prompt alone asks for it and all else is the same, from the repeats that have both. None
+    without such a sweep."""
+    own = _but_constrained(held.group)
+    free = [each for each in validities_of(run) if not each.is_forced and _but_constrained(each.group) == own]
+    if not held.is_forced or len(free) != 1:
+        return None
+    sides = [by_start(run, group, "tpot_s.p50") for group in (held.group, free[0].group)]
+    pairs = [[side[repeat].value for side in sides] for repeat in sides[0] if repeat in sides[1]]
+    known = [(a, b) for a, b in pairs if a and b]
+    return of_pairs(*zip(*known, strict=True), is_log=True) if known else None
+
+
+def _but_constrained(group: Group) -> tuple[object, ...]:
+    """Return what a group is, but for whether its server is told the form."""
+    scenario = group.cells[0].planned.scenario
+    options = {name: value for name, value in scenario.options.items() if name != "constrained"}
+    return group.deployment, group.load, scenario.name, options
