@@ -6,8 +6,7 @@ from reports.checks import late_client, starts, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 from reports.stats.intervals import STARTS_NEEDED
-from reports.verdicts import decisions_of
-from reports.verdicts.comparisons import why_busy
+from reports.verdicts import decisions_of, why_busy
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."

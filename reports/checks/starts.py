@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports.checks.finding import Seen, cells_of, check, measured_cells, of_groups
 from reports.data import Group, Run, gathered
-from reports.measures import aggregate, by_start, flat, plural, several, shown
+from reports.measures import aggregate, are_alike, by_start, flat, plural, several, shown
 from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import start_drifts
 
@@ -132,7 +132,7 @@ def machines_differ(run: Run) -> Iterator[Seen]:
     )
     values = gathered((key, (value, repeats)) for (key, value), repeats in said.items())
     for key, each in values.items():
-        if len(each) > 1:
+        if not are_alike(key, [value for value, _ in each]):
             name = key.removeprefix("machine.").replace("_", " ")
             yield f"{name} {several([_of(value, repeats) for value, repeats in each])}", ()
 

@@ -25,6 +25,8 @@ from reports.data.tables import floats, of_start, requests_frame, samples_frame,
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SampleKind = Literal["host", "device", "server"]
+# Why nothing is tested or known of a server that was not started here.
+NOT_RESTARTED = "the server was running already, so its repeats are blocks on one start"
 
 
 def once(function: Function) -> Function:
@@ -101,6 +103,13 @@ class Run:
         """Return `measured by AIPerf 0.13.0, not by bench`; None of what bench measured. Such a run gets no
         verdict."""
         return self.record.foreign.words if self.record.foreign else None
+
+    @property
+    def why_untested(self) -> str | None:
+        """Why nothing of it is tested or compared by a verdict: another tool measured it, or its server was
+        not restarted. None where it may be."""
+        is_restarted = all(map(self.is_restarted, self.deployments))
+        return self.foreign or (None if is_restarted else NOT_RESTARTED)
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:

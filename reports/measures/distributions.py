@@ -1,21 +1,17 @@
-"""How the latencies of requests are distributed, and what the same requests took on two deployments."""
+"""How the latencies of requests are distributed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from reports.data import EDGES_S, Cell, Group, Run, together
-from reports.measures.equal_work import work_of
 from reports.measures.metrics import counted, is_supported
 from reports.measures.over_starts import withheld
 from reports.measures.values import measured_of
 
 # A log axis has no zero.
 LEAST_S = 1e-6
-# What makes requests the same: a cell's seed is the same for every deployment.
-_SAME = ["repeat", "conversation", "turn", "part"]
 
 
 @dataclass(frozen=True)
@@ -82,39 +78,3 @@ def _steps(run: Run, cells: Sequence[Cell], name: str) -> Steps:
         return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)
     values = np.concatenate([np.empty(0), *(run.observations(cell.number, name) for cell in cells)])
     return Steps(np.sort(values), np.arange(1, len(values) + 1))
-
-
-@dataclass(frozen=True)
-class Paired:
-    """The TTFT of requests on a deployment (`own`, ms) and of the same ones on the baseline (`base`).
-    `where` says at which load."""
-
-    where: str
-    group: Group
-    baseline: str
-    base: "pd.Series[float]"
-    own: "pd.Series[float]"
-
-    def gap(self, share: float) -> float:
-        """Return the quantile of how much longer a request took than on the baseline, in ms."""
-        return float((self.own - self.base).quantile(share))
-
-
-def paired(run: Run, where: str, groups: Sequence[Group], baseline: Group) -> list[Paired]:
-    """Return the same requests of each other group that did the same work, if a p50 has enough of them."""
-    unlike, found = work_of(run).differences, []
-    for group in groups if baseline.counted else ():
-        is_alike = frozenset((group.deployment, baseline.deployment)) not in unlike
-        if group is not baseline and group.counted and is_alike:
-            both = pd.concat([_ttft_ms(run, each) for each in (baseline, group)], axis=1, join="inner")
-            base, own = (both.dropna().iloc[:, at] for at in (0, 1))
-            found.append(Paired(where, group, baseline.deployment, base, own))
-    return [each for each in found if is_supported(50, len(each.own))]
-
-
-def _ttft_ms(run: Run, group: Group) -> "pd.Series[float]":
-    frames = [
-        run.ok_requests(cell.number, *_SAME[1:], "ttft_s").assign(repeat=cell.planned.repeat)
-        for cell in group.counted
-    ]
-    return 1e3 * pd.concat(frames).groupby(_SAME, sort=False)["ttft_s"].mean().clip(lower=LEAST_S)

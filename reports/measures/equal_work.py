@@ -25,6 +25,8 @@ MEANS_APART = 1.15
 DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before their lengths are compared turn by turn.
 TURNS_NEEDED = 5
+# Memory of machines and devices: the kernel reserves another part of the same memory after an update.
+MEMORY_DIFFERS = 0.02
 # What makes requests the same: a cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
 _COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
@@ -210,6 +212,15 @@ def stand_ins(run: Run) -> dict[str, str]:
 
 
 # --- the machine ---------------------------------------------------------------------------------
+
+
+def are_alike(fact: str, values: Iterable[str]) -> bool:
+    """Return whether values of a machine's fact (`machine.memory_bytes`) say the same of it: sizes of memory
+    need only be near each other."""
+    known = set(values)
+    if not fact.endswith("memory_bytes") or not all(map(str.isdecimal, known)):
+        return len(known) < 2
+    return not differ(map(float, known), MEMORY_DIFFERS)
 
 
 def disturbed(run: Run, group: Group) -> set[int]:

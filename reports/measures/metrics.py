@@ -14,6 +14,7 @@ from reports.measures.metric import (
     MORE,
     ORIGIN,
     STAMPS,
+    TRAFFIC_METRICS,
     USAGE,
     Metric,
     latency,
@@ -22,7 +23,6 @@ from reports.measures.metric import (
     tokens_each,
     tokens_rate,
 )
-from reports.measures.traffic.declared import TRAFFIC_METRICS
 
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.

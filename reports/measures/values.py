@@ -26,9 +26,8 @@ from reports.data import (
     server_cores,
 )
 from reports.measures import slo
-from reports.measures.metric import Metric
+from reports.measures.metric import TRAFFIC_METRICS, Metric
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
-from reports.measures.traffic.declared import TRAFFIC_METRICS
 from reports.measures.traffic.kv_waste import COLUMNS, kv_waste
 from reports.measures.traffic.of_cells import traffic_values
 from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate

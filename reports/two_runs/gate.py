@@ -121,8 +121,9 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
             )
     pairs, left_out = pairs_of(*sides, NAMES)
     # How much worse NEW is: NEW over BASE where less is better, else BASE over NEW.
-    is_inverse = metric_of(terms.metric).better == "higher"
-    estimates = [estimate_of(pair, terms.metric, is_inverse=is_inverse) for pair in pairs]
+    sign = -1 if metric_of(terms.metric).better == "higher" else 1
+    found = [estimate_of(pair, terms.metric) for pair in pairs]
+    estimates = [each and replace(each, mean=sign * each.mean) for each in found]
     asked = [
         [Question(estimate, "lower", 0.0, why_not(pair, terms.metric))]
         for pair, estimate in zip(pairs, estimates, strict=True)

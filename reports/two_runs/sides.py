@@ -15,7 +15,7 @@ from harness.contracts import Deployment, is_secret
 from harness.errors import UserError
 from harness.store.store import RunRecord
 from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
-from reports.measures import NOTHING, flat, several
+from reports.measures import NOTHING, are_alike, flat, several
 from reports.verdicts import Names, Pair
 
 
@@ -140,17 +140,13 @@ def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> str | None:
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
     """Return why nothing of the two gets a verdict: a server that ran already, or other hardware."""
-    restarted = [all(side.run.is_restarted(group.deployment) for group in side.groups) for side in (a, b)]
-    attached = next((name for name, is_so in zip(names, restarted, strict=True) if not is_so), "")
-    foreign = next(
-        (f"{n} was {s.run.foreign}" for n, s in zip(names, (a, b), strict=True) if s.run.foreign), ""
-    )
+    sides = zip(names, (a, b), strict=True)
+    untested = next((f"{name}: {why}" for name, side in sides if (why := side.run.why_untested)), "")
     is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
     unlike = [each for each in _unlike(_facts(a.run.record), _facts(b.run.record)) if each.is_other_hardware]
     return first_that_holds(
         {
-            foreign: foreign,
-            f"{attached} was running already and was not restarted between repeats": attached,
+            untested: untested,
             "the hardware of one of them is not recorded": not is_recorded,
             "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in unlike[:3]): unlike,
         }
@@ -170,8 +166,6 @@ _PASSING = (
 )  # fmt: skip
 # Tells one device from another of the same kind.
 _SAME_KIND = ("uuid", "index", "notes")
-# The kernel reserves another part of the same memory after an update.
-_SAME_MEMORY = 0.02
 _ARGV = "argv "
 # Where the server listens, and what tells its container from others: each start has its own.
 _OWN_OF_START = ("port", "name", "label")
@@ -199,10 +193,8 @@ class Difference:
     def is_other_hardware(self) -> bool:
         """Whether values of the two are of other hardware: not where it tells one device from another of its
         kind, nor where sizes of memory are as good as the same."""
-        sizes = [float(each) for each in (self.a, self.b) if each and each.isdecimal()]
-        is_size = self.what.endswith("memory_bytes") and len(sizes) == 2
-        is_close = is_size and min(sizes) >= max(sizes) * (1 - _SAME_MEMORY)
-        return self.kind == "hardware" and not is_close and not {*self.what.split(".")} & {*_SAME_KIND}
+        is_alike = are_alike(self.what, (self.a or "", self.b or ""))
+        return self.kind == "hardware" and not is_alike and not {*self.what.split(".")} & {*_SAME_KIND}
 
 
 def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:

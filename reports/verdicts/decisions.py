@@ -15,19 +15,19 @@ from reports.data import Group, Run, first_that_holds, once
 from reports.measures import Aggregate, aggregate, disturbed, metric_of
 from reports.measures.quality import beyond_limit, quality_of
 from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
-from reports.verdicts.comparisons import alpha_of, why_busy
-from reports.verdicts.contenders import (
+from reports.verdicts.load_cases import (
+    LoadCase,
     Values,
     known_values,
     leave_out_other_work,
     shared_repeats,
     short_of_slo,
+    told_first,
     values_by_repeat,
     why_unfit,
 )
-from reports.verdicts.load_cases import LoadCase, told_first
-from reports.verdicts.pairs import OF_A_PLACE
-from reports.verdicts.searches import BLOCKS, Capacity, SloRow, capacities_of, slo_rows
+from reports.verdicts.pairs import OF_A_PLACE, alpha_of, why_busy
+from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Metrics whose leaders are named beside the primary one, Holm's procedure over those that have values.
@@ -185,10 +185,8 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
 
 def _why_no_test(run: Run, made: Decision) -> str | None:
     few = f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
-    return first_that_holds(
+    return run.why_untested or first_that_holds(
         {
-            run.foreign or "": run.foreign,
-            BLOCKS: not all(run.is_restarted(group.deployment) for group in made.groups),
             "the run is still going on": run.is_going_on,
             why_busy(run, *made.groups) or few: made.repeats < STARTS_NEEDED,
         }

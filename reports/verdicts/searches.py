@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts import SUCCESS
-from reports.data import Cell, Group, Run, first_that_holds, grouped, load_level, once
+from reports.data import NOT_RESTARTED, Cell, Group, Run, first_that_holds, grouped, load_level, once
 from reports.measures.slo import Judged, judged_cells
 from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
-
-# Why nothing is tested or known of a server that was not started here.
-BLOCKS = "the server was running already, so its repeats are blocks on one start"
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
         {
             f"the search did not come to its end on {cut} of {of}": cut,
             f"no load that was tried kept the objectives on {none} of {of}": none,
-            BLOCKS: not run.is_restarted(at.deployment),
+            NOT_RESTARTED: not run.is_restarted(at.deployment),
             f"that takes {STARTS_NEEDED} starts or more": not kept and len(answers) < STARTS_NEEDED,
             "the intervals over its starts reach below what is asked at each load": not kept,
         }

@@ -102,7 +102,7 @@ def ratio_text(name: str, verdict: Verdict) -> str:
     if verdict.is_log:
         return ratio_words(*values)
     metric = metric_of(name)
-    scaled = [value * metric.shown_scale for value in values]
+    scaled = [value * metric.shown_scale + 0.0 for value in values]  # no -0.0
     places = max(metric.digits, _places_to_see(max(map(abs, scaled))))
     mean, low, high = (f"{value:+,.{places}f}".replace("-", "−") for value in scaled)
     return f"{mean} [{low}, {high}] {metric.shown_unit}"

@@ -1,4 +1,4 @@
-"""Kinds of chart that one place each has: distributions, pairs, memory, start-up, decode.
+"""Kinds of chart that one place each has: distributions, memory, start-up, decode.
 
 Knows no run.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from reports.checks.bounds import Decode
 from reports.data import LATER, Launch, instants_s
 from reports.measures import metric_of, number
-from reports.measures.distributions import LEAST_S, Paired, Spread
+from reports.measures.distributions import LEAST_S, Spread
 from reports.measures.held import Course, Held
 from reports.measures.traffic.cache import Served
 from reports.page.drawing.charts import axis, downsample, line, log_axis, significant
@@ -23,9 +23,6 @@ from reports.words.claims import GIB, held_words
 
 # Of a line: a page of many loads stays small.
 _STEPS_AT_MOST = 150
-# Dots of a deployment.
-_DOTS_AT_MOST = 400
-_DOTTED = {"color": "--mut", "width": 1, "dash": "dot"}
 
 
 def distribution(looks: Looks, spreads: Sequence[Spread], name: str) -> Drawn:
@@ -55,28 +52,6 @@ def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
         text=f"n = {spread.whole.counted}",
         hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
     )
-
-
-def pairs(looks: Looks, found: Sequence[Paired]) -> Drawn:
-    """Draw a dot per request on two log axes; on the dotted line it took as long as on the baseline."""
-    traces = []
-    for each in found:
-        look, step = looks[each.group.deployment], -(-len(each.own) // _DOTS_AT_MOST)
-        marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
-        hover = "%{fullData.name}<br>%{y:.4~g} against %{x:.4~g} ms<extra></extra>"
-        x, y = ([significant(value, 4) for value in own.iloc[::step]] for own in (each.base, each.own))
-        traces.append(line(look, x, y, mode="markers", marker=marker, hovertemplate=hover))
-    (left, right), (bottom, top) = (
-        (min(min(trace[xy]) for trace in traces), max(max(trace[xy]) for trace in traces)) for xy in "xy"
-    )
-    low, high = min(left, bottom), max(right, top)
-    same = {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": _DOTTED, "layer": "below"}
-    return traces, {
-        "height": 380,
-        "xaxis": log_axis(f"TTFT on {found[0].baseline}, ms", left, right),
-        "yaxis": log_axis("TTFT, ms", bottom, top),
-        "shapes": [same],
-    }
 
 
 # --- answers ---------------------------------------------------------------------------------------

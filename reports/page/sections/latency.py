@@ -1,47 +1,16 @@
-"""Latency: percentiles by load, how requests are distributed at each, by turn, and of the same requests.
-
-What the same requests took on a deployment against the baseline describes, and never decides.
-"""
+"""Latency: percentiles by load, then at each load how requests are distributed, and by turn."""
 
 from functools import partial
 
-from harness.contracts import timing
 from reports.data import Run
-from reports.measures import LATENCIES, metric_of, number
-from reports.measures.distributions import Paired, Spread, paired, spreads_of
+from reports.measures import LATENCIES, metric_of
+from reports.measures.distributions import Spread, spreads_of
 from reports.page import by_load, cells
 from reports.page.declared import AtEachLoad, Block, Chart, Shows, Topic, of_group
-from reports.page.drawing.more_kinds import distribution, pairs
+from reports.page.drawing.more_kinds import distribution
 from reports.page.looks import Of, looks, prose
-from reports.verdicts import LoadCase, baseline_of, load_cases_of, title_of_case
+from reports.verdicts import LoadCase, load_cases_of
 from reports.words import claims, verdict_words
-
-PAIRS = Chart[Paired](
-    "pairs",
-    "",
-    lambda run: [
-        each
-        for case in load_cases_of(run)
-        if case.is_open and (baseline := baseline_of(run, case))
-        for each in paired(run, title_of_case(run, case), case.groups, baseline)
-    ],
-    lambda run, rows: pairs(looks(run), rows),
-    lambda _: {
-        "deployment": lambda each: each.group.deployment,
-        "pairs": lambda each: f"{len(each.own):,}",
-        "faster in": lambda each: f"{100 * float((each.own < each.base).mean()):.0f} %",
-        "difference p25 ms": lambda each: number(each.gap(0.25)),
-        "p50 ms": lambda each: number(each.gap(0.5)),
-        "p75 ms": lambda each: number(each.gap(0.75)),
-    },
-    lambda each: of_group(each.group),
-    each=lambda each: f"TTFT of the same requests, {each.where.lower()}",
-    note=(
-        "Below the dotted line the deployment answered that request sooner. Requests of one start are not "
-        f"independent: no verdict comes from it. Not drawn: fewer than {timing.needed(50)} of them."
-    ),
-)
-
 
 _FOLDED = ("itl_s.p50", "itl_s.p95", "e2e_s.p50", "e2e_s.p95", *(f"{name}.p99" for name in LATENCIES))
 _BY_TURN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
@@ -80,7 +49,6 @@ LATENCY = Topic(
         Block("ITL, E2E and p99 by load", [lambda run: by_load.load_charts(run, *_FOLDED)], is_folded=True),
         AtEachLoad(_at_load),
         Block("Prefix cache by load", [lambda run: by_load.load_charts(run, "cached_share")]),
-        Block("The same requests", [PAIRS]),
     ],
     "Lower is better. ITL is the gap between chunks; how many tokens these have stands in Trust.",
     prose("latencies"),

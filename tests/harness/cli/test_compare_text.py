@@ -65,7 +65,7 @@ def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
     for name in ("x", "y"):
         sides_run(tmp_path / name, {A: STEADY, B: STEADY}, start={"attached": name == "y"})
     said = compared(tmp_path, "x", "y")
-    assert said.count("no verdicts: B was running already and was not restarted") == 2
+    assert said.count("no verdicts: B: the server was running already, so its repeats are blocks") == 2
     assert "none:" not in said
     assert "What B has against A, with 95 % intervals; no verdicts." in said
 

@@ -132,6 +132,14 @@ def test_machines_that_differ_are_told_by_repeat(parts, whole, tmp_path):
     assert not found.marks
 
 
+def test_machines_whose_kernels_reserve_another_part_of_the_same_memory_are_alike(parts, whole, tmp_path):
+    for repeat, path in enumerate(parts):
+        shutil.rmtree(path)
+        part(whole, repeat, path, environment=environment("1", memory_bytes=64 * 2**30 - repeat * 2**20))
+    join(parts, tmp_path / "all")
+    assert machines_differ.find(open_run(tmp_path / "all")) is None
+
+
 def test_a_node_that_was_lost_is_told(parts, tmp_path):
     join(parts, tmp_path / "all", lost={1: ["a1 (10.0.0.3)"]})
     found = nodes_lost.find(open_run(tmp_path / "all"))

@@ -39,7 +39,7 @@ from reports.data.samples import (
     pooled,
 )
 from reports.page.looks import Html
-from reports.page.sections import told
+from reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
@@ -201,7 +201,7 @@ def two_engines(path: Path) -> Run:
 
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
-    made = told.TOLD(two_engines(tmp_path))
+    made = why.TOLD(two_engines(tmp_path))
     text = plain(made.body)
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
     assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 100.0 8 1" in text
@@ -220,5 +220,5 @@ def plain(body: Html) -> str:
 def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     assert run.server is None
-    assert "running requests" not in plain(told.TOLD(run).body)
+    assert "running requests" not in plain(why.TOLD(run).body)
     assert server_counts_differ.find(run) is None

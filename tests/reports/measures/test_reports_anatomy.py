@@ -33,7 +33,7 @@ from harness.store.store import Phase
 from reports import open_run, write_report
 from reports.measures.anatomy import KvCache, anatomies, long_conversation, parts_of, peak_tokens, pool_of
 from reports.measures.held import alike, expectations, mean_parts
-from reports.page.sections import memory, memory_over_time
+from reports.page.sections import memory
 
 MIB = 2**20
 SPAWNED_NS = 100 * S
@@ -459,7 +459,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def chart_of(run, id_):
-    return next(chart for chart in memory_over_time.OVER_TIME(run).charts if chart.id == id_)
+    return next(chart for chart in memory.OVER_TIME(run).charts if chart.id == id_)
 
 
 def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):

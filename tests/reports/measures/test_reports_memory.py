@@ -26,7 +26,7 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.data.samples import device_samples
-from reports.page.sections import memory_over_time, told
+from reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S
 # Ten seconds after the spawn the load begins; its window is from 12 to 20 s.
@@ -65,11 +65,11 @@ def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
 
 
 def text_of(run: Run) -> str:
-    return plain(memory_over_time.OVER_TIME(run).body)
+    return plain(memory.OVER_TIME(run).body)
 
 
 def served_text(run: Run) -> str:
-    return plain(told.TOLD(run).body)
+    return plain(why.TOLD(run).body)
 
 
 def plain(markup: str) -> str:

@@ -17,8 +17,7 @@ from reports import compare_runs, write_comparison
 from reports.data.run import open_run
 from reports.page.of_several import comparison_page
 from reports.two_runs.sides import open_sides, pairs_of
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.pairs import estimate_of, why_not
+from reports.verdicts.pairs import comparisons_of, estimate_of, why_not
 
 TTFT = CompareTerms(metrics=("ttft_s.p50",))
 # Standard deviation of the logarithms 0.09531, that of a factor of 1.1.
@@ -171,7 +170,8 @@ def machine(**device):
     [({"environment": {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}},
       "machine.cpu_model: Test CPU and Other CPU"),
      ({"environment": {}}, "the hardware of one of them is not recorded"),
-     ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
+     ({"start": {"attached": True}},
+      "B: the server was running already, so its repeats are blocks on one start"),
      ({"start": {"prompt_tokens": {"user": 15}}},
       "their prompts are not the same: A and B use another chat template or tokenizer (tokens of the fixed "
       "prompts, A / B: user 13 / 15)"),

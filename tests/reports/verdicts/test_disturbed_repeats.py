@@ -15,8 +15,8 @@ from harness.contracts import CompareTerms, GuardFinding, Load
 from reports import open_run
 from reports.data.run import Run
 from reports.page.answer import opening
-from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
+from reports.verdicts.pairs import comparisons_of
 from reports.words.answer import answers_of
 from reports.words.told import standings, told
 from reports.words.verdict_words import title_at

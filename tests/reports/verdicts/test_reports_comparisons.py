@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from harness.contracts import CompareTerms, Load
 from reports.data.run import open_run
-from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.pairs import comparisons_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM = deployment("vllm", "fp16")
@@ -81,7 +81,7 @@ def test_the_baseline_is_the_asked_label_or_the_first_of_each_model(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "why"),
-    [({"start_changes": lambda start: {"attached": True}}, "was not restarted"),
+    [({"start_changes": lambda start: {"attached": True}}, "blocks on one start"),
      ({"repeats": 2}, "a verdict needs 3 starts of each deployment or more, here 2")],
 )  # fmt: skip
 def test_a_run_without_starts_enough_gives_no_verdict_and_the_reason(tmp_path, given, why):

@@ -30,7 +30,7 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
-from reports.page.sections import memory, memory_over_time, start_up, trust
+from reports.page.sections import memory, side_by_side, trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
@@ -77,7 +77,7 @@ def test_workers_are_about_their_start(tmp_path: Path) -> None:
 
 
 def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run) -> None:
-    made = memory_over_time.OVER_TIME(full)
+    made = memory.OVER_TIME(full)
     chart = next(chart for chart in made.charts if chart.id == "memory-3")
     assert chart.of.to_builtins() == {"deployment": "vllm gguf-q4_k_m"}
     assert [trace["meta"]["of"]["start"] for trace in chart.traces] == ["1", "2"]
@@ -88,7 +88,7 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
 
 
 def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
-    [chart] = start_up.START_UP(open_run(engines_run(tmp_path)))
+    [chart] = side_by_side.START_UP(open_run(engines_run(tmp_path)))
     *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])

@@ -14,9 +14,8 @@ from reports import open_run, write_report
 from reports.page.drawing.charts import log_ticks
 from reports.page.looks import Look, ratio_frame, ratio_picture
 from reports.page.sections import side_by_side
-from reports.page.sections.latency import PAIRS
 from reports.stats.intervals import Verdict
-from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.pairs import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
@@ -167,7 +166,6 @@ def test_a_metric_that_may_be_0_is_compared_by_differences(tmp_path):
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
     found = side_by_side.VALUES(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
     assert "No verdicts on values: no two deployments are of one model." in found.body
-    assert PAIRS(open_run(tmp_path)) == []
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
@@ -209,30 +207,6 @@ def test_an_interval_beyond_any_sense_does_not_squeeze_the_others():
     at, low, high, one = drawn((1.2, 1.1, 1.3), frame)
     assert one < low < at < high
     assert drawn((0.9, 0.0, 1e6), frame)[1:3] == (5, 145)
-
-
-# --- the same requests -----------------------------------------------------------------------------
-
-
-def test_a_dot_is_one_request_on_both(run_dir):
-    [chart] = PAIRS(open_run(run_dir))
-    q8, vllm = chart.traces
-    [same] = chart.layout["shapes"]
-    assert (q8["name"], vllm["name"]) == ("llama_cpp gguf-q8_0", "vllm fp16")
-    # 100 ms on the baseline are 80 on the one, in each repeat as much slower as on the other.
-    ratios = [y / x for x, y in zip(q8["x"], q8["y"], strict=True)]
-    assert ratios == pytest.approx([0.8] * len(ratios), rel=0.02)
-    assert (same["x0"], same["x1"]) == (same["y0"], same["y1"])
-    rows = {row.cells[0]: row.cells for row in chart.rows}
-    assert rows["llama_cpp gguf-q8_0"][2] == "100 %"
-    assert "no verdict comes from it" in chart.note
-
-
-@pytest.mark.parametrize("requests", [2, 3])
-def test_too_few_of_the_same_requests_are_not_drawn(tmp_path, requests):
-    """Five repeats of 2 requests are 10 pairs, one fewer than a median needs."""
-    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, requests=requests))
-    assert bool(PAIRS(run)) is (requests == 3)
 
 
 # --- what it is about ------------------------------------------------------------------------------
