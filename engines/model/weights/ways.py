@@ -105,10 +105,11 @@ def published(
 ) -> Way:
     """Return the step that downloads a repository's files; the hub says which, and of which commit."""
     folder = Path(model.name) if model else Path("hub", mark(repo))
-    parameters = model.facts.parameters if model else None
+    facts = model.facts if model else None
+    parameters = facts.parameters if facts else None
     size_bytes = sum(each.size_bytes or 0 for each in files) or repo.size_bytes
-    if size_bytes is None and parameters:
-        size_bytes = int(parameters * QUANTIZATIONS[quantization].bits_per_weight / 8)
+    if size_bytes is None:
+        size_bytes = _tensors_bytes(facts, parameters, quantization, file_format)
     return Way(
         step="hub",
         quantization=quantization,
@@ -118,7 +119,7 @@ def published(
         identity={"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)},
         size_bytes=size_bytes,
         parameters=parameters,
-        facts=model.facts if model else None,
+        facts=facts,
         model=model,
         repo=repo,
         commit=commit,
@@ -149,10 +150,7 @@ def made(step: Step, source: Way, quantization: str) -> Way:
             identity["seen_beside"] = _seen(source.path, *ends) if is_local else []
         path = folder / f"{source.name.rpartition('/')[2]}-{kind}.gguf"
         file_format, metadata_bytes = "gguf", METADATA_BYTES
-    tensors_bytes = weights_bytes(source.facts, quantization, file_format) if source.facts else None
-    if tensors_bytes is None and source.parameters:  # of a file that does not tell its shape
-        bits = PLAIN_BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
-        tensors_bytes = int(source.parameters * bits / 8)
+    tensors_bytes = _tensors_bytes(source.facts, source.parameters, quantization, file_format)
     return replace(
         source,
         step=step,
@@ -167,6 +165,17 @@ def made(step: Step, source: Way, quantization: str) -> Way:
         commit=None,
         files=(),
     )
+
+
+def _tensors_bytes(
+    facts: ModelFacts | None, parameters: int | None, quantization: str, file_format: str
+) -> int | None:
+    """Return what `bench fit` computes; of a file that does not tell its shape, from its parameters alone."""
+    found = weights_bytes(facts, quantization, file_format) if facts else None
+    if found is None and parameters:
+        bits = PLAIN_BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
+        found = int(parameters * bits / 8)
+    return found
 
 
 def kind_of(quantization: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from engines import weights_bytes
 from engines.model import sizes
 from engines.model.models import MODELS
+from engines.model.weights.ways import published
 from harness.contracts import ModelFacts, Reason
 
 GEMMA = MODELS["gemma3-270m"].facts
@@ -197,6 +198,24 @@ def test_median_error_over_published_sizes_is_below_one_in_a_hundred() -> None:
         assert found is not None
         errors.append(abs(found / (gigabytes * 1e9) - 1))
     assert sorted(errors)[len(errors) // 2] < 0.01
+
+
+# By hand, of Qwen/Qwen3-8B's config.json. A layer: q and o of 4,096 x 4,096, k and v of 4,096 x 1,024, three of
+# 4,096 x 12,288 in the MLP; two norms of 4,096 and two of 128. Of 36, then a norm of 4,096.
+QWEN3_LINEAR = 36 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 12_288)
+QWEN3_NORMS = 36 * (2 * 4096 + 2 * 128) + 4096
+QWEN3_EMBEDDING_AND_HEAD = 2 * 151_936 * 4096
+
+
+def test_an_awq_checkpoint_is_as_large_for_the_disk_as_for_the_device_and_by_hand() -> None:
+    model = MODELS["qwen3-8b"]
+    assert QWEN3_LINEAR + QWEN3_NORMS + QWEN3_EMBEDDING_AND_HEAD == model.facts.parameters
+    # 4 bits of a weight; of 128 a scale of 16 bits and a zero of 4. All else has 16 bits.
+    by_hand = QWEN3_LINEAR * (4 + (16 + 4) / 128) / 8 + 2 * (QWEN3_NORMS + QWEN3_EMBEDDING_AND_HEAD)
+    assert by_hand / 2**30 == pytest.approx(5.68, abs=0.005)
+    on_device = weights_bytes(model.facts, "awq", "safetensors")
+    on_disk = published(model.published["awq"], "awq", "safetensors", model).size_bytes
+    assert on_disk == on_device == pytest.approx(by_hand, rel=0.001)
 
 
 # 100 tokens of width 256, twice where not tied, and 1,000,000 numbers in the blocks.
