@@ -200,8 +200,8 @@ def test_median_error_over_published_sizes_is_below_one_in_a_hundred() -> None:
     assert sorted(errors)[len(errors) // 2] < 0.01
 
 
-# By hand, of Qwen/Qwen3-8B's config.json. A layer: q and o of 4,096 x 4,096, k and v of 4,096 x 1,024, three of
-# 4,096 x 12,288 in the MLP; two norms of 4,096 and two of 128. Of 36, then a norm of 4,096.
+# By hand, of Qwen/Qwen3-8B's config.json. A layer: q and o of 4,096 x 4,096, k and v of 4,096 x 1,024, in the
+# MLP three of 4,096 x 12,288; two norms of 4,096 and two of 128. After the last of 36 a norm of 4,096.
 QWEN3_LINEAR = 36 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 12_288)
 QWEN3_NORMS = 36 * (2 * 4096 + 2 * 128) + 4096
 QWEN3_EMBEDDING_AND_HEAD = 2 * 151_936 * 4096
@@ -209,7 +209,7 @@ QWEN3_EMBEDDING_AND_HEAD = 2 * 151_936 * 4096
 
 def test_an_awq_checkpoint_is_as_large_for_the_disk_as_for_the_device_and_by_hand() -> None:
     model = MODELS["qwen3-8b"]
-    assert QWEN3_LINEAR + QWEN3_NORMS + QWEN3_EMBEDDING_AND_HEAD == model.facts.parameters
+    assert model.facts.parameters == QWEN3_LINEAR + QWEN3_NORMS + QWEN3_EMBEDDING_AND_HEAD
     # 4 bits of a weight; of 128 a scale of 16 bits and a zero of 4. All else has 16 bits.
     by_hand = QWEN3_LINEAR * (4 + (16 + 4) / 128) / 8 + 2 * (QWEN3_NORMS + QWEN3_EMBEDDING_AND_HEAD)
     assert by_hand / 2**30 == pytest.approx(5.68, abs=0.005)
