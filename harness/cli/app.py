@@ -190,7 +190,9 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
-        asked, said = mistake.ctx.command_path if mistake.ctx else "bench", mistake.format_message()
+        # Of an option without its value it does not say which command has it.
+        named = " ".join(["bench", *[word for word in sys.argv[1:2] if word in COMMANDS]])
+        asked, said = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
         _complain(f"{said}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
     except Interrupted as interrupted:
         _complain("interrupted", interrupted.exit_code)

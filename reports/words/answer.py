@@ -12,6 +12,7 @@ from reports.measures import mean_text, metric_of, plural, several, span_text
 from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
+from reports.verdicts.comparisons import why_busy
 from reports.words import quality
 from reports.words.described import more_repeats
 from reports.words.verdict_words import (
@@ -224,6 +225,9 @@ def _values(run: Run, made: Decision, where: str) -> Said:
         note = "Where bench can start the servers, leave out engine.base_url."
     elif made.capacities:
         note = _search_again(run)
+    elif made.why == why_busy(run, *made.groups) and not run.is_going_on:
+        more = run.repeats + STARTS_NEEDED - made.repeats
+        note = f"Once the machine is idle, which bench doctor tells: {more_repeats(run, more)}"
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
         note = f"More repeats may tell: {more_repeats(run, 5)}"
     if made.groups:

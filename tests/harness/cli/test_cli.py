@@ -251,6 +251,7 @@ def test_help_imports_no_command():
     ("words", "told_to_read"),
     [
         (["report"], "bench report --help"),
+        (["run", "--resume"], "bench run --help"),
         (["view", "--nope"], "bench view --help"),
         (["nope"], "bench --help"),
     ],

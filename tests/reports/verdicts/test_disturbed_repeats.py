@@ -40,6 +40,8 @@ def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path)
     [made], [said] = decisions_of(run), answers_of(run)
     assert (made.kind, made.leaders) == ("values", {})
     assert "busy or not fit in 5 of 5 repeats" in said.text
+    # Three more are the fewest that a verdict needs.
+    assert said.note.endswith(f": bench run --resume {tmp_path} repeats=8")
     [standing] = standings(tmp_path, 5)
     assert (standing.leader, standing.ratio) == (None, None)
     assert standing.words.startswith("no repeat that counts yet (")
