@@ -11,8 +11,7 @@ from reports.data import Run, command, once
 from reports.measures import mean_text, metric_of, plural, several, span_text
 from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
-from reports.verdicts.comparisons import why_busy
+from reports.verdicts import Capacity, Decision, decisions_of, title_of_case, why_busy
 from reports.words import quality
 from reports.words.described import more_repeats
 from reports.words.verdict_words import (
