@@ -157,19 +157,7 @@ def _arguments(
             f"engine.chunked_prefill=false and sglang.chunked_prefill_size={options.chunked_prefill_size}: "
             "leave out one of them"
         )
-    tokens, is_cpu, backend = terms.speculative_tokens, not place.devices, options.attention_backend
-    if is_cpu and deployment.adapters:
-        raise UserError(
-            "SGLang serves no LoRA adapters on a CPU: its layers for them pin memory, which PyTorch has for "
-            "GPUs alone"
-        )
-    if is_cpu and terms.launcher != "docker":
-        backend = backend or "torch_native"
-        if backend == "torch_native" and deployment.quantization not in launching.DTYPES:
-            raise UserError(
-                f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
-                "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
-            )
+    tokens, is_cpu = terms.speculative_tokens, not place.devices
     values: dict[str, object] = {
         "model-path": weights,
         "served-model-name": deployment.model,
@@ -183,7 +171,7 @@ def _arguments(
         "device": "cpu" if is_cpu else None,
         # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
         "disable-overlap-schedule": is_cpu,
-        "attention-backend": backend,
+        "attention-backend": _cpu_backend(deployment) if is_cpu else options.attention_backend,
         "dtype": terms.dtype or launching.DTYPES.get(deployment.quantization),
         "context-length": terms.context_length,
         "max-running-requests": terms.concurrent_sequences,
@@ -204,14 +192,36 @@ def _arguments(
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    words = (*launching.flags(values), *launching.flags(launching.named(options, _VALUES)))
+    own = launching.named(options, _VALUES)
+    return *launching.flags(values), *launching.flags(own), *_adapter_words(terms, place)
+
+
+def _cpu_backend(deployment: contracts.Deployment) -> str | None:
+    """Return what computes attention on a CPU. Raise UserError for what SGLang cannot serve there."""
+    if deployment.adapters:
+        raise UserError(
+            "SGLang serves no LoRA adapters on a CPU: its layers for them pin memory, which PyTorch has for "
+            "GPUs alone"
+        )
+    given: str | None = deployment.options.attention_backend
+    if deployment.terms.launcher == "docker":
+        return given
+    backend = given or "torch_native"
+    if backend == "torch_native" and deployment.quantization not in launching.DTYPES:
+        raise UserError(
+            f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
+            "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
+        )
+    return backend
+
+
+def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tuple[str, ...]:
     if not place.adapters:
-        return words
+        return ()
     at_once = launching.adapters_at_once(terms, place)
     # The rank and the layers follow from the adapters. Requests without one count as one more in a batch.
-    more = {"enable-lora": True, "max-loras-per-batch": None if at_once is None else at_once + 1}
-    named = (f"{each.name}={each.path}" for each in place.adapters)
-    return *words, *launching.flags(more), "--lora-paths", *named
+    values = {"enable-lora": True, "max-loras-per-batch": None if at_once is None else at_once + 1}
+    return *launching.flags(values), "--lora-paths", *(f"{each.name}={each.path}" for each in place.adapters)
 
 
 def _why_no_adapters(deployment: contracts.Deployment) -> contracts.Reason | None:

@@ -160,12 +160,7 @@ def _make_venv(
     step(venv, "making a virtual environment", f"{name} got no virtual environment")
     scratch = folder / "tmp"
     scratch.mkdir()
-    # A start that is measured should not be the one that compiles modules.
-    environment = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
-    if spec.jobs_variable and spec.jobs_variable not in os.environ:
-        environment[spec.jobs_variable] = str(os.cpu_count() or 1)
-    if limit_bytes is not None:
-        environment["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
+    environment = _environment_of(spec, scratch, limit_bytes)
     advice = [spec.needs] if spec.needs else []
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != LOCK_PYTHON:
@@ -202,6 +197,17 @@ def _make_venv(
         )
     shutil.rmtree(scratch)
     step([python, "-I", "-c", spec.check], "trying it", f"{name} was installed but does not work")
+
+
+def _environment_of(spec: InstallSpec, scratch: Path, limit_bytes: int | None) -> dict[str, str]:
+    """Return the variables of what installs: where it works, how many compilers run, what may be written."""
+    # A start that is measured should not be the one that compiles modules.
+    found = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
+    if spec.jobs_variable and spec.jobs_variable not in os.environ:
+        found[spec.jobs_variable] = str(os.cpu_count() or 1)
+    if limit_bytes is not None:
+        found["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
+    return found
 
 
 def _install_builders(

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, fields
 from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
@@ -117,34 +118,14 @@ def append_lost(job: LoadJob) -> int:
 
 
 def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
-    return RequestRow(
-        request_id=begun.request_id,
-        user=begun.user,
-        conversation=begun.conversation,
-        turn=begun.turn,
-        outcome="lost",
-        error=f"load worker {begun.worker} was lost",
-        http_status=None,
-        scheduled_ns=begun.scheduled_ns,
-        sent_ns=None,
-        first_content_ns=None,
-        last_content_ns=None,
-        end_ns=max(end_ns, begun.scheduled_ns),
-        chunk_ns=(),
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        token_source=None,
-        max_tokens=begun.max_tokens,
-        finish_reason=None,
-        output_text="",
-        worker=begun.worker,
-        group=begun.group,
-        form=begun.form,
-        part=begun.part,
-        leave_after_s=begun.leave_after_s,
-        turns=begun.turns,
-    )
+    known = {
+        "outcome": "lost",
+        "error": f"load worker {begun.worker} was lost",
+        "chunk_ns": (),
+        "output_text": "",
+    }
+    unknown = dict.fromkeys(field.name for field in fields(RequestRow) if field.default is MISSING)
+    return RequestRow(**{**unknown, **vars(begun), **known, "end_ns": max(end_ns, begun.scheduled_ns)})
 
 
 def _read(path: Path, kind: type[Line]) -> Iterator[Line]:

@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.settings import units
 
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
+Problem = tuple[object, str]  # whether something is wrong, and what a user is told of it
 
 # Strings that the grammar of overrides reads back as the same string without quotes.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
@@ -155,8 +156,8 @@ def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
     return points(prefix, kind, choices, **fixed)[0].value
 
 
-def refuse_first(*problems: tuple[object, str]) -> None:
-    """Raise UserError with the text of the first pair (is wrong, text) that is wrong."""
+def refuse_first(*problems: Problem) -> None:
+    """Raise UserError with the text of the first problem that there is."""
     for is_wrong, text in problems:
         if is_wrong:
             raise UserError(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.contracts import Load, ScenarioChoice
 from harness.errors import UserError
-from harness.settings.decoding import Choices, points, refuse_first, shown
+from harness.settings.decoding import Choices, Problem, points, refuse_first, shown
 
 # Arrivals that say themselves when conversations begin.
 _BY_ITSELF = ("trace", "batch")
@@ -68,17 +68,22 @@ def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
 
 
 def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> None:
-    first = {key: shown(values[0]) for key, values in given.items()}
-    is_closed, is_trace = load.kind == "closed", load.kind == "trace"
     untimed = next((scenario.name for scenario in scenarios if scenario.span_s is None), None)
     ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
-    ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
-    unheeded = next((key for key in _NOT_OF_A_BATCH if key in given), "")
-    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
-    fewest, counted = min(
-        ((count, key) for key, count in counts.items() if count is not None), default=(load.workers, "")
-    )
+    ramp = next((f"{key}={seconds:g}s" for key, seconds in ramps.items() if seconds), "")
     refuse_first(
+        *_wrong_arrivals(load, given, scenarios, untimed),
+        *_wrong_by_itself(load, given, ramp),
+        *_wrong_ramps(load, given, ramp),
+        *_wrong_bounds(load, untimed),
+    )
+
+
+def _wrong_arrivals(
+    load: Load, given: Choices, scenarios: Sequence[ScenarioChoice], untimed: str | None
+) -> list[Problem]:
+    is_closed, is_trace = load.kind == "closed", load.kind == "trace"
+    return [
         (
             is_closed and load.concurrency is None,
             "load.concurrency=null: give a number of users, or load.rate=N",
@@ -89,7 +94,8 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
-            f"load.burstiness={first.get('load.burstiness')}: belongs to load.arrival=gamma; give that too",
+            f"load.burstiness={_first(given, 'load.burstiness')}: belongs to load.arrival=gamma; give that "
+            "too",
         ),
         (
             not is_trace and "load.speedup" in given,
@@ -105,35 +111,54 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             is_trace and untimed,
             f"load.arrival=trace: scenario {untimed} has no arrival times; give scenario=trace",
         ),
+    ]
+
+
+def _wrong_by_itself(load: Load, given: Choices, ramp: str) -> list[Problem]:
+    is_batch, unheeded = load.kind == "batch", next((key for key in _NOT_OF_A_BATCH if key in given), "")
+    return [
         (
             load.kind in _BY_ITSELF and ramp,
-            f"{ramp}={ramp_s:g}s: a {load.kind} sets its own pace; leave it out, or give load.rate=N",
+            f"{ramp}: a {load.kind} sets its own pace; leave it out, or give load.rate=N",
         ),
         (
-            load.kind == "batch" and load.conversations is None,
+            is_batch and load.conversations is None,
             "load.arrival=batch: give load.conversations=N, which begin at once",
         ),
         (
-            load.kind == "batch" and unheeded,
-            f"{unheeded}={first.get(unheeded)}: a batch begins at once and ends with its last answer; "
+            is_batch and unheeded,
+            f"{unheeded}={_first(given, unheeded)}: a batch begins at once and ends with its last answer; "
             "leave it out",
         ),
         (
-            load.kind == "batch" and load.workers > 1,
+            is_batch and load.workers > 1,
             f"load.workers={load.workers}: a batch is played by one load process; leave it out",
         ),
+    ]
+
+
+def _wrong_ramps(load: Load, given: Choices, ramp: str) -> list[Problem]:
+    return [
         (
             load.ramp_down_s > 0 and load.duration_s is None,
             f"load.ramp_down={load.ramp_down_s:g}s: needs to know when the window ends; give load.duration",
         ),
         (
             "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()),
-            f"load.ramp_steps={first.get('load.ramp_steps')}: belongs to load.ramp=steps; give that too",
+            f"load.ramp_steps={_first(given, 'load.ramp_steps')}: belongs to load.ramp=steps; give that too",
         ),
         (
             "load.ramp" in given and not ramp,
             f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s",
         ),
+    ]
+
+
+def _wrong_bounds(load: Load, untimed: str | None) -> list[Problem]:
+    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
+    known = ((count, key) for key, count in counts.items() if count is not None)
+    fewest, counted = min(known, default=(load.workers, ""))
+    return [
         (
             load.duration_s is None and load.conversations is None and untimed,
             "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100",
@@ -146,4 +171,9 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
             load.tokenizer is not None and not Path(load.tokenizer).is_file(),
             f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json",
         ),
-    )
+    ]
+
+
+def _first(given: Choices, key: str) -> str:
+    """Return the first value of a key as a message shows it; an empty text if it was not given."""
+    return shown(given[key][0]) if key in given else ""

@@ -73,8 +73,14 @@ def claim(
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
         judgement = _judge_again(found, name, run_dir, show)
-    exit_code = judging.EXIT_CODES[judgement.outcome]
+    _tell(judgement, name, run_dir, show, as_json=as_json)
+    raise typer.Exit(judging.EXIT_CODES[judgement.outcome])
+
+
+def _tell(judgement: Judgement, name: str, run_dir: Path | None, show: Show, *, as_json: bool) -> None:
+    """Print what came of a claim, and where it is not clear how more repeats may tell."""
     if as_json:
+        exit_code = judging.EXIT_CODES[judgement.outcome]
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
     else:
         print_judgement(judgement)
@@ -82,7 +88,6 @@ def claim(
         more = f"`bench run --resume {run_dir} repeats={max(5, 2 * store.read_run(run_dir).plan.blocks)}`"
         again = f"more repeats may tell: {more}, then `bench claim {name} --from {run_dir}`"
         show.line(again, is_whole=True)
-    raise typer.Exit(exit_code)
 
 
 def _measure(

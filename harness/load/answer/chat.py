@@ -2,9 +2,9 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -62,16 +62,34 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
 
     `read_ns`: when each of its parts arrived; `read_ends`: the offset where it ends.
     """
-    chunk_ns: list[int] = []
-    text: list[str] = []
-    reasoning: list[str] = []
-    call_deltas: list[msgspec.Raw] = []
-    first_answer_ns: int | None = None
-    reasoning_chunks = 0
-    finish_reason = server_error = malformed = None
+    heard, usage, timings, end = _heard(body, read_ns, read_ends, api.read)
+    if not end:
+        return _decode_plain(body, api)
+    server_error = heard.server_error
+    if heard.finish_reason is None and not (heard.saw_done or server_error or heard.malformed):
+        server_error = _error_message(body[end:])  # Gemini may send one without `data:`
+    input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
+    return replace(
+        heard,
+        server_error=server_error,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        absurd=next((shown(each.encode()) for each in absurd_counts(usage | timings)), None),
+    )
+
+
+def _heard(
+    body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], read: Callable[[bytes], Chunk]
+) -> tuple[Decoded, dict[str, Any], dict[str, Any], int]:
+    """Return what a body's events say, their `usage` and llama.cpp's `timings`, and where the last one ends.
+
+    They end with [DONE], an error, or what is no event of the API's.
+    """
+    chunk_ns, text, reasoning, calls = list[int](), list[str](), list[str](), list[msgspec.Raw]()
+    finish_reason = server_error = malformed = first_answer_ns = None
     usage, timings = dict[str, Any](), dict[str, Any]()
-    saw_done = False
-    end, is_ascii, read = 0, body.isascii(), api.read
+    reasoning_chunks, saw_done, end, is_ascii = 0, False, 0, body.isascii()
     for kind, data, end in events(body):
         try:
             if not is_ascii:
@@ -98,7 +116,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
                     reasoning.append(thought)
                     has_thought = True
                 if delta.tool_calls:
-                    call_deltas += delta.tool_calls
+                    calls += delta.tool_calls
                     has_answer = True
         if has_answer or has_thought:
             chunk_ns.append(read_ns[bisect_left(read_ends, end)])
@@ -109,27 +127,19 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
             usage |= _known(chunk.usage)
         if chunk.timings is not None:
             timings |= _with_inputs(_known(chunk.timings))
-    if not end:
-        return _decode_plain(body, api)
-    if finish_reason is None and not (saw_done or server_error or malformed):
-        server_error = _error_message(body[end:])  # Gemini may send one without `data:`
-    input_tokens, output_tokens, cached_tokens = _counts(usage, timings, api)
-    return Decoded(
-        chunk_ns=tuple(chunk_ns),
-        text="".join(text),
-        reasoning="".join(reasoning),
-        finish_reason=finish_reason,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached_tokens,
+    found = Decoded(
+        tuple(chunk_ns),
+        "".join(text),
+        "".join(reasoning),
+        finish_reason,
         server_error=server_error,
         malformed=malformed,
         saw_done=saw_done,
-        calls=_joined(call_deltas),
+        calls=_joined(calls),
         first_answer_ns=first_answer_ns,
         reasoning_chunks=reasoning_chunks,
-        absurd=next((shown(each.encode()) for each in absurd_counts(usage | timings)), None),
     )
+    return found, usage, timings, end
 
 
 def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:
@@ -254,7 +264,9 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
 def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:
     """Return the counts of `usage`, else of llama.cpp's `timings`, which it may send instead."""
     of_timings = (count(timings, name) for name in (_INPUTS, "predicted_n", "cache_n"))
-    return _later(tuple(of_timings), api.tokens(usage))
+    return tuple(
+        before if now is None else now for before, now in zip(of_timings, api.tokens(usage), strict=True)
+    )
 
 
 def _with_inputs(timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +278,3 @@ def _with_inputs(timings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _later(old: Tokens, new: Tokens) -> Tokens:
-    return tuple(before if now is None else now for before, now in zip(old, new, strict=True))

@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 
 from harness.contracts import Load, LoadSummary, WorkerSummary
-from harness.load.client.clock import LagHistogram, gc_pauses, loop_lag
+from harness.load.client.clock import LagHistogram, LoopLag, gc_pauses, loop_lag
 from harness.load.client.receive import Receiver
 from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.play import arrivals
@@ -63,18 +63,24 @@ def play(
         gevent.joinall(traffic.users, timeout=LAST_ROW_S)
     if traffic.failure:
         raise traffic.failure
-    is_kernel = receiver.stamp_source == "kernel"
-    window = traffic.window
+    used: dict[str, Any] = {"cpu_s": time.process_time() - began_cpu_s, "gc_pause_s": sum(pauses_s)}
+    return _summary(traffic, receiver, lag, started_ns, open_loop.most_users if open_loop else users, used)
+
+
+def _summary(
+    traffic: Traffic, receiver: Receiver, lag: LoopLag, started_ns: int, users: int, used: dict[str, Any]
+) -> LoadSummary:
+    """Return what this process reports of the cell and of itself. `used`: its time, by the fields' names."""
+    window, open_loop, is_kernel = traffic.window, traffic.open_loop, receiver.stamp_source == "kernel"
     window_end_ns = window.end_ns or window.start_ns
-    own: dict[str, Any] = {
+    own = {
         "requests": traffic.ok + traffic.failed,
         "stamp_source": receiver.stamp_source,
         "clock_uncertainty_ns": receiver.clock.uncertainty_ns if is_kernel else None,
         "stamp_lag_s": receiver.lag.summary_s() if is_kernel else None,
         "loop_lag_s": lag.summary_s(),
         "stalled_s": lag.stalled_s(window.start_ns, window_end_ns),
-        "cpu_s": time.process_time() - began_cpu_s,
-        "gc_pause_s": sum(pauses_s),
+        **used,
     }
     left_out = open_loop.left_out(window_end_ns) if open_loop else 0
     if left_out:
@@ -85,7 +91,7 @@ def play(
         window_end_ns=window_end_ns,
         ended_ns=time.monotonic_ns(),
         ended_by=window.ended_by or "interrupted",
-        users=open_loop.most_users if open_loop else users,
+        users=users,
         conversations_begun=traffic.conversations_begun,
         workers=(WorkerSummary(number=traffic.worker, pid=os.getpid(), **own),),
         left_out=left_out,

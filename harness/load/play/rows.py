@@ -51,28 +51,14 @@ def request_row(
 
     The API key, which a server may repeat in its answer, is masked in it.
     """
-    outcome, error = outcome_of(exchange, decoded)
-    is_raw_kept = keep_bytes or outcome not in ("ok", "left")
-    if is_raw_kept and key:
-        # Before anything is cut for an error, which could keep half of the key.
-        exchange = _without_key(exchange, key, keep_bytes)
-        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
-        outcome, error = outcome_of(exchange, said)
-        error = error and re.sub(r"\*{4,}", MASK, error)
+    outcome, error, raw = _told(exchange, decoded, key, keep_bytes, api)
     shown = _shown(decoded, key)
-    raw = _raw(exchange, keep_bytes) if is_raw_kept else None
-    if decoded.absurd and error is None:
-        error = f"missing: absurd value ({decoded.absurd})"
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
-        request_id=begun.request_id,
-        user=begun.user,
-        conversation=begun.conversation,
-        turn=begun.turn,
+        **vars(begun),
         outcome=outcome,
-        error=None if error is None else masked_known(error, [key]),
+        error=error,
         http_status=exchange.status,
-        scheduled_ns=begun.scheduled_ns,
         sent_ns=exchange.sent_ns,
         first_content_ns=decoded.chunk_ns[0] if decoded.chunk_ns else None,
         last_content_ns=decoded.chunk_ns[-1] if decoded.chunk_ns else None,
@@ -82,23 +68,34 @@ def request_row(
         output_tokens=decoded.output_tokens,
         cached_tokens=decoded.cached_tokens,
         token_source="server" if has_tokens else None,
-        max_tokens=begun.max_tokens,
         finish_reason=shown.finish_reason,
         output_text=shown.text,
         reasoning_text=shown.reasoning,
-        worker=begun.worker,
         is_resent=exchange.is_resent,
-        group=begun.group,
-        form=begun.form,
         calls=msgspec.json.encode(shown.calls).decode() if shown.calls else None,
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
-        part=begun.part,
-        leave_after_s=begun.leave_after_s,
         sent_words=len(body.split()),
-        turns=begun.turns,
         raw_response=MASK if raw and shown != decoded else raw,  # it has the key in pieces
     )
+
+
+def _told(
+    exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool, api: Api
+) -> tuple[Outcome, str | None, str | None]:
+    """Return the outcome, what is said of it, and the response if it is kept, all without the key."""
+    outcome, error = outcome_of(exchange, decoded)
+    is_kept = keep_bytes or outcome not in ("ok", "left")
+    if is_kept and key:
+        # Before anything is cut for an error, which could keep half of the key.
+        exchange = _without_key(exchange, key, keep_bytes)
+        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
+        outcome, error = outcome_of(exchange, said)
+        error = error and re.sub(r"\*{4,}", MASK, error)
+    if decoded.absurd and error is None:
+        error = f"missing: absurd value ({decoded.absurd})"
+    raw = exchange.raw.decode("utf-8", "replace") if is_kept else ""
+    return outcome, error and masked_known(error, [key]), (raw if keep_bytes else raw[:RAW_BYTES]) or None
 
 
 def _shown(decoded: Decoded, key: str | None) -> Decoded:
@@ -125,8 +122,3 @@ def _without_key(exchange: Exchange, key: str, is_whole: bool) -> Exchange:
         raw = MASK  # it has the key in pieces, each with its size before it
     body = exchange.body if begin == masked_begin else masked_begin + exchange.body[_ERROR_BYTES:]
     return replace(exchange, raw=bytearray(raw.encode("latin-1")), body=body)
-
-
-def _raw(exchange: Exchange, is_whole: bool) -> str | None:
-    text = exchange.raw.decode("utf-8", "replace")
-    return (text if is_whole else text[:RAW_BYTES]) or None
