@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -115,21 +115,26 @@ class Show:
         self._outlook = Outlook(starts, now_s)
         total = None if is_search else cells_of(starts)
         self._change(began_s=now_s, total=total, may_grow=may_grow, repeats=repeats, budget=budget)
-        if self.console.is_interactive and not self.console.quiet:
-            # What is printed comes above it; what goes elsewhere is not ours.
-            self._live = Live(
-                console=self.console,
-                get_renderable=self._draw,
-                refresh_per_second=REFRESHES_PER_S,
-                transient=True,
-                redirect_stdout=sys.stdout.isatty(),
-            )
-            # Signals belong to the main thread: a thread that is begun here takes none.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            try:
-                self._live.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.open_panel(self._draw)
+
+    def open_panel(self, draw: Callable[[], RenderableType]) -> None:
+        """Show what `draw` returns below the lines, on a terminal, until `close_panel`."""
+        if self.console.quiet or not self.console.is_interactive:
+            return
+        # What is printed comes above it; what goes elsewhere is not ours.
+        self._live = Live(
+            console=self.console,
+            get_renderable=draw,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        # Signals belong to the main thread: a thread that is begun here takes none.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._live.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         with self._lock:

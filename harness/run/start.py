@@ -21,7 +21,7 @@ from harness.run.watch import Site, Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.sampling import Memory
 from harness.servers import container, probe, server
-from harness.servers.said import read_said
+from harness.servers.scrape import read_said
 from harness.store.store import Kept, StartRecord
 from scenarios import has_tools
 

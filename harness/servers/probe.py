@@ -145,26 +145,39 @@ def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict
 def _cut_at(deadline: float, connected: socket.socket) -> Iterator[None]:
     """Cut a connection off when the block takes until then, and raise TimeoutError: a socket's own limit is
     for each read, and a server may send its head byte by byte."""
-    is_over, cut = threading.Event(), threading.Event()
+    cut = threading.Event()
 
-    def watch() -> None:
-        if not is_over.wait(max(0.0, deadline - time.monotonic())):
-            cut.set()
-            with suppress(OSError):  # the other side has gone
-                connected.shutdown(socket.SHUT_RDWR)
+    def shut() -> None:
+        cut.set()
+        with suppress(OSError):  # the other side has gone
+            connected.shutdown(socket.SHUT_RDWR)
 
-    watching = quiet_thread(watch, "probe's limit")
     try:
-        yield
+        with _unless_over(deadline - time.monotonic(), shut):
+            yield
     except (OSError, http.client.HTTPException):
         if cut.is_set():
             raise TimeoutError from None
         raise
-    finally:
-        is_over.set()
-        watching.join()
     if cut.is_set():
         raise TimeoutError
+
+
+@contextmanager
+def _unless_over(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Call `act` in a thread once the block takes longer."""
+    over = threading.Event()
+
+    def watch() -> None:
+        if not over.wait(max(0.0, seconds)):
+            act()
+
+    watching = quiet_thread(watch, "probe")
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join(_SLOW_S)
 
 
 @dataclass(frozen=True)
@@ -209,22 +222,6 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
     return counted
 
 
-@contextmanager
-def _told_if_slow(on_wait: Callable[[], object]) -> Iterator[None]:
-    over = threading.Event()
-
-    def tell() -> None:
-        if not over.wait(_SLOW_S):
-            on_wait()
-
-    telling = quiet_thread(tell, "probe")
-    try:
-        yield
-    finally:
-        over.set()
-        telling.join(_SLOW_S)
-
-
 def probe_attached(
     spec: AttachSpec,
     key: str | None,
@@ -238,7 +235,7 @@ def probe_attached(
     It is asked up to twice, for up to timeout_s each. `on_wait` is called once if that takes more than
     _SLOW_S.
     """
-    with _told_if_slow(on_wait):
+    with _unless_over(_SLOW_S, on_wait):
         at = f"engine.base_url={spec.base_url}"
         if api.listing:
             url = spec.base_url.rstrip("/") + api.listing

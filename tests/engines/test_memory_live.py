@@ -24,7 +24,7 @@ from harness.contracts import (
     Weights,
 )
 from harness.install.install import cache_dir, compiled_dir, installed
-from harness.servers.said import fetch_facts
+from harness.servers.scrape import fetch_facts
 from harness.servers.server import free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from harness.cli import terminal
-from harness.cli.ending import report_whatever_happened, tell
-from harness.cli.nodes_panel import NodesPanel
+from harness.cli.ending import REPORTING, report_whatever_happened, tell
 from harness.cli.progress import Show
+from harness.contracts import inert
 from harness.errors import BenchError, CellError, Interrupted, UserError
 from harness.fleet import on_ray
 from harness.run import session
@@ -66,13 +68,16 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
         session.check_output(parts)
         jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
         try:
-            with NodesPanel(show, settings.repeats) as panel:
-                on_ray.measure(nodes, overrides.words_of(settings.given), jobs, panel.say)
+            panel = _Nodes(show, settings.repeats)
+            show.open_panel(panel.table)
+            on_ray.measure(nodes, overrides.words_of(settings.given), jobs, panel.say)
         except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:
             said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
             raise CellError(f"{said}; `bench merge` joins the repeats there that are whole") from error
+        finally:
+            show.close_panel()
         whole = [job for job in jobs if job.is_whole]
         for job in jobs:
             if not job.is_whole:
@@ -90,6 +95,28 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     if stopped:
         raise stopped
     raise CellError(f"no repeat was measured; repeat 1: {jobs[0].problem}")
+
+
+class _Nodes:
+    """A row per repeat on a terminal's panel: on which node it is, and what bench said there last."""
+
+    def __init__(self, show: Show, repeats: int) -> None:
+        self._show = show
+        self._rows = dict.fromkeys(range(1, repeats + 1), ("-", "waits for a machine"))
+
+    def say(self, node: str, number: int, line: str) -> None:
+        """Show a line of a node, but for what a repeat says at its end: the whole run says it."""
+        if self._rows[number] == (node, REPORTING):
+            return
+        self._rows[number] = (node, line)
+        self._show.line(f"repeat {number} on {node}: {line}")
+
+    def table(self) -> Table:
+        table = Table("repeat", "node", "", box=None, pad_edge=False)
+        for number, (node, line) in self._rows.items():
+            done = "measured" if line == REPORTING else line
+            table.add_row(str(number), node, Text(inert(done), no_wrap=True, overflow="ellipsis"))
+        return table
 
 
 def _merge(folders: Sequence[Path], directory: Path, lost: Mapping[int, Sequence[str]]) -> None:

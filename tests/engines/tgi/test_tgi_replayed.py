@@ -22,7 +22,7 @@ from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
 from harness.quality.chat import greedy
 from harness.servers.probe import request
-from harness.servers.said import fetch_facts
+from harness.servers.scrape import fetch_facts
 
 CHAT = "/v1/chat/completions"
 PAGES = {"/v1/models": "models", "/info": "info", "/health": "health", CHAT: "chat-stream"}

@@ -27,7 +27,7 @@ from engines.tgi.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn
 from harness.load.answer import openai
 from harness.load.answer.chat import Decoded, classify, decode
-from harness.servers.said import fetch_facts
+from harness.servers.scrape import fetch_facts
 from harness.servers.server import free_port
 
 HERE = TESTS / "support/servers"

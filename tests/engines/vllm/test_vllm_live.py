@@ -38,8 +38,7 @@ from harness.contracts import (
 from harness.errors import ServerError
 from harness.install.install import Environment, cache_dir, installed
 from harness.servers import prefix_cache, probe
-from harness.servers.said import fetch_facts
-from harness.servers.scrape import sample_server
+from harness.servers.scrape import fetch_facts, sample_server
 from harness.servers.server import Server, free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines

@@ -12,7 +12,7 @@ from page_server import PageServer, page_server
 
 from engines import ENGINES
 from harness.contracts import Engine, Said
-from harness.servers.said import read_said
+from harness.servers.scrape import read_said
 
 NO_LOG = Path("no/log")
 

@@ -20,7 +20,7 @@ from waiting import wait_until
 from harness.contracts import AttachSpec
 from harness.errors import UserError
 from harness.servers import probe
-from harness.servers.said import fetch_facts
+from harness.servers.scrape import fetch_facts
 
 FAKE = TESTS / "support/servers/openai_fake.py"
 

@@ -14,8 +14,7 @@ from odd_facts import PAGES
 from places import TESTS
 
 from engines import ENGINES
-from harness.servers.said import said_by
-from harness.servers.scrape import terms_on
+from harness.servers.scrape import said_by, terms_on
 
 DATA = TESTS / "data"
 LOGS = {name: [path.read_bytes() for path in sorted((DATA / name).glob("*.log"))] for name in ENGINES}
