@@ -73,6 +73,17 @@ def expanded(key: str, path: str) -> Path:
         raise UserError(f"{key}={path}: no such home directory; give the path without ~") from error
 
 
+# Whether something is wrong, and what a user is told of it.
+Problem = tuple[object, str]
+
+
+def refuse_first(*problems: Problem) -> None:
+    """Raise UserError with the text of the first problem that there is."""
+    for is_wrong, text in problems:
+        if is_wrong:
+            raise UserError(text)
+
+
 class BenchError(Exception):
     """Base of all expected errors; `str(error)` is the one line that the user reads."""
 

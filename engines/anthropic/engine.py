@@ -7,7 +7,7 @@ from typing import Any, Literal
 from engines.common.attached import attached_engine
 from engines.common.launching import need_counts
 from harness.contracts import Fairness, Form, Turn
-from harness.errors import UserError
+from harness.errors import refuse_first
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,16 @@ class Options:
     def __post_init__(self) -> None:
         need_counts("anthropic", self, "thinking_tokens")
         is_enabled, budget = self.thinking == "enabled", self.thinking_tokens
-        if is_enabled and budget is None:
-            raise UserError("anthropic.thinking=enabled: give anthropic.thinking_tokens, too, such as 2048")
-        if budget is not None and not is_enabled:
-            raise UserError(f"anthropic.thinking_tokens={budget}: goes with anthropic.thinking=enabled alone")
+        refuse_first(
+            (
+                is_enabled and budget is None,
+                "anthropic.thinking=enabled: give anthropic.thinking_tokens, too, such as 2048",
+            ),
+            (
+                budget is not None and not is_enabled,
+                f"anthropic.thinking_tokens={budget}: goes with anthropic.thinking=enabled alone",
+            ),
+        )
 
 
 def _why_not_answered(options: Options, forms: Sequence[Form], tokens: int | None) -> str | None:

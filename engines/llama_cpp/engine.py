@@ -11,7 +11,7 @@ from engines.llama_cpp.memory import memory_needed
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.places import INSIDE
 from harness import contracts
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
 _STOP_GRACE_S = 5.0
@@ -36,20 +36,27 @@ class Options:
     gpu_layers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.program not in (XLLAMACPP, LLAMA_SERVER, PYTHON) and "/" not in self.program:
-            raise UserError(
-                f"llama_cpp.program={self.program}: no such program; choose from {XLLAMACPP}, "
-                f"{LLAMA_SERVER}, {PYTHON}, or give the path of a llama-server"
-            )
+        ram_bytes, layers = self.cache_ram_bytes, self.gpu_layers
         need_counts("llama_cpp", self, "threads", "batch", "ubatch")
-        if self.cache_ram_bytes is not None and self.cache_ram_bytes < 0:
-            raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: must not be negative")
-        if self.cache_ram_bytes is not None and self.program == PYTHON:
-            raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache")
-        if self.gpu_layers is not None and self.gpu_layers < 0:
-            raise UserError(
-                f"llama_cpp.gpu_layers={self.gpu_layers}: must not be negative; all: leave it out"
-            )
+        refuse_first(
+            (
+                self.program not in (XLLAMACPP, LLAMA_SERVER, PYTHON) and "/" not in self.program,
+                f"llama_cpp.program={self.program}: no such program; choose from {XLLAMACPP}, "
+                f"{LLAMA_SERVER}, {PYTHON}, or give the path of a llama-server",
+            ),
+            (
+                ram_bytes is not None and ram_bytes < 0,
+                f"llama_cpp.cache_ram={ram_bytes}: must not be negative",
+            ),
+            (
+                ram_bytes is not None and self.program == PYTHON,
+                f"llama_cpp.cache_ram={ram_bytes}: {PYTHON} keeps no such cache",
+            ),
+            (
+                layers is not None and layers < 0,
+                f"llama_cpp.gpu_layers={layers}: must not be negative; all: leave it out",
+            ),
+        )
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:

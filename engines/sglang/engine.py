@@ -14,7 +14,7 @@ from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
 from harness import contracts
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 
 # The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")
@@ -58,14 +58,18 @@ class Options:
     enable_torch_compile: bool = False
 
     def __post_init__(self) -> None:
-        share = self.mem_fraction_static
-        if share is not None and not 0 < share < 1:
-            raise UserError(f"sglang.mem_fraction_static={share}: must be between 0 and 1")
+        share, caution = self.mem_fraction_static, self.schedule_conservativeness
         launching.need_counts("sglang", self, *_COUNTS)
-        if self.schedule_conservativeness is not None and self.schedule_conservativeness <= 0:
-            raise UserError(
-                f"sglang.schedule_conservativeness={self.schedule_conservativeness}: must be above 0"
-            )
+        refuse_first(
+            (
+                share is not None and not 0 < share < 1,
+                f"sglang.mem_fraction_static={share}: must be between 0 and 1",
+            ),
+            (
+                caution is not None and caution <= 0,
+                f"sglang.schedule_conservativeness={caution}: must be above 0",
+            ),
+        )
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:

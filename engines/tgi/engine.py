@@ -24,7 +24,7 @@ from engines.common.tokens import placed
 from engines.model import sizes
 from engines.tgi import log
 from harness import contracts
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 
 # Any other name in a request is taken for a LoRA adapter's.
 _SERVED_MODEL = "tgi"
@@ -51,11 +51,17 @@ class Options:
     quantize: Literal["awq", "compressed-tensors", "eetq", "fp8", "gptq", "marlin"] | None = None
 
     def __post_init__(self) -> None:
-        if self.program is not None and "/" not in self.program:
-            raise UserError(f"tgi.program={self.program}: give the path of a text-generation-launcher")
-        fraction = self.cuda_memory_fraction
-        if fraction is not None and not 0 < fraction <= 1:
-            raise UserError(f"tgi.cuda_memory_fraction={fraction}: must be above 0 and at most 1")
+        program, fraction = self.program, self.cuda_memory_fraction
+        refuse_first(
+            (
+                program is not None and "/" not in program,
+                f"tgi.program={program}: give the path of a text-generation-launcher",
+            ),
+            (
+                fraction is not None and not 0 < fraction <= 1,
+                f"tgi.cuda_memory_fraction={fraction}: must be above 0 and at most 1",
+            ),
+        )
         need_counts("tgi", self, "max_batch_prefill_tokens", "max_concurrent_requests")
 
 

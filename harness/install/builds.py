@@ -19,7 +19,7 @@ from harness.contracts import (
     Reason,
     Weights,
 )
-from harness.errors import UserError, choose_from
+from harness.errors import UserError, choose_from, refuse_first
 from harness.install import install
 from harness.sampling import gpu
 
@@ -151,12 +151,22 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
 def check_own(build: Build) -> None:
     """Raise UserError where a program or an environment of the user's cannot be what it should be."""
     program, folder = build.program or "", build.environment
-    if build.has_own_program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
-        raise UserError(f"{build.engine}.program={program}: no file that can be executed; give a program's")
-    if folder is not None and build.has_own_program:
-        raise UserError(f"{build.engine}.program={program} needs no environment; give one of them")
-    if folder is not None and not os.access(install.python_of(Path(folder)), os.X_OK):
-        raise UserError(f"{build.engine}.environment={folder}: no Python environment with bin/python there")
+    is_executable = os.path.isfile(program) and os.access(program, os.X_OK)
+    given = f"{build.engine}.program={program}"
+    refuse_first(
+        (
+            build.has_own_program and not is_executable,
+            f"{given}: no file that can be executed; give a program's",
+        ),
+        (
+            folder is not None and build.has_own_program,
+            f"{given} needs no environment; give one of them",
+        ),
+        (
+            folder is not None and not os.access(install.python_of(Path(folder)), os.X_OK),
+            f"{build.engine}.environment={folder}: no Python environment with bin/python there",
+        ),
+    )
 
 
 @dataclass(frozen=True)

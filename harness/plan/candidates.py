@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engines import ENGINES
 from harness.contracts import Adapter, Deployment, Engine, EngineTerms, Launcher
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 from harness.plan.terms import at_once
 from harness.settings.config import Settings
 from harness.settings.decoding import Varied
@@ -69,13 +69,15 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
     found = tuple(dict.fromkeys(asked))
     sources = {each.name: each.source for each in found}
     for each in found:
-        if sources[each.name] != each.source:
-            raise UserError(f"scenario.adapters: {each.source} and {sources[each.name]} have the same name")
-        if each.name in settings.models:
-            raise UserError(
+        other = sources[each.name]
+        refuse_first(
+            (other != each.source, f"scenario.adapters: {each.source} and {other} have the same name"),
+            (
+                each.name in settings.models,
                 f"scenario.adapters={each.source}: has the name of model={each.name}, and requests tell them "
-                "apart by it; rename the adapter"
-            )
+                "apart by it; rename the adapter",
+            ),
+        )
     return found
 
 

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 from engines import ENGINES
 from harness.contracts import EngineTerms, Price, QualityTerms, masked
-from harness.settings.decoding import Varied, refuse_first
+from harness.errors import refuse_first
+from harness.settings.decoding import Varied
 
 
 def key_env(engine: str) -> str:

@@ -22,7 +22,7 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError, choose_from, expanded, see_list
+from harness.errors import UserError, choose_from, expanded, refuse_first, see_list
 from harness.settings import sections
 from harness.settings.attached import check_attached, check_price, key_env
 from harness.settings.decoding import (
@@ -34,7 +34,6 @@ from harness.settings.decoding import (
     fields_by_key,
     only_value,
     points,
-    refuse_first,
     refuse_repeated,
     shown,
     single,

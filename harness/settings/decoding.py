@@ -15,11 +15,10 @@ from typing import Any
 import msgspec
 
 from harness.contracts import Scalar
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 from harness.settings import units
 
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
-Problem = tuple[object, str]  # whether something is wrong, and what a user is told of it
 
 # Strings that the grammar of overrides reads back as the same string without quotes.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
@@ -154,13 +153,6 @@ def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
     for key in fields_by_key(prefix, kind):
         only_value(key, choices)
     return points(prefix, kind, choices, **fixed)[0].value
-
-
-def refuse_first(*problems: Problem) -> None:
-    """Raise UserError with the text of the first problem that there is."""
-    for is_wrong, text in problems:
-        if is_wrong:
-            raise UserError(text)
 
 
 def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:

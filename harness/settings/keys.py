@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from engines import ENGINES
 from harness.contracts import EngineTerms, GuardTerms, Load, Price, QualityTerms, Scalar, SearchTerms
-from harness.errors import did_you_mean
+from harness.errors import did_you_mean, refuse_first
 from harness.settings import sections
-from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
+from harness.settings.decoding import Choices, Field, as_text, fields_by_key, shown
 from scenarios import SCENARIOS
 
 DEFAULT_MODEL = "smollm2-135m"

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.contracts import Load, ScenarioChoice
-from harness.errors import UserError
-from harness.settings.decoding import Choices, Problem, points, refuse_first, shown
+from harness.errors import Problem, UserError, refuse_first
+from harness.settings.decoding import Choices, points, shown
 
 # Arrivals that say themselves when conversations begin.
 _BY_ITSELF = ("trace", "batch")

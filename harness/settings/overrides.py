@@ -15,9 +15,9 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 
 from harness.contracts import Scalar
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 from harness.foreign_files import read_text
-from harness.settings.decoding import refuse_first, shown
+from harness.settings.decoding import shown
 
 # Far beyond any study or claim; PyYAML takes seconds for it.
 _MOST_BYTES = 1 << 18

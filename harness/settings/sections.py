@@ -17,14 +17,13 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError, choose_from
+from harness.errors import UserError, choose_from, refuse_first
 from harness.settings.decoding import (
     Choices,
     decode,
     decode_all,
     fields_by_key,
     only_value,
-    refuse_first,
     shown,
     single,
 )

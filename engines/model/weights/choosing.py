@@ -21,7 +21,7 @@ from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.weights import kept, ways
 from engines.model.weights.ways import Way, made
 from harness.contracts import Reason, Weights
-from harness.errors import UserError, expanded, see_list
+from harness.errors import UserError, expanded, refuse_first, see_list
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
 # Kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
@@ -146,10 +146,10 @@ def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
     matches = [re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name) for name in files]
     found = [match.string for match in matches if match]
     singles = [match.string for match in matches if match and not match[1]]
-    if not found:
-        raise UserError(f"{repo} has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}")
-    if len(singles) > 1:
-        raise UserError(f"{repo} has several {kind} files: {', '.join(singles)}")
+    refuse_first(
+        (not found, f"{repo} has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}"),
+        (len(singles) > 1, f"{repo} has several {kind} files: {', '.join(singles)}"),
+    )
     return singles or found
 
 

@@ -21,9 +21,8 @@ from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
 from harness.contracts import Plan, inert
-from harness.errors import BenchError, StoreError, UserError
+from harness.errors import BenchError, StoreError, UserError, refuse_first
 from harness.settings import config, overrides
-from harness.settings.decoding import refuse_first
 from harness.store import checksums, store
 from harness.store.named_files import CLAIM_FILE
 

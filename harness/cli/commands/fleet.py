@@ -14,7 +14,7 @@ from harness.cli import terminal
 from harness.cli.ending import REPORTING, report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.contracts import inert
-from harness.errors import BenchError, CellError, Interrupted, UserError
+from harness.errors import BenchError, CellError, Interrupted, refuse_first
 from harness.fleet import on_ray
 from harness.run import session
 from harness.settings import overrides
@@ -48,14 +48,14 @@ def merge_command(
 def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_json: bool) -> None:
     """Measure each repeat of a run on a node of a cluster, merge them, and report the whole."""
     where, _, address = on.partition(":")
-    if where != "ray":
-        raise UserError(f"--on {on}: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT")
-    if settings.until:
-        raise UserError("--on ray: until decides itself how many repeats there are; give repeats=N")
-    if settings.is_attached:
-        raise UserError(
-            "--on ray: all nodes would load the one server of engine.base_url at once; leave out --on"
-        )
+    refuse_first(
+        (where != "ray", f"--on {on}: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT"),
+        (settings.until, "--on ray: until decides itself how many repeats there are; give repeats=N"),
+        (
+            settings.is_attached,
+            "--on ray: all nodes would load the one server of engine.base_url at once; leave out --on",
+        ),
+    )
     session.check_output(output)
     show = Show(quiet=quiet)
     nodes = on_ray.nodes_of(address or None, settings.device)

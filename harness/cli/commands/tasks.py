@@ -7,7 +7,7 @@ from pathlib import Path
 from engines.model import weights
 from harness.cli.commands.planning import check_any, planned
 from harness.contracts import Plan, PlannedStart, SearchTerms
-from harness.errors import UserError
+from harness.errors import UserError, refuse_first
 from harness.install import install
 from harness.install.tokenizer import resolved
 from harness.plan import plan
@@ -60,14 +60,15 @@ def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path 
 
 def only(task: Task, number: int) -> Task:
     """Return one repeat of a new run, to be merged with the others. Quality is asked in the first alone."""
-    if task.settings.until:
-        raise UserError("--only-repeat: until decides itself how many repeats there are; give repeats=N")
-    if number < 1:
-        raise UserError(f"--only-repeat {number}: must be 1 or more")
-    if number > task.whole.blocks:
-        raise UserError(
-            f"--only-repeat {number}: the run has {task.whole.blocks} (repeats); give one of them"
-        )
+    what, blocks = f"--only-repeat {number}", task.whole.blocks
+    refuse_first(
+        (
+            task.settings.until,
+            "--only-repeat: until decides itself how many repeats there are; give repeats=N",
+        ),
+        (number < 1, f"{what}: must be 1 or more"),
+        (number > blocks, f"{what}: the run has {blocks} (repeats); give one of them"),
+    )
     whole = plan.estimated(task.whole.only([number - 1]))
     quality = task.quality if number == 1 else None
     return replace(task, whole=whole, starts=whole.starts, quality=quality, only_repeat=number)
@@ -87,13 +88,15 @@ def recorded(
     if record.search is not None:
         raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
     repeats = decode("repeats", int, only_value("repeats", given))
-    if record.only_repeat or record.nodes:
-        raise UserError(
-            f"repeats={repeats}: this run is of single repeats; measure others with --only-repeat and merge"
-        )
-    if repeats < record.plan.blocks:
-        raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
-    return record, repeats if repeats > record.plan.blocks else None
+    what, blocks = f"repeats={repeats}", record.plan.blocks
+    refuse_first(
+        (
+            record.only_repeat or record.nodes,
+            f"{what}: this run is of single repeats; measure others with --only-repeat and merge",
+        ),
+        (repeats < blocks, f"{what}: the run has {blocks} already; give more, or none"),
+    )
+    return record, repeats if repeats > blocks else None
 
 
 def left_of(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
