@@ -270,10 +270,8 @@ def _shards(folder: Path) -> list[str]:
         return []
     index = json_of(read_text(path, str(path)), str(path))
     files = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(files, dict) or not all(_is_name(name) for name in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(name, str) and name == Path(name).name for name in files.values()
+    ):
         raise UserError(f"{path}: has no weight_map, an object with the name of each tensor's file")
     return sorted({*files.values()})
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value == Path(value).name

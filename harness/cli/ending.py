@@ -149,17 +149,14 @@ def _value(value: dict[str, Any]) -> Text:
     return Text(said, "bold" if value["is_decided"] else "")
 
 
-def _head(head: str) -> str:
-    # The unit stands below, so that all fits into 80 columns.
-    return head if "\n" in head else "\n".join(head.rsplit(" ", 1))
-
-
 def _drawn(answer: dict[str, Any], columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
     for head in columns:
         justify: Literal["left", "right"] = "left" if head.startswith("to the leader") else "right"
-        table.add_column(_head(head), justify=justify, no_wrap=True)
+        # The unit stands below, so that all fits into 80 columns.
+        below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
+        table.add_column(below, justify=justify, no_wrap=True)
     for row, *cells in zip(answer["rows"], *columns.values(), strict=True):
         style = "bold" if row["deployment"] == answer["deployment"] else ""
         table.add_row(Text(inert(row["deployment"]), style), *cells)

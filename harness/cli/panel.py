@@ -1,7 +1,5 @@
 """The panel below a run's lines: how far it is, how long the rest takes, who is ahead, what goes on."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

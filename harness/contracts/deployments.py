@@ -1,6 +1,6 @@
 """Types for what is served: a deployment, its weights, how it is installed and started, what it reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -280,6 +280,15 @@ class InstallSpec:
     # The variable that tells a build how many compilers it may run at once, where it would run all at once.
     jobs_variable: str | None = None
     needs: str | None = None  # what the packages need to be found or built: said when the install fails
+
+
+# Gets a line that is said meanwhile.
+OnLine = Callable[[str], None]
+# Makes an environment, or finds it: its directory.
+MakeTool = Callable[[InstallSpec], Path]
+# Runs a command under a watchdog and returns its exit code. Arguments: argv, what is added to bench's
+# environment, what gets its lines, and what gets the seconds so far while it is silent.
+RunCommand = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 
 # What a server's memory is made of. `workspace`: buffers of a step (activations, logits), used or not;

@@ -85,7 +85,7 @@ def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
     text = data.decode("latin-1")
     for secret in filter(None, known):
         for pattern in _patterns_in_bytes(secret):
-            text = pattern.sub(_stars, text)
+            text = pattern.sub(lambda found: "*" * len(found[0]), text)
     return text.encode("latin-1")
 
 
@@ -112,10 +112,6 @@ def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str
     ]
     for kind, pattern in forms:
         yield from ((found.start(), kind) for found in pattern.finditer(text))
-
-
-def _stars(found: re.Match[str]) -> str:
-    return "*" * len(found[0])
 
 
 def _patterns_in_bytes(secret: str) -> list[re.Pattern[str]]:

@@ -17,11 +17,10 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import InstallSpec
+from harness.contracts import InstallSpec, OnLine
 from harness.errors import MissingError, UserError
 from harness.install.packages import InstallError, installer
 from harness.install.packages import cache_dir as cache_dir
-from harness.install.steps import OnLine as OnLine
 from harness.install.steps import run_step
 from harness.whole_files import check_room, locked, write_whole
 
@@ -169,7 +168,7 @@ def _make_venv(
         command, settings = installer(python)
     except InstallError as error:
         raise MissingError(f"{name} could not be installed: {error}") from error
-    fetching = partial(step, shows=_is_for_people)
+    fetching = partial(step, shows=lambda line: line.strip().startswith(_SAID_BY_UV))
     # The lock is the whole of it: no dependencies are looked for, those of a build neither.
     hashed = [*command, "--no-deps", "--require-hashes"]
     binary = ["--only-binary", ":all:"]
@@ -219,10 +218,6 @@ def _install_builders(
     failure = f"{name}: what builds its packages could not be installed"
     fetching(argv, "installing what builds packages", failure, environment=environment)
     return {"PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-
-
-def _is_for_people(line: str) -> bool:
-    return line.strip().startswith(_SAID_BY_UV)
 
 
 def versions_in(folder: Path, whose: str) -> dict[str, str]:

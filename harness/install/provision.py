@@ -15,6 +15,8 @@ from engines import ENGINES
 from harness.contracts import (
     Deployment,
     InstallSpec,
+    MakeTool,
+    OnLine,
     Reason,
     Skip,
     Weights,
@@ -26,13 +28,12 @@ from harness.errors import MissingError, UserError
 from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
 from harness.install.install import (
     Environment,
-    OnLine,
     install,
     installed,
     python_of,
     versions_in,
 )
-from harness.install.provisions import Provisions, Tool, WeightsStore
+from harness.install.provisions import Provisions, WeightsStore
 from harness.install.steps import run_supervised
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
@@ -243,7 +244,7 @@ def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, 
             yield f"{model} {quantization}", each
 
 
-def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> Tool:
+def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> MakeTool:
     """Return what makes a tool's environment, or finds it. Raises MissingError for more than limit_bytes."""
 
     def tool(spec: InstallSpec) -> Path:

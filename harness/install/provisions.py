@@ -1,6 +1,6 @@
 """Types of what deployments have on this machine, and of the store of weights that provides some of it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,17 +11,15 @@ from harness.contracts import (
     AdapterFile,
     Deployment,
     InstallSpec,
+    MakeTool,
+    OnLine,
+    RunCommand,
     Weights,
     WeightsFile,
     all_adapters,
 )
 from harness.install.builds import Build, build_of, is_process
-from harness.install.install import Environment, OnLine
-
-# Makes the environment of a tool, or finds it: its directory.
-Tool = Callable[[InstallSpec], Path]
-# Runs a command under a watchdog: see run_supervised.
-Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
+from harness.install.install import Environment
 
 
 class WeightsStore(Protocol):
@@ -33,7 +31,7 @@ class WeightsStore(Protocol):
     def tools_for(self, weights: Weights, cache: Path) -> Iterable[InstallSpec]: ...
     def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
     def prepare(
-        self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
+        self, weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run: RunCommand
     ) -> WeightsFile: ...
     def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile: ...
 

@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.contracts import secret_names
+from harness.contracts import OnLine, secret_names
 from harness.errors import MissingError, why_not_fetched
 from harness.processes.supervise import supervised
-
-OnLine = Callable[[str], None]
 
 # A command that prints nothing (a compiler, a large download) is said to be alive this often.
 QUIET_S = 15.0

@@ -16,7 +16,6 @@ from typing import Literal
 
 from engines import ENGINES, TOOL_TEMPLATES, weights_bytes
 from harness.contracts import (
-    Conversation,
     Deployment,
     Load,
     MemoryNeed,
@@ -73,7 +72,8 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
         count, why = load.conversations or 0, "load.conversations, which begin at once"
     else:
         assert load.rate_per_s is not None
-        found = _first(scenario, Random(0), _LOOKED_AT)
+        made = SCENARIOS[scenario.name].conversations(scenario.options, Random(0))
+        found = list(islice(made, _LOOKED_AT))
         turns = [turn for conversation in found for turn in conversation.turns]
         all_s = sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in turns)
         mean_s = all_s / len(found)
@@ -83,10 +83,6 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     kept = min(max(count, FEWEST), MOST)
     bound = "" if kept == count else f", but {kept} at the {'least' if count < kept else 'most'}"
     return AtOnce(kept, why + parallel + bound)
-
-
-def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversation]:
-    return list(islice(SCENARIOS[scenario.name].conversations(scenario.options, rng), count))
 
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:

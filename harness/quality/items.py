@@ -5,7 +5,7 @@ An item says how its answer is checked: see is_right in engines/inside/ask_tasks
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import starmap
@@ -158,7 +158,7 @@ def _json(drawn: _Drawn, number: int) -> Asks:
     name, city, age = drawn.one(_NAMES), drawn.one(_CITIES), drawn.number(18, 80)
     numbers = [drawn.number(1, 99) for _ in range(3)]
     asked: tuple[tuple[str, object], ...] = (
-        (f"Write a JSON list of these numbers: {_listed(numbers)}", numbers),
+        (f"Write a JSON list of these numbers: {', '.join(map(str, numbers))}", numbers),
         (f'Write a JSON object with the key "age" and the value {age}.', {"age": age}),
         (
             f'Write a JSON object with the keys "name" and "city" for: {name} lives in {city}.',
@@ -171,10 +171,6 @@ def _json(drawn: _Drawn, number: int) -> Asks:
     )
     task, expected = asked[number % len(asked)]
     return f"{task}\nWrite the JSON only.", "json", json.dumps(expected)
-
-
-def _listed(values: Iterable[object]) -> str:
-    return ", ".join(map(str, values))
 
 
 def _chosen(question: str, choices: Sequence[str]) -> str:

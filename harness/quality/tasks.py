@@ -17,10 +17,9 @@ from typing import Any
 import msgspec
 
 from engines import TASKS_PROGRAM, TOOLS
-from harness.contracts import Item, masked, masked_bytes, masked_known, secret_names
+from harness.contracts import Item, MakeTool, OnLine, masked, masked_bytes, masked_known, secret_names
 from harness.errors import UserError, choose_from
-from harness.install.install import OnLine, python_of
-from harness.install.provisions import Tool
+from harness.install.install import python_of
 from harness.processes.supervise import supervised
 from harness.quality import items
 from harness.store.quality_table import TASKS_FILE, write_items
@@ -44,7 +43,7 @@ class _Own:
 # cmmlu and kmmlu, which lm_eval has, are as near to mmlu as 0.89; gsm-8k and bench-basic are nearer.
 _NEAR = 0.9
 # Where the items of a task of bench's own are, and the tokens of an answer, at most.
-_OWN: Mapping[str, tuple[Callable[[Tool], Sequence[items.Question]], int]] = {
+_OWN: Mapping[str, tuple[Callable[[MakeTool], Sequence[items.Question]], int]] = {
     "bench-basics": (lambda tool: items.basics(), 48),
     "gsm8k": (lambda tool: items.gsm8k(_packed(tool)), 512),
     "mmlu": (lambda tool: items.mmlu(_packed(tool)), 16),
@@ -96,7 +95,7 @@ def check_tasks(names: Iterable[str]) -> None:
                 raise UserError(f"quality.tasks={name}: no such task; {choose_from(name, _OWN)}")
 
 
-def provide_tasks(names: Sequence[str], tool: Tool, on_line: OnLine) -> Tasks:
+def provide_tasks(names: Sequence[str], tool: MakeTool, on_line: OnLine) -> Tasks:
     """Find or install lm_eval, and find the items of tasks. Blocks.
 
     Raises MissingError, and UserError for a task that cannot be asked.
@@ -116,7 +115,7 @@ def provide_tasks(names: Sequence[str], tool: Tool, on_line: OnLine) -> Tasks:
     return Tasks(python, own)
 
 
-def _packed(tool: Tool) -> Path:
+def _packed(tool: MakeTool) -> Path:
     return next(tool(TOOLS["task_items"]).glob("lib/python*/site-packages/frugal_llm/tasks"))
 
 

@@ -69,7 +69,8 @@ def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> I
 
 def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     with opened_table(path, pa.schema([])) as file:
-        columns = [field.name for field in file.schema_arrow if _has_text(field.type)]
+        kinds = {field.name: str(field.type) for field in file.schema_arrow}
+        columns = [name for name, kind in kinds.items() if "string" in kind or "binary" in kind]
         row = 1
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns) if columns else ():
             for name in columns:
@@ -77,10 +78,6 @@ def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]
                 for at, kind in secrets_in(texts, known):
                     yield f"column {name}, row {row + texts.count(0, 0, at)}", kind
             row += len(batch)
-
-
-def _has_text(kind: pa.DataType) -> bool:
-    return any(each in str(kind) for each in ("string", "binary"))
 
 
 def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:

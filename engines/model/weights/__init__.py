@@ -8,15 +8,25 @@ from engines.model.sizes import is_cast
 from engines.model.weights import adapters, kept
 from engines.model.weights.adapters import RANDOM, misfit
 from engines.model.weights.choosing import way_of
-from engines.model.weights.kept import OnLine
-from engines.model.weights.making import Means, Run, Tool, make, tool_of
+from engines.model.weights.making import Means, make, tool_of
 from engines.model.weights.ways import Way
-from harness.contracts import Adapter, AdapterFile, InstallSpec, ModelFacts, Reason, Weights, WeightsFile
+from harness.contracts import (
+    Adapter,
+    AdapterFile,
+    InstallSpec,
+    MakeTool,
+    ModelFacts,
+    OnLine,
+    Reason,
+    RunCommand,
+    Weights,
+    WeightsFile,
+)
 from harness.errors import MissingError
 from harness.whole_files import check_room, locked
 
 __all__ = [
-    "RANDOM", "OnLine", "Run", "Tool", "adapted", "calls_hub", "can_prepare", "disk_bytes", "find", "misfit",
+    "RANDOM", "adapted", "calls_hub", "can_prepare", "disk_bytes", "find", "misfit",
     "missing_bytes", "prepare", "tools_for",
 ]  # fmt: skip
 
@@ -107,7 +117,7 @@ def _steps(weights: Weights, cache: Path) -> list[Way]:
     return [] if isinstance(way, Reason) or find(weights, cache) else _missing(way, cache)
 
 
-def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
+def prepare(weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run: RunCommand) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
 
     Removes intermediate files of a package, which take seconds to make again. `tool` makes the environments

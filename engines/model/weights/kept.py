@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from harness.errors import MissingError, UserError
 from harness.foreign_files import json_of, read_text
 from harness.whole_files import sync, write_whole
 
-OnLine = Callable[[str], None]
 Manifest = Mapping[str, Any]
 
 

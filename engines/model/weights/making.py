@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,16 +17,10 @@ from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
 from engines.model.sizes import CALIBRATED, mixed_kinds
 from engines.model.weights import kept, tools
-from engines.model.weights.kept import OnLine
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from engines.places import INSIDE
-from harness.contracts import InstallSpec
+from harness.contracts import InstallSpec, MakeTool, OnLine, RunCommand
 from harness.errors import MissingError, UserError, why_not_fetched
-
-# Makes an environment, or finds it: its directory.
-Tool = Callable[[InstallSpec], Path]
-# argv, what is added to our environment, what gets its lines, what gets the silent seconds; its exit code.
-Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
@@ -62,8 +56,8 @@ class Means:
     """What making needs: where weights are kept, and functions that make environments, run, and report."""
 
     cache: Path
-    tool: Tool
-    run: Run
+    tool: MakeTool
+    run: RunCommand
     on_line: OnLine
 
     def program(

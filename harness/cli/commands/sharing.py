@@ -1,7 +1,6 @@
 """`bench verify` and `bench bundle`: whether a run's files are as they were written, and one file of them."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from harness.errors import StoreError, UserError
 from harness.settings.units import counted
 from harness.store import bundle, checksums, store
 from harness.store.named_files import PAGE_FILE, SUMS_FILE, check_place
-from harness.store.secret_scan import Secret, secrets_of
+from harness.store.secret_scan import secrets_of
 
 _TOLD_SECRETS = 20
 
@@ -102,7 +101,9 @@ def bundle_command(
         from reports import write_report
 
         write_report(directory)
-    secret = dict.fromkeys(islice(_secrets(directory), _TOLD_SECRETS))
+    known, names = known_secrets(os.environ), (name for name, _ in checksums.files(directory))
+    found = (each for name in names for each in secrets_of(directory, name, known))
+    secret = dict.fromkeys(islice(found, _TOLD_SECRETS))
     if refused := [each for each in secret if each.is_ours or not allows_lookalikes]:
         complaints.print("\n".join(map(str, refused)), markup=False)
         remedy = "; --allow-lookalikes if none is" if not any(each.is_ours for each in refused) else ""
@@ -127,9 +128,3 @@ def _check_replaced(out: Path, record: store.RunRecord) -> None:
         is_same = (there.run_id, there.created_at) == (record.run_id, record.created_at)
     if not is_same:
         raise UserError(f"{out}: is there already, and no bundle of this run; give another --output")
-
-
-def _secrets(directory: Path) -> Iterator[Secret]:
-    known = known_secrets(os.environ)
-    for name, _ in checksums.files(directory):
-        yield from secrets_of(directory, name, known)

@@ -28,7 +28,9 @@ from harness.contracts import (
     EngineTerms,
     InstallSpec,
     Launcher,
+    MakeTool,
     Reason,
+    RunCommand,
     Weights,
     WeightsFile,
 )
@@ -43,7 +45,7 @@ from harness.install.provision import (
     provide,
     provide_weights,
 )
-from harness.install.provisions import Provisions, Run, Tool
+from harness.install.provisions import Provisions
 from harness.settings import config, overrides
 from harness.settings.units import size_text
 
@@ -156,7 +158,7 @@ class Shelf:
         return False
 
     def prepare(
-        self, weights: Weights, cache: Path, tool: Tool, on_line: Callable[[str], None], run: Run
+        self, weights: Weights, cache: Path, tool: MakeTool, on_line: Callable[[str], None], run: RunCommand
     ) -> WeightsFile:
         assert self.tool
         return WeightsFile(tool(self.tool), 1)
