@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common.attached import attached_engine
-from engines.common.launching import need_counts
+from engines.common.launching import attached_engine, need_counts
 from harness.contracts import Fairness, Form, Turn
 from harness.errors import refuse_first
 

@@ -1,4 +1,7 @@
-"""Share what engines do alike at a start: checkpoints, flags, paths, templates, containers and images."""
+"""Share what engines do alike at a start: checkpoints, flags, paths, templates, containers and images.
+
+Of an engine that bench can only attach to nothing is started.
+"""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -7,7 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from engines.model.models import MODELS
-from harness.contracts import ContainerSpec, Deployment, EngineTerms, Place, Reason, Weights
+from harness.contracts import (
+    ContainerSpec,
+    Deployment,
+    Engine,
+    EngineTerms,
+    LaunchSpec,
+    Place,
+    Reason,
+    Weights,
+)
 from harness.errors import UserError
 
 # Quantizations that come from one 16-bit checkpoint, which is cast while it is loaded.
@@ -201,3 +213,26 @@ def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:
         raise UserError(
             f"{path} is not there: containers need bench in its checkout or in its image"
         ) from error
+
+
+def attached_engine(name: str, description: str, options: type, example: str, **own: Any) -> Engine:
+    """Return an engine that bench can only attach to. `example`: a base URL of such a server."""
+
+    def launch(deployment: Deployment, place: Place) -> LaunchSpec:
+        raise UserError(
+            f"engine={name} needs engine.base_url=URL of a running server; "
+            f"for example engine.base_url={example}"
+        )
+
+    return Engine(
+        name=name,
+        description=f"{description} (engine.base_url=URL)",
+        options=options,
+        launchers=(),
+        launch=launch,
+        reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
+        memory_needed=lambda deployment, facts, device: Reason(
+            "a running server was started by others; its memory is theirs to know"
+        ),
+        **own,
+    )

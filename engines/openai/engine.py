@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engines.common.attached import attached_engine
+from engines.common.launching import attached_engine
 from engines.common.said import from_page
 from harness.contracts import Said, at
 
