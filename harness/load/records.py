@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
 from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
@@ -118,14 +117,23 @@ def append_lost(job: LoadJob) -> int:
 
 
 def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
-    known = {
-        "outcome": "lost",
-        "error": f"load worker {begun.worker} was lost",
-        "chunk_ns": (),
-        "output_text": "",
-    }
-    unknown = dict.fromkeys(field.name for field in fields(RequestRow) if field.default is MISSING)
-    return RequestRow(**{**unknown, **vars(begun), **known, "end_ns": max(end_ns, begun.scheduled_ns)})
+    return RequestRow(
+        **vars(begun),
+        outcome="lost",
+        error=f"load worker {begun.worker} was lost",
+        http_status=None,
+        sent_ns=None,
+        first_content_ns=None,
+        last_content_ns=None,
+        end_ns=max(end_ns, begun.scheduled_ns),
+        chunk_ns=(),
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        token_source=None,
+        finish_reason=None,
+        output_text="",
+    )
 
 
 def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
