@@ -32,6 +32,7 @@ from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import device_of, provide
 from harness.install.provisions import Provisions, WeightsStore
 from harness.load import limits
+from harness.plan.candidates import NO_QUANTIZATION
 from harness.processes.supervise import reap
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import api_of, attach_spec, key_of
@@ -165,7 +166,7 @@ def begin(
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
     facts = {
         **environment.facts(),
-        "memory": {"read_bytes_per_s": environment.read_bytes_per_s()},
+        **({"memory": {"read_bytes_per_s": environment.read_bytes_per_s()}} if _serves(planned) else {}),
         **({"selftest": msgspec.to_builtins(known_error)} if known_error else {}),
     }
     record = store.RunRecord(
@@ -187,6 +188,12 @@ def begin(
     store.write_record(directory / "run.json", record)
     checksums.begin(directory)
     return record
+
+
+def _serves(planned: Plan) -> bool:
+    """Return True if a server that bench starts reads a model's weights."""
+    deployments = (start.deployment for start in planned.starts)
+    return any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments)
 
 
 def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:

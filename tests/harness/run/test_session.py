@@ -54,6 +54,20 @@ def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
     assert not [*secrets_in((directory / "run.json").read_bytes(), {"KEY": KEY})]
 
 
+@pytest.mark.parametrize(
+    ("words", "is_read"),
+    [
+        (("engine=reference",), False),
+        (("engine=openai", "engine.base_url=http://127.0.0.1:1/v1", "model=m"), False),
+        (("engine=reference,llama_cpp",), True),
+    ],
+)
+def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weights(tmp_path, words, is_read):
+    settings = settings_of(*words)
+    record = session.begin(tmp_path, settings, plan.make(settings, lambda weights: None))
+    assert ("memory" in record.environment) == is_read
+
+
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
     directory, record, _ = begun
     session.end(directory, replace(record, stopped_because="narrow enough"))
