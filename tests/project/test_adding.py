@@ -17,9 +17,10 @@ from places import ROOT
 
 DOCUMENT = (ROOT / "docs" / "adding.md").read_text()
 EXAMPLE = re.compile(r"`(\S+\.py)`:\n\n```(python|diff)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-MODEL = ("model=gemma3-270m", "quantization=gguf")
+# `make served` has prepared its weights.
+MODEL = ("quantization=gguf-q4_0",)
 SHORT = (
-    "load.concurrency=2", "load.duration=3s", "load.warmup=1s", "load.min_requests=1", "repeats=1",
+    "load.concurrency=2", "load.duration=1s", "load.warmup=0.2s", "load.min_requests=1", "repeats=1",
     "scenario.output_tokens=8", "device=cpu", "guard=off",
 )  # fmt: skip
 # The first content chunk comes after 100 ms, the end after 190 ms. The window begins after 2 s.
@@ -51,14 +52,30 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def bench(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return python(copy, "-m", "harness", *words)
+
+
 def python(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"}
     command = [sys.executable, "-P", *map(str, words)]
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def bench(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return python(copy, "-m", "harness", *words)
+# Several commands in one process, which imports everything once. Prints a list of code, output and complaint.
+TOLD = """
+import json, sys
+from typer.testing import CliRunner
+from harness.cli.app import app
+ended = [CliRunner().invoke(app, words) for words in json.loads(sys.argv[1])]
+print(json.dumps([(each.exit_code, each.stdout, str(each.exception or "")) for each in ended]))
+"""
+
+
+def told(copy: Path, *commands: tuple[object, ...]) -> list[tuple[int, str, str]]:
+    done = python(copy, "-c", TOLD, json.dumps([[str(word) for word in words] for words in commands]))
+    assert done.returncode == 0, done.stderr
+    return [(code, said, complaint) for code, said, complaint in json.loads(done.stdout)]
 
 
 def records(path: Path, pattern: str) -> list[dict[str, Any]]:
@@ -69,20 +86,25 @@ def test_every_example_is_found() -> None:
     assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```python\n") + DOCUMENT.count("```diff\n") == 10
 
 
-def test_an_engine_of_few_lines_is_planned(copy: Path) -> None:
+def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     assert (copy / "engines" / "smallama" / "engine.py").read_text().count("\n") < 120
-    listed = bench(copy, "list", "engines")
-    assert "smallama" in listed.stdout, listed.stderr
-    planned = bench(copy, "plan", "engine=smallama", "quantization=gguf,awq", "engine.concurrent_sequences=2")
-    assert planned.returncode == 0, planned.stderr
-    assert "skipped smallama awq: smallama reads GGUF files; awq is none" in planned.stdout
-    refused = bench(copy, "plan", "engine=smallama", "smallama.threads=0")
-    assert (refused.returncode, refused.stderr.strip()) == (2, "smallama.threads=0: must be 1 or more")
+    listed, planned, threads, digits = told(
+        copy,
+        ("list", "engines"),
+        ("plan", "engine=smallama", "quantization=gguf,awq", "engine.concurrent_sequences=2"),
+        ("plan", "engine=smallama", "smallama.threads=0"),
+        ("plan", "engine=reference", "scenario=quiz", "scenario.digits=0"),
+    )
+    assert "smallama" in listed[1]
+    assert planned[0] == 0, planned
+    assert "skipped smallama awq: smallama reads GGUF files; awq is none" in planned[1]
+    assert threads[2] == "smallama.threads=0: must be 1 or more"
+    assert digits[2] == "scenario.digits=0: must be 1 or more"
 
 
 @pytest.mark.live
 def test_it_is_started_and_measured(copy: Path, tmp_path: Path) -> None:
-    words = ("engine=smallama", *MODEL, *SHORT, "scenario.spread=0", "scenario.think_time=0s")
+    words = ("engine=smallama", "smallama.threads=1", *MODEL, *SHORT, "scenario.think_time=0s")
     done = bench(copy, "run", *words, "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     [start] = records(tmp_path, "run/starts/*/start.json")
@@ -99,32 +121,24 @@ def test_a_scenario_is_played(copy: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [cell] = records(tmp_path, "run/cells/*/cell.json")
     assert (cell["status"], cell["scenario"]["options"]["digits"]) == ("completed", 2)
-    refused = bench(copy, "plan", "engine=reference", "scenario=quiz", "scenario.digits=0")
-    assert (refused.returncode, refused.stderr.strip()) == (2, "scenario.digits=0: must be 1 or more")
 
 
-def test_a_metric_is_in_the_tables(copy: Path, tmp_path: Path) -> None:
-    made = one_cell_run(tmp_path / "run", ROWS)
-    done = bench(copy, "report", made.path, "--format", "csv", "--table", "cells")
-    assert done.returncode == 0, done.stderr
-    header, values = (line.split(",") for line in done.stdout.splitlines())
-    assert float(values[header.index("answering_share")]) == pytest.approx(1 - 100 / 190)
-
-
-def test_a_part_of_the_page_is_drawn(copy: Path, tmp_path: Path) -> None:
-    made = one_cell_run(tmp_path / "run", [*ROWS, SLOW])
-    done = bench(copy, "report", made.path, "--output", tmp_path / "page.html")
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "page.html").read_text()
-    assert re.search(r"The slowest by load.*llama_cpp fp16.*3\.00.*7", page, re.DOTALL)
-
-
-@pytest.mark.parametrize(("rows", "is_found"), [(ROWS, False), ([*ROWS, SLOW], True)])
-def test_a_reason_to_distrust_is_found_where_it_is(
-    copy: Path, tmp_path: Path, rows: list[Any], is_found: bool
+def test_a_metric_a_part_of_the_page_and_a_reason_to_distrust_are_in_the_report(
+    copy: Path, tmp_path: Path
 ) -> None:
-    made = one_cell_run(tmp_path / "run", rows)
-    done = bench(copy, "report", made.path, "--format", "markdown")
-    assert done.returncode == 0, done.stderr
+    plain = one_cell_run(tmp_path / "plain", ROWS).path
+    slow = one_cell_run(tmp_path / "slow", [*ROWS, SLOW]).path
+    table, page, without, with_slow = told(
+        copy,
+        ("report", plain, "--format", "csv", "--table", "cells"),
+        ("report", slow, "--output", tmp_path / "page.html"),
+        ("report", plain, "--format", "markdown"),
+        ("report", slow, "--format", "markdown"),
+    )
+    assert [code for code, *_ in (table, page, without, with_slow)] == [0] * 4
+    header, values = (line.split(",") for line in table[1].splitlines())
+    assert float(values[header.index("answering_share")]) == pytest.approx(1 - 100 / 190)
+    drawn = (tmp_path / "page.html").read_text()
+    assert re.search(r"The slowest by load.*llama_cpp fp16.*3\.00.*7", drawn, re.DOTALL)
     said = "The slowest took more than 10 times the median: llama_cpp fp16 at 1 user (start 1): 3.00 s beside"
-    assert (said in done.stdout) == is_found
+    assert [said in each[1] for each in (without, with_slow)] == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -66,8 +67,10 @@ def killed_run(place: Place) -> Killed:
 
 
 def load_killed_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
-    """One start of two cells; the load process of the first is killed from outside."""
-    words = quick("load.concurrency=1,2", "load.duration=2s")
+    """One start of two cells; the load process of the first is killed from outside. The server counts its
+    tokens, beside a tokenizer that knows no word."""
+    path = train(["a b"], place.path / "tokenizer.json")
+    words = quick("load.concurrency=1,2", "load.duration=2s", f"load.tokenizer={path}")
     with begun(place, "run", *words, "--output", "run") as process:
         wait_until(lambda: place.rows_so_far(1) >= 3, 40)
         [worker] = [each for each in place.processes() if is_load(each)]
@@ -77,12 +80,6 @@ def load_killed_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
 
 def is_load(process: psutil.Process) -> bool:
     return process.cmdline()[1:4] == ["-P", "-m", "harness.load.worker"]
-
-
-def tokenized_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
-    """A server that counts its tokens, beside a tokenizer that knows no word."""
-    path = train(["a b"], place.path / "tokenizer.json")
-    return place, bench(place, "run", *quick(f"load.tokenizer={path}"), "--output", "run")
 
 
 def failed_share_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
@@ -97,7 +94,6 @@ STORIES = {
     "failing": failing_run,
     "killed": killed_run,
     "load": load_killed_run,
-    "tokenized": tokenized_run,
     "failed share": failed_share_run,
 }
 
@@ -227,10 +223,18 @@ def test_load_process_killed_in_a_cell_fails_that_cell_only(runs):
     place.wait_until_empty()
 
 
+def test_in_a_pipe_there_are_lines_alone_with_each_cells_figures(runs):
+    _, done = runs["load"].result()
+    assert (done.returncode, done.stdout) == (1, "run/report.html\n")
+    assert "\x1b" not in done.stderr
+    assert not re.search("^(run|lately|phase) ", done.stderr, re.MULTILINE)
+    figures = r"completed, \d+ requests, [\d,.]+ tokens/s"
+    assert re.search(rf"cell 002 reference, \d users?: {figures}", done.stderr)
+
+
 def test_tokens_are_counted_beside_the_server_and_the_report_tells_the_difference(runs):
-    place, done = runs["tokenized"].result()
-    assert done.returncode == 0, done.stderr
-    [row, *_] = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
+    place, _ = runs["load"].result()
+    [row, *_] = store.read_requests(store.cell_dir(place.run_dir, 2)).to_pylist()
     assert (row["token_source"], row["output_tokens"] > 0) == ("server", True)
     assert row["tokenizer_tokens"] > 2 * row["output_tokens"], "a byte each, nearly"
     assert "Server and tokenizer count differently" in place.report()

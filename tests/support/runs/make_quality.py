@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ class Voice:
     changes: Any = lambda row: row
 
 
-def _logprobs(voice: Voice, context: tuple[int, ...]) -> np.ndarray:
+@cache
+def _logprobs(noise: float, context: tuple[int, ...]) -> np.ndarray:
     plain = np.random.default_rng(context).normal(0, 3.0, len(VOCABULARY))
-    own = np.random.default_rng((*context, round(1e6 * voice.noise))).normal(0, 1, len(VOCABULARY))
-    logits = plain + voice.noise * own
+    own = np.random.default_rng((*context, round(1e6 * noise))).normal(0, 1, len(VOCABULARY))
+    logits = plain + noise * own
     return np.asarray(logits - np.log(np.exp(logits).sum()))
 
 
@@ -51,21 +53,27 @@ def _token(logprobs: np.ndarray, chosen: int, names: Sequence[str], k: int) -> T
 
 def answer(voice: Voice, way: Way, item: int) -> Asked:
     """The greedy answer to a prompt."""
+    return Asked(way, item, _greedy(voice.noise, voice.k, item), "length", 20 + item)
+
+
+@cache
+def _greedy(noise: float, k: int, item: int) -> tuple[Token, ...]:
     context, tokens = (1, item), []
     for _ in range(ANSWER_TOKENS):
-        logprobs = _logprobs(voice, context)
+        logprobs = _logprobs(noise, context)
         chosen = int(logprobs.argmax())
-        tokens.append(_token(logprobs, chosen, VOCABULARY, voice.k))
+        tokens.append(_token(logprobs, chosen, VOCABULARY, k))
         context = (*context, chosen)
-    return Asked(way, item, tuple(tokens), "length", 20 + item)
+    return tuple(tokens)
 
 
-def text(voice: Voice, item: int) -> Asked:
+@cache
+def text(noise: float, k: int, item: int) -> Asked:
     """A given text, as the model without noise might write it; its tokens are ids."""
     rng, names, tokens = np.random.default_rng((2, item)), list(map(str, range(len(VOCABULARY)))), []
     for at in range(1, TEXT_TOKENS):
-        given = int(rng.choice(len(VOCABULARY), p=np.exp(_logprobs(Voice(), (2, item, at)))))
-        tokens.append(_token(_logprobs(voice, (2, item, at)), given, names, voice.k))
+        given = int(rng.choice(len(VOCABULARY), p=np.exp(_logprobs(0.0, (2, item, at)))))
+        tokens.append(_token(_logprobs(noise, (2, item, at)), given, names, k))
     return Asked("text", item, (Token("1"), *tokens))
 
 
@@ -77,7 +85,7 @@ def rows_of(voice: Voice) -> list[Asked]:
         if "prompt" in voice.ways
     ]
     rows += [answer(voice, way, item) for way, n in items.items() for item in range(n) if way in voice.ways]
-    rows += [text(voice, item) for item in range(TEXTS) if "text" in voice.ways]
+    rows += [text(voice.noise, voice.k, item) for item in range(TEXTS) if "text" in voice.ways]
     return list(map(voice.changes, rows))
 
 
