@@ -6,6 +6,7 @@ milliseconds, so it belongs before or after a window, never into it.
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def busiest(
     """
     ours = _descendants(after, {os.getpid(), *own})
     passed_s = (after.t_ns - before.t_ns) / 1e9
-    used_s = _used_s(before, after)
+    used_s = _used_s(before, after, cores)
     shares = {pid: used_s[pid] / (passed_s * cores) for pid in used_s.keys() - ours} if passed_s else {}
     found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
     return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:MOST]
@@ -83,21 +84,37 @@ def most_by(programs: Collection[Program]) -> str:
     return f"most by {', '.join(others)}{' and ' * bool(others)}{last}"
 
 
-def _used_s(before: Scan, after: Scan) -> dict[int, float]:
+def _used_s(before: Scan, after: Scan, cores: int) -> dict[int, float]:
     """Return the CPU seconds of each process that still runs, and of its children that ended meanwhile."""
-    used_s = {pid: _cpu_s(now) for pid, now in after.by_pid.items()}
+    most_s = cores * (after.t_ns - before.t_ns) / 1e9
+    earlier_s, found = _ended_s(before, after), {}
+    for pid, now in after.by_pid.items():
+        was = before.by_pid[pid] if _lives_on(pid, before, after) else None
+        own_s = now.own[0] - (was.own[0] if was else 0.0)
+        children_s = now.children[0] - (was.children[0] if was else 0.0) - earlier_s[pid]
+        # More than there was belongs to children that were another's, and ended as this one's.
+        found[pid] = own_s + (children_s if 0 < children_s <= most_s - own_s else 0.0)
+    return found
+
+
+def _ended_s(before: Scan, after: Scan) -> Mapping[int, float]:
+    """Return what processes that ended had used before the first scan, by the ancestor that waited for them:
+    by the second scan it is among its children's."""
+    found: defaultdict[int, float] = defaultdict(float)
     for pid, was in before.by_pid.items():
-        now = after.by_pid.get(pid)
-        if now and now.started == was.started:
-            used_s[pid] -= _cpu_s(was)
-        elif was.parent in used_s:
-            # What it had used before the first scan is among its parent's children by now.
-            used_s[was.parent] -= _cpu_s(was)
-    return used_s
+        if _lives_on(pid, before, after):
+            continue
+        parent, passed = was.parent, {pid}  # a pid that was given anew while it was scanned could make a ring
+        while parent in before.by_pid.keys() - passed and not _lives_on(parent, before, after):
+            passed.add(parent)
+            parent = before.by_pid[parent].parent
+        found[parent] += was.own[0] + was.children[0]
+    return found
 
 
-def _cpu_s(reading: Reading) -> float:
-    return reading.own[0] + reading.children[0]
+def _lives_on(pid: int, before: Scan, after: Scan) -> bool:
+    was, now = before.by_pid.get(pid), after.by_pid.get(pid)
+    return was is not None and now is not None and was.started == now.started
 
 
 def _descendants(scanned: Scan, roots: Collection[int]) -> set[int]:

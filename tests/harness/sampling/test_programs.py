@@ -76,18 +76,35 @@ def reading(parent: int, cpu_s: float, of_children_s: float = 0.0, started: floa
     return Reading(started, parent, False, 1, 1, (cpu_s, 0, 0), (of_children_s, 0, 0))
 
 
-def test_what_a_child_had_used_before_the_first_scan_is_not_counted() -> None:
-    # 7 s of its child's 8 were before; in the 10 s since, the parent itself used one more.
-    parent = OURS + 1
-    before = Scan(0, {parent: reading(1, 5.0), parent + 1: reading(parent, 7.0)})
-    after = Scan(10 * S, {parent: reading(1, 6.0, of_children_s=8.0)})
-    assert programs._used_s(before, after) == {parent: 2.0}
+SHELL, TEST, SERVER = (OURS + k for k in (1, 2, 3))
 
 
-def test_a_pid_that_another_program_has_now_counts_from_its_begin() -> None:
-    before = Scan(0, {OURS + 1: reading(1, 50.0)})
-    after = Scan(10 * S, {OURS + 1: reading(1, 3.0, started=2.0)})
-    assert programs._used_s(before, after) == {OURS + 1: 3.0}
+@pytest.mark.parametrize(
+    ("before", "after", "used_s"),
+    [
+        # 7 s of its child's 8 were before; in the 10 s since, the shell itself used one more.
+        (
+            {SHELL: reading(1, 5.0), TEST: reading(SHELL, 7.0)},
+            {SHELL: reading(1, 6.0, of_children_s=8.0)},
+            {SHELL: 2.0},
+        ),
+        # Its child and that one's child ended: 30 s and 9 s of them were before, 1 s since.
+        (
+            {SHELL: reading(1, 5.0), TEST: reading(SHELL, 30.0), SERVER: reading(TEST, 9.0)},
+            {SHELL: reading(1, 5.0, of_children_s=40.0)},
+            {SHELL: 1.0},
+        ),
+        # It waited for a stranger's child, whose 400 s are more than there were.
+        ({SHELL: reading(1, 5.0)}, {SHELL: reading(1, 6.0, of_children_s=400.0)}, {SHELL: 1.0}),
+        # Another program has the pid now.
+        ({SHELL: reading(1, 50.0)}, {SHELL: reading(1, 3.0, started=2.0)}, {SHELL: 3.0}),
+    ],
+)
+def test_only_what_was_used_between_the_scans_is_counted(
+    before: dict[int, Reading], after: dict[int, Reading], used_s: dict[int, float]
+) -> None:
+    found = programs._used_s(Scan(0, before), Scan(10 * S, after), 2)
+    assert found == pytest.approx(used_s)
 
 
 def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
