@@ -4,7 +4,8 @@ Who is held against whom stands in quality.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -145,6 +146,11 @@ def _end(a: Asked, b: Asked) -> tuple[int, bool]:
     length, (shorter, longer) = _same(_names(a), _names(b)), sorted((a, b), key=lambda row: len(row.tokens))
     is_ended = len(longer.tokens) > length == len(shorter.tokens)
     return length, shorter.finish_reason == "stop" if is_ended else length < len(shorter.tokens)
+
+
+def outcomes(alone: Mapping[int, Asked], again: Iterable[Asked]) -> dict[Outcome, int]:
+    """Return what became of prompts that are asked again, given the first answers by item."""
+    return dict(Counter(outcome(alone[row.item], row) for row in again if row.item in alone))
 
 
 def outcome(alone: Asked, again: Asked) -> Outcome:

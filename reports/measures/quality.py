@@ -4,7 +4,6 @@ win because of its answers.
 The reference is chosen in reports/data/asked.py.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,7 @@ from reports.data import (
     why_no_reference,
     why_unlike,
 )
-from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcome
+from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
 from reports.measures.metrics import mean
 from reports.measures.slo import wilson
 from reports.measures.written import precise
@@ -118,11 +117,7 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
         return Quality(label, why="it was not asked")
     base = references_of(run).get(own.model)
     alone = own.answered("chat")
-    again = {
-        way: dict(Counter(outcome(alone[row.item], row) for row in own.rows[way] if row.item in alone))
-        for way in AGAIN
-        if own.rows.get(way)
-    }
+    again = {way: outcomes(alone, own.rows[way]) for way in AGAIN if own.rows.get(way)}
     odd = unlike_of(run)
     made = Quality(label, base.name if base else None, base is own, again=again, unlike=odd.get(label))
     if made.unlike:

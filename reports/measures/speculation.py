@@ -1,11 +1,10 @@
 """What speculation proposed and got, and how near its answers are to those of the same server without it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reports.data import Group, Run, growth, heard_of, once, pooled
-from reports.measures.fidelity import Outcome, outcome
+from reports.measures.fidelity import Outcome, outcomes
 from reports.measures.quality import Quality, nearness
 
 
@@ -44,9 +43,7 @@ def became_of(run: Run, label: str) -> dict[Outcome, int]:
     heard, off = heard_of(run), unspeculated_of(run)[label]
     if label not in heard or off not in heard:
         return {}
-    alone = heard[off].answered("chat")
-    own = (row for row in heard[label].rows.get("chat", ()) if row.item in alone)
-    return dict(Counter(outcome(alone[row.item], row) for row in own))
+    return outcomes(heard[off].answered("chat"), heard[label].rows.get("chat", ()))
 
 
 def speculated_of(run: Run) -> list[Speculated]:

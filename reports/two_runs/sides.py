@@ -94,15 +94,15 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
     """
     whole = _why_none(a, b, names)
     # Two deployments that were named may have other labels. Of foreign traffic the load alone is known.
-    first = 0 if a.label is None else 1
-    first = 2 if a.run.foreign or b.run.foreign else first
+    is_foreign = any(side.run.foreign for side in (a, b))
+    first = 2 if is_foreign else int(a.label is not None)
     rest = {group.key[first:]: group for group in b.groups}
     pairs, left_out = [], []
     for group in a.groups:
         other = rest.pop(group.key[first:], None)
         if other is None:
             left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
-        elif why := _why_unlike(group, other, is_foreign=first == 2):
+        elif why := _why_unlike(group, other, is_foreign=is_foreign):
             left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))

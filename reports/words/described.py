@@ -37,9 +37,7 @@ def device(run: Run) -> str:
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
     found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
-    if run.foreign:
-        return "a device that is not known"
-    return next(found, "one device" if on_card else "this processor")
+    return next(found, "a device that is not known")
 
 
 def environment_words(run: Run) -> str:

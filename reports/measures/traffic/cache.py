@@ -57,40 +57,8 @@ class Served:
         """Return the share of what could be served that was, as reported."""
         return self.reported / self.ideal if self.reported is not None and self.ideal else None
 
-    @property
-    def is_misreported(self) -> bool:
-        """Return whether the time says clearly that more or less was cached than the server reports: by so
-        much beyond the interval, which does not know how a machine's speed changes from cell to cell."""
-        if self.reported is None or self.inferred is None:
-            return False
-        below, above = self.inferred.low - self.reported, self.reported - self.inferred.high
-        return self._is_much(max(below, above))
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Return whether the time says that about as much was cached as the server reports: all of the
-        interval is near it."""
-        if self.reported is None or self.inferred is None:
-            return False
-        below, above = self.reported - self.inferred.low, self.inferred.high - self.reported
-        return not self._is_much(max(below, above))
-
-    @property
-    def is_impossible(self) -> bool:
-        """Return whether more is reported than was ever sent on the start."""
-        return self.reported is not None and self._is_much(self.reported - self.ideal)
-
-    @property
-    def is_disputed(self) -> bool:
-        """Return whether the answers' usage and the page of metrics differ by much. The page also counts what
-        is under way at a window's ends, so there have to be many requests beside those."""
-        if self.reported is None or self.on_page is None:
-            return False
-        at_ends = 2 * (self.group.cells[0].at_once or self.requests)
-        is_known = at_ends <= DISAGREE_SHARE * self.requests
-        return is_known and self._is_much(abs(self.reported - self.on_page))
-
-    def _is_much(self, tokens: float) -> bool:
+    def is_much(self, tokens: float) -> bool:
+        """Return whether numbers that are this far apart contradict each other."""
         return tokens > DISAGREE_SHARE * self.input_tokens
 
 
@@ -192,28 +160,35 @@ def _requests(run: Run, cell: Cell) -> pd.DataFrame:
 
 def doubts(served: Iterable[Served]) -> list[str]:
     """Say of which parts the three numbers contradict each other."""
-    said = []
-    for each in served:
-        if each.is_impossible:
-            said.append(f"{_reported(each)}, and {each.ideal:,.0f} had been sent before")
-        elif each.is_misreported:
-            said.append(f"{_reported(each)}, and {_by_ttft(each)}")
-        elif each.is_disputed:
-            said.append(f"{_reported(each)}, and by its page of metrics it is {each.on_page:,.0f}")
-    return said
+    return list(filter(None, map(_doubt, served)))
+
+
+def _doubt(each: Served) -> str | None:
+    reported, told, on_page = each.reported, each.inferred, each.on_page
+    if reported is None:
+        return None
+    if each.is_much(reported - each.ideal):
+        return f"{_reported(each)}, and {each.ideal:,.0f} had been sent before"
+    # By so much beyond the interval, which does not know how a machine's speed changes from cell to cell.
+    if told and each.is_much(max(told.low - reported, reported - told.high)):
+        return f"{_reported(each)}, and {_by_ttft(told)}"
+    # The page also counts what is under way at a window's ends: there have to be many requests beside those.
+    at_ends = 2 * (each.group.cells[0].at_once or each.requests)
+    is_known = on_page is not None and at_ends <= DISAGREE_SHARE * each.requests
+    if on_page is not None and is_known and each.is_much(abs(reported - on_page)):
+        return f"{_reported(each)}, and by its page of metrics it is {on_page:,.0f}"
+    return None
 
 
 def confirmation(each: Served) -> str:
-    """Say whether the times confirm what is reported, where nothing contradicts it; nothing where they or it
-    are not known."""
-    if each.reported is None or each.inferred is None:
+    """Say whether the times confirm what is reported, where nothing contradicts it: all of the interval is
+    near it. Nothing where they or it are not known."""
+    told = each.inferred
+    if each.reported is None or told is None:
         return ""
-    judged = (
-        f"the same within {100 * DISAGREE_SHARE:.0f} % of the input"
-        if each.is_confirmed
-        else "too wide to tell"
-    )
-    return f"{_reported(each)}, and {_by_ttft(each)}: {judged}"
+    is_wide = each.is_much(max(each.reported - told.low, told.high - each.reported))
+    judged = "too wide to tell" if is_wide else f"the same within {100 * DISAGREE_SHARE:.0f} % of the input"
+    return f"{_reported(each)}, and {_by_ttft(told)}: {judged}"
 
 
 def _reported(each: Served) -> str:
@@ -221,6 +196,5 @@ def _reported(each: Served) -> str:
     return f"{each.part or 'all requests'}: it reports {tokens} as cached"
 
 
-def _by_ttft(each: Served) -> str:
-    told = each.inferred
-    return f"by TTFT it is {told.tokens:,.0f} [{told.low:,.0f}, {told.high:,.0f}]" if told else ""
+def _by_ttft(told: Inferred) -> str:
+    return f"by TTFT it is {told.tokens:,.0f} [{told.low:,.0f}, {told.high:,.0f}]"

@@ -87,8 +87,7 @@ def test_a_wide_interval_confirms_nothing(tmp_path):
     run = run_of(tmp_path, talks(blocks, blocks, noise_ms=8.0))
     whole = served_of(run)[0]
     assert whole.inferred is not None, whole.why
-    assert not whole.is_misreported
-    assert not whole.is_confirmed
+    assert not doubts([whole])
     [said] = contradictions(run)
     assert said.endswith("]: too wide to tell.")
 
@@ -111,7 +110,8 @@ def test_a_server_that_does_not_tell_of_its_hits_is_found_out(tmp_path):
     told = found["turn 3"].inferred
     assert told is not None
     assert told.tokens == pytest.approx(found["turn 3"].ideal, abs=0.1 * found["turn 3"].input_tokens)
-    assert found["turn 3"].is_misreported
+    [said] = doubts([found["turn 3"]])
+    assert "and by TTFT it is" in said
 
 
 def test_without_a_word_of_the_server_the_times_tell_alone(tmp_path):
