@@ -103,4 +103,6 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
     if isinstance(version, str) and isinstance(build, str):
         found["engine_version"] = f"{version} ({build})"
-    return Said(found)
+    # Prompts are read whole, so that no request joins beyond --max-batch-size (backends/v3/src/backend.rs).
+    is_bounded = found.get("chunked_prefill") is False
+    return Said(found, holds={"concurrent_sequences"} if is_bounded else ())

@@ -60,11 +60,13 @@ class Said:
 
     `terms`: by the names of EngineTerms, and besides engine_version, weights_type, kv_cache_bytes,
     quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
-    part, summed over all devices.
+    part, summed over all devices. `holds`: terms that `Engine.unmatched` names before the start, and that
+    this server holds to after all.
     """
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)
     memory: Mapping[MemoryPart, int] = field(default_factory=dict)
+    holds: Collection[str] = ()
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     asks_prompts = api_of(up.start.deployment) is openai.API
     up.record.update(
         resolved=dict(said.terms),
+        unmatched={term: why for term, why in up.record.record.unmatched.items() if term not in said.holds},
         memory_said=dict(said.memory),
         version=None if version is None else str(version),
         prompt_tokens=probe.count_prompt_tokens(

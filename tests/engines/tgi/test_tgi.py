@@ -268,6 +268,13 @@ def test_eager_and_off_are_read_as_such() -> None:
     assert ENGINE.said(log, {}).terms == {"prefix_cache": False, "chunked_prefill": False, "graphs": False}
 
 
+def test_a_bound_on_requests_holds_where_prompts_are_read_whole() -> None:
+    assert "concurrent_sequences" in ENGINE.unmatched(deployment("bf16", MATCHED))
+    assert ENGINE.said("Using prefill chunking = False", {}).holds == {"concurrent_sequences"}
+    assert not ENGINE.said("Using prefill chunking = True", {}).holds
+    assert not ENGINE.said("", {}).holds
+
+
 def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_first() -> None:
     """The lines of 3.3.6-dev0's Python shard on a CPU."""
     log = (

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import tgi_server
 from bench_command import bench, made, quick
+from checkpoint_files import write_checkpoint
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import TextGenerationError
 from places import TESTS
@@ -298,3 +299,24 @@ def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path) -> N
     }
     assert (scratch / "out" / "tokenizer.json").is_file()
     assert (scratch / "shard-0").is_socket()
+
+
+@pytest.mark.parametrize(("attention", "is_named"), [("flashinfer", True), ("paged", False)])
+def test_a_start_keeps_no_note_that_its_server_s_log_contradicts(
+    tmp_path: Path, attention: str, is_named: bool
+) -> None:
+    launcher = tmp_path / "text-generation-launcher"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "tgi_server.py"} "$@"\n')
+    launcher.chmod(0o755)
+    place = made(tmp_path / "place")
+    model = write_checkpoint(tmp_path / "checkpoint")
+    keys = quick("engine=tgi", f"tgi.program={launcher}", f"model={model}", "quantization=bf16", "device=cpu")
+    own = ("engine.launcher=native", "engine.context_length=2048")
+    keys = [key for key in keys if not key.startswith("reference.")]
+    done = bench(place, "run", *keys, *own, "--output", place.run_dir, ATTENTION=attention)
+    assert done.returncode == 0, done.stderr
+    [start] = place.starts()
+    assert start["resolved"]["chunked_prefill"] is is_named
+    assert ("concurrent_sequences" in start["unmatched"]) is is_named
+    # That it cannot be told a number of tokens is so in either case.
+    assert "kv_cache_tokens" in start["unmatched"]

@@ -392,16 +392,18 @@ def log(source: str, message: str, level: str = " INFO") -> None:
 def say_what_is_used(args: argparse.Namespace) -> None:
     """The lines of a start, in their order."""
     launcher, router = "text_generation_launcher", "text_generation_router_v3"
-    caching = os.environ.get("PREFIX_CACHING", "true")
+    attention = os.environ.get("ATTENTION", "flashinfer")
+    is_paged = attention == "paged"
+    caching = os.environ.get("PREFIX_CACHING", "0" if is_paged else "true")
     is_caching = caching.lower() in ("1", "true")
-    is_chunking = os.environ.get("PREFILL_CHUNKING", "1") == "1" and not args.speculate
-    log(launcher, f"Using attention flashinfer - Prefix caching {caching}")
+    is_chunking = os.environ.get("PREFILL_CHUNKING", "1") == "1" and not args.speculate and not is_paged
+    log(launcher, f"Using attention {attention} - Prefix caching {caching}")
     if args.max_batch_prefill_tokens is None:
         log(launcher, "Default `max_batch_prefill_tokens` to 4096")
     log(launcher, f"Starting check and download process for {args.model_id}")
     log("shard-manager", "text_generation_launcher: Starting shard rank=0")
     log(launcher, f"Using prefix caching = {is_caching}")
-    log(launcher, "Using Attention = flashinfer")
+    log(launcher, f"Using Attention = {attention}")
     log(launcher, f"Using prefill chunking = {is_chunking}")
     log("shard-manager", "text_generation_launcher: Shard ready in 6.5s rank=0")
     log(launcher, "Starting Webserver")
