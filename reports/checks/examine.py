@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     windows.cells_not_valid,
     windows.requests_failed,
     windows.none_ended,
+    windows.length_not_heeded,
     windows.answers_cut,
     windows.prompts_cut,
     windows.answers_not_valid,

@@ -21,6 +21,7 @@ from reports.checks.finding import (
 from reports.checks.starts import drift_words
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import LOST_SHARE, measured_of, number, plural, several
+from reports.measures.equal_work import ended_early
 from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
 from reports.measures.traffic.of_groups import validities_of
 from reports.measures.traffic.validity import KINDS, VALID
@@ -77,15 +78,29 @@ def requests_failed(run: Run) -> Iterator[Seen]:
 def answers_cut(run: Run) -> Iterator[Seen]:
     def is_cut(cell: Cell) -> np.ndarray:
         ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
-        ok, start = ok[ok["token_source"] == "server"], run.start_of(cell)
+        is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
+        ok, start = ok[is_counted], run.start_of(cell)
         # A server that leaves the end-of-sequence token out counts one fewer.
         is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
         # One that ends of itself is cut where the engine was told not to end it.
         is_forced = start and start.forces_length and not cell.planned.scenario.ends_itself
-        return np.asarray(is_short & (is_full | bool(is_forced)))
+        return np.asarray(is_short & (is_full | bool(is_forced)) & ~ended_early(run, cell)[is_counted])
 
     return _lost(run, is_cut)
+
+
+@check(
+    "The server does not heed the length that it is told",
+    "It was told to end no answer before the length asked for, and these ended of themselves: {}. Shorter "
+    "answers look faster.",
+    "Compare figures per token only. Ollama and others take ignore_eos without a word, and do nothing: leave "
+    "out openai.ignore_eos there.",
+    OF_LENGTHS,
+    marks=True,
+)
+def length_not_heeded(run: Run) -> Iterator[Seen]:
+    return _lost(run, lambda cell: ended_early(run, cell))
 
 
 @check(

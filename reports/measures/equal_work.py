@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from reports.data import Group, Run, StartRecord, gathered, grouped, once
+from reports.data import Cell, Group, Run, StartRecord, floats, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
@@ -23,6 +24,8 @@ ANSWERS_APART = 0.25
 MEANS_APART = 1.15
 # A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
 DROPPED_TOKENS = 1
+# Share of answers that ended of themselves though their length was forced; less may be an accident.
+EARLY_SHARE = 0.01
 # Turns that both of a pair answered, before their lengths are compared turn by turn.
 TURNS_NEEDED = 5
 # Memory of machines and devices: the kernel reserves another part of the same memory after an update.
@@ -30,6 +33,7 @@ MEMORY_DIFFERS = 0.02
 # What makes requests the same: a cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
 _COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
+_LENGTH = ("token_source", "output_tokens", "max_tokens", "finish_reason")
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -133,8 +137,27 @@ def _per_token_only(
             is_forced = not group.cells[0].planned.scenario.ends_itself
             if is_forced and not all(record.forces_length for record in run.starts_of(group.deployment)):
                 yield group.key, "the engine cannot be made to give the length asked for"
+            elif _heeds_no_length(run, group):
+                yield group.key, "its server is told the length asked for, and does not heed it"
             elif differ(means.values()) and differ([own, asked]):
                 yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
+
+
+def ended_early(run: Run, cell: Cell) -> np.ndarray:
+    """Return of a cell's ok requests whether each ended of itself, short of a length that the server was told
+    to force. Some servers take fields such as ignore_eos without a word, and do nothing."""
+    ok, start = run.ok_requests(cell.number, *_LENGTH), run.start_of(cell)
+    is_forced = start is not None and start.forces_length and not cell.planned.scenario.ends_itself
+    # A server that leaves the end-of-sequence token out counts one fewer.
+    is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
+    is_stop = (ok["finish_reason"] == "stop").to_numpy(bool, na_value=False)
+    is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
+    return np.asarray(is_short & is_stop & is_counted & is_forced)
+
+
+def _heeds_no_length(run: Run, group: Group) -> bool:
+    early = [ended_early(run, cell) for cell in group.counted]
+    return sum(int(each.sum()) for each in early) > EARLY_SHARE * sum(map(len, early))
 
 
 # --- prompts ---------------------------------------------------------------------------------------

@@ -227,6 +227,19 @@ def test_a_run_measures_a_running_one_and_tells_that_it_cut_prompts(tmp_path: Pa
     assert "The server counts fewer input tokens than words were sent: ollama at 1 user:" in place.report()
 
 
+def test_a_run_tells_that_a_running_one_does_not_heed_the_length_that_it_is_told(tmp_path: Path) -> None:
+    with serving(Server(answer_tokens=9)) as running:
+        place = made(tmp_path / "place")
+        keys = asked("engine=openai", "model=gemma3-270m", f"engine.base_url={running.base_url}")
+        done = bench(place, "run", *keys, "openai.ignore_eos=true", "--output", place.run_dir)
+        sent = running.state.bodies[-1]
+    assert done.returncode == 0, done.stderr
+    assert sent["ignore_eos"] is True
+    assert sent["min_tokens"] == sent["max_tokens"] > 9 + 1
+    told_so = "these ended of themselves: openai at 1 user: "
+    assert told_so in place.report()
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [

@@ -232,6 +232,11 @@ CASES = [
         r"vllm fp16 at 1 user: 4 of 364\.",
     ),
     (
+        "length_not_heeded",  # Ollama and others take ignore_eos without a word
+        {"first": [*good_rows(), *(cut_row(finish_reason="stop", request_id=f"r17{k}") for k in range(3))]},
+        r"llama_cpp fp16 at 1 user: 6 of 366\.",
+    ),
+    (
         "prompts_cut",  # one word more than tokens may be a tokenizer's, ten are cut off
         {
             "first": [
@@ -315,6 +320,7 @@ CASES = [
 # What makes a number no comparison; all other findings are listed.
 MARKING = {
     "requests_failed", "answers_cut", "prompts_cut", "output_lengths_differ", "prompts_differ",
+    "length_not_heeded",
     "kernels_stand_in", "token_counts_differ", "error_not_small", "client_late", "conversations_never_began",
 }  # fmt: skip
 

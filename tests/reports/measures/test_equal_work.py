@@ -180,6 +180,20 @@ def test_an_engine_that_cannot_force_lengths_has_figures_per_token_only(tmp_path
     assert "▲ per-token figures only" in plain(whole)
 
 
+@pytest.mark.parametrize(("reason", "is_whole"), [("stop", False), ("length", True)])
+def test_a_server_that_does_not_heed_the_length_it_is_told_has_figures_per_token_only(
+    tmp_path, reason, is_whole
+):
+    # Of 13 answers one is two tokens shorter than asked: the means are less than 2 % apart.
+    rows = [requests(max_tokens=100, output_tokens=100)] * 2
+    early = row(12, T0 + 6 * S, max_tokens=100, output_tokens=98, finish_reason=reason)
+    run = run_of(tmp_path, [{}, {}], [rows[0], [*rows[1], early]])
+    assert (None not in offered(run, SECOND).values()) is is_whole
+    assert None not in offered(run, FIRST).values()
+    found = work_of(run).per_token_only.get((SECOND, "chat_multi_turn", "1 user"))
+    assert found == (None if is_whole else "its server is told the length asked for, and does not heed it")
+
+
 def test_a_single_deployment_keeps_all_its_figures(tmp_path):
     run = run_of(tmp_path, NOT_FORCED[1:])
     assert None not in offered(run, FIRST).values()
