@@ -62,9 +62,14 @@ def scan() -> Scan:
 
 
 def busiest(
-    before: Scan, after: Scan, own: Collection[int] = (), cores: int = os.cpu_count() or 1
+    before: Scan,
+    after: Scan,
+    own: Collection[int] = (),
+    *,
+    cores: int = os.cpu_count() or 1,
+    most: int = MOST,
 ) -> list[Program]:
-    """Return the programs that used most between two scans, the busiest first, up to MOST.
+    """Return the programs that used most between two scans, the busiest first, up to `most`.
 
     Left out are this process, the `own` pids, and all that descends from them.
     """
@@ -73,7 +78,7 @@ def busiest(
     used_s = _used_s(before, after, cores)
     shares = {pid: used_s[pid] / (passed_s * cores) for pid in used_s.keys() - ours} if passed_s else {}
     found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
-    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:MOST]
+    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:most]
 
 
 def most_by(programs: Collection[Program]) -> str:
