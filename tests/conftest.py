@@ -22,8 +22,9 @@ ALONE = frozenset(
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
 # no processor waits for one of them (`make test` has xdist keep this order).
 LONGEST = """
-    until llama_cpp_live run native_apis load_worker workers weights_hub provision install prefix_cache
-    reports_bounds cli guard tgi_wire
+    until run weights_hub terminal cut_short again native_apis attached llama_cpp_programs_live sharing
+    load_worker workers environment cli claiming adding provision install ollama_wire budget prefix_cache
+    reports_bounds guard tgi_replayed llama_cpp_live
     """.split()  # noqa: SIM905 - as above
 
 # Of the same source, Python and Hypothesis much the same examples; CONTRIBUTING.md says what else they depend
