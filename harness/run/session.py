@@ -143,9 +143,10 @@ def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
             check_output(directory)  # another bench may have written there meanwhile
             yield directory
         except BaseException:
-            if is_new and {path.name for path in directory.iterdir()} == {LOCK_FILE}:
-                (directory / LOCK_FILE).unlink()
-                directory.rmdir()
+            with suppress(OSError):  # of a directory that was moved: what ended the block says more
+                if is_new and {path.name for path in directory.iterdir()} == {LOCK_FILE}:
+                    (directory / LOCK_FILE).unlink()
+                    directory.rmdir()
             raise
 
 
