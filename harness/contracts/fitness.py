@@ -9,6 +9,8 @@ from harness.contracts.records import Scalar, Validity
 
 # Share of all cores that other programs may use. With more, they can change a result by that share.
 FOREIGN_SHARE = 0.15
+# Stands in a finding before the names of the busiest programs, which end it.
+MOST_BY = ", most by "
 # Seconds that a look before a cell takes, with server and load idle.
 LOOK_S = 0.5
 # What makes a machine unfit.

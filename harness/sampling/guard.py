@@ -218,7 +218,7 @@ class Guard:
         found = dict(causes)
         if self._scan and (text := found.get("foreign_load")):
             busiest = programs.busiest(self._scan, programs.scan(), server)
-            found["foreign_load"] = f"{text}, {programs.most_by(busiest)}"
+            found["foreign_load"] = f"{text}{programs.most_by(busiest)}"
         return [*found.items()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.contracts import FOREIGN_SHARE, LOOK_S, inert
+from harness.contracts import FOREIGN_SHARE, LOOK_S, MOST_BY, inert
 from harness.sampling.host import foreign_use
 from harness.sampling.process_tree import Reading, readings
 
@@ -46,7 +46,7 @@ def busy_now() -> str | None:
     before, share_since = scan(), foreign_use()
     time.sleep(LOOK_S)
     said = too_much(share_since())
-    return said and f"{said}, {most_by(busiest(before, scan()))}"
+    return said and f"{said}{most_by(busiest(before, scan()))}"
 
 
 def too_much(share: float | None) -> str | None:
@@ -82,11 +82,11 @@ def busiest(
 
 
 def most_by(programs: Collection[Program]) -> str:
-    """Return `most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`, or that none is visible."""
+    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`, or that none is visible."""
     if not programs:
-        return "none of it by a program that is visible from here"
+        return ", none of it by a program that is visible from here"
     *others, last = (f"{each.name} (process {each.pid}, {100 * each.share:.0f} %)" for each in programs)
-    return f"most by {', '.join(others)}{' and ' * bool(others)}{last}"
+    return f"{MOST_BY}{', '.join(others)}{' and ' * bool(others)}{last}"
 
 
 def _used_s(before: Scan, after: Scan, cores: int) -> dict[int, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import SelfTest, SelfTestStep
+from harness.contracts import MOST_BY, SelfTest, SelfTestStep
 from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Seen, cell_name, check, of_cells
 from reports.data import Cell, Run, gathered, once
 from reports.measures import LATENCIES, measured_of, number, plural, values_of
@@ -181,10 +181,16 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
     can_look=lambda run: any(cell.record and cell.record.guard_mode for cell in run.planned_cells),
 )
 def machine_unfit(run: Run) -> Iterator[Seen]:
+    are_named = False
     for cell in run.planned_cells:
-        record = cell.record
-        said = [f"{each.text} ({each.when})" for each in (record.guard if record else ())]
-        if said:
+        found = cell.record.guard if cell.record else ()
+        in_window = {each.kind for each in found if each.when == "during"}
+        told = [each for each in found if each.when == "during" or each.kind not in in_window]
+        # The busiest programs of one cell; those of the others stand in its row under Trust.
+        texts = [each.text.partition(MOST_BY)[0] if are_named else each.text for each in told]
+        are_named = are_named or any(MOST_BY in text for text in texts)
+        if told:
+            said = (f"{text} ({each.when})" for text, each in zip(texts, told, strict=True))
             yield f"{cell_name(cell)}: {', '.join(said)}", [cell]
 
 

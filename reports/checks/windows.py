@@ -49,10 +49,11 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
         # What the guard saw has a check of its own.
         seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
         reasons = cell.record.reasons if cell.record else ()
+        own = [reason for reason in reasons if not reason.startswith(seen)]
         if cell.status not in ("completed", *to_come):
             yield f"{cell_name(cell)}: {cell.status}", ()
-        elif cell.validity != "valid" and not all(reason.startswith(seen) for reason in reasons):
-            said = f"{cell_name(cell)}: {cell.validity}, {cell.reason or 'no reason given'}"
+        elif cell.validity != "valid" and (own or not reasons):
+            said = f"{cell_name(cell)}: {cell.validity}, {'; '.join(own) or cell.reason or 'no reason given'}"
             yield said, [cell] if cell.validity == "invalid" else ()
 
 

@@ -112,8 +112,8 @@ def test_only_what_was_used_between_the_scans_is_counted(
 
 def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
     three = [Program("cc1", 4242, 0.451), Program("make", 99, 0.12), Program("sh", 7, 0.021)]
-    assert most_by(three[:1]) == "most by cc1 (process 4242, 45 %)"
+    assert most_by(three[:1]) == ", most by cc1 (process 4242, 45 %)"
     assert most_by(three) == (
-        "most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
+        ", most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
     )
-    assert most_by([]) == "none of it by a program that is visible from here"
+    assert most_by([]) == ", none of it by a program that is visible from here"

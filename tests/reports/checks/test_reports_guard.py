@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from make_run import S, one_cell_run, row
+from dataclasses import replace
 
-from harness.contracts import GuardFinding
+from make_run import S, deployment, one_cell_run, row
+from repeated_run import Made, repeated_run
+
+from harness.contracts import GuardFinding, Load
 from reports import open_run
 from reports.checks.examine import findings_of
 from reports.page.sections import trust
@@ -34,10 +37,29 @@ def test_a_disturbed_start_names_itself_by_the_guards_own_measure(tmp_path):
     assert "cells_not_valid" not in found
 
 
+def test_what_was_seen_before_and_in_the_window_is_told_once_and_programs_of_one_cell(tmp_path):
+    named = replace(BUSY, text=f"{BUSY.text}, most by cc1 (process 7, 35 %)")
+    guard = (replace(named, when="before"), named)
+
+    def changes(cell, start):
+        return {**MARKED, "guard": guard}
+
+    made = [Made(deployment("llama_cpp", each)) for each in ("fp16", "gguf-q8_0")]
+    path = repeated_run(tmp_path, made, (Load(concurrency=1),), 1, cell_changes=changes)
+    assert checks_of(open_run(path))["machine_unfit"].text == (
+        "llama_cpp fp16 at 1 user (start 1): other programs used 40 % of the processor, most by cc1 (process "
+        "7, 35 %) (during); llama_cpp gguf-q8_0 at 1 user (start 1): other programs used 40 % of the "
+        "processor (during)."
+    )
+
+
 def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
     reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY,))
-    assert {"cells_not_valid", "machine_unfit"} <= checks_of(open_run(made.path)).keys()
+    found = checks_of(open_run(made.path))
+    assert {"cells_not_valid", "machine_unfit"} <= found.keys()
+    said = "llama_cpp fp16 at 1 user (start 1): suspect, 1 of 6 requests in the window failed."
+    assert found["cells_not_valid"].text == said
 
 
 def test_the_section_lists_what_was_seen(tmp_path):
