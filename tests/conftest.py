@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from bench_command import bench, made, quick
+from bench_command import Place, bench, quick
 from hypothesis import HealthCheck, settings
 from quick_venv import make_quick_python
 
@@ -16,7 +18,7 @@ from quick_venv import make_quick_python
 ALONE = frozenset(
     """
     client clock device_sample end_to_end gpu host load_benchmark load_models
-    openloop process_tree receive reference reference_server rows sampling selftest waits
+    openloop process_tree receive reference rows sampling selftest waits
     """.split()  # noqa: SIM905 - a list of 20 quoted words reads worse
 )
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
@@ -24,7 +26,7 @@ ALONE = frozenset(
 LONGEST = """
     until run weights_hub terminal cut_short again native_apis attached llama_cpp_programs_live sharing
     load_worker workers environment cli claiming adding provision install ollama_wire budget prefix_cache
-    reports_bounds guard tgi_replayed llama_cpp_live
+    reports_bounds guard tgi_replayed reference_server llama_cpp_live
     """.split()  # noqa: SIM905 - as above
 
 # Of the same source, Python and Hypothesis much the same examples; CONTRIBUTING.md says what else they depend
@@ -84,11 +86,18 @@ def quick_venv(quick_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def measured_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the reference engine: two cells of three conversations each. Tests copy it."""
-    place = made(tmp_path_factory.mktemp("measured") / "place")
-    bounds = ("load.concurrency=1,2", "load.conversations=3", "load.warmup=0s", "load.duration=10s")
-    done = bench(place, "run", *quick(*bounds), "--output", "run", "--quiet")
-    assert done.returncode == 0, done.stderr
+    """A run of the reference engine: two cells of three conversations each. Tests copy it, and all of xdist's
+    processes share it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    place = Place(shared / "measured")
+    with (shared / "measured.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.path.exists():
+            place.path.mkdir()
+            bounds = ("load.concurrency=1,2", "load.conversations=3", "load.warmup=0s", "load.duration=10s")
+            done = bench(place, "run", *quick(*bounds), "--output", "run", "--quiet")
+            assert done.returncode == 0, done.stderr
     return place.run_dir
 
 

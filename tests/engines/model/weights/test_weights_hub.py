@@ -249,11 +249,12 @@ def test_token_comes_from_the_environment_alone(
     (home / "token").write_text("hf_of_a_login")
     prepared(CHECKPOINT, tmp_path / "one")
     assert set(hub.tokens) == {None}
+    hub.status = 401  # it refuses what it is asked first, which bears the token already
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_older")
-    prepared(CHECKPOINT, tmp_path / "older")
+    refused(CHECKPOINT, tmp_path / "older")
     assert hub.tokens[-1] == "Bearer hf_older"
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    prepared(CHECKPOINT, tmp_path / "two")
+    refused(CHECKPOINT, tmp_path / "two")
     assert hub.tokens[-1] == "Bearer hf_mine"
 
 
