@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 
-# --- metric -----------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Metric:
