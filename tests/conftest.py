@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _stem_of(path: Path) -> str:
     return path.stem.removeprefix("test_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _disk_is_not_waited_for() -> Iterator[None]:
+    """Nothing that a test writes must outlast a power cut, and waiting for the disk takes longer than all
+    else of making a run. Processes that tests start do wait."""
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

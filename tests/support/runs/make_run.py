@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,18 +41,18 @@ HOSTILE = (
 def row(number: int, sent_ns: int, **changes) -> RequestRow:
     """An ok request: first chunk after 100 ms, five chunks 20 ms apart, ten tokens; end 10 ms later."""
     chunks = tuple(sent_ns + 100 * MS + k * 20 * MS for k in range(5))
-    plain = RequestRow(
-        request_id=f"r{number}", user=0, conversation=number // 2, turn=number % 2, outcome="ok",
-        error=None, http_status=200, scheduled_ns=sent_ns - MS, sent_ns=sent_ns, first_content_ns=chunks[0],
-        last_content_ns=chunks[-1], end_ns=chunks[-1] + 10 * MS, chunk_ns=chunks, input_tokens=50,
-        output_tokens=10, cached_tokens=5, token_source="server", max_tokens=10, finish_reason="length",
-        output_text=HOSTILE,
-    )  # fmt: skip
-    changed = replace(plain, **changes)
+    fields: dict[str, Any] = {
+        "request_id": f"r{number}", "user": 0, "conversation": number // 2, "turn": number % 2,
+        "outcome": "ok", "error": None, "http_status": 200, "scheduled_ns": sent_ns - MS, "sent_ns": sent_ns,
+        "chunk_ns": chunks, "end_ns": chunks[-1] + 10 * MS, "first_content_ns": chunks[0],
+        "last_content_ns": chunks[-1], "input_tokens": 50, "output_tokens": 10, "cached_tokens": 5,
+        "token_source": "server", "max_tokens": 10, "finish_reason": "length", "output_text": HOSTILE,
+        **changes,
+    }  # fmt: skip
     if "chunk_ns" in changes:
-        ends = (changed.chunk_ns[0], changed.chunk_ns[-1]) if changed.chunk_ns else (None, None)
-        changed = replace(changed, first_content_ns=ends[0], last_content_ns=ends[1])
-    return changed
+        ends = (changes["chunk_ns"][0], changes["chunk_ns"][-1]) if changes["chunk_ns"] else (None, None)
+        fields["first_content_ns"], fields["last_content_ns"] = ends
+    return RequestRow(**fields)
 
 
 def failed_row(
