@@ -41,11 +41,8 @@ def write_bundle(run_dir: Path, out: Path) -> None:
     if not _is_plain(top):
         raise UserError(f"{run_dir}: a bundle cannot have the folder's name {top!r}; rename the folder")
     found, digests = checksums.compared(run_dir)
-    if wrong := [each for each in found if each.fault != "unlisted"]:
-        more = f", and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise StoreError(
-            f"{run_dir}: {wrong[0].file} is {wrong[0].fault}{more}; see `bench verify {run_dir}`"
-        )
+    if wrong := checksums.told(run_dir, [each for each in found if each.fault != "unlisted"]):
+        raise StoreError(wrong)
     sums = checksums.sums_of(digests)
     sizes = {name: (run_dir / name).stat().st_size for name in digests}
     size = len(sums) + sum(sizes.values())

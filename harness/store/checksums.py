@@ -102,6 +102,14 @@ def findings(run_dir: Path) -> list[Finding]:
     return compared(run_dir)[0]
 
 
+def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
+    """Return in a line which file is not as it was written, and how many more; None of none."""
+    if not found:
+        return None
+    more = f", and {len(found) - 1} more" if found[1:] else ""
+    return f"{run_dir}: {found[0].file} is {found[0].fault}{more}; see `bench verify {run_dir}`"
+
+
 def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
     """Return what findings does, and the digest of each file by its name. Reads each file once."""
     has_list = (run_dir / SUMS_FILE).exists()

@@ -19,7 +19,7 @@ from harness.errors import StoreError, UserError
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
 from harness.store import checksums
-from harness.store.named_files import RUN_FILE
+from harness.store.named_files import PAGE_FILE, RUN_FILE, SUMS_FILE
 from harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -71,19 +71,30 @@ def merge(
     """Copy the starts and cells of mergeable runs into one directory, and write its run.json.
 
     `lost`: by repeat, from 0, the nodes on which it was begun before and that were lost. Raises UserError if
-    the disk has no room, and CellError if something cannot be written. Then nothing is left of the run.
+    the disk has no room, StoreError if a file is not as it was written, and CellError if something cannot be
+    written. Then nothing is left of the run.
     """
     merged = _merged(records, into.name, lost)
     numbers = count(max(start.index for start in merged.plan.starts) + 1)
     copied = [folder / name for folder in records for name, _ in checksums.files(folder, _FOLDERS)]
     size = sum(path.stat().st_size for path in copied)
     check_room(into.absolute(), size, "the whole run", "--output DIR")
+    for folder in records:
+        _check_as_written(folder)
     with written_or_empty(into, "the repeats are as they were"):
         for folder, record in records.items():
             _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
         write_record(into / RUN_FILE, merged)
         checksums.begin(into)
         checksums.end(into)
+
+
+def _check_as_written(folder: Path) -> None:
+    # The merged run has checksums of its own, by which a changed file would seem as it was written.
+    if (folder / SUMS_FILE).exists():
+        wrong = (each for each in checksums.findings(folder) if each.fault != "unlisted")
+        if changed := checksums.told(folder, [each for each in wrong if each.file != PAGE_FILE]):
+            raise StoreError(changed)
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:

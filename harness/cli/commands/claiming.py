@@ -14,6 +14,7 @@ from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
+from harness.cli.as_written import tell_changed
 from harness.cli.claim_text import print_judgement, told_of
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
@@ -72,6 +73,7 @@ def claim(
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
         judgement = _judge_again(found, name, run_dir, show)
+        tell_changed(run_dir)
     _tell(judgement, name, run_dir, show, as_json=as_json)
     raise typer.Exit(judging.EXIT_CODES[judgement.outcome])
 

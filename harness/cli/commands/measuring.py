@@ -10,6 +10,7 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.as_written import tell_changed
 from harness.cli.commands.fleet import run_on
 from harness.cli.commands.planning import (
     budget_lines,
@@ -69,6 +70,7 @@ def run(
             raise UserError("--only-repeat: --resume measures the repeats that a run has; leave one out")
         else:
             task = left_of(resume, *recorded(resume, changes, study, output))
+            tell_changed(resume, is_held=True)
         perform(task, Show(quiet=quiet), as_json=as_json)
 
 
@@ -105,6 +107,7 @@ def search(
             if record.search is None:
                 raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
             task = left_of(resume, record, None)
+            tell_changed(resume, is_held=True)
         perform(task, Show(quiet=quiet), as_json=as_json)
 
 
@@ -140,6 +143,8 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         references = (
             [] if task.record else earlier_references(task.settings.quality, deployments, _reference_folders)
         )
+        if references and task.settings.quality.against:
+            tell_changed(Path(task.settings.quality.against))
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()

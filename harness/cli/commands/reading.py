@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.as_written import tell_changed
 from harness.cli.terminal import Json, Output, print_json, print_lines
 from harness.errors import UserError, choose_from
 from harness.imports.importing import TOOLS, read_files, write_files
@@ -68,6 +69,7 @@ def report(
         print_lines([f"{name:<28} {chart.title}" for name, chart in listed] or [NO_CHARTS])
     else:
         print_lines(map(str, write_output(directory, asked)))
+    tell_changed(directory)
 
 
 def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[str]]:
@@ -80,13 +82,18 @@ def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[s
     return sides[0], sides[1], keys
 
 
+def _heads(side: str) -> list[str]:
+    """Return what may be the path of a side: all of it, and what stands before each colon."""
+    return [side, *(side[:at] for at, character in enumerate(side) if at and character == ":")]
+
+
 @contextmanager
 def _opened_side(side: str) -> Iterator[str]:
-    """Yield the side; a bundle is unpacked for the block."""
-    ends = [len(side), *(at for at, character in enumerate(side) if character == ":")]
-    end = next((end for end in ends if end and Path(side[:end]).is_file()), None)
+    """Yield the side; a bundle is unpacked for the block. Of a directory it is said if files are changed."""
+    end = next((len(head) for head in _heads(side) if Path(head).is_file()), None)
     if end is None:
         yield side
+        tell_changed(next((path for path in map(Path, _heads(side)) if path.is_dir()), Path(side)))
         return
     with opened_run(Path(side[:end])) as directory:
         yield f"{directory}{side[end:]}"

@@ -13,6 +13,7 @@ from rich.console import Console
 from engines import ENGINES
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.as_written import tell_changed
 from harness.cli.commands.measuring import perform
 from harness.cli.commands.planning import print_plan, search_lines
 from harness.cli.commands.tasks import Task, new_run, new_search, only
@@ -54,6 +55,8 @@ def rerun(
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
     task = _task_of(record, changes, output)
     found, show = _differences(record, starts, task), Show(quiet=quiet)
+    if source.is_dir():  # a bundle is refused
+        tell_changed(source)
     others = unlike_cells(record.plan, task.whole)
     cells = sum(len(start.cells) for start in task.whole.starts)
     if is_plan and as_json:

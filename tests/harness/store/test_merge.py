@@ -203,6 +203,17 @@ def test_a_link_in_a_strangers_folder_is_refused(parts, tmp_path, file):
     assert not (tmp_path / "all").exists()
 
 
+def test_a_file_that_is_not_as_it_was_written_is_not_merged(parts, tmp_path):
+    for folder in parts:
+        checksums.begin(folder)
+        checksums.end(folder)
+    table = next(parts[1].glob("cells/*/requests.parquet"))
+    table.write_bytes(table.read_bytes().replace(b"ok", b"OK", 1))
+    with pytest.raises(StoreError, match=rf"^{parts[1]}: cells/.*/requests.parquet is changed; see `bench v"):
+        join(parts, tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
 def of_another_tool(folder: Path) -> None:
     record = store.read_run(folder)
     source = ForeignSource("AIPerf", "0.13", {}, (), ())
