@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -25,7 +26,8 @@ from harness.whole_files import write_whole, written_whole
 MOST_RECORD_BYTES = 64 << 20
 MOST_TABLE_BYTES = 16 << 30
 MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
-MOST_VALUES = 100_000_000
+# Of one row group, and of a table of samples; of one whose rows become Python's objects, which take more.
+MOST_VALUES, MOST_OBJECTS = 100_000_000, 10_000_000
 _Read = TypeVar("_Read")
 # Fields of a start that hold what others said, of any shape, each with what makes its type of it.
 _SAID: Mapping[str, Callable[[object], object]] = {
@@ -55,8 +57,11 @@ def check_regular(path: Path, descriptor: int) -> None:
 
 
 @contextmanager
-def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file whose row groups are small enough to be read one by one.
+def opened_table(
+    path: Path, schema: pa.Schema | None = None, most_in_all: float = inf
+) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file whose row groups are small enough to be read one by one, or with `most_in_all`
+    values at once.
 
     Its columns are of a schema's types, integers of any width; without one they are numbers. Raises
     StoreError, which names the file and the column, also for what the block finds damaged.
@@ -66,7 +71,7 @@ def opened_table(path: Path, schema: pa.Schema | None = None) -> Iterator[pq.Par
         for field in table.schema_arrow:
             if not (_is_number(field.type) if schema is None else _is_of(schema, field)):
                 raise StoreError(f"{path}: damaged: column {inert(field.name)} is of type {field.type}")
-        _check_size(path, table)
+        _check_size(path, table, most_in_all)
         yield table
 
 
@@ -86,9 +91,9 @@ def read_samples(path: Path) -> pa.Table | None:
 
     Returns None if there is no such file.
     """
-    if not path.is_file():
+    if not path.exists():  # a device or a pipe is there, and refused
         return None
-    with opened_table(path) as file:
+    with opened_table(path, most_in_all=MOST_VALUES) as file:
         if file.metadata.num_rows > MOST_SAMPLES:
             raise StoreError(f"{path}: damaged: {file.metadata.num_rows:,} rows, more than bench writes")
         table = file.read()
@@ -107,15 +112,16 @@ def _finite(table: pa.Table) -> pa.Table:
     return table
 
 
-def _check_size(path: Path, table: pq.ParquetFile) -> None:
-    found, values = table.metadata, 0
+def _check_size(path: Path, table: pq.ParquetFile, most_in_all: float) -> None:
+    found, values, in_all = table.metadata, 0, 0
     for number in range(found.num_row_groups):
         # Where levels and their statistics do not fit, a reader raises, but asking for a column ends Python.
         next(table.iter_batches(1, row_groups=[number], use_threads=False), None)
         group = found.row_group(number)
-        values = max(values, sum(group.column(at).num_values for at in range(group.num_columns)))
-    if found.num_rows > MOST_ROWS or values > MOST_VALUES:
-        size = f"{found.num_rows:,} rows, {values:,} values in one group of them"
+        of_group = sum(group.column(at).num_values for at in range(group.num_columns))
+        values, in_all = max(values, of_group), in_all + of_group
+    if found.num_rows > MOST_ROWS or values > MOST_VALUES or in_all > most_in_all:
+        size = f"{found.num_rows:,} rows of {in_all:,} values, {values:,} in one group of them"
         raise StoreError(f"{path}: damaged: {size}, more than any that bench writes")
 
 
@@ -145,11 +151,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema 
             pq.write_table(pa.Table.from_pylist(list(rows), schema), part, compression="zstd")
 
 
-def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read the rows of such a table; none if there is no file. What it lacks, or is not finite, is None."""
-    if not path.is_file():
+def read_rows(path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Read the rows of such a table; none if there is no file. What is not finite is None, and so are columns
+    that an older file lacks, which are `later`."""
+    if not path.exists():
         return []
-    with opened_table(path, schema):
+    with opened_table(path, schema, MOST_OBJECTS) as file:
+        there = file.schema_arrow.names
+        if missing := [name for name in schema.names if name not in (*there, *later)]:
+            raise StoreError(f"{path}: damaged: no column {missing[0]}")
         # Given the schema, it makes the columns that an old file lacks.
         return list(_finite(pq.read_table(path, schema=schema)).to_pylist())
 

@@ -16,6 +16,8 @@ from harness.errors import StoreError
 from harness.store.foreign import read_rows, write_rows
 from harness.store.store import StartRecord
 
+# Columns that files of earlier versions do not have.
+_LATER = ("answer",)
 QUALITY_FILE, TASKS_FILE = "quality.parquet", "tasks.parquet"
 # `tokens`, `logprobs` and `top` are as long as each other, a place each.
 QUALITY_SCHEMA = pa.schema(
@@ -28,7 +30,7 @@ QUALITY_SCHEMA = pa.schema(
         "finish_reason": pa.string(),
         "prompt_tokens": pa.int64(),
         "error": pa.string(),
-        "answer": pa.string(),  # not in files of earlier versions
+        "answer": pa.string(),
     }
 )
 TASK_SCHEMA = pa.schema(
@@ -108,7 +110,7 @@ def read_items(path: Path) -> list[Item]:
 
 def _read(path: Path, schema: pa.Schema, made: Callable[[dict[str, Any]], _Row]) -> list[_Row]:
     try:
-        return [made(row) for row in read_rows(path, schema)]
+        return [made(row) for row in read_rows(path, schema, _LATER)]
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
 

@@ -59,7 +59,7 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Read requests.parquet by row groups. Raises StoreError if a column but LATER_COLUMNS is missing."""
     path, names = cell_dir / "requests.parquet", list(columns)
-    if not path.is_file():
+    if not path.exists():
         return
     with opened_table(path, REQUEST_SCHEMA) as file:
         there = file.schema_arrow.names
@@ -108,7 +108,7 @@ def read_run(run_dir: Path) -> RunRecord:
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
     path = run_dir / CLAIM_FILE
-    return read_json(path, contracts.ToldClaim) if path.is_file() else None
+    return read_json(path, contracts.ToldClaim) if path.exists() else None
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
@@ -143,7 +143,7 @@ def read_cells(run_dir: Path) -> list[CellRecord]:
     """Read the record of each cell that was begun, by number. <nnn>.attempt<k> has its other attempts."""
     numbers = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
     folders = (cell_dir(run_dir, int(number)) for number in numbers if number.isdecimal())
-    records = (read_cell(folder) for folder in folders if (folder / "cell.json").is_file())
+    records = (read_cell(folder) for folder in folders if (folder / "cell.json").exists())
     return sorted(records, key=lambda record: record.number)
 
 

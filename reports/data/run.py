@@ -270,6 +270,8 @@ def open_run(run_dir: Path) -> Run:
         folder = store.cell_dir(run_dir, number)
         if each.status == "completed" and not (folder / "requests.parquet").is_file():
             raise StoreError(f"{folder}: damaged: no requests.parquet")
+        if each.status == "completed" and all(found.name != each.start for found in starts):
+            raise StoreError(f"{run_dir}/starts/{each.start}: damaged: no start.json")
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
     errors = {found.name: found.error for found in starts}

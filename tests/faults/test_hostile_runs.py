@@ -21,7 +21,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return good_run(tmp_path_factory.mktemp("good") / "run")
 
 
-def read(good: Path, scratch: Path, every: int, most: int) -> str:
+def read(good: Path, scratch: Path, every: int | str, most: int) -> str:
     paths = [ROOT, TESTS, *(SUPPORT / name for name in ("commands", "faults", "runs", "servers"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, str(every), str(most)]
@@ -33,6 +33,10 @@ def read(good: Path, scratch: Path, every: int, most: int) -> str:
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
     assert read(good, tmp_path, 90, 2) == ""
+
+
+def test_each_bomb_is_refused_for_its_size(good: Path, tmp_path: Path) -> None:
+    assert read(good, tmp_path, "bombs", 1) == ""
 
 
 @pytest.mark.parametrize("words", ["claim claim.yaml --from run", "run --resume run", "report run"])

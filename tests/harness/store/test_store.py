@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import make_run
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_run import S
@@ -17,6 +18,7 @@ from harness.install.provisions import Provisions
 from harness.run.session import go_on
 from harness.sampling.host import HostSample
 from harness.store import request_table, store
+from harness.store.quality_table import read_items, read_quality
 
 
 @pytest.fixture
@@ -119,6 +121,27 @@ def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
     assert table["t_ns"].to_pylist() == [0, 1]
     store.write_samples(tmp_path / "device.parquet", [])
     assert store.read_samples(tmp_path / "device.parquet") is None
+
+
+def test_a_device_where_a_table_should_be_is_no_missing_one(tmp_path):
+    readers = {
+        "host.parquet": store.read_samples, "quality.parquet": read_quality, "tasks.parquet": read_items,
+        "requests.parquet": lambda path: store.read_requests(path.parent),
+        "cell.json": lambda path: store.read_cells(tmp_path),
+    }  # fmt: skip
+    folder = tmp_path / "cells/001"
+    folder.mkdir(parents=True)
+    for name, read in readers.items():
+        (folder / name).symlink_to("/dev/zero")
+        with pytest.raises(StoreError, match=rf"{name}: damaged: not a regular file$"):
+            read(folder / name)
+
+
+def test_a_table_of_answers_without_one_of_its_columns_is_damaged(tmp_path):
+    path = tmp_path / "tasks.parquet"
+    pq.write_table(pa.table({"task": ["qa"]}), path)
+    with pytest.raises(StoreError, match=r"tasks\.parquet: damaged: no column item$"):
+        read_items(path)
 
 
 @pytest.mark.parametrize(

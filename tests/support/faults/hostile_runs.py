@@ -18,18 +18,20 @@ from fuzzing import STRANGE, put
 from fuzzing import places as places_in
 
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
-# More than bench reads at once of any table.
-VALUES_OF_BOMB = 101_000_000
 LARGE_BYTES = 300 << 20
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of one file of a run's directory, by its place there."""
+    """A fault of one file of a run's directory, by its place there.
+
+    `is_bomb`: the file is a good one, but for its size in memory, so that a bound alone has it refused.
+    """
 
     name: str
     file: str
     do: Callable[[Path], object]
+    is_bomb: bool = False
 
     def copy_with(self, good: Path, to: Path) -> Path:
         """Return a copy of a good run with this fault in it."""
@@ -46,6 +48,7 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
         file = str(path.relative_to(good))
         for name, do in (_OF_FILES | _OF_KIND.get(path.suffix, {})).items():
             yield Fault(f"{name} {file}", file, do)
+        yield from bombs(file)
         if path.suffix == ".json":
             places += [(file, place) for place in places_in(json.loads(path.read_bytes()))]
         elif path.suffix == ".parquet":
@@ -63,6 +66,12 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
         yield Fault(
             f"merged, node's {'.'.join(place)}={value!r:.30}", "run.json", partial(_merged, place, value)
         )
+
+
+def bombs(file: str) -> Iterator[Fault]:
+    """Yield the bombs that a file of this name can be: one for each bound of what is read of it."""
+    for name, do in _BOMBS.get(Path(file).name, {}).items():
+        yield Fault(f"{name} {file}", file, do, is_bomb=True)
 
 
 def _one_of_each(good: Path) -> list[Path]:
@@ -150,14 +159,6 @@ def _each(make: Callable[[pa.ChunkedArray], Any], table: pa.Table) -> pa.Table:
     return table
 
 
-def _bomb(path: Path) -> None:
-    """Many rows without values, which are a few kilobytes on disk and gigabytes in memory."""
-    schema = pq.read_schema(path)
-    rows = VALUES_OF_BOMB // len(schema)
-    table = pa.table([pa.nulls(rows, field.type) for field in schema], schema)
-    pq.write_table(table, path, row_group_size=rows)
-
-
 _OF_TABLES: dict[str, Callable[[Path], object]] = {
     "structs": partial(_changed, partial(_each, lambda c: pa.array([{"a": 1}] * len(c)))),
     "texts": partial(_changed, partial(_each, lambda c: pa.array(["x"] * len(c)))),
@@ -167,7 +168,6 @@ _OF_TABLES: dict[str, Callable[[Path], object]] = {
     "no rows": partial(_changed, lambda table: table.slice(0, 0)),
     "one column": partial(_changed, lambda table: table.select(table.column_names[:1])),
     "twice": partial(_changed, lambda table: pa.concat_tables([table, table])),
-    "bomb": _bomb,
 }
 
 _OF_KIND = {".json": _OF_RECORDS, ".parquet": _OF_TABLES}
@@ -208,4 +208,48 @@ _OF_COLUMNS: dict[str, Callable[[str, pa.Table], pa.Table]] = {
     "null": partial(_made, lambda kind: None),
     "greatest": partial(_made, _greatest),
     "least": partial(_made, _least),
+}
+
+
+# --- bombs -----------------------------------------------------------------------------------------
+
+
+def _again_and_again(rows: int, path: Path, columns: int = 0, chunks: int = 0) -> None:
+    """The first row, so many times: a few groups of rows on disk, which the file's foot names many times.
+
+    `columns`: so many more, of equal numbers. `chunks`: of a request.
+    """
+    table, times = pq.read_table(path), max(1, rows // GROUP_ROWS)
+    each = min(rows, GROUP_ROWS)
+    group = pa.table([pa.repeat(table[name][0], each) for name in table.column_names], schema=table.schema)
+    for at in range(columns):
+        group = group.append_column(f"more_{at}", pa.repeat(1, each))
+    if chunks:
+        lists = pa.ListArray.from_arrays(
+            range(0, each * chunks + 1, chunks), pa.repeat(pa.scalar(1, pa.int8()), each * chunks)
+        )
+        group = group.set_column(group.column_names.index("chunk_ns"), "chunk_ns", lists)
+    pq.write_table(group, path, compression="zstd", row_group_size=each)
+    whole, foot = pq.read_metadata(path), path.with_suffix(".foot")
+    for _ in range(times - 1):
+        whole.append_row_groups(pq.read_metadata(path))
+    whole.write_metadata_file(foot)
+    data = path.read_bytes()
+    path.write_bytes(data[: -8 - int.from_bytes(data[-8:-4], "little")] + foot.read_bytes()[4:])
+    foot.unlink()
+
+
+GROUP_ROWS = 100_000
+_OF_SAMPLES: dict[str, Callable[[Path], object]] = {
+    "bomb of rows": partial(_again_and_again, 4_200_000),
+    "bomb of columns": partial(_again_and_again, 1_000_000, columns=100),
+}
+_OF_OBJECTS: dict[str, Callable[[Path], object]] = {"bomb": partial(_again_and_again, 3_000_000)}
+_BOMBS: dict[str, dict[str, Callable[[Path], object]]] = {
+    **dict.fromkeys(("host.parquet", "device.parquet", "server.parquet"), _OF_SAMPLES),
+    **dict.fromkeys(("quality.parquet", "tasks.parquet"), _OF_OBJECTS),
+    "requests.parquet": {
+        "bomb of chunks": partial(_again_and_again, 100, chunks=1_010_000),
+        "bomb of rows": partial(_again_and_again, 20_400_000),
+    },
 }

@@ -1,9 +1,10 @@
 """Give damaged copies of a run to the commands that read it, in one process, with limits of memory and time.
 
-    python read_hostile.py GOOD SCRATCH EVERY MOST
+    python read_hostile.py GOOD SCRATCH EVERY|bombs MOST
 
-Takes one fault of EVERY, and gives each to up to MOST of the commands, in turn. Prints what went wrong with
-which fault: an exception that no user should see, or a limit that was reached.
+Takes one fault of EVERY, or the bombs alone, and gives each to up to MOST of the commands, in turn. Prints
+what went wrong with which fault: an exception that no user should see, a limit that was reached, a bomb that
+was read, or an answer that is another one than that of the whole run, while no word of it names the file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from good_run import CLAIM, FP16, KEYS
 from hostile_runs import Fault, faults
 
 from harness.errors import BenchError
+from harness.store.named_files import PAGE_FILE
 from reports import open_run, tables_of
 from reports.words.told import DIGEST_FILE
 
@@ -34,30 +37,38 @@ PLANNED = [key for key in KEYS if "/nowhere" not in key]
 # What reads a run's directory. The last ones write there.
 COMMANDS = {
     "report": ("report", "{bad}"),
-    "JSON": ("report", "{bad}", "--format", "json", "--output", "{scratch}/run.json"),
-    "Markdown": ("report", "{bad}", "--format", "markdown", "--output", "{scratch}/run.md"),
-    "CSV": ("report", "{bad}", "--format", "csv", "--output", "{scratch}/tables/"),
-    "Parquet": ("report", "{bad}", "--table", "requests", "--output", "{scratch}/requests.parquet"),
+    "JSON": ("report", "{bad}", "--format", "json", "--output", "{out}/told.json"),
+    "Markdown": ("report", "{bad}", "--format", "markdown", "--output", "{out}/run.md"),
+    "CSV": ("report", "{bad}", "--format", "csv", "--output", "{out}/tables/"),
+    "Parquet": ("report", "{bad}", "--table", "requests", "--output", "{out}/requests.parquet"),
     "charts": ("report", "{bad}", "--charts"),
     "compare to": ("compare", "{good}", "{bad}", "--json"),
-    "compare with": ("compare", "{bad}", "{good}", "--html", "{scratch}/compared.html"),
+    "compare with": ("compare", "{bad}", "{good}", "--html", "{out}/compared.html"),
     "compare one": ("compare", f"{{bad}}:{FP16}", f"{{good}}:{FP16}"),
     "gate new": ("gate", "{good}", "{bad}", "slo.kl_nats.mean=1", "slo.tasks.score=10%"),
     "gate base": ("gate", "{bad}", "{good}", "gate.metric=output_tokens_per_s", "--json"),
-    "view": ("view", "{scratch}/runs", "--output", "{scratch}/index.html"),
+    "view": ("view", "{scratch}/runs", "--output", "{out}/index.html"),
     "view as JSON": ("view", "{scratch}/runs", "--json"),
     "claim": ("claim", "{scratch}/claim.yaml", "--from", "{bad}"),
     "verify": ("verify", "{bad}"),
     "rerun": ("rerun", "{bad}", "--plan"),
-    "bundle": ("bundle", "{bad}", "--output", "{scratch}/bad.tar.gz"),
-    "merge": ("merge", "{bad}", "{good}", "--output", "{scratch}/new"),
+    "bundle": ("bundle", "{bad}", "--output", "{out}/bad.tar.gz"),
+    "merge": ("merge", "{bad}", "{good}", "--output", "{out}/new"),
     "plan": ("plan", *PLANNED, "quality.against={bad}"),
-    "hold against": ("run", *KEYS, "quality.against={bad}", "--output", "{scratch}/new"),
+    "hold against": ("run", *KEYS, "quality.against={bad}", "--output", "{out}/new"),
     "resume": ("run", "--resume", "{bad}"),
     "search": ("search", "--resume", "{bad}"),
     "more repeats": ("run", "--resume", "{bad}", "repeats=3"),
 }  # fmt: skip
 FRAMES = "frames"
+WHOLE = Fault("none", "run.json", lambda path: None)
+# Reads every table that can be a bomb, and says of each that it is damaged.
+REFUSES = "report"
+# Commands whose answer may differ without a word of the file, and why.
+SILENT = {
+    "view": "an index of hundreds of runs hashes none of them; the page of each does",
+    "view as JSON": "as view",
+}
 
 
 class TooSlowError(Exception):
@@ -68,67 +79,120 @@ def too_slow(*_: object) -> None:
     raise TooSlowError(f"more than {LIMIT_S} s")
 
 
-def wrong_with(name: str, places: Mapping[str, Path]) -> str | None:
-    """Read a damaged run by a command, or as a program would. Return what went wrong."""
-    if name == FRAMES:
-        try:
-            run = open_run(places["bad"])
-            tables_of(run)
-            _ = run.requests, run.host, run.device, run.server
-        except BenchError as error:
-            return f"not one line: {error}" if "\n" in str(error) else None
-        return None
-    done = told(Place(places["scratch"]), *(word.format_map(places) for word in COMMANDS[name]))
-    if done.returncode == 2 and done.stderr.count("\n") != 1 and "--resume" not in COMMANDS[name]:
-        return f"not one line: {done.stderr[:300]}"
-    if name == "view":
-        index = (places["scratch"] / "index.html").read_text(encoding="utf-8")
-        is_listed = "runs/bad" in index or "bad: " in index or not (places["bad"] / "run.json").exists()
-        return None if "runs/good" in index and is_listed else f"a run is not in the index: {done.stderr}"
-    if "Traceback" in done.stderr:
-        return f"a traceback: {done.stderr[-300:]}"
-    return None
+@dataclass(frozen=True)
+class Answer:
+    """What a command answers: its exit code, its words on both streams, and the files that it wrote."""
+
+    code: int
+    said: str
+    complaints: str = ""
+    written: Mapping[str, bytes] = field(default_factory=dict)
+
+    def names(self, words: str, whole: Answer) -> bool:
+        """Return whether it has some words, which name a file, more often than the answer of a whole run."""
+        pairs = [(self.said + self.complaints, whole.said + whole.complaints)]
+        pairs += [
+            (each.decode(errors="replace"), whole.written.get(name, b"").decode(errors="replace"))
+            for name, each in self.written.items()
+        ]
+        return any(own.count(words) > other.count(words) for own, other in pairs)
 
 
-def wrong(fault: Fault, names: Sequence[str], good: Path, scratch: Path, took: Counter[str]) -> Iterator[str]:
-    runs = scratch / "runs"
-    shutil.rmtree(runs, ignore_errors=True)
-    runs.mkdir(parents=True)
-    (runs / "good").symlink_to(good)
-    places = {"bad": fault.copy_with(good, runs / "bad"), "good": good, "scratch": scratch}
-    if fault.file != DIGEST_FILE:
-        (runs / "bad" / DIGEST_FILE).unlink(missing_ok=True)  # else the index would ask no more
-    for name in names:
-        shutil.rmtree(scratch / "new", ignore_errors=True)
-        (scratch / "bad.tar.gz").unlink(missing_ok=True)
+class Reading:
+    """Gives damaged copies of a run to commands, each a fresh one, always at the same path."""
+
+    def __init__(self, good: Path, scratch: Path) -> None:
+        runs = scratch / "runs"
+        runs.mkdir(parents=True)
+        (runs / "good").symlink_to(good)
+        (scratch / "claim.yaml").write_text(CLAIM)
+        self.places = {"bad": runs / "bad", "good": good, "scratch": scratch, "out": scratch / "out"}
+        self.took = Counter[str]()
+        self.known = dict[str, Answer]()
+
+    def whole(self, name: str) -> Answer:
+        """Return the answer of the whole run."""
+        if name not in self.known:
+            self.known[name] = self.answer(name, WHOLE)
+        return self.known[name]
+
+    def answer(self, name: str, fault: Fault) -> Answer:
+        """Return what a command, or a program (FRAMES), answers of a damaged run."""
+        for folder in (self.places["bad"], self.places["out"]):
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.places["out"] / "tables").mkdir(parents=True)
+        bad = fault.copy_with(self.places["good"], self.places["bad"])
+        if fault.file != DIGEST_FILE:
+            (bad / DIGEST_FILE).unlink(missing_ok=True)  # else the index would ask no more
         begun = time.perf_counter()
         signal.alarm(LIMIT_S)
         try:
-            problem = wrong_with(name, places)
-        except BaseException as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            problem = f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+            return _of_frames(bad) if name == FRAMES else self._of_command(name)
         finally:
             signal.alarm(0)
-            took[name] += time.perf_counter() - begun
-        if problem:
-            yield f"{fault.name}: {name}: {problem}"
+            self.took[name] += time.perf_counter() - begun
+
+    def _of_command(self, name: str) -> Answer:
+        words = (word.format_map(self.places) for word in COMMANDS[name])
+        done = told(Place(self.places["scratch"]), *words)
+        files = [path for path in self.places["out"].rglob("*") if path.is_file()]
+        page = self.places["bad"] / PAGE_FILE
+        written = {str(path): path.read_bytes() for path in [*files, *[page] * page.is_file()]}
+        return Answer(done.returncode, done.stdout, done.stderr, written)
+
+    def wrong(self, name: str, fault: Fault) -> str | None:
+        """Return what is wrong with a command's answer, if anything is."""
+        try:
+            found = self.answer(name, fault)
+        except BaseException as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+        if "Traceback" in found.complaints:
+            return f"a traceback: {found.complaints[-300:]}"
+        is_short = name == FRAMES or "--resume" in COMMANDS[name] or found.complaints.count("\n") in (1, 2)
+        if found.code == 2 and not is_short:
+            return f"not one line: {found.complaints[:300]}"
+        if name == "view":
+            return self._wrong_with_index(found)
+        file, whole = Path(fault.file).name, self.whole(name)
+        if fault.is_bomb and name == REFUSES and not found.names(f"{file}: damaged", whole):
+            return f"a bomb was read, exit code {found.code}"
+        is_silent = found != whole and not found.names(file, whole) and name not in SILENT
+        return f"another answer, exit code {found.code}, without {file}" if is_silent else None
+
+    def _wrong_with_index(self, found: Answer) -> str | None:
+        index = next(iter(found.written.values()), b"").decode()
+        is_listed = "runs/bad" in index or "bad: " in index or not (self.places["bad"] / "run.json").exists()
+        is_right = "runs/good" in index and is_listed
+        return None if is_right else f"a run is not in the index: {found.complaints}"
 
 
-def main(good: Path, scratch: Path, every: int, most: int) -> None:
+def _of_frames(bad: Path) -> Answer:
+    """Read a run as a program does."""
+    try:
+        run = open_run(bad)
+        tables_of(run)
+        _ = run.requests, run.host, run.device, run.server
+    except BenchError as error:
+        return Answer(2, str(error))
+    return Answer(0, "")
+
+
+def main(good: Path, scratch: Path, every: str, most: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, too_slow)
-    scratch.mkdir(exist_ok=True)
-    (scratch / "tables").mkdir()
-    (scratch / "claim.yaml").write_text(CLAIM)
-    names, took = [FRAMES, *COMMANDS], Counter[str]()
-    turns, tried = cycle(names), list(faults(good))[::every]
+    reading = Reading(good, scratch / "hostile")
+    found, turns = list(faults(good)), cycle([FRAMES, *COMMANDS])
+    if every == "bombs":
+        tried, turns = [fault for fault in found if fault.is_bomb], cycle([REFUSES])
+    else:
+        tried = found[:: int(every)]
     for fault in tried:
-        chosen = set(islice(turns, most))
-        for line in wrong(fault, [name for name in names if name in chosen], good, scratch, took):
-            print(line, flush=True)
-    print(f"{len(tried)} faults", dict(took), file=sys.stderr)
+        for name in islice(turns, most):
+            if problem := reading.wrong(name, fault):
+                print(f"{fault.name}: {name}: {problem}", flush=True)
+    print(f"{len(tried)} faults", dict(reading.took), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
