@@ -21,10 +21,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return good_run(tmp_path_factory.mktemp("good") / "run")
 
 
-def read(good: Path, scratch: Path, every: int | str, most: int) -> str:
+def read(good: Path, scratch: Path, which: str, most: int) -> str:
     paths = [ROOT, TESTS, *(SUPPORT / name for name in ("commands", "faults", "runs", "servers"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, str(every), str(most)]
+    script = [sys.executable, SUPPORT / "faults/read_hostile.py", good, scratch, which, str(most)]
     done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "faults" in done.stderr
@@ -32,7 +32,7 @@ def read(good: Path, scratch: Path, every: int | str, most: int) -> str:
 
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 90, 2) == ""
+    assert read(good, tmp_path, "0:90", 2) == ""
 
 
 def test_each_bomb_is_refused_for_its_size(good: Path, tmp_path: Path) -> None:
@@ -51,10 +51,12 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
 
 
 @pytest.mark.faults
-def test_no_damaged_run_ends_a_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 1, 2) == ""
+@pytest.mark.parametrize("which", ["0:2", "1:2"])
+def test_no_damaged_run_ends_a_command_otherwise(good: Path, tmp_path: Path, which: str) -> None:
+    assert read(good, tmp_path, which, 2) == ""
 
 
 @pytest.mark.faults_long
-def test_no_damaged_run_ends_any_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, 1, 99) == ""
+@pytest.mark.parametrize("which", ["0:4", "1:4", "2:4", "3:4"])
+def test_no_damaged_run_ends_any_command_otherwise(good: Path, tmp_path: Path, which: str) -> None:
+    assert read(good, tmp_path, which, 99) == ""

@@ -1,10 +1,11 @@
 """Give damaged copies of a run to the commands that read it, in one process, with limits of memory and time.
 
-    python read_hostile.py GOOD SCRATCH EVERY|bombs MOST
+    python read_hostile.py GOOD SCRATCH FIRST:EVERY|bombs MOST
 
-Takes one fault of EVERY, or the bombs alone, and gives each to up to MOST of the commands, in turn. Prints
-what went wrong with which fault: an exception that no user should see, a limit that was reached, a bomb that
-was read, or an answer that is another one than that of the whole run, while no word of it names the file.
+Takes one fault of EVERY from number FIRST on, or the bombs alone, and gives each to up to MOST of the
+commands, in turn. Prints what went wrong with which fault: an exception that no user should see, a limit that
+was reached, a bomb that was read, or an answer that is another one than that of the whole run, while no word
+of it names the file.
 """
 
 from __future__ import annotations
@@ -178,17 +179,19 @@ def _of_frames(bad: Path) -> Answer:
     return Answer(0, "")
 
 
-def main(good: Path, scratch: Path, every: str, most: int) -> None:
+def main(good: Path, scratch: Path, which: str, most: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, too_slow)
     reading = Reading(good, scratch / "hostile")
-    found, turns = list(faults(good)), cycle([FRAMES, *COMMANDS])
-    if every == "bombs":
-        tried, turns = [fault for fault in found if fault.is_bomb], cycle([REFUSES])
+    found, names = list(faults(good)), [FRAMES, *COMMANDS]
+    if which == "bombs":
+        tried, names = [fault for fault in found if fault.is_bomb], [REFUSES]
     else:
-        tried = found[:: int(every)]
+        first, every = map(int, which.split(":"))
+        tried = found[first::every]
+    turns = cycle(names)
     for fault in tried:
-        for name in islice(turns, most):
+        for name in islice(turns, min(most, len(names))):
             if problem := reading.wrong(name, fault):
                 print(f"{fault.name}: {name}: {problem}", flush=True)
     print(f"{len(tried)} faults", dict(reading.took), file=sys.stderr)
