@@ -23,8 +23,11 @@ _NEAR = 0.65
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that were probably meant, the nearest first, up to three."""
+    """Return the known names that were probably meant, the nearest first, up to three. One that differs in
+    case alone is the only one."""
     names, asked = list(known), name.lower()
+    if same := [each for each in names if each.lower() == asked]:
+        return same[:3]
     alike = difflib.get_close_matches(asked, names, 20, _NEAR)
     near = [each for each in alike if _is_near(asked, each, {one.partition(".")[0] for one in names})]
     near += [each for each in names if asked and (each.startswith(asked) or each.endswith(f"-{asked}"))]

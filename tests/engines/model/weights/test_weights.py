@@ -118,6 +118,11 @@ def test_unknown_model_names_those_that_are_near_and_the_other_ways() -> None:
     assert "hf:organisation/name" in said
 
 
+def test_a_model_that_differs_in_case_alone_is_the_only_one_that_is_near() -> None:
+    said = reason_text(Weights("Qwen3-8B", "fp16", "gguf"))
+    assert said.startswith("model=Qwen3-8B: no such model; did you mean qwen3-8b? see `bench list")
+
+
 # --- local GGUF files
 
 
