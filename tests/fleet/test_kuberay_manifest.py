@@ -23,9 +23,15 @@ def mistakes(value: Any, kind: str, at: str) -> Iterator[str]:
     if kind in FIELDS:
         yield from _of_shape(value, FIELDS[kind], at)
     elif kind.startswith("["):
-        for number, each in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(value, list):
+            yield f"{at}: {value!r} is no list"
+            return
+        for number, each in enumerate(value):
             yield from mistakes(each, kind[1:-1], f"{at}[{number}]")
     elif kind.startswith("map of "):
+        if not isinstance(value, dict):
+            yield f"{at}: {value!r} is no map"
+            return
         for key, each in value.items():
             yield from mistakes(each, kind.removeprefix("map of "), f"{at}.{key}")
     elif kind == "quantity":
@@ -72,6 +78,11 @@ CONTAINER = (*WORKERS, "template", "spec", "containers", 0)
         (CLUSTER, "rayversion", "2.60.0", "spec.rayClusterSpec.rayversion: no such field"),
         (CLUSTER, "rayVersion", 2.6, "spec.rayClusterSpec.rayVersion: 2.6 is no string"),
         (CLUSTER, "headGroupSpec", None, "spec.rayClusterSpec.headGroupSpec: None has no fields"),
+        (CLUSTER, "workerGroupSpecs", {}, "spec.rayClusterSpec.workerGroupSpecs: {} is no list"),
+        (
+            (*CLUSTER, "headGroupSpec"), "rayStartParams", ["num-cpus"],
+            "spec.rayClusterSpec.headGroupSpec.rayStartParams: ['num-cpus'] is no map",
+        ),
         (
             (*CLUSTER, "authOptions"), "mode", "on",
             "spec.rayClusterSpec.authOptions.mode: 'on' is none of disabled | token",
