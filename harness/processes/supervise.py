@@ -4,7 +4,6 @@ import os
 import secrets
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,8 +25,9 @@ _SLACK_S = 10.0
 # A pid names a process only together with its start time and the boot.
 _Identity = tuple[int, float]
 
-
 FOREVER_S = 1e9
+# A container or machine that is gone never removes its records. No run takes that long.
+_FOREIGN_AGE_S = 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,15 @@ class Record:
     """Which bench runs which process, as kept on disk."""
 
     label: str
-    host: str
     boot_id: str
-    pid_namespace: str
     owner: _Identity  # bench itself; while it lives, no other bench ends its processes
     watchdog: _Identity
     process: _Identity
     mark: str
     grace_s: float
+    # An older bench did not record these two; its records are taken for this machine's.
+    machine: str = ""
+    pid_namespace: str = ""
 
 
 class Lines:
@@ -198,14 +199,14 @@ def supervised(
         if path:
             record = Record(
                 label=label,
-                host=socket.gethostname(),
                 boot_id=watchdog.boot_id(),
-                pid_namespace=watchdog.pid_namespace(),
                 owner=_identity(os.getpid()),
                 watchdog=_identity(process.watchdog_pid),
                 process=(process.pid, process.start_time_s),
                 mark=process.mark,
                 grace_s=grace_s,
+                machine=watchdog.machine(),
+                pid_namespace=watchdog.pid_namespace(),
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             # No process outlives the boot. Until this is written, a kill -9 of both leaves no trace of it.
@@ -261,8 +262,8 @@ def reap(state_dir: Path) -> list[str]:
     """End the processes that killed runs left, with a sentence for each. Blocks for their grace periods.
 
     Leaves alone the processes of a bench that still runs, and any other process that now has an old pid.
-    The records of other machines and containers, which may share the folder, stay: their pids mean nothing
-    here.
+    The records of other machines and containers, which may share the folder, stay for 30 days: their pids
+    mean nothing here.
     """
     remove_left(state_dir)
     said = []
@@ -272,6 +273,7 @@ def reap(state_dir: Path) -> list[str]:
         except (OSError, ValueError, RecursionError):  # another run may have reaped it
             record = None
         if record and _is_foreign(record):
+            _remove_old(path)
             continue
         if record and record.boot_id == watchdog.boot_id():
             if _is_alive(record.owner):
@@ -284,8 +286,14 @@ def reap(state_dir: Path) -> list[str]:
 
 def _is_foreign(record: Record) -> bool:
     if record.boot_id == watchdog.boot_id():
-        return record.pid_namespace != watchdog.pid_namespace()
-    return record.host != socket.gethostname()
+        return record.pid_namespace not in ("", watchdog.pid_namespace())
+    return record.machine not in ("", watchdog.machine())
+
+
+def _remove_old(path: Path) -> None:
+    with suppress(OSError):  # another run may have reaped it
+        if time.time() - path.stat().st_mtime > _FOREIGN_AGE_S:
+            path.unlink()
 
 
 def _end(record: Record) -> list[str]:

@@ -15,6 +15,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,15 @@ def boot_id() -> str:
     """Return an id of this boot of the machine. Start times of two boots cannot be compared."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
+
+
+def machine() -> str:
+    """Return an id of this machine: its own, if it has one, and its host name, which others may have, too."""
+    try:
+        own = Path("/etc/machine-id").read_text(errors="replace")
+    except OSError:
+        own = ""
+    return f"{own.strip()} {socket.gethostname()}".strip()
 
 
 def pid_namespace() -> str:

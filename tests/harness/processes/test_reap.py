@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -156,28 +158,85 @@ def test_reap_in_a_container_leaves_alone_what_a_bench_outside_owns(tmp_path: Pa
         assert process.poll() is None
 
 
-@pytest.mark.parametrize("change", ["boot_id", "start_time", "host"])
-def test_reap_touches_no_process_of_another_boot_or_start_time(tmp_path: Path, change: str) -> None:
-    with subprocess.Popen(SLEEPER, start_new_session=True) as bystander:
-        started_s = watchdog.start_time_s(bystander.pid)
+@pytest.fixture
+def bystander() -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A process that no bench runs, and its start time."""
+    with subprocess.Popen(SLEEPER, start_new_session=True) as process:
+        started_s = watchdog.start_time_s(process.pid)
         assert started_s
-        record = Record(
-            label="x",
-            host="another" if change == "host" else socket.gethostname(),
-            boot_id=watchdog.boot_id() if change == "start_time" else "another",
-            pid_namespace=watchdog.pid_namespace(),
-            owner=(bystander.pid, started_s - 5),
-            watchdog=(bystander.pid, started_s - 5),
-            process=(bystander.pid, started_s - (5 if change == "start_time" else 0)),
-            mark="mark-of-nobody",
-            grace_s=0.1,
-        )
-        (tmp_path / "one.json").write_text(json.dumps(dataclasses.asdict(record)))
-        assert reap(tmp_path) == []
-        assert bystander.poll() is None
-        bystander.kill()
-    # The record of another machine is for that machine to end.
-    assert len(list(tmp_path.iterdir())) == (1 if change == "host" else 0)
+        yield process, started_s
+        process.kill()
+
+
+def record_of(pid: int, started_s: float, **changes: object) -> Record:
+    """A killed bench's record of a process of this machine."""
+    gone = (pid, started_s - 5)
+    here = Record(
+        "x", watchdog.boot_id(), gone, gone, (pid, started_s), "mark-of-nobody", 0.1,
+        watchdog.machine(), watchdog.pid_namespace(),
+    )  # fmt: skip
+    return dataclasses.replace(here, **changes)  # type: ignore[arg-type]
+
+
+def write(record: Record, folder: Path, *, without: Sequence[str] = (), age_days: float = 0.0) -> Path:
+    path = folder / "one.json"
+    fields = dataclasses.asdict(record)
+    path.write_text(json.dumps({name: value for name, value in fields.items() if name not in without}))
+    written_s = time.time() - age_days * 86400
+    os.utime(path, (written_s, written_s))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"boot_id": "another"}, {"process": (0, 0.0)}, {"boot_id": "another", "machine": "another"}],
+    ids=["boot", "start time", "machine"],
+)
+def test_reap_touches_no_process_of_another_boot_or_start_time(
+    tmp_path: Path, bystander, changes: dict[str, object]
+) -> None:
+    process, started_s = bystander
+    if "process" in changes:
+        changes = {"process": (process.pid, started_s - 5)}
+    path = write(record_of(process.pid, started_s, **changes), tmp_path)
+    assert reap(tmp_path) == []
+    assert process.poll() is None
+    assert path.exists() == ("machine" in changes), "the record of another machine is for it to end"
+
+
+def test_reap_ends_what_an_older_bench_has_on_record(tmp_path: Path, bystander) -> None:
+    process, started_s = bystander
+    path = write(record_of(process.pid, started_s), tmp_path, without=("machine", "pid_namespace"))
+    assert reap(tmp_path) == [f"ended what a killed run had left: x, pid {process.pid}"]
+    assert process.wait() == -signal.SIGTERM
+    assert not path.exists()
+
+
+def test_a_machine_of_the_same_host_name_is_another(tmp_path: Path, bystander) -> None:
+    record = record_of(bystander[0].pid, bystander[1], boot_id="another")
+    path = write(dataclasses.replace(record, machine=f"0123456789abcdef {socket.gethostname()}"), tmp_path)
+    assert reap(tmp_path) == []
+    assert path.exists()
+    write(record, tmp_path)
+    assert reap(tmp_path) == []
+    assert not path.exists(), "its process has ended with the boot of this machine"
+
+
+@pytest.mark.parametrize(
+    "where", [{"pid_namespace": "another"}, {"boot_id": "another", "machine": "another"}]
+)
+def test_reap_removes_the_records_of_machines_that_are_long_gone(
+    tmp_path: Path, bystander, where: dict[str, object]
+) -> None:
+    process, started_s = bystander
+    record = record_of(process.pid, started_s, **where)
+    path = write(record, tmp_path, age_days=29)
+    assert reap(tmp_path) == []
+    assert path.exists()
+    write(record, tmp_path, age_days=31)
+    assert reap(tmp_path) == []
+    assert not path.exists()
+    assert process.poll() is None, "its number means another process there"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"owner": 1, "watchdog": 2, "process": 3}'])
