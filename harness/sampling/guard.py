@@ -84,7 +84,8 @@ class Guard:
     def before_run(self, again: str, tell: Callable[[str], None], *, is_attached: bool = False) -> None:
         """Tell before anything is started that other programs are busy, and what to do. Blocks for a look.
 
-        `again` goes on with the run. What a running server (`is_attached`) does is not known to be others'.
+        `again` goes on with the run; where it is empty the warning tells no command. What a running server
+        (`is_attached`) does is not known to be others'.
         """
         self._again = again
         if self.mode == "off" or is_attached:
@@ -100,11 +101,16 @@ class Guard:
             return None
         self._has_warned = True
         leads = "A verdict is unlikely while that lasts, since disturbed repeats name no winner"
+        goes_on, then = "bench goes on all the same", "measures all the same after that"
         if self.mode == "strict":
             leads = "While that lasts guard=strict refuses to measure"
+            goes_on, then = "What is refused fails", "refuses after that"
+        warning = f"the machine is not fit: {said}. {leads}"
+        if not self._again:
+            return warning
         return (
-            f"the machine is not fit: {said}. {leads}. bench goes on all the same: press Ctrl-C now, and "
-            f"{self._again} once it is idle; or begin with guard.wait=20min, and bench waits for that"
+            f"{warning}. {goes_on}: press Ctrl-C now, and {self._again} once it is idle; or begin with "
+            f"guard.wait=20min: then bench waits for up to {WAIT_SHARE * 20:.0f} min at once, and {then}"
         )
 
     def before_start(
@@ -217,8 +223,7 @@ class Guard:
         """Return the causes; where it is others' load, with the programs that were busiest since the look."""
         found = dict(causes)
         if self._scan and (text := found.get("foreign_load")):
-            busiest = programs.busiest(self._scan, programs.scan(), server)
-            found["foreign_load"] = f"{text}{programs.most_by(busiest)}"
+            found["foreign_load"] = f"{text}{programs.most_between(self._scan, programs.scan(), server)}"
         return [*found.items()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:

@@ -5,6 +5,7 @@ milliseconds, so it belongs before or after a window, never into it.
 """
 
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -12,15 +13,16 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.contracts import FOREIGN_SHARE, LOOK_S, MOST_BY, inert
+from harness.contracts import FOREIGN_SHARE, LOOK_S, MOST_BY
 from harness.sampling.host import foreign_use
 from harness.sampling.process_tree import Reading, readings
 
 MOST = 3
 # The share of the processor from which on a program is named.
 LEAST_SHARE = 0.02
-# As the kernel keeps it; psutil makes longer ones of the arguments.
+# As the kernel keeps it; psutil makes longer ones of the arguments. A program may write these into it, too.
 _NAME_LENGTH = 15
+_NAME = re.compile(r"[\w.+-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def busy_now() -> str | None:
     before, share_since = scan(), foreign_use()
     time.sleep(LOOK_S)
     said = too_much(share_since())
-    return said and f"{said}{most_by(busiest(before, scan()))}"
+    return said and f"{said}{most_between(before, scan())}"
 
 
 def too_much(share: float | None) -> str | None:
@@ -73,20 +75,38 @@ def busiest(
 
     Left out are this process, the `own` pids, and all that descends from them.
     """
-    ours = _descendants(after, {os.getpid(), *own})
-    passed_s = (after.t_ns - before.t_ns) / 1e9
-    used_s = _used_s(before, after, cores)
-    shares = {pid: used_s[pid] / (passed_s * cores) for pid in used_s.keys() - ours} if passed_s else {}
+    shares = _shares(before, after, own, cores)
     found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
     return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:most]
 
 
-def most_by(programs: Collection[Program]) -> str:
-    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`, or that none is visible."""
+def most_between(before: Scan, after: Scan, own: Collection[int] = ()) -> str:
+    """Return the clause that names the programs that used most between two scans, or says why it can not."""
+    found = busiest(before, after, own)
+    small = (share for share in _shares(before, after, own).values() if share < LEAST_SHARE)
+    return most_by(found, sum(small))
+
+
+def most_by(programs: Collection[Program], of_small: float = 0.0) -> str:
+    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`. Without programs return that
+    each is too small to be named, where these used a share of LEAST_SHARE (`of_small`), else that none is
+    visible."""
+    if not programs and of_small >= LEAST_SHARE:
+        return f", no single one that is visible from here {100 * LEAST_SHARE:.0f} % or more"
     if not programs:
         return ", none of it by a program that is visible from here"
     *others, last = (f"{each.name} (process {each.pid}, {100 * each.share:.0f} %)" for each in programs)
     return f"{MOST_BY}{', '.join(others)}{' and ' * bool(others)}{last}"
+
+
+def _shares(
+    before: Scan, after: Scan, own: Collection[int], cores: int = os.cpu_count() or 1
+) -> dict[int, float]:
+    """Return the share of all cores that each process of others used between two scans."""
+    passed_s = (after.t_ns - before.t_ns) / 1e9
+    used_s = _used_s(before, after, cores)
+    theirs = used_s.keys() - _descendants(after, {os.getpid(), *own})
+    return {pid: used_s[pid] / (passed_s * cores) for pid in theirs} if passed_s else {}
 
 
 def _used_s(before: Scan, after: Scan, cores: int) -> dict[int, float]:
@@ -131,6 +151,7 @@ def _descendants(scanned: Scan, roots: Collection[int]) -> set[int]:
 
 def _name(pid: int) -> str | None:
     try:
-        return inert(psutil.Process(pid).name()[:_NAME_LENGTH])
+        name = _NAME.match(psutil.Process(pid).name()[:_NAME_LENGTH])
     except psutil.Error:
         return None
+    return name[0] if name else "a program"

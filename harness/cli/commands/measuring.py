@@ -244,7 +244,9 @@ def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, s
         session.end(directory, record)
         return
     run = session.go_on(directory, record, site.provisions)
-    site.guard.before_run(task.again(directory), show.line, is_attached=task.settings.is_attached)
+    # Who asked for one repeat alone, such as a driver of a cluster, goes on with the whole run.
+    again = "" if record.only_repeat else task.again(directory)
+    site.guard.before_run(again, show.line, is_attached=task.settings.is_attached)
     until, is_search = task.settings.until, task.search is not None
     budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
     limit = None if until or is_search else budget

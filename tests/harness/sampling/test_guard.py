@@ -320,15 +320,20 @@ def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
         "the machine is not fit: other programs used 60 % of the processor, most by cc1 (process 7, 55 %). A "
         "verdict is unlikely while that lasts, since disturbed repeats name no winner. bench goes on all the "
         "same: press Ctrl-C now, and `bench run --resume DIR` once it is idle; or begin with "
-        "guard.wait=20min, and bench waits for that"
+        "guard.wait=20min: then bench waits for up to 5 min at once, and measures all the same after that"
     )
     assert watching.warning([busy_by("other programs used 90 % of the processor")]) is None
 
 
 def test_strict_says_that_it_refuses() -> None:
-    said = started("strict").warning([busy_by("other programs used 60 % of the processor")])
-    assert said
-    assert "While that lasts guard=strict refuses to measure." in said
+    watching = started("strict")
+    watching.before_run("`bench run --resume DIR`", quiet, is_attached=True)
+    assert watching.warning([busy_by("other programs used 60 % of the processor")]) == (
+        "the machine is not fit: other programs used 60 % of the processor. While that lasts guard=strict "
+        "refuses to measure. What is refused fails: press Ctrl-C now, and `bench run --resume DIR` once it "
+        "is idle; or begin with guard.wait=20min: then bench waits for up to 5 min at once, and refuses "
+        "after that"
+    )
 
 
 WORDS = ("engine=reference", "load.concurrency=1", "load.duration=1s", "load.warmup=0s", "repeats=1")
@@ -365,6 +370,17 @@ def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
     assert re.search(r"% of the processor, most by \S+ \(process \d+, \d+ %\)", during), during
     assert during in html.unescape(place.report())
     assert json.loads((place.run_dir / "run.json").read_text())["settings"]["guard"] == ["mark"]
+
+
+@pytest.mark.alone
+def test_one_repeat_of_a_run_is_told_what_disturbs_it_and_no_command(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    words = quick(*WORDS[:-1], "repeats=2", "guard=mark", "guard.wait=1s")
+    with busy_machine():
+        done = bench(place, "run", *words, "--only-repeat", "2", "--output", "run")
+    assert done.returncode == 0, done.stderr
+    assert "the machine is not fit: other programs used " in done.stderr
+    assert "Ctrl-C" not in done.stderr
 
 
 def test_resume_measures_an_invalid_cell_again(tmp_path: Path) -> None:

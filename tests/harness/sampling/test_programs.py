@@ -15,7 +15,7 @@ from waiting import number_in, wait_until
 
 from harness.sampling import programs
 from harness.sampling.process_tree import Reading
-from harness.sampling.programs import Program, Scan, busiest, most_by, scan
+from harness.sampling.programs import Program, Scan, busiest, most_between, most_by, scan
 
 S = 1_000_000_000
 OURS = os.getpid()
@@ -116,4 +116,45 @@ def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
     assert most_by(three) == (
         ", most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
     )
-    assert most_by([]) == ", none of it by a program that is visible from here"
+
+
+@pytest.mark.parametrize(
+    ("each_s", "said"),
+    [
+        # Of 10 s of every core: sixty that use 1 % of it each, and sixty that use 0.01 % each.
+        (0.1, ", no single one that is visible from here 2 % or more"),
+        (0.001, ", none of it by a program that is visible from here"),
+    ],
+)
+def test_many_small_programs_are_not_said_to_be_out_of_sight(each_s: float, said: str) -> None:
+    pids, cores = range(OURS + 1, OURS + 61), os.cpu_count() or 1
+    before = Scan(0, {pid: reading(1, 5.0) for pid in pids})
+    after = Scan(10 * S, {pid: reading(1, 5.0 + each_s * cores) for pid in pids})
+    assert most_between(before, after) == said
+
+
+# 15 is PR_SET_NAME. Programs set such a title themselves, or by setproctitle.
+TITLED = "import ctypes; ctypes.CDLL(None).prctl(15, {title!r}, 0, 0, 0)\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        (b"app -p s3same", "app"),
+        (b"app: s3same", "app"),
+        (b"app=s3same", "app"),
+        (b"g++-12.x s3same", "g++-12.x"),
+        (b" -p s3same", "a program"),
+    ],
+)
+def test_what_a_program_writes_behind_its_name_is_not_told(tmp_path: Path, title: bytes, name: str) -> None:
+    with stranger(tmp_path, TITLED.format(title=title) + SPIN) as pid:
+        before = scan()
+
+        def of_it() -> list[Program]:
+            found = busiest(before, scan(), cores=1, most=ALL)
+            return [each for each in found if each.pid == pid and not each.name.startswith("python")]
+
+        [found] = wait_until(of_it)
+    assert found.name == name
