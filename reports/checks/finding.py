@@ -103,7 +103,7 @@ class Check:
 def check(
     title: str,
     text: str,
-    remedy: str,
+    remedy: str | Callable[[Run], str],
     metrics: tuple[str, ...] = SPEED,
     *,
     marks: bool = False,
@@ -124,7 +124,8 @@ def check(
             said = text.replace("{}", several([words for words, _ in seen], "; "))
             cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
             short = text.replace("{}", _first(run, seen))
-            whole = f"{remedy}{COMMAND}{helps}" if (helps := command(run)) else remedy
+            whole = remedy if isinstance(remedy, str) else remedy(run)
+            whole += f"{COMMAND}{helps}" if (helps := command(run)) else ""
             return Finding(
                 see.__name__, title, said, whole, cells, metrics, marks and bool(cells), short, is_at_name
             )

@@ -1,7 +1,7 @@
 """Reasons to distrust cells and windows: failed or cut, short or unsteady, or not new to a cache."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from reports.checks.finding import (
 from reports.checks.starts import drift_words
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import LOST_SHARE, measured_of, number, plural, several
-from reports.measures.equal_work import ended_early
+from reports.measures.equal_work import ended_early, ignores_length
 from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
 from reports.measures.traffic.of_groups import validities_of
 from reports.measures.traffic.validity import KINDS, VALID
@@ -66,7 +66,9 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
     of_requests=True,
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
-    return _lost(run, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool))
+    return _lost(
+        run.groups, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool)
+    )
 
 
 @check(
@@ -86,22 +88,37 @@ def answers_cut(run: Run) -> Iterator[Seen]:
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
         # One that ends of itself is cut where the engine was told not to end it.
         is_forced = start and start.forces_length and not cell.planned.scenario.ends_itself
-        return np.asarray(is_short & (is_full | bool(is_forced)) & ~ended_early(run, cell)[is_counted])
+        is_told = ended_early(run, cell)[is_counted] & (cell.number in ignoring)  # by length_not_heeded
+        return np.asarray(is_short & (is_full | bool(is_forced)) & ~is_told)
 
-    return _lost(run, is_cut)
+    ignoring = {cell.number for group in _ignoring(run) for cell in group.counted}
+    return _lost(run.groups, is_cut)
+
+
+def _ignoring(run: Run) -> list[Group]:
+    return [group for group in run.groups if ignores_length(run, group)]
+
+
+def _where_not_heeded(run: Run) -> str:
+    """Return what helps. Only engine=openai has a key that says whether the length is forced."""
+    engines = {run.deployments[group.deployment].engine for group in _ignoring(run)}
+    remedy = "Compare figures per token only."
+    if "openai" not in engines:
+        return remedy
+    told = "Ollama and others take ignore_eos without a word, and do nothing"
+    return f"{remedy} {told}: leave out openai.ignore_eos there."
 
 
 @check(
     "The server does not heed the length that it is told",
     "It was told to end no answer before the length asked for, and these ended of themselves: {}. Shorter "
     "answers look faster.",
-    "Compare figures per token only. Ollama and others take ignore_eos without a word, and do nothing: leave "
-    "out openai.ignore_eos there.",
+    _where_not_heeded,
     OF_LENGTHS,
     marks=True,
 )
 def length_not_heeded(run: Run) -> Iterator[Seen]:
-    return _lost(run, lambda cell: ended_early(run, cell))
+    return _lost(_ignoring(run), lambda cell: ended_early(run, cell))
 
 
 @check(
@@ -136,7 +153,7 @@ def prompts_cut(run: Run) -> Iterator[Seen]:
         ok = run.ok_requests_with(cell.number, "sent_words")
         return np.asarray(floats(ok["input_tokens"]) < PROMPT_CUT_SHARE * floats(ok["sent_words"]))
 
-    return _lost(run, is_cut)
+    return _lost(run.groups, is_cut)
 
 
 @check(
@@ -156,9 +173,9 @@ def answers_not_valid(run: Run) -> Iterator[Seen]:
             yield f"{each.group.name}: {what}", each.group.counted
 
 
-def _lost(run: Run, is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
+def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
     """Yield the groups that lost requests; from LOST_SHARE on with their cells, so that these are marked."""
-    for group in run.groups:
+    for group in groups:
         found = [(cell, is_lost(cell)) for cell in group.counted]
         count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
         if count:

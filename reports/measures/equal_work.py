@@ -137,7 +137,7 @@ def _per_token_only(
             is_forced = not group.cells[0].planned.scenario.ends_itself
             if is_forced and not all(record.forces_length for record in run.starts_of(group.deployment)):
                 yield group.key, "the engine cannot be made to give the length asked for"
-            elif _heeds_no_length(run, group):
+            elif ignores_length(run, group):
                 yield group.key, "its server is told the length asked for, and does not heed it"
             elif differ(means.values()) and differ([own, asked]):
                 yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
@@ -155,7 +155,7 @@ def ended_early(run: Run, cell: Cell) -> np.ndarray:
     return np.asarray(is_short & is_stop & is_counted & is_forced)
 
 
-def _heeds_no_length(run: Run, group: Group) -> bool:
+def ignores_length(run: Run, group: Group) -> bool:
     early = [ended_early(run, cell) for cell in group.counted]
     return sum(int(each.sum()) for each in early) > EARLY_SHARE * sum(map(len, early))
 

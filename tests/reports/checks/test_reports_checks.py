@@ -63,13 +63,14 @@ def write_pair(
     start_changes=None,
     second_start=None,
     quantizations=("fp16", "fp16"),
+    engine="llama_cpp",
     environment=None,
     load=None,
     repeats=2,
     **cell_changes,
 ):
     """Two deployments, nothing to distrust but what is asked for; that two starts are few is left out."""
-    deployments = [deployment("llama_cpp", quantizations[0]), deployment("vllm", quantizations[1])]
+    deployments = [deployment(engine, quantizations[0]), deployment("vllm", quantizations[1])]
     plan = plan_of(deployments, [load or Load()], repeats)
     record = run_record(plan)
     store.write_record(path / "run.json", replace(record, environment=environment or {}))
@@ -338,6 +339,22 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check, changes, said):
         assert {"slo_share", "goodput_per_s"} <= metrics, "an objective may be on any of the three"
     assert found[check].cells or not found[check].marks
     assert found[check].marks == (check in MARKING)
+
+
+def test_one_answer_in_a_hundred_that_ends_of_itself_is_cut_and_no_sign_that_the_server_heeds_no_length(
+    tmp_path,
+):
+    found = write_pair(tmp_path, first=[*good_rows(), cut_row(finish_reason="stop")])
+    assert list(found) == ["answers_cut"]
+    assert "llama_cpp fp16 at 1 user: 2 of 362." in found["answers_cut"].text
+    assert not found["answers_cut"].marks
+
+
+@pytest.mark.parametrize(("engine", "is_told"), [("openai", True), ("llama_cpp", False)])
+def test_the_key_of_one_engine_is_a_remedy_for_that_engine_alone(tmp_path, engine, is_told):
+    early = [cut_row(finish_reason="stop", request_id=f"r17{k}") for k in range(3)]
+    found = write_pair(tmp_path, first=[*good_rows(), *early], engine=engine)
+    assert ("openai.ignore_eos" in found["length_not_heeded"].remedy) is is_told
 
 
 @pytest.mark.parametrize(
