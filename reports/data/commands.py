@@ -2,13 +2,14 @@
 
 import shlex
 from collections.abc import Sequence
+from math import ceil
 
 from reports.data.asked import Heard, heard_of
 from reports.data.run import Run
 
 __all__ = ["asking_quality", "command", "resumed"]
 # Long enough for all of bench's 32 texts on a slow processor.
-_LONGER = "60s"
+_LEAST_S = 60.0
 
 
 def command(run: Run, **changes: Sequence[str]) -> str:
@@ -39,7 +40,8 @@ def asking_quality(run: Run) -> str:
     if unasked and not (record.only_repeat or record.nodes or record.search):
         return resumed(run)
     kinds = ["fidelity", *(each for each in asked if each not in ("auto", "fidelity"))]
-    changes: dict[str, Sequence[str]] = {"quality": kinds, "quality.budget": [_LONGER]}
+    longer_s = max(_LEAST_S, 2 * record.quality.budget_s)
+    changes: dict[str, Sequence[str]] = {"quality": kinds, "quality.budget": [f"{ceil(longer_s)}s"]}
     return command(run, **changes)
 
 

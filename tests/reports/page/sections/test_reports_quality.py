@@ -221,7 +221,23 @@ def test_where_quality_is_not_known_a_command_says_how_to_know_it(tmp_path, voic
     assert found == ([] if said is None else [said.format(path)])
     doubts = write_report(path, run=run).read_text().partition('<div class="why-box doubts">')[2]
     reason = doubts.partition('<a href="#distrust-quality_not_measured">')[2].partition("</li>")[0]
-    assert (said or "no command").format(path) in re.sub("<[^>]+>", "", reason) or not said
+    assert bool(reason) is (said is not None)
+    if said:
+        assert said.format(path) in re.sub("<[^>]+>", "", reason)
+    else:
+        assert '<code class="command">' not in reason
+
+
+@pytest.mark.parametrize(("budget_s", "longer"), [(30.0, "60s"), (45.5, "91s"), (600.0, "1200s")])
+def test_more_time_for_quality_is_at_least_twice_what_did_not_suffice(tmp_path, budget_s, longer):
+    path = repeated_run(tmp_path, [Made(FP16), Made(Q8, 0.5)], (Load(concurrency=4),), 3)
+    record = store.read_run(path)
+    terms = replace(record.quality, budget_s=budget_s)
+    store.write_record(path / "run.json", replace(record, settings={}, quality=terms))
+    voices = {FP16.label: Voice(), Q8.label: Voice(ways=(), missing={"text": LATE})}
+    run = open_run(with_quality(path, voices))
+    (found,) = (each for each in findings_of(run) if each.check == "quality_not_measured")
+    assert found.command == f"bench run quality=fidelity quality.budget={longer}"
 
 
 def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
