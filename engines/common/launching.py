@@ -1,6 +1,6 @@
 """Share what engines do alike at a start: checkpoints, flags, paths, templates, containers and images.
 
-Of an engine that bench can only attach to nothing is started.
+Also makes engines that bench only attaches to.
 """
 
 import re

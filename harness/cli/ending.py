@@ -19,7 +19,7 @@ from harness.store import store
 SIGN = "▲"
 REPORTING = "writing the report"
 _COMMAND = ": bench "
-_WORST_AT_MOST = 160
+_REASON_AT_MOST = 160
 _WIDEST = 10_000  # of a table that nothing bounds
 
 
@@ -95,9 +95,9 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
             if row["why_not"]:
                 show.line(f"{row['deployment']}: {row['why_not']}")
     if reasons := found["distrust"]:
-        worst = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _WORST_AT_MOST, placeholder=" …")
-        first = "; the worst" if reasons[1:] else ""
-        show.line(f"{SIGN} {counted(len(reasons), 'reason')} to distrust this{first}: {worst}")
+        told = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _REASON_AT_MOST, placeholder=" …")
+        first = "; the first" if reasons[1:] else ""
+        show.line(f"{SIGN} {counted(len(reasons), 'reason')} to distrust this{first}: {told}")
     if as_json:
         terminal.print_json({**found, "report": report, "exit_code": exit_code})
     else:

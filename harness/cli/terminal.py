@@ -22,8 +22,8 @@ from harness.contracts import inert
 from harness.errors import Interrupted
 
 # Programs read what goes into a file or a pipe: there a row is one line, unless COLUMNS says how wide it is.
-UNBOUNDED = 100_000
-_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED
+UNBOUNDED_COLUMNS = 100_000
+_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED_COLUMNS
 # Without emoji codes: `run:x:` is a directory and a deployment, and no cross.
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
 complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -60,7 +60,7 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console 
     In a table that is too wide words are broken only if they do not fit even then. Where nothing bounds the
     width, each row is one line, without spaces at its end.
     """
-    if to.width >= UNBOUNDED:
+    if to.width >= UNBOUNDED_COLUMNS:
         _print_whole(rows, right, to)
         return
     first, *others = rows[0]

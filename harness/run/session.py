@@ -167,7 +167,11 @@ def begin(
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
     facts = {
         **environment.facts(),
-        **({"memory": {"read_bytes_per_s": environment.read_bytes_per_s()}} if _serves(planned) else {}),
+        **(
+            {"memory": {"read_bytes_per_s": environment.read_bytes_per_s()}}
+            if _reads_weights(planned)
+            else {}
+        ),
         **({"selftest": msgspec.to_builtins(known_error)} if known_error else {}),
     }
     record = store.RunRecord(
@@ -191,7 +195,7 @@ def begin(
     return record
 
 
-def _serves(planned: Plan) -> bool:
+def _reads_weights(planned: Plan) -> bool:
     """Return True if a server that bench starts reads a model's weights."""
     deployments = (start.deployment for start in planned.starts)
     return any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments)

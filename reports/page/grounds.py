@@ -30,7 +30,8 @@ Failed = tuple[Of, str, pd.DataFrame]
 
 
 def checks(run: Run) -> list[charts.Part]:
-    """Return what checks found, worst first, what they did not find, and what was not looked for."""
+    """Return what checks found, first the reason for no winner and then worst first, what they did not
+    find, and what was not looked for."""
     found = findings_of(run)
     kinds = [
         (*said, [(each, words.where(run, each)) for each in found if each.marks is marks])

@@ -141,7 +141,14 @@ def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> str | None:
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
     """Return why nothing of the two gets a verdict: a server that ran already, or other hardware."""
     sides = zip(names, (a, b), strict=True)
-    untested = next((f"{name}: {why}" for name, side in sides if (why := side.run.why_untested)), "")
+    untested = next(
+        (
+            f"{name}{' was' if side.run.foreign else ':'} {why}"
+            for name, side in sides
+            if (why := side.run.why_untested)
+        ),
+        "",
+    )
     is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
     unlike = [each for each in _unlike(_facts(a.run.record), _facts(b.run.record)) if each.is_other_hardware]
     return first_that_holds(

@@ -33,11 +33,13 @@ def question(run: Run) -> str:
 
 
 def device(run: Run) -> str:
-    """Return the card's name where the run used one, else the processor's."""
+    """Return the card's name where the run used one, else the processor's. Of a run that bench did not
+    measure neither may be recorded."""
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
     found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
-    return next(found, "a device that is not known")
+    own = "one device" if on_card else "this processor"
+    return next(found, "a device that is not known" if run.foreign else own)
 
 
 def environment_words(run: Run) -> str:

@@ -15,8 +15,8 @@ KINDS = {
     ),
     False: (
         "To know",
-        "Reasons to look twice, worst first. No number bears a mark for them; a row may say that its starts "
-        "are suspect.",
+        "Reasons to look twice, first the one for which no winner is named, then worst first. No number "
+        "bears a mark for them; a row may say that its starts are suspect.",
     ),
 }
 _MODES = {

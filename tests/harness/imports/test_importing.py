@@ -150,7 +150,7 @@ def test_repeats_of_a_label_get_no_verdict(place):
 def test_compare_shows_values_and_says_why_no_verdict(place):
     done = told(place, "compare", "vllm", "guidellm")
     assert done.returncode == 0
-    assert "no verdicts: A: measured by vllm bench serve, not by bench" in done.stdout
+    assert "no verdicts: A was measured by vllm bench serve, not by bench" in done.stdout
     assert "ttft_s.p50" in done.stdout
 
 

@@ -19,7 +19,7 @@ import pytest
 from waiting import patient, wait_until
 
 from harness.cli.app import main
-from harness.cli.terminal import UNBOUNDED, out
+from harness.cli.terminal import UNBOUNDED_COLUMNS, out
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
@@ -112,7 +112,7 @@ def told(place: Place, *arguments: object, **environment: str) -> subprocess.Com
     with pytest.MonkeyPatch.context() as here, redirect_stdout(said), redirect_stderr(complaints):
         here.chdir(place.path)
         here.setattr(sys, "argv", words)
-        here.setattr(out, "width", int(environment.get("COLUMNS", UNBOUNDED)))  # as into a pipe
+        here.setattr(out, "width", int(environment.get("COLUMNS", UNBOUNDED_COLUMNS)))  # as into a pipe
         for name in os.environ.keys() - surroundings.keys():
             here.delenv(name)
         for name, value in surroundings.items():
