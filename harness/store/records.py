@@ -1,10 +1,36 @@
 """What the JSON files of a results directory hold: run.json, start.json, cell.json."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness import contracts
+from harness.settings.decoding import as_text
+
+# Keys for which an earlier bench took a bare number, which it meant as seconds.
+_ONCE_BARE = frozenset(
+    """
+    load.ramp_up load.ramp_down load.warmup load.duration load.grace load.timeout engine.start_timeout
+    guard.wait quality.budget quality.tasks_budget run.budget until.budget scenario.think_time
+    scenario.left_after scenario.quiet scenario.after reference.ttft reference.itl reference.start_delay
+    reference.prefill_per_token
+    """.split()  # noqa: SIM905 - a list of 20 quoted words reads worse
+)
+_BARE = re.compile(r'"?((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"?')
+
+
+def with_units(settings: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the settings of a run's record as a user has to write them now: durations with their unit."""
+    return {
+        key: tuple(map(_in_seconds, values)) if key in _ONCE_BARE else values
+        for key, values in settings.items()
+    }
+
+
+def _in_seconds(text: str) -> str:
+    bare = _BARE.fullmatch(text)
+    return as_text(f"{bare[1]}s") if bare and float(bare[1]) else text
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,14 @@ from harness.store.foreign import (
 )
 from harness.store.foreign import read_samples as read_samples
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
-from harness.store.records import CellRecord, NodeRecord, Phase, RunRecord, StartRecord  # noqa: F401
+from harness.store.records import (  # noqa: F401
+    CellRecord,
+    NodeRecord,
+    Phase,
+    RunRecord,
+    StartRecord,
+    with_units,
+)
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
@@ -82,7 +89,8 @@ class _Version(msgspec.Struct):
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Read run.json. Raises StoreError if it is missing, damaged, or of another schema."""
+    """Read run.json, with a unit for each duration that an earlier bench wrote without. Raises StoreError if
+    it is missing, damaged, or of another schema."""
     path = run_dir / "run.json"
     if run_dir.is_file() and run_dir.with_name("run.json").is_file():
         raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
@@ -103,7 +111,8 @@ def read_run(run_dir: Path) -> RunRecord:
         read = f"{min(SCHEMA_HISTORY)} to {SCHEMA_VERSION}"
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
-    return read_json(path, RunRecord)
+    record = read_json(path, RunRecord)
+    return replace(record, settings=with_units(record.settings))
 
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:

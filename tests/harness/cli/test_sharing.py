@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -232,6 +233,25 @@ def test_the_plan_of_a_rerun_shows_what_differs_and_starts_nothing(run_copy, tmp
     assert "Abacus 9000" in said.stdout
     assert "run: 2 of 2 cells with its seed, load and scenario" in said.stdout
     assert list(tmp_path.iterdir()) == [run_copy]
+
+
+def test_a_rerun_reads_bare_seconds_of_an_earlier_bench_and_asks_a_user_for_the_unit(run_copy, tmp_path):
+    record = store.read_run(run_copy)
+    assert record.settings["load.duration"] == ("10s",)
+    settings = {**record.settings, "load.duration": ("10",)}
+    store.write_record(run_copy / "run.json", replace(record, settings=settings))
+    (run_copy / "SHA256SUMS").unlink()  # an earlier bench wrote none
+    place = Place(tmp_path)
+    assert told(place, "bundle", "run").returncode == 0
+    for source in ("run", "run.tar.gz"):
+        said = told(place, "rerun", source, "--plan", "--json")
+        assert said.returncode == 0, said.stderr
+        found = json.loads(said.stdout)
+        assert "load.duration" not in {each["what"] for each in found["differences"]}
+        assert (found["cells"], found["other_cells"]) == (2, 0)
+    refused = told(place, "rerun", "run", "load.duration=10", "--plan")
+    assert refused.returncode == 2
+    assert "load.duration=10: needs a unit; write 10s" in refused.stderr
 
 
 def test_a_rerun_plays_the_same_conversations_and_says_how_to_compare(measured_run, tmp_path):

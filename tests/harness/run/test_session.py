@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,10 @@ from harness.errors import UserError
 from harness.plan import plan
 from harness.run import next_starts, session
 from harness.settings import config
+from harness.settings.keys import listed_keys
+from harness.settings.sections import is_slo
 from harness.store import store
+from harness.store.records import with_units
 
 
 @pytest.fixture
@@ -43,6 +47,31 @@ def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
     session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
     assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [("5", "5s"), ("5.5", "5.5s"), ('"5"', "5s"), ("1e2", "100s"), ("500ms", "500ms")]
+)
+def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, now):
+    settings = settings_of("engine=reference", f"load.duration={now}", "load.warmup=0", "load.concurrency=2")
+    directory = tmp_path / "run"
+    session.begin(directory, settings, plan.make(settings, lambda weights: None))
+    path = directory / "run.json"
+    record = json.loads(path.read_text())
+    record["settings"]["load.duration"] = [was]
+    path.write_text(json.dumps(record))
+    read = config.settings(next_starts.choices_of(store.read_run(directory)))
+    assert read.loads == settings.loads
+    assert (read.given["load.warmup"], read.given["load.concurrency"]) == (("0",), ("2",))
+
+
+def test_every_duration_that_was_once_bare_is_read(tmp_path):
+    names = [key for key, (_, takes) in listed_keys().items() if takes.startswith("a duration")]
+    asked = {key: ["5"] for key in names if not is_slo(key)}
+    assert with_units(asked) == dict.fromkeys(asked, ("5s",))
+    assert with_units({"load.rate": ["5"], "slo.ttft_s.p95": ["5"]}) == {
+        "load.rate": ["5"], "slo.ttft_s.p95": ["5"],
+    }  # fmt: skip
 
 
 def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
