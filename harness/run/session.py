@@ -22,7 +22,6 @@ from harness.contracts import (
     RunStatus,
     SearchTerms,
     SelfTest,
-    inert,
     known_secrets,
     masked_argv,
     masked_known,
@@ -34,6 +33,7 @@ from harness.install.provisions import Provisions, WeightsStore
 from harness.load import limits
 from harness.plan.candidates import NO_QUANTIZATION
 from harness.processes.supervise import reap
+from harness.run.held import missing, remove_made, taken_lock
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import api_of, attach_spec, key_of
 from harness.run.watch import Observer, Site
@@ -42,9 +42,8 @@ from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
-from harness.store.foreign import check_regular
 from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import check_room, has_locked, private, remove_left
+from harness.whole_files import check_room, private, remove_left
 
 RESULTS = Path("results")
 # What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
@@ -53,7 +52,6 @@ _PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 # What helps where another bench has the directory: one that is resumed, and one for a new run.
 _WAIT, _OTHER_OUTPUT = "wait until it ends", "give another --output"
-_OTHER_DISK = "give an --output on another, or move the run there"
 
 
 def new_run_dir(parent: Path, *names: str) -> Path:
@@ -99,23 +97,16 @@ def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
 
 
 @contextmanager
-def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
+def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ()) -> Iterator[None]:
     """Make and hold a run's directory, whose files are its user's alone, without what a killed bench, which
     holds nothing, had begun to write.
 
+    The folders that are made here, or were `made` for it, are removed if nothing is written before an error.
     Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
     without locks.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
-    opened = os.open(directory / LOCK_FILE, flags, 0o600)
-    with private(), os.fdopen(opened, "rb+", buffering=0) as lock:
-        check_regular(directory / LOCK_FILE, opened)
-        if not has_locked(lock, directory, _OTHER_DISK):
-            lock.seek(0)
-            owner = inert(lock.read(200).decode(errors="replace")).strip()
-            other = f"another bench{owner and f' ({owner})'}"
-            raise UserError(f"{directory}: {other} is measuring this run; {remedy}")
+    made = [*made, *missing(directory)]
+    with private(), taken_lock(directory, remedy, made) as lock:
         lock.truncate(0)
         with suppress(OSError):  # on a full disk it is not told who has it
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
@@ -124,6 +115,9 @@ def sole_writer(directory: Path, remedy: str = _WAIT) -> Iterator[None]:
             left.unlink(missing_ok=True)
         try:
             yield
+        except BaseException:
+            remove_made(directory, made)
+            raise
         finally:
             # Of a full disk, or a list that is none: what ended the block says more, `bench verify` the rest.
             with suppress(OSError, StoreError):
@@ -136,18 +130,11 @@ def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
 
     It is removed if the block raises before anything is written there. Raises UserError.
     """
-    is_new = output is None or not output.exists()
+    made = [] if output else missing(RESULTS)
     directory = output or new_run_dir(RESULTS, *names)
-    with sole_writer(directory, _OTHER_OUTPUT):
-        try:
-            check_output(directory)  # another bench may have written there meanwhile
-            yield directory
-        except BaseException:
-            with suppress(OSError):  # of a directory that was moved: what ended the block says more
-                if is_new and {path.name for path in directory.iterdir()} == {LOCK_FILE}:
-                    (directory / LOCK_FILE).unlink()
-                    directory.rmdir()
-            raise
+    with sole_writer(directory, _OTHER_OUTPUT, made if output else [directory, *made]):
+        check_output(directory)  # another bench may have written there meanwhile
+        yield directory
 
 
 def own_argv() -> tuple[str, ...]:

@@ -33,13 +33,13 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
 
 def test_a_run_is_refused_in_one_line_that_says_what_works(tmp_path, elsewhere) -> None:
     place = Place(tmp_path)
-    done = bench(place, "run", *quick(), "--output", "here", **elsewhere, FLOCK_ERRNO=str(errno.ENOLCK))
+    done = bench(place, "run", *quick(), "--output", "new/run", **elsewhere, FLOCK_ERRNO=str(errno.ENOLCK))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "here: its file system has no locks (No locks available), by which bench keeps another bench out; "
+        "new/run: its file system has no locks (No locks available), by which bench keeps another bench out; "
         "give an --output on another, or move the run there"
     )
-    assert not (tmp_path / "here" / "run.json").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

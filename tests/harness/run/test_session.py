@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +122,32 @@ def test_a_run_is_measured_by_one_bench_at_a_time(tmp_path):
         session.sole_writer(tmp_path / "run"),
     ):
         pytest.fail("two benches hold one run")
+
+
+def test_a_lock_that_was_removed_before_it_was_taken_keeps_nobody_out(tmp_path, monkeypatch):
+    """One bench removes its new folder between another's opening of the lock and its taking it."""
+    directory, flock = tmp_path / "run", fcntl.flock
+
+    def removed_before(lock, how):
+        monkeypatch.undo()
+        shutil.rmtree(directory)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    with session.sole_writer(directory):
+        assert (directory / ".lock").exists()
+        with pytest.raises(UserError, match="another bench"), session.sole_writer(directory):
+            pytest.fail("two benches hold one run")
+
+
+def test_each_folder_that_was_made_for_a_run_that_failed_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    for output in (Path("n1/n2/n3"), Path("kept/n1/n2"), Path("kept"), None):
+        with pytest.raises(RuntimeError), session.new_directory(output):
+            raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [".lock"]
 
 
 def test_no_link_in_a_strangers_run_leads_to_another_file(tmp_path):

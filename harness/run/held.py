@@ -1,0 +1,66 @@
+"""Take the lock of a run's directory, and remove a directory that was made for nothing."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.contracts import inert
+from harness.errors import UserError
+from harness.store.foreign import check_regular
+from harness.store.named_files import LOCK_FILE
+from harness.whole_files import has_locked
+
+_OTHER_DISK = "give an --output on another, or move the run there"
+
+
+def missing(directory: Path) -> list[Path]:
+    """Return the folders that must be made for a directory, the innermost first."""
+    return [path for path in (directory, *directory.parents) if not path.exists()]
+
+
+def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> BinaryIO:
+    """Make the directory and return its lock, which is held until it is closed.
+
+    The folders `made` for it are removed where there are no locks.
+    Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
+    without locks.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
+    while True:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another bench removes what it has made
+            lock = os.fdopen(os.open(directory / LOCK_FILE, flags, 0o600), "rb+", buffering=0)
+            try:
+                _take(lock, directory, remedy, made)
+                # One that was removed before it was locked keeps nobody out.
+                if os.path.samestat(os.fstat(lock.fileno()), os.stat(directory / LOCK_FILE)):
+                    return lock
+            except BaseException:
+                lock.close()
+                raise
+            lock.close()
+
+
+def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) -> None:
+    check_regular(directory / LOCK_FILE, lock.fileno())
+    try:
+        is_ours = has_locked(lock, directory, _OTHER_DISK)
+    except UserError:
+        remove_made(directory, made)  # nobody can hold it
+        raise
+    if not is_ours:
+        lock.seek(0)
+        owner = inert(lock.read(200).decode(errors="replace")).strip()
+        other = f"another bench{owner and f' ({owner})'}"
+        raise UserError(f"{directory}: {other} is measuring this run; {remedy}")
+
+
+def remove_made(directory: Path, made: Sequence[Path]) -> None:
+    """Remove the folders `made` for a run if nothing but its lock is there. Only who holds it may do so."""
+    with suppress(OSError):  # of a directory that was moved: what ended the run says more
+        if made and {path.name for path in directory.iterdir()} <= {LOCK_FILE}:
+            (directory / LOCK_FILE).unlink(missing_ok=True)
+            for path in made:
+                path.rmdir()
