@@ -13,7 +13,7 @@ import scenarios
 from harness.contracts import CompareTerms, Scalar
 from harness.errors import UserError, choose_from, refuse_first
 from harness.settings.decoding import Choices, as_text
-from harness.settings.overrides import read_yaml
+from harness.settings.yaml_files import read_yaml
 
 # Keys as on a command line. A list is a sweep; of a side it means any of its values.
 Keys = Mapping[str, Scalar | list[Scalar]]

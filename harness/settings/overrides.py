@@ -3,24 +3,19 @@
 Importing Hydra takes 0.2 s, so a command that parses no keys must not import this file.
 """
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 from harness.contracts import Scalar
 from harness.errors import UserError, refuse_first
-from harness.foreign_files import read_text
 from harness.settings.decoding import shown
+from harness.settings.yaml_files import read_yaml
 
-# Far beyond any study or claim; PyYAML takes seconds for it.
-_MOST_BYTES = 1 << 18
 _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
 
 
@@ -88,32 +83,3 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
             raise UserError(f"--from {path}: {key}: must be a value or a list of values")
         choices[str(key)] = tuple(values)
     return choices
-
-
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        # A few lines of them can stand for more values than any memory holds.
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem_mark=self.get_mark())
-        return super().compose_node(parent, index)
-
-
-def read_yaml(path: Path, where: str, remedy: str) -> Any:
-    """Return the content of a YAML file. Raises UserError that begins with `where`, also for a key that is
-    given twice at its top. `remedy`: what a file has that can be read."""
-    text = read_text(path, where, _MOST_BYTES)
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        content = loader.construct_document(node) if node else None
-        json.dumps(content, default=str, ensure_ascii=False).encode()  # half of a character is no text
-    # PyYAML raises whatever its constructors do, for dates and numbers that are none.
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f"line {min(mark.line + 1, len(text.splitlines()))}" if mark else "it"
-        raise UserError(f"{where}: {at} is no YAML that bench reads; {remedy}") from error
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    for key, count in Counter(str(name.value) for name, _ in pairs).items():
-        if count > 1:  # YAML itself would let the last one win
-            raise UserError(f"{where}: {key} is given twice; give it once")
-    return content

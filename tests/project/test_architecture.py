@@ -13,7 +13,7 @@ from places import ROOT, TESTS
 OURS = {"harness", "engines", "scenarios", "reports"}
 HOMES = {
     "hydra": ("harness/settings/overrides.py",),
-    "yaml": ("harness/settings/overrides.py",),
+    "yaml": ("harness/settings/yaml_files.py",),
     "pynvml": ("harness/sampling/gpu.py",),
     "psutil": ("harness/sampling/", "harness/processes/"),
     "locust": ("harness/load/",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,9 @@ def test_without_a_figure_nothing_is_accepted_or_refused() -> None:
     assert Predicate("kv_waste_paged_share", value={}, at_most=0.04).words == (
         "kv_waste_paged_share of each deployment, at most 0.04"
     )
+
+
+def test_reading_a_claim_does_not_load_the_grammar_of_overrides() -> None:
+    script = "import sys, harness.claims.claim; print('hydra' in sys.modules, 'yaml' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
