@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from harness.contracts import inert
 from harness.errors import UserError
-from harness.store.foreign import check_regular
+from harness.store.files import check_regular
 from harness.store.named_files import LOCK_FILE
 from harness.whole_files import has_locked
 

@@ -81,7 +81,7 @@ def busiest(
 
 
 def most_between(before: Scan, after: Scan, own: Collection[int] = ()) -> str:
-    """Return the clause that names the programs that used most between two scans, or says why it can not."""
+    """Return the clause that names the busiest programs between two scans, or says why it names none."""
     found = busiest(before, after, own)
     small = (share for share in _shares(before, after, own).values() if share < LEAST_SHARE)
     return most_by(found, sum(small))

@@ -17,7 +17,7 @@ from typing import IO
 
 from harness.errors import StoreError, UserError
 from harness.store import checksums
-from harness.store.foreign import MOST_TABLE_BYTES, opened
+from harness.store.files import MOST_TABLE_BYTES, opened
 from harness.store.named_files import RUN_FILE, SUMS_FILE, check_place
 from harness.store.store import read_run
 from harness.whole_files import check_room, written_whole

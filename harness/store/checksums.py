@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import StoreError
-from harness.store.foreign import MOST_TABLE_BYTES, opened
+from harness.store.files import MOST_TABLE_BYTES, opened
 from harness.store.named_files import CLAIM_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
 from harness.whole_files import write_whole
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from engines import QUANTIZATIONS, value_bytes
 from harness.contracts import Asked, Deployment, Item, Token
 from harness.errors import StoreError
-from harness.store.foreign import read_rows, write_rows
+from harness.store.files import read_rows, write_rows
 from harness.store.store import StartRecord
 
 # Columns that files of earlier versions do not have.

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from harness.contracts import OURS, secrets_in
 from harness.errors import StoreError
-from harness.store.foreign import MOST_TABLE_BYTES, opened, opened_table
+from harness.store.files import MOST_TABLE_BYTES, opened, opened_table
 
 # What is read at once, with as much of what was read before as a secret may have begun in.
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13

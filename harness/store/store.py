@@ -26,14 +26,14 @@ import pyarrow as pa
 from harness import contracts
 from harness.errors import StoreError
 from harness.store import checksums
-from harness.store.foreign import (
+from harness.store.files import (
     opened,
     opened_table,
     read_json,
     write_record,
     write_rows,
 )
-from harness.store.foreign import read_samples as read_samples
+from harness.store.files import read_samples as read_samples
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE
 from harness.store.records import (  # noqa: F401
     CellRecord,

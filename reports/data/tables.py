@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.store import store
-from harness.store.foreign import reading
+from harness.store.files import reading
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from reports.stats.steadiness import PARTS
 

@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contracts import Standing
 from harness.errors import StoreError
-from harness.store.foreign import read_json
+from harness.store.files import read_json
 from harness.whole_files import PRIVATE, write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
