@@ -27,6 +27,7 @@ from good_run import CLAIM, FP16, KEYS
 from hostile_runs import Fault, faults
 
 from harness.errors import BenchError
+from harness.store import checksums
 from harness.store.named_files import PAGE_FILE
 from reports import open_run, tables_of
 from reports.words.told import DIGEST_FILE
@@ -67,7 +68,7 @@ WHOLE = Fault("none", "run.json", lambda path: None)
 REFUSES = "report"
 # Commands whose answer may differ without a word of the file, and why.
 SILENT = {
-    "view": "an index of hundreds of runs hashes none of them; the page of each does",
+    "view": "an index of hundreds of runs hashes none of them; `bench report` does, and says so on stderr",
     "view as JSON": "as view",
 }
 
@@ -155,8 +156,8 @@ class Reading:
             return f"not one line: {found.complaints[:300]}"
         if name == "view":
             return self._wrong_with_index(found)
-        file, whole = Path(fault.file).name, self.whole(name)
-        if fault.is_bomb and name == REFUSES and not found.names(f"{file}: damaged", whole):
+        file, whole = fault.file, self.whole(name)
+        if fault.is_bomb and name == REFUSES and not found.names(f"{Path(file).name}: damaged", whole):
             return f"a bomb was read, exit code {found.code}"
         is_silent = found != whole and not found.names(file, whole) and name not in SILENT
         return f"another answer, exit code {found.code}, without {file}" if is_silent else None
@@ -169,14 +170,16 @@ class Reading:
 
 
 def _of_frames(bad: Path) -> Answer:
-    """Read a run as a program does."""
+    """Read a run as a program does that asks which of its files are not as they were written."""
     try:
         run = open_run(bad)
-        tables_of(run)
-        _ = run.requests, run.host, run.device, run.server
+        frames = tables_of(run) | {
+            "requests": run.requests, "host": run.host, "device": run.device, "server": run.server,
+        }  # fmt: skip
+        written = {name: frame.to_csv().encode() for name, frame in frames.items()}
+        return Answer(0, "", checksums.told(bad, checksums.findings(bad)) or "", written)
     except BenchError as error:
         return Answer(2, str(error))
-    return Answer(0, "")
 
 
 def main(good: Path, scratch: Path, which: str, most: int) -> None:
