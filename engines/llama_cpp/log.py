@@ -36,6 +36,7 @@ HINTS = (
     Hint(
         r"invalid magic|not within the file bounds|failed to read (key-values|tensor|magic)",
         "The GGUF file is damaged or cut short: remove it and run `bench prepare`.",
+        "The GGUF file is damaged or cut short: give a whole one.",
     ),
     Hint(
         r"No module named '(xllamacpp|llama_cpp)",

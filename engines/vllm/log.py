@@ -73,7 +73,11 @@ HINTS: Sequence[Hint] = (
         r"No such file or directory: 'ninja'",
         "vLLM compiles kernels for this GPU with ninja: install it (on Debian: apt-get install ninja-build).",
     ),
-    Hint(r"SafetensorError", "The checkpoint is damaged or cut short: remove it and run `bench prepare`."),
+    Hint(
+        r"SafetensorError",
+        "The checkpoint is damaged or cut short: remove it and run `bench prepare`.",
+        "The checkpoint is damaged or cut short: give a whole one.",
+    ),
     Hint(
         r"Failed to find a kernel that can implement|is not supported for the current GPU"
         r"|quantization is currently not supported in",

@@ -1,6 +1,8 @@
 """Define the command line: commands, exit codes, mistakes. Imports a command's module when it is called."""
 
+import os
 import platform
+import signal
 import sys
 from importlib import import_module, metadata
 from typing import Annotated, Any, NamedTuple
@@ -185,7 +187,7 @@ def main() -> None:
     """Run the `bench` command and exit.
 
     Exit codes: 0 fine, 1 a cell, the gate or a claim failed, 2 a mistake, 3 a gate or claim is inconclusive,
-    129, 130 and 143 signals.
+    129, 130 and 143 signals, 141 a pipe that its reader closed.
     """
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
@@ -198,12 +200,24 @@ def main() -> None:
         _complain("interrupted", interrupted.exit_code)
     except BenchError as error:
         _complain(str(error), error.exit_code)
+    except SystemExit as ended:
+        # Click and Rich make 1 of it.
+        if isinstance(ended.__context__, BrokenPipeError):
+            _leave_closed_pipe()
+        raise
     except BrokenPipeError:
-        sys.exit(1)
+        _leave_closed_pipe()
     except OSError as error:
         if error.filename is None:
             raise
         _complain(f"{error.filename}: {error.strerror}", 2)
+
+
+def _leave_closed_pipe() -> None:
+    """Exit as SIGPIPE would: who closed the pipe has read what it wanted."""
+    # Python would write what is left at its end, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _complain(what: str, exit_code: int) -> None:

@@ -27,10 +27,14 @@ ApiName = Literal["anthropic", "gemini", "openai"]
 
 @dataclass(frozen=True)
 class Hint:
-    """A remedy (a sentence) for a failed start whose log matches `pattern` (a regular expression)."""
+    """A remedy (a sentence) for a failed start whose log matches `pattern` (a regular expression).
+
+    `of_own`: the remedy where the weights are files of the user, which bench did not make.
+    """
 
     pattern: str
     remedy: str
+    of_own: str | None = None
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _tool_of(path: Path, content: bytes) -> str:
     """Return whose file it is, by the keys of its document or of its first line."""
     keys = _keys(content) or _keys(content.split(b"\n", 1)[0])
     name = next((name for name, tool in TOOLS.items() if tool.signs <= keys), None)
-    if not keys:
+    if not keys and content.lstrip()[:1] in (b"{", b"[", b""):
         result.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, and says where it ends
     if name is None:
         why = next(

@@ -58,6 +58,13 @@ class Budget:
         expected_s = sum(map(self._expected_s, starts))
         return self._clock() + expected_s <= self._began_s + latest * self.limit_s
 
+    def why_none_for(self, start: PlannedStart) -> str:
+        """Say why has_time_for is False of this start."""
+        expected_s, left_s = round(self._expected_s(start)), round(self.left_s)
+        if left_s <= 0:
+            return f"no time left of {self.text}"
+        return f"no time for another start (about {expected_s} s) in the {left_s} s left of {self.text}"
+
     def _expected_s(self, start: PlannedStart) -> float:
         if took := self._took_s[start.deployment.label]:
             return median(took)

@@ -286,7 +286,7 @@ def and_again(
         in_vain = {cell.number for each in left[max(0, place - 2) : place] for cell in each.cells}
         is_vain = place >= 2 and in_vain <= _disturbed(directory)
         if is_vain or not budget.has_time_for([start]):
-            why = "the machine is still busy" if is_vain else f"no time left of {budget.text}"
+            why = "the machine is still busy" if is_vain else budget.why_none_for(start)
             hit = counted(len(left) - place, "start")
             observer.line(f"{hit} on a machine that was busy or not fit, not measured again: {why}")
             return

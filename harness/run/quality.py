@@ -10,12 +10,25 @@ from harness.quality.measure import Server, measure, most_s
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
-from harness.settings.units import duration_text
+from harness.settings.units import duration_text, grouped
 from harness.store.quality_table import QUALITY_FILE, bits_of, write_quality
 from harness.store.store import read_cells
 
 # In flight at once where the load does not say it, as in an open loop, and at most.
 _IN_FLIGHT, _MOST_IN_FLIGHT = 8, 64
+_WAYS = {
+    "chat": "chats",
+    "again": "the same chats again",
+    "load": "the same chats under load",
+    "text": "given texts",
+    "prompt": "prompts read",
+}
+
+
+def missing_lines(record: QualityRecord) -> list[str]:
+    """Return which ways of asking gave nothing, and why: a line for each reason."""
+    reasons = grouped((why, _WAYS[way]) for way, why in record.missing.items() if way in _WAYS)
+    return [f"quality by {', '.join(ways)} not measured: {why}" for why, ways in reasons.items()]
 
 
 def ask_quality(up: Serving, site: Site) -> float:
@@ -33,8 +46,8 @@ def ask_quality(up: Serving, site: Site) -> float:
             site.observer.line(f"{up.start.name}: asking for its quality, {limits}")
             rows, record = measure(server, due.items, budget_s, at_length=due.at_length)
             write_quality(up.record.path.with_name(QUALITY_FILE), rows)
-            for way, why in record.missing.items():
-                site.observer.line(f"{up.start.name}: quality by {way} not measured: {why}")
+            for line in missing_lines(record):
+                site.observer.line(f"{up.start.name}: {line}")
             if not rows and not due.tasks:
                 again = "its next start, or --resume, asks it again"
                 site.observer.line(f"{up.start.name}: said nothing of its quality; {again}")

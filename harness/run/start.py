@@ -177,6 +177,16 @@ def _launch_spec(
     return replace(spec, environment={**shown, **spec.environment})
 
 
+def hints_for(
+    deployment: contracts.Deployment, weights: contracts.WeightsFile | None
+) -> list[contracts.Hint]:
+    """Return the engine's hints, with the remedies for the user's own files where the weights are such."""
+    hints = ENGINES[deployment.engine].hints
+    if weights is None or weights.path != Path(deployment.model).expanduser().absolute():
+        return list(hints)
+    return [replace(hint, remedy=hint.of_own or hint.remedy) for hint in hints]
+
+
 @contextmanager
 def _launched(
     deployment: contracts.Deployment, spec: contracts.LaunchSpec, site: Site, record: Kept[StartRecord]
@@ -189,7 +199,7 @@ def _launched(
         "engine": deployment.label,
         "log_path": record.path.with_name("server.log"),
         "state_dir": site.state_dir,
-        "hints": ENGINES[deployment.engine].hints,
+        "hints": hints_for(deployment, site.provisions.weights_of(deployment)),
     }
     if isinstance(spec, contracts.ContainerSpec):
         image = container.image_facts(spec.image)  # a tag may have moved since the run began

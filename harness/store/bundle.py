@@ -88,6 +88,9 @@ def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
     Raises StoreError for a bundle that is damaged or hostile: `is_checked` says whether its files have to be
     as they were written.
     """
+    if not path.exists():
+        said = "no run here (no such file or directory)"
+        raise StoreError(f"{path}: {said}; give a directory that `bench run` made, or a bundle of one")
     if not path.is_file() or path.name in checksums.OWN:
         yield path
         return

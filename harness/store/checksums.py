@@ -17,26 +17,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from harness.errors import StoreError
 from harness.store.files import MOST_TABLE_BYTES, opened
-from harness.store.named_files import CLAIM_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
+from harness.store.named_files import CLAIM_FILE, DIGEST_FILE, LOCK_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
 from harness.whole_files import write_whole
 
-# What a run consists of. Other files beside these, such as charts or notes, are their user's.
+# What a run consists of, and what else bench keeps or draws there: none of that is a record.
 OWN = (RUN_FILE, PAGE_FILE, CLAIM_FILE, "starts", "cells", "reference")
+_BESIDE = (SUMS_FILE, LOCK_FILE, DIGEST_FILE, "charts")
 # These are written last.
 _ENDS = (RUN_FILE, PAGE_FILE)
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)", re.DOTALL)
 # A plan of 10,000 cells has 50,000 files, none deeper than cells/001.attempt1/requests.parquet.
 _MOST_FILES, _MOST_PARTS = 500_000, 4
-# How whole files end.
-_TAILS = {".json": b"}\n", ".parquet": b"PAR1", ".html": b"</html>"}
+# How whole files begin and end.
+_ENDS_OF = {".json": (b"{", b"}\n"), ".parquet": (b"PAR1", b"PAR1"), ".html": (b"<!doctype html", b"</html>")}
+# More of a document than bench writes is not read to tell whether it is cut.
+_MOST_READ_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 20
 
 Fault = Literal["changed", "torn", "missing", "unlisted", "damaged", "strange"]
 _WHY: Mapping[Fault, str] = {
     "changed": "not what was written",
-    "torn": "cut short, or not written by bench",
+    "torn": "cut short",
     "missing": "on the list and not there",
     "unlisted": "not on the list: put there later, or the run was cut off before it was whole",
     "damaged": "no list of checksums there",
@@ -127,6 +132,9 @@ def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
                 found.append(Finding(name, "torn"))
             elif has_list:
                 found.append(Finding(name, "changed" if name in listed else "unlisted"))
+    if has_list:
+        known = {*OWN, *_BESIDE, *there}
+        found += [Finding(each, "unlisted") for each in os.listdir(run_dir) if each not in known]
     return sorted(found, key=lambda finding: finding.file), digests
 
 
@@ -231,10 +239,26 @@ def _is_of(line: str, names: Collection[str]) -> bool:
 
 
 def _is_torn(path: Path) -> bool:
-    """Return whether a file is what a write that was cut off leaves."""
+    """Return whether a file is what a write that was cut off leaves: a beginning without its end."""
     if path.suffix == ".part":
         return True
-    tail = _TAILS.get(path.suffix, b"")
+    begin, end = _ENDS_OF.get(path.suffix, (b"", b""))
     with opened(path, MOST_TABLE_BYTES, os.O_NOFOLLOW) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - len(tail)))
-        return file.read() != tail if tail else False
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(end)))
+        if file.read() == end:
+            return False
+        file.seek(0)
+        text = file.read(_MOST_READ_BYTES)
+    if path.suffix == ".json":
+        return _is_cut(text)
+    # A page that goes on behind its end was changed.
+    is_begun = begin.startswith(text[: len(begin)].lower() if path.suffix == ".html" else text[: len(begin)])
+    return is_begun and not (path.suffix == ".html" and end in text)
+
+
+def _is_cut(document: bytes) -> bool:
+    try:
+        msgspec.json.decode(document, type=msgspec.Raw)
+    except (ValueError, RecursionError) as error:
+        return "truncated" in str(error)
+    return False

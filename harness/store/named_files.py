@@ -11,8 +11,9 @@ PAGE_FILE = "report.html"
 SUMS_FILE = "SHA256SUMS"
 LOCK_FILE = ".lock"
 CLAIM_FILE = "claim.json"
+DIGEST_FILE = "headline.json"
 # Files in a run's directory that cannot be made again, or that bench keeps there.
-_OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), CLAIM_FILE, "headline.json", "cells", "starts")
+_OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), CLAIM_FILE, DIGEST_FILE, "cells", "starts")
 
 
 def write_named(path: Path, contents: bytes) -> None:

@@ -98,7 +98,9 @@ def read_run(run_dir: Path) -> RunRecord:
         runs = sorted(run_dir.glob("*/run.json"))
         asked = f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
         said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
-        if run_dir.exists() and not (run_dir.is_file() or run_dir.is_dir()):
+        if not run_dir.exists():
+            said = "no run here (there is no such directory)"
+        elif not (run_dir.is_file() or run_dir.is_dir()):
             said = "is neither a directory nor a bundle"
         raise StoreError(f"{run_dir}: {said}; give {asked}")
     try:

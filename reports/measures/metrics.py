@@ -247,7 +247,8 @@ def value_names() -> list[str]:
 def check_metric_name(name: str, key: str) -> None:
     """Raise UserError where no value is called so; `key` is where it was given, such as `until.metric`."""
     if name not in (names := value_names()):
-        near = sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.65), key=names.index)
+        near = [each for each in names if len(name) > 2 and each.startswith(f"{name}_")][:4]
+        near = near or sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.65), key=names.index)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"{key}={name}: no such metric; {meant}see `bench list metrics`")
 

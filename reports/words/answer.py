@@ -13,7 +13,7 @@ from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
 from reports.verdicts import Capacity, Decision, decisions_of, title_of_case, why_busy
 from reports.words import quality
-from reports.words.described import more_repeats
+from reports.words.described import more_repeats, repeats_left_out
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -225,10 +225,10 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     elif made.capacities:
         note = _search_again(run)
     elif made.why == why_busy(run, *made.groups) and not run.is_going_on:
-        more = run.repeats + STARTS_NEEDED - made.repeats
+        more = max(run.repeats + STARTS_NEEDED - made.repeats, repeats_left_out(run))
         note = f"Once the machine is idle, which bench doctor tells: {more_repeats(run, more)}"
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may tell: {more_repeats(run, 5)}"
+        note = f"More repeats may tell: {more_repeats(run, max(5, repeats_left_out(run)))}"
     if made.groups:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
         return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)

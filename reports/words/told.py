@@ -16,6 +16,7 @@ import msgspec
 from harness.contracts import Standing
 from harness.errors import StoreError
 from harness.store.files import read_json
+from harness.store.named_files import DIGEST_FILE
 from harness.whole_files import PRIVATE, write_whole
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.data import Group, Run, open_run
@@ -187,7 +188,6 @@ def search_words(run: Run, found: Capacity) -> str:
 # --- digest ---------------------------------------------------------------------------------------
 
 DIGEST_VERSION = 5
-DIGEST_FILE = "headline.json"
 # What a digest was made of: DIGEST_VERSION, then number, bytes and sum of change times of the run's records.
 Sources = tuple[int, int, int, int]
 

@@ -43,7 +43,7 @@ def run(
     study: terminal.Study = None,
     output: terminal.Output = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
+        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: up to N in all.")
     ] = None,
     only_repeat: Annotated[
         int | None,
@@ -133,7 +133,7 @@ def _task_lines(task: Task) -> Iterator[str]:
         yield from budget_lines(left, task.settings.budget_s)
         if not has_cells:
             then = "going on with until" if task.may_grow else "nothing to measure"
-            yield f"every cell is completed; {then}"
+            yield f"every cell is completed; {then}{f'; {task.more} measures more' if task.more else ''}"
 
 
 def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, Any]]:

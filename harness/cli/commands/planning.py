@@ -33,6 +33,8 @@ from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
 from scenarios import SCENARIOS
 
+# As reports/stats/intervals.py has it, which takes a second to import.
+LEAST_FOR_A_VERDICT = 3
 _ROWS_AT_MOST = 24
 _OF_A_KEY = re.compile(r"[a-z_.]+=")
 
@@ -165,6 +167,8 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
     if any(each.source is None for each in named):
         yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
     yield from length_lines(whole, until, asked)
+    if until is None and len(whole.deployments) > 1 and 0 < whole.blocks < LEAST_FOR_A_VERDICT:
+        yield f"repeats={whole.blocks}: no verdict, which needs repeats={LEAST_FOR_A_VERDICT} or more"
 
 
 def _source_lines(whole: Plan) -> Iterator[str]:

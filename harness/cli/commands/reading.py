@@ -215,7 +215,10 @@ def import_command(
     read = read_files(files, label or ())
     with new_directory(output, "import") as directory:
         write_files(read, directory, own_argv())
+    from reports import write_report
+
+    page = str(write_report(directory))
     if as_json:
-        print_json({"directory": str(directory)})
+        print_json({"directory": str(directory), "report": page})
     else:
-        print_lines([str(directory)])
+        print_lines([page])

@@ -27,8 +27,9 @@ def verify(
     """Say which files of a run are changed, torn, missing or unlisted, by their checksums.
 
     They are written with the files. `sha256sum -c SHA256SUMS` in DIR compares them without bench. They tell
-    of damage, not of a forger: who changes a file can change its checksum. Exit code 0: all are as written,
-    1: some are not, or the run has no checksums.
+    of damage, not of a forger: who changes a file can change its checksum. headline.json, which `bench view`
+    keeps to list runs sooner, and charts are not compared: remove them, and bench makes them again.
+    Exit code 0: all are as written, 1: some are not, or the run has no checksums.
     """
     with bundle.opened_run(source, is_checked=False) as directory:
         has_list = (directory / SUMS_FILE).exists()

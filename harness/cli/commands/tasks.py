@@ -35,6 +35,13 @@ class Task:
     claim: str | None = None  # the name of the claim, as it was given
     judge: Callable[[Path], object] | None = None  # judges the claim before the report is written
 
+    @property
+    def more(self) -> str:
+        """Return the command that measures more repeats of a run that is whole; an empty text of others."""
+        if self.record is None or self.may_grow or self.record.only_repeat or self.record.nodes:
+            return ""
+        return f"`bench run --resume {self.directory} repeats={self.whole.blocks + 2}`"
+
     def again(self, directory: Path) -> str:
         return f"`bench {'search' if self.search else 'run'} --resume {directory}`"
 

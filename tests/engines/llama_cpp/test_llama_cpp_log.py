@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from places import TESTS
 
 from engines.llama_cpp.engine import ENGINE
+from harness.contracts import Deployment, EngineTerms, WeightsFile
 from harness.load.answer.chat import classify, decode
+from harness.run.start import hints_for
 
 DATA = TESTS / "data" / "llama_cpp"
 XLLAMACPP, LLAMA_SERVER = "xllamacpp-2026.10.11549", "llama-server-11434.0.0"
@@ -226,6 +229,14 @@ def test_error_lines_have_their_remedy(line: str, remedy: str) -> None:
     found = [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, line)]
     assert len(found) == 1
     assert remedy in found[0]
+
+
+def test_only_a_file_that_bench_made_is_to_be_prepared_again(tmp_path: Path) -> None:
+    own = WeightsFile(tmp_path / "mine.gguf", 1)
+    deployment = Deployment("llama_cpp", str(own.path), "gguf", EngineTerms(), {}, "llama_cpp")
+    found = [hint.remedy for hint in hints_for(deployment, own)]
+    assert "The GGUF file is damaged or cut short: give a whole one." in found
+    assert hints_for(deployment, WeightsFile(tmp_path / "cache/mine-q4_0.gguf", 1)) == list(ENGINE.hints)
 
 
 @pytest.mark.parametrize("recorded", RECORDED)

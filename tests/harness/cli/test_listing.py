@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
-from bench_command import Place, printed, told
+from bench_command import BENCH, Place, printed, told
 from toy_engine import Toy
 
 import engines
 from engines import ENGINES
 from harness.cli.commands.listing import facts_of, list_command
-from harness.cli.commands.planning import print_plan
+from harness.cli.commands.planning import LEAST_FOR_A_VERDICT, print_plan
 from harness.contracts import InstallSpec, Tuned
 from harness.errors import UserError
 from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of
 from harness.install.install import environment_dir
 from harness.plan import plan
 from harness.settings import config, overrides
+from reports.stats.intervals import STARTS_NEEDED
 
 
 @pytest.fixture
@@ -283,3 +287,23 @@ def test_no_name_in_the_matrix_is_broken_at_80_columns() -> None:
     assert sum(" safetensors " in row for row in rows[:13]) == 4
     assert all(row.strip() for row in rows[:13])
     assert max(map(len, [head, *rows[:13]])) <= 80
+
+
+def test_a_pipe_that_its_reader_closed_ends_bench_as_sigpipe_would(tmp_path: Path) -> None:
+    place, (reads, writes) = Place(tmp_path), os.pipe()
+    os.close(reads)
+    words = [BENCH, "list", "keys"]
+    environment = place.environment()
+    done = subprocess.run(words, cwd=tmp_path, env=environment, stdout=writes, stderr=PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("repeats", "count"), [(2, 1), (LEAST_FOR_A_VERDICT, 0)])
+def test_a_plan_of_few_repeats_says_that_there_will_be_no_verdict(repeats: int, count: int) -> None:
+    text = planned_text("engine=reference", "reference.itl=1ms,2ms", f"repeats={repeats}")
+    assert text.count(f"repeats={repeats}: no verdict, which needs repeats=3 or more") == count
+
+
+def test_a_plan_and_the_report_need_as_many_repeats_for_a_verdict() -> None:
+    assert LEAST_FOR_A_VERDICT == STARTS_NEEDED

@@ -177,7 +177,10 @@ def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
             lambda path: path.write_text("text"),
             "is no bundle (Not a gzipped file); `bench bundle DIR` makes one",
         ),
-        (lambda path: path.unlink(), "no run here"),
+        (
+            lambda path: path.unlink(),
+            "no run here (no such file or directory); give a directory that `bench run` made, or a bundle of",
+        ),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "damaged"),
     ],
 )

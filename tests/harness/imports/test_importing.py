@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     made = Place(tmp_path_factory.mktemp("foreign"))
     for tool, path in FILES.items():
         done = told(made, "import", path, "--output", tool)
-        assert (done.stdout, done.stderr) == (f"{tool}\n", "")
+        assert (done.stdout, done.stderr) == (f"{tool}/report.html\n", "")
     return made
 
 
@@ -290,7 +290,11 @@ def test_a_file_that_is_not_of_the_tool_that_was_named_is_told_what_is_read(tmp_
 
 def test_an_import_tells_programs_its_directory(tmp_path):
     done = told(Place(tmp_path), "import", FILES["guidellm"], "--output", "out", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"directory": "out"})
+    assert (done.returncode, json.loads(done.stdout)) == (
+        0,
+        {"directory": "out", "report": "out/report.html"},
+    )
+    assert (tmp_path / "out/report.html").is_file()
 
 
 @pytest.mark.parametrize(
@@ -300,9 +304,10 @@ def test_an_import_tells_programs_its_directory(tmp_path):
         (b'{"metrics": {"http_reqs": 3}}', "of no tool that is read"),
         (b"[" * 100_000, "cannot be read"),
         (b"", "cannot be read: Input data was truncated"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "of no tool that is read; AIPerf's"),
+        (b"# A text\n", "of no tool that is read; AIPerf's"),
     ],
-    ids=["torn", "other", "deep", "empty", "binary"],
+    ids=["torn", "other", "deep", "empty", "binary", "text"],
 )
 def test_what_no_tool_wrote_is_refused_in_one_line(tmp_path, content, why):
     path = tmp_path / "some.json"

@@ -101,7 +101,8 @@ def kill_and_resume(place: Place) -> None:
 
     again = bench(place, "run", "--resume", "run")
     assert (again.returncode, again.stdout) == (0, "run/report.html\n")
-    assert "nothing to measure" in again.stderr
+    more = "`bench run --resume run repeats=3` measures more"
+    assert f"every cell is completed; nothing to measure; {more}\n" in again.stderr
     assert len(place.starts()) == 2
 
 

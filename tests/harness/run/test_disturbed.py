@@ -34,7 +34,8 @@ def again(
     tmp_path: Path, found: dict[int, GuardFinding], budget_s: float | None = None
 ) -> tuple[Iterator[PlannedStart], Told, int]:
     directory, record, planned = begin(tmp_path / "run")
-    run, told, budget = Kept(directory / "run.json", record), Told(), Budget(budget_s, planned.starts)
+    run, told = Kept(directory / "run.json", record), Told()
+    budget = Budget(budget_s, planned.starts, lambda: 0.0)
     starts = and_again(run, measured(directory, planned.starts, found), budget, told)
     return starts, told, len(planned.starts)
 
@@ -59,7 +60,8 @@ def test_what_was_not_disturbed_in_its_window_is_not(tmp_path, found):
 def test_what_the_budget_has_no_time_for_is_counted(tmp_path):
     starts, told, planned = again(tmp_path, {1: DURING, 7: DURING}, 1.0)
     assert len(list(starts)) == planned
-    assert told.lines == [f"2 starts {HIT}, not measured again: no time left of run.budget (1 s)"]
+    said = "no time for another start (about 16 s) in the 1 s left of run.budget (1 s)"
+    assert told.lines == [f"2 starts {HIT}, not measured again: {said}"]
 
 
 def test_what_lasts_is_measured_again_twice_at_most(tmp_path):

@@ -54,12 +54,14 @@ def test_what_happened_to_a_file_is_told(run_copy, tmp_path):
     (run_copy / "cells/002/load.log").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(run_copy / "starts/pipe")
     (run_copy / "run.json.0123456789abcdef.part").write_bytes(b"{")
-    (run_copy / "notes.txt").write_text("files beside a run's own are their user's")
+    (run_copy / "notes.txt").write_text("mine")
+    (run_copy / "headline.json").write_text("made again when it does not fit")
     assert findings(run_copy) == [
         Finding("cells/001/requests.parquet", "torn"),
         Finding("cells/002/cell.json", "missing"),
         Finding("cells/002/load.log", "strange"),
         Finding("cells/002/notes.txt", "unlisted"),
+        Finding("notes.txt", "unlisted"),
         Finding("run.json", "changed"),
         Finding("run.json.0123456789abcdef.part", "torn"),
         Finding("starts/pipe", "strange"),
@@ -68,7 +70,28 @@ def test_what_happened_to_a_file_is_told(run_copy, tmp_path):
     assert said.returncode == 1
     assert "cells/002/cell.json: missing (on the list and not there)\n" in said.stdout
     said = told(Place(tmp_path), "verify", "run", "--json")
-    assert (said.returncode, len(json.loads(said.stdout)["findings"])) == (1, 7)
+    assert (said.returncode, len(json.loads(said.stdout)["findings"])) == (1, 8)
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.html", "cells/001/requests.parquet"])
+def test_a_file_is_torn_where_its_end_is_lost(run_copy, name):
+    whole = (run_copy / name).read_bytes()
+    (run_copy / name).write_bytes(whole[: len(whole) // 2])
+    assert findings(run_copy) == [Finding(name, "torn")]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("run.json", lambda whole: whole + b"one line more\n"),
+        ("report.html", lambda whole: whole + b"one line more\n"),
+        ("report.html", lambda whole: b"another page\n"),
+        ("cells/001/requests.parquet", lambda whole: b"no table"),
+    ],
+)
+def test_a_file_that_was_not_cut_is_changed(run_copy, name, change):
+    (run_copy / name).write_bytes(change((run_copy / name).read_bytes()))
+    assert findings(run_copy) == [Finding(name, "changed")]
 
 
 def test_a_folder_that_is_a_link_or_endless_is_not_entered(run_copy, tmp_path):
@@ -100,9 +123,9 @@ def test_where_no_run_is_verify_ends_with_2(tmp_path):
 
 def test_a_page_that_is_drawn_again_is_listed_again(run_copy, tmp_path):
     (run_copy / "report.html").write_text("changed")
-    assert findings(run_copy) == [Finding("report.html", "torn")]
+    assert findings(run_copy) == [Finding("report.html", "changed")]
     assert told(Place(tmp_path), "report", "run", "--output", "page.html").returncode == 0
-    assert findings(run_copy) == [Finding("report.html", "torn")], "it was drawn elsewhere"
+    assert findings(run_copy) == [Finding("report.html", "changed")], "it was drawn elsewhere"
     assert told(Place(tmp_path), "report", "run").returncode == 0
     assert findings(run_copy) == []
 

@@ -19,10 +19,11 @@ from harness.cli.ending import report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.errors import UserError
 from harness.store import store
+from harness.store.named_files import DIGEST_FILE
 from reports import open_run, write_report
 from reports.page.of_several import index_page, index_rows, write_index
 from reports.words.answer import answers_of
-from reports.words.told import DIGEST_FILE, digest, sources_of
+from reports.words.told import digest, sources_of
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

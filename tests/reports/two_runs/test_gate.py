@@ -87,7 +87,8 @@ def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
     ("terms", "why"),
     [(GateTerms("send_lag_s.p50"), "gate.metric=send_lag_s.p50: it has no better and worse"),
      (GateTerms("input_tokens"), "gate.metric=input_tokens: it has no better and worse"),
-     (GateTerms("ttft_s"), "ttft_s.p95"), (GateTerms("nonesuch"), "no such metric")],
+     (GateTerms("ttft_s"), "ttft_s.p95"), (GateTerms("ttft"), "did you mean ttft_s.p50 or"),
+     (GateTerms("nonesuch"), "no such metric")],
 )  # fmt: skip
 def test_what_cannot_be_gated_is_refused(terms, why):
     with pytest.raises(UserError, match=re.escape(why)):

@@ -28,9 +28,8 @@ from hostile_runs import Fault, faults
 
 from harness.errors import BenchError
 from harness.store import checksums
-from harness.store.named_files import PAGE_FILE
+from harness.store.named_files import DIGEST_FILE, PAGE_FILE
 from reports import open_run, tables_of
-from reports.words.told import DIGEST_FILE
 
 MEMORY_BYTES = 4 << 30
 LIMIT_S = 120
