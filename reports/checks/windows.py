@@ -39,7 +39,7 @@ _ENOUGH = timing.needed(95)
 @check(
     "Cells are missing, invalid or suspect",
     "{}.",
-    "See Trust. Invalid ones are left out, suspect ones count. --resume measures what is missing at the end.",
+    "See Trust; Method says which of them count. --resume measures what is missing at the end.",
     (),
     marks=True,
 )

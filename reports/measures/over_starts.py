@@ -136,6 +136,12 @@ def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
     return calm if len(calm) >= STARTS_NEEDED else starts
 
 
+def value_cells(run: Run, group: Group, repeats: Collection[int] = ()) -> list[Cell]:
+    """Return the cells that a group's values are over, of these repeats where any are given."""
+    starts = calm_starts(run, group)
+    return [cell for repeat in starts if not repeats or repeat in repeats for cell in starts[repeat]]
+
+
 # --- by turn of the conversation, from 0 -----------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
 from reports.data import Group, Run, command
-from reports.measures import NOTHING, aggregate, plural, read_rates, unit_of, value_text
+from reports.measures import NOTHING, aggregate, plural, read_rates, unit_of, value_cells, value_text
 from reports.page.answer import COLUMNS
 from reports.page.cells import STATES
 from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
@@ -119,7 +119,8 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
 def _value(run: Run, made: Decision | None, group: Group, name: str) -> str:
     said = plain(value_text(name, made.value(run, group, name) if made else aggregate(run, group, name)))
     strong = f"**{said}**" if made and made.leaders.get(name) == group.deployment else said
-    return f"{strong} {mark_text(marks_of(run, group.counted, name))}".rstrip()
+    cells = made.cells(run, group) if made else value_cells(run, group)
+    return f"{strong} {mark_text(marks_of(run, cells, name))}".rstrip()
 
 
 def _ratio(made: Decision, group: Group) -> str:

@@ -18,6 +18,7 @@ from reports.measures import (
     metric_of,
     metrics_of,
     starts_frame,
+    value_cells,
     value_names,
     values_of,
 )
@@ -144,7 +145,7 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
                 **_of(found, "n requests"),
                 "why": None if is_there else found.why or "no cell was measured",
                 "pooled": found.pooled.value if found.pooled else None,
-                "marks": _ids(marks_of(run, group.counted, name)) if is_there else None,
+                "marks": _ids(marks_of(run, value_cells(run, group), name)) if is_there else None,
             }
 
 
@@ -153,6 +154,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
     for row in told.rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
         verdict, is_told = row.verdict, row.verdict.kind != "none"
+        both = [*value_cells(run, a), *value_cells(run, b)]
         yield {
             **_of(row, "scenario load metric a b"),
             **_of(verdict, "kind why"),
@@ -162,7 +164,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
             # Where nothing is said there is no ratio either.
             **(_of(verdict, "ratio low high confidence") if is_told else {}),
             "family": told.family,
-            "marks": _ids(marks_of(run, [*a.counted, *b.counted], row.metric)) if is_told else None,
+            "marks": _ids(marks_of(run, both, row.metric)) if is_told else None,
         }
 
 

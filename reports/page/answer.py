@@ -119,7 +119,8 @@ def _name(run: Run, made: Decision, group: Group) -> Html:
 
 
 def _value(run: Run, made: Decision, name: str, group: Group) -> Html:
-    marks = [found for found in marks_of(run, group.counted, name) if not found.is_at_name]
+    found = marks_of(run, made.cells(run, group), name)
+    marks = [each for each in found if not each.is_at_name]
     cell = aggregate_cell(name, made.value(run, group, name), mark_html(marks))
     return tag("b", cell, class_="lead") if made.leaders.get(name) == group.deployment else cell
 

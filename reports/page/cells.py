@@ -21,6 +21,7 @@ from reports.measures import (
     pooled,
     shown,
     span_text,
+    value_cells,
     values_of,
     why_missing,
     withheld,
@@ -126,7 +127,7 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
     ):
         word, how = metric_of(name).words[1], "by the leader's own test"
     both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
-    marks = mark_html(marks_of(run, [cell for each in both for cell in each.counted], name))
+    marks = mark_html(marks_of(run, [cell for each in both for cell in value_cells(run, each)], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     return macro("verdict", value, f"{ratio} {word}", marks, title, verdict.kind, (how, interval))
 

@@ -20,6 +20,7 @@ from harness.contracts import timing
 from reports.data import Run, gathered, grouped, once
 from reports.measures import BARS, PERCENTILES, REQUESTS_NEEDED, one_at_a_time, stand_ins, work_of
 from reports.measures.quality import limit_of
+from reports.stats.intervals import STARTS_NEEDED
 
 # Text that is safe to put into a page as it is.
 Html = Markup
@@ -124,6 +125,7 @@ _TEMPLATES.globals.update(
     percentiles=PERCENTILES,
     needed=timing.needed,
     fewest=REQUESTS_NEEDED,
+    starts_needed=STARTS_NEEDED,
     limit_of=limit_of,
 )
 

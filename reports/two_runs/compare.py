@@ -15,6 +15,7 @@ from reports.measures import (
     metric_of,
     plural,
     price_of,
+    value_cells,
     value_names,
     value_text,
 )
@@ -227,7 +228,7 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
 
 
 def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
-    found = [each for _, run, group in pair.sides for each in marks_of(run, group.counted, metric)]
+    found = [each for _, run, group in pair.sides for each in marks_of(run, value_cells(run, group), metric)]
     found += [each for each in _of_two_runs(pair) if each.marks and _bears_on(each, [metric])]
     a, b = (aggregate(run, group, metric) for _, run, group in pair.sides)
     marks = dict.fromkeys(each.check for each in found)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reports.data import Group, Run, first_that_holds, once
-from reports.measures import Aggregate, aggregate, disturbed, metric_of
+from reports.data import Cell, Group, Run, first_that_holds, once
+from reports.measures import Aggregate, aggregate, disturbed, metric_of, value_cells
 from reports.measures.quality import beyond_limit, quality_of
 from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
 from reports.verdicts.load_cases import (
@@ -44,9 +44,10 @@ class Decision:
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
     deployment is none; `beyond` are those that are none for their answers. `leaders`: the decided leader of
     each metric, by its name. `used`: the repeats that decide, in which each contender has a value;
-    `disturbed` more are left out. `advised`: how many would tell; None if that is not known, or beyond what
-    anyone would run. `capacities`: of a search, what each deployment whose loads may be compared keeps, the
-    most first.
+    `disturbed` more decide nothing. `shown`: the repeats that values are over: those that decide, or where
+    these are too few and others were disturbed, all. `advised`: how many would tell; None if that is not
+    known, or beyond what anyone would run. `capacities`: of a search, what each deployment whose loads may be
+    compared keeps, the most first.
     """
 
     case: LoadCase
@@ -58,6 +59,7 @@ class Decision:
     best: Best | None = None
     leaders: Mapping[str, str] = field(default_factory=dict)
     used: Sequence[int] = ()
+    shown: Sequence[int] = ()
     disturbed: int = 0
     advised: int | None = None
     slo_row: SloRow | None = None
@@ -68,9 +70,21 @@ class Decision:
     def repeats(self) -> int:
         return len(self.used)
 
+    @property
+    def shown_disturbed(self) -> int:
+        """How many disturbed repeats values are over, since too few others remain."""
+        return len(self.shown) - len(self.used)
+
     def value(self, run: Run, group: Group, name: str) -> Aggregate:
-        """Return a value over the repeats that decide; of one that is left out over all that it has."""
-        return aggregate(run, group, name, () if group.deployment in self.left_out else self.used)
+        """Return a value over the repeats that are shown; of one that is left out over all that it has."""
+        return aggregate(run, group, name, self._of(group))
+
+    def cells(self, run: Run, group: Group) -> list[Cell]:
+        """Return the cells that `value` is over: only these may mark it."""
+        return value_cells(run, group, self._of(group))
+
+    def _of(self, group: Group) -> Sequence[int]:
+        return () if group.deployment in self.left_out else self.shown
 
     @property
     def ranked(self) -> list[Group]:
@@ -150,8 +164,10 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     values = known_values(run, case, metric, left_out)
     named = [group for group in case.groups if group.deployment in values]
     hit = disturbed(run, named[0]) if named else set()
-    used = [repeat for repeat in shared_repeats(values) if repeat not in hit]
-    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, used).mean or 0.0))
+    shared = shared_repeats(values)
+    used = [repeat for repeat in shared if repeat not in hit]
+    shown = used if len(used) >= STARTS_NEEDED else shared
+    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, shown).mean or 0.0))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
     made = Decision(
         case,
@@ -160,6 +176,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         tuple(named),
         left_out,
         used=used,
+        shown=shown,
         disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
         slo_row=row,
         capacities=tuple(capacities),

@@ -168,10 +168,12 @@ def _left_out(made: Decision) -> str:
     labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
     said = f" Left out for quality: {several(made.beyond)}." if made.beyond else ""
     said += f" Not compared: {several(labels)}." if labels else ""
-    repeats = made.disturbed if made.used else 0
-    return said + (
-        f" Left out: {plural(repeats, 'repeat')} (the machine was busy or not fit)." if repeats else ""
-    )
+    away, busy = made.disturbed - made.shown_disturbed, "the machine was busy or not fit"
+    said += f" Left out: {plural(away, 'repeat')} ({busy})." if away else ""
+    if made.shown_disturbed and not made.why:
+        of, others = plural(len(made.shown), "repeat"), f"fewer than {STARTS_NEEDED} others remain"
+        said += f" In {made.shown_disturbed} of {of} {busy}; they count, since {others}."
+    return said
 
 
 # --- no winner -------------------------------------------------------------------------------------

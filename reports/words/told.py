@@ -169,7 +169,7 @@ def _value(run: Run, made: Decision, group: Group, name: str) -> dict[str, Any]:
         "starts": found.k,
         "is_pooled": pooled is not None,
         "is_decided": made.leaders.get(name) == group.deployment,
-        "marks": [each.check for each in marks_of(run, group.counted, name)],
+        "marks": [each.check for each in marks_of(run, made.cells(run, group), name)],
         "text": shown(name, pooled) if pooled is not None else mean_text(name, found),
         "head": heading_of(name, unit_of(run, name)),
     }

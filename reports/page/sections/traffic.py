@@ -5,7 +5,7 @@ from functools import partial
 
 from reports.checks.examine import marks_of
 from reports.data import Group, Run, gathered
-from reports.measures import LOST_SHARE, aggregate, number, plural, several, unit_of, values_of
+from reports.measures import LOST_SHARE, aggregate, number, plural, several, unit_of, value_cells, values_of
 from reports.measures.traffic.of_cells import too_many_failed
 from reports.measures.traffic.of_groups import (
     Validity,
@@ -46,7 +46,8 @@ def group_table(
 
 
 def _marked(run: Run, name: str, group: Group) -> Shown:
-    return aggregate_cell(name, aggregate(run, group, name), mark_html(marks_of(run, group.counted, name)))
+    marks = marks_of(run, value_cells(run, group), name)
+    return aggregate_cell(name, aggregate(run, group, name), mark_html(marks))
 
 
 # --- prefill and decode apart -----------------------------------------------------------------------

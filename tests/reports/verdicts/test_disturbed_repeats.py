@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_run import deployment
+from make_run import S, deployment, summary
 from repeated_run import Made, repeated_run
 
 from harness.contracts import CompareTerms, GuardFinding, Load
 from reports import open_run
 from reports.data.run import Run
+from reports.measures import aggregate
+from reports.outputs.as_markdown import markdown_text
+from reports.outputs.tables import tables_of
 from reports.page.answer import opening
+from reports.page.document import page
 from reports.verdicts.decisions import decisions_of
 from reports.verdicts.pairs import comparisons_of
 from reports.words.answer import answers_of
@@ -101,3 +105,53 @@ def test_what_may_decide_instead_is_said_only_of_one_that_is_better_in_the_repea
     assert (made.served, made.leaders[TTFT]) == (Q8.label, FP16.label)
     [(first, second)] = re.findall(r"fp16 answers first \(([\d.]+) against ([\d.]+) ms\)", said.unless)
     assert float(first) < float(second)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Run:
+    """One deployment at two loads; of its three starts two were disturbed, at 4 users alone."""
+
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        is_hit = start.repeat > 0 and cell.load.concurrency == 4
+        return {"guard": (SEEN,), "validity": "suspect"} if is_hit else {}
+
+    loads = (Load(concurrency=2), *FOUR)
+    return open_run(repeated_run(tmp_path, [Made(FP16)], loads, repeats=3, cell_changes=changes))
+
+
+def test_disturbed_repeats_count_at_each_load_where_too_few_others_remain(alone: Run) -> None:
+    [made], [said] = decisions_of(alone), answers_of(alone)
+    [group] = made.groups
+    assert made.value(alone, group, SPEED) == aggregate(alone, group, SPEED)
+    assert (made.value(alone, group, SPEED).k, made.repeats) == (3, 1)
+    counted = (
+        "In 2 of 3 repeats the machine was busy or not fit; they count, since fewer than 3 others remain."
+    )
+    assert counted in said.text
+    assert "Left out" not in said.text
+    assert re.search(r"output tokens/s [\d.]+ \[", said.text)
+
+
+def test_the_page_states_once_which_repeats_count(alone: Run) -> None:
+    text = re.sub(r"\s+", " ", page(alone))
+    rule = "a repeat in which the machine was busy or not fit at a load is left out there, if 3 others remain"
+    assert text.count(rule) == text.count("suspect ones count") == 1
+
+
+@pytest.mark.parametrize(("repeats", "counted", "marks"), [(5, 3, []), (4, 4, ["client_late"])])
+def test_only_starts_that_count_in_a_number_mark_it(
+    tmp_path: Path, repeats: int, counted: int, marks: list[str]
+) -> None:
+    """The client was late in the two starts that were disturbed."""
+
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        late = summary((1005 + 200 * start.index) * S, loop_lag_s=(0.1, 0.5, 0.6))
+        return {"guard": (SEEN,), "summary": late} if start.repeat >= repeats - 2 else {}
+
+    run = open_run(repeated_run(tmp_path, [Made(FP16)], FOUR, repeats=repeats, cell_changes=changes))
+    [row] = told(run)["answers"][0]["rows"]
+    assert (row["values"][TTFT]["starts"], row["values"][TTFT]["marks"]) == (counted, marks)
+    table = opening(run).partition("<table")[2].partition("</table")[0]
+    assert ("▲ 1" in table) == ("▲ 1" in markdown_text(run).partition("Reasons")[0]) == bool(marks)
+    [own] = tables_of(run)["values"].query("metric == @TTFT").to_dict("records")
+    assert own["marks"] == (" ".join(marks) or None)
