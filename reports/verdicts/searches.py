@@ -84,16 +84,26 @@ class Capacity:
         return self.group.scenario
 
     @property
+    def is_at_limit(self) -> bool:
+        """Whether every start kept the highest load that was allowed."""
+        return all(answer.is_at_limit for answer in self.answers)
+
+    @property
     def is_least(self) -> bool:
         """Whether it is known to keep the highest load that was allowed."""
-        return self.level is not None and all(answer.is_at_limit for answer in self.answers)
+        return self.level is not None and self.is_at_limit
+
+    @property
+    def load(self) -> str:
+        """`12 users`; `64 users or more` where every start kept the highest load that was allowed."""
+        return f"{self.group.load} or more" if self.is_at_limit else self.group.load
 
     @property
     def words(self) -> str:
         """`12 users`, `64 users (the most tried)`, `not known (12 users as measured)`, `not known`."""
         if self.level is not None:
             return f"{self.group.load} (the most tried)" if self.is_least else self.group.load
-        return "not known" if self.measured is None else f"not known ({self.group.load} as measured)"
+        return "not known" if self.measured is None else f"not known ({self.load} as measured)"
 
     @property
     def brackets(self) -> str:

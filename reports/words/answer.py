@@ -235,9 +235,9 @@ def _values(run: Run, made: Decision, where: str) -> Said:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
         return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)
     kept = [
-        f"{each.deployment} {group.load} {on_each(run, each)} ({each.why})"
+        f"{each.deployment} {each.load} {on_each(run, each)} ({each.why})"
         for each in made.capacities
-        if each.measured and (group := each.group)
+        if each.measured
     ]
     text = f"Kept as measured, but not known ({slo_words(run.record.slo)}): {several(kept)}."
     return Said("No winner", text + _left_out(made), note=note)

@@ -181,7 +181,8 @@ def search_words(run: Run, found: Capacity) -> str:
     if found.measured is None:
         return f"not known{by_start}: {found.why}"
     marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
-    at = f"not known: {found.why}; {found.group.load} as measured" if found.level is None else found.words
+    tried = " (the highest that was tried)" * found.is_at_limit
+    at = f"not known: {found.why}; {found.load} as measured{tried}" if found.level is None else found.words
     return " ".join(filter(None, (at, marks, on_each(run, found)))) + by_start
 
 

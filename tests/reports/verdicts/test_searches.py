@@ -166,6 +166,16 @@ def test_the_highest_that_was_allowed_is_a_least(tmp_path):
     assert decisions_of(run)[0].kind == "same"
 
 
+def test_on_too_few_starts_the_highest_that_was_allowed_is_measured_as_a_least(tmp_path):
+    run, [capacity] = searched(tmp_path, [64])
+    assert capacity.words == "not known (64 users or more as measured)"
+    assert search_words(run, capacity) == (
+        "not known: that takes 3 starts or more; 64 users or more as measured (the highest that was tried) "
+        "on one start"
+    )
+    assert "llama_cpp fp16 64 users or more on one start" in answer(run)
+
+
 def test_where_nothing_is_kept_nothing_is_named_and_each_has_its_reason(tmp_path):
     run, _ = searched(tmp_path, [0, 0, 0], [0, 2, 0])
     assert answer(run) == (
