@@ -92,5 +92,6 @@ def print_differences(found: Sequence[Difference], names: Sequence[str], to: Con
 def _print_doubts(comparison: Comparison, title: str) -> None:
     print_lines((f"{title}: {each.what}: {each.why}" for each in comparison.left_out), fold=True)
     if comparison.distrust:
-        print_lines([f"Reasons to distrust ({SIGN} 2 beside numbers: two of them):"], fold=True)
+        legend = f" ({SIGN} 2 beside numbers: two of them)" if comparison.is_marked else ""
+        print_lines([f"Reasons to distrust{legend}:"], fold=True)
         print_lines((f"  {each.text}" for each in comparison.distrust), fold=True)

@@ -97,5 +97,6 @@ def _notes(gate: Gate) -> Iterator[str]:
     yield from (f"{each.case.name}: {note}" for each in gate.cases for note in each.case.notes)
     yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
     if gate.compared.distrust:
-        yield f"{SIGN} 2 beside a change: two of these reasons not to compare it:"
+        marked = f"{SIGN} 2 beside a change: two of these reasons not to compare it:"
+        yield marked if gate.compared.is_marked else "Reasons to distrust:"
     yield from (each.text for each in gate.compared.distrust)

@@ -172,7 +172,8 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 def comparison_page(comparison: Comparison) -> str:
     values = [part for case in comparison.cases for part in block(case.name, _case(comparison, case))]
     values += [part for each in comparison.answers for part in _answers(each)]
-    body = macro("comparison", comparison, rendered(_differences(comparison)), rendered(values), LEGEND)
+    legend = LEGEND if comparison.is_marked else ""
+    body = macro("comparison", comparison, rendered(_differences(comparison)), rendered(values), legend)
     return document(f"{comparison.b} against {comparison.a}", tag("main", body), ())
 
 

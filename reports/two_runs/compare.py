@@ -39,7 +39,10 @@ _NOT_INTERLEAVED = (
     "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
     "temperature, is in what differs."
 )
-_REMEDY = "quality=fidelity on both sides, or judge the answers on a task of yours."
+_JUDGE = ", or judge the answers on a task of yours."
+_REMEDY = f"quality=fidelity on both sides{_JUDGE}"
+# Of two deployments of a run: what else its own page advises would leave nothing to compare.
+_REMEDIES = {"quality_not_measured": f"quality=fidelity, with a longer quality.budget{_JUDGE}"}
 # As metrics name the unit of a cost, which each run says for itself.
 _CURRENCY = "price.currency"
 
@@ -132,6 +135,11 @@ class Comparison:
     cases: tuple[ComparedCase, ...]
     left_out: tuple[LeftOut, ...]
     answers: tuple[Answers, ...] = ()
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether any value bears a mark."""
+        return any(row.marks for case in self.cases for row in case.rows)
 
     @property
     def rule(self) -> str:
@@ -268,7 +276,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
 
 def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]) -> tuple[Reason, ...]:
     found = gathered(
-        ((each.check, each.title, each.remedy), name)
+        ((each.check, each.title, _remedy(pair, each)), name)
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
@@ -276,6 +284,11 @@ def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
     return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())
+
+
+def _remedy(pair: Pair, found: Finding) -> str:
+    helps = _REMEDIES.get(found.check)
+    return helps if pair.is_paired and helps else found.remedy
 
 
 def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:

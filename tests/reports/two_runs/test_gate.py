@@ -15,11 +15,14 @@ from make_sides import A, B, rows_of, sides_run
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.compare_text import print_gate
-from harness.contracts import GateTerms, Objective
+from harness.cli.compare_text import print_comparison, print_gate
+from harness.contracts import GateTerms, GuardFinding, Objective
 from harness.errors import UserError
-from reports import gate_runs
+from harness.store import store
+from reports import compare_runs, gate_runs
+from reports.checks.examine import LEGEND
 from reports.outputs.gate_files import junit_text, markdown_text
+from reports.page.of_several import comparison_page
 from reports.stats.intervals import Estimate
 from reports.two_runs.gate import check_terms, more_repeats
 
@@ -169,6 +172,28 @@ def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
     markdown = markdown_text(unseen)
     assert re.search(r"▲ \d \| ", markdown)
     assert "\n- Requests failed (NEW). See Trust" in markdown
+
+
+def test_no_form_of_the_gate_explains_a_mark_that_no_change_bears(tmp_path):
+    """Two quantizations of a run whose starts the machine disturbed: reasons, none of which marks."""
+    path = sides_run(tmp_path / "r", {"llama_cpp fp16": STEADY, "llama_cpp gguf-q8_0": STEADY})
+    for cell in store.read_cells(path):
+        seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+        record = replace(cell, guard=(seen,), validity="suspect")
+        store.write_record(path / "cells" / f"{cell.number:03d}" / "cell.json", record)
+    sides = [f"{path}:llama_cpp fp16", f"{path}:llama_cpp gguf-q8_0"]
+    gate = gate_runs(*sides, TTFT)
+    assert {"machine_unfit", "quality_not_measured"} <= {each.check for each in gate.compared.distrust}
+    compared = compare_runs(*sides)
+    texts = [printed(300, print_gate, gate), junit_text(gate), markdown_text(gate)]
+    texts += [printed(300, print_comparison, compared)]
+    for text in texts:
+        assert "Reasons to distrust:" in text
+        assert "▲" not in text
+        assert "Quality is not known" in text
+        # The two are compared because their quantizations differ.
+        assert "quantization=NAME" not in text
+    assert LEGEND not in comparison_page(compared)
 
 
 # --- what is written -------------------------------------------------------------------------------
