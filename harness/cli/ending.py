@@ -61,6 +61,14 @@ def print_no_answer(directory: Path, exit_code: int) -> None:
     terminal.print_json({**said, "directory": str(directory), "exit_code": exit_code})
 
 
+def print_why_none(found: dict[str, Any]) -> None:
+    """Print on stderr, also where progress is not shown, why no cell of a run was measured."""
+    whys = dict.fromkeys(each["why"] for each in found["cells"]["failed"] if each["why"])
+    first, more = next(iter(whys), ""), len(whys) - 1
+    said = f"no cell measured{f': {first}' if first else ''}{f' (and {more} more)' if more > 0 else ''}"
+    terminal.complaints.print(inert(" ".join(said.split())), markup=False)
+
+
 def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     """Print what each deployment of a search keeps, or JSON. Return how many starts came to no end."""
     from reports import open_run

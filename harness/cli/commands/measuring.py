@@ -20,7 +20,7 @@ from harness.cli.commands.planning import (
     with_tasks,
 )
 from harness.cli.commands.tasks import Task, left_of, new_run, new_search, only, recorded
-from harness.cli.ending import print_answers, print_no_answer, report_whatever_happened, tell
+from harness.cli.ending import print_answers, print_no_answer, print_why_none, report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.contracts import Objective, PlannedStart, Standing
 from harness.errors import Interrupted, UserError
@@ -205,6 +205,8 @@ def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], ob
         failed = sum(not cell.counts for cell in cells)
         said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
         tell(found, report, int(failed > 0), show, as_json=as_json)
+        if show.console.quiet and failed == len(cells) > 0:
+            print_why_none(found)
     if failed:
         show.line(said)
     after(directory)

@@ -1,11 +1,12 @@
-"""`bench run --json` prints one document, also of a run that has no value or no report."""
+"""What a run without a value or a report prints: `--json` one document, `--quiet` why there is none."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 
-from bench_command import begun, ended, made, quick
+from bench_command import begun, bench, ended, made, quick
 from waiting import wait_until
 
 
@@ -19,6 +20,14 @@ def test_a_run_that_is_interrupted_before_its_first_value_prints_its_document(tm
     assert (said["run"], said["status"], said["exit_code"]) == ("run", "interrupted", done.returncode)
     assert (said["answers"], said["report"], said["directory"]) == ([], None, "run")
     assert done.returncode == 130
+
+
+def test_a_quiet_run_says_in_one_line_why_no_cell_is_measured(tmp_path) -> None:
+    done = bench(
+        made(tmp_path / "place"), "run", *quick("reference.fault=exit@0"), "--output", "run", "--quiet"
+    )
+    assert (done.returncode, done.stdout) == (1, "run/report.html\n")
+    assert re.fullmatch(r"no cell measured: .*exited with code \d+ .*\n", done.stderr)
 
 
 def test_a_run_whose_report_cannot_be_written_prints_its_document(tmp_path) -> None:

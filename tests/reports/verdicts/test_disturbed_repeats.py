@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,11 @@ def test_only_starts_that_count_in_a_number_mark_it(
     assert ("▲ 1" in table) == ("▲ 1" in markdown_text(run).partition("Reasons")[0]) == bool(marks)
     [own] = tables_of(run)["values"].query("metric == @TTFT").to_dict("records")
     assert own["marks"] == (" ".join(marks) or None)
+
+
+def test_what_a_budget_left_out_and_what_was_disturbed_are_measured_by_one_command(tmp_path):
+    run = busy_run(tmp_path / "run", [Made(FP16, 1.0), Made(Q8, 0.9)], {0, 1, 2})
+    assert answers_of(run)[0].note.endswith(" repeats=6")
+    said = "5 of 9 repeats fit in run.budget (8 minutes); --resume with repeats=9 measures the others"
+    cut = replace(run, record=replace(run.record, stopped_because=said))
+    assert answers_of(cut)[0].note.endswith(" repeats=9")
