@@ -119,7 +119,8 @@ def read_run(run_dir: Path) -> RunRecord:
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
     path = run_dir / CLAIM_FILE
-    return read_json(path, contracts.ToldClaim) if path.exists() else None
+    is_kept = path.exists() and not path.is_dir()  # where a folder was in the way, it was said
+    return read_json(path, contracts.ToldClaim) if is_kept else None
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:

@@ -73,8 +73,8 @@ def test_repeats_apart_say_together_what_the_whole_run_says(whole, parts, tmp_pa
     was, now = (to_builtins(open_run(path)) for path in (whole, tmp_path / "all"))
     assert checksums.findings(tmp_path / "all") == []
     assert len(was["tables"]["values"]) > 50
-    for told in (now, was):
-        for finding in told["tables"]["findings"]:  # a merged run is not resumed
+    for each in (now, was):
+        for finding in each["tables"]["findings"]:  # a merged run is not resumed
             finding["remedy"], _, _ = finding["remedy"].partition(" Here: bench run")
     assert now["tables"] == was["tables"]
     assert now["answer"]["marks"] == was["answer"]["marks"]

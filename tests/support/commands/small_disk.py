@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            wait_until(lambda: subprocess.run(["umount", folder]).returncode == 0, 30)
+            wait_until(lambda: _is_unmounted(folder), 30)
         return
     _check_namespaces()
     # It lasts as long as a process in it.
@@ -50,6 +51,11 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         assert holding.stdout
         assert holding.stdout.readline() == "mounted\n"
         yield Path(f"/proc/{holding.pid}/root{folder}")
+
+
+def _is_unmounted(folder: Path) -> bool:
+    gc.collect()  # an error that is still referred to may hold a file open
+    return subprocess.run(["umount", folder], capture_output=True).returncode == 0
 
 
 def _check_namespaces() -> None:
