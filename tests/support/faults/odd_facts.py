@@ -139,9 +139,9 @@ def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
         )  # fmt: skip
         store.write_record(path / "run.json", record)
         first = plan.starts[0]
-        for index, page in enumerate(pages):
-            handler.page = page
-            start = replace(first, index=index)
+        for index in range(max(len(pages), len(plan.starts))):
+            handler.page = pages[min(index, len(pages) - 1)]
+            start = replace(first, index=first.index + index)
             kept = new_record(start, site)
             with bring_up(start, site, kept) as up:
                 wait_ready(up, site)
