@@ -21,6 +21,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from harness.contracts import STARTS_NEEDED as STARTS_NEEDED
+
 CONFIDENCE = 0.95
 
 
@@ -117,8 +119,6 @@ def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
 
 # --- what may be said of two -----------------------------------------------------------------------
 
-# Fewer starts give numbers and no verdict: two have one degree of freedom, and say nearly nothing.
-STARTS_NEEDED = 3
 Kind = Literal["better", "worse", "same", "unknown", "none"]
 
 

@@ -16,7 +16,7 @@ from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
 from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
-from harness.contracts import Deployment, Load, ModelFacts, Plan, SearchTerms, Skip, Until
+from harness.contracts import STARTS_NEEDED, Deployment, Load, ModelFacts, Plan, SearchTerms, Skip, Until
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
@@ -33,8 +33,6 @@ from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
 from scenarios import SCENARIOS
 
-# As reports/stats/intervals.py has it, which takes a second to import.
-LEAST_FOR_A_VERDICT = 3
 _ROWS_AT_MOST = 24
 _OF_A_KEY = re.compile(r"[a-z_.]+=")
 
@@ -167,8 +165,8 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
     if any(each.source is None for each in named):
         yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
     yield from length_lines(whole, until, asked)
-    if until is None and len(whole.deployments) > 1 and 0 < whole.blocks < LEAST_FOR_A_VERDICT:
-        yield f"repeats={whole.blocks}: no verdict, which needs repeats={LEAST_FOR_A_VERDICT} or more"
+    if until is None and len(whole.deployments) > 1 and 0 < whole.blocks < STARTS_NEEDED:
+        yield f"repeats={whole.blocks}: no verdict, which needs repeats={STARTS_NEEDED} or more"
 
 
 def _source_lines(whole: Plan) -> Iterator[str]:

@@ -15,14 +15,13 @@ from toy_engine import Toy
 import engines
 from engines import ENGINES
 from harness.cli.commands.listing import facts_of, list_command
-from harness.cli.commands.planning import LEAST_FOR_A_VERDICT, print_plan
-from harness.contracts import InstallSpec, Tuned
+from harness.cli.commands.planning import print_plan
+from harness.contracts import STARTS_NEEDED, InstallSpec, Tuned
 from harness.errors import UserError
 from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of
 from harness.install.install import environment_dir
 from harness.plan import plan
 from harness.settings import config, overrides
-from reports.stats.intervals import STARTS_NEEDED
 
 
 @pytest.fixture
@@ -299,11 +298,7 @@ def test_a_pipe_that_its_reader_closed_ends_bench_as_sigpipe_would(tmp_path: Pat
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize(("repeats", "count"), [(2, 1), (LEAST_FOR_A_VERDICT, 0)])
+@pytest.mark.parametrize(("repeats", "count"), [(2, 1), (STARTS_NEEDED, 0)])
 def test_a_plan_of_few_repeats_says_that_there_will_be_no_verdict(repeats: int, count: int) -> None:
     text = planned_text("engine=reference", "reference.itl=1ms,2ms", f"repeats={repeats}")
     assert text.count(f"repeats={repeats}: no verdict, which needs repeats=3 or more") == count
-
-
-def test_a_plan_and_the_report_need_as_many_repeats_for_a_verdict() -> None:
-    assert LEAST_FOR_A_VERDICT == STARTS_NEEDED
