@@ -75,16 +75,18 @@ def busiest(
 
     Left out are this process, the `own` pids, and all that descends from them.
     """
-    shares = _shares(before, after, own, cores)
+    return _named(_shares(before, after, own, cores), most)
+
+
+def _named(shares: Mapping[int, float], most: int = MOST) -> list[Program]:
     found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
     return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:most]
 
 
 def most_between(before: Scan, after: Scan, own: Collection[int] = ()) -> str:
     """Return the clause that names the busiest programs between two scans, or says why it names none."""
-    found = busiest(before, after, own)
-    small = (share for share in _shares(before, after, own).values() if share < LEAST_SHARE)
-    return most_by(found, sum(small))
+    shares = _shares(before, after, own)
+    return most_by(_named(shares), sum(share for share in shares.values() if share < LEAST_SHARE))
 
 
 def most_by(programs: Collection[Program], of_small: float = 0.0) -> str:
