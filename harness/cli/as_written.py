@@ -6,7 +6,7 @@ from harness.cli.terminal import complaints
 from harness.contracts import inert
 from harness.errors import StoreError
 from harness.store import checksums, store
-from harness.store.named_files import PAGE_FILE, SUMS_FILE
+from harness.store.named_files import SUMS_FILE
 
 # What is read in some seconds.
 _MOST_BYTES = 8 << 30
@@ -27,13 +27,10 @@ def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:
                 f"{run_dir}: {size:,} bytes are not compared here; see `bench verify {run_dir}`"
             )
         else:
-            said = checksums.told(run_dir, [each for each in checksums.findings(run_dir) if _is_read(each)])
+            # What a bench that was killed was writing is removed by the next one.
+            found = [each for each in checksums.changed(run_dir) if not each.file.endswith(".part")]
+            said = checksums.told(run_dir, found)
     except (StoreError, OSError) as error:
         said = f"{run_dir}: its files could not be compared with their checksums ({error})"
     if said:
         complaints.print(inert(said), markup=False)
-
-
-def _is_read(found: checksums.Finding) -> bool:
-    # What a bench that was killed was writing is removed by the next one.
-    return found.fault != "unlisted" and found.file != PAGE_FILE and not found.file.endswith(".part")

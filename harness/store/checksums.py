@@ -107,6 +107,11 @@ def findings(run_dir: Path) -> list[Finding]:
     return compared(run_dir)[0]
 
 
+def changed(run_dir: Path) -> list[Finding]:
+    """Return the findings on what is read of a run: not on its page, nor on files that nobody listed."""
+    return [each for each in findings(run_dir) if each.fault != "unlisted" and each.file != PAGE_FILE]
+
+
 def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
     """Return in a line which file is not as it was written, and how many more; None of none."""
     if not found:

@@ -19,7 +19,7 @@ from harness.errors import StoreError, UserError
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
 from harness.store import checksums
-from harness.store.named_files import PAGE_FILE, RUN_FILE, SUMS_FILE
+from harness.store.named_files import RUN_FILE, SUMS_FILE
 from harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -91,10 +91,9 @@ def merge(
 
 def _check_as_written(folder: Path) -> None:
     # The merged run has checksums of its own, by which a changed file would seem as it was written.
-    if (folder / SUMS_FILE).exists():
-        wrong = (each for each in checksums.findings(folder) if each.fault != "unlisted")
-        if changed := checksums.told(folder, [each for each in wrong if each.file != PAGE_FILE]):
-            raise StoreError(changed)
+    said = checksums.told(folder, checksums.changed(folder)) if (folder / SUMS_FILE).exists() else None
+    if said:
+        raise StoreError(said)
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
