@@ -6,7 +6,7 @@ from reports.checks import late_client, starts, unequal_work, windows
 from reports.checks.finding import Check, Finding
 from reports.data import Cell, Run, once
 from reports.stats.intervals import STARTS_NEEDED
-from reports.verdicts import decisions_of, why_busy
+from reports.verdicts import decisions_of
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
@@ -76,13 +76,10 @@ def findings_of(run: Run) -> tuple[Finding, ...]:
 def _deciding(run: Run) -> set[str]:
     """Return the checks that find why no test was made, where none was."""
     untested = [made for made in decisions_of(run) if made.why and made.groups]
-    is_busy = [why_busy(run, *made.groups) == made.why for made in untested]
-    few = [made.repeats < STARTS_NEEDED for made in untested]
-    named = {
-        late_client.machine_unfit.name: any(is_busy),
-        starts.single_repeat.name: not any(is_busy) and any(few),
-    }
-    return {name for name, decides in named.items() if decides}
+    if any(made.is_for_busy(run) for made in untested):
+        return {late_client.machine_unfit.name}
+    is_few = any(made.repeats < STARTS_NEEDED for made in untested)
+    return {starts.single_repeat.name} if is_few else set()
 
 
 def clean_of(run: Run) -> tuple[list[str], list[str]]:

@@ -21,7 +21,7 @@ from reports.checks.finding import (
 from reports.checks.starts import drift_words
 from reports.data import Cell, Group, Run, floats, gathered
 from reports.measures import LOST_SHARE, measured_of, number, plural, several
-from reports.measures.equal_work import ended_early, ignores_length
+from reports.measures.equal_work import ended_early, forces_length, ignores_length, is_short
 from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
 from reports.measures.traffic.of_groups import validities_of
 from reports.measures.traffic.validity import KINDS, VALID
@@ -82,14 +82,11 @@ def answers_cut(run: Run) -> Iterator[Seen]:
     def is_cut(cell: Cell) -> np.ndarray:
         ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
         is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
-        ok, start = ok[is_counted], run.start_of(cell)
-        # A server that leaves the end-of-sequence token out counts one fewer.
-        is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
+        ok = ok[is_counted]
         is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
-        # One that ends of itself is cut where the engine was told not to end it.
-        is_forced = start and start.forces_length and not cell.planned.scenario.ends_itself
         is_told = ended_early(run, cell)[is_counted] & (cell.number in ignoring)  # by length_not_heeded
-        return np.asarray(is_short & (is_full | bool(is_forced)) & ~is_told)
+        # One that ends of itself is cut where the engine was told not to end it.
+        return np.asarray(is_short(ok) & (is_full | forces_length(run, cell)) & ~is_told)
 
     ignoring = {cell.number for group in _ignoring(run) for cell in group.counted}
     return _lost(run.groups, is_cut)

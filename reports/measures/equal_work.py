@@ -143,16 +143,26 @@ def _per_token_only(
                 yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
 
 
+def forces_length(run: Run, cell: Cell) -> bool:
+    """Return whether a cell's server was told to end no answer before the length asked for."""
+    start = run.start_of(cell)
+    return start is not None and start.forces_length and not cell.planned.scenario.ends_itself
+
+
+def is_short(ok: pd.DataFrame) -> np.ndarray:
+    """Return of each request whether it got fewer tokens than asked for, by `output_tokens`, `max_tokens`."""
+    # A server that leaves the end-of-sequence token out counts one fewer.
+    return np.asarray(floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1)
+
+
+@once
 def ended_early(run: Run, cell: Cell) -> np.ndarray:
     """Return of a cell's ok requests whether each ended of itself, short of a length that the server was told
     to force. Some servers take fields such as ignore_eos without a word, and do nothing."""
-    ok, start = run.ok_requests(cell.number, *_LENGTH), run.start_of(cell)
-    is_forced = start is not None and start.forces_length and not cell.planned.scenario.ends_itself
-    # A server that leaves the end-of-sequence token out counts one fewer.
-    is_short = floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1
+    ok = run.ok_requests(cell.number, *_LENGTH)
     is_stop = (ok["finish_reason"] == "stop").to_numpy(bool, na_value=False)
     is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
-    return np.asarray(is_short & is_stop & is_counted & is_forced)
+    return np.asarray(is_short(ok) & is_stop & is_counted & forces_length(run, cell))
 
 
 def ignores_length(run: Run, group: Group) -> bool:

@@ -75,6 +75,10 @@ class Decision:
         """How many disturbed repeats values are over, since too few others remain."""
         return len(self.shown) - len(self.used)
 
+    def is_for_busy(self, run: Run) -> bool:
+        """Return whether `why` is that the machine was busy."""
+        return bool(self.groups and self.why) and self.why == why_busy(run, *self.groups)
+
     def value(self, run: Run, group: Group, name: str) -> Aggregate:
         """Return a value over the repeats that are shown; of one that is left out over all that it has."""
         return aggregate(run, group, name, self._of(group))

@@ -314,7 +314,11 @@ def why_busy(run: Run, *groups: Group) -> str | None:
 
 
 def _why_none(run: Run) -> str | None:
-    if run.why_untested or run.record.search is None:
-        few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
-        return run.why_untested or (few if run.repeats < STARTS_NEEDED else None)
-    return "a search tries other loads on each start; the highest that each keeps decides"
+    is_search = run.record.search is not None
+    few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
+    return run.why_untested or first_that_holds(
+        {
+            "a search tries other loads on each start; the highest that each keeps decides": is_search,
+            few: run.repeats < STARTS_NEEDED,
+        }
+    )
