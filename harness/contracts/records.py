@@ -1,6 +1,6 @@
 """Name values and states; say what a run and its load processes tell each other, and what a claim came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -221,6 +221,11 @@ class ForeignSource:
     def words(self) -> str:
         """Return `measured by AIPerf 0.13.0, not by bench`."""
         return f"measured by {' '.join(filter(None, (self.tool, self.version)))}, not by bench"
+
+
+def words_of(settings: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return `key=value,value` for each key of a run's settings, whose values are texts that parse again."""
+    return [f"{key}={','.join(values)}" for key, values in settings.items()]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ from itertools import product
 from typing import Literal
 
 from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, ModelFacts, Reason, Weights
+from harness.contracts import (
+    Deployment,
+    InstallSpec,
+    KnownFacts,
+    MemoryNeed,
+    ModelFacts,
+    Reason,
+    Weights,
+    words_of,
+)
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
@@ -192,7 +201,7 @@ class _Question:
             differs,
             tuple(row for row in found if isinstance(row, FitRow)),
             tuple(row for row in found if isinstance(row, Unserved)),
-            tuple(f"{key}={','.join(values)}" for key, values in given.items() if key in _SHARE_KEYS),
+            tuple(words_of({key: values for key, values in given.items() if key in _SHARE_KEYS})),
         )
 
     def _asked(self) -> list[Deployment]:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until, scalars
+from harness.contracts import (
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Precision,
+    Standing,
+    Until,
+    scalars,
+    words_of,
+)
 from harness.errors import BenchError, StoreError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
@@ -28,7 +37,7 @@ _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def choices_of(record: store.RunRecord) -> Choices:
-    return overrides.parse(overrides.words_of(record.settings))
+    return overrides.parse(words_of(record.settings))
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
@@ -225,7 +234,7 @@ def fitting(
         budget.cut(starts[place:])
         run.update(
             plan=replace(recorded, starts=kept),
-            stopped_because=f"{said}; --resume with repeats={more} measures the others",
+            stopped_because=f"{said}; {store.measures_others(more)}",
         )
         idle = "wait until the machine is idle (`bench doctor`), then " if _disturbed(directory) else ""
         command = f"{idle}`bench run --resume {directory} repeats={more}`"

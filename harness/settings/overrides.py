@@ -3,7 +3,7 @@
 Importing Hydra takes 0.2 s, so a command that parses no keys must not import this file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,6 @@ def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tupl
             raise UserError(f"{key}={before} {text}: {key} is given twice; give it once")
         given[key] = values
     return choices | given
-
-
-def words_of(given: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return `key=value,value` for each key of a run's settings, whose values are texts that parse again."""
-    return [f"{key}={','.join(values)}" for key, values in given.items()]
 
 
 def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:

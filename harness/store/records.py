@@ -78,6 +78,17 @@ class RunRecord:
     only_repeat: int | None = None
     foreign: contracts.ForeignSource | None = None
 
+    @property
+    def repeats_cut(self) -> int:
+        """How many repeats were asked for, where run.budget had no time for all of them, else 0."""
+        said = re.search(measures_others(r"(\d+)"), self.stopped_because or "")
+        return int(said[1]) if said else 0
+
+
+def measures_others(repeats: int | str) -> str:
+    """Return what `stopped_because` says of `repeats` that were asked for and had no time."""
+    return f"--resume with repeats={repeats} measures the others"
+
 
 @dataclass(frozen=True)
 class Phase:

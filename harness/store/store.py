@@ -41,6 +41,7 @@ from harness.store.records import (  # noqa: F401
     Phase,
     RunRecord,
     StartRecord,
+    measures_others,
     with_units,
 )
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from math import ceil
 
+from harness.contracts import words_of
 from reports.data.asked import Heard, heard_of
 from reports.data.run import Run
 
@@ -17,7 +18,7 @@ def command(run: Run, **changes: Sequence[str]) -> str:
     be changed."""
     if run.foreign:
         return shlex.join(["bench", *run.record.argv[1:]])
-    overrides = [f"{key}={','.join(values)}" for key, values in {**run.record.settings, **changes}.items()]
+    overrides = words_of({**run.record.settings, **changes})
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
 
 

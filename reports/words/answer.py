@@ -11,9 +11,9 @@ from reports.data import Run, command, once
 from reports.measures import mean_text, metric_of, plural, several, span_text
 from reports.measures.quality import quality_of
 from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts import Capacity, Decision, decisions_of, title_of_case, why_busy
+from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
 from reports.words import quality
-from reports.words.described import more_repeats, repeats_left_out
+from reports.words.described import more_repeats
 from reports.words.verdict_words import (
     bound_words,
     capital,
@@ -226,11 +226,11 @@ def _values(run: Run, made: Decision, where: str) -> Said:
         note = "Where bench can start the servers, leave out engine.base_url."
     elif made.capacities:
         note = _search_again(run)
-    elif made.why == why_busy(run, *made.groups) and not run.is_going_on:
-        more = max(run.repeats + STARTS_NEEDED - made.repeats, repeats_left_out(run))
+    elif made.is_for_busy(run) and not run.is_going_on:
+        more = max(run.repeats + STARTS_NEEDED - made.repeats, run.record.repeats_cut)
         note = f"Once the machine is idle, which bench doctor tells: {more_repeats(run, more)}"
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may tell: {more_repeats(run, max(5, repeats_left_out(run)))}"
+        note = f"More repeats may tell: {more_repeats(run, max(5, run.record.repeats_cut))}"
     if made.groups:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
         return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)

@@ -136,12 +136,6 @@ def stopped(run: Run) -> str:
     return f"until ended: {said}" if run.record.until and said else said
 
 
-def repeats_left_out(run: Run) -> int:
-    """Return how many repeats were asked for, where run.budget had no time for all of them, else 0."""
-    said = re.search(r"--resume with repeats=(\d+)", run.record.stopped_because or "")
-    return int(said[1]) if said else 0
-
-
 def more_repeats(run: Run, repeats: int) -> str:
     """Return the command that measures more repeats of a run; of one whose repeats are merged, how."""
     if run.record.only_repeat or run.record.nodes:

@@ -13,11 +13,10 @@ from rich.text import Text
 from harness.cli import terminal
 from harness.cli.ending import REPORTING, report_whatever_happened, tell
 from harness.cli.progress import Show
-from harness.contracts import inert
+from harness.contracts import inert, words_of
 from harness.errors import BenchError, CellError, Interrupted, refuse_first
 from harness.fleet import on_ray
 from harness.run import session
-from harness.settings import overrides
 from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store.merge import merge, mergeable
@@ -70,7 +69,7 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
         try:
             panel = _Nodes(show, settings.repeats)
             show.open_panel(panel.table)
-            on_ray.measure(nodes, overrides.words_of(settings.given), jobs, panel.say)
+            on_ray.measure(nodes, words_of(settings.given), jobs, panel.say)
         except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:
