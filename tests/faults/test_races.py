@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bench_command import Place, begun, bench, made, quick
+from bench_command import Place, bench, kill_in_second_cell, made, quick
 from blows import SEED, files_of_finished_cells, is_complete
-from waiting import patient, wait_until
+from waiting import patient
 
 from harness.install.install import cache_dir
 from harness.store import checksums, store
@@ -38,13 +38,7 @@ def both(place: Place, *words: str, offset_s: float = 0.0) -> list[Done]:
 def half(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A run that was killed in its second cell."""
     place = made(tmp_path_factory.mktemp("half") / "p")
-    words = quick("load.concurrency=1,2", "load.duration=2s")
-    with begun(place, "run", *words, "--output", "run") as process:
-        wait_until(lambda: place.rows_so_far(2) >= 2, 60)
-        process.kill()
-        process.wait()
-        wait_until(lambda: not place.processes(), 15)
-    assert list(place.cells()) == [1]
+    kill_in_second_cell(place, 2)
     return place
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from bench_command import Place, begun, bench, ended, quick, side_by_side
+from bench_command import Place, begun, bench, ended, kill_in_second_cell, quick, side_by_side
 from waiting import wait_until
 
 from harness.store import checksums, store
@@ -72,14 +72,8 @@ def test_own_prompts_from_a_file(stories):
 
 
 def kill_and_resume(place: Place) -> None:
-    words = quick("load.concurrency=1,2", "load.duration=2s")
-    with begun(place, "run", *words, "--output", "run") as process:
-        wait_until(lambda: place.rows_so_far(2) >= 4, 30)
-        process.kill()
-        process.wait()
-        wait_until(lambda: not place.processes(), 15)
+    kill_in_second_cell(place, 4)
     assert place.run()["status"] == "running"
-    assert list(place.cells()) == [1]
 
     done = bench(place, "report", "run")
     assert done.returncode == 0, done.stderr

@@ -157,6 +157,17 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaints)
 
 
+def kill_in_second_cell(place: Place, rows: int) -> None:
+    """Begin a run of two cells in `run`, and kill it with -9 once the second has as many rows."""
+    words = quick("load.concurrency=1,2", "load.duration=2s")
+    with begun(place, "run", *words, "--output", "run") as process:
+        wait_until(lambda: place.rows_so_far(2) >= rows, 30)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not place.processes(), 15)
+    assert list(place.cells()) == [1]
+
+
 @contextmanager
 def side_by_side(
     root: Path, stories: Mapping[str, Callable[[Place], Any]]
