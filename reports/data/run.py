@@ -267,11 +267,11 @@ def open_run(run_dir: Path) -> Run:
             raise StoreError(f"{run_dir}: damaged: its plan has no {found.deployment.label} ({found.name})")
     records = {each.number: without_secrets(each) for each in store.read_cells(run_dir)}
     for number, each in records.items():
-        folder = store.cell_dir(run_dir, number)
-        if each.status == "completed" and not (folder / "requests.parquet").is_file():
-            raise StoreError(f"{folder}: damaged: no requests.parquet")
+        requests = store.cell_dir(run_dir, number) / "requests.parquet"
+        if each.status == "completed" and not requests.is_file():
+            raise StoreError(f"{requests}: damaged: no regular file there")
         if each.status == "completed" and all(found.name != each.start for found in starts):
-            raise StoreError(f"{run_dir}/starts/{each.start}: damaged: no start.json")
+            raise StoreError(f"{run_dir}/starts/{each.start}/start.json: damaged: no regular file there")
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
     errors = {found.name: found.error for found in starts}

@@ -63,11 +63,13 @@ def open_sides(a: str, b: str) -> tuple[Side, Side]:
 
 
 def _split(text: str) -> tuple[Path, str | None]:
-    """Return the directory, the longest name that is a run (it may have a `:`), and the label after it."""
-    for end in (len(text), *reversed([n for n, character in enumerate(text) if character == ":" and n])):
-        if (Path(text[:end]) / "run.json").is_file():
-            return Path(text[:end]), text[end + 1 :] or None
-    return Path(text), None
+    """Return the directory, the longest name that is a run (it may have a `:`), and the label after it. Where
+    none is, the longest name of what exists: that one is said to be no run."""
+    ends = (len(text), *reversed([n for n, character in enumerate(text) if character == ":" and n]))
+    there = [end for end in ends if Path(text[:end]).exists()]
+    runs = [end for end in there if (Path(text[:end]) / "run.json").is_file()]
+    end = next(iter(runs or there), len(text))
+    return Path(text[:end]), text[end + 1 :] or None
 
 
 def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:

@@ -28,9 +28,9 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_completed_cell_without_its_requests_is_damaged(run):
     (run / "cells" / "000" / "requests.parquet").unlink()
-    with pytest.raises(StoreError, match=r"cells/000: damaged: no requests\.parquet$"):
+    with pytest.raises(StoreError, match=r"cells/000/requests\.parquet: damaged: no regular file there$"):
         open_run(run)
-    assert index_rows(run)[0].problem == "cells/000: damaged: no requests.parquet"
+    assert index_rows(run)[0].problem == "cells/000/requests.parquet: damaged: no regular file there"
 
 
 def test_a_cell_is_judged_by_its_own_record_and_not_a_starts(tmp_path):
@@ -42,7 +42,7 @@ def test_a_cell_is_judged_by_its_own_record_and_not_a_starts(tmp_path):
     start = next(iter(store.read_starts(whole)))
     store.write_record(whole / "starts" / start.name / "start.json", replace(start, status="failed"))
     (whole / "cells/000/requests.parquet").unlink()
-    with pytest.raises(StoreError, match=r"no requests\.parquet"):
+    with pytest.raises(StoreError, match=r"requests\.parquet: damaged: no regular file there"):
         open_run(whole)
 
 

@@ -106,6 +106,15 @@ def test_a_deployment_is_named_by_label_or_slug_and_a_colon_may_be_part_of_it(tm
         assert found.groups[0].deployment == label
 
 
+def test_a_deployment_of_a_directory_without_a_run_is_refused_by_what_the_directory_lacks(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match=r"empty: no run here \(run\.json is missing\)"):
+        open_sides(f"{tmp_path / 'empty'}:{A}", str(run))
+    with pytest.raises(StoreError, match=rf"none:{A}: no run here \(there is no such directory\)"):
+        open_sides(f"{tmp_path / 'none'}:{A}", str(run))
+
+
 def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path):
     run, only = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}), sides_run(tmp_path / "o", {A: STEADY})
     for label in (A, B):

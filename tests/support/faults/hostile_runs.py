@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from fuzzing import STRANGE, put
 from fuzzing import places as places_in
 
+from harness.store.named_files import LOCK_FILE, RUN_FILE
+
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 LARGE_BYTES = 300 << 20
 
@@ -25,6 +27,7 @@ LARGE_BYTES = 300 << 20
 class Fault:
     """A fault of one file of a run's directory, by its place there.
 
+    `beside`: another file that it changes.
     `is_bomb`: the file is a good one, but for its size in memory, so that a bound alone has it refused.
     """
 
@@ -32,6 +35,11 @@ class Fault:
     file: str
     do: Callable[[Path], object]
     is_bomb: bool = False
+    beside: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.file, self.beside) if self.beside else (self.file,)
 
     def copy_with(self, good: Path, to: Path) -> Path:
         """Return a copy of a good run with this fault in it."""
@@ -53,7 +61,7 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
             places += [(file, place) for place in places_in(json.loads(path.read_bytes()))]
         elif path.suffix == ".parquet":
             columns += [(file, name, change) for name in pq.read_schema(path).names for change in _OF_COLUMNS]
-    yield Fault("pipe .lock", ".lock", _running_with_a_pipe_for_its_lock)
+    yield Fault(f"pipe {LOCK_FILE}", LOCK_FILE, _running_with_a_pipe_for_its_lock, beside=RUN_FILE)
     for file, place in rng.sample(places, changes):
         value = rng.choice(STRANGE)
         yield Fault(f"{'.'.join(map(str, place))}={value!r:.30} {file}", file, partial(_put, place, value))
@@ -104,7 +112,7 @@ def _replaced(make: Callable[[Path], object], path: Path) -> None:
 
 def _running_with_a_pipe_for_its_lock(path: Path) -> None:
     os.mkfifo(path)
-    _put(("status",), "running", path.with_name("run.json"))
+    _put(("status",), "running", path.with_name(RUN_FILE))
 
 
 _OF_FILES: dict[str, Callable[[Path], object]] = {

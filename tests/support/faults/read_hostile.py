@@ -158,7 +158,8 @@ class Reading:
         file, whole = fault.file, self.whole(name)
         if fault.is_bomb and name == REFUSES and not found.names(f"{Path(file).name}: damaged", whole):
             return f"a bomb was read, exit code {found.code}"
-        is_silent = found != whole and not found.names(file, whole) and name not in SILENT
+        is_named = any(found.names(each, whole) for each in fault.files)
+        is_silent = found != whole and not is_named and name not in SILENT
         return f"another answer, exit code {found.code}, without {file}" if is_silent else None
 
     def _wrong_with_index(self, found: Answer) -> str | None:
