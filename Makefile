@@ -51,7 +51,7 @@ test-scenarios: served $(TOOLS)
 	$(BIN)/python -m pytest -m scenarios tests/scenarios
 
 # bench killed and signalled at random moments, servers that answer wrongly, damaged directories, full disks, races. The
-# moments come from FAULTS_SEED. `test-faults-long`: 100 kills, and each damaged directory to every command; an hour or more.
+# moments come from FAULTS_SEED. 13 minutes. `test-faults-long`: 100 kills, and each damaged directory to every command; an hour or more.
 FAULTS_SEED ?= 7
 test-faults: served $(TOOLS)
 	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests/faults
@@ -65,7 +65,7 @@ test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
 
 # The repeats of a run on clusters of Ray nodes in network namespaces of their own (needs root, unshare and ip), and in an array on a
-# SLURM of this machine (Debian: slurm-wlm; skipped without). 6 minutes.
+# SLURM of this machine (Debian: slurm-wlm; skipped without). 9 minutes.
 test-fleet: $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet
