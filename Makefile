@@ -129,7 +129,7 @@ gallery: $(TOOLS)
 	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
 
 # bench beside AIPerf, GuideLLM, vllm bench serve, SGLang's bench_serving and Locust, each in an environment of its own in the cache
-# (20 GB, once): 12 minutes, on a quiet machine. PEERS="--only aiperf,bench --streams 16" for less.
+# (20 GB, once): 12 to 19 minutes, on a quiet machine. PEERS="--only aiperf,bench --streams 16" for less.
 peers: install
 	$(BIN)/bench install reference --program native --quiet
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/peers/side_by_side.py $(PEERS)
