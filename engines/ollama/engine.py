@@ -224,7 +224,7 @@ ENGINE = contracts.Engine(
         ),
         contracts.Hint(
             r"llama-quantize (unavailable|failed)|start llama-quantize",
-            "Ollama copies a GGUF file with its llama-quantize: the lines above say why that failed.",
+            "Ollama copies a GGUF file with its llama-quantize: the log says before that why it failed.",
         ),
         contracts.Hint(
             r"unknown (command|flag|shorthand)",

@@ -59,13 +59,19 @@ HINTS: Sequence[Hint] = (
         "TGI runs offline and misses a file of the checkpoint: remove it and run `bench prepare`.",
     ),
     Hint(
-        r"smaller than sliding_window=",
+        r"smaller than\s+sliding_window=",
         "Without flash attention TGI has no sliding window: engine.context_length must be no more than the "
-        "window that the line above names.",
+        "window, which the log has as sliding_window=.",
     ),
     Hint(
-        r"ShardCannotStart|ShardFailed|Shard process was signaled to shutdown",
-        "A shard died: its own lines above say why; signal 9 means that memory ran out.",
+        r"Shard process was signaled to shutdown with signal 9\b",
+        "Memory ran out, if nobody ended the shard: signal 9 means that. Take a smaller quantization.",
+    ),
+    Hint(
+        r"Error: Shard(CannotStart|Failed)|Shard \d+ (failed to start|crashed)"
+        r"|Shard complete standard error output:",
+        "A shard died: the log has its own error before that, if it wrote one.",
+        is_effect=True,
     ),
 )
 

@@ -29,12 +29,14 @@ ApiName = Literal["anthropic", "gemini", "openai"]
 class Hint:
     """A remedy (a sentence) for a failed start whose log matches `pattern` (a regular expression).
 
-    `of_own`: the remedy where the weights are files of the user, which bench did not make.
+    `of_own`: the remedy where the weights are files of the user, which bench did not make. `is_effect`: the
+    line says only that a part failed, and is quoted only where no other line names an error.
     """
 
     pattern: str
     remedy: str
     of_own: str | None = None
+    is_effect: bool = False
 
 
 @dataclass(frozen=True)

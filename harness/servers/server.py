@@ -173,7 +173,7 @@ def check_alive(server: Server, when: str = "") -> None:
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
-    end = f"the end of {server.log_path}: {telling_line(tail)}"
+    end = f"the end of {server.log_path}: {telling_line(tail, server.hints)}"
     known = remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
     return ServerError("; ".join([f"{server.engine} {what}", end, *known]), tail)
 
@@ -253,11 +253,16 @@ def log_tail(path: Path, lines: int = 20) -> str:
     return "\n".join(_end_of(path).splitlines()[-lines:])
 
 
-def telling_line(tail: str) -> str:
-    """Return the last line that names an error, else the last line. Warnings may come after the error."""
+def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
+    """Return the last line that names an error, else the last line. Warnings may come after the error.
+
+    A line that a hint calls an effect is returned only where no other line names an error.
+    """
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line for line in lines if _NAMES_ERROR.search(line)]
-    return next(reversed(errors or lines), "(empty)")[:300]
+    effects = [hint.pattern for hint in hints if hint.is_effect]
+    causes = [line for line in errors if not any(re.search(effect, line) for effect in effects)]
+    return next(reversed(causes or errors or lines), "(empty)")[:300]
 
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:

@@ -291,24 +291,6 @@ def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_firs
     }
 
 
-# As rich writes it: source lines beside the one that raised.
-TRACEBACK = """\
-│    96 │   │   raise RuntimeError(                                             │
-│    97 │   │   │   "Only 1 can be set between `dtype` and `quantize`, as they   │
-│ ❱ 116 │   server.serve(                                                      │
-ValueError: The backend cpu does not support sliding window attention that is used by the model type
-gemma3_text. To use this model nonetheless with the cpu backend, please launch TGI with the argument
-`--max-input-tokens` smaller than sliding_window=512 (got here max_input_tokens=2047). rank=0
-Error: ShardCannotStart
-"""
-
-
-def test_a_traceback_s_source_lines_are_no_cause() -> None:
-    remedies = [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, TRACEBACK)]
-    assert "engine.context_length must be no more than the window" in remedies[0]
-    assert not [remedy for remedy in remedies if "tgi.quantize" in remedy]
-
-
 def test_without_a_label_the_commit_tells_releases_apart() -> None:
     info = {**INFO, "docker_label": None}
     assert ENGINE.said("", {"/info": info}).terms["engine_version"] == f"3.3.6-dev0 ({INFO['sha']})"

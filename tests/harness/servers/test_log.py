@@ -11,7 +11,7 @@ from pathlib import Path
 from waiting import wait_until
 
 from harness.contracts import Hint, Stage
-from harness.servers.server import Stages, log_tail, remedies, watched_stages
+from harness.servers.server import Stages, log_tail, remedies, telling_line, watched_stages
 
 OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
 STAGES = (Stage("weights_loaded", r"loaded in [\d.]+ s"), Stage("engine_ready", r"^graphs captured"))
@@ -123,3 +123,18 @@ def test_each_remedy_is_named_once_and_only_where_its_pattern_is_found(tmp_path:
         Hint("^CUDA.*memory$", "free some"),
     ]
     assert remedies(tmp_path / "log", hints) == ["lower vllm.gpu_memory_utilization", "free some"]
+
+
+SHARD = Hint(r"^Error: Shard", "see before that", is_effect=True)
+
+
+def test_the_line_that_is_quoted_is_the_last_that_names_an_error_and_not_its_effect() -> None:
+    tail = "ValueError: a window of 512\nINFO stopping\nError: ShardFailed\nINFO stopped"
+    assert telling_line(tail) == "Error: ShardFailed"
+    assert telling_line(tail, [OUT_OF_MEMORY, SHARD]) == "ValueError: a window of 512"
+
+
+def test_an_effect_is_quoted_where_nothing_before_it_names_an_error() -> None:
+    assert telling_line("INFO stopping\nError: ShardFailed\nINFO stopped", [SHARD]) == "Error: ShardFailed"
+    assert telling_line("INFO stopping\nINFO stopped", [SHARD]) == "INFO stopped"
+    assert telling_line("", [SHARD]) == "(empty)"
