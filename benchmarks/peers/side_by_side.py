@@ -63,9 +63,13 @@ def _streams(text: str) -> tuple[int, ...]:
     return asked
 
 
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, (BenchError, OSError, ValueError)) else repr(error)
+
+
 def reason(error: Exception) -> str:
     """Return what a program said from its last line on that names an error, as a table's cell may have it."""
-    lines = [line for line in (each.strip(" │╭╰─╮╯") for each in str(error).splitlines()) if line]
+    lines = [line for line in (each.strip(" │╭╰─╮╯") for each in _said(error).splitlines()) if line]
     named = [at for at, line in enumerate(lines) if "error" in line.lower()] or [-1]
     return (" ".join(lines[named[-1] :]) or type(error).__name__)[:_MOST_WHY].replace("|", "\\|")
 
@@ -75,13 +79,14 @@ def measure(
 ) -> tuple[list[Figures], dict[str, int], dict[tuple[str, int | None], str]]:
     """Install and run all. Return figures, bytes of each environment, and why something has no figures."""
     pythons: dict[str, Path] = {}
+    sizes: dict[str, int] = {}
     failures: dict[tuple[str, int | None], str] = {}
     for peer in asked:
         try:
             pythons[peer.name] = python_for(peer)
-        except (BenchError, OSError) as error:
+            sizes[peer.name] = size_bytes(pythons[peer.name])
+        except Exception as error:  # whatever a peer does costs its row alone
             failures[peer.name, None] = reason(error)
-    sizes = {name: size_bytes(python) for name, python in pythons.items()}
     cases = [Case(each, TOKENS_PER_S, WINDOW_S) for each in streams]
     ready = {peer.title: peer for peer in asked if peer.name in pythons}
     clients = [client_of(peer, pythons[peer.name]) for peer in ready.values()]
@@ -91,9 +96,9 @@ def measure(
         try:
             with played(client, case, reference) as (said, answers, cost):
                 measured.append(figures(peer, case, said, answers, cost))
-        except (BenchError, OSError, ValueError) as error:
+        except Exception as error:  # as above
             failures[peer.name, case.streams] = reason(error)
-            print(f"{what}: {error}", file=sys.stderr, flush=True)
+            print(f"{what}: {_said(error)}", file=sys.stderr, flush=True)
         else:
             print(f"{what}: {measured[-1]}", file=sys.stderr, flush=True)
     return measured, sizes, failures

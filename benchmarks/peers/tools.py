@@ -169,6 +169,8 @@ class _SglangResult(msgspec.Struct):
 def _read_sglang(folder: Path) -> Iterator[Reported]:
     """Read what SGLang's program wrote. It has no instants: each request begins at 0."""
     lines = (folder / "sglang.jsonl").read_bytes().splitlines()
+    if not lines:
+        raise ValueError("sglang.jsonl is empty")
     found = msgspec.json.decode(lines[-1], type=_SglangResult)
     for ttft_s, gaps_s, error in zip(found.ttfts, found.itls, found.errors, strict=True):
         chunk_ns = [round(at_s * 1e9) for at_s in accumulate(gaps_s, initial=ttft_s)]

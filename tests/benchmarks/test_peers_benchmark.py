@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from itertools import pairwise
@@ -12,8 +13,9 @@ import pytest
 from places import ROOT, TESTS
 from test_truth import MS, sends
 
+from engines.reference.engine import read_sends
 from harness.errors import MissingError
-from harness.selftest import known_error
+from harness.selftest import known_error, selftest
 
 FOREIGN = TESTS / "data" / "foreign"
 PEERS = TESTS / "data" / "peers"
@@ -241,6 +243,60 @@ def test_a_peer_that_does_not_install_has_a_reason_of_one_line(peers, monkeypatc
     assert (measured, sizes) == ([], {})
     assert "absent.txt" in failures["aiperf", None]
     assert "\n" not in failures["aiperf", None]
+
+
+# One chat, as long as the server is asked for, and a file like SGLang's of when its tokens came.
+SMALL_CLIENT = """
+import json, sys, time, urllib.request
+server, tokens, file = sys.argv[1:]
+body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": int(tokens), "stream": True}
+request = urllib.request.Request(f"{server}/v1/chat/completions", json.dumps(body).encode())
+began_s = time.perf_counter()
+with urllib.request.urlopen(request) as answer:
+    came_s = [time.perf_counter() - began_s for line in answer if b'"content"' in line]
+gaps_s = [after - before for before, after in zip(came_s, came_s[1:])]
+with open(file, "w") as result:
+    print(json.dumps({"ttfts": came_s[:1], "itls": [gaps_s], "errors": [""]}), file=result)
+"""
+
+
+@pytest.fixture
+def small(peers, tmp_path, monkeypatch):
+    """Return a peer that runs a Python source without packages, and writes a file like SGLang's."""
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    readers = peers["tools"].READERS
+    nothing = tmp_path / "nothing.txt"
+    nothing.touch()
+
+    def peer(name: str, source: str):
+        monkeypatch.setitem(readers, name, readers["sglang"])
+        program = tmp_path / f"{name}.py"
+        program.write_text(source)
+        return peers["tools"].Peer(
+            name=name, title=name, page="", packages=["-r", str(nothing)],
+            command=f"{{python}} {program} {{server}} {{tokens}} {{folder}}/sglang.jsonl",
+        )  # fmt: skip
+
+    return peer
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="server and client have a core each")
+def test_whatever_a_peer_does_costs_its_row_and_the_rest_run(peers, small, tmp_path):
+    tools, side_by_side = peers["tools"], peers["side_by_side"]
+    absent = tools.Peer(name="aiperf", title="X 1", page="", packages=["-r", str(tmp_path / "absent.txt")])
+    empty = small("empty", SMALL_CLIENT + "\nopen(file, 'w').close()")
+    endless = small("endless", SMALL_CLIENT.replace("came_s[:1]", "[1e308]"))
+    asked = [absent, empty, endless, small("good", SMALL_CLIENT)]
+    reference = selftest.find_reference("python", tmp_path, read_sends)
+    measured, sizes, failures = side_by_side.measure(asked, [1], 1, reference)
+    assert [(each.peer, each.counted, each.sent) for each in measured] == [("good", 1, 1)]
+    assert sizes.keys() == {"empty", "endless", "good"}
+    assert failures.keys() == {("aiperf", None), ("empty", 1), ("endless", 1)}
+    assert "absent.txt" in failures["aiperf", None]
+    assert failures["empty", 1] == "sglang.jsonl is empty"
+    assert failures["endless", 1].startswith("OverflowError(")
+    table = peers["rows"].markdown(asked, [1], measured, sizes, failures).splitlines()[2:]
+    assert ["not measured: " in line for line in table] == [True, True, True, False]
 
 
 def test_what_cannot_be_asked_for_is_refused(peers, capsys):
