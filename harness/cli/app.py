@@ -222,9 +222,9 @@ def _leave_closed_pipe() -> None:
 
 def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
-    from harness.contracts import inert, masked
+    from harness.contracts import inert, masked, masked_urls
 
     # It begins with what it is about: `/etc/passwd: no run here` tells no password.
-    about, colon, said = what.partition(": ")
+    about, colon, said = masked_urls(what).partition(": ")
     complaints.print(inert(f"{masked(about)}{colon}{masked(said)}", keep="\n"), markup=False)
     sys.exit(exit_code)

@@ -29,6 +29,9 @@ _TOKEN = re.compile(
 _BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
 # Up to the last @ before the path: a password may have one.
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>`]+(?=@)")
+# Where a query, a fragment or a user is in a URL; a password may have any character but a space. As a path it
+# has one slash.
+_HIDDEN_IN_URL = re.compile(r"(?P<scheme>://|\bhttps?:/)(?P<place>[^\s?#@]*)[?#@]\S*")
 _ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 _LONG_BEARER = re.compile(r"\bbearer\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}", re.IGNORECASE)
 _LONG_USER = re.compile(r"(?<=://)[^/?#\s\"'<>`@:]+:(?!\*)[^/?#\s\"'<>`]+(?=@)")
@@ -66,6 +69,15 @@ def masked(text: str) -> str:
     """Return a text without well-known tokens, values after `Bearer` or `api_key=`, and users of URLs."""
     found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
     return _SAID.sub(rf"\g<name>{MASK}", found)
+
+
+def masked_urls(text: str) -> str:
+    """Return a text whose URLs have neither what stands before an @ nor what follows a ? or #."""
+    return _HIDDEN_IN_URL.sub(_without_secret, text)
+
+
+def _without_secret(url: re.Match[str]) -> str:
+    return url["scheme"] + (MASK if "@" in url[0] else f"{url['place']}?{MASK}")
 
 
 def masked_known(text: str, known: Iterable[str | None]) -> str:

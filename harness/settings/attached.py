@@ -4,7 +4,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from engines import ENGINES
-from harness.contracts import EngineTerms, Price, QualityTerms, masked
+from harness.contracts import EngineTerms, Price, QualityTerms
 from harness.errors import refuse_first
 from harness.settings.decoding import Varied
 
@@ -26,22 +26,11 @@ def check_attached(
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        has_user = "@" in parts.netloc
     except ValueError:
-        is_url = has_user = False
+        is_url = False
     asks_quality = quality.asked not in ((), ("auto",)) or quality.against is not None
     refuse_first(
-        (
-            has_user,
-            "engine.base_url: has a user or password in it, which would be stored with the run; "
-            "engine.api_key_env names the variable that holds a key",
-        ),
-        (not is_url, f"engine.base_url={masked(url)}: must be of the form http://HOST:PORT/v1"),
-        (
-            "?" in url or "#" in url,
-            "engine.base_url: has a query or a fragment, behind which no path can be added; leave it "
-            "out; engine.api_key_env names the variable that holds a key",
-        ),
+        (not is_url, f"engine.base_url={url}: must be of the form http://HOST:PORT/v1"),
         (
             "engine.launcher" in given,
             f"engine.launcher={terms[0].value.launcher}: a running server ({url}) is not started; "

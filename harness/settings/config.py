@@ -40,6 +40,7 @@ from harness.settings.decoding import (
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
 from harness.settings.loads import loads
+from harness.settings.urls import refuse_secrets
 from scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
@@ -95,6 +96,8 @@ class Settings:
 
 def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError with the key, the value, and what would work."""
+    for key, values in given.items():
+        refuse_secrets(f"{key}={values}")
     check_keys(given)
     if "fairness" in given and "engine.fairness" in given:
         raise UserError("fairness and engine.fairness are one key; give one of them")

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from harness.contracts import Scalar
 from harness.errors import UserError, refuse_first
 from harness.settings.decoding import shown
+from harness.settings.urls import refuse_secrets
 from harness.settings.yaml_files import read_yaml
 
 _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
@@ -22,6 +23,8 @@ _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
     """Return the values of each key; the command line wins over the study. Raises UserError."""
     choices: dict[str, tuple[Scalar, ...]] = _read_study(study) if study else {}
+    for text in overrides:
+        refuse_secrets(text)
     parser = OverridesParser.create()
     given: dict[str, tuple[Scalar, ...]] = {}
     for text in overrides:
@@ -70,6 +73,7 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
         raise UserError(f"--from {path}: not a study: it must have {_LINES}")
     choices: dict[str, tuple[Scalar, ...]] = {}
     for key, value in content.items():
+        refuse_secrets(f"{key}={value}")
         if isinstance(value, dict):
             inner = next(iter(value), "option")
             raise UserError(f"--from {path}: {key} is nested; keys are flat, such as `{key}.{inner}: VALUE`")

@@ -18,7 +18,7 @@ from gevent import get_hub
 from gevent import socket as gevent_socket
 from gevent.hub import Waiter
 
-from harness.contracts import Outcome
+from harness.contracts import Outcome, masked_urls
 from harness.errors import UserError
 from harness.load.answer import openai
 from harness.load.answer.api import Api
@@ -49,13 +49,14 @@ class Endpoint:
 
 def endpoint(base_url: str, key: str | None = None, api: Api = openai.API, model: str = "") -> Endpoint:
     """Return where chats are asked for under `base_url`. Raises UserError for what cannot be sent."""
+    refused = UserError(f"base_url={masked_urls(base_url)}: not a URL like http://127.0.0.1:8000/v1")
     try:
         parts = urlsplit(base_url)
         port = parts.port
-    except ValueError as error:
-        raise UserError(f"base_url={base_url}: {error}") from error
+    except ValueError:
+        raise refused from None  # its words may hold a password
     if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii():
-        raise UserError(f"base_url={base_url}: not a URL like http://127.0.0.1:8000/v1")
+        raise refused
     if key and not (key.isascii() and key.isprintable()):
         raise UserError("the API key has characters that cannot stand in an HTTP header")
     is_tls = parts.scheme == "https"

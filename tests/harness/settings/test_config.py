@@ -213,8 +213,9 @@ def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: 
     ],
 )
 def test_what_no_machine_can_do_is_refused(line: str, said: str) -> None:
-    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+    with pytest.raises(UserError, match=said.replace(".", r"\.")) as refused:
         settings(line, "model=m")
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
