@@ -105,12 +105,13 @@ def measure(
 
 
 def preface(passes: int, program: str, foreign_share: float | None) -> str:
-    """Say when and where this was measured, and mark what was measured on a busy machine."""
-    facts = environment.machine_facts()
+    """Say when, where and by which bench this was measured, and mark what was measured on a busy machine."""
+    known = environment.facts()
+    facts, bench = known["machine"], f"bench {known['packages']['serving-bench']} ({known['git_commit']})"
     memory = f"{int(facts['memory_bytes'] or 0) / 2**30:.0f} GiB"
     where = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory}, {facts['kernel']}"
     share = "not known" if foreign_share is None else f"{foreign_share:.0%}"
-    said = f"{date.today()}, {where}, Python {facts['python']}, {program} server, {passes} passes."
+    said = f"{date.today()}, {where}, Python {facts['python']}, {bench}, {program} server, {passes} passes."
     load = f"Other programs used {share} of the processor meanwhile."
     if foreign_share is not None and foreign_share <= FOREIGN_SHARE:
         return f"{said} {load}\n"

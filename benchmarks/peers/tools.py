@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,13 +29,13 @@ _INSTALL_S = 1200
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """A load generator, as peers.toml describes it. `alone`: installed last, without what it requires.
 
-    Without a `command` it is one that clients.py starts.
+    `environment`: the peer whose environment it is in. Without a `command` it is one that clients.py starts.
     """
 
     name: str = ""
     title: str
     page: str
-    packages: list[str]
+    packages: list[str] = []
     alone: str = ""
     environment: str = ""
     variables: dict[str, str] = {}
@@ -42,9 +43,25 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def peers() -> dict[str, Peer]:
-    """Return the peers by name."""
+    """Return the peers by name, each with what installs it, and with its version in its title."""
     found = msgspec.toml.decode((Path(__file__).with_name("peers.toml")).read_bytes(), type=dict[str, Peer])
-    return {name: msgspec.structs.replace(peer, name=name) for name, peer in found.items()}
+    return {name: _whole(name, peer, found[peer.environment or name]) for name, peer in found.items()}
+
+
+def _whole(name: str, peer: Peer, owner: Peer) -> Peer:
+    locks = () if owner.packages else (spec.lock for spec in _vllm_specs() if spec.lock)
+    pins = [*owner.packages, owner.alone, *(line for lock in locks for line in lock.read_text().splitlines())]
+    pinned = (re.match(rf"{peer.environment or name}[a-z-]*==([\w.]+)", pin) for pin in pins)
+    version = next((found[1] for found in pinned if found), "")
+    title, page = (text.format(version=version) for text in (peer.title, peer.page))
+    return msgspec.structs.replace(
+        peer, name=name, title=title, page=page, packages=owner.packages, alone=owner.alone
+    )
+
+
+def _vllm_specs() -> list[InstallSpec]:
+    found = (ENGINES["vllm"].install(None, device) for device in ("cpu", "cuda"))
+    return [spec for spec in found if isinstance(spec, InstallSpec)]
 
 
 def client_of(peer: Peer, python: Path) -> clients.Client:
@@ -96,10 +113,7 @@ def python_for(peer: Peer) -> Path:
     Raises MissingError.
     """
     if not peer.packages:
-        specs = (ENGINES["vllm"].install(None, device) for device in ("cpu", "cuda"))
-        made = [
-            install.installed(install.cache_dir(), spec) for spec in specs if isinstance(spec, InstallSpec)
-        ]
+        made = [install.installed(install.cache_dir(), spec) for spec in _vllm_specs()]
         pythons = [each.python for each in made if each and each.python]
         if not pythons:
             raise MissingError("vLLM is not installed; run `bench install vllm`")

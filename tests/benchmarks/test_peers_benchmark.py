@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
+from importlib import metadata
 from itertools import pairwise
 from statistics import median
 
@@ -231,6 +234,27 @@ def test_each_command_is_whole_and_every_version_is_pinned(peers, tmp_path):
             "==" in word or word.startswith("-") or word.endswith(("txt", "lock")) for word in peer.packages
         )
         assert peer.name in tools.READERS
+
+
+def test_a_title_has_the_version_that_is_installed(peers):
+    found = {name: peer.title for name, peer in peers["tools"].peers().items()}
+    file = (ROOT / "benchmarks" / "peers" / "peers.toml").read_text()
+    assert re.findall(r'^title = "(.*\d.*)"', file, re.MULTILINE) == []
+    pinned = dict(re.findall(r'"([a-z]+)==([\w.]+)"', file))
+    for name in ("locust", "aiperf", "guidellm", "sglang"):
+        assert f" {pinned[name]}" in found[name]
+    assert found["sglang-rust"] == f"SGLang rust_client {pinned['sglang']}"
+    for device in ("cpu", "cuda"):
+        lock = (ROOT / "engines" / "locks" / f"vllm-{device}.txt").read_text()
+        [version] = re.findall(r"^vllm(?:-cpu)?==(\S+)", lock, re.MULTILINE)
+        assert found["vllm"] == f"vllm bench serve {version}"
+
+
+def test_the_line_above_the_table_has_the_version_and_the_commit_of_bench(peers):
+    line, _, _ = peers["side_by_side"].preface(2, "native", 0.02).partition("\n")
+    said = ["git", "-C", ROOT, "rev-parse", "HEAD"]
+    commit = subprocess.run(said, capture_output=True, text=True, check=True).stdout[:12]
+    assert f", bench {metadata.version('serving-bench')} ({commit}" in line
 
 
 def test_a_peer_that_does_not_install_has_a_reason_of_one_line(peers, monkeypatch, tmp_path):
