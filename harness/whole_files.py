@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from harness.errors import UserError
 
@@ -86,9 +86,12 @@ def _new_part(path: Path, mode: int) -> tuple[Path, int]:
 
 def remove_left(folder: Path) -> None:
     """Remove what killed processes had begun to write below a folder, and nothing that is being written."""
+    flags = (
+        os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # a stranger may have laid a link or a pipe
     for part in folder.rglob(f"*.{'[0-9a-f]' * 16}.part"):
         # NFS gives this lock for what is open for writing only.
-        with suppress(OSError), part.open("rb+") as file:
+        with suppress(OSError), os.fdopen(os.open(part, flags), "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 
@@ -97,6 +100,12 @@ def write_whole(path: Path, contents: bytes, *, lasts: bool = True, mode: int = 
     """Write a file in one go, as written_whole does. Raises OSError."""
     with written_whole(path, lasts=lasts, mode=mode) as part:
         part.write_bytes(contents)
+
+
+def opened_log(path: Path) -> BinaryIO:
+    """Open a log to append to, which must be no link: it may lie in a stranger's folder. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def sync(path: Path) -> None:

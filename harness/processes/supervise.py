@@ -17,7 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from harness.processes import watchdog
-from harness.whole_files import remove_left, write_whole
+from harness.whole_files import opened_log, remove_left, write_whole
 
 # How long the watchdog itself may take to say that it is done, after the grace period and the limit on KILL.
 _SLACK_S = 10.0
@@ -241,7 +241,7 @@ def _spawned(
             [*command, "--", *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=stack.enter_context(log_path.open("ab")),
+            stderr=stack.enter_context(opened_log(log_path)),
             bufsize=0,
             env={name: value for name, value in os.environ.items() if name not in without},
             start_new_session=True,

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import ELOOP
 from pathlib import Path
 from typing import BinaryIO
 
 from harness.contracts import inert
 from harness.errors import UserError
+from harness.store.checksums import strange
 from harness.store.files import check_regular
 from harness.store.named_files import LOCK_FILE
 from harness.whole_files import has_locked
@@ -25,13 +27,12 @@ def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> Binar
 
     The folders `made` for it are removed where there are no locks.
     Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
-    without locks.
+    without locks. Raises StoreError if the lock is a link or no regular file.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder may be a stranger's
     while True:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another bench removes what it has made
-            lock = os.fdopen(os.open(directory / LOCK_FILE, flags, 0o600), "rb+", buffering=0)
+            lock = _opened(directory)
             try:
                 _take(lock, directory, remedy, made)
                 # One that was removed before it was locked keeps nobody out.
@@ -41,6 +42,17 @@ def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> Binar
                 lock.close()
                 raise
             lock.close()
+
+
+def _opened(directory: Path) -> BinaryIO:
+    # The folder may be a stranger's. Without O_NONBLOCK some devices would hold bench for ever.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(directory / LOCK_FILE, flags, 0o600), "rb+", buffering=0)
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise strange(directory, LOCK_FILE) from error
+        raise
 
 
 def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) -> None:

@@ -103,10 +103,11 @@ def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ())
 
     The folders that are made here, or were `made` for it, are removed if nothing is written before an error.
     Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
-    without locks.
+    without locks. Raises StoreError, before anything is written, for a run with a link in it.
     """
     made = [*made, *missing(directory)]
     with private(), taken_lock(directory, remedy, made) as lock:
+        checksums.check_unlinked(directory)
         lock.truncate(0)
         with suppress(OSError):  # on a full disk it is not told who has it
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())

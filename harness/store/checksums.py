@@ -166,6 +166,30 @@ def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:
         yield name, stat.S_ISREG(found.st_mode) and found.st_size <= MOST_TABLE_BYTES and name.isprintable()
 
 
+def check_ours(run_dir: Path) -> None:
+    """Raise StoreError for the first file that bench did not write, such as a link."""
+    for name, is_ours in files(run_dir):
+        if not is_ours:
+            raise strange(run_dir, name)
+
+
+def check_unlinked(run_dir: Path) -> None:
+    """Raise StoreError if a link, a device or a pipe is where bench may write in a run."""
+    for name, is_ours in files(run_dir, (*OWN, *_BESIDE)):
+        if not is_ours and not _is_plain((run_dir / name).lstat().st_mode):
+            raise strange(run_dir, name)
+
+
+def _is_plain(mode: int) -> bool:
+    # A log of absurd size, and folders that an engine has made deep below, lead nowhere else.
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def strange(run_dir: Path, name: str) -> StoreError:
+    """Return the error that a file of a run is none of bench's."""
+    return StoreError(f"{run_dir}/{Finding(name, 'strange')}; remove it")
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a regular file, in hexadecimal digits. Raises StoreError for another."""
     found = hashlib.sha256()

@@ -52,8 +52,7 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
     records = {folder: read_run(folder) for folder in folders}
     _check_repeats(records)
     for folder in records:
-        if strange := next((name for name, is_file in checksums.files(folder) if not is_file), None):
-            raise StoreError(f"{folder}/{checksums.Finding(strange, 'strange')}; remove it")
+        checksums.check_ours(folder)
     first, *others = records
     for folder in others:
         if found := next(_differences(records[first], records[folder]), None):

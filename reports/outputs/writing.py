@@ -64,6 +64,8 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
         return
     run = open_run(run_dir)
     beside = run.path / "charts" if made in _OF_CHARTS and output is None else None
+    if beside and beside.is_symlink():
+        raise UserError(f"{beside}: is a link, which is not followed; remove it, or give --output DIR")
     folder = output if asked.is_folder else beside
     for name, contents in _contents(run, asked, made):
         path = folder / f"{name}{_ENDINGS[made]}" if folder else output

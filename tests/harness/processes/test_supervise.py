@@ -112,6 +112,14 @@ def test_output_goes_to_the_end_of_the_log(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "earlier\nout\nerr\n"
 
 
+def test_a_log_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "diary").write_text("mine\n")
+    (tmp_path / "log").symlink_to(tmp_path / "diary")
+    with pytest.raises(OSError, match="symbolic links"), start(tmp_path, "print('out')") as process:
+        process.wait(10)
+    assert (tmp_path / "diary").read_text() == "mine\n"
+
+
 def test_passed_stdout_comes_line_by_line_and_stderr_goes_to_the_log(tmp_path: Path) -> None:
     source = "print('one'); print('two', end='', flush=True); print('err', file=sys.stderr)"
     with start(tmp_path, source, pass_stdout=True) as process:

@@ -13,6 +13,7 @@ import pytest
 from bench_command import Place, told
 from fuzzing import STRANGE
 from make_run import full_run, start_record
+from planted_links import LINKS, plant
 
 from harness.contracts import ForeignSource
 from harness.errors import StoreError, UserError
@@ -191,16 +192,12 @@ def test_the_most_repeats_that_were_asked_for_tell_what_lacks(parts, tmp_path):
     assert lacks == f"no folder has repeat {', '.join(str(repeat) for repeat in range(3, 11))}"
 
 
-@pytest.mark.parametrize("file", ["cells/099", "starts/99-x", "reference", "starts", "cells/001/load.log"])
+@pytest.mark.parametrize("file", LINKS)
 def test_a_link_in_a_strangers_folder_is_refused(parts, tmp_path, file):
     private = tmp_path / "private"
     private.mkdir()
     (private / "diary.txt").write_text("mine")
-    link = parts[0] / file
-    if link.is_dir():
-        shutil.rmtree(link)
-    link.unlink(missing_ok=True)
-    link.symlink_to(private)
+    link = plant(parts[0], file, private)
     with pytest.raises(StoreError, match=rf"^{link}: strange \(.*a link, .*\); remove it$"):
         join(parts, tmp_path / "all")
     assert not (tmp_path / "all").exists()
