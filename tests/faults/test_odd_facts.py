@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from bench_command import Place, bench, made, quick, told
+from captured import Replay, replaying
 from odd_facts import ODD, PAGES, all_odd, odd_run, odd_server
+from places import TESTS
 
 from harness.store import store
 
@@ -56,3 +59,26 @@ def test_a_run_at_an_odd_server_ends_well_and_is_read_again(tmp_path: Path) -> N
     again = told(place, "report", "run")
     assert (again.returncode, again.stderr) == (0, "")
     assert report.is_file()
+
+
+@pytest.mark.faults
+def test_a_run_goes_on_and_resumes_whatever_shape_the_server_s_page_has(tmp_path: Path) -> None:
+    folder, place = tmp_path / "captures", made(tmp_path / "place")
+    shutil.copytree(TESTS / "data/tgi/v3", folder)
+    info = (folder / "info.http").read_bytes()
+    assert b'"max_total_tokens":2048' in info
+    odd = info.replace(b'"max_total_tokens":2048', b'"max_total_tokens":{"tokens":4096}')
+    (folder / "info.http").write_bytes(odd)
+    answers = {"/v1/models": "models", "/info": "info", "/v1/chat/completions": "chat-stream"}
+    with replaying(Replay(folder, answers)) as replay:
+        keys = quick("engine=tgi", "load.concurrency=1,2", "load.duration=1s", "model=tgi")
+        keys = [key for key in keys if not key.startswith("reference.")]
+        done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)
+        assert done.returncode == 0, done.stderr
+        assert "tgi: the server says context_length={'tokens': 4096}: left out" in done.stderr
+        (place.run_dir / "cells" / "001" / "cell.json").unlink()
+        resumed = bench(place, "run", "--resume", place.run_dir)
+    assert resumed.returncode == 0, resumed.stderr
+    known = {"engine_version", "max_input_tokens", "max_concurrent_requests"}
+    assert [start["resolved"].keys() for start in place.starts()] == [known, known]
+    assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]

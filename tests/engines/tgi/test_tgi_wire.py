@@ -244,22 +244,6 @@ def test_hugging_faces_client_and_bench_read_the_same_info(tgi: Tgi) -> None:
     }
 
 
-@pytest.mark.faults
-def test_a_run_goes_on_and_resumes_whatever_shape_the_server_s_page_has(tmp_path: Path) -> None:
-    with serving("--answer-tokens=5", "--max-input-tokens=3000", "--odd-info") as tgi:
-        place = made(tmp_path / "place")
-        keys = quick("engine=tgi", "load.concurrency=1,2", "load.duration=1s", f"model={tgi_server.MODEL_ID}")
-        keys = [key for key in keys if not key.startswith("reference.")]
-        done = bench(place, "run", *keys, f"engine.base_url={tgi.root}/v1", "--output", place.run_dir)
-        assert done.returncode == 0, done.stderr
-        assert "tgi: the server says context_length={'tokens': 4096}: left out" in done.stderr
-        assert place.starts()[0]["resolved"] == {"max_input_tokens": 3000, "max_concurrent_requests": 128}
-        (place.run_dir / "cells" / "001" / "cell.json").unlink()
-        resumed = bench(place, "run", "--resume", place.run_dir)
-    assert resumed.returncode == 0, resumed.stderr
-    assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
-
-
 def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path) -> None:
     launcher = tmp_path / "text-generation-launcher"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "tgi_server.py"} "$@"\n')

@@ -349,9 +349,6 @@ def info(args: argparse.Namespace) -> dict[str, Any]:
     fixed = {"max_best_of": 2, "max_stop_sequences": 4, "validation_workers": 2, "max_client_batch_size": 4}
     build = {"router": "text-generation-router", "version": VERSION, "sha": None, "docker_label": LABEL}
     model = {"model_id": MODEL_ID, "model_sha": None, "model_pipeline_tag": None}
-    if args.odd_info:  # what a release might make of it
-        limits, build = {**limits, "max_total_tokens": {"tokens": args.max_total_tokens}}, {}
-        return {**model, **fixed, **limits}
     return {**model, **limits, "max_total_tokens": args.max_total_tokens, **fixed, **build}
 
 
@@ -366,7 +363,6 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--max-total-tokens", type=int, default=4096)
     parser.add_argument("--max-input-tokens", type=int)
-    parser.add_argument("--odd-info", action="store_true")
     parser.add_argument("--max-concurrent-requests", type=int, default=128)
     parser.add_argument("--dtype", choices=("float16", "bfloat16"))
     parser.add_argument("--quantize")
