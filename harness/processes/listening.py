@@ -1,27 +1,60 @@
 """Which process listens on a port of this machine."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
 import psutil
 
 # As which the system may name a server that listens at all addresses, or at this one over IPv6.
 _ANY = ("0.0.0.0", "::", "::ffff:127.0.0.1")
+_Addresses = set[tuple[str, int]]
 
 
-def stranger_on(host: str, port: int, watchdog_pid: int) -> str | None:
-    """Return who listens at an address beside what this watchdog started; None if nobody does, or the system
-    shows no listeners."""
-    try:
-        own = {watchdog_pid, *(each.pid for each in psutil.Process(watchdog_pid).children(recursive=True))}
-        listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    except psutil.Error:
-        return None
+def stranger_on(host: str, port: int, root_pid: int) -> str | None:
+    """Return who listens at an address beside a process and its descendants.
+
+    None if nobody does, and where it cannot be told: the system shows no listener there, or does not say whose
+    it is while some of these processes are another user's.
+    """
     addresses = {(each, port) for each in (host, *_ANY)}
-    pids = {each.pid for each in listening if tuple(each.laddr) in addresses} - own
-    return _named(pids.pop()) if pids else None
+    own = _tree(root_pid)
+    try:
+        pids = {each.pid for each in _at(addresses, psutil.net_connections("tcp"))}
+    except psutil.Error:  # macOS tells root alone
+        listens, hides = _own_sockets(addresses, own)
+        return "another process" if own and not (listens or hides) else None
+    own |= _tree(root_pid)  # one that began meanwhile may have the socket
+    strangers = pids - {each.pid for each in own}
+    if known := strangers - {None}:
+        return _named(known.pop())
+    return "a process of another user" if strangers and not _own_sockets(addresses, own)[1] else None
 
 
-def _named(pid: int | None) -> str:
-    if pid is None:
-        return "a process of another user"
+def _tree(pid: int) -> set[psutil.Process]:
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return {root, *root.children(recursive=True)}
+    return set()
+
+
+def _at(addresses: _Addresses, found: Iterable[Any]) -> Iterator[Any]:
+    return (each for each in found if each.status == psutil.CONN_LISTEN and tuple(each.laddr) in addresses)
+
+
+def _own_sockets(addresses: _Addresses, own: Iterable[psutil.Process]) -> tuple[bool, bool]:
+    """Return whether one of the processes is seen to listen there, and whether one hides its sockets."""
+    listens = hides = False
+    for process in own:
+        with suppress(psutil.NoSuchProcess):
+            try:
+                listens |= any(_at(addresses, process.net_connections("tcp")))
+            except psutil.AccessDenied:
+                hides = True
+    return listens, hides
+
+
+def _named(pid: int) -> str:
     try:
         return f"process {pid} ({psutil.Process(pid).name()})"
     except psutil.Error:

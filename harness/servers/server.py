@@ -150,12 +150,14 @@ def wait_ready(
 
 
 def _check_port(server: Server) -> None:
-    """Raise ServerError if another program answers in a started server's place."""
+    """Raise ServerError if another program is seen to answer in a started server's place."""
     parts = urlsplit(server.spec.base_url)
     host, port = parts.hostname, parts.port
-    if isinstance(server.spec, ContainerSpec) or host is None or port is None:
-        return  # what listens for a container is Docker's
-    if stranger := stranger_on(host, port, server.process.watchdog_pid):
+    # A container has the host's network, but is no child of Docker's client.
+    root = server.pid if isinstance(server.spec, ContainerSpec) else server.process.watchdog_pid
+    if host is None or port is None or root is None:
+        return
+    if stranger := stranger_on(host, port, root):
         raise _failure(server, f"is not what answers on its port: {stranger} listens on {port}", [_TRY_AGAIN])
 
 

@@ -19,7 +19,7 @@ import pytest
 from places import TESTS
 from waiting import is_running
 
-from harness.contracts import Hint, NativeSpec
+from harness.contracts import ContainerSpec, Hint, NativeSpec
 from harness.errors import Interrupted, ServerError
 from harness.servers.server import Server, check_alive, free_port, running_server, wait_ready
 
@@ -105,6 +105,24 @@ def test_a_stranger_that_answers_on_the_port_is_not_measured(tmp_path: Path) -> 
             stranger.kill()
     who = rf"process {stranger.pid} \(\S+\) listens on {port}"
     assert re.match(rf"vllm is not what answers on its port: {who}; .*: run it again\.$", str(caught.value))
+
+
+CONTAINER = ContainerSpec("image", (), "", "tiny")
+
+
+def test_of_a_container_its_own_processes_may_listen_and_no_stranger(tmp_path: Path) -> None:
+    """Docker's client, which bench starts, is the parent of none of them."""
+    spec = spec_for("", argv=program("import signal; signal.pause()"))
+    port = spec.base_url.removesuffix("/v1").rpartition(":")[2]
+    contained = replace(CONTAINER, base_url=spec.base_url)
+    with started(tmp_path, spec) as client, subprocess.Popen([sys.executable, str(FAKE), port, "ok"]) as root:
+        try:
+            assert "ready" in wait_ready(replace(client, spec=contained, pid=root.pid), 60)
+            with pytest.raises(ServerError, match=rf"^vllm is not what answers .* process {root.pid} \("):
+                wait_ready(replace(client, spec=contained), 60)
+            assert "ready" in wait_ready(replace(client, spec=contained, pid=None), 60), "it is not known"
+        finally:
+            root.kill()
 
 
 def test_what_a_server_has_started_may_listen_in_its_place(tmp_path: Path) -> None:
