@@ -14,8 +14,8 @@ _Addresses = set[tuple[str, int]]
 def stranger_on(host: str, port: int, root_pid: int) -> str | None:
     """Return who listens at an address beside a process and its descendants.
 
-    None if nobody does, and where it cannot be told: the system shows no listener there, or does not say whose
-    it is while some of these processes are another user's.
+    None if nobody does, and where it cannot be told: the system shows no listener there, or one that it does
+    not name while some of these processes are another user's.
     """
     addresses = {(each, port) for each in (host, *_ANY)}
     own = _tree(root_pid)
