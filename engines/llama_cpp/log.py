@@ -162,17 +162,19 @@ def _memory(log: str) -> dict[MemoryPart, int]:
 def kept_bytes(log: str) -> int:
     """Return the most that saved states of conversations (context checkpoints, prompt cache) took at once."""
     kept: dict[tuple[str, str], float] = {}
-    in_cache = most = 0.0
+    in_cache = in_kept = most = 0.0
     for line in log.splitlines():
         if created := _CREATED.search(line):
-            kept[created[1], created[2]] = float(created[3])
+            size = float(created[3])
+            in_kept += size - kept.get((created[1], created[2]), 0.0)
+            kept[created[1], created[2]] = size
         elif erased := _ERASED.search(line):
-            kept.pop((erased[1], erased[2]), None)
+            in_kept -= kept.pop((erased[1], erased[2]), 0.0)
         elif state := _CACHE_STATE.search(line):
             in_cache = float(state[1])
         else:
             continue
-        most = max(most, sum(kept.values()) + in_cache)
+        most = max(most, in_kept + in_cache)
     return round(most * 2**20)
 
 

@@ -5,6 +5,7 @@ Its Prometheus page is read once a second, its JSON pages and its log once.
 A page that is late or damaged is a missing sample with a reason. A value of the wrong type is left out.
 """
 
+import logging
 import math
 import re
 import time
@@ -20,8 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.contracts import Engine, EngineTerms, Said, ServerMetric, ServerTerm, scalar
 from harness.sampling.sampling import Sampling
+from harness.servers.log import head_and_end
 from harness.servers.probe import request, root_of
+from harness.settings.units import size_text
 
+_log = logging.getLogger(__name__)
 # Long enough for llama.cpp, which answers between two batches. A mark may take as long as two of them.
 TIMEOUT_S = 2.0
 
@@ -151,7 +155,9 @@ def fetch_facts(
 
 def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
     """Ask a server for what it uses; return that as said_by. Blocks for up to 5 s for each page."""
-    log = log_path.read_text(errors="replace") if log_path.is_file() else ""
+    log, left_out = head_and_end(log_path)
+    if left_out:
+        _log.warning("%s: has %s in its middle that are not read", log_path, size_text(left_out))
     return said_by(engine, log, fetch_facts(base_url, engine.pages, key=key))
 
 

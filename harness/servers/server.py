@@ -3,7 +3,6 @@
 Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is given argv, paths, patterns and hints.
 """
 
-import os
 import re
 import signal
 import socket
@@ -22,8 +21,10 @@ from harness.processes.listening import stranger_on
 from harness.processes.supervise import Supervised, supervised
 from harness.sampling.sampling import quiet_thread
 from harness.servers import probe
+from harness.servers.log import MOST_LINE_BYTES, bytes_from, end_of
 
-_LOOK_S = 0.02
+_LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
+_END_BYTES = 256 << 10
 PROCESS_UP = "process_up"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
@@ -200,18 +201,20 @@ class Stages:
 
     @property
     def reached(self) -> dict[str, int]:
-        """Return the instants of the stages so far, at most 0.02 s late. `process_up` is the first line."""
+        """Return the instants of the stages so far, at most 0.02 s late, or later where a server writes more
+        than 4 MiB in that time. `process_up` is the first line."""
         return dict(self._reached)
 
     def look(self) -> None:
         with self._lock:
             now_ns = time.monotonic_ns()
-            added = _bytes_from(self._path, self._offset)
+            added = bytes_from(self._path, self._offset, _LOOK_BYTES)
             self._offset += len(added)
-            *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
+            *lines, rest = (self._rest + added).replace(b"\r", b"\n").split(b"\n")
+            self._rest = rest[:MOST_LINE_BYTES]
             told = [PROCESS_UP] if added else []
-            for line in lines:
-                text = _ESCAPES.sub("", line.decode(errors="replace"))
+            for line in filter(None, lines):
+                text = _ESCAPES.sub("", line[:MOST_LINE_BYTES].decode(errors="replace"))
                 told += [name for name, pattern in self._patterns.items() if pattern.search(text)]
             for name in told:
                 if name not in self._reached:
@@ -273,14 +276,4 @@ def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
 
 
 def _end_of(path: Path) -> str:
-    return _ESCAPES.sub("", _bytes_from(path, -256 * 1024).decode(errors="replace"))
-
-
-def _bytes_from(path: Path, offset: int) -> bytes:
-    """Read a log from an offset, counted from its end if negative. A missing log reads as an empty one."""
-    try:
-        with path.open("rb") as log:
-            log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))
-            return log.read()
-    except FileNotFoundError:
-        return b""
+    return _ESCAPES.sub("", end_of(path, _END_BYTES))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from held_ports import held_port
 from waiting import wait_until
 
-from harness.contracts import Hint, Stage
+from engines import ENGINES
+from harness.contracts import Hint, Said, Stage
+from harness.servers.log import head_and_end
+from harness.servers.scrape import read_said
 from harness.servers.server import Stages, log_tail, remedies, telling_line, watched_stages
 
 OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
@@ -138,3 +148,82 @@ def test_an_effect_is_quoted_where_nothing_before_it_names_an_error() -> None:
     assert telling_line("INFO stopping\nError: ShardFailed\nINFO stopped", [SHARD]) == "Error: ShardFailed"
     assert telling_line("INFO stopping\nINFO stopped", [SHARD]) == "INFO stopped"
     assert telling_line("", [SHARD]) == "(empty)"
+
+
+# --- logs without end -------------------------------------------------------------------------------
+
+HUGE_BYTES, MOST_MEMORY_BYTES = 512 << 20, 100 << 20
+
+
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def huge(tmp_path: Path) -> Path:
+    """A log of one endless line between what a server says as it starts and its last words."""
+    log = tmp_path / "server.log"
+    log.write_bytes(b"weights loaded in 1 s\r\n")
+    os.truncate(log, HUGE_BYTES)
+    with log.open("ab") as file:
+        file.write(b"\nthe last words\n")
+    return log
+
+
+def test_of_an_endless_log_the_beginning_and_the_end_are_read(
+    huge: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = list[str]()
+
+    def said(log: str, pages: object) -> Said:
+        given.append(log)
+        return Said()
+
+    engine = replace(ENGINES["reference"], pages=(), said=said)
+    with bounded_memory(), held_port() as port:
+        read_said(engine, f"http://127.0.0.1:{port}/v1", huge, None)
+    assert given[0].startswith("weights loaded in 1 s\n\0")
+    assert given[0].endswith("\0\nthe last words\n")
+    assert caplog.messages == [f"{huge}: has 496 MiB in its middle that are not read"]
+
+
+def test_a_log_is_looked_through_in_parts(huge: Path) -> None:
+    stages = Stages(huge, (*STAGES, Stage("done", "^the last words$")))
+    with bounded_memory():
+        stages.look()
+        assert list(stages.reached) == ["process_up", "weights_loaded"]
+        while "done" not in stages.reached:
+            before = stages._offset
+            stages.look()
+            assert before < stages._offset, "it does not go on"
+
+
+def test_the_end_of_an_endless_log_is_told(huge: Path) -> None:
+    with bounded_memory():
+        assert log_tail(huge).endswith("\nthe last words")
+        assert remedies(huge, [Hint("last words", "speak on")]) == ["speak on"]
+
+
+def test_a_log_is_whole_up_to_twice_what_is_read_of_its_ends(tmp_path: Path) -> None:
+    line = b"x" * 1023 + b"\n"
+    (tmp_path / "log").write_bytes(line * 16_384)
+    text, left_out = head_and_end(tmp_path / "log")
+    assert (text.encode(), left_out) == (line * 16_384, 0)
+    (tmp_path / "log").write_bytes(line * 16_385)
+    text, left_out = head_and_end(tmp_path / "log")
+    assert (text.count("[...]"), left_out) == (1, 1024)
+
+
+def test_of_a_line_without_end_the_beginning_is_read_in_no_time(tmp_path: Path) -> None:
+    """A pattern may take the square of a line's length; so may what cuts it."""
+    (tmp_path / "log").write_bytes((b"a" * 16_384 + b"\r\n") * 255 + b"b" * (4 << 20) + b"\rc\n")
+    begun_s = time.process_time()
+    text, _ = head_and_end(tmp_path / "log")
+    assert time.process_time() - begun_s < 5
+    assert text == ("a" * 16_384 + "\n") * 255 + "b" * 16_384 + "\nc\n"
