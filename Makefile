@@ -70,11 +70,15 @@ test-fleet: $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet
 
-# What bench sees of the first NVIDIA GPU, and a comparison on it, in 8 minutes. PYTHON: one that has PyTorch for that GPU and
-# transformers. WHEELS=dir: wheels made before by `make gpu-wheels` with the same Python version, where there is no index.
+# What bench sees of the first NVIDIA GPU, and a comparison on it, in 8 minutes: what takes longer is ended. PYTHON: one that has PyTorch
+# for that GPU and transformers. WHEELS=dir: wheels made before by `make gpu-wheels` with the same Python version, where there is no index.
+GPU_MAKING ?= 2m
+GPU_TESTING ?= 6m
+within = timeout --foreground -s INT -k 20 $(1) $(3) || { code=$$?; \
+  case $$code in 124|137) echo "test-gpu: $(2) took longer than $(1), and was ended" >&2; esac; exit $$code; }
 test-gpu:
-	$(PYTHON) tests/gpu/over_torch.py $(VENV)-gpu $(WHEELS)
-	TORCH_ENVIRONMENT=$(VENV)-gpu $(VENV)-gpu/bin/python -m pytest -m gpu -rs -W default tests/gpu
+	@$(call within,$(GPU_MAKING),its environment,$(PYTHON) tests/gpu/over_torch.py $(VENV)-gpu $(WHEELS))
+	@TORCH_ENVIRONMENT=$(VENV)-gpu $(call within,$(GPU_TESTING),the tests,$(VENV)-gpu/bin/python -m pytest -m gpu -rs -W default tests/gpu)
 
 gpu-wheels:
 	$(PYTHON) tests/gpu/over_torch.py --wheels $(WHEELS)

@@ -7,6 +7,7 @@ of the same version. It leaves out the packages in LARGE, which the other machin
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -20,17 +21,17 @@ TOO = ("hypothesis", "iniconfig", "pluggy", "pytest", "setuptools", "sortedconta
 
 
 def pinned() -> list[str]:
-    """What bench and the tests need, as pip reads it: names, versions and for which Pythons."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    others = [
-        line
-        for name in ("requirements-dev.lock", ".ci/build.txt")
-        for line in (ROOT / name).read_text().splitlines()
+    """Return what bench and the tests need, as pip reads it: names, versions and for which Pythons."""
+    wanted = _pins("requirements.lock")
+    wanted += [
+        pin for lock in ("requirements-dev.lock", ".ci/build.txt") for pin in _pins(lock) if pin[0] in TOO
     ]
-    wanted = [line for line in lines if "==" in line and not line.startswith((" ", "#"))]
-    wanted += [line for line in others if line.partition("==")[0] in TOO]
-    plain = dict.fromkeys(line.removesuffix(" \\") for line in wanted)
-    return [line for line in plain if line.partition("==")[0] not in LARGE]
+    return list(dict.fromkeys(name + version for name, version in wanted if name not in LARGE))
+
+
+def _pins(lock: str) -> list[tuple[str, str]]:
+    """Return each package's name and the rest of its line, without what goes on."""
+    return re.findall(r"^([\w.-]+)(==[^\\\n]*[^\\\s])", (ROOT / lock).read_text(), re.MULTILINE)
 
 
 def fill(wheels: Path) -> None:

@@ -1,6 +1,6 @@
 """What bench sees of a GPU, on a machine that has one (`make test-gpu`), and the same with stand-ins for it.
 
-Of NVML's readings a small library with known answers stands in, of the comparison the same servers on a CPU.
+The stand-in for NVML is a small library with made-up values, for the comparison the same servers on a CPU.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def on_card(python, program):
         assert user.stdout.readline() == "ready\\n", "PyTorch does not find the device"
         return watched(user.pid, step, 1)
 """
-# The library with known answers is told what it is to say.
+# The stand-in is told what it is to say.
 ON_LIBRARY = """
 def on_library():
     def step(line):
@@ -92,14 +92,11 @@ def need_card() -> gpu.DeviceFacts:
 
 @dataclass(frozen=True)
 class Card:
-    """Device 0: its name, where its library is, and the samples of `watched`, by what happened meanwhile.
-
-    A stand-in's samples are of a library with made-up values.
-    """
+    """Device 0: its name, where its library is, and the samples of `watched`, by what happened meanwhile."""
 
     name: str
     library: str
-    is_real: bool
+    is_real: bool  # not the stand-in
     samples: Mapping[str, Any] = field(repr=False)
 
     def rows(self, when: str) -> list[DeviceSample]:

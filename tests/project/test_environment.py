@@ -12,34 +12,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 from waiting import wait_until
-from wheels import make_lock, make_wheel
-
-# Stands for setuptools, which would be fetched: writes an editable wheel of one module.
-_BACKEND = """\
-import pathlib, zipfile
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name = "tinyproject-1.0-py3-none-any.whl"
-    about = "tinyproject-1.0.dist-info"
-    files = {
-        "tinyproject.pth": str(pathlib.Path.cwd()),
-        f"{about}/METADATA": "Metadata-Version: 2.1\\nName: tinyproject\\nVersion: 1.0\\n",
-        f"{about}/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
-    }
-    files[f"{about}/RECORD"] = "".join(f"{path},,\\n" for path in [*files, f"{about}/RECORD"])
-    with zipfile.ZipFile(pathlib.Path(folder, name), "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return name
-"""
-_PROJECT = """\
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "tinyproject"
-version = "1.0"
-"""
+from wheels import make_lock, make_project, make_wheel
 
 
 @pytest.fixture
@@ -58,8 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(path, folder / "harness" / "install")
     shutil.copy(ROOT / "harness" / "install" / "uv.txt", folder / "harness" / "install")
     (folder / ".ci" / "build.txt").touch()
-    (folder / "pyproject.toml").write_text(_PROJECT)
-    (folder / "backend.py").write_text(_BACKEND)
+    make_project(folder, "tinyproject")
     modules = {f"tinything/m{number:03d}.py": f"N = {number}\n" for number in range(300)}
     wheel = make_wheel(tmp_path, "tinything", {"tinything/__init__.py": "", **modules})
     make_lock(tmp_path, "tinything", wheel).rename(folder / "requirements.lock")

@@ -7,6 +7,42 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+# Stands for setuptools, which would be fetched: writes an editable wheel of the project's own folder.
+_BACKEND = """\
+import pathlib, tomllib, zipfile
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
+    module = project["name"].replace("-", "_")
+    name, about = f"{module}-1.0-py3-none-any.whl", f"{module}-1.0.dist-info"
+    needs = "".join(f"Requires-Dist: {each}\\n" for each in project["dependencies"])
+    files = {
+        f"{module}.pth": str(pathlib.Path.cwd()),
+        f"{about}/METADATA": f"Metadata-Version: 2.1\\nName: {project['name']}\\nVersion: 1.0\\n{needs}",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{path},,\\n" for path in [*files, f"{about}/RECORD"])
+    with zipfile.ZipFile(pathlib.Path(folder, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return name
+"""
+_PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "{name}"
+version = "1.0"
+dependencies = {requires}
+"""
+
+
+def make_project(folder: Path, name: str, *requires: str) -> None:
+    """Make the folder a project that can be installed as editable; its one module is `backend`."""
+    (folder / "pyproject.toml").write_text(_PROJECT.format(name=name, requires=list(requires)))
+    (folder / "backend.py").write_text(_BACKEND)
+
 
 def make_wheel(
     folder: Path,
