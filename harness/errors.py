@@ -92,15 +92,15 @@ class BenchError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        # It may quote a file, a name or a server of others: a line break there would forge another line.
+        return inert(super().__str__())
+
 
 class UserError(BenchError):
     """The user asked for something that does not exist or cannot be."""
 
     exit_code = 2
-
-    def __str__(self) -> str:
-        # It may quote a file of others: a line break there would forge another line.
-        return inert(super().__str__())
 
 
 class CellError(BenchError):
@@ -128,9 +128,19 @@ class UnfitError(CellError):
 
 
 class MissingError(BenchError):
-    """Something must be installed or prepared before this can work."""
+    """Something must be installed or prepared before this can work.
+
+    Below the line stand the end of what an installer printed, indented, and `advice`.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, output: Iterable[str] = (), advice: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self._below = (*(f"  {inert(line)}".rstrip() for line in output), *advice)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *self._below])
 
 
 class StoreError(BenchError):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from harness.contracts import inert
 from harness.errors import BenchError, Interrupted
 
 # Every mistake in a command's own arguments; Typer exports only this subclass of it.
@@ -195,7 +196,7 @@ def main() -> None:
         # Of an option without its value it does not say which command has it.
         named = " ".join(["bench", *[word for word in sys.argv[1:2] if word in COMMANDS]])
         asked, said = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
-        _complain(f"{said}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
+        _complain(f"{inert(said)}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
     except Interrupted as interrupted:
         _complain("interrupted", interrupted.exit_code)
     except BenchError as error:
@@ -210,7 +211,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _complain(f"{error.filename}: {error.strerror}", 2)
+        _complain(f"{inert(str(error.filename))}: {error.strerror}", 2)
 
 
 def _leave_closed_pipe() -> None:
@@ -222,7 +223,7 @@ def _leave_closed_pipe() -> None:
 
 def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
-    from harness.contracts import inert, masked, masked_urls
+    from harness.contracts import masked, masked_urls
 
     # It begins with what it is about: `/etc/passwd: no run here` tells no password.
     about, colon, said = masked_urls(what).partition(": ")

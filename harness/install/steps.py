@@ -50,7 +50,7 @@ def run_step(
         if (why := why_not_fetched("\n".join(tail))) and not advice:
             raise MissingError(f"{failure}: {why}{where}")
         head = f"{failure} (exit code {code}); the end of its output{where}:"
-        raise MissingError("\n".join([head, *tail, *advice]))
+        raise MissingError(head, tail, advice)
 
 
 def run_supervised(

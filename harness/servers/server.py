@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import urlsplit
 
-from harness.contracts import ContainerSpec, Hint, NativeSpec, Stage
+from harness.contracts import ContainerSpec, Hint, NativeSpec, Stage, inert
 from harness.errors import ServerError
 from harness.processes.listening import stranger_on
 from harness.processes.supervise import Supervised, supervised
@@ -26,7 +26,8 @@ from harness.servers.log import MOST_LINE_BYTES, bytes_from, end_of
 _LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
 _END_BYTES = 256 << 10
 PROCESS_UP = "process_up"
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Colours and other commands of a terminal; and what sets its title or clipboard.
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n]{0,10000}(?:\x07|\x1b\\)")
 _NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _POLL_S = 0.1
 _SAY_EVERY_S = 15.0
@@ -254,8 +255,8 @@ def watched_stages(
 
 
 def log_tail(path: Path, lines: int = 20) -> str:
-    """Return the last lines of a log without terminal colours; an empty text if there is no log."""
-    return "\n".join(_end_of(path).splitlines()[-lines:])
+    """Return the last lines of a log without what moves a terminal; an empty text if there is no log."""
+    return "\n".join(inert(line, keep="\t") for line in _end_of(path).splitlines()[-lines:])
 
 
 def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:

@@ -154,6 +154,10 @@ class StartRecord:
     quality: contracts.QualityRecord | None = None
     is_for_quality: bool = False
 
+    def __post_init__(self) -> None:
+        _make_inert(self, "error")
+        _make_inert(self, "log_tail", keep="\n\t")
+
     @property
     def launch_s(self) -> float | None:
         if self.spawned_ns is None or self.ready_ns is None:
@@ -190,6 +194,10 @@ class CellRecord:
     ideal_by: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[contracts.Adapter, ...] = ()
 
+    def __post_init__(self) -> None:
+        _make_inert(self, "error")
+        object.__setattr__(self, "reasons", tuple(map(contracts.inert, self.reasons)))
+
     @property
     def counts(self) -> bool:
         return self.status == "completed" and self.validity != "invalid"
@@ -198,3 +206,9 @@ class CellRecord:
     def worth(self) -> int:
         """Return the order of attempts at one cell: completed ones by validity, above all others."""
         return ("invalid", "suspect", "valid").index(self.validity) + 1 if self.status == "completed" else 0
+
+
+def _make_inert(record: object, name: str, keep: str = "") -> None:
+    """Take from a text of a record, which a server or file of others may have made, what moves a terminal."""
+    if (text := getattr(record, name)) is not None:
+        object.__setattr__(record, name, contracts.inert(text, keep))

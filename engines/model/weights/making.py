@@ -87,7 +87,7 @@ class Means:
         if code == REFUSED:
             raise MissingError(f"{failure}: {tail[-1].removeprefix(REFUSAL)}; {INSTEAD}")
         if code != 0:
-            raise MissingError("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
+            raise MissingError(f"{failure} (exit code {code}); the end of its output:", tail)
         return tail[-1]
 
 

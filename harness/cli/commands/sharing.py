@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.terminal import Json, complaints, print_json, print_lines
-from harness.contracts import known_secrets
+from harness.contracts import inert, known_secrets
 from harness.errors import StoreError, UserError
 from harness.settings.units import counted
 from harness.store import bundle, checksums, store
@@ -106,7 +106,7 @@ def bundle_command(
     found = (each for name in names for each in secrets_of(directory, name, known))
     secret = dict.fromkeys(islice(found, _TOLD_SECRETS))
     if refused := [each for each in secret if each.is_ours or not allows_lookalikes]:
-        complaints.print("\n".join(map(str, refused)), markup=False)
+        complaints.print("\n".join(inert(str(each)) for each in refused), markup=False)
         remedy = "; --allow-lookalikes if none is" if not any(each.is_ours for each in refused) else ""
         raise UserError(f"{directory}: holds what must not be given away, or looks like it{remedy}")
     bundle.write_bundle(directory, out)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from bench_command import Place, told
-from make_hostile import hostile_run
+from make_hostile import STRANGE_NAME, hostile_run
 
+from harness.store import checksums
 from reports import open_run, tables_of
 from reports.outputs.writing import csv_text
 
@@ -16,13 +17,29 @@ COMMANDS = (
     ("gate", "{a}", "{b}", "slo.success=99%"),
     ("report", "{a}"),
     ("run", "--resume", "{a}"),
+    ("view", "{folder}"),
+    ("verify", "{a}"),
+    ("verify", "{listed}"),
+    ("merge", "{a}", "{b}", "--output", "merged"),
+    ("merge", "{listed}", "{b}", "--output", "merged"),
+    ("bundle", "{a}", "--output", "a.tar.gz"),
+    ("bundle", "{named}", "--output", "b.tar.gz"),
+    ("rerun", "{a}", "--plan"),
+    ("claim", "llama_cpp_flat", "--from", "{a}"),
 )
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    return {"a": hostile_run(folder / "a"), "b": hostile_run(folder / "b")}
+    made = {name: hostile_run(folder / name) for name in ("a", "b", "listed", "named")}
+    (made["named"] / "starts" / STRANGE_NAME).symlink_to("/etc/passwd")
+    lost = made["listed"] / "starts" / STRANGE_NAME
+    lost.write_text("evil")
+    checksums.begin(made["listed"])
+    checksums.end(made["listed"])
+    lost.unlink()
+    return {"folder": folder, **made}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -31,6 +48,8 @@ def test_nothing_that_is_printed_moves_the_cursor(runs, words, tmp_path):
     said = done.stdout + done.stderr
     assert said
     assert {each for each in MOVES if each in said} == set()
+    # A table's cells may have line ends of their own, but nothing begins with one's words.
+    assert [line for line in said.splitlines() if line.startswith("winner:")] == []
 
 
 def test_nothing_in_a_table_moves_the_cursor(runs, tmp_path):

@@ -61,12 +61,12 @@ def test_a_command_gets_the_secrets_of_installers_alone(monkeypatch: pytest.Monk
 
 
 def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path) -> None:
-    failing = python("print(*range(100), sep='\\n'); raise SystemExit(3)")
+    failing = python("print(*range(99), 'winner: \\x1b[2J', sep='\\n'); raise SystemExit(3)")
     with pytest.raises(MissingError) as caught:
         run_step(failing, "trying", "it failed", lambda line: None, log=tmp_path / "log", advice=["try 99"])
     head, *tail = str(caught.value).splitlines()
     assert head == f"it failed (exit code 3); the end of its output; all of it: {tmp_path / 'log'}:"
-    assert tail == [*map(str, range(85, 100)), "try 99"]
+    assert tail == [*(f"  {number}" for number in range(85, 99)), "  winner:  [2J", "try 99"]
 
 
 def test_a_program_that_is_not_there_fails_in_one_way(tmp_path: Path) -> None:

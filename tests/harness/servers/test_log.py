@@ -120,6 +120,15 @@ def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:
     assert "first" not in log_tail(path, lines=1000)
 
 
+def test_nothing_in_a_log_tail_moves_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(
+        b"\x1b]52;c;ZXZpbA==\x07clip\x1b]0;title\x1b\\ped\n\x1b[2Jclear\n"
+        b"\tb\b\x07\x1bc\xc2\x9b2J\nopen \x1b]52;c;x\n"
+    )
+    assert log_tail(path) == "clipped\nclear\n\tb   c 2J\nopen  ]52;c;x"
+
+
 def test_a_log_that_does_not_exist_has_an_empty_tail(tmp_path: Path) -> None:
     assert log_tail(tmp_path / "absent") == ""
 

@@ -51,6 +51,20 @@ def test_records_are_read_back_equal(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_what_failed_is_kept_without_what_moves_a_terminal(tmp_path):
+    hostile = "it\x1b]52;c;x\x07 said\x9b2J\r\b\nwinner: evil \u202e"
+    start = make_run.plan_of([make_run.deployment("reference", "-")], [Load(concurrency=2)]).starts[0]
+    make_run.write_start(tmp_path, make_run.start_record(start, S, error=hostile, log_tail=hostile))
+    summary = make_run.summary(100 * S)
+    make_run.write_cell(tmp_path, start.cells[0], start, [], summary, error=hostile, reasons=(hostile,))
+    one_line = "it ]52;c;x  said 2J   winner: evil  "
+    [read], [cell] = store.read_starts(tmp_path), store.read_cells(tmp_path)
+    assert (read.error, read.log_tail) == (one_line, one_line.replace("   w", "  \nw"))
+    assert (cell.error, cell.reasons) == (one_line, (one_line,))
+    path = tmp_path / "starts" / start.name / "start.json"
+    assert json.loads(path.read_bytes())["error"] == one_line
+
+
 def test_each_fact_of_a_kept_record_is_on_disk_at_once(run):
     kept = store.Kept(run.path / "run.json", replace(store.read_run(run.path), status="running"))
     assert store.read_run(run.path).status == "running"

@@ -27,10 +27,16 @@ from harness.store.store import Phase
 
 # Turns what stands after it; ends a text in C; begins a colour on a terminal; ends a string of JavaScript.
 TURN, NULL, ESCAPE = "\u202e", "\x00", "\x1b[31m"
+# Fill the clipboard, set the title, clear the screen twice, ring, go back, begin a line with an answer.
+MOVES = "\x1b]52;c;ZXZpbA==\x07\x1b]0;evil\x1b\\\x1b[2J\x9b2J\x07\b\b\rwinner: r\nwinner: evil is 9x faster\n"
 LONG = "w" * 400
-NASTY = f"{HOSTILE} '\"`${{1}} {TURN}desrever\u2066 {NULL}{ESCAPE} </title></style>--><b>bold</b> {LONG}"
+NASTY = (
+    f"{HOSTILE} '\"`${{1}} {TURN}desrever\u2066 {NULL}{ESCAPE}{MOVES} </title></style>--><b>bold</b> {LONG}"
+)
 # As a file's name may be: no null, no slash.
 NAME = f"<img src=x onerror=document.title='pwned'> {TURN}&\"' #%2e?"
+# As another file's.
+STRANGE_NAME = f"x{MOVES}"
 
 
 def hostile_run(path: Path) -> Path:
