@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 
 import pytest
 from bench_command import Place, bench, made, quick, told
-from captured import Replay, replaying
+from captured import Replay, captured, replaying
 from odd_facts import ODD, PAGES, all_odd, odd_run, odd_server
 from places import TESTS
 
@@ -63,14 +63,10 @@ def test_a_run_at_an_odd_server_ends_well_and_is_read_again(tmp_path: Path) -> N
 
 @pytest.mark.faults
 def test_a_run_goes_on_and_resumes_whatever_shape_the_server_s_page_has(tmp_path: Path) -> None:
-    folder, place = tmp_path / "captures", made(tmp_path / "place")
-    shutil.copytree(TESTS / "data/tgi/v3", folder)
-    info = (folder / "info.http").read_bytes()
-    assert b'"max_total_tokens":2048' in info
-    odd = info.replace(b'"max_total_tokens":2048', b'"max_total_tokens":{"tokens":4096}')
-    (folder / "info.http").write_bytes(odd)
+    place, folder = made(tmp_path / "place"), TESTS / "data/tgi/v3"
     answers = {"/v1/models": "models", "/info": "info", "/v1/chat/completions": "chat-stream"}
-    with replaying(Replay(folder, answers)) as replay:
+    info = {**captured(folder / "info.http").value, "max_total_tokens": {"tokens": 4096}}
+    with replaying(Replay(folder, answers, changed={"/info": json.dumps(info).encode()})) as replay:
         keys = quick("engine=tgi", "load.concurrency=1,2", "load.duration=1s", "model=tgi")
         keys = [key for key in keys if not key.startswith("reference.")]
         done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)

@@ -4,34 +4,34 @@ to what asks for quality, and to a whole run: with its Python shard (v3) and wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import pytest
+from asking import CHAT, asker, streamed
 from bench_command import bench, made, quick
 from captured import Replay, replaying
+from huggingface_hub import InferenceClient
 from places import TESTS
 
-from engines.tgi.engine import ENGINE, Options
-from harness.contracts import HttpCall, Turn
-from harness.load.answer import openai
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.client.http import Client, endpoint
-from harness.load.client.receive import Receiver
+from engines.tgi.engine import ENGINE
+from harness.load.answer.chat import Decoded
 from harness.quality.chat import greedy
-from harness.servers.probe import request
+from harness.servers.probe import count_prompt_tokens
 from harness.servers.scrape import fetch_facts
+from harness.store import store
 
-CHAT = "/v1/chat/completions"
-PAGES = {"/v1/models": "models", "/info": "info", "/health": "health", CHAT: "chat-stream"}
+PAGES = {
+    "/v1/models": "models",
+    "/info": "info",
+    "/health": "health",
+    "/metrics": "metrics",
+    CHAT: "chat-stream",
+}
 BACKENDS = ("v3", "llama_cpp")
 TOO_LONG = (
     "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 9009 `inputs` "
     "tokens and 8 `max_new_tokens`"
 )
-T = TypeVar("T")
 
 
 @pytest.fixture(params=BACKENDS)
@@ -40,42 +40,69 @@ def replay(request: pytest.FixtureRequest) -> Iterator[Replay]:
         yield made_up
 
 
-def streamed(replay: Replay, capture: str = "chat-stream") -> tuple[Decoded, tuple[str, str | None]]:
-    """What the client of loads makes of a captured answer to the request that it sends."""
+def heard(replay: Replay, capture: str = "chat-stream") -> tuple[Decoded, tuple[str, str | None]]:
     replay.answers[CHAT] = capture
-    turn = Turn((), 32)
-    body = openai.API.request("tgi", turn, (), ENGINE.request_fields(turn, Options(), "matched"))
-    with Receiver() as receiver, closing(Client(endpoint(replay.base_url), receiver)) as client:
-        found = client.stream(msgspec.json.encode(body), "r1", 20.0)
-    assert (found.outcome, found.error) == ("ok", None)
-    decoded = decode(found.body, found.read_ns, found.read_ends)
-    return decoded, classify(found.status, found.body, decoded, found.headers.get("content-type"))
-
-
-def ask(replay: Replay, capture: str, call: HttpCall, kind: type[T]) -> T:
-    replay.answers[call.path] = capture
-    url = replay.base_url.removesuffix("/v1") + call.path
-    return msgspec.json.decode(request(call.method, url, timeout_s=20, body=call.body).body, type=kind)
+    return streamed(ENGINE, replay.base_url)
 
 
 def test_a_stream_is_read_whole(replay: Replay) -> None:
-    decoded, outcome = streamed(replay)
+    decoded, outcome = heard(replay)
     assert outcome == ("ok", None)
     assert (decoded.input_tokens, decoded.output_tokens, decoded.cached_tokens) == (15, 32, None)
     assert (decoded.finish_reason, decoded.saw_done) == ("length", True)
     # One event with text for each token, from the first on: none for the role alone.
     assert len(decoded.chunk_ns) == 32
     assert decoded.text.startswith({"v3": " invocation" * 32, "llama_cpp": "Row number"}[replay.folder.name])
-    assert replay.bodies[0]["temperature"] == 0
+    # Nothing that TGI refuses or reads as something else.
+    [sent] = replay.bodies
+    assert sent["temperature"] == 0
+    assert not {"top_p", "presence_penalty", "ignore_eos", "min_tokens", "logit_bias", "stop"} & set(sent)
+
+
+def test_a_longer_stream_is_read_whole(replay: Replay) -> None:
+    decoded, outcome = heard(replay, "chat-eos-stream")
+    assert (outcome, decoded.output_tokens, decoded.finish_reason) == (("ok", None), 64, "length")
+
+
+def test_a_model_that_it_does_not_have_is_answered_and_usage_comes_only_where_asked_for(
+    replay: Replay,
+) -> None:
+    decoded, outcome = heard(replay, "chat-unknown-model-stream")
+    assert (outcome, decoded.finish_reason) == (("ok", None), "length")
+    assert (len(decoded.chunk_ns), decoded.input_tokens, decoded.output_tokens) == (4, None, None)
+
+
+@pytest.mark.parametrize("capture", ["chat-no-model", "chat-unknown-model", "chat-ignore-eos"])
+def test_prompts_are_counted_whatever_model_or_length_is_named(replay: Replay, capture: str) -> None:
+    replay.answers[CHAT] = capture
+    counted = count_prompt_tokens(replay.base_url, "nosuch", timeout_s=20, key=None)
+    assert set(counted.values()) == {15}
+    assert {body["model"] for body in replay.bodies} == {"nosuch"}
+
+
+def test_hugging_faces_own_client_reads_the_same(replay: Replay) -> None:
+    """A stream of it ends with the client."""
+    decoded, _ = heard(replay)
+    address = replay.base_url.removesuffix("/v1")
+    with InferenceClient(address, provider="hf-inference", token="none", timeout=20) as client:
+        messages = [{"role": "user", "content": "again"}]
+        chunks = list(client.chat_completion(messages, max_tokens=32, stream=True))
+        assert fetch_facts(replay.base_url, ENGINE.pages) == {"/info": client.get_endpoint_info()}
+    choices, usage = [choice for chunk in chunks for choice in chunk.choices], chunks[-1].usage
+    assert "".join(choice.delta.content or "" for choice in choices) == decoded.text
+    assert choices[-1].finish_reason == decoded.finish_reason
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (decoded.input_tokens, decoded.output_tokens)
+    assert len(choices) == decoded.output_tokens  # one event per token
 
 
 def test_a_prompt_that_is_too_long_is_an_error_under_200_in_a_stream_and_422_else(replay: Replay) -> None:
-    assert streamed(replay, "chat-too-long-stream")[1] == ("server_error", TOO_LONG)
-    assert streamed(replay, "chat-too-long")[1] == ("http_error", f"HTTP 422: {TOO_LONG}")
+    assert heard(replay, "chat-too-long-stream")[1] == ("server_error", TOO_LONG)
+    assert heard(replay, "chat-too-long")[1] == ("http_error", f"HTTP 422: {TOO_LONG}")
 
 
 def test_a_stream_that_breaks_off_is_no_answer(replay: Replay) -> None:
-    decoded, (outcome, _) = streamed(replay, "abort")
+    decoded, (outcome, _) = heard(replay, "abort")
     assert (decoded.finish_reason, decoded.saw_done, outcome) == (None, False, "protocol_error")
 
 
@@ -94,7 +121,7 @@ def test_a_stream_that_breaks_off_is_no_answer(replay: Replay) -> None:
     ],
 )
 def test_a_refusal_is_told_in_its_own_words(replay: Replay, capture: str, said: str) -> None:
-    _, (outcome, error) = streamed(replay, capture)
+    _, (outcome, error) = heard(replay, capture)
     assert outcome == "http_error"
     assert str(error).startswith(said)
 
@@ -112,19 +139,19 @@ def test_its_page_tells_version_and_limits(replay: Replay) -> None:
 
 def test_a_chat_is_told_as_its_tokens(replay: Replay) -> None:
     assert ENGINE.prompt_tokens is not None
-    told = ENGINE.prompt_tokens(lambda call, kind: ask(replay, "chat-tokenize", call, kind), "tgi", ())
+    replay.answers["/chat_tokenize"] = "chat-tokenize"
+    told = ENGINE.prompt_tokens(asker(replay.base_url), "tgi", ())
     assert (len(told), *told[:3]) == (15, "2", "105", "2364")
 
 
 def test_the_python_shard_tells_a_text_s_tokens_and_more_likely_ones_than_were_asked_for() -> None:
-    with replaying(Replay(TESTS / "data/tgi/v3", dict(PAGES))) as replay:
+    answers = {"/generate": "generate-decoder-input", CHAT: "chat-logprobs"}
+    with replaying(Replay(TESTS / "data/tgi/v3", answers)) as replay:
         assert ENGINE.given_text is not None
-        given = ENGINE.given_text(
-            lambda call, kind: ask(replay, "generate-decoder-input", call, kind), "tgi", "text", 5
-        )
+        given = ENGINE.given_text(asker(replay.base_url), "tgi", "text", 5)
         assert [token.logprob for token in given] == [None, -12.5625, -12.625, -13.0, -12.6875, -12.5625]
         body = {"model": "tgi", "messages": [{"role": "user", "content": "again"}]}
-        told = greedy(lambda call, kind: ask(replay, "chat-logprobs", call, kind), CHAT, "chat", 0, body, 5)
+        told = greedy(asker(replay.base_url), CHAT, "chat", 0, body, 5)
     assert (told.prompt_tokens, told.finish_reason, len(told.tokens)) == (15, "length", 6)
     # As likely as the fifth are up to eleven more.
     assert [len(token.top) for token in told.tokens] == [9, 16, 5, 10, 7, 8]
@@ -132,15 +159,38 @@ def test_the_python_shard_tells_a_text_s_tokens_and_more_likely_ones_than_were_a
 
 def test_the_llama_cpp_backend_tells_no_likeliest_tokens(tmp_path: Path) -> None:
     with replaying(Replay(TESTS / "data/tgi/llama_cpp", dict(PAGES))) as replay:
-        _, (outcome, error) = streamed(replay, "chat-logprobs")
+        _, (outcome, error) = heard(replay, "chat-logprobs")
     assert outcome == "http_error"
     assert error == "HTTP 422: Input validation error: `top_n_tokens` must be >= 0 and <= 0. Given: 5"
 
 
-@pytest.mark.parametrize("model", ["tgi", "local/gemma3-270m"])
-def test_a_whole_run_measures_one_by_either_name_of_its_model(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "model", "numbers"),
+    [
+        (
+            "v3",
+            "tgi",
+            {
+                "running": 0.0,
+                "waiting": 0.0,
+                "generated_tokens": 1314.0,
+                "queue_s": 0.0008328109999999999,
+                "queued_requests": 18.0,
+            },
+        ),
+        # It has no batches to tell of.
+        (
+            "llama_cpp",
+            "local/gemma3-270m",
+            {"generated_tokens": 254.0, "queue_s": 0.08663873999999999, "queued_requests": 14.0},
+        ),
+    ],
+)
+def test_a_whole_run_measures_one_by_either_name_of_its_model_and_keeps_its_numbers(
+    tmp_path: Path, backend: str, model: str, numbers: dict[str, float]
+) -> None:
     place = made(tmp_path / "place")
-    with replaying(Replay(TESTS / "data/tgi/llama_cpp", dict(PAGES))) as replay:
+    with replaying(Replay(TESTS / "data/tgi" / backend, dict(PAGES))) as replay:
         keys = quick("engine=tgi", "load.concurrency=2", "load.duration=1s", f"model={model}")
         keys = [key for key in keys if not key.startswith("reference.")]
         done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)
@@ -149,6 +199,12 @@ def test_a_whole_run_measures_one_by_either_name_of_its_model(tmp_path: Path, mo
     assert (start["resolved"]["context_length"], cell["status"]) == (2048, "completed")
     assert start["version"].startswith("3.3.6-dev0 (db931fcf")
     assert "tgi" in place.report()
+    samples = store.read_samples(next(place.run_dir.glob("starts/*/server.parquet")))
+    terms = set(samples.column_names) - {"t_ns", "scrape_s"}
+    said = {term: set(samples[term].to_pylist()) - {None} for term in terms}
+    assert {term: values for term, values in said.items() if values} == {
+        term: {value} for term, value in numbers.items()
+    }
 
 
 def test_a_run_tells_the_error_of_one_that_cannot_generate(tmp_path: Path) -> None:

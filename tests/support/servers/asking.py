@@ -1,18 +1,35 @@
-"""Asks a live server of its tokens as bench does, and checks that its ways of telling them agree."""
+"""Asks a server as bench does: for a stream, or of its tokens; checks that its ways of telling them agree."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from math import exp
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
-from harness.contracts import Ask, Engine, HttpCall, Message
+from harness.contracts import Ask, Engine, HttpCall, Message, Turn
+from harness.load.answer import openai
+from harness.load.answer.chat import Decoded, classify, decode
+from harness.load.client.http import Client, endpoint
+from harness.load.client.receive import Receiver
 from harness.servers import probe
 
 T = TypeVar("T")
 CHAT = "/v1/chat/completions"
+
+
+def streamed(engine: Engine, base_url: str) -> tuple[Decoded, tuple[str, str | None]]:
+    """What the client of loads makes of the answer to the request that it sends, and its outcome."""
+    turn = Turn((Message("user", "again"),), 32)
+    fields = engine.request_fields(turn, engine.options(), "matched")
+    body = openai.API.request("m", turn, turn.messages, fields)
+    with Receiver() as receiver, closing(Client(endpoint(base_url), receiver)) as client:
+        found = client.stream(msgspec.json.encode(body), "r1", 20.0)
+    assert (found.outcome, found.error) == ("ok", None)
+    decoded = decode(found.body, found.read_ns, found.read_ends)
+    return decoded, classify(found.status, found.body, decoded, found.headers.get("content-type"))
 
 
 def asker(base_url: str) -> Ask:

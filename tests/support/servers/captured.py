@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,15 @@ def send(handler: BaseHTTPRequestHandler, said: Capture) -> None:
 
 @dataclass
 class Replay:
-    """A server of captures: by `answers` the one of each path. `bodies` are what it was sent."""
+    """A server of captures: by `answers` the one of each path. `changed` has other bodies for some of these.
+    `bodies` are what it was sent.
+    """
 
     folder: Path
     answers: dict[str, str]
     port: int = 0
     bodies: list[Any] = field(default_factory=list)
+    changed: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def base_url(self) -> str:
@@ -78,6 +81,11 @@ class Replay:
 
 @contextmanager
 def replaying(replay: Replay) -> Iterator[Replay]:
+    with served(handler_of(replay)) as replay.port:
+        yield replay
+
+
+def handler_of(replay: Replay) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -86,11 +94,11 @@ def replaying(replay: Replay) -> Iterator[Replay]:
 
         def do_GET(self) -> None:
             name = replay.answers.get(self.path)
-            send(self, captured(replay.folder / f"{name}.http") if name else Capture(404, "", b""))
+            said = captured(replay.folder / f"{name}.http") if name else Capture(404, "", b"")
+            send(self, replace(said, body=replay.changed.get(self.path, said.body)))
 
         def do_POST(self) -> None:
             replay.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.do_GET()
 
-    with served(Handler) as replay.port:
-        yield replay
+    return Handler
