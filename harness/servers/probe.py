@@ -2,11 +2,13 @@
 
 import http.client
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -18,11 +20,11 @@ from harness.errors import ServerError, UserError
 from harness.load.answer import openai
 from harness.load.answer.api import Api
 from harness.load.answer.chat import Decoded, decode
-from harness.sampling.sampling import quiet_thread
+from harness.sampling.sampling import quiet_thread, within
 from harness.settings.units import duration_text
 
 T = TypeVar("T")
-# For each of the two questions to an attached server, unless engine.start_timeout was given.
+# For all questions to an attached server before its run, unless engine.start_timeout was given.
 ATTACHED_TIMEOUT_S = 60.0
 _SLOW_S = 5.0
 _NAMED_MODELS = 10  # in a refusal
@@ -124,11 +126,15 @@ def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict
     if content is not None:
         headers["Content-Type"] = "application/json"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = _CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)
+    connection = _CONNECTIONS[parts.scheme](parts.hostname, parts.port)
     deadline = time.monotonic() + timeout_s
     with closing(connection):
-        connection.connect()
+        connection.sock = _connected(connection.host, connection.port, deadline)
+        if parts.scheme == "https":
+            connection.sock = _over_tls(connection.sock, connection.host)
         with _cut_at(deadline, connection.sock):
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
             connection.request(method, target, content, headers)
             response = connection.getresponse()
             read, read_ns, read_ends = bytearray(), list[int](), list[int]()
@@ -139,6 +145,33 @@ def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict
                 if len(read) > _BODY_LIMIT_BYTES:
                     raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
             return Answer(response.status, bytes(read), read_ns, read_ends)
+
+
+def _connected(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first of a host's addresses that takes it. Raises OSError, at the deadline TimeoutError:
+    neither looking up a name nor trying many addresses has a limit of its own."""
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    failure = OSError("no address")
+    for family, kind, protocol, _, address in within(deadline - time.monotonic(), look_up):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(max(0.001, deadline - time.monotonic()))
+            connected.connect(address)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connected
+        except OSError as error:
+            connected.close()
+            failure = error
+            if time.monotonic() >= deadline:
+                raise TimeoutError from error
+    raise failure
+
+
+def _over_tls(connected: socket.socket, host: str) -> ssl.SSLSocket:
+    """Return the connection as one of TLS, which has yet to shake hands."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
 
 
 @contextmanager
@@ -232,9 +265,10 @@ def probe_attached(
 ) -> None:
     """Raise UserError if a running server does not answer, does not know the model, or does not generate.
 
-    It is asked up to twice, for up to timeout_s each. `on_wait` is called once if that takes more than
+    It is asked up to twice, within timeout_s in all. `on_wait` is called once if that takes more than
     _SLOW_S.
     """
+    deadline = time.monotonic() + timeout_s
     with _unless_over(_SLOW_S, on_wait):
         at = f"engine.base_url={spec.base_url}"
         if api.listing:
@@ -243,11 +277,16 @@ def probe_attached(
             said = listed.shown if listed.status is None else f"{listed.status}: {listed.shown}"
             _check_reached(at, listed.status, said, key)
             _check_listed(spec, listed)
-        generation = generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key, api=api)
+        left_s = deadline - time.monotonic()
+        generation = generate(spec.base_url, spec.served_model, timeout_s=left_s, key=key, api=api)
         if generation.problem:
             if not api.listing:
                 _check_reached(at, generation.status, generation.problem, key)
-            raise UserError(f"{at}: model {spec.served_model} cannot be measured: {generation.problem}")
+            why = generation.problem
+            if api.listing and time.monotonic() >= deadline:
+                both = f"all questions to it have {duration_text(timeout_s)} together"
+                why = f"{why}; {both} (engine.start_timeout)"
+            raise UserError(f"{at}: model {spec.served_model} cannot be measured: {why}")
 
 
 def _check_reached(at: str, status: int | None, said: str, key: str | None) -> None:

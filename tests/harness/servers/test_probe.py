@@ -6,15 +6,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 from held_ports import held_port
+from own_certificate import certificate_in, tls_of
 from page_server import PageServer, page_server
 from places import TESTS
 from reference_serving import serving
+from timeline_server import Link
+from timeline_server import serving as serving_tls
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
@@ -129,8 +134,16 @@ def test_a_stream_that_never_ends_is_given_up() -> None:
         assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer within 0.5 s"
 
 
-@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_one_limit_is_for_the_whole_answer_however_its_bytes_trickle(begin: bytes) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "begin"),
+    [
+        ("http", b""),
+        ("http", b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("https", b"\x16\x03\x03\x3f\xff"),  # a record of TLS's handshake, and its length
+    ],
+)
+def test_one_limit_is_for_the_whole_answer_however_its_bytes_trickle(scheme: str, begin: bytes) -> None:
     over = threading.Event()
 
     def trickle(listener: socket.socket) -> None:
@@ -144,12 +157,91 @@ def test_one_limit_is_for_the_whole_answer_however_its_bytes_trickle(begin: byte
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=trickle, args=(listener,))
         thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/health"
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/health"
         try:
-            assert str(probe.request("GET", url, timeout_s=0.5)) == "got no answer within 0.5 s"
+            with ending_within(5):
+                assert str(probe.request("GET", url, timeout_s=0.5)) == "got no answer within 0.5 s"
         finally:
             over.set()
             thread.join()
+
+
+@contextmanager
+def ending_within(seconds: float) -> Iterator[None]:
+    begun_s = time.monotonic()
+    yield
+    assert time.monotonic() - begun_s < seconds
+
+
+def test_a_name_that_nobody_looks_up_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def stands_still(*_: object, **__: object) -> list[object]:
+        over.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", stands_still)
+    try:
+        with ending_within(5):
+            assert str(probe.request("GET", "http://slow.test/", timeout_s=0.5)).endswith("within 0.5 s")
+    finally:
+        over.set()
+
+
+def test_all_addresses_of_a_name_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as full, socket.socket() as waits:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waits.connect(full.getsockname())  # its queue is full: the next hears nothing
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address] * 20)
+        with ending_within(5):
+            assert str(probe.request("GET", "http://many.test/", timeout_s=0.5)).endswith("within 0.5 s")
+
+
+def test_a_server_over_tls_is_asked_where_its_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    certificate = certificate_in(tmp_path)
+    with serving_tls(play, tls_of(certificate)) as server:
+        url = f"https://127.0.0.1:{server.port}/health"
+        assert "certificate verify failed" in str(probe.request("GET", url, timeout_s=5))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert str(probe.request("GET", url, timeout_s=5)) == "answered 200: hello"
+        other = url.replace("127.0.0.1", "localhost")
+        assert "certificate verify failed" in str(probe.request("GET", other, timeout_s=5)), "not its name"
+
+
+def test_both_questions_to_a_running_server_share_one_limit() -> None:
+    """The list of models takes a part of the time, so what generates has the rest."""
+    took = list[float]()
+
+    def list_late_and_be_mute(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            threading.Event().wait(1.0)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        connection, _ = listener.accept()
+        begun_s = time.monotonic()
+        with connection, suppress(OSError):
+            while connection.recv(65536):
+                pass
+        took.append(time.monotonic() - begun_s)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=list_late_and_be_mute, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        with pytest.raises(UserError) as caught:
+            probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=3)
+        thread.join()
+    assert took[0] < 2.5
+    assert str(caught.value).endswith("; all questions to it have 3 s together (engine.start_timeout)")
 
 
 def test_a_list_of_models_nested_without_end_is_no_list() -> None:

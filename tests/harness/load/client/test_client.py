@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import gevent
 import pytest
 from gevent.event import Event
+from own_certificate import certificate_in, tls_of
 from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
 
 from harness.errors import UserError
@@ -500,28 +500,11 @@ def test_without_kernel_stamps_the_source_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate of its own for 127.0.0.1."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl command to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    making = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=bench"
-    subprocess.run(
-        [*making.split(), "-keyout", path, "-out", f"{path}.crt", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
+    return certificate_in(tmp_path_factory.mktemp("tls"))
 
 
 def secure(server: Server) -> Endpoint:
     return endpoint(f"https://127.0.0.1:{server.port}/v1")
-
-
-def tls_of(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 def test_tls_streams_on_one_connection_with_true_stamps(
