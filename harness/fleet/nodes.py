@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 from harness.errors import UserError
 
+# Ray 2.60 listens on all addresses of a machine for each other one, ::1 and 127.0.0.2 too.
+_LOOPBACK = "127.0.0.1"
 # What must be the same on all nodes, or their repeats could not stand in one table.
 _ALIKE = ("bench", "architecture", "devices")
 
@@ -33,11 +34,12 @@ def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Seq
     Raises UserError where strangers could join the cluster, bench is not this one, nodes differ, or none is
     fit.
     """
-    open_at = sorted({node.address for node in found if not _is_loopback(node.address)})
+    open_at = sorted({node.address for node in found if node.address != _LOOPBACK})
+    open_at = open_at or sorted({each for facts in found.values() for each in facts["open_at"]})
     if open_at and not all(facts["asks_for_token"] for facts in found.values()):
         raise UserError(
-            f"--on ray: the cluster listens on {', '.join(open_at)} and lets anyone there run programs; "
-            "start all its nodes with RAY_AUTH_MODE=token, and set that here"
+            f"--on ray: the cluster listens beyond {_LOOPBACK} ({', '.join(open_at)}) and lets anyone there "
+            "run programs; start all its nodes with RAY_AUTH_MODE=token, and set that here"
         )
     for node, facts in found.items():
         if facts["bench"] != bench:
@@ -59,13 +61,6 @@ def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Seq
                 f"{found[b][key] or 'none'} on {b.name}; give a cluster of equal nodes"
             )
     return able
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a name
-        return False
 
 
 def _why_unfit(node: Node, facts: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ def found(*changes: dict, device: str = "auto") -> list[str]:
     """The ids of the nodes that fit, of a cluster with a node for each change."""
     facts = {
         "bench": HERE, "architecture": "x86_64", "devices": "", "unfit": None, "asks_for_token": False,
-        "address": "127.0.0.1", "cpus": 4.0,
+        "open_at": [], "address": "127.0.0.1", "cpus": 4.0,
     }  # fmt: skip
     nodes = {}
     for number, change in enumerate(changes):
@@ -29,17 +29,25 @@ def found(*changes: dict, device: str = "auto") -> list[str]:
 
 
 def test_a_cluster_on_loopback_needs_no_token():
-    assert found({}, {"address": "::1"}) == ["0", "1"]
+    assert found({}, {}) == ["0", "1"]
 
 
-@pytest.mark.parametrize("address", ["10.9.9.1", "head.cluster"])
+# Ray 2.60 listens on all addresses of a machine for each but 127.0.0.1.
+@pytest.mark.parametrize("address", ["10.9.9.1", "head.cluster", "127.0.0.2", "::1"])
 def test_a_cluster_beyond_loopback_needs_a_token_on_all_of_its_nodes(address):
     asks = {"address": address, "asks_for_token": True}
     assert found(asks, asks) == ["0", "1"]
-    with pytest.raises(UserError, match=f"listens on {address} and lets anyone there run programs"):
+    with pytest.raises(UserError, match=rf"beyond 127.0.0.1 \({address}\) and lets anyone there"):
         found(asks, {"address": address})
     with pytest.raises(UserError, match="start all its nodes with RAY_AUTH_MODE=token"):
         found({**asks, "cpus": 0.0, "asks_for_token": False}, asks)
+
+
+def test_a_cluster_on_loopback_that_listens_elsewhere_too_needs_a_token():
+    asks = {"open_at": ["0.0.0.0:8265"], "asks_for_token": True}
+    assert found({"asks_for_token": True}, asks) == ["0", "1"]
+    with pytest.raises(UserError, match=r"beyond 127.0.0.1 \(0.0.0.0:8265\) and lets anyone there"):
+        found({}, {**asks, "asks_for_token": False})
 
 
 def test_a_node_with_another_bench_is_refused_by_name():

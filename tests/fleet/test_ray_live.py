@@ -1,6 +1,6 @@
 """A run on a Ray cluster on this machine: nodes that are killed, Ctrl-C, and clusters that ask for a token.
 
-Ray listens on all addresses, so each cluster lives in a network namespace of its own.
+Ray listens on all addresses for each but 127.0.0.1, so each cluster lives in a network namespace of its own.
 """
 
 from __future__ import annotations
@@ -34,19 +34,31 @@ ASKING = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 class Cluster:
     """A head that offers no processor, and nodes with one each. `argv` runs a program in their network
-    namespace, in which `address` is theirs. `settings` are in their environment."""
+    namespace, in which `address` is theirs. `settings` are in their environment. `way_out` is another address
+    of the namespace, from which a route leads to all others."""
 
-    def __init__(self, folder: Path, nodes: int = 2, address: str = "127.0.0.1", **settings: str) -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 2, address: str = "127.0.0.1", way_out: str = "", **settings: str
+    ) -> None:
         self.folder, self.head, self._settings = folder, f"{address}:6399", settings
-        up = f"ip link set lo up && ip address add {address}/24 dev lo; exec sleep 900"
+        out = f"; ip address add {way_out} dev lo; ip route add default dev lo src {way_out}" * bool(way_out)
+        up = f"ip link set lo up && ip address add {address}/24 dev lo{out}; exec sleep 900"
         self._anchor = subprocess.Popen(["unshare", "--net", "sh", "-c", up], stderr=subprocess.DEVNULL)
         wait_until(lambda: _namespace(self._anchor.pid) != _namespace(os.getpid()), 15)
         wait_until(lambda: address in self._inside("ip", "address").stdout, 15)
+        wait_until(lambda: way_out in self._inside("ip", "route", "get", "8.8.8.8").stdout, 15)
         common = [f"--node-ip-address={address}", "--disable-usage-stats"]
         temporary = f"--temp-dir={folder / 'ray'}"
         self._start("--head", "--port=6399", "--include-dashboard=false", temporary, "--num-cpus=0", *common)
         for _ in range(nodes):
             self._start(f"--address={self.head}", "--num-cpus=1", *common)
+
+    def listens_at(self) -> set[str]:
+        """The addresses at which something in the namespace listens, IPv4 in its own notation."""
+        lines = self._inside("ss", "-Hltn").stdout.splitlines()
+        found = {line.split()[3].rpartition(":")[0].strip("[]").removeprefix("::ffff:") for line in lines}
+        assert found
+        return found
 
     def _start(self, *words: str) -> None:
         done = self._inside(str(RAY), "start", *words)
@@ -195,8 +207,55 @@ def test_beyond_loopback_a_cluster_must_ask_for_a_token(tmp_path_factory, tmp_pa
     finally:
         opened.close()
     assert (run.returncode, out) == (2, "")
-    assert "the cluster listens on 10.9.9.1 and lets anyone there run programs" in err
+    assert "the cluster listens beyond 127.0.0.1 (10.9.9.1) and lets anyone there run programs" in err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_cluster_at_127_0_0_1_listens_there_alone(cluster, tmp_path):
+    run = run_on(cluster, tmp_path / "run", "repeats=2")
+    measuring(cluster, run, tmp_path / "run-repeats")
+    assert cluster.listens_at() == {"127.0.0.1"}
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("asked", "way_out", "named"), [("127.0.0.2", "", "127.0.0.2"), ("127.0.0.1", "10.9.9.1", "10.9.9.1")]
+)
+def test_a_loopback_address_at_which_ray_listens_for_all_needs_a_token(
+    tmp_path_factory, tmp_path, asked, way_out, named
+):
+    # Where a route leads out, Ray takes the address of that for 127.0.0.1.
+    opened = Cluster(tmp_path_factory.mktemp("r"), 0, asked, way_out)
+    try:
+        assert opened.listens_at() >= {"*"}
+        run = run_on(opened, tmp_path / "none")
+        out, err = run.communicate(timeout=LIMIT_S)
+    finally:
+        opened.close()
+    assert (run.returncode, out) == (2, "")
+    assert f"the cluster listens beyond 127.0.0.1 ({named}) and lets anyone there run programs" in err
+
+
+# As Ray's dashboard does with --dashboard-host=0.0.0.0, whatever the node's address is.
+DASHBOARD = """
+import socket
+with socket.create_server(("0.0.0.0", 8265)):
+    input()
+"""
+
+
+def test_a_dashboard_that_is_open_to_others_needs_a_token(cluster, tmp_path):
+    program = tmp_path / "site-packages" / "ray" / "dashboard" / "dashboard.py"
+    program.parent.mkdir(parents=True)
+    program.write_text(DASHBOARD)
+    with subprocess.Popen(cluster.argv(sys.executable, str(program)), stdin=subprocess.PIPE) as dashboard:
+        wait_until(lambda: "0.0.0.0" in cluster.listens_at(), 15)
+        run = run_on(cluster, tmp_path / "none")
+        out, err = run.communicate(timeout=LIMIT_S)
+        dashboard.communicate(b"\n")
+    assert (run.returncode, out) == (2, "")
+    assert "beyond 127.0.0.1 (0.0.0.0:8265) and lets anyone there run programs" in err
 
 
 def test_a_device_that_no_node_has_is_one_line(cluster, tmp_path):
