@@ -24,7 +24,7 @@ from harness.load.answer import openai
 from harness.load.answer.api import Api
 from harness.load.client.framing import FramingError
 from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
-from harness.load.client.response import Exchange, ExchangeError, Response
+from harness.load.client.response import Exchange, ExchangeError, Response, unreadable
 
 # If a server closed an idle connection just before the request, bench knows within a round trip. If the
 # connection breaks later, the server may have worked on the request, and sending it again would hide that.
@@ -111,13 +111,16 @@ class Client:
                 if passed is leaving:
                     outcome, error = "left", f"the user went away after {leave_after_s:g} s"
         except Exception as wrong:  # what a server's bytes make ours raise costs this request alone
-            outcome, error = "protocol_error", f"{type(wrong).__name__}: {wrong}"[:200]
+            outcome, error = "protocol_error", unreadable(wrong)
         finally:
             timer.close()
             leaving.close()
             if not response.framing.keeps_alive:
                 self.close()
-        return response.exchange(outcome, error, self.receiver)
+        try:
+            return response.exchange(outcome, error, self.receiver)
+        except Exception as wrong:
+            return response.unread(outcome, unreadable(wrong))
 
     def close(self) -> None:
         if self._connection:

@@ -119,3 +119,25 @@ class Response:
             error=error,
             is_resent=self.is_resent,
         )
+
+    def unread(self, outcome: Outcome, error: str) -> Exchange:
+        """Return the exchange of a response that could not be read: with its bytes and no content. One that
+        bench ended stays `cancelled`."""
+        return Exchange(
+            status=None,
+            headers={},
+            body=b"",
+            raw=self.raw,
+            read_ns=(),
+            read_ends=(),
+            sent_ns=self.sent_ns,
+            end_ns=time.monotonic_ns(),
+            outcome=outcome if outcome == "cancelled" else "protocol_error",
+            error=error,
+            is_resent=self.is_resent,
+        )
+
+
+def unreadable(wrong: Exception) -> str:
+    """Return what is said of a response that bench failed on."""
+    return f"{type(wrong).__name__}: {wrong}"[:200]

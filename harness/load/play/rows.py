@@ -9,7 +9,7 @@ from harness.contracts import MASK, BegunRow, Outcome, RequestRow, ToolCall, mas
 from harness.load.answer import openai
 from harness.load.answer.api import Api
 from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.client.response import Exchange
+from harness.load.client.response import Exchange, unreadable
 
 RAW_BYTES = 65536
 # Masked beyond that as well, where a key could be cut.
@@ -77,6 +77,27 @@ def request_row(
         reasoning_chunks=decoded.reasoning_chunks or None,
         sent_words=len(body.split()),
         raw_response=MASK if raw and shown != decoded else raw,  # it has the key in pieces
+    )
+
+
+def unread_row(begun: BegunRow, exchange: Exchange, wrong: Exception, key: str | None) -> RequestRow:
+    """Return the record of a request whose answer made bench's own code raise `wrong`."""
+    return RequestRow(
+        **vars(begun),
+        outcome="cancelled" if exchange.outcome == "cancelled" else "protocol_error",
+        error=masked_known(unreadable(wrong), [key]),
+        http_status=exchange.status,
+        sent_ns=exchange.sent_ns,
+        first_content_ns=None,
+        last_content_ns=None,
+        end_ns=exchange.end_ns,
+        chunk_ns=(),
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        token_source=None,
+        finish_reason=None,
+        output_text="",
     )
 
 

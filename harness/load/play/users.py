@@ -16,7 +16,7 @@ from harness.load.answer.chat import decode
 from harness.load.answer.history import answer_message
 from harness.load.client.http import Client, Endpoint
 from harness.load.client.receive import Receiver
-from harness.load.play.rows import id_of, request_row
+from harness.load.play.rows import id_of, request_row, unread_row
 from harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
@@ -134,11 +134,17 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         body = msgspec.json.encode(traffic.api.request(job.model, turn, said, traffic.fields(turn)))
         traffic.begin(begun)
         exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
-        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
-        row = request_row(begun, body, exchange, decoded, self.endpoint.key, job.load.keep_bytes, traffic.api)
+        key, keep_bytes = self.endpoint.key, job.load.keep_bytes
+        try:
+            decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
+            row = request_row(begun, body, exchange, decoded, key, keep_bytes, traffic.api)
+            answer = answer_message(turn, decoded, is_scripted=traffic.is_scripted)
+        except Exception as wrong:  # of bench's own code: it costs this request alone
+            logging.getLogger(__name__).warning("an answer could not be read", exc_info=wrong)
+            row, answer = unread_row(begun, exchange, wrong, key), Message("assistant", "")
         traffic.record(row)
         self._tell_locust(row, len(exchange.body))
-        return row, answer_message(turn, decoded, is_scripted=traffic.is_scripted)
+        return row, answer
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
         if row.outcome in ("cancelled", "left"):  # its own users say nothing either when it stops them

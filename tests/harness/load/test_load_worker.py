@@ -289,6 +289,24 @@ def test_an_absurd_count_costs_its_request_alone(tmp_path: Path) -> None:
     assert [row["error"] for row in kept[2:]] == [None, None]
 
 
+def test_whatever_a_decoder_raises_costs_its_request_alone(tmp_path: Path) -> None:
+    too_few = {"usage": {"prompt_tokens": 9, "completion_tokens": 13}}
+    answers = [answer("a", **USAGE), answer("raise " + KEY), answer("b", **too_few), answer("c", **USAGE)]
+    load = Load(concurrency=1, warmup_s=0.0, conversations=8)
+    with serving(answering(*answers)) as server:
+        job = job_of(server, tmp_path, load, engine="raising", scenario_options={"turns": 1})
+        rows, summary, _ = played(job, key=KEY)
+    assert [row.outcome for row in rows] == ["ok", "protocol_error", "protocol_error", "ok"] * 2
+    assert (summary.ended_by, summary.requests) == ("conversations", 8)
+    first, second = rows[1], rows[2]
+    assert first.error is not None
+    assert first.error.startswith("KeyError: ")
+    assert KEY not in first.error
+    assert "ValueError: zip() argument 2 is shorter" in str(second.error)
+    assert first.sent_ns is not None
+    assert first.scheduled_ns <= first.sent_ns <= first.end_ns
+
+
 def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> None:
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
         job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=4.0))

@@ -15,6 +15,8 @@ from typing import Any
 from engines import ENGINES
 from harness.contracts import Conversation, Fairness, Message, Scenario, ScenarioOptions, Turn
 from harness.errors import UserError
+from harness.load.answer import APIS, openai
+from harness.load.answer.api import Chunk, Tokens
 from harness.load.worker import main
 from scenarios import SCENARIOS
 
@@ -67,17 +69,37 @@ class TinyEngineOptions:
 
 class TinyEngine:
     name = "tiny"
-    api = "openai"
     options = TinyEngineOptions
+
+    def __init__(self, api: str = "openai") -> None:
+        self.api = api
 
     def request_fields(self, turn: Turn, options: TinyEngineOptions, fairness: Fairness) -> Mapping[str, Any]:
         return {"ignore_eos": True, "min_tokens": options.min_tokens}
+
+
+def _raising_read(data: bytes) -> Chunk:
+    if b"raise" in data:
+        raise KeyError(data.decode())
+    return openai.API.read(data)
+
+
+def _raising_tokens(usage: Mapping[str, Any]) -> Tokens:
+    if usage.get("completion_tokens") == 13:
+        return openai.API.tokens(usage)[:2]  # too few
+    return openai.API.tokens(usage)
+
+
+# An API of which the decoder's parts raise for some answers what none of them should.
+RAISING = replace(openai.API, read=_raising_read, tokens=_raising_tokens)
 
 
 def register() -> None:
     """Let this process know them."""
     SCENARIOS["tiny"] = SCENARIO
     ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
+    ENGINES["raising"] = TinyEngine("raising")  # type: ignore[assignment]
+    APIS["raising"] = RAISING  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -618,3 +618,26 @@ def test_a_user_who_leaves_does_so_that_long_after_the_sending_however_long_conn
     assert (exchange.outcome, exchange.body) == ("left", b"x")
     assert exchange.sent_ns is not None
     assert exchange.end_ns - exchange.sent_ns >= 200 * MS
+
+
+class Unsure(Receiver):
+    """One that fails on the instants of the first response."""
+
+    failures = 1
+
+    def arrivals_ns(self, stamps_ns: Sequence[int], read_ns: Sequence[int]) -> list[int]:
+        if self.failures:
+            self.failures -= 1
+            raise ZeroDivisionError("no clock")
+        return super().arrivals_ns(stamps_ns, read_ns)
+
+
+def test_a_response_whose_instants_cannot_be_computed_costs_itself_alone() -> None:
+    with (
+        serving(answering(answer("hi"))) as server,
+        Unsure() as receiver,
+        closing(Client(endpoint(server.url), receiver)) as client,
+    ):
+        wrong, good = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    assert (wrong.outcome, wrong.error) == ("protocol_error", "ZeroDivisionError: no clock")
+    assert (good.outcome, good.status) == ("ok", 200)
