@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
+from documented import settings_of, shown, taken
 from places import ROOT
-
-from harness.cli.app import app
-from harness.settings import config, overrides
 
 FOLDER = ROOT / "docs" / "fleet"
 MANIFEST = yaml.safe_load((FOLDER / "kuberay.yaml").read_text())
@@ -28,22 +24,16 @@ def commands() -> list[str]:
     found = [MANIFEST["spec"]["entrypoint"]]
     for name in SCRIPTS:
         found += in_script.findall((FOLDER / name).read_text().replace('"$@"', GIVEN))
-    lines = (ROOT / "docs" / "fleet.md").read_text().splitlines()
-    found += [line.strip() for line in lines if line.startswith("    bench ")]
+    found += shown((ROOT / "docs" / "fleet.md").read_text())
     found = [re.sub(r"\$\w*TASK_ID", "1", each).replace("\\\n", " ") for each in found]
     return [re.sub(r"\$address", "10.0.0.1:6379", each) for each in found]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_bench_takes_each_command(command: str) -> None:
-    name, *words = shlex.split(command, comments=True)[1:]
-    group = typer.main.get_command(app)
-    with group.make_context("bench", [name, *words]) as context:
-        _, taken, rest = group.resolve_command(context, [name, *words])
-        asked = taken.make_context(name, rest, parent=context).params
+    name, asked = taken(command)
     if name == "run":
-        settings = config.settings(overrides.parse(asked["changes"]))
-        assert settings.repeats >= (asked["only_repeat"] or 1)
+        assert settings_of(asked).repeats >= (asked["only_repeat"] or 1)
         assert (asked["on"] is None) != (asked["only_repeat"] is None)
     else:
         assert name == "merge"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from bench_command import BENCH, bench, made
 from nvml_asking import GIB, ask, build_library
-from places import ROOT, TESTS
+from places import TESTS
 
 from engines import ENGINES
 from harness.contracts import InstallSpec, Reason, mean_power_w, throttle_names
@@ -252,31 +252,3 @@ def test_both_were_measured_on_the_device_and_stand_on_one_page(compared: Compar
             assert len(run.window_samples("device", cell)) > 0
     (kind,) = {record.memory_kind for label in run.deployments for record in run.starts_of(label)}
     assert kind == ("host" if compared.device == "cpu" else "device")
-
-
-# --- docs/gpu.md -----------------------------------------------------------------------------------
-
-DOCUMENT = (ROOT / "docs" / "gpu.md").read_text()
-RUNS = [line.split()[2:] for line in DOCUMENT.splitlines() if line.startswith("    bench run ")]
-
-
-@pytest.mark.parametrize("words", RUNS)
-def test_the_commands_of_the_document_plan_all_four_engines(words: list[str], tmp_path: Path) -> None:
-    library = build_library(tmp_path)
-    planned = bench(
-        made(tmp_path / "place"), "plan", *words, "device=0", "--json", LD_LIBRARY_PATH=str(library)
-    )
-    assert planned.returncode == 0, planned.stderr
-    starts = json.loads(planned.stdout)["starts"]
-    assert {each["deployment"]["engine"] for each in starts} == {"vllm", "sglang", "tgi", "llama_cpp"}
-    assert len(starts) == 40
-
-
-def test_the_table_of_the_document_is_what_bench_fit_says(tmp_path: Path) -> None:
-    row = re.compile(r"^ *((?:vllm|sglang|tgi|llama_cpp) \S+ +\d.*%.*)$", re.MULTILINE)
-    words = [word for word in RUNS[1] if word.startswith(("engine", "quantization", "model"))]
-    terms = ("load.concurrency=4", "fit.device_memory=23.5GiB")
-    fits = bench(made(tmp_path / "place"), "fit", *words, *terms)
-    assert fits.returncode == 0, fits.stderr
-    assert len(row.findall(DOCUMENT)) == 8
-    assert row.findall(DOCUMENT) == row.findall(fits.stdout)
