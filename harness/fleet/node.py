@@ -13,17 +13,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal
-
-import psutil
 
 from harness.contracts import Reason
 from harness.errors import BenchError
 from harness.install import install
 from harness.install.builds import select_devices
+from harness.processes.listening import beyond_loopback
 from harness.processes.supervise import supervised
 from harness.processes.watchdog import boot_id
 from harness.sampling import gpu
@@ -61,30 +59,14 @@ def facts(device: str) -> dict[str, Any]:
         "architecture": platform.machine(),
         "devices": ", ".join(f"{each.name} with {each.memory_bytes} bytes" for each in cards),
         "unfit": unfit,
-        "open_at": _open_at(),
+        # A dashboard may be open to others at any node's address.
+        "open_at": beyond_loopback(_is_of_ray),
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
 
 
-def _open_at() -> list[str]:
-    """Return where Ray's programs here listen beyond loopback, as a dashboard may at any node's address."""
-    listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    owned = [(*each.laddr, each.pid) for each in listening if each.laddr and each.pid]
-    beyond = {(ip, port, pid) for ip, port, pid in owned if not _is_loopback(ip)}
-    return sorted({f"{ip}:{port}" for ip, port, pid in beyond if _is_of_ray(pid)})
-
-
-def _is_loopback(address: str) -> bool:
-    known = ip_address(address)
-    return (getattr(known, "ipv4_mapped", None) or known).is_loopback
-
-
-def _is_of_ray(pid: int) -> bool:
-    try:
-        words = psutil.Process(pid).cmdline()
-    except psutil.Error:  # it has ended
-        return False
-    return any("-packages/ray/" in each or each.startswith(("ray::", "ray.util.")) for each in words)
+def _is_of_ray(argv: Sequence[str]) -> bool:
+    return any("-packages/ray/" in each or each.startswith(("ray::", "ray.util.")) for each in argv)
 
 
 def own_version() -> str:

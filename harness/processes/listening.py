@@ -1,7 +1,8 @@
-"""Which process listens on a port of this machine."""
+"""Which process listens on a port of this machine, and which listen for other machines."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import psutil
@@ -59,3 +60,27 @@ def _named(pid: int) -> str:
         return f"process {pid} ({psutil.Process(pid).name()})"
     except psutil.Error:
         return f"process {pid}"
+
+
+def beyond_loopback(is_meant: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the addresses beyond loopback, as IP:PORT, where processes of such command lines listen.
+
+    Processes of other users are left out. Raises psutil.Error if the system shows no listeners.
+    """
+    listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    owned = [(*each.laddr, each.pid) for each in listening if each.laddr and each.pid]
+    beyond = {(ip, port, pid) for ip, port, pid in owned if not _is_loopback(ip)}
+    return sorted({f"{ip}:{port}" for ip, port, pid in beyond if is_meant(_command_line(pid))})
+
+
+def _is_loopback(address: str) -> bool:
+    known = ip_address(address)
+    mapped = known.ipv4_mapped if isinstance(known, IPv6Address) else None
+    return (mapped or known).is_loopback
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:  # it has ended
+        return []
