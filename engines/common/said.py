@@ -38,6 +38,22 @@ def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
     return known({term: at(page, name) for term, name in terms.items()})
 
 
+# What Ollama says of itself and of the models that it has loaded: to its own engine and to any that attaches.
+OLLAMA_PAGES = ("/api/version", "/api/ps")
+_OLLAMA_TERMS = {"context_length": "context_length", "model_bytes": "size", "model_gpu_bytes": "size_vram"}
+
+
+def from_ollama(pages: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the terms of Ollama's pages. Of several loaded models it returns none: no page tells which is
+    measured."""
+    version, running = map(pages.get, OLLAMA_PAGES)
+    terms, loaded = from_page(version, {"engine_version": "version"}), at(running, "models")
+    if isinstance(loaded, list) and len(loaded) == 1:
+        terms |= from_page(loaded[0], _OLLAMA_TERMS)
+        terms |= from_page(at(loaded[0], "details"), {"weights_type": "quantization_level"})
+    return terms
+
+
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {term: value for term, value in values.items() if value is not None}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.common.launching import container, given
-from engines.common.said import LogTerm, from_log, from_page, kv_cache_type
+from engines.common.said import OLLAMA_PAGES, LogTerm, from_log, from_ollama, kv_cache_type
 from engines.model.models import MODELS
 from harness import contracts
 from harness.errors import UserError
@@ -168,24 +168,11 @@ _LOG_TERMS: Sequence[LogTerm] = (
     ("kv_cache_type", rf"{_STARTED}.* --cache-type-k (\w+)", kv_cache_type),
     ("attention_backend", rf"{_STARTED}.* --flash-attn (\w+)", "flash attention {}".format),
 )
-_LOADED_TERMS = {
-    "context_length": "context_length",
-    "model_bytes": "size",
-    "model_gpu_bytes": "size_vram",
-}
 
 
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
-    terms = {
-        **from_log(log[max(0, log.rfind(_STARTED)) :], _LOG_TERMS),
-        **from_page(pages.get("/api/version"), {"engine_version": "version"}),
-    }
-    # Which of several models is measured the page does not tell.
-    loaded = contracts.at(pages.get("/api/ps"), "models")
-    if isinstance(loaded, list) and len(loaded) == 1:
-        terms |= from_page(loaded[0], _LOADED_TERMS)
-        terms |= from_page(contracts.at(loaded[0], "details"), {"weights_type": "quantization_level"})
-    return contracts.Said(terms)
+    started = log[max(0, log.rfind(_STARTED)) :]
+    return contracts.Said({**from_log(started, _LOG_TERMS), **from_ollama(pages)})
 
 
 ENGINE = contracts.Engine(
@@ -210,7 +197,7 @@ ENGINE = contracts.Engine(
     reset_cache=lambda deployment: contracts.Reason(
         "Ollama empties its prefix cache only with the model, and tells no cached tokens to check it by"
     ),
-    pages=("/api/version", "/api/ps"),
+    pages=OLLAMA_PAGES,
     said=_said,
     stages=(
         contracts.Stage("weights_begin", r"starting llama-server"),

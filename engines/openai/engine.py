@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.common.launching import attached_engine
-from engines.common.said import from_page
+from engines.common.said import OLLAMA_PAGES, from_ollama, from_page
 from harness.contracts import Said, at
 
 
@@ -30,10 +30,14 @@ _TABBY_TERMS = {
 
 def _said(log: str, pages: Mapping[str, Any]) -> Said:
     page = pages.get(_TABBY_PAGE)
-    if at(page, "owned_by") != "tabbyAPI":
-        return Said()
-    loaded = {"engine_version": "TabbyAPI, version not said", "loaded_model": at(page, "id")}
-    return Said(loaded | from_page(at(page, "parameters"), _TABBY_TERMS))
+    if at(page, "owned_by") == "tabbyAPI":
+        loaded = {"engine_version": "TabbyAPI, version not said", "loaded_model": at(page, "id")}
+        return Said(loaded | from_page(at(page, "parameters"), _TABBY_TERMS))
+    # Others may have both of these pages, too, so that Ollama's clients find them.
+    ollama, is_ollama = from_ollama(pages), isinstance(at(pages.get(OLLAMA_PAGES[1]), "models"), list)
+    if is_ollama and isinstance(version := ollama.get("engine_version"), str):
+        return Said(ollama | {"engine_version": f"Ollama's API {version}"})
+    return Said()
 
 
 ENGINE = attached_engine(
@@ -45,6 +49,6 @@ ENGINE = attached_engine(
         {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
     ),
     forces_length=lambda deployment: bool(deployment.options.ignore_eos),
-    pages=(_TABBY_PAGE,),
+    pages=(_TABBY_PAGE, *OLLAMA_PAGES),
     said=_said,
 )

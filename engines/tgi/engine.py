@@ -290,7 +290,7 @@ ENGINE = contracts.Engine(
     stages=log.STAGES,
     hints=log.HINTS,
     # More than --max-top-n-tokens is refused. Tokens that are as likely as the last come beside it: 5 to 16
-    # were seen. The llama.cpp backend refuses any, and ignores temperature 0.
+    # were seen. The llama.cpp backend refuses any.
     logprobs=5,
     given_text=_given_text,
     prompt_tokens=_prompt_tokens,

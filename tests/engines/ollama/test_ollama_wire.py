@@ -1,87 +1,48 @@
-"""Ollama's HTTP: what a real 0.33.0-rc2 answered (tests/data/ollama), sent again over a real socket, and
-whole runs against a program that speaks in its shapes (tests/support/servers/ollama_server.py)."""
+"""Ollama's HTTP: what a real 0.33.0-rc2 answered (tests/data/ollama), sent again over a real socket to the
+client of loads and to whole runs, and tests/support/servers/ollama_server.py, which speaks in its shapes."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import pytest
+from asking import CHAT, asker, streamed
 from bench_command import bench, made, quick, told
-from ollama_server import Server, bound
+from captured import Replay, replaying
+from ollama_server import DATA, PAGES, Server, bound
 from places import TESTS
 from served import served
 
 from engines.model.weights import find
-from engines.ollama.engine import ENGINE, Options
-from harness.contracts import Asked, AttachSpec, HttpCall, Turn, Weights
+from engines.ollama.engine import ENGINE
+from harness.contracts import Asked, AttachSpec, Weights
 from harness.errors import UserError
 from harness.install.install import cache_dir
-from harness.load.answer import openai
-from harness.load.answer.chat import Decoded, classify, decode
+from harness.load.answer.chat import Decoded
 from harness.quality.chat import greedy
 from harness.servers import probe
 
-CHAT = "/v1/chat/completions"
 QUANTIZATION = "gguf-q4_0"
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Ollama:
-    port: int
-    state: Server
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def post(self, raw: bytes) -> tuple[int, bytes, str | None]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
-            connection.request("POST", CHAT, raw, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read(), response.headers["content-type"]
-
-    def chat(self, capture: str) -> tuple[Decoded, tuple[str, str | None]]:
-        """What bench makes of a captured answer to the request that bench sends."""
-        self.state.replays["again"] = capture
-        turn = Turn((), 32)
-        fields = ENGINE.request_fields(turn, Options(), "matched")
-        body = openai.API.request("gemma3-270m", turn, (), fields)
-        body["messages"] = [{"role": "user", "content": "again"}]
-        status, answer, kind = self.post(json.dumps(body).encode())
-        decoded = decode(answer, [1], [len(answer)])
-        return decoded, classify(status, answer, decoded, kind)
-
-    def greedy(self, capture: str) -> Asked:
-        """What bench reads of a captured answer when it asks for quality."""
-        self.state.replays["again"] = capture
-
-        def ask(call: HttpCall, kind: type[T]) -> T:
-            return msgspec.json.decode(self.post(msgspec.json.encode(call.body))[1], type=kind)
-
-        body = {"model": "gemma3-270m", "messages": [{"role": "user", "content": "again"}]}
-        return greedy(ask, CHAT, "chat", 0, body, 5)
-
-
-@contextmanager
-def serving(state: Server | None = None) -> Iterator[Ollama]:
-    state = state or Server()
-    with served(bound(state)) as port:
-        yield Ollama(port, state)
-
-
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[Ollama]:
-    with serving() as server:
+@pytest.fixture
+def replay() -> Iterator[Replay]:
+    with replaying(Replay(DATA, {**PAGES, "/api/ps": "ps"})) as server:
         yield server
+
+
+def heard(replay: Replay, capture: str) -> tuple[Decoded, tuple[str, str | None]]:
+    replay.answers[CHAT] = capture
+    return streamed(ENGINE, replay.base_url)
+
+
+def asked_greedily(replay: Replay, capture: str) -> Asked:
+    """What bench reads of a captured answer when it asks for quality."""
+    replay.answers[CHAT] = capture
+    body = {"model": "gemma3-270m", "messages": [{"role": "user", "content": "again"}]}
+    return greedy(asker(replay.base_url), CHAT, "chat", 0, body, 5)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +67,8 @@ def asked(*changes: str) -> list[str]:
     return [key for key in keys if not key.startswith("reference.")]
 
 
-def test_a_stream_is_read_with_its_usage(ollama: Ollama) -> None:
-    decoded, outcome = ollama.chat("chat-stream")
+def test_a_stream_is_read_with_its_usage(replay: Replay) -> None:
+    decoded, outcome = heard(replay, "chat-stream")
     assert outcome == ("ok", None)
     assert decoded.text.startswith("The model is a 10-bit integer.\n")
     assert (decoded.input_tokens, decoded.output_tokens, decoded.cached_tokens) == (15, 32, None)
@@ -116,25 +77,50 @@ def test_a_stream_is_read_with_its_usage(ollama: Ollama) -> None:
     assert len(decoded.chunk_ns) == 32
 
 
-def test_a_prompt_that_was_cut_looks_like_any_other(ollama: Ollama) -> None:
-    # 9,000 words were sent, and the context was 4,096.
-    decoded, outcome = ollama.chat("chat-too-long-stream")
-    assert (outcome, decoded.input_tokens) == (("ok", None), 2051)
+def test_a_longer_stream_is_read_whole(replay: Replay) -> None:
+    decoded, outcome = heard(replay, "chat-eos-stream")
+    assert (outcome, decoded.input_tokens, len(decoded.chunk_ns)) == (("ok", None), 15, 64)
 
 
-def test_a_stream_that_breaks_off_is_no_answer(ollama: Ollama) -> None:
+def test_prompts_are_counted_though_lengths_are_not_heeded(replay: Replay) -> None:
+    replay.answers[CHAT] = "chat-ignore-eos"
+    counted = probe.count_prompt_tokens(replay.base_url, "gemma3-270m", timeout_s=20, key=None)
+    assert set(counted.values()) == {15}
+
+
+@pytest.mark.parametrize(("engine", "version"), [("ollama", ""), ("openai", "Ollama's API ")])
+def test_a_run_tells_of_a_running_one_what_it_is_and_that_it_cut_prompts(
+    tmp_path: Path, replay: Replay, engine: str, version: str
+) -> None:
+    # 9,000 words were sent when this was captured, and the context was 4,096.
+    replay.answers[CHAT] = "chat-too-long-stream"
+    place = made(tmp_path / "place")
+    words = ("scenario.system_words=9000", "scenario.output_tokens=8")
+    keys = asked(f"engine={engine}", "model=gemma3-270m", f"engine.base_url={replay.base_url}", *words)
+    done = bench(place, "run", *keys, "--output", place.run_dir)
+    assert done.returncode == 0, done.stderr
+    [start], [cell] = place.starts(), place.cells().values()
+    assert (start["version"], cell["status"]) == (f"{version}0.33.0-rc2+fb307609", "completed")
+    assert (start["resolved"]["context_length"], start["resolved"]["weights_type"]) == (4096, "Q8_0")
+    report = place.report()
+    assert f"The server counts fewer input tokens than words were sent: {engine} at 1 user:" in report
+
+
+def test_a_stream_that_breaks_off_is_no_answer(replay: Replay) -> None:
     # So an error looks, which Ollama leaves out of a stream: neither a reason nor an end.
-    decoded, (outcome, _) = ollama.chat("abort2")
+    decoded, (outcome, _) = heard(replay, "abort2")
     assert (decoded.text, decoded.finish_reason, decoded.saw_done) == ("Write a very long story", None, False)
     assert outcome == "protocol_error"
 
 
-def test_neutral_sampling_parameters_change_nothing(ollama: Ollama) -> None:
-    assert ollama.chat("chat-stream")[0].text.startswith(ollama.greedy("chat-sampling-neutral").answer)
+def test_neutral_sampling_parameters_change_nothing(replay: Replay) -> None:
+    assert heard(replay, "chat-stream")[0].text.startswith(
+        asked_greedily(replay, "chat-sampling-neutral").answer
+    )
 
 
-def test_the_likeliest_tokens_are_read(ollama: Ollama) -> None:
-    told = ollama.greedy("chat-logprobs")
+def test_the_likeliest_tokens_are_read(replay: Replay) -> None:
+    told = asked_greedily(replay, "chat-logprobs")
     assert (told.answer, told.prompt_tokens, told.finish_reason) == ("The model is a 1", 15, "length")
     first, *rest = told.tokens
     assert (first.name, first.logprob) == ("The", pytest.approx(-3.7196, abs=1e-4))
@@ -143,32 +129,32 @@ def test_the_likeliest_tokens_are_read(ollama: Ollama) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "status", "said"),
+    ("capture", "said"),
     [
-        (b'{"model": "gemma3-270m", "messages', 400, "unexpected EOF"),
-        (b'{"model":"gemma3-270m","max_tokens":"x"}', 400, "cannot unmarshal string into Go struct field"),
-        (b'{"model":"gemma3-270m","messages":[]}', 400, "[] is too short - 'messages'"),
-        (b'{"model":"no","messages":[{"role":"user","content":"x"}]}', 404, "model 'no' not found"),
+        ("chat-bad-json", "HTTP 400: unexpected EOF"),
+        ("chat-wrong-type", "HTTP 400: json: cannot unmarshal string into Go struct field"),
+        ("chat-no-messages", "HTTP 400: [] is too short - 'messages'"),
+        ("chat-unknown-model", "HTTP 404: model 'nosuch' not found"),
+        ("chat-unknown-model-stream", "HTTP 404: model 'nosuch' not found"),
     ],
 )
-def test_a_refusal_is_told_in_its_own_words(ollama: Ollama, raw: bytes, status: int, said: str) -> None:
-    answered, body, kind = ollama.post(raw)
-    assert answered == status
-    outcome, error = classify(answered, body, decode(body, [1], [len(body)]), kind)
+def test_a_refusal_is_told_in_its_own_words(replay: Replay, capture: str, said: str) -> None:
+    _, (outcome, error) = heard(replay, capture)
     assert outcome == "http_error"
-    assert said in str(error)
+    assert str(error).startswith(said)
 
 
-def test_a_model_is_found_by_its_name_without_a_tag(ollama: Ollama) -> None:
+def test_a_model_is_found_by_its_name_without_a_tag(replay: Replay) -> None:
+    replay.answers[CHAT] = "chat-stream"
     for name in ("gemma3-270m", "gemma3-270m:latest"):
-        assert probe.probe_attached(AttachSpec(ollama.base_url, name), None, timeout_s=20) is None
+        assert probe.probe_attached(AttachSpec(replay.base_url, name), None, timeout_s=20) is None
 
 
-def test_a_model_that_it_does_not_have_is_one_line(ollama: Ollama) -> None:
+def test_a_model_that_it_does_not_have_is_one_line(replay: Replay) -> None:
     with pytest.raises(UserError) as caught:
-        probe.probe_attached(AttachSpec(ollama.base_url, "llama3"), None, timeout_s=20)
+        probe.probe_attached(AttachSpec(replay.base_url, "llama3"), None, timeout_s=20)
     assert str(caught.value) == (
-        f"model=llama3: {ollama.base_url} does not serve it; it serves gemma3-270m:latest"
+        f"model=llama3: {replay.base_url} does not serve it; it serves gemma3-270m:latest"
     )
 
 
@@ -213,26 +199,13 @@ def test_a_model_that_cannot_be_made_ends_the_start(tmp_path: Path, program: Pat
     place.wait_until_empty()
 
 
-def test_a_run_measures_a_running_one_and_tells_that_it_cut_prompts(tmp_path: Path) -> None:
-    with serving(Server(context_length=64, answer_tokens=20)) as running:
-        place = made(tmp_path / "place")
-        keys = asked("model=gemma3-270m", f"engine.base_url={running.base_url}")
-        done = bench(place, "run", *keys, "--output", place.run_dir)
-    assert done.returncode == 0, done.stderr
-    [start] = place.starts()
-    assert start["version"] == "0.33.0-rc2+fb307609"
-    assert start["resolved"]["context_length"] == 64
-    [cell] = place.cells().values()
-    assert cell["status"] == "completed"
-    assert "The server counts fewer input tokens than words were sent: ollama at 1 user:" in place.report()
-
-
 def test_a_run_tells_that_a_running_one_does_not_heed_the_length_that_it_is_told(tmp_path: Path) -> None:
-    with serving(Server(answer_tokens=9)) as running:
+    running = Server(answer_tokens=9)
+    with served(bound(running)) as port:
         place = made(tmp_path / "place")
-        keys = asked("engine=openai", "model=gemma3-270m", f"engine.base_url={running.base_url}")
+        keys = asked("engine=openai", "model=gemma3-270m", f"engine.base_url=http://127.0.0.1:{port}/v1")
         done = bench(place, "run", *keys, "openai.ignore_eos=true", "--output", place.run_dir)
-        sent = running.state.bodies[-1]
+        sent = running.bodies[-1]
     assert done.returncode == 0, done.stderr
     assert sent["ignore_eos"] is True
     assert sent["min_tokens"] == sent["max_tokens"] > 9 + 1
