@@ -20,20 +20,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pinned
+import script
+import server
 from clients import CLIENTS, WARMUP_S, Case, Client, Reported
 from compare import Measured, compare
 from memory import measure_memory
-from server import serving
 from table import markdown, memory_table
 
 from engines.reference.engine import read_sends
-from harness.errors import BenchError, MissingError, UserError
-from harness.install import install
-from harness.selftest import known_error, selftest
+from harness.errors import BenchError
+from harness.selftest import known_error
 from harness.selftest.known_error import Served
 from harness.selftest.selftest import Reference
 
-CLIENT_CORE = 1
 # Beyond its load: how long a client may take to start, drain and write.
 SLACK_S = 90.0
 CASES = (
@@ -63,12 +62,12 @@ def played(
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="bench-load-", dir=parent) as folder:
         scratch = Path(folder)
-        with serving(
+        with server.serving(
             reference, scratch, itl_s=1 / case.tokens_per_s, ttft_s=0.05, slots=case.streams + 1
         ) as url:
             cost = pinned.run(
                 client.argv(case, url, scratch),
-                CLIENT_CORE,
+                server.CLIENT_CORE,
                 scratch / "client.log",
                 limit_s=WARMUP_S + case.window_s + case.request_s + SLACK_S,
                 environment=client.environment(case, scratch),
@@ -106,13 +105,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    if len(os.sched_getaffinity(0)) < 2:
-        raise UserError("the server and the client each need a core of their own; this machine gives one")
-    reference = selftest.find_reference(given.program, install.cache_dir(), read_sends)
-    if reference is None:
-        raise MissingError(f"the native reference server is not built; run `{selftest.BUILD}`")
+    reference = server.find(given.program)
     if given.memory:
-        print(memory_table(measure_memory(reference, given.memory, CLIENT_CORE)))
+        print(memory_table(measure_memory(reference, given.memory, server.CLIENT_CORE)))
         return
     cases = [case for case in CASES if case.name.replace(" ", "") in given.cases]
     clients = [client for client in CLIENTS if not given.only or client.name in given.only]
@@ -135,10 +130,4 @@ def _in_short(one: Measured) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    script.run(main)

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import get_args
 
 import pinned
+import script
+import server
 
-from engines import ENGINES
 from engines.reference.engine import ARRIVAL, END, read_sends
-from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place
-from harness.errors import MissingError
-from harness.install import install
+from harness.contracts import Deployment, EngineTerms, NativeSpec, Place
+from harness.errors import BenchError
+from harness.selftest.selftest import Reference
+from harness.servers.server import free_port
 
-SERVER_CORE, CLIENT_CORE = 0, 1
 LATE_LIMIT_S = 0.5e-3
 TTFT_S = 0.2
 SETTLE_S = 0.3
@@ -64,26 +65,26 @@ class Given:
     tries: int
 
 
-def ceiling(program: str, streams: int, given: Given) -> Step:
+def ceiling(reference: Reference, streams: int, given: Given) -> Step:
     """The largest load that is punctual: doubled until one is not, then halved between on a log scale."""
-    rate, held, failed = FIRST_RATE[program], None, None
+    rate, held, failed = FIRST_RATE[reference.program], None, None
     while failed is None or held is None or failed / held.rate > RESOLUTION:
-        step = tried(program, streams, rate, given)
+        step = tried(reference, streams, rate, given)
         if step.is_punctual:
             held = step
         else:
             failed = step.rate
         if held is None and rate < 500:
-            raise SystemExit(f"{program}: not punctual at any rate; is something else running?")
+            raise BenchError(f"{reference.program}: not punctual at any rate; is something else running?")
         rate = _next(rate, held, failed)
     return held
 
 
-def tried(program: str, streams: int, rate: float, given: Given) -> Step:
+def tried(reference: Reference, streams: int, rate: float, given: Given) -> Step:
     """The first try that is punctual, else the last."""
     for _ in range(given.tries):
-        step = measured(program, streams, rate, given)
-        print(_line(program, step), file=sys.stderr, flush=True)
+        step = measured(reference, streams, rate, given)
+        print(_line(reference.program, step), file=sys.stderr, flush=True)
         if step.is_punctual:
             break
     return step
@@ -95,13 +96,13 @@ def _next(rate: float, held: Step | None, failed: float | None) -> float:
     return rate * 2 if failed is None else (held.rate * failed) ** 0.5
 
 
-def measured(program: str, streams: int, rate: float, given: Given) -> Step:
+def measured(reference: Reference, streams: int, rate: float, given: Given) -> Step:
     """Serve `streams` answers at once for the given time, and read the server's record of them."""
     itl_s = streams / rate
     tokens = round((given.duration_s + 2 * SETTLE_S) / itl_s)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        with serving(program, itl_s, streams, scratch, given) as (port, pid):
+        with serving(reference, itl_s, streams, scratch, given) as (port, pid):
             before, started_s = pinned.sample(pid), time.monotonic()
             drain(port, streams, tokens, itl_s)
             after, took_s = pinned.sample(pid), time.monotonic() - started_s
@@ -126,46 +127,28 @@ def _step(streams: int, rate: float, path: Path, given: Given, cpu: float) -> St
 
 @contextmanager
 def serving(
-    program: str, itl_s: float, streams: int, scratch: Path, given: Given
+    reference: Reference, itl_s: float, streams: int, scratch: Path, given: Given
 ) -> Iterator[tuple[int, int]]:
-    """Its port and process while the block runs; the record is whole after it."""
-    engine = ENGINES["reference"]
-    options = engine.options(program=program, ttft_s=TTFT_S, itl_s=itl_s, slots=streams + 1)
-    deployment = Deployment(
-        "reference", "reference", "-", EngineTerms(context_length=1 << 30), options, "reference"
+    """Give its port and process while it runs; the record is whole afterwards."""
+    options = reference.engine.options(
+        program=reference.program, ttft_s=TTFT_S, itl_s=itl_s, slots=streams + 1
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    place = Place(None, None, "127.0.0.1", port, scratch, program_path(program))
-    spec = engine.launch(deployment, place)
+    terms = EngineTerms(context_length=1 << 30)
+    deployment = Deployment("reference", "reference", "-", terms, options, "reference")
+    port = free_port()
+    spec = reference.engine.launch(deployment, Place(None, None, "127.0.0.1", port, scratch, reference.path))
     assert isinstance(spec, NativeSpec)
-    log = scratch / "server.log"
-    with pinned.serving(spec.argv, SERVER_CORE, log, given.priority):
-        deadline = time.monotonic() + 10
-        while "listening" not in log.read_text():
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{program} did not listen: {log.read_text()}")
-            time.sleep(0.01)
+    with server.listening(spec, scratch, given.priority):
         yield port, _pid_of(port)
 
 
 def _pid_of(port: int) -> int:
-    """Of our child that was given this port: exec keeps the number, whatever started it."""
+    """Return the pid of our child that was given this port: exec keeps the number, whatever started it."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     for pid in children:
         if f"--port={port}" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
             return int(pid)
-    raise SystemExit("the server ended at once")
-
-
-def program_path(program: str) -> Path | None:
-    spec = ENGINES["reference"].install(program, "cpu")
-    if not isinstance(spec, InstallSpec):
-        return None
-    found = install.installed(install.cache_dir(), spec)
-    if found is None:
-        raise MissingError("not built; run `bench install reference --program native`")
-    return found.program
+    raise BenchError("the server ended at once")
 
 
 # --- the streams ---------------------------------------------------------------------------------
@@ -239,13 +222,14 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = _arguments()
     given = Given(arguments.duration, arguments.priority, arguments.tries)
-    os.sched_setaffinity(0, {CLIENT_CORE})
-    cases = [(program, streams) for program in arguments.programs for streams in arguments.streams]
+    references = [server.find(program) for program in arguments.programs]
+    os.sched_setaffinity(0, {server.CLIENT_CORE})
     steps = [
-        (program, tried(program, streams, arguments.rate, given))
+        (reference.program, tried(reference, streams, arguments.rate, given))
         if arguments.rate
-        else (program, ceiling(program, streams, given))
-        for program, streams in cases
+        else (reference.program, ceiling(reference, streams, given))
+        for reference in references
+        for streams in arguments.streams
     ]
     print(
         f"{platform.machine()}, Linux {platform.release()}, {os.cpu_count()} cores, server on one of them\n"
@@ -254,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import script
 from synthetic import Size, make_run
 
 from harness.errors import BenchError, UserError
@@ -184,8 +185,4 @@ def _made(run_dir: Path, size: Size) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    script.run(main)

@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+import script
 
 from harness.contracts import Reason
 from harness.errors import BenchError, MissingError, UserError
@@ -228,8 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    script.run(main)

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import http.client
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pinned
 
-from harness.errors import ServerError
+from engines.reference.engine import read_sends
+from harness.contracts import NativeSpec
+from harness.errors import MissingError, ServerError, UserError
+from harness.install import install
+from harness.selftest import selftest
 from harness.selftest.selftest import Reference
 
-SERVER_CORE = 0
+SERVER_CORE, CLIENT_CORE = 0, 1
 _LIMIT_S = 10.0
+
+
+def find(program: Literal["native", "python"]) -> Reference:
+    """Return the reference server. Raises UserError on a single core, and MissingError if it is not built."""
+    if len(os.sched_getaffinity(0)) < 2:
+        raise UserError("the server and the client each need a core of their own; this machine gives one")
+    found = selftest.find_reference(program, install.cache_dir(), read_sends)
+    if found is None:
+        raise MissingError(f"the native reference server is not built; run `{selftest.BUILD}`")
+    return found
 
 
 @contextmanager
@@ -28,11 +44,18 @@ def serving(
     slots: int,
     priority: pinned.Priority = "real-time",
 ) -> Iterator[str]:
-    """The reference server's base URL while the block runs; its sends.bin in `scratch` is whole after it."""
+    """Give the reference server's base URL while it runs; its sends.bin in `scratch` is whole afterwards."""
     spec = reference.spec(scratch, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
+    with listening(spec, scratch, priority):
+        yield spec.base_url
+
+
+@contextmanager
+def listening(spec: NativeSpec, scratch: Path, priority: pinned.Priority) -> Iterator[None]:
+    """Keep a server running, from when it listens. Raises ServerError if it does not within 10 s."""
     with pinned.serving(spec.argv, SERVER_CORE, scratch / "server.log", priority):
         _wait_until_it_listens(urlsplit(spec.base_url).port or 0, scratch / "server.log")
-        yield spec.base_url
+        yield
 
 
 def _wait_until_it_listens(port: int, log: Path) -> None:

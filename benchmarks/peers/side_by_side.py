@@ -15,17 +15,16 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+import script
+import server
 from clients import Case
 from load import in_turns, played
 from rows import Figures, figures, markdown
 from tools import Peer, client_of, peers, python_for, size_bytes
 
-from engines.reference.engine import read_sends
 from harness.contracts import FOREIGN_SHARE
-from harness.errors import BenchError, MissingError, UserError
-from harness.install import install
+from harness.errors import BenchError
 from harness.sampling import environment, host
-from harness.selftest import selftest
 from harness.selftest.selftest import Reference
 from harness.whole_files import write_whole
 
@@ -118,13 +117,9 @@ def preface(passes: int, program: str, foreign_share: float | None) -> str:
     return f"{said}\n\n**Not on a quiet machine, so that this says little: {load} Run `make peers` again.**\n"
 
 
-def main(words: Sequence[str]) -> None:
-    given = arguments(words)
-    if len(os.sched_getaffinity(0)) < 2:
-        raise UserError("the server and the client each need a core of their own; this machine gives one")
-    reference = selftest.find_reference("native", install.cache_dir(), read_sends)
-    if reference is None:
-        raise MissingError(f"the native reference server is not built; run `{selftest.BUILD}`")
+def main() -> None:
+    given = arguments(sys.argv[1:])
+    reference = server.find("native")
     os.environ.pop("PYTHONPATH", None)  # which is for this program, not for those that it runs
     share = host.foreign_use()
     measured, sizes, failures = measure(given.only, given.streams, given.passes, reference)
@@ -137,10 +132,4 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    script.run(main)

@@ -1,0 +1,19 @@
+"""Ends a script as bench ends: one line for what went wrong, and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from harness.errors import BenchError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`, and end with the code of what it raises."""
+    try:
+        main()
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
