@@ -17,6 +17,14 @@ from harness.contracts import Message, Turn
 Tokens = tuple[int | None, ...]  # input, output, cached
 # Counts of one request from here on are no counts: nothing has such a context.
 ABSURD = 1 << 31
+# The fields that count says something of, by every API, and llama.cpp's timings.
+_COUNTS = frozenset(
+    """
+    prompt_tokens completion_tokens cached_tokens input_tokens output_tokens cache_read_input_tokens
+    cache_creation_input_tokens promptTokenCount candidatesTokenCount thoughtsTokenCount
+    cachedContentTokenCount prompt_n predicted_n cache_n
+    """.split()  # noqa: SIM905 - a list of 14 quoted words reads worse
+)
 # What finish_reason is, whatever the API calls it, where the model or a filter refused to answer (on).
 REFUSED = "content_filter"
 
@@ -85,11 +93,15 @@ def count(fields: Any, name: str) -> int | None:
 
 
 def absurd_counts(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields that count tokens, by their names, and have a value that no request can have."""
+    """Yield the fields that count tokens, by their names, and have a value that no request can have: one
+    that is too large, and of those that are read one below 0, or that is no whole number."""
     for name, value in fields.items():
-        is_count = "token" in name.lower() or name.endswith("_n")  # as llama.cpp's timings
-        if is_count and type(value) is int and value >= ABSURD:
+        is_large = type(value) is int and value >= ABSURD
+        # As llama.cpp's timings. Other names may be of anything, such as a rate.
+        if is_large and ("token" in name.lower() or name.endswith("_n")):
             yield f"{name}={value}"
+        elif name in _COUNTS and value is not None and count(fields, name) is None:
+            yield f"{name}={value!r}"
         elif isinstance(value, dict):
             yield from absurd_counts(value)
 

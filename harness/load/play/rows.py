@@ -14,6 +14,9 @@ from harness.load.client.response import Exchange, unreadable
 RAW_BYTES = 65536
 # Masked beyond that as well, where a key could be cut.
 _BEYOND = 4096
+# What a count of output tokens may be beyond: an API may count as output what it did not send, such as
+# thoughts, but then max_tokens bounds them.
+_TIMES_ASKED, _UNSEEN_TOKENS = 2, 64
 # An error is said by something in the beginning of a body.
 _ERROR_BYTES = 1 << 20
 
@@ -51,6 +54,7 @@ def request_row(
 
     The API key, which a server may repeat in its answer, is masked in it.
     """
+    decoded = _possible(decoded, begun.max_tokens)
     outcome, error, raw = _told(exchange, decoded, key, keep_bytes, api)
     shown = _shown(decoded, key)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
@@ -78,6 +82,19 @@ def request_row(
         sent_words=len(body.split()),
         raw_response=MASK if raw and shown != decoded else raw,  # it has the key in pieces
     )
+
+
+def _possible(decoded: Decoded, max_tokens: int) -> Decoded:
+    """Return the answer without a count of output tokens that is far beyond what was asked for and what is
+    in it, which has a byte of a token at least, but for some that mark its end or its parts."""
+    counted = decoded.output_tokens
+    if counted is None or counted <= _TIMES_ASKED * max_tokens + _UNSEEN_TOKENS:
+        return decoded
+    seen = [decoded.text, decoded.reasoning, *(each.name + each.arguments for each in decoded.calls)]
+    if counted <= sum(len(each.encode()) for each in seen) + _UNSEEN_TOKENS:
+        return decoded
+    absurd = decoded.absurd or f"output_tokens={counted} where max_tokens={max_tokens}"
+    return replace(decoded, output_tokens=None, absurd=absurd)
 
 
 def unread_row(begun: BegunRow, exchange: Exchange, wrong: Exception, key: str | None) -> RequestRow:

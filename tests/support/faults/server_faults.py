@@ -281,11 +281,33 @@ IN_COUNTS = (
     ),
     Fault("more cached than input tokens", used(prompt_tokens_details={"cached_tokens": 10}), "ok"),
     Fault("details that are a list", used(prompt_tokens_details=[1]), "ok"),
-    Fault("tokens below 0", used(prompt_tokens=-1, completion_tokens=-5), "ok"),
-    Fault("tokens that are texts", used(prompt_tokens="9", completion_tokens="2"), "ok"),
-    Fault("tokens that are fractions", used(prompt_tokens=9.5, completion_tokens=1e308), "ok"),
-    Fault("tokens that are true", used(prompt_tokens=True, completion_tokens=None), "ok"),
-    Fault("more output tokens than asked", used(completion_tokens=2_000_000_000), "ok"),
+    Fault(
+        "tokens below 0", used(prompt_tokens=-1, completion_tokens=-5), "ok", f"{ABSURD} (prompt_tokens=-1)"
+    ),
+    Fault(
+        "tokens that are texts",
+        used(prompt_tokens="9", completion_tokens="2"),
+        "ok",
+        f"{ABSURD} (prompt_tokens='9')",
+    ),
+    Fault(
+        "tokens that are fractions",
+        used(prompt_tokens=9.5, completion_tokens=1e308),
+        "ok",
+        f"{ABSURD} (prompt_tokens=9.5)",
+    ),
+    Fault(
+        "tokens that are true",
+        used(prompt_tokens=True, completion_tokens=None),
+        "ok",
+        f"{ABSURD} (prompt_tokens=True)",
+    ),
+    Fault(
+        "more output tokens than asked",
+        used(completion_tokens=2_000_000_000),
+        "ok",
+        f"{ABSURD} (output_tokens=2000000000 where max_tokens=4)",
+    ),
     Fault(
         "sums of tokens beyond 2^31",
         answer("one", timings={"prompt_n": (1 << 31) - 1, "cache_n": (1 << 31) - 1, "predicted_n": 1}),

@@ -109,10 +109,19 @@ def test_reasoning_is_kept_apart_from_text() -> None:
     assert (decoded.reasoning, decoded.text) == ("think more", "say")
 
 
-def test_counts_that_are_no_counts_are_unknown() -> None:
-    body = data({"choices": [], "usage": {"prompt_tokens": "11", "completion_tokens": -1}})
-    assert read_once(body) == Decoded()
-    assert read_once(data({"usage": {"prompt_tokens": True, "completion_tokens": 1.5}})) == Decoded()
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("11", "'11'"), (-1, "-1"), (True, "True"), (1.5, "1.5"), (7.0, "7.0"), ([1], "[1]"), ({}, "{}")],
+)
+def test_counts_that_are_no_counts_are_missing_and_said(wrong: object, said: str) -> None:
+    decoded = read_once(data({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": wrong}}))
+    assert decoded == Decoded(input_tokens=5, absurd=f"completion_tokens={said}")
+
+
+def test_other_fields_of_usage_may_be_anything() -> None:
+    usage = {**USAGE, "tokens_per_second": 1.5, "tokenizer": "x", "prompt_tokens_details": None}
+    decoded = read_once(event(content="x") + finish(usage=usage, timings={"predicted_per_token_ms": 0.5}))
+    assert decoded.absurd is None
 
 
 @pytest.mark.parametrize("value", [1 << 31, 1 << 40, (1 << 53) - 1, 1 << 53, 1 << 63, 10**400])

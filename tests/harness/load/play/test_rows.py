@@ -307,3 +307,25 @@ def test_the_history_goes_on_with_a_call_that_a_template_can_read(
 
 if __name__ == "__main__":
     say_what_a_second_answer_takes(sys.argv[1])
+
+
+@pytest.mark.parametrize(
+    ("counted", "text", "kept"),
+    [
+        (8, "one", True),
+        (16 + 64, "one", True),  # thoughts that were not sent, and marks
+        (5000, "w" * 5000, True),  # a server that does not hold to max_tokens
+        (5000, "w" * 100, False),
+        (16 + 65, "one", False),
+        (2_000_000_000, "one", False),
+    ],
+)
+def test_a_count_that_neither_the_limit_nor_the_answer_can_hold_is_missing(
+    counted: int, text: str, kept: bool
+) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": counted}
+    row = asked(sending(answer(text, usage=usage)))
+    assert (row.outcome, row.input_tokens) == ("ok", 5)
+    assert row.output_tokens == (counted if kept else None)
+    absurd = f"missing: absurd value (output_tokens={counted} where max_tokens=8)"
+    assert row.error == (None if kept else absurd)
