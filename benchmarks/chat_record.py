@@ -1,4 +1,4 @@
-"""What the two Locust baselines share: the request that they send, and the line that they write about it.
+"""What the two Locust baselines share: a streamed chat, and the line that they write about it.
 
 The record goes to the file that BENCH_RECORD names, a JSON line per request; see clients.py, which reads it.
 """
@@ -10,6 +10,7 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -20,8 +21,19 @@ STAGGER_S = 1.0
 _record = open(os.environ["BENCH_RECORD"], "a", buffering=1)  # noqa: SIM115 - open as long as the process
 
 
-def request_json() -> dict[str, Any]:
-    """A streamed chat of BENCH_TOKENS tokens."""
+def stream_chat(client: Any, lines: Callable[[Any], Iterable[bytes]]) -> None:
+    """Play a chat of BENCH_TOKENS tokens and write it down. `lines` gives a response's lines as they come."""
+    recording = Recording()
+    headers = {"X-Request-Id": recording.request_id}
+    with client.post(PATH, json=_body(), headers=headers, stream=True, catch_response=True) as response:
+        is_ok = response.status_code == 200
+        for line in lines(response) if is_ok else ():
+            recording.line(line)
+        response.success() if is_ok else response.failure(str(response.status_code))
+    recording.end(is_ok)
+
+
+def _body() -> dict[str, Any]:
     return {
         "model": "reference",
         "messages": [
@@ -34,7 +46,7 @@ def request_json() -> dict[str, Any]:
 
 
 def stagger() -> None:
-    """Users that start in step would stay in step: spread them as bench does."""
+    """Wait for part of a second: users that start in step would stay in step. bench spreads them too."""
     gevent.sleep(random.random() * STAGGER_S)
 
 

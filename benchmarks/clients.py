@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -127,9 +127,8 @@ def _locust_read(folder: Path) -> Iterator[Reported]:
             yield Reported(said["request_id"], said["ok"], start_ns, chunks, end_ns)
 
 
+BENCH = Client("bench", _ours_argv, lambda case, folder: {}, _ours_read)
 # Locust's code is 1 where a request failed; load.py counts those itself.
-CLIENTS = (
-    Client("bench", _ours_argv, lambda case, folder: {}, _ours_read),
-    Client("Locust HttpUser", _locust("locust_http.py"), _locust_environment, _locust_read, (0, 1)),
-    Client("Locust FastHttpUser", _locust("locust_fast.py"), _locust_environment, _locust_read, (0, 1)),
-)
+HTTP_USER = Client("Locust HttpUser", _locust("locust_http.py"), _locust_environment, _locust_read, (0, 1))
+FAST_USER = replace(HTTP_USER, name="Locust FastHttpUser", argv=_locust("locust_fast.py"))
+CLIENTS = (BENCH, HTTP_USER, FAST_USER)

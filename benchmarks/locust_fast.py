@@ -5,8 +5,17 @@ locust -f benchmarks/locust_fast.py --headless -u 64 -r 64 -t 10s --stop-timeout
 
 from __future__ import annotations
 
-from chat_record import PATH, Recording, request_json, stagger
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from chat_record import stagger, stream_chat
 from locust import FastHttpUser, task
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """Give each line as it comes: the response's own iter_lines waits for 1,024 bytes, several events."""
+    return iter(partial(response.stream.readline, b"\n"), b"")
 
 
 class ChatUser(FastHttpUser):  # type: ignore[misc] # Locust's types are not followed
@@ -22,13 +31,4 @@ class ChatUser(FastHttpUser):  # type: ignore[misc] # Locust's types are not fol
     @task  # type: ignore[untyped-decorator]
     def chat(self) -> None:
         """Stream one answer."""
-        body = request_json()
-        recording = Recording()
-        headers = {"X-Request-Id": recording.request_id}
-        with self.client.post(PATH, json=body, headers=headers, stream=True, catch_response=True) as response:
-            is_ok = response.status_code == 200
-            # Its own iter_lines waits for 1,024 bytes, several events: readline gives each as it comes.
-            while is_ok and (line := response.stream.readline(b"\n")):
-                recording.line(line)
-            response.success() if is_ok else response.failure(str(response.status_code))
-        recording.end(is_ok)
+        stream_chat(self.client, _lines)

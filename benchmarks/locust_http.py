@@ -5,7 +5,7 @@ locust -f benchmarks/locust_http.py --headless -u 64 -r 64 -t 10s --stop-timeout
 
 from __future__ import annotations
 
-from chat_record import PATH, Recording, request_json, stagger
+from chat_record import stagger, stream_chat
 from locust import HttpUser, task
 
 
@@ -19,12 +19,4 @@ class ChatUser(HttpUser):  # type: ignore[misc] # Locust's types are not followe
     @task  # type: ignore[untyped-decorator]
     def chat(self) -> None:
         """Stream one answer."""
-        body = request_json()
-        recording = Recording()
-        headers = {"X-Request-Id": recording.request_id}
-        with self.client.post(PATH, json=body, headers=headers, stream=True, catch_response=True) as response:
-            is_ok = response.status_code == 200
-            for line in response.iter_lines():
-                recording.line(line)
-            response.success() if is_ok else response.failure(str(response.status_code))
-        recording.end(is_ok)
+        stream_chat(self.client, lambda response: response.iter_lines())

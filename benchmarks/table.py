@@ -61,16 +61,20 @@ def markdown(measured: Sequence[Measured], program: str) -> str:
                 for client, each in zip(clients, values, strict=True)
             ]
             lines.append(f"| {case} | {quantity.title} | " + " | ".join(shown) + " |")
-    return "\n".join([*lines, *_disturbances(measured)])
+    late = [(f"{each.case} in pass {each.number + 1}", _part(each.server_late_s, 1)) for each in measured]
+    return "\n".join([*lines, *late_note(late)])
 
 
-def _disturbances(measured: Sequence[Measured]) -> list[str]:
-    """The server has a core to itself: where it was late, something else ran there, or it can do no more."""
-    late = [each for each in measured if (_part(each.server_late_s, 1) or 0.0) > SERVER_LATE_LIMIT_S]
+def late_note(late_s: Sequence[tuple[str, float | None]]) -> list[str]:
+    """Return the lines that say where the server itself was late (p99), by name; none if it was nowhere.
+
+    It has a core to itself: something else ran there, or it can do no more.
+    """
+    late = [name for name, each_s in late_s if (each_s or 0.0) > SERVER_LATE_LIMIT_S]
     if not late:
         return []
-    where = ", ".join(dict.fromkeys(f"{each.case} in pass {each.number + 1}" for each in late))
-    return ["", f"The server itself was over 1 ms late (p99) in {len(late)} of {len(measured)}: {where}."]
+    where = ", ".join(dict.fromkeys(late))
+    return ["", f"The server itself was over 1 ms late (p99) in {len(late)} of {len(late_s)}: {where}."]
 
 
 def _values(measured: Sequence[Measured], case: str, client: str, quantity: Quantity) -> list[float]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
 import pinned
 from clients import Case, Reported
+from table import late_note
 from tools import WITHOUT_GAPS, Peer
 
 from harness.selftest.known_error import Served, quantiles
-
-# A pass says little where the server itself was as late as this.
-SERVER_LATE_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -127,23 +125,32 @@ def markdown(
     heads = ["streams", "client", *titles, "install, MB", "requests counted of sent"]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for load in streams:
-        of_load = {peer.name: _of(measured, peer.name, load) for peer in peers}
-        best = [_best(of_load.values(), column) for column in COLUMNS]
+        whys = {peer.name: failures.get((peer.name, load), failures.get((peer.name, None))) for peer in peers}
+        passes = {name: [] if why else _of(measured, name, load) for name, why in whys.items()}
+        best = [_best(passes.values(), column) for column in COLUMNS]
         for peer in peers:
-            why = failures.get((peer.name, load)) or failures.get((peer.name, None))
-            cells = [_cell(of_load[peer.name], *pair) for pair in zip(COLUMNS, best, strict=True)]
-            if peer.name in WITHOUT_GAPS:
-                cells[2:4] = [f"{cell} *" for cell in cells[2:4]]
+            shown = _cells(peer, passes[peer.name], best, whys[peer.name])
             size = f"{sizes[peer.name] / 1e6:,.0f}" if peer.name in sizes else "-"
-            counted = ", ".join(f"{each.counted} of {each.sent}" for each in of_load[peer.name])
-            shown = [f"not measured: {why}", *["-"] * (len(COLUMNS) - 1)] if why else cells
-            row = [str(load), f"[{peer.title}]({peer.page})", *shown, size, counted or "-"]
+            counted = ", ".join(f"{each.counted} of {each.sent}" for each in passes[peer.name]) or "-"
+            row = [str(load), f"[{peer.title}]({peer.page})", *shown, size, counted]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join([*lines, *_notes(peers, measured)])
 
 
 def _of(measured: Sequence[Figures], peer: str, streams: int) -> list[Figures]:
     return [each for each in measured if (each.peer, each.streams) == (peer, streams)]
+
+
+def _cells(
+    peer: Peer, passes: Sequence[Figures], best: Sequence[float | None], why: str | None
+) -> Iterator[str]:
+    """Yield the cell of each of COLUMNS; of what failed, why."""
+    for number, (column, least) in enumerate(zip(COLUMNS, best, strict=True)):
+        if why:
+            yield "-" if number else f"not measured: {why}"
+        else:
+            mark = " *" if peer.name in WITHOUT_GAPS and column.title.startswith("ITL") else ""
+            yield _cell(passes, column, least) + mark
 
 
 def _best(loads: Iterable[Sequence[Figures]], column: Column) -> float | None:
@@ -164,7 +171,5 @@ def _cell(passes: Sequence[Figures], column: Column, best: float | None) -> str:
 def _notes(peers: Sequence[Peer], measured: Sequence[Figures]) -> Iterable[str]:
     if any(peer.name in WITHOUT_GAPS for peer in peers):
         yield "\n\\* Its file has no time for each token: a request's tokens are spread evenly."
-    late = [each for each in measured if each.server_late_s > SERVER_LATE_S]
-    if late:
-        where = ", ".join(dict.fromkeys(f"{each.streams} streams of {each.peer}" for each in late))
-        yield f"\nThe server itself was over 1 ms late (p99) in {len(late)} of {len(measured)}: {where}."
+    late = [(f"{each.streams} streams of {each.peer}", each.server_late_s) for each in measured]
+    yield from late_note(late)

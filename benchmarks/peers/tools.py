@@ -24,12 +24,14 @@ from harness.install import install, packages
 
 ROOT = Path(__file__).parents[2]
 _INSTALL_S = 1200
+# Those that clients.py starts.
+_OWN = {"bench": clients.BENCH, "locust": clients.FAST_USER}
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """A load generator, as peers.toml describes it. `alone`: installed last, without what it requires.
 
-    `environment`: the peer whose environment it is in. Without a `command` it is one that clients.py starts.
+    `environment`: the peer whose environment it is in. Without a `command` it is one of _OWN.
     """
 
     name: str = ""
@@ -66,7 +68,7 @@ def _vllm_specs() -> list[InstallSpec]:
 
 def client_of(peer: Peer, python: Path) -> clients.Client:
     """Return a peer as load.py runs it, on the Python of its environment."""
-    own = {"bench": clients.CLIENTS[0], "locust": clients.CLIENTS[2]}.get(peer.name)
+    own = _OWN.get(peer.name)
 
     def argv(case: Case, url: str, folder: Path) -> list[str]:
         if own:
@@ -192,8 +194,8 @@ def _read_sglang(folder: Path) -> Iterator[Reported]:
 
 
 READERS: Mapping[str, Callable[[Path], Iterator[Reported]]] = {
-    "bench": clients.CLIENTS[0].read,
-    "locust": clients.CLIENTS[2].read,
+    "bench": clients.BENCH.read,
+    "locust": clients.FAST_USER.read,
     "aiperf": _read(aiperf.read, "profile_export.jsonl"),
     "guidellm": _read(guidellm.read, "benchmarks.json"),
     "vllm": _read(vllm_bench.read, "vllm.json"),

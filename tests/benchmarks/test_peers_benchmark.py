@@ -203,6 +203,14 @@ def test_a_peer_that_fails_has_a_row_with_why_and_the_rest_have_values(table):
     assert guidellm[2:] == ["not measured: no such package", *["-"] * 8]
 
 
+def test_a_pass_of_a_peer_that_failed_in_another_is_the_best_of_none(table):
+    made, one = table
+    measured = [one("bench", 0.3), one("guidellm", 0.1)]
+    (bench, guidellm), _ = made(measured, {("guidellm", 64): "it ended with code 1"})
+    assert bench[2] == "**0.30**"
+    assert guidellm[2:] == ["not measured: it ended with code 1", *["-"] * 8]
+
+
 def test_a_late_server_is_told(table):
     made, one = table
     _, notes = made([one("bench", 0.1, late_s=0.002)], asked=("bench",))
