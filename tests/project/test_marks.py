@@ -23,7 +23,7 @@ def runs() -> list[tuple[str, tuple[Path, ...]]]:
         for name in ("HERE", "BUILT"):
             command = command.replace(f"$({name})", values[name])
         [(quoted, word)] = re.findall(r" -m (?:'([^']*)'|(\w+))", f" {command}")
-        folders = tuple(ROOT / path for path in re.findall(r"(?<= )tests/\S+", command))
+        folders = tuple(ROOT / path for path in re.findall(r"(?<= )tests/[\w./-]+", command))
         found.append((quoted or word, folders or (TESTS,)))
     return found
 
