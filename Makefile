@@ -107,7 +107,7 @@ images:
 # Containers for real: as root on Debian with docker.io docker-cli docker-buildx docker-compose debootstrap. It starts a
 # Docker daemon of its own, and makes a base image without a registry: about 10 minutes and 20 GB, compiling llama.cpp extra.
 test-docker: $(TOOLS)
-	$(BIN)/bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q4_k_m --quiet
+	$(BIN)/bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q4_0 --quiet
 	$(BIN)/python -m pytest -m docker tests/harness/servers/test_container_live.py
 
 check: $(TOOLS)

@@ -41,11 +41,12 @@ from harness.servers.server import Server, check_alive, free_port, wait_ready
 
 pytestmark = pytest.mark.docker
 FAKE = TESTS / "support/servers/openai_fake.py"
+MODEL = "smollm2-135m"
 HARNESS = read_versions()["HARNESS_IMAGE"]
 LLAMA_CPP = image_of("llama_cpp", "cpu")
 VLLM = image_of("vllm", "cpu")
 LOCKS = VERSIONS.parent.parent / "engines" / "locks"
-WEIGHTS = cache_dir() / "weights" / "gemma3-270m" / "gemma3-270m-q4_k_m.gguf"
+WEIGHTS = cache_dir() / "weights" / MODEL / f"{MODEL}-q4_0.gguf"
 # However slow the machine is.
 ONE_CONVERSATION = ("load.concurrency=1", "load.conversations=1", "load.warmup=0s", "load.duration=300s")
 
@@ -65,7 +66,7 @@ def engine() -> Iterator[DockerEngine]:
 @pytest.fixture(scope="module")
 def llama_cpp(engine: DockerEngine) -> str:
     if not WEIGHTS.exists():
-        pytest.skip("no weights here (run `bench prepare quantization=gguf-q4_k_m`)")
+        pytest.skip("no weights here (run `bench prepare quantization=gguf-q4_0`)")
     engine.build("llama_cpp.Dockerfile", LLAMA_CPP, *wheels(os.environ.get("BENCH_TEST_WHEELS")))
     return LLAMA_CPP
 
@@ -155,12 +156,12 @@ def test_the_image_of_vllm_has_nothing_of_who_built_it(engine: DockerEngine, vll
 def test_vllm_serves_a_checkpoint_from_its_image_and_keeps_what_it_compiled(
     engine: DockerEngine, vllm_image: str, tmp_path: Path
 ) -> None:
-    checkpoint = WEIGHTS.with_name("gemma3-270m-bf16")
+    checkpoint = WEIGHTS.with_name(f"{MODEL}-fp16")
     if not checkpoint.exists():
         pytest.skip("no weights here (run `bench prepare engine=vllm quantization=bf16`)")
-    vllm, model = ENGINES["vllm"], MODELS["gemma3-270m"]
+    vllm, model = ENGINES["vllm"], MODELS[MODEL]
     terms = EngineTerms("matched", "docker", context_length=512, concurrent_sequences=1, kv_cache_tokens=512)
-    deployment = Deployment("vllm", "gemma3-270m", "bf16", terms, vllm.options(), "vllm docker")
+    deployment = Deployment("vllm", MODEL, "bf16", terms, vllm.options(), "vllm docker")
     place = Place(
         None,
         checkpoint,
