@@ -21,7 +21,7 @@ from reports.page.answer import opening
 from reports.page.drawing.charts import Chart
 from reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
 from reports.page.sections import SECTIONS, sections_of
-from reports.verdicts import decisions_of
+from reports.verdicts import ranked_labels
 from reports.words.described import question
 from reports.words.told import digest_of, keep, sources_of
 
@@ -86,10 +86,8 @@ def bar(run: Run, names: Mapping[str, str]) -> Html:
         ("load", "all loads", [(load, load) for load in sorted(loads, key=loads.__getitem__)]),
         ("start", f"all {word}s", [(str(start), f"{word} {start}") for start in starts]),
     ]
-    # In the order of the answer's rows.
-    ranked = dict.fromkeys(group.deployment for made in decisions_of(run) for group in made.ranked)
-    legend = {label: looks(run)[label] for label in ranked} | looks(run)
-    return macro("bar", names, [each for each in filters if len(each[2]) > 1], [*legend.values()])
+    legend = [looks(run)[label] for label in ranked_labels(run)]
+    return macro("bar", names, [each for each in filters if len(each[2]) > 1], legend)
 
 
 # --- the document ----------------------------------------------------------------------------------

@@ -146,6 +146,12 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     return tuple(sorted(made, key=lambda each: each.case.model == "-"))
 
 
+def ranked_labels(run: Run) -> list[str]:
+    """Return all deployments in the order of the answer's rows, those of no answer last."""
+    ranked = [group.deployment for made in decisions_of(run) for group in made.ranked]
+    return list(dict.fromkeys([*ranked, *run.deployments]))
+
+
 def primary_metric(run: Run, case: LoadCase) -> str:
     """Return the metric that decides: what compare.metric names first, else by the kind of load."""
     if "compare.metric" in run.record.settings:

@@ -36,7 +36,7 @@ def ratios(run: Run) -> str:
     if found.why_none or not found.family:
         return f"No verdicts: {found.why_none or 'no comparison allows one; each says why'}."
     return (
-        "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "
+        "Below a value its ratio to the best of its column, or to compare.baseline: "
         f"{family_text(found.family, found.alpha)}; "
         f"same: within {margin_text(run.record.compare.margin_share)}."
     )

@@ -9,7 +9,7 @@ from reports.page import cells
 from reports.page.declared import AtEachLoad, Block, Chart, Notes, Shows, Table, Topic, of_group
 from reports.page.drawing.more_kinds import start_up_bars
 from reports.page.looks import Of, prose
-from reports.verdicts import LoadCase, title_of_case
+from reports.verdicts import LoadCase, ranked_labels, title_of_case
 from reports.words import claims
 from reports.words.verdict_words import heading_of
 
@@ -43,10 +43,12 @@ START_UP = Chart[StartRecord](
 def _values(run: Run, case: LoadCase) -> list[Shows]:
     slo, asked = ["goodput_per_s"] * bool(run.record.slo), run.record.compare.metrics
     names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *asked])
+    order = ranked_labels(run)
+    groups = sorted(case.groups, key=lambda group: order.index(group.deployment))
     return [
         Table[Group](
             f"Values, {title_of_case(run, case)}",
-            lambda _: case.groups,
+            lambda _: groups,
             lambda run: {
                 "deployment": partial(cells.name_cell, run),
                 **{
