@@ -72,6 +72,7 @@ HINTS: Sequence[Hint] = (
         "This SGLang does not know one of its arguments: it may be older or newer than those that bench was "
         "written for (`bench list engines`).",
     ),
+    Hint(r"Received sigquit from a child process", "", is_effect=True),
 )
 
 # Term -> its field in /server_info.

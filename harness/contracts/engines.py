@@ -27,7 +27,7 @@ ApiName = Literal["anthropic", "gemini", "openai"]
 
 @dataclass(frozen=True)
 class Hint:
-    """A remedy (a sentence) for a failed start whose log matches `pattern` (a regular expression).
+    """A remedy (a sentence, or "") for a failed start whose log matches `pattern` (a regular expression).
 
     `of_own`: the remedy where the weights are files of the user, which bench did not make. `is_effect`: the
     line says only that a part failed, and is quoted only where no other line names an error.

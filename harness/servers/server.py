@@ -273,7 +273,8 @@ def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
     text = _end_of(path)
-    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
+    known = (hint for hint in hints if hint.remedy)
+    return list(dict.fromkeys(hint.remedy for hint in known if re.search(hint.pattern, text, re.MULTILINE)))
 
 
 def _end_of(path: Path) -> str:

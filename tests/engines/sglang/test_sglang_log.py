@@ -13,6 +13,7 @@ from places import TESTS
 
 from engines.sglang.log import HINTS, STAGES, said
 from harness.load.answer.chat import Decoded, classify, decode
+from harness.servers.server import log_tail, telling_line
 
 DATA = TESTS / "data" / "sglang"
 START = (DATA / "start_bf16_cpu.log").read_text()
@@ -28,7 +29,7 @@ AWQ_LINES = """\
 
 
 def remedies(log: str) -> list[str]:
-    return [hint.remedy for hint in HINTS if re.search(hint.pattern, log)]
+    return [hint.remedy for hint in HINTS if hint.remedy and re.search(hint.pattern, log)]
 
 
 def with_info(**fields: Any) -> dict[str, Any]:
@@ -127,6 +128,19 @@ def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
     found = remedies((DATA / f"fail_{cause}.log").read_text())
     assert len(found) == 1
     assert remedy in found[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "quoted"),
+    [
+        ("awq_cpu", "ValueError: torch.bfloat16 is not supported for quantization method awq."),
+        ("no_memory", "ValueError: Loaded weights leave no GPU memory for the KV cache"),
+        ("no_cuda", "RuntimeError: No accelerator (CUDA,"),
+    ],
+)
+def test_the_cause_of_a_failed_start_is_quoted_and_not_that_a_child_failed(cause: str, quoted: str) -> None:
+    tail = log_tail(DATA / f"fail_{cause}.log")
+    assert telling_line(tail, HINTS).startswith(quoted)
 
 
 # From the sources of SGLang, torch and uvicorn: there was no GPU, and the port was free.
