@@ -50,14 +50,15 @@ test-long: served $(TOOLS)
 test-scenarios: served $(TOOLS)
 	$(BIN)/python -m pytest -m scenarios tests/scenarios
 
-# bench killed and signalled at random moments, servers that answer wrongly, damaged directories, full disks, races. The
-# moments come from FAULTS_SEED. 13 minutes. `test-faults-long`: 100 kills, and each damaged directory to every command; an hour or more.
+# All of tests/faults, also what `make test` has of it: bench killed and signalled at random moments, servers that answer wrongly,
+# damaged directories, full disks, races. The moments come from FAULTS_SEED. 13 minutes beside the sample. `test-faults-long`: 100 kills,
+# and each damaged directory to every command; an hour or more.
 FAULTS_SEED ?= 7
 test-faults: served $(TOOLS)
-	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests/faults
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not faults_long' tests/faults
 
 test-faults-long: served $(TOOLS)
-	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'faults or faults_long' tests/faults
+	FAULTS_SEED=$(FAULTS_SEED) $(BIN)/python -m pytest -n 2 --dist worksteal -m '' tests/faults
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

@@ -93,7 +93,6 @@ def test_benches_beside_each_other_measure_each_its_own_run(tmp_path: Path) -> N
     place.wait_until_empty()
 
 
-@pytest.mark.faults
 def test_of_two_new_runs_in_one_folder_one_is_measured(tmp_path: Path) -> None:
     place = made(tmp_path / "p")
     done = both(place, "run", *quick(), "--output", "run")
