@@ -54,3 +54,20 @@ def test_the_table_of_make_has_its_targets() -> None:
         == sorted(phony.split())
         == sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
     )
+
+
+def faults() -> list[list[str]]:
+    """The rows of the table of faults: what goes wrong, what is seen, what is kept, the tests."""
+    lines = (ROOT / "docs/faults.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [row for row in rows if row[0] not in ("fault", "---")]
+
+
+def test_each_fault_says_what_is_seen_and_kept_and_which_tests_hold_it() -> None:
+    rows = faults()
+    assert len(rows) > 70
+    assert [row[0] for row in rows if len(row) != 4 or not all(row)] == []
+    named = [(row[0], name) for row in rows for name in re.split(r",\s*", row[3])]
+    missing = [each for each in named if not (ROOT / "tests" / each[1]).is_file()]
+    assert missing == []
+    assert [each for each in named if not re.fullmatch(r"(?:\w+/)*test_\w+\.py", each[1])] == []
