@@ -31,3 +31,10 @@ def test_lengths_are_forced_only_where_asked() -> None:
         "ignore_eos": True,
         "min_tokens": 24,
     }
+
+
+def test_a_version_alone_makes_no_ollama() -> None:
+    version = {"/api/version": {"version": "0.6.5"}}
+    assert ENGINE.said("", version).terms == {}
+    named = ENGINE.said("", {**version, "/api/ps": {"models": []}}).terms
+    assert named == {"engine_version": "Ollama's API 0.6.5"}
