@@ -33,7 +33,7 @@ class Case:
 
     @property
     def request_s(self) -> float:
-        """How long an answer takes, its first token after 50 ms."""
+        """Return how long an answer takes, its first token after 50 ms."""
         return 0.05 + (self.tokens - 1) / self.tokens_per_s
 
 
@@ -71,14 +71,14 @@ def _ours_argv(case: Case, base_url: str, folder: Path) -> list[str]:
 
 
 def worker_argv(job: LoadJob, folder: Path) -> list[str]:
-    """The load process of `bench run`, for one job."""
+    """Return the command line of `bench run`'s load process for one job."""
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode(job))
     return [sys.executable, "-P", "-m", "harness.load.worker", str(path)]
 
 
 def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:
-    """Chats of one turn with answers of so many tokens, one after the other."""
+    """Return a job of chats of one turn, one after the other, with answers of `tokens` tokens."""
     return LoadJob(
         cell="b",
         base_url=base_url,

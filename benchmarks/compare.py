@@ -85,7 +85,7 @@ def _is_pair(here: Reported, answers: dict[str, Served]) -> bool:
 
 
 def _ttft_errors(pairs: Sequence[Pair]) -> Iterator[float]:
-    """Seconds from a client's own start to its first token, minus from the arrival to the sending of it."""
+    """Yield a client's seconds from start to first token, less the server's from arrival to sending."""
     for here, there in pairs:
         yield error_s((here.start_ns, here.chunk_ns[0]), (there.arrived_ns or 0, there.sent_ns[0]))
 

@@ -38,7 +38,7 @@ LOAD = Load(concurrency=256, warmup_s=5.0, duration_s=30.0)
 
 
 def ended(number: int, rng: Random) -> RequestRow:
-    """A request of 100 chunks."""
+    """Return a request of 100 chunks."""
     sent_ns = number * 2 * MS
     chunks = tuple(sent_ns + rng.randrange(20, 90) * MS + at * 10 * MS for at in range(100))
     return RequestRow(
@@ -50,7 +50,7 @@ def ended(number: int, rng: Random) -> RequestRow:
 
 
 def cpu_us(work: Callable[[], object], times: int = 1) -> float:
-    """Processor time of one of `times` calls in microseconds, the median of REPEATS."""
+    """Return the processor time of one of `times` calls in microseconds, the median of REPEATS."""
     took = []
     for _ in range(REPEATS):
         began_ns = time.process_time_ns()
@@ -61,7 +61,7 @@ def cpu_us(work: Callable[[], object], times: int = 1) -> float:
 
 
 def measured() -> dict[str, float]:
-    """Microseconds by what they are for."""
+    """Return microseconds by what they are for."""
     rng = Random(1)
     rows = [ended(number, rng) for number in range(2 * KEPT)]
     now_ns = max(row.end_ns for row in rows)

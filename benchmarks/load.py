@@ -82,7 +82,7 @@ def played(
 def in_turns(
     cases: Sequence[Case], clients: Sequence[Client], passes: int
 ) -> Iterator[tuple[int, Case, Client]]:
-    """A B C, C B A, ...: drift of the machine lands on all clients alike."""
+    """Yield A B C, then C B A, and so on: drift of the machine lands on all clients alike."""
     for number in range(passes):
         for case in cases:
             for client in clients if number % 2 == 0 else reversed(clients):

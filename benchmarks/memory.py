@@ -38,7 +38,7 @@ class Memory:
         return max(rss_bytes for _, rss_bytes in self.points)
 
     def at(self, share: float) -> int:
-        """Resident bytes when that share of the requests had ended."""
+        """Return the resident bytes when that share of the requests had ended."""
         return next(rss_bytes for done, rss_bytes in self.points if done >= share * self.points[-1][0])
 
 

@@ -46,7 +46,7 @@ class Cost:
 
     @property
     def max_rss_bytes(self) -> int:
-        """The most of all samples. The kernel's own maximum counts what its parent had before the exec."""
+        """Return the most of all samples. The kernel's maximum counts what its parent had before the exec."""
         return max((each.rss_bytes for each in self.samples), default=0)
 
     @property
@@ -54,7 +54,7 @@ class Cost:
         return max((each.pss_bytes or 0 for each in self.samples), default=0)
 
     def cpu_before_s(self, at_ns: int) -> float:
-        """Processor time that it had used by an instant, from the last sample before it."""
+        """Return the processor time used by an instant, from the last sample before it."""
         return max((each.cpu_s for each in self.samples if each.t_ns <= at_ns), default=0.0)
 
 
@@ -94,12 +94,12 @@ def spawn(
 
 
 def may_go_first() -> bool:
-    """Whether we may raise priorities."""
+    """Return whether we may raise priorities."""
     return os.geteuid() == 0
 
 
 def sample(pid: int) -> Sample | None:
-    """What a process has used until now; None once it has ended."""
+    """Return what a process has used until now; None once it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -166,7 +166,7 @@ def _sampled(pid: int) -> Iterator[list[Sample]]:
 
 @contextmanager
 def serving(argv: Sequence[str], core: int, log: Path, priority: Priority = "real-time") -> Iterator[None]:
-    """A server on one core while the block runs; SIGTERM ends it, after 10 s KILL."""
+    """Run a server on one core for as long as the block; SIGTERM ends it, after 10 s KILL."""
     process = spawn(argv, core, log, priority=priority)
     try:
         yield

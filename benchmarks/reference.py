@@ -66,7 +66,7 @@ class Given:
 
 
 def ceiling(reference: Reference, streams: int, given: Given) -> Step:
-    """The largest load that is punctual: doubled until one is not, then halved between on a log scale."""
+    """Return the largest punctual load: doubled until one is late, then halved between on a log scale."""
     rate, held, failed = FIRST_RATE[reference.program], None, None
     while failed is None or held is None or failed / held.rate > RESOLUTION:
         step = tried(reference, streams, rate, given)
@@ -81,7 +81,7 @@ def ceiling(reference: Reference, streams: int, given: Given) -> Step:
 
 
 def tried(reference: Reference, streams: int, rate: float, given: Given) -> Step:
-    """The first try that is punctual, else the last."""
+    """Return the first try that is punctual, else the last."""
     for _ in range(given.tries):
         step = measured(reference, streams, rate, given)
         print(_line(reference.program, step), file=sys.stderr, flush=True)
@@ -111,7 +111,7 @@ def measured(reference: Reference, streams: int, rate: float, given: Given) -> S
 
 
 def _step(streams: int, rate: float, path: Path, given: Given, cpu: float) -> Step:
-    """Counts only while all streams run."""
+    """Return what the record says of the time in which all streams run."""
     sends = read_sends(path)
     all_run_ns = max(send.sent_ns for send in sends if send.chunk == ARRIVAL) + int((TTFT_S + SETTLE_S) * 1e9)
     until_ns = all_run_ns + int(given.duration_s * 1e9)

@@ -92,7 +92,7 @@ def measure(run_dir: Path, size: Size) -> Measured:
 
 
 def _peak_bytes(pid: int) -> int:
-    """The most resident memory that a process had so far, by the kernel's account (Linux)."""
+    """Return the most resident memory that a process had so far, by the kernel's account (Linux)."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

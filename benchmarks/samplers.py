@@ -86,7 +86,7 @@ def measure(case: Case, duration_s: float) -> Cost:
 
 @contextmanager
 def tree(processes: int) -> Iterator[int]:
-    """A process with that many less one children, while the block runs; its pid."""
+    """Run a process with `processes` - 1 children for as long as the block, and give its pid."""
     argv = [sys.executable, "-c", _ROOT, str(processes), _LEAF]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as root:
         assert root.stdout
@@ -95,7 +95,7 @@ def tree(processes: int) -> Iterator[int]:
 
 
 def plain_psutil(pid: int) -> list[tuple[int, float, int]]:
-    """The baseline: the same tree as psutil's examples read one, without faults, swap, or what has ended."""
+    """Read the same tree as psutil's examples do: no faults, no swap, nothing that has ended."""
     root = psutil.Process(pid)
     members = [root, *root.children(recursive=True)]
     memory = sum(member.memory_info().rss for member in members)
@@ -114,7 +114,7 @@ def host_cases(pid: int, processes: int) -> list[Case]:
 
 
 def device_cases(indices: Sequence[int]) -> list[Case]:
-    """Over the stub: memory that stands still as a server's does that has reserved it, and that changes."""
+    """Return cases over the stub: memory that stands still, as a server's does, and memory that changes."""
     mine = os.getpid()
 
     def ours(listed: set[int]) -> set[int]:
@@ -134,7 +134,7 @@ def device_cases(indices: Sequence[int]) -> list[Case]:
 
 
 def load_stub(folder: Path) -> None:
-    """Into this process, under the name that nvidia-ml-py asks for; a library that is loaded already wins."""
+    """Load it under the name that nvidia-ml-py asks for: a library that is in the process already wins."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         raise MissingError("no C compiler for the NVML library of the tests; on Debian: apt-get install gcc")

@@ -95,7 +95,7 @@ def make_run(path: Path, size: Size) -> Path:
 
 
 def plan_of(size: Size) -> Plan:
-    """The plan of such a run: a block per repeat, 64 users and twice as many with each further load."""
+    """Return the run's plan: a block per repeat, 64 users and twice as many with each further load."""
     names = [(engine, quantization) for quantization in QUANTIZATIONS for engine in ENGINES]
     deployments = [
         Deployment(engine, "synthetic-8b", quantization, EngineTerms(), {}, f"{engine} {quantization}")
@@ -119,7 +119,7 @@ def plan_of(size: Size) -> Plan:
 
 
 def _write_start(path: Path, start: PlannedStart, size: Size, texts: Texts, began_ns: int) -> int:
-    """Returns when it ended."""
+    """Write it, and return when it ended."""
     place = int(start.deployment.label.encode().hex(), 16) % 1009 / 1009
     slow = 0.8 + 0.6 * place + 0.02 * np.random.default_rng(start.index).normal()
     ready_ns = began_ns + int((20 + 30 * place) * S)
@@ -129,25 +129,12 @@ def _write_start(path: Path, start: PlannedStart, size: Size, texts: Texts, bega
         rows = _Rows.draw(rng, cell, size, at_ns, slow)
         at_ns = _write_cell(path, cell, start, rows, texts, round(place * 1009)) + 2 * S
     record = StartRecord(
-        name=start.name,
-        index=start.index,
-        deployment=start.deployment,
-        repeat=start.repeat,
-        status="completed",
-        spawned_ns=began_ns,
-        ready_ns=ready_ns,
-        stopped_ns=at_ns,
-        pid=1000 + start.index,
-        exit_code=0,
-        memory_kind="device",
-        devices=(0,),
-        baseline_bytes=GIB,
-        after_bytes=GIB,
-        returned_to_baseline=True,
-        phases=(Phase("spawned", began_ns), Phase("ready", ready_ns)),
-        prompt_tokens={"user": 18, "system": 34, "turns": 41},
-        idle_power_w=60.0,
-    )
+        name=start.name, index=start.index, deployment=start.deployment, repeat=start.repeat,
+        status="completed", spawned_ns=began_ns, ready_ns=ready_ns, stopped_ns=at_ns, pid=1000 + start.index,
+        exit_code=0, memory_kind="device", devices=(0,), baseline_bytes=GIB, after_bytes=GIB,
+        returned_to_baseline=True, phases=(Phase("spawned", began_ns), Phase("ready", ready_ns)),
+        prompt_tokens={"user": 18, "system": 34, "turns": 41}, idle_power_w=60.0,
+    )  # fmt: skip
     folder = path / "starts" / start.name
     store.write_record(folder / "start.json", record)
     for name, samples in _samples(began_ns, at_ns, slow).items():
@@ -156,7 +143,7 @@ def _write_start(path: Path, start: PlannedStart, size: Size, texts: Texts, bega
 
 
 def _samples(begin_ns: int, end_ns: int, slow: float) -> dict[str, list[Any]]:
-    """Host and device ten times a second, the server's own metrics once a second."""
+    """Return samples of host and device, ten times a second, and of the server's metrics, once a second."""
     tenths = range(begin_ns, end_ns, S // 10)
     risen = [min(1.0, 10 * k / len(tenths)) for k in range(len(tenths))]
     host = [
@@ -198,7 +185,7 @@ class _Rows:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, cell: PlannedCell, size: Size, at_ns: int, slow: float) -> _Rows:
-        """Users play conversation after conversation; a request takes what its first chunk and gaps take."""
+        """Let users play conversation after conversation; a request takes as long as its chunks."""
         count, users = size.requests_per_cell, cell.load.concurrency or 1
         ttft_s = rng.lognormal(np.log(0.12 * slow * users**0.2), 0.5, count)
         gap_s = 0.012 * slow * users**0.15
@@ -237,7 +224,7 @@ class _Rows:
     def _columns(
         self, part: slice, cell: PlannedCell, window: tuple[int, int], texts: Sequence[str]
     ) -> dict[str, Any]:
-        """Some rows, as store.REQUEST_SCHEMA has them; without what a failed request has not."""
+        """Return some rows as store.REQUEST_SCHEMA has them, without what a failed request lacks."""
         chunks = self.after_ns.shape[1]
         ok, sent = self.is_ok[part], self.sent_ns[part]
         at_ns = sent[:, None] + self.after_ns[part]
@@ -289,7 +276,7 @@ class Texts:
         )
 
     def of(self, cell: PlannedCell, count: int, place: int) -> list[str]:
-        """Of each request: the same beginning for all deployments, the end its own for every second one."""
+        """Return each request's text: all deployments begin it alike; every second one ends on its own."""
         at = (np.arange(count) * 31 + cell.seed) % 5000
         own = np.where(np.arange(count) * 7 % 2 == 0, at, (at * 17 + place) % 5000)
         return [f"{self.begins[k]} {self.ends[j]}" for k, j in zip(at.tolist(), own.tolist(), strict=True)]
@@ -298,37 +285,20 @@ class Texts:
 def _write_cell(
     path: Path, cell: PlannedCell, start: PlannedStart, rows: _Rows, texts: Texts, place: int
 ) -> int:
-    """Returns when it ended."""
-    window = (rows.began_ns + int(WARMUP_S * S), int(np.quantile(rows.sent_ns, 0.97)))
-    window = (min(window[0], int(np.quantile(rows.sent_ns, 0.1))), window[1])
+    """Write it, and return when it ended."""
+    early_ns, late_ns = map(int, np.quantile(rows.sent_ns, (0.1, 0.97)))
+    window = (min(rows.began_ns + int(WARMUP_S * S), early_ns), late_ns)
     count = len(rows.sent_ns)
     summary = LoadSummary(
-        started_ns=rows.began_ns,
-        window_start_ns=window[0],
-        window_end_ns=window[1],
-        ended_ns=rows.ended_ns,
-        ended_by="conversations",
-        users=cell.load.concurrency or 1,
-        conversations_begun=-(-count // TURNS),
-        requests=count,
-        stamp_source="kernel",
-        clock_uncertainty_ns=2000,
-        stamp_lag_s=(1e-5, 1e-4, 1e-3),
-        loop_lag_s=(1e-4, 5e-4, 2e-3),
-        cpu_s=0.2 * (rows.ended_ns - rows.began_ns) / S,
-        gc_pause_s=0.0,
-    )
+        started_ns=rows.began_ns, window_start_ns=window[0], window_end_ns=window[1], ended_ns=rows.ended_ns,
+        ended_by="conversations", users=cell.load.concurrency or 1, conversations_begun=-(-count // TURNS),
+        requests=count, stamp_source="kernel", clock_uncertainty_ns=2000, stamp_lag_s=(1e-5, 1e-4, 1e-3),
+        loop_lag_s=(1e-4, 5e-4, 2e-3), cpu_s=0.2 * (rows.ended_ns - rows.began_ns) / S, gc_pause_s=0.0,
+    )  # fmt: skip
     record = CellRecord(
-        number=cell.number,
-        start=start.name,
-        deployment=start.deployment.label,
-        repeat=cell.repeat,
-        scenario=cell.scenario,
-        load=cell.load,
-        seed=cell.seed,
-        status="completed",
-        summary=summary,
-    )
+        number=cell.number, start=start.name, deployment=start.deployment.label, repeat=cell.repeat,
+        scenario=cell.scenario, load=cell.load, seed=cell.seed, status="completed", summary=summary,
+    )  # fmt: skip
     folder = store.begin_cell(path, cell.number)
     answers = texts.of(cell, count, place)
     with table_writer(folder / "requests.parquet") as writer:

@@ -42,7 +42,7 @@ QUANTITIES = (
 
 
 def markdown(measured: Sequence[Measured], program: str) -> str:
-    """One table; behind a baseline's value, in brackets, how many times ours it is."""
+    """Return one table; behind a baseline's value, in brackets, how many times ours it is."""
     clients = list(dict.fromkeys(each.client for each in measured))
     cases = list(dict.fromkeys(each.case for each in measured))
     passes = 1 + max(each.number for each in measured)
@@ -95,7 +95,7 @@ def _cell(values: Sequence[float], ours: Sequence[float], quantity: Quantity) ->
 
 
 def memory_table(memory: Memory) -> str:
-    """How flat the memory is."""
+    """Return a table of how flat the memory is."""
     lines = [
         f"{memory.requests:,} requests in {memory.took_s:,.0f} s",
         "",
