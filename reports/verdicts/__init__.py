@@ -1,5 +1,6 @@
 """What may be said of deployments: decided once per run."""
 
+from reports.verdicts.comparisons import *
 from reports.verdicts.decisions import *
 from reports.verdicts.load_cases import *
 from reports.verdicts.pairs import *

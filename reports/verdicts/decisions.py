@@ -15,6 +15,7 @@ from reports.data import Cell, Group, Run, first_that_holds, once
 from reports.measures import Aggregate, aggregate, disturbed, metric_of, value_cells
 from reports.measures.quality import beyond_limit, quality_of
 from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
+from reports.verdicts.comparisons import alpha_of, why_busy
 from reports.verdicts.load_cases import (
     LoadCase,
     Values,
@@ -26,7 +27,7 @@ from reports.verdicts.load_cases import (
     values_by_repeat,
     why_unfit,
 )
-from reports.verdicts.pairs import OF_A_PLACE, alpha_of, why_busy
+from reports.verdicts.pairs import OF_A_PLACE
 from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"

@@ -11,7 +11,7 @@ from test_searches import write_search
 from harness.contracts import Objective
 from reports import TABLES, open_run, tables_of
 from reports.outputs.tables import framed
-from reports.verdicts.pairs import comparisons_of
+from reports.verdicts.comparisons import comparisons_of
 
 SLO = (Objective("ttft_s", 0.9, 0.15), Objective("success", 0.5))
 

@@ -17,7 +17,8 @@ from reports import compare_runs, write_comparison
 from reports.data.run import open_run
 from reports.page.of_several import comparison_page
 from reports.two_runs.sides import open_sides, pairs_of
-from reports.verdicts.pairs import comparisons_of, estimate_of, why_not
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.pairs import estimate_of, why_not
 
 TTFT = CompareTerms(metrics=("ttft_s.p50",))
 # Standard deviation of the logarithms 0.09531, that of a factor of 1.1.

@@ -20,8 +20,8 @@ from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
 from reports.page.answer import opening
 from reports.page.document import page
+from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.pairs import comparisons_of
 from reports.words.answer import answers_of
 from reports.words.told import standings, told
 from reports.words.verdict_words import title_at

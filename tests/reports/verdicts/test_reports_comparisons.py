@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from harness.contracts import CompareTerms, Load
 from reports.data.run import open_run
-from reports.verdicts.pairs import comparisons_of
+from reports.verdicts.comparisons import comparisons_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM = deployment("vllm", "fp16")

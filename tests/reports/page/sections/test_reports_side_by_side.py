@@ -15,7 +15,7 @@ from reports.page.drawing.charts import log_ticks
 from reports.page.looks import Look, ratio_frame, ratio_picture
 from reports.page.sections import side_by_side
 from reports.stats.intervals import Verdict
-from reports.verdicts.pairs import comparisons_of
+from reports.verdicts.comparisons import comparisons_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")

@@ -1,0 +1,130 @@
+"""All deployments of a run set against each other, once: each verdict, its family and its level."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reports.data import Group, Run, first_that_holds, grouped, once
+from reports.measures import aggregate, disturbed, metric_of, plural
+from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
+from reports.verdicts.pairs import Pair, question_of
+
+# Compared whatever was asked for: answers go by them.
+_DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
+_MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One comparison: `a` over `b`, labels of deployments, on a metric under a load of a scenario."""
+
+    scenario: str
+    load: str
+    metric: str
+    a: str
+    b: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons of a run.
+
+    `baselines`: by model, the asked baseline, else the plan's first label. `family`: the most verdicts that
+    were decided together, at the level `alpha`. `why_none`: why the whole run gives none; None where it may.
+    """
+
+    rows: tuple[Compared, ...]
+    baselines: dict[str, str]
+    family: int
+    alpha: float
+    why_none: str | None
+    by_key: Mapping[tuple[str, str, str, str, str], Verdict]
+
+    def of(self, scenario: str, load: str, metric: str, a: str, b: str) -> Verdict | None:
+        """Return the verdict on `a` against `b`; None where the two were not compared."""
+        return self.by_key.get((scenario, load, metric, a, b))
+
+
+@once
+def comparisons_of(run: Run) -> Comparisons:
+    """Compare all deployments of a model at each load, on the compared metrics and those that answers go by.
+
+    The comparisons of one metric at one load are a family: all pairs, since the data choose the leader, or
+    those with compare.baseline. `rows` has those with the baseline, else with the leader of the metric. The
+    level is that of this look at the run, divided by its answers, so that no comparison says more than these.
+    """
+    compare, why, family = run.record.compare, _why_none(run), 0
+    alpha = alpha_of(run)
+    rows: list[Compared] = []
+    found: dict[tuple[str, str, str, str, str], Verdict] = {}
+    for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
+        case, labels = (groups[0].scenario, groups[0].load), [group.deployment for group in groups]
+        baseline = compare.baseline if compare.baseline in labels else None
+        pairs = [
+            Pair((a.deployment, b.deployment), (run, run), (a, b), why or why_busy(run, a, b))
+            for a, b in itertools.combinations(groups, 2)
+            if baseline in (None, a.deployment, b.deployment)
+        ]
+        for metric in dict.fromkeys([*compare.metrics, *_DECIDED_BY]):
+            verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs], alpha)
+            family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
+            for pair, verdict in zip(pairs, verdicts, strict=True):
+                first, second = pair.names
+                found[*case, metric, second, first] = verdict
+                found[*case, metric, first, second] = mirrored(verdict)
+            if metric in compare.metrics:
+                reference = baseline or _best(run, groups, metric)
+                keys = ((*case, metric, label, reference) for label in labels)
+                rows += [Compared(*key, found[key]) for key in keys if key in found]
+    baselines = {each.model: label for label, each in reversed(run.deployments.items())}
+    if compare.baseline in run.deployments:
+        baselines[run.deployments[compare.baseline].model] = compare.baseline
+    return Comparisons(tuple(rows), baselines, family, alpha, why, found)
+
+
+def alpha_of(run: Run, later: int = 0) -> float:
+    """Return the level of each answer of this look at a run, by how often it was looked at after fewer
+    starts; `later`: of a look after that many more. One that had too few starts for a test spent nothing."""
+    least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
+    topics = grouped(run.groups, lambda g: (g.scenario, g.model, bool(run.record.slo) and g.family)).values()
+    answers = sum(len({group.deployment for group in own}) > 1 for own in topics)
+    looks = later + sum(least <= starts < now for starts in run.record.looks)
+    return level_of_look(looks) / max(1, answers)
+
+
+def _best(run: Run, groups: list[Group], metric: str) -> str:
+    sign = 1 if metric_of(metric).better == "higher" else -1
+    means = {group.deployment: aggregate(run, group, metric).mean for group in groups}
+    return max(means, key=lambda label: -math.inf if (mean := means[label]) is None else sign * mean)
+
+
+def mirrored(verdict: Verdict) -> Verdict:
+    if verdict.ratio is None or verdict.low is None or verdict.high is None:
+        return verdict
+    ratio, low, high = (
+        -value if not verdict.is_log else 1 / value if value else math.inf
+        for value in (verdict.ratio, verdict.high, verdict.low)
+    )
+    return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
+
+
+def why_busy(run: Run, *groups: Group) -> str | None:
+    """Return that the machine was disturbed in so much of what these groups have that too little remains."""
+    counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
+    hit = counted & disturbed(run, groups[0])
+    of = f"{len(hit)} of {plural(len(counted), 'repeat')}"
+    why = f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    return why if hit and len(counted - hit) < STARTS_NEEDED else None
+
+
+def _why_none(run: Run) -> str | None:
+    is_search = run.record.search is not None
+    few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
+    return run.why_untested or first_that_holds(
+        {
+            "a search tries other loads on each start; the highest that each keeps decides": is_search,
+            few: run.repeats < STARTS_NEEDED,
+        }
+    )
