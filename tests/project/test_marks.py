@@ -36,7 +36,7 @@ def alone() -> frozenset[str]:
 
 
 def holds(expression: str, marks: frozenset[str]) -> bool:
-    """Whether an -m expression takes a test with these marks."""
+    """Whether an -m expression takes a test with these marks. An empty one takes all."""
 
     def value(node: ast.expr) -> bool:
         match node:
@@ -48,7 +48,7 @@ def holds(expression: str, marks: frozenset[str]) -> bool:
                 return (all if isinstance(operator, ast.And) else any)(value(part) for part in parts)
         raise ValueError(ast.dump(node))
 
-    return value(ast.parse(expression.strip(), mode="eval").body)
+    return not expression or value(ast.parse(expression.strip(), mode="eval").body)
 
 
 def marks_of(node: ast.AST) -> frozenset[str]:
