@@ -75,11 +75,11 @@ test-fleet: $(TOOLS)
 # for that GPU and transformers. WHEELS=dir: wheels made before by `make gpu-wheels` with the same Python version, where there is no index.
 GPU_MAKING ?= 2m
 GPU_TESTING ?= 6m
-within = timeout --foreground -s INT -k 20 $(1) $(3) || { code=$$?; \
-  case $$code in 124|137) echo "test-gpu: $(2) took longer than $(1), and was ended" >&2; esac; exit $$code; }
+within = timeout --foreground -s INT -k 20 $($(1)) $(3) || { code=$$?; case $$code in 124|137) \
+  echo "test-gpu: $(2) took longer than $($(1)) and was ended; $(1)=TIME gives it longer" >&2; esac; exit $$code; }
 test-gpu:
-	@$(call within,$(GPU_MAKING),its environment,$(PYTHON) tests/gpu/over_torch.py $(VENV)-gpu $(WHEELS))
-	@TORCH_ENVIRONMENT=$(VENV)-gpu $(call within,$(GPU_TESTING),the tests,$(VENV)-gpu/bin/python -m pytest -m gpu -rs -W default tests/gpu)
+	@$(call within,GPU_MAKING,making its environment,$(PYTHON) tests/gpu/over_torch.py $(VENV)-gpu $(WHEELS))
+	@TORCH_ENVIRONMENT=$(VENV)-gpu $(call within,GPU_TESTING,testing,$(VENV)-gpu/bin/python -m pytest -m gpu -rs -W default tests/gpu)
 
 gpu-wheels:
 	$(PYTHON) tests/gpu/over_torch.py --wheels $(WHEELS)
