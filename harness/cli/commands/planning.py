@@ -165,7 +165,9 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
     if any(each.source is None for each in named):
         yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
     yield from length_lines(whole, until, asked)
-    if until is None and len(whole.deployments) > 1 and 0 < whole.blocks < STARTS_NEEDED:
+    if whole.blocks and len(whole.deployments) > max(len(ours), 1):
+        yield "engine.base_url: no verdict at any repeats, as the server is not started anew"
+    elif until is None and len(ours) > 1 and 0 < whole.blocks < STARTS_NEEDED:
         yield f"repeats={whole.blocks}: no verdict, which needs repeats={STARTS_NEEDED} or more"
 
 
@@ -230,12 +232,13 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     cells = sum(len(start.cells) for start in whole.starts)
     if not whole.starts:
         return
-    if len(whole.deployments) > 1:
-        yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
-    if any(len(start.cells) > 1 for start in whole.starts):
-        yield "order: cells of a start at random, drawn for each repeat and the same for all deployments"
     # A large engine takes a minute or more to start, which no constant could tell.
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
+    if len(whole.deployments) > 1:
+        begins = f"every repeat {'starts' if is_ours else 'loads'} each deployment once"
+        yield f"order: {begins}, balanced over repeats and drawn from the seed"
+    if any(len(start.cells) > 1 for start in whole.starts):
+        yield "order: cells of a start at random, drawn for each repeat and the same for all deployments"
     beside = ", and each engine's own start-up" if is_ours else ""
     size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
     quality = ""

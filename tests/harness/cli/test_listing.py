@@ -302,3 +302,13 @@ def test_a_pipe_that_its_reader_closed_ends_bench_as_sigpipe_would(tmp_path: Pat
 def test_a_plan_of_few_repeats_says_that_there_will_be_no_verdict(repeats: int, count: int) -> None:
     text = planned_text("engine=reference", "reference.itl=1ms,2ms", f"repeats={repeats}")
     assert text.count(f"repeats={repeats}: no verdict, which needs repeats=3 or more") == count
+
+
+@pytest.mark.parametrize("repeats", [1, STARTS_NEEDED])
+def test_a_plan_on_one_running_server_never_asks_for_repeats_that_bring_no_verdict(repeats: int) -> None:
+    attached = ("engine=openai", "engine.base_url=http://h/v1", f"repeats={repeats}")
+    text = planned_text(*attached, "model=m,n")
+    assert "which needs repeats" not in text
+    assert text.count("engine.base_url: no verdict at any repeats, as the server is not started anew\n") == 1
+    assert "order: every repeat loads each deployment once, balanced" in text
+    assert "no verdict" not in planned_text(*attached, "model=m")
