@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,11 @@ from typing import Any
 from bench_command import Place, quick, told
 from make_run import full_run
 from ray_in_memory import FATES, Ray, installed, machines
+from rich.console import Console
 
+from harness.cli.commands.fleet import _Nodes
+from harness.cli.ending import REPORTING
+from harness.cli.progress import Show
 from harness.fleet import node
 
 
@@ -78,6 +83,24 @@ def test_repeats_that_cannot_be_merged_stay_and_the_command_that_merges_them_is_
         f"`bench merge {folders[0]} {folders[1]}`"
     )
     assert all(files_of(folder) == files_of(whole) for folder in folders)
+
+
+def test_the_panel_of_all_nodes_says_in_80_columns_where_each_repeat_is():
+    show = Show(quiet=False)
+    panel = _Nodes(show, 3)
+    node_name = "gpu-node-01 (10.0.0.1, 4f3a2b)"
+    panel.say(node_name, 1, "start 1 of 4: \x1b[31mvllm " + "x" * 90)
+    panel.say("gpu-node-02 (10.0.0.2, 9d8c7b)", 2, REPORTING)
+    panel.say("gpu-node-02 (10.0.0.2, 9d8c7b)", 2, "the whole run says it")
+    written = io.StringIO()
+    Console(file=written, width=80).print(panel.table())
+    head, first, second, third = written.getvalue().splitlines()
+    assert head.split() == ["repeat", "node"]
+    assert first.startswith(f"1       {node_name}")
+    assert (first[-1], len(first), "\x1b" in first) == ("…", 80, False)
+    assert second.split()[0] == "2"
+    assert second.rstrip().endswith("measured")
+    assert third.split() == ["3", "-", "waits", "for", "a", "machine"]
 
 
 def files_of(folder: Path) -> set[str]:

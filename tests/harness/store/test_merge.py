@@ -136,6 +136,28 @@ def test_machines_that_differ_are_told_by_repeat(parts, whole, tmp_path):
     assert not found.marks
 
 
+@pytest.mark.parametrize(
+    ("fact", "a", "b"),
+    [
+        ("driver", "550.54.15", "570.86.10"),
+        ("cuda", "12.4", "12.8"),
+        ("power_limit_w", 700.0, 350.0),
+        ("sm_clock_max_mhz", 1980, 1755),
+        ("pcie_width_max", 16, 8),
+    ],
+)
+def test_devices_that_differ_in_what_bears_on_speed_are_told_by_repeat(parts, whole, tmp_path, fact, a, b):
+    for repeat, (path, value) in enumerate(zip(parts, (a, b), strict=True)):
+        shutil.rmtree(path)
+        card = {"name": "NVIDIA H100", "uuid": f"GPU-{repeat}", fact: value}
+        part(whole, repeat, path, environment={**environment("1"), "devices": [card]})
+    join(parts, tmp_path / "all")
+    found = machines_differ.find(open_run(tmp_path / "all"))
+    assert found is not None
+    name = fact.replace("_", " ")
+    assert found.text.startswith(f"devices.0.{name} {a} (repeat 1), {b} (repeat 2).")
+
+
 def test_machines_whose_kernels_reserve_another_part_of_the_same_memory_are_alike(parts, whole, tmp_path):
     for repeat, path in enumerate(parts):
         shutil.rmtree(path)
