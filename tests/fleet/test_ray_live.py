@@ -18,6 +18,7 @@ import pytest
 from bench_command import QUICK
 from waiting import wait_until
 
+from harness.install.install import cache_dir
 from harness.store import checksums, store
 from reports import open_run
 from reports.checks.starts import nodes_lost
@@ -108,8 +109,11 @@ def run_on(cluster: Cluster, output: Path, *words: str, **settings: str) -> subp
     given = ["reference.itl=2ms,4ms", *words]
     keys = {word.partition("=")[0] for word in given}
     short = [word for word in QUICK if word.partition("=")[0] not in keys]
-    asked = [*short, *given, "--on", f"ray:{cluster.head}", "--output", str(output)]
-    command = cluster.argv(str(BENCH), "run", *asked)
+    return begin(cluster, output, *short, *given, **settings)
+
+
+def begin(cluster: Cluster, output: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
+    command = cluster.argv(str(BENCH), "run", *words, "--on", f"ray:{cluster.head}", "--output", str(output))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env={**cluster.environment(), **settings}, **pipes)
 
@@ -130,7 +134,11 @@ def test_the_repeats_of_a_run_are_measured_on_two_nodes_one_at_a_time(cluster, t
     assert not any(
         name.startswith(("RAY_", "OMP_NUM_THREADS")) for start in starts for name in start.environment
     )
-    # Two raylets of one machine: one repeat ended before the other began.
+    assert_one_ended_before_the_other_began(starts)
+
+
+def assert_one_ended_before_the_other_began(starts) -> None:
+    """Of two repeats, which two raylets of one machine measured."""
     spans = sorted((min(s.spawned_ns for s in of), max(s.stopped_ns for s in of)) for of in by_repeat(starts))
     assert spans[0][1] <= spans[1][0]
 
@@ -145,6 +153,43 @@ def measuring(cluster: Cluster, run: subprocess.Popen[str], begun: Path) -> psut
     assert run.poll() is None, run.communicate()
     (worker,) = cluster.processes("ray::measured")
     return worker
+
+
+SECRETS = {"OPENAI_API_KEY": "sk-of-the-driver-alone", "HF_TOKEN": "hf_of-the-driver-alone"}
+
+
+def test_llama_cpp_is_measured_on_nodes_which_learn_no_key_of_the_driver(tmp_path_factory, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for shared in ("engines", "weights", "installer"):
+        (cache / shared).symlink_to(cache_dir() / shared)
+    cluster = Cluster(tmp_path_factory.mktemp("r"), BENCH_CACHE_DIR=str(cache))
+    words = [
+        "engine=llama_cpp",
+        "quantization=gguf-q4_0",
+        "repeats=2",
+        "load.concurrency=1",
+        "load.warmup=0s",
+    ]
+    words += ["load.duration=4s", "load.min_requests=1", "device=cpu", "guard=off"]
+    try:
+        run = begin(cluster, tmp_path / "run", *words, **SECRETS)
+        wait_until(lambda: run.poll() is not None or bool(cluster.processes("q4_0.gguf")), 120)
+        seen = {each.pid: Path(f"/proc/{each.pid}/environ").read_bytes() for each in cluster.processes()}
+        named = [each.pid for name in ("ray::measured", "q4_0.gguf") for each in cluster.processes(name)]
+        out, err = run.communicate(timeout=LIMIT_S)
+    finally:
+        cluster.close()
+    assert run.returncode == 0, err
+    assert out.strip() == str(tmp_path / "run" / "report.html")
+    knows = {pid for pid, of in seen.items() if any(value.encode() in of for value in SECRETS.values())}
+    assert knows == {run.pid}
+    assert set(named) <= seen.keys()
+    assert len(named) >= 2
+    written = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any(value.encode() in each for value in SECRETS.values() for each in written)
+    assert all(cell.counts for cell in store.read_cells(tmp_path / "run"))
+    assert_one_ended_before_the_other_began(store.read_starts(tmp_path / "run"))
 
 
 def test_a_repeat_whose_node_was_killed_is_measured_again_on_another(cluster, tmp_path):
