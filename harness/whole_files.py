@@ -123,10 +123,15 @@ def check_room(folder: Path, needed_bytes: int, what: str, otherwise: str = "BEN
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
-        # What is small is told in megabytes.
-        size, unit = (1e9, "GB") if needed_bytes >= 1e8 else (1e6, "MB")
-        needed, there = f"{needed_bytes / size:.1f} {unit}", f"{free / size:.1f} {unit}"
+        needed, there = disk_size(needed_bytes), disk_size(free, needed_bytes)
         raise UserError(
-            f"{what} needs about {needed} under {folder}, where {there} are free; free some, or name another "
-            f"place: {otherwise}"
+            f"{what} needs about {needed} under {folder}, where {there} are free; free some, "
+            f"or name another place: {otherwise}"
         )
+
+
+def disk_size(count: int, beside: int = 0) -> str:
+    """Return a number of bytes as it is told of disks, in the unit of what it stands `beside`: what is small
+    in megabytes."""
+    size, unit = (1e9, "GB") if (beside or count) >= 1e8 else (1e6, "MB")
+    return f"{count / size:.1f} {unit}"

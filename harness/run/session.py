@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,7 @@ from harness.load import limits
 from harness.plan.candidates import NO_QUANTIZATION
 from harness.processes.supervise import reap
 from harness.run.held import missing, remove_made, taken_lock
+from harness.run.room import left_bytes, needed_bytes
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import api_of, attach_spec, key_of
 from harness.run.watch import Observer, Site
@@ -43,11 +45,9 @@ from harness.settings.config import Settings
 from harness.settings.units import duration_text
 from harness.store import checksums, store, tokenizer
 from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import check_room, private, remove_left
+from harness.whole_files import disk_size, private, remove_left
 
 RESULTS = Path("results")
-# What a run writes: its page, of a cell logs, samples and records, and of a user 100 tokens a second.
-_PAGE_BYTES, _CELL_BYTES, _USER_BYTES_PER_S = 4_000_000, 100_000, 2_000
 # Kept aside while a run goes on, so that its end can be written on a disk that is full.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
 # What helps where another bench has the directory: one that is resumed, and one for a new run.
@@ -83,17 +83,6 @@ def check_output(directory: Path | None) -> None:
         TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:
         raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
-
-
-def check_space(directory: Path, starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError if a disk has no room for what these starts will write, as far as can be told."""
-    needed = float(_PAGE_BYTES)
-    for start in starts:
-        users = start.deployment.terms.concurrent_sequences or 1
-        for load in (cell.load for cell in start.cells):
-            users_s = (load.concurrency or users) * (load.duration_s or 0.0)
-            needed += _CELL_BYTES + _USER_BYTES_PER_S * users_s
-    check_room(directory.absolute(), int(needed), "what is measured", "--output DIR")
 
 
 @contextmanager
@@ -229,11 +218,20 @@ def measure(
             _write_end(run, "interrupted")
         if isinstance(error, OSError):
             command = f"bench {'search' if run.record.search else 'run'} --resume {directory}"
+            remedy = _room_needed(run) if error.errno == ENOSPC else "once it can be"
             raise CellError(
                 f"{directory}: what was measured last could not be stored: {error.strerror or error}; "
-                f"once it can be, `{command}` measures it again"
+                f"{remedy}, `{command}` measures it again"
             ) from error
         raise
+
+
+def _room_needed(run: store.Kept[store.RunRecord]) -> str:
+    try:
+        left = left_bytes(run.path.parent, run.record.plan)
+    except StoreError:  # a record that is torn
+        left = needed_bytes(run.record.plan.starts)
+    return f"about {disk_size(left)} are needed; once they are free"
 
 
 def _write_end(run: store.Kept[store.RunRecord], status: RunStatus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,6 +44,10 @@ def test_a_run_is_refused_where_it_has_no_room(small: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].endswith("free some, or name another place: --output DIR")
     assert not (small / "run").exists()
+    longer = quick("load.duration=10min", "load.concurrency=8")
+    more = bench(made(tmp_path / "q"), "run", *longer, "--output", small / "run")
+    assert more.returncode == 2
+    assert _needed_mb(done.stderr) + 5 < _needed_mb(more.stderr)
 
 
 @pytest.mark.parametrize("left_kb", [pytest.param(kb, marks=pytest.mark.faults) for kb in (0, 64, 400)] + [8])
@@ -61,10 +66,20 @@ def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on(
     assert len(done.stderr.splitlines()) <= 3
     assert done.stderr.count("No space left on device") == len(done.stderr.splitlines())
     record = json.loads((small / "run/run.json").read_text())
-    assert record["status"] in ("interrupted", "completed")
+    cells = [json.loads(path.read_text()) for path in (small / "run").glob("cells/001/cell.json")]
+    is_whole = [cell["status"] for cell in cells] == ["completed"]
+    lost = [line for line in done.stderr.splitlines() if "could not be stored" in line]
+    if record["status"] == "completed":  # what failed is on record, or is the page
+        assert lost == []
+        assert is_whole or ["No space left on device" in cell["error"] for cell in cells] == [True]
+    else:
+        assert record["status"] == "interrupted"
+        assert [_needed_mb(line) > 4 for line in lost] == [True]
+        assert not is_whole or [start.status for start in store.read_starts(small / "run")] != ["completed"]
     filler.unlink()
     again = bench(place, "run", "--resume", small / "run", "--quiet")
     assert again.returncode == 0, again.stderr
+    assert [cell.status for cell in store.read_cells(small / "run")] == ["completed"]
     assert (small / "run/report.html").stat().st_size > 0
 
 
@@ -138,3 +153,10 @@ def heard(process: subprocess.Popen[str], words: str) -> None:
     assert process.stderr
     while words not in process.stderr.readline():
         assert process.poll() is None
+
+
+def _needed_mb(said: str) -> float:
+    """The megabytes that a message says are needed."""
+    found = re.search(r"(?:needs about|about) ([\d.]+) MB", said)
+    assert found, said
+    return float(found[1])

@@ -30,6 +30,7 @@ from harness.plan.context import context_lines
 from harness.quality.due import asking, earlier_references, keep_references
 from harness.run import next_starts, session
 from harness.run.budget import Budget
+from harness.run.room import check_space
 from harness.run.search import Search, Trial
 from harness.run.watch import Site
 from harness.selftest import known_error
@@ -158,7 +159,8 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
             raise
         for line in _task_lines(task):
             show.line(line)
-        session.check_space(task.directory or session.RESULTS, task.starts)
+        until = task.settings.until if task.may_grow else None
+        check_space(task.directory or session.RESULTS, task.starts, until, asks_quality=quality is not None)
         with _directory_of(task) as directory:
             keep_references(references, directory)
             record = task.record or session.begin(

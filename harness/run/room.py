@@ -1,0 +1,53 @@
+"""Estimate what a run writes on a disk, as far as can be told before it is measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.contracts import Plan, PlannedCell, PlannedStart, Until
+from harness.plan.plan import estimated_s, load_s
+from harness.store import store
+from harness.whole_files import check_room
+
+# Its page; a start's log and samples; a cell's log, samples and records; a start's answers on quality.
+_PAGE_BYTES, _START_BYTES, _CELL_BYTES, _QUALITY_BYTES = 4_000_000, 100_000, 100_000, 300_000
+# Of a user 100 tokens a second, and what the events of 50 are in bytes, where they are kept.
+_USER_BYTES_PER_S, _KEPT_BYTES_PER_S = 2_000, 12_000
+
+
+def needed_bytes(
+    starts: Sequence[PlannedStart], until: Until | None = None, *, asks_quality: bool = False
+) -> int:
+    """Return about how many bytes these starts and their page take. `until`: others may follow, as long as
+    its budget allows. The window of a load without a duration is a guess."""
+    each = _START_BYTES + (_QUALITY_BYTES if asks_quality else 0)
+    whole = sum(each + sum(_cell_bytes(start, cell) for cell in start.cells) for start in starts)
+    times = max(1.0, until.budget_s / max(1.0, estimated_s(starts))) if until and starts else 1.0
+    return int(_PAGE_BYTES + times * whole)
+
+
+def check_space(
+    directory: Path,
+    starts: Sequence[PlannedStart],
+    until: Until | None = None,
+    *,
+    asks_quality: bool = False,
+) -> None:
+    """Raise UserError if a disk has no room for what these starts will write, as far as can be told."""
+    if not starts:  # its page may be there already, and replaces itself
+        return
+    needed = needed_bytes(starts, until, asks_quality=asks_quality)
+    check_room(directory.absolute(), needed, "what is measured", "--output DIR")
+
+
+def left_bytes(directory: Path, plan: Plan) -> int:
+    """Return about how many bytes the starts of a run take that have cells without a good end."""
+    done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
+    return needed_bytes([each for each in plan.starts if any(cell.number not in done for cell in each.cells)])
+
+
+def _cell_bytes(start: PlannedStart, cell: PlannedCell) -> float:
+    load = cell.load
+    at_once = load.conversations if load.kind == "batch" else None
+    users = load.concurrency or at_once or start.deployment.terms.concurrent_sequences or 1
+    of_user = _USER_BYTES_PER_S + (_KEPT_BYTES_PER_S if load.keep_bytes else 0)
+    return _CELL_BYTES + of_user * users * load_s(load, cell.scenario)
