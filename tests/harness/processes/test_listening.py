@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from harness.processes.listening import stranger_on
+from harness.processes.listening import beyond_loopback, stranger_on
 
 NOBODY = 65534
 HOST = "127.0.0.1"
@@ -115,3 +115,16 @@ def test_where_the_system_lists_nothing_the_servers_own_sockets_tell(
         assert stranger_on(HOST, port, other) == "another process"
         with as_nobody():
             assert stranger_on(HOST, port, other) is None, "its sockets are hidden"
+
+
+@pytest.mark.parametrize("address", [HOST, f"::ffff:{HOST}", "::1"])
+def test_a_listener_on_loopback_is_none_for_other_machines(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        if ":" in address:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((address, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert any(each.laddr.port == port for each in psutil.Process().net_connections("tcp"))
+        assert not [each for each in beyond_loopback(lambda argv: True) if each.endswith(f":{port}")]
