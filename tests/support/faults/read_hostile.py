@@ -150,8 +150,7 @@ class Reading:
             return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
         if "Traceback" in found.complaints:
             return f"a traceback: {found.complaints[-300:]}"
-        is_short = name == FRAMES or "--resume" in COMMANDS[name] or found.complaints.count("\n") in (1, 2)
-        if found.code == 2 and not is_short:
+        if found.code == 2 and not self._is_short(name, found):
             return f"not one line: {found.complaints[:300]}"
         if name == "view":
             return self._wrong_with_index(found)
@@ -161,6 +160,17 @@ class Reading:
         is_named = any(found.names(each, whole) for each in fault.files)
         is_silent = found != whole and not is_named and name not in SILENT
         return f"another answer, exit code {found.code}, without {file}" if is_silent else None
+
+    def _is_short(self, name: str, found: Answer) -> bool:
+        """Return whether a refusal is a line, perhaps beside one that names a file; and of what goes on with
+        a run beside the lines of progress that it also prints for a whole one."""
+        if name == FRAMES:
+            return True
+        said = found.complaints.splitlines()
+        if "--resume" in COMMANDS[name]:
+            usual = self.whole(name).complaints.splitlines()
+            return said != [] and len([line for line in said if line not in usual]) <= 2
+        return len(said) in (1, 2)
 
     def _wrong_with_index(self, found: Answer) -> str | None:
         index = next(iter(found.written.values()), b"").decode()
