@@ -21,6 +21,12 @@ STAGES: Sequence[Stage] = (
 
 HINTS: Sequence[Hint] = (
     Hint(
+        r"Engine core initialization failed|Worker proc \S+ died unexpectedly"
+        r"|\braise \w+Error\(|Traceback \(most recent call last\)",
+        "",
+        is_effect=True,
+    ),
+    Hint(
         r"larger than the available KV cache memory",
         "The KV cache does not hold one conversation of engine.context_length tokens: lower that, or raise "
         "engine.kv_cache_tokens (or vllm.gpu_memory_utilization, where vLLM sizes the cache itself).",

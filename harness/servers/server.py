@@ -25,6 +25,8 @@ from harness.servers.log import MOST_LINE_BYTES, bytes_from, end_of
 
 _LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
 _END_BYTES = 256 << 10
+# A cause may stand before the traceback of the program that was told of it.
+_MORE_LINES = 400
 PROCESS_UP = "process_up"
 # Colours and other commands of a terminal; and what sets its title or clipboard.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n]{0,10000}(?:\x07|\x1b\\)")
@@ -177,7 +179,7 @@ def check_alive(server: Server, when: str = "") -> None:
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
-    end = f"the end of {server.log_path}: {telling_line(tail, server.hints)}"
+    end = f"the end of {server.log_path}: {quoted_line(server.log_path, server.hints)}"
     known = remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
     return ServerError("; ".join([f"{server.engine} {what}", end, *known]), tail)
 
@@ -259,6 +261,12 @@ def log_tail(path: Path, lines: int = 20) -> str:
     return "\n".join(inert(line, keep="\t") for line in _end_of(path).splitlines()[-lines:])
 
 
+def quoted_line(path: Path, hints: Sequence[Hint] = ()) -> str:
+    """Return the telling_line of a log's end; where that has effects alone, of more lines before it."""
+    found = telling_line(log_tail(path), hints)
+    return telling_line(log_tail(path, _MORE_LINES), hints) if _is_effect(found, hints) else found
+
+
 def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
     """Return the last line that names an error, else the last line. Warnings may come after the error.
 
@@ -266,9 +274,12 @@ def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
     """
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line for line in lines if _NAMES_ERROR.search(line)]
-    effects = [hint.pattern for hint in hints if hint.is_effect]
-    causes = [line for line in errors if not any(re.search(effect, line) for effect in effects)]
+    causes = [line for line in errors if not _is_effect(line, hints)]
     return next(reversed(causes or errors or lines), "(empty)")[:300]
+
+
+def _is_effect(line: str, hints: Sequence[Hint]) -> bool:
+    return any(hint.is_effect and re.search(hint.pattern, line) for hint in hints)
 
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:

@@ -4,6 +4,7 @@ are shortened, and paths in them are not those of the machine."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from places import TESTS
 
 from engines.vllm.engine import ENGINE
 from harness.load.answer.chat import classify, decode
+from harness.servers.server import quoted_line
 
 DATA = TESTS / "data" / "vllm"
 START = (DATA / "start_bf16_cpu.log").read_text()
@@ -35,7 +37,7 @@ seed=7, enable_prefix_caching=False, enable_chunked_prefill=True, pooler_config=
 
 
 def remedies(log: str) -> list[str]:
-    return [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, log, re.MULTILINE)]
+    return [hint.remedy for hint in ENGINE.hints if hint.remedy and re.search(hint.pattern, log, re.MULTILINE)]
 
 
 def test_resolved_values_of_a_start_on_a_cpu() -> None:
@@ -145,6 +147,26 @@ def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
     found = remedies((DATA / f"fail_{cause}.log").read_text())
     assert len(found) == 1
     assert remedy in found[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "quoted"),
+    [
+        ("cache", "ValueError: To serve at least one request"),
+        ("damaged", "SafetensorError: Error while deserializing header"),
+        ("memory", "ValueError: Available memory on node 0"),
+        ("share", "ValueError: Available memory on node 0"),
+    ],
+)
+def test_the_cause_is_quoted_and_not_that_the_engine_core_failed(
+    tmp_path: Path, cause: str, quoted: str
+) -> None:
+    """Also before a traceback longer than what is kept of a log."""
+    path, log = tmp_path / "server.log", (DATA / f"fail_{cause}.log").read_text()
+    for between in (0, 40):
+        root, _, end = log.partition('  File "/env/lib/python3.11/site-packages/vllm/v1/engine/utils.py"')
+        path.write_text(root + "  File\n" * between + end)
+        assert quoted in quoted_line(path, ENGINE.hints)
 
 
 # From vLLM's and torch's sources: there was no GPU, and a compiler.
