@@ -37,7 +37,9 @@ seed=7, enable_prefix_caching=False, enable_chunked_prefill=True, pooler_config=
 
 
 def remedies(log: str) -> list[str]:
-    return [hint.remedy for hint in ENGINE.hints if hint.remedy and re.search(hint.pattern, log, re.MULTILINE)]
+    return [
+        hint.remedy for hint in ENGINE.hints if hint.remedy and re.search(hint.pattern, log, re.MULTILINE)
+    ]
 
 
 def test_resolved_values_of_a_start_on_a_cpu() -> None:
