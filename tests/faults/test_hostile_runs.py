@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench_command import Place, told
+from bench_command import Place, begun, bench, ended, quick, told
 from good_run import CLAIM, good_run
 from places import ROOT, TESTS
+from waiting import wait_until
 
 SUPPORT = TESTS / "support"
 
@@ -46,6 +47,20 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
     (tmp_path / "claim.yaml").write_text(CLAIM)
     done = told(Place(tmp_path), *words.split())
     assert done.returncode != 0
+    assert "report.html" not in done.stdout
+    assert "report.html" in done.stderr
+
+
+@pytest.mark.faults
+def test_a_rerun_names_no_page_that_cannot_be_written(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert bench(place, "run", *quick(), "--output", "first").returncode == 0
+    run = tmp_path / "again"
+    with begun(place, "rerun", "first", "--output", run) as process:
+        wait_until(lambda: (run / "run.json").exists(), 30)  # its folder must be empty before
+        (run / "report.html/in-the-way").mkdir(parents=True)
+        done = ended(process)
+    assert done.returncode not in (0, None), done.stderr
     assert "report.html" not in done.stdout
     assert "report.html" in done.stderr
 
