@@ -279,6 +279,7 @@ class InstallSpec:
     is_built: bool = False  # packages are compiled here, which takes minutes: only when the user asks for it
     # The variable that tells a build how many compilers it may run at once, where it would run all at once.
     jobs_variable: str | None = None
+    cmake_args: str | None = None  # what a build by CMake leaves out; the user's CMAKE_ARGS come after it
     needs: str | None = None  # what the packages need to be found or built: said when the install fails
 
 

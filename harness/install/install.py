@@ -204,6 +204,8 @@ def _environment_of(spec: InstallSpec, scratch: Path, limit_bytes: int | None) -
     found = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
     if spec.jobs_variable and spec.jobs_variable not in os.environ:
         found[spec.jobs_variable] = str(os.cpu_count() or 1)
+    if spec.cmake_args:
+        found["CMAKE_ARGS"] = " ".join([spec.cmake_args, os.environ.get("CMAKE_ARGS", "")]).strip()
     if limit_bytes is not None:
         found["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
     return found

@@ -32,6 +32,10 @@ _TORCH_NEEDS = {
 }
 
 
+# Of the programs that llama.cpp builds, two thirds are its tests and examples, which nobody here runs.
+_NO_TESTS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
+
+
 def environment(program: str, device: str) -> InstallSpec:
     """Return how to make the environment of a program of llama.cpp. For CUDA there is no xllamacpp."""
     is_built, is_server = program != XLLAMACPP, program == LLAMA_SERVER
@@ -47,6 +51,7 @@ def environment(program: str, device: str) -> InstallSpec:
         is_built=is_built,
         builders=BUILDERS if is_built else None,
         jobs_variable="LLAMA_CPP_BUILD_JOBS" if is_server else None,
+        cmake_args=_NO_TESTS if is_server else None,
         needs=needs if is_built else None,
     )
 

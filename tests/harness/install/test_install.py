@@ -126,6 +126,23 @@ def test_a_build_is_told_to_run_a_compiler_for_each_processor_unless_the_user_sa
     assert "at once: 77" in lines
 
 
+def test_what_a_build_leaves_out_stands_before_what_the_user_asks_of_it(
+    tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of two words of one name is the one that CMake takes."""
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text("import os\nprint('CMake:', os.environ.get('CMAKE_ARGS'))\n")
+    lines: list[str] = []
+    told = dataclasses.replace(spec, mend=(mend,), cmake_args="-DTESTS=OFF")
+    monkeypatch.delenv("CMAKE_ARGS", raising=False)
+    install(tmp_path, told, lines.append)
+    assert "CMake: -DTESTS=OFF" in lines
+    monkeypatch.setenv("CMAKE_ARGS", "-DCUDA=ON -DTESTS=ON")
+    mend.write_text(mend.read_text() + "# changed\n")
+    install(tmp_path, told, lines.append)
+    assert "CMake: -DTESTS=OFF -DCUDA=ON -DTESTS=ON" in lines
+
+
 def test_what_an_environment_needs_is_said_when_its_mending_fails(tmp_path: Path, spec: InstallSpec) -> None:
     mend = tmp_path / "mend_tiny.py"
     mend.write_text("raise SystemExit('ERROR: No matching distribution found for torch==2.13.0')\n")
