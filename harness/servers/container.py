@@ -99,7 +99,8 @@ def check(images: Iterable[str]) -> None:
     for image in dict.fromkeys(images):
         found = ask("image", "inspect", "--format", "{{.Id}}", image)
         if found.code != 0:
-            raise MissingError(f"image {image} is not here ({found.error}); run `{how_to_get(image)}`")
+            why = "" if "no such image" in found.error.lower() else f" ({found.error})"
+            raise MissingError(f"image {image} is not here{why}; run `{how_to_get(image)}`")
 
 
 def how_to_get(image: str) -> str:
@@ -238,6 +239,8 @@ class _Container:
             "events", f"--since={self._begun_s:.6f}", f"--until={time.time():.6f}",
             f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
         )  # fmt: skip
+        if asked.code != 0:
+            return f"Docker no longer answers: {asked.error}"
         limit = self.spec.memory_limit_bytes
         advice = f": raise engine.memory_limit={limit / 2**30:.3g}GiB" if limit else ", the machine's"
         return f"killed for memory{advice}" if asked.text else None

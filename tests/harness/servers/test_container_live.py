@@ -139,8 +139,7 @@ def test_llama_cpp_serves_the_default_model_from_its_image(
         assert engine.containers() != []
     assert not psutil.pid_exists(server.pid)
     assert "listening" in (tmp_path / "server.log").read_text()
-    assert server.process.ended
-    assert (server.process.ended.exit_code, server.process.ended.killed) == (0, False)
+    assert server.process.ended == 0
     assert engine.containers() == []
     assert list((tmp_path / "s").iterdir()) == []
 
@@ -244,8 +243,7 @@ def test_a_server_that_ignores_term_is_killed_after_its_grace_period(
 ) -> None:
     with started(tmp_path, program("stubborn", stop_grace_s=1.0)) as server:
         wait_ready(server, 30)
-    assert server.process.ended
-    assert server.process.ended.exit_code == 137
+    assert server.process.ended == 137
     assert engine.containers() == []
 
 
