@@ -135,7 +135,7 @@ def _ratio(made: Decision, group: Group) -> str:
 NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 # What no terminal and no page shows as it stands, and directions of writing, which could show text in
 # another order.
-_UNWRITABLE = re.compile(f"{NOT_XML}|[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
+_UNWRITABLE = re.compile(f"{NOT_XML}|[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 # An underscore within a word is no markup.
 _MARKUP = re.compile(r"([\\`*\[\]<>#|~&$]|(?<!\w)_|_(?!\w))")
 # What a forge makes a link of without any markup: mentions, addresses, numbers of issues.
