@@ -137,19 +137,26 @@ def take_choices(answer: SlowAnswer, choices: Any) -> bool:
 
 
 def take_counts(answer: SlowAnswer, chunk: dict[str, Any]) -> None:
+    """Take the counts of a chunk that has some. The last word holds, also one that is no count: what was said
+    before may be of a part of the answer."""
     usage, timings = chunk.get("usage"), chunk.get("timings")
     if isinstance(usage, dict):
-        details = usage.get("prompt_tokens_details")
-        cached = details.get("cached_tokens") if isinstance(details, dict) else None
-        for number, value in enumerate([usage.get("prompt_tokens"), usage.get("completion_tokens"), cached]):
-            if is_count(value):
-                answer.tokens[number] = value
+        for number, name in enumerate(["prompt_tokens", "completion_tokens"]):
+            take_last(answer.tokens, number, usage.get(name))
+        if (details := usage.get("prompt_tokens_details")) is not None:
+            cached = details.get("cached_tokens") if isinstance(details, dict) else None
+            answer.tokens[2] = cached if is_count(cached) else None
     if isinstance(timings, dict):
         evaluated, cached = timings.get("prompt_n"), timings.get("cache_n")
-        inputs = evaluated + cached if is_count(evaluated) and is_count(cached) else None
-        for number, value in enumerate([inputs, timings.get("predicted_n"), cached]):
-            if is_count(value):
-                answer.timed_tokens[number] = value
+        if is_count(evaluated) and is_count(cached):
+            take_last(answer.timed_tokens, 0, evaluated + cached)
+        take_last(answer.timed_tokens, 1, timings.get("predicted_n"))
+        take_last(answer.timed_tokens, 2, cached)
+
+
+def take_last(tokens: list[int | None], number: int, value: Any) -> None:
+    if value is not None:
+        tokens[number] = value if is_count(value) else None
 
 
 def is_count(value: Any) -> bool:

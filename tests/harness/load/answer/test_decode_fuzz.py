@@ -149,6 +149,12 @@ def cuts(draw: st.DrawFn, body: bytes) -> list[int]:
     return [0, *sorted(draw(st.lists(anywhere, max_size=12))), len(body)]
 
 
+@given(st.lists(st.builds(lambda *each: dict(zip(("usage", "timings"), each, strict=True)), usages, timings)))
+def test_the_last_word_on_each_count_holds(counted: list[dict[str, Any]]) -> None:
+    body = b"".join(b"data: " + to_json(each, True) + b"\n\n" for each in [*counted, {"choices": []}])
+    same(decode(body, [0], [len(body)]), slow_decode(body, [0] * len(body)))
+
+
 @given(st.one_of(bodies, mangled), st.data())
 def test_any_bytes_cut_anywhere_decode_as_the_standard_says(body: bytes, data: st.DataObject) -> None:
     bounds = data.draw(cuts(body))
