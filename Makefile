@@ -66,7 +66,7 @@ test-engines: $(TOOLS)
 	$(BIN)/python tests/live_engines.py
 
 # The repeats of a run on clusters of Ray nodes in network namespaces of their own (needs root, unshare and ip), and in an array on a
-# SLURM of this machine (Debian: slurm-wlm; skipped without). 9 minutes.
+# SLURM of this machine (Debian: slurm-wlm; skipped without). Under 20 minutes.
 test-fleet: $(TOOLS)
 	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet
