@@ -27,7 +27,7 @@ LARGE_BYTES = 300 << 20
 class Fault:
     """A fault of one file of a run's directory, by its place there.
 
-    `beside`: another file that it changes.
+    `beside`: another file that it changes. `is_merged`: it makes the run a merged one as well.
     `is_bomb`: the file is a good one, but for its size in memory, so that a bound alone has it refused.
     """
 
@@ -36,6 +36,7 @@ class Fault:
     do: Callable[[Path], object]
     is_bomb: bool = False
     beside: str | None = None
+    is_merged: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -71,9 +72,8 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
     for place, value in rng.sample(
         [(place, value) for place in _OF_NODES for value in STRANGE], changes // 3
     ):
-        yield Fault(
-            f"merged, node's {'.'.join(place)}={value!r:.30}", "run.json", partial(_merged, place, value)
-        )
+        name, do = f"merged, node's {'.'.join(place)}={value!r:.30}", partial(_merged, place, value)
+        yield Fault(name, RUN_FILE, do, is_merged=True)
 
 
 def bombs(file: str) -> Iterator[Fault]:

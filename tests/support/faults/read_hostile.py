@@ -70,6 +70,8 @@ SILENT = {
     "view": "an index of hundreds of runs hashes none of them; `bench report` does, and says so on stderr",
     "view as JSON": "as view",
 }
+# Every merged run is refused so, a whole one too.
+REFUSES_MERGED = {"more repeats": "this run is of single repeats"}
 
 
 class TooSlowError(Exception):
@@ -158,7 +160,8 @@ class Reading:
         if fault.is_bomb and name == REFUSES and not found.names(f"{Path(file).name}: damaged", whole):
             return f"a bomb was read, exit code {found.code}"
         is_named = any(found.names(each, whole) for each in fault.files)
-        is_silent = found != whole and not is_named and name not in SILENT
+        is_refused = fault.is_merged and REFUSES_MERGED.get(name, "\0") in found.complaints
+        is_silent = found != whole and not (is_named or is_refused) and name not in SILENT
         return f"another answer, exit code {found.code}, without {file}" if is_silent else None
 
     def _is_short(self, name: str, found: Answer) -> bool:
