@@ -144,6 +144,27 @@ class RequestRow:
         return self.outcome not in ("ok", "left")
 
 
+def without_answer(begun: BegunRow, outcome: Outcome, error: str, end_ns: int) -> RequestRow:
+    """Return the row of a request of which nothing that came is known."""
+    return RequestRow(
+        **vars(begun),
+        outcome=outcome,
+        error=error,
+        http_status=None,
+        sent_ns=None,
+        first_content_ns=None,
+        last_content_ns=None,
+        end_ns=end_ns,
+        chunk_ns=(),
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        token_source=None,
+        finish_reason=None,
+        output_text="",
+    )
+
+
 @dataclass(frozen=True)
 class WorkerSummary:
     """What one load process reports of itself for one cell. LoadSummary explains the fields."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.contracts import BegunRow, EndedBy, LoadJob, LoadSummary, RequestRow
+from harness.contracts import BegunRow, EndedBy, LoadJob, LoadSummary, RequestRow, without_answer
 
 Line = TypeVar("Line")
 Lag = tuple[float, float, float]
@@ -117,23 +117,8 @@ def append_lost(job: LoadJob) -> int:
 
 
 def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
-    return RequestRow(
-        **vars(begun),
-        outcome="lost",
-        error=f"load worker {begun.worker} was lost",
-        http_status=None,
-        sent_ns=None,
-        first_content_ns=None,
-        last_content_ns=None,
-        end_ns=max(end_ns, begun.scheduled_ns),
-        chunk_ns=(),
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        token_source=None,
-        finish_reason=None,
-        output_text="",
-    )
+    error, end_ns = f"load worker {begun.worker} was lost", max(end_ns, begun.scheduled_ns)
+    return without_answer(begun, "lost", error, end_ns)
 
 
 def _read(path: Path, kind: type[Line]) -> Iterator[Line]:

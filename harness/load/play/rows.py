@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import msgspec
 
-from harness.contracts import MASK, BegunRow, Outcome, RequestRow, ToolCall, masked_bytes, masked_known
+from harness.contracts import (
+    MASK,
+    BegunRow,
+    Outcome,
+    RequestRow,
+    ToolCall,
+    masked_bytes,
+    masked_known,
+    without_answer,
+)
 from harness.load.answer import openai
 from harness.load.answer.api import Api
 from harness.load.answer.chat import Decoded, classify, decode
@@ -99,23 +108,9 @@ def _possible(decoded: Decoded, max_tokens: int) -> Decoded:
 
 def unread_row(begun: BegunRow, exchange: Exchange, wrong: Exception, key: str | None) -> RequestRow:
     """Return the record of a request whose answer made bench's own code raise `wrong`."""
-    return RequestRow(
-        **vars(begun),
-        outcome="cancelled" if exchange.outcome == "cancelled" else "protocol_error",
-        error=masked_known(unreadable(wrong), [key]),
-        http_status=exchange.status,
-        sent_ns=exchange.sent_ns,
-        first_content_ns=None,
-        last_content_ns=None,
-        end_ns=exchange.end_ns,
-        chunk_ns=(),
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        token_source=None,
-        finish_reason=None,
-        output_text="",
-    )
+    outcome: Outcome = "cancelled" if exchange.outcome == "cancelled" else "protocol_error"
+    row = without_answer(begun, outcome, masked_known(unreadable(wrong), [key]), exchange.end_ns)
+    return replace(row, http_status=exchange.status, sent_ns=exchange.sent_ns)
 
 
 def _told(
