@@ -86,9 +86,8 @@ def _new_part(path: Path, mode: int) -> tuple[Path, int]:
 
 def remove_left(folder: Path) -> None:
     """Remove what killed processes had begun to write below a folder, and nothing that is being written."""
-    flags = (
-        os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    )  # a stranger may have laid a link or a pipe
+    # A stranger may have laid a link or a pipe.
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     for part in folder.rglob(f"*.{'[0-9a-f]' * 16}.part"):
         # NFS gives this lock for what is open for writing only.
         with suppress(OSError), os.fdopen(os.open(part, flags), "rb+") as file:

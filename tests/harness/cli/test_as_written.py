@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 from bench_command import Place, told
+from reference_claim import CLAIM
 
 TABLE = "cells/001/requests.parquet"
-CLAIM = """\
-sentence: It writes a token a second.
-source: {who: nobody, where: nowhere, date: "2026-01-01"}
-conditions: {}
-original: {engine: reference}
-here: {engine: reference}
-predicates:
-  - metric: output_tokens_per_s
-    value: {engine: reference, load.concurrency: 1}
-    at_least: 1
-"""
 COMMANDS = (
     "report run", "report run --format json --output told.json", "report run --charts",
     "report run --table cells --output cells.csv",

@@ -112,35 +112,33 @@ def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_i
     assert installed(tmp_path, mended) is None
 
 
+def printed(tmp_path: Path, spec: InstallSpec, variable: str) -> str:
+    """What a script that mends is given in a variable, each time a fresh install."""
+    mend, lines = tmp_path / "mend_tiny.py", list[str]()
+    before = mend.read_text() if mend.exists() else ""
+    mend.write_text(f"import os\nprint('given:', os.environ.get({variable!r}))\n# after {len(before)}\n")
+    install(tmp_path, dataclasses.replace(spec, mend=(mend,)), lines.append)
+    return next(line.removeprefix("given: ") for line in lines if line.startswith("given: "))
+
+
 def test_a_build_is_told_to_run_a_compiler_for_each_processor_unless_the_user_says_how_many(
     tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mend = tmp_path / "mend_tiny.py"
-    mend.write_text("import os\nprint('at once:', os.environ.get('TINY_JOBS'))\n")
-    lines: list[str] = []
-    install(tmp_path, dataclasses.replace(spec, mend=(mend,), jobs_variable="TINY_JOBS"), lines.append)
-    assert f"at once: {os.cpu_count()}" in lines
+    told = dataclasses.replace(spec, jobs_variable="TINY_JOBS")
+    assert printed(tmp_path, told, "TINY_JOBS") == f"{os.cpu_count()}"
     monkeypatch.setenv("TINY_JOBS", "77")
-    mend.write_text(mend.read_text() + "# changed\n")
-    install(tmp_path, dataclasses.replace(spec, mend=(mend,), jobs_variable="TINY_JOBS"), lines.append)
-    assert "at once: 77" in lines
+    assert printed(tmp_path, told, "TINY_JOBS") == "77"
 
 
 def test_what_a_build_leaves_out_stands_before_what_the_user_asks_of_it(
     tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last of two words of one name is the one that CMake takes."""
-    mend = tmp_path / "mend_tiny.py"
-    mend.write_text("import os\nprint('CMake:', os.environ.get('CMAKE_ARGS'))\n")
-    lines: list[str] = []
-    told = dataclasses.replace(spec, mend=(mend,), cmake_args="-DTESTS=OFF")
+    told = dataclasses.replace(spec, cmake_args="-DTESTS=OFF")
     monkeypatch.delenv("CMAKE_ARGS", raising=False)
-    install(tmp_path, told, lines.append)
-    assert "CMake: -DTESTS=OFF" in lines
+    assert printed(tmp_path, told, "CMAKE_ARGS") == "-DTESTS=OFF"
     monkeypatch.setenv("CMAKE_ARGS", "-DCUDA=ON -DTESTS=ON")
-    mend.write_text(mend.read_text() + "# changed\n")
-    install(tmp_path, told, lines.append)
-    assert "CMake: -DTESTS=OFF -DCUDA=ON -DTESTS=ON" in lines
+    assert printed(tmp_path, told, "CMAKE_ARGS") == "-DTESTS=OFF -DCUDA=ON -DTESTS=ON"
 
 
 def test_what_an_environment_needs_is_said_when_its_mending_fails(tmp_path: Path, spec: InstallSpec) -> None:

@@ -8,21 +8,11 @@ from pathlib import Path
 import pytest
 from bench_command import Place, told
 from planted_links import LINKS, plant
+from reference_claim import CLAIM
 
 from harness.errors import StoreError
 from harness.run import session
 
-CLAIM = """\
-sentence: It writes a token a second.
-source: {who: nobody, where: nowhere, date: "2026-01-01"}
-conditions: {}
-original: {engine: reference}
-here: {engine: reference}
-predicates:
-  - metric: output_tokens_per_s
-    value: {engine: reference, load.concurrency: 1}
-    at_least: 1
-"""
 _NOT_OURS = r"strange \(.*a link, .*\); remove it$"
 
 
