@@ -14,7 +14,7 @@ COPY engines/locks/builds.txt /builds.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: --target /builders --requirement /builds.txt
 # Without a number it compiles all files at once, which takes more memory than most machines have. Its tests and
-# examples are as much again.
+# examples are dozens of programs.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" \
     LLAMA_CPP_BUILD_JOBS="$(nproc)" PYTHONPATH=/builders PATH="/builders/bin:$PATH" \

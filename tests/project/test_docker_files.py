@@ -17,6 +17,7 @@ import yaml
 
 from engines import ENGINES
 from engines.common.launching import VERSIONS, read_versions
+from harness.contracts import InstallSpec
 
 DOCKER = VERSIONS.parent
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
@@ -46,6 +47,12 @@ def test_what_pip_fetches_for_an_image_has_a_hash(path: Path) -> None:
         assert "--require-hashes" in command or "--no-index" in command, command
         # Else it fetches what builds a package, whose hash no lock has.
         assert "--no-build-isolation" in command or "--editable" not in command, command
+
+
+def test_the_image_of_llama_cpp_leaves_out_what_its_install_does() -> None:
+    spec = ENGINES["llama_cpp"].install("llama-server", "cpu")
+    assert isinstance(spec, InstallSpec)
+    assert f'CMAKE_ARGS="{spec.cmake_args}"' in (DOCKER / "llama_cpp.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)

@@ -32,7 +32,7 @@ _TORCH_NEEDS = {
 }
 
 
-# Of the programs that llama.cpp builds, two thirds are its tests and examples, which nobody here runs.
+# Dozens of the programs that llama.cpp builds are tests and examples, which nobody here runs.
 _NO_TESTS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
 
 
