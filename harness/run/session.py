@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -142,15 +142,11 @@ def begin(
     only_repeat: int | None = None,
 ) -> store.RunRecord:
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
-    facts = {
-        **environment.facts(),
-        **(
-            {"memory": {"read_bytes_per_s": environment.read_bytes_per_s()}}
-            if _reads_weights(planned)
-            else {}
-        ),
-        **({"selftest": msgspec.to_builtins(known_error)} if known_error else {}),
-    }
+    facts = environment.facts()
+    if _reads_weights(planned):
+        facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
+    if known_error:
+        facts["selftest"] = msgspec.to_builtins(known_error)
     record = store.RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
@@ -218,7 +214,7 @@ def measure(
             _write_end(run, "interrupted")
         if isinstance(error, OSError):
             command = f"bench {'search' if run.record.search else 'run'} --resume {directory}"
-            remedy = _room_needed(run) if error.errno == ENOSPC else "once it can be"
+            remedy = _room_needed(run) if error.errno in (ENOSPC, EDQUOT) else "once it can be"
             raise CellError(
                 f"{directory}: what was measured last could not be stored: {error.strerror or error}; "
                 f"{remedy}, `{command}` measures it again"

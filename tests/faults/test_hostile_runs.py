@@ -15,6 +15,9 @@ from places import ROOT, TESTS
 from waiting import wait_until
 
 SUPPORT = TESTS / "support"
+# Two numbers of users, the fewest that can be searched.
+SEARCHED = quick("slo.success=90%", "search.lowest=1", "search.highest=2", "search.trials=1")
+SEARCH = ["search", *(word for word in SEARCHED if not word.startswith("load.concurrency"))]
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,13 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
 
 
 @pytest.mark.faults
-def test_a_rerun_names_no_page_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["rerun", "first"], SEARCH], ids=["rerun", "search"])
+def test_what_measures_names_no_page_that_cannot_be_written(tmp_path: Path, words: list[str]) -> None:
     place = Place(tmp_path)
-    assert bench(place, "run", *quick(), "--output", "first").returncode == 0
+    if "first" in words:
+        assert bench(place, "run", *quick(), "--output", "first").returncode == 0
     run = tmp_path / "again"
-    with begun(place, "rerun", "first", "--output", run) as process:
+    with begun(place, *words, "--output", run) as process:
         wait_until(lambda: (run / "run.json").exists(), 30)  # its folder must be empty before
         (run / "report.html/in-the-way").mkdir(parents=True)
         done = ended(process)
