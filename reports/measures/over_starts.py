@@ -66,7 +66,7 @@ def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) 
     starts = by_start(run, group, name)
     found = aggregate_of(run, group, name, [starts[k] for k in starts if not repeats or k in repeats])
     if found.mean is None and len(found.values) > 1 and metric_of(name).is_distribution:
-        whole = pooled(run, group, name)
+        whole = pooled(run, group, name, repeats)
         return found if whole.value is None else replace(found, pooled=whole)
     return found
 
@@ -102,16 +102,16 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
     )
 
 
-def pooled(run: Run, group: Group, name: str) -> Value:
-    """Return a percentile over all requests of a group's starts, if they are enough. Gaps are counted in
-    bins 1.6 % wide."""
+def pooled(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> Value:
+    """Return a percentile over all requests of the starts that a group's values are over, or of these
+    repeats of them, if they are enough. Gaps are counted in bins 1.6 % wide."""
     base, _, level = name.partition(".p")
-    share, requests = int(level) / 100, None
+    share, requests, cells = int(level) / 100, None, value_cells(run, group, repeats)
     if base == "itl_s":
-        gaps = together(measured_of(run)[cell.number].gaps for cell in group.counted)
+        gaps = together(measured_of(run)[cell.number].gaps for cell in cells)
         n, requests, value = gaps.n, gaps.requests, quantile(gaps.counts, share)
     else:
-        seconds = np.concatenate([np.empty(0), *(run.observations(c.number, base) for c in group.counted)])
+        seconds = np.concatenate([np.empty(0), *(run.observations(cell.number, base) for cell in cells)])
         n, value = len(seconds), float(np.quantile(seconds, share)) if len(seconds) else None
     return Value(value if is_supported(int(level), n, requests) else None, n, requests)
 
@@ -150,11 +150,11 @@ _OF_TURNS = ("ttft_s", "tpot_s", "input_tokens", "cached_tokens")
 
 @once
 def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
-    """Return a value by its name by the turn, and the repeat of each of the group's starts that count: the
-    median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`."""
+    """Return a value by its name by the turn, and the repeat of each of the starts that the group's values
+    are over: the median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`."""
     by_repeat = {
-        cells[0].planned.repeat: [_by_turn(run, cell.number) for cell in cells]
-        for cells in group.counted_by_start
+        repeat: [_by_turn(run, cell.number) for cell in cells]
+        for repeat, cells in calm_starts(run, group).items()
     }
     return {
         turn: {

@@ -57,9 +57,6 @@ def test_a_median_by_turn_needs_eleven_requests_of_that_turn(tmp_path) -> None:
     assert [found[turn][0].value for turn in (0, 1)] == [pytest.approx(0.1), None]
 
 
-# --- the load that decides -------------------------------------------------------------------------
-
-
 # --- the page --------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from harness.contracts import CompareTerms, GuardFinding, Load
 from reports import open_run
 from reports.data.run import Run
 from reports.measures import aggregate
+from reports.measures.over_starts import pooled, turn_values
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
 from reports.page.answer import opening
@@ -57,6 +58,19 @@ def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path)
     calm = busy_run(tmp_path / "calm", [Made(FP16, 0.8), Made(Q8, per_repeat=BUMPY)], ())
     assert title_at(calm, SPEED, calm.groups) == "llama_cpp fp16 gives the most output tokens/s at 4 users"
     assert "better" in {verdict.kind for verdict in comparisons_of(calm).by_key.values()}
+
+
+def test_pooled_percentiles_and_values_by_turn_are_of_the_repeats_that_decide(tmp_path: Path) -> None:
+    whole = Made(FP16, per_repeat=(1.0, 1.0, 1.0, 3.0, 3.0))
+    run, calm = (busy_run(tmp_path / name, [whole], hit) for name, hit in (("hit", (3, 4)), ("calm", ())))
+    (group,), (all_five,) = run.groups, calm.groups
+    assert sorted(turn_values(run, group, "ttft_s.p50")[0]) == [0, 1, 2]
+    assert sorted(turn_values(calm, all_five, "ttft_s.p50")[0]) == [0, 1, 2, 3, 4]
+    slowest, of_all = pooled(run, group, "ttft_s.p90"), pooled(calm, all_five, "ttft_s.p90")
+    assert slowest.value == pytest.approx(0.11)  # of the second block, which is 1.1 times as slow
+    assert (of_all.value or 0) > 0.2
+    assert slowest.n < of_all.n
+    assert pooled(calm, all_five, "ttft_s.p90", [0, 1, 2]) == slowest
 
 
 def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Path) -> None:
