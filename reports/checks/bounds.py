@@ -19,7 +19,6 @@ from reports.data import (
     Run,
     StartRecord,
     first_that_holds,
-    floats,
     foreign_share,
     grouped,
     growth,
@@ -128,31 +127,29 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
     record, steady, summary = run.start_of(cell), measured_of(run)[cell.number].steadiness, cell.summary
     if record is None or steady is None or summary is None:
         return None
-    requests = run.window_requests(cell.number)
-    slots, long_request = _slots(run, cell.label, record), _long_request(record, requests)
-    samples = run.window_samples("server", cell)
-    samples = samples.reindex(columns=["running", "waiting", "kv_cache_usage_share"]).astype(float)
-    waits = samples["waiting"].dropna() >= 1
-    kept = samples[samples["waiting"] >= 1] if waits.any() else samples
-    usage = kept["kv_cache_usage_share"].dropna()
+    slots, long_request = _slots(run, cell.label, record), _long_request(run, cell, record)
+    names = ("running", "waiting", "kv_cache_usage_share")
+    running, waiting, usage = (run.window_values("server", cell, name) for name in names)
+    waits = waiting >= 1
+    kept = waits if waits.any() else np.ones(len(waits), dtype=bool)
     known = {
         "is_closed": cell.load.kind == "closed",
         "is_on_device": record.memory_kind == "device",
         "users": cell.load.concurrency,
         "at_once": cell.at_once,
         "slots": slots,
-        "sent": len(requests),
-        "ok": (requests["outcome"] == "ok").sum(),
+        "sent": run.is_sent(cell.number).sum(),
+        "ok": run.is_ok(cell.number).sum(),
         "ended": steady.ended.mean() * (cell.window_s or 0.0),
         "in_flight": steady.in_flight.mean(),
         "over_slots": (steady.in_flight > slots + IN_FLIGHT_SLACK).mean(),
         "grows": steady.is_growing,
-        "waiting": samples["waiting"].mean(),
-        "waited": waits.mean(),
-        "slots_full": (kept["running"].dropna() >= slots).mean(),
-        "kv": samples["kv_cache_usage_share"].mean(),
-        "kv_full": (usage >= KV_FULL_SHARE).mean(),
-        "kv_tight": (usage >= 1 - long_request).mean(),
+        "waiting": _mean(waiting),
+        "waited": _share_from(waiting, 1),
+        "slots_full": _share_from(running[kept], slots),
+        "kv": _mean(usage),
+        "kv_full": _share_from(usage[kept], KV_FULL_SHARE),
+        "kv_tight": _share_from(usage[kept], 1 - long_request),
         "long_request": long_request,
         "preemptions": growth(run, cell, "preemptions"),
         **_work(run, cell, record),
@@ -162,11 +159,25 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
     return numbers, _late_client(run, cell, summary)
 
 
-def _long_request(record: StartRecord, requests: pd.DataFrame) -> float:
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _share_from(values: np.ndarray, least: float) -> float:
+    """Return the share of the known values that are this or more; NaN where none is known."""
+    return _mean(np.where(np.isnan(values), np.nan, values >= least))
+
+
+def _long_request(run: Run, cell: Cell, record: StartRecord) -> float:
     pool = record.resolved.get("kv_cache_tokens")
-    lengths = floats(requests["input_tokens"]) + floats(requests["output_tokens"])
-    long_tokens = float(pd.Series(lengths).quantile(LONG_REQUEST_PERCENTILE / 100))
-    return long_tokens / pool if isinstance(pool, int | float) and pool > 0 else math.nan
+    prompts, answers = (run.values(cell.number, name) for name in ("input_tokens", "output_tokens"))
+    lengths = (prompts + answers)[run.is_sent(cell.number)]
+    known = lengths[~np.isnan(lengths)]
+    if not len(known) or not isinstance(pool, int | float) or pool <= 0:
+        return math.nan
+    return float(np.percentile(known, LONG_REQUEST_PERCENTILE)) / pool
 
 
 def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
@@ -175,15 +186,14 @@ def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
     cores, idle, limit = server_cores(run, cell), idle_cores(run, record), min(limits, default=math.nan)
     work = math.nan if cores is None or idle is None else (cores - idle) / limit
     if record.memory_kind == "device":
-        device = run.window_samples("device", cell).reindex(columns=["utilization_pct"]).astype(float)
-        cores, work = None, float(device["utilization_pct"].mean()) / 100
+        cores, work = None, _mean(run.window_values("device", cell, "utilization_pct")) / 100
     return {"cores": cores, "idle": idle, "limit": limit, "work": work}
 
 
 def _others(run: Run, cell: Cell) -> float | None:
     seen = [(each.kind, each.when) for each in (cell.record.guard if cell.record else ())]
-    busy_pct = run.window_samples("host", cell).reindex(columns=["machine_cpu_pct"]).astype(float).mean()
-    is_full = ("foreign_load", "during") in seen and busy_pct.item() >= 100 * BUSY_SHARE
+    busy_pct = _mean(run.window_values("host", cell, "machine_cpu_pct"))
+    is_full = ("foreign_load", "during") in seen and busy_pct >= 100 * BUSY_SHARE
     return foreign_share(run, cell) if is_full else None
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+import numpy as np
+
 from harness.contracts import ServerTerm
 from reports.checks.finding import (
     OF_COUNTS,
@@ -26,7 +28,6 @@ from reports.data import (
     Run,
     asking_quality,
     chosen_of,
-    floats,
     gathered,
     grouped,
     grown_in_cell,
@@ -124,14 +125,20 @@ _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
 )
 @of_groups
 def token_counts_differ(run: Run, group: Group) -> str | None:
-    names = ("token_source", "output_tokens", "tokenizer_tokens")
-    both = [run.ok_requests(cell.number, *names).dropna() for cell in group.counted]
-    both = [frame[frame["token_source"] == "server"] for frame in both]
-    server, tokenizer = (int(sum(frame[name].sum() for frame in both)) for name in names[1:])
+    both = np.concatenate([np.empty((2, 0)), *(_counted_twice(run, cell) for cell in group.counted)], axis=1)
+    server, tokenizer = both.sum(axis=1).astype(int).tolist()
     if abs(server - tokenizer) <= equal_work.LENGTHS_DIFFER * max(server, 1):
         return None
-    share, n = 100 * (tokenizer - server) / max(server, 1), sum(map(len, both))
+    share, n = 100 * (tokenizer - server) / max(server, 1), both.shape[1]
     return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
+
+
+def _counted_twice(run: Run, cell: Cell) -> np.ndarray:
+    """Return the output tokens of a cell's ok requests that both counted: the server's, and the
+    tokenizer's."""
+    counts = [run.ok_values(cell.number, name) for name in ("output_tokens", "tokenizer_tokens")]
+    by_server = run.holds_ok(cell.number, "token_source", "server")
+    return np.array(counts)[:, by_server & ~np.isnan(counts).any(axis=0)]
 
 
 @check(
@@ -142,14 +149,14 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:
-    requests = run.cell_requests(cell.number)
     # What a server had of requests that failed, were sent again or have no count of its own is not known.
-    is_sure = (requests["outcome"] == "ok") & (requests["token_source"] == "server")
-    if not (is_sure & ~requests["is_resent"].fillna(False).astype(bool)).all():
+    wanted = [("outcome", "ok"), ("token_source", "server")]
+    is_sure = np.all([run.holds(cell.number, *each) for each in wanted], axis=0)
+    if not is_sure.all() or run.holds(cell.number, "is_resent", True).any():
         return None
     said = []
     for term, column in _COUNTERS:
-        answers, server = float(floats(requests[column]).sum()), grown_in_cell(run, cell, term)
+        answers, server = float(run.values(cell.number, column).sum()), grown_in_cell(run, cell, term)
         least = max(SERVER_DIFFERS_SHARE * answers, SERVER_DIFFERS_TOKENS)
         if server is not None and abs(server - answers) > least:
             said.append(f"{column.replace('_', ' ')}: server {server:,.0f}, answers {answers:,.0f}")

@@ -19,7 +19,7 @@ from reports.checks.finding import (
     of_groups,
 )
 from reports.checks.starts import drift_words
-from reports.data import Cell, Group, Run, floats, gathered
+from reports.data import Cell, Group, Run, gathered
 from reports.measures import LOST_SHARE, measured_of, number, plural, several
 from reports.measures.equal_work import ended_early, forces_length, ignores_length, is_short
 from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
@@ -66,9 +66,10 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
     of_requests=True,
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
-    return _lost(
-        run.groups, lambda cell: (run.window_requests(cell.number)["outcome"] != "ok").to_numpy(bool)
-    )
+    def is_failed(cell: Cell) -> np.ndarray:
+        return np.asarray(~run.holds(cell.number, "outcome", "ok")[run.is_sent(cell.number)])
+
+    return _lost(run.groups, is_failed)
 
 
 @check(
@@ -80,13 +81,11 @@ def requests_failed(run: Run) -> Iterator[Seen]:
 )
 def answers_cut(run: Run) -> Iterator[Seen]:
     def is_cut(cell: Cell) -> np.ndarray:
-        ok = run.ok_requests(cell.number, "token_source", "output_tokens", "max_tokens", "finish_reason")
-        is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
-        ok = ok[is_counted]
-        is_full = (ok["finish_reason"] == "length").to_numpy(bool, na_value=False)
-        is_told = ended_early(run, cell)[is_counted] & (cell.number in ignoring)  # by length_not_heeded
+        is_full = run.holds_ok(cell.number, "finish_reason", "length")
+        is_told = ended_early(run, cell) & (cell.number in ignoring)  # by length_not_heeded
         # One that ends of itself is cut where the engine was told not to end it.
-        return np.asarray(is_short(ok) & (is_full | forces_length(run, cell)) & ~is_told)
+        is_cut = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
+        return np.asarray(is_cut[run.holds_ok(cell.number, "token_source", "server")])
 
     ignoring = {cell.number for group in _ignoring(run) for cell in group.counted}
     return _lost(run.groups, is_cut)
@@ -147,8 +146,8 @@ PROMPT_CUT_SHARE = 0.9
 )
 def prompts_cut(run: Run) -> Iterator[Seen]:
     def is_cut(cell: Cell) -> np.ndarray:
-        ok = run.ok_requests_with(cell.number, "sent_words")
-        return np.asarray(floats(ok["input_tokens"]) < PROMPT_CUT_SHARE * floats(ok["sent_words"]))
+        tokens, words = (run.ok_values(cell.number, name) for name in ("input_tokens", "sent_words"))
+        return np.asarray(tokens < PROMPT_CUT_SHARE * words)
 
     return _lost(run.groups, is_cut)
 
@@ -290,11 +289,14 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
     reset = cell.record.cache_reset if cell.record else None
     why = f" ({reset.note})" if reset and reset.note else ""
     # The first request of all, warm-up included; where it does not say, whether the cache could be emptied.
-    sent = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
-    first = sent[sent["sent_ns"] == sent["sent_ns"].min()][:1].dropna()
-    if first.empty:
+    sent_ns = run.values(cell.number, "sent_ns")
+    at = int(np.nanargmin(sent_ns)) if not np.isnan(sent_ns).all() else None
+    cached, tokens = (
+        math.nan if at is None else run.values(cell.number, name)[at]
+        for name in ("cached_tokens", "input_tokens")
+    )
+    if math.isnan(cached + tokens):
         return f"it could not be emptied{why}" if reset and reset.how == "failed" else None
-    cached, tokens = float(first["cached_tokens"].iloc[0]), float(first["input_tokens"].iloc[0])
     is_warm = cached > max(WARM_SHARE * tokens, NEW_TOKENS)
     return f"{cached:,.0f} of {tokens:,.0f} tokens{why}" if is_warm else None
 

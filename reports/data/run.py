@@ -196,19 +196,55 @@ class Run:
         t_ns = own["t_ns"].to_numpy(dtype=np.int64)
         return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
 
+    def window_values(self, kind: SampleKind, cell: Cell, name: str) -> np.ndarray:
+        """Return a column of those, NaN where one is not known; all of them where there is no such column."""
+        own = self.window_samples(kind, cell)
+        return floats(own[name]) if name in own else np.full(len(own), np.nan)
+
     # --- requests ---
 
     @once
-    def cell_requests(self, number: int) -> pd.DataFrame:
+    def _rows(self, number: int) -> slice:
         numbers = self.requests["cell"].to_numpy(dtype=np.int64)
-        first, last = np.searchsorted(numbers, [number, number + 1])
-        return self.requests.iloc[first:last]
+        return slice(*np.searchsorted(numbers, [number, number + 1]))
+
+    @once
+    def _column(self, name: str) -> Any:
+        return self.requests[name].array
+
+    @once
+    def _holds(self, name: str, value: str | bool) -> np.ndarray:
+        return np.asarray((self.requests[name] == value).to_numpy(dtype=bool, na_value=False))
+
+    # Frames of a few hundred rows cost more to cut than to read: what is asked of every cell comes as arrays.
+
+    def values(self, number: int, name: str) -> np.ndarray:
+        """Return a column of numbers of all of a cell's requests, NaN where one is not known."""
+        return floats(self._column(name)[self._rows(number)])
+
+    def holds(self, number: int, name: str, value: str | bool) -> np.ndarray:
+        """Return of each of a cell's requests whether a column has this value; not where it is not known."""
+        return np.asarray(self._holds(name, value)[self._rows(number)])
+
+    @once
+    def is_sent(self, number: int) -> np.ndarray:
+        """Return of each of a cell's requests whether it counts: see window_requests."""
+        return np.asarray(self.holds(number, "in_window", True) & self.holds(number, "stays", True))
+
+    @once
+    def is_ok(self, number: int) -> np.ndarray:
+        """Return of each of a cell's requests whether it counts and is ok."""
+        return np.asarray(self.is_sent(number) & self.holds(number, "outcome", "ok"))
+
+    @once
+    def cell_requests(self, number: int) -> pd.DataFrame:
+        return self.requests.iloc[self._rows(number)]
 
     @once
     def window_requests(self, number: int) -> pd.DataFrame:
         """Return a cell's requests that were sent in its window, whatever became of them; but none that its
         user would leave: which of those are answered sooner depends on the engine."""
-        return sent_in_window(self.cell_requests(number))
+        return taken(self.cell_requests(number), self.is_sent(number))
 
     def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
         """Return all of a cell's requests with columns that `requests` leaves out (LATER_COLUMNS), read for
@@ -217,25 +253,23 @@ class Run:
 
     def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
         """Return the window's ok requests, with these columns."""
-        own = sent_in_window(self.requests_with(number, *columns))
-        return taken(own, (own["outcome"] == "ok").to_numpy(dtype=bool))
+        return taken(self.requests_with(number, *columns), self.is_ok(number))
 
     @property
     def failed_requests(self) -> pd.DataFrame:
         return self.requests[~self.requests["outcome"].isin(("ok", "left"))]
 
-    @once
-    def _is_ok(self, number: int) -> np.ndarray:
-        return np.asarray(self.window_requests(number)["outcome"] == "ok", dtype=bool)
-
     def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return those of them that are ok: these columns, or all."""
-        sent = self.window_requests(number)
-        return taken(sent[list(columns)] if columns else sent, self._is_ok(number))
+        """Return those of them that are ok: these columns."""
+        return taken(self.cell_requests(number)[list(columns)], self.is_ok(number))
+
+    def holds_ok(self, number: int, name: str, value: str) -> np.ndarray:
+        """Return of each of those whether a column has this value."""
+        return np.asarray(self.holds(number, name, value)[self.is_ok(number)])
 
     def ok_values(self, number: int, name: str) -> np.ndarray:
         """Return a column of numbers of those, NaN where one is not known."""
-        return np.asarray(floats(self.window_requests(number)[name])[self._is_ok(number)])
+        return np.asarray(self.values(number, name)[self.is_ok(number)])
 
     @once
     def observations(self, number: int, name: str) -> np.ndarray:

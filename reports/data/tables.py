@@ -22,7 +22,7 @@ from reports.stats.steadiness import PARTS
 
 # Of a million requests each column takes 9 MB or more: what few scenarios fill is read for a cell at a time,
 # by `with_columns`, and what no figure is made of not at all.
-_READ_LATER = ("part", "leave_after_s")
+_READ_LATER = ("part", "leave_after_s", "sent_words")
 _UNREAD = {"chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS} - {*_READ_LATER}
 _COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _UNREAD)
 _NULLABLE = {
@@ -148,8 +148,9 @@ def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
     return samples.iloc[first:last]
 
 
-def floats(series: "pd.Series[Any]") -> np.ndarray:
-    return np.asarray(series.to_numpy(dtype=float, na_value=np.nan))
+def floats(column: Any) -> np.ndarray:
+    """Return a column of numbers, a Series or its array, NaN where it has none."""
+    return np.asarray(column.to_numpy(dtype=float, na_value=np.nan))
 
 
 # --- chunks ----------------------------------------------------------------------------------------

@@ -33,9 +33,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from reports.data import Memory, Run, StartRecord, floats, gathered, memory_over_time, once
+from reports.data import Cell, Memory, Run, StartRecord, floats, gathered, memory_over_time, once
 
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
@@ -49,7 +48,7 @@ _MARK_LIMIT_NS = 10_000_000_000
 
 
 # A request's instants and tokens that have to be known.
-_COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
+HELD_COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
 
 
 @dataclass(frozen=True)
@@ -245,13 +244,19 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
     windows: they are not full yet. The pool is the most that can be needed.
     """
     pool, long_tokens = pool_of(record), long_conversation(run)
-    cells = [(run.cell_requests(c.number)[_COLUMNS].dropna(), c.window_ns) for c in run.counted_on(record)]
-    peak = max((peak_tokens(own, *window) for own, window in cells if window and len(own)), default=None)
+    cells = [(_known(run, cell), cell.window_ns) for cell in run.counted_on(record)]
+    peak = max((peak_tokens(own, *window) for own, window in cells if window and own.size), default=None)
     needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
     if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
         needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
     users = int(pool.tokens // long_tokens) if pool.tokens and long_tokens else None
     return replace(pool, peak_tokens=peak, needed_bytes=needed, users=users)
+
+
+def _known(run: Run, cell: Cell) -> np.ndarray:
+    """Return HELD_COLUMNS of a cell's requests, a row for each, of those that have all of them."""
+    found = np.array([run.values(cell.number, name) for name in HELD_COLUMNS])
+    return np.asarray(found[:, ~np.isnan(found).any(axis=0)])
 
 
 @once
@@ -293,9 +298,9 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
-    """Return the most tokens that requests held at once, from begin_ns to end_ns."""
-    sent, first, last, end, prompt, answer = (requests[name].to_numpy(dtype=float) for name in _COLUMNS)
+def peak_tokens(requests: np.ndarray, begin_ns: int, end_ns: int) -> float:
+    """Return the most tokens that requests, rows of HELD_COLUMNS, held at once, from begin_ns to end_ns."""
+    sent, first, last, end, prompt, answer = requests
     # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
     sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
     duration_s = np.maximum(last - first, 0.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.data import Cell, Group, Run, StartRecord, floats, gathered, grouped, once
+from reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
 # Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
@@ -33,7 +33,6 @@ MEMORY_DIFFERS = 0.02
 # What makes requests the same: a cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
 _COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
-_LENGTH = ("token_source", "output_tokens", "max_tokens", "finish_reason")
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
@@ -58,10 +57,20 @@ def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFr
 @once
 def _counts(run: Run, group: Group) -> pd.DataFrame:
     """Return the token counts of a group's ok requests; of each that was told more than once, the last."""
-    names = ["outcome", *_SAME[1:], *_COUNTS]
-    cells = [run.cell_requests(cell.number)[names].assign(seed=cell.planned.seed) for cell in group.counted]
-    rows = pd.concat(cells or [run.requests[:0][names].assign(seed=0)])
-    return rows[rows["outcome"] == "ok"].groupby(_SAME)[_COUNTS].last().astype(float)
+    cells = [np.empty((len(_SAME) + len(_COUNTS), 0)), *(_counted(run, cell) for cell in group.counted)]
+    rows = pd.DataFrame(dict(zip([*_SAME, *_COUNTS], np.concatenate(cells, axis=1), strict=True)))
+    return rows.astype(dict.fromkeys(_SAME, np.int64)).groupby(_SAME)[_COUNTS].last()
+
+
+def _counted(run: Run, cell: Cell) -> np.ndarray:
+    """Return what tells a cell's ok requests apart, and their counts, a row for each name."""
+    n = len(run.values(cell.number, "turn"))
+    names = [*_SAME[1:], *_COUNTS]
+    found = np.array(
+        [np.full(n, float(cell.planned.seed)), *(run.values(cell.number, each) for each in names)]
+    )
+    is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(found[: len(_SAME)]).any(axis=0)
+    return np.asarray(found[:, is_told])
 
 
 def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
@@ -149,20 +158,19 @@ def forces_length(run: Run, cell: Cell) -> bool:
     return start is not None and start.forces_length and not cell.planned.scenario.ends_itself
 
 
-def is_short(ok: pd.DataFrame) -> np.ndarray:
-    """Return of each request whether it got fewer tokens than asked for, by `output_tokens`, `max_tokens`."""
+def is_short(run: Run, cell: Cell) -> np.ndarray:
+    """Return of a cell's ok requests whether each got fewer tokens than asked for, by the server's count."""
+    got, asked = (run.ok_values(cell.number, name) for name in ("output_tokens", "max_tokens"))
     # A server that leaves the end-of-sequence token out counts one fewer.
-    return np.asarray(floats(ok["output_tokens"]) < floats(ok["max_tokens"]) - 1)
+    return np.asarray((got < asked - 1) & run.holds_ok(cell.number, "token_source", "server"))
 
 
 @once
 def ended_early(run: Run, cell: Cell) -> np.ndarray:
     """Return of a cell's ok requests whether each ended of itself, short of a length that the server was told
     to force. Some servers take fields such as ignore_eos without a word, and do nothing."""
-    ok = run.ok_requests(cell.number, *_LENGTH)
-    is_stop = (ok["finish_reason"] == "stop").to_numpy(bool, na_value=False)
-    is_counted = (ok["token_source"] == "server").to_numpy(bool, na_value=False)
-    return np.asarray(is_short(ok) & is_stop & is_counted & forces_length(run, cell))
+    is_stop = run.holds_ok(cell.number, "finish_reason", "stop")
+    return np.asarray(is_short(run, cell) & is_stop & forces_length(run, cell))
 
 
 def ignores_length(run: Run, group: Group) -> bool:
@@ -186,13 +194,22 @@ def why_unlike(
     if why := _by_probe(names, *counts):
         return why
     for load, table in tables:
-        both = table.reindex(columns=list(names)).dropna()
-        for turn, a, b in both.groupby(level=0).mean().itertuples(name=None):
-            if differ([a, b]):
+        for turn, means in _means_by_turn(table.reindex(columns=list(names))):
+            if differ(means):
+                a, b = means
                 tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
                 history = ", or other answers in the history" if turn else ""
                 return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
     return None
+
+
+def _means_by_turn(table: pd.DataFrame) -> Iterator[tuple[int, list[float]]]:
+    """Yield each turn with the columns' means over the rows that have them all."""
+    counts = table.to_numpy(dtype=float)
+    is_whole = ~np.isnan(counts).any(axis=1)
+    turns, counts = table.index.to_numpy(dtype=np.int64)[is_whole], counts[is_whole]
+    for turn in np.unique(turns).tolist():
+        yield turn, counts[turns == turn].mean(axis=0).tolist()
 
 
 def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]) -> str | None:

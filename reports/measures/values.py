@@ -20,7 +20,6 @@ from reports.data import (
     Run,
     chunk_batches,
     chunk_totals,
-    floats,
     memory_over_time,
     once,
     server_cores,
@@ -81,7 +80,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
     ok = {name: run.ok_values(cell.number, name) for name in (*OF_REQUESTS, *COLUMNS)}
-    n, sent = len(ok["e2e_s"]), len(run.window_requests(cell.number))
+    n, sent = len(ok["e2e_s"]), int(run.is_sent(cell.number).sum())
     ended = steadiness.requests if steadiness else 0
     tokens_per_s = _rate(cell, steadiness.tokens if steadiness else None, ended, "token arrived")
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
@@ -136,9 +135,9 @@ def _percentiles(
 def _read_per_s(run: Run, cell: Cell) -> Value:
     if cell.window_ns is None or cell.window_s is None:
         return Value(None, 0)
-    requests, (begin_ns, end_ns) = run.cell_requests(cell.number), cell.window_ns
-    first_ns, tokens = floats(requests["first_content_ns"]), floats(requests["input_tokens"])
-    read = tokens[_is_answered(requests) & (first_ns >= begin_ns) & (first_ns < end_ns)]
+    begin_ns, end_ns = cell.window_ns
+    first_ns, tokens = (run.values(cell.number, name) for name in ("first_content_ns", "input_tokens"))
+    read = tokens[_is_answered(run, cell) & (first_ns >= begin_ns) & (first_ns < end_ns)]
     is_known = len(read) and not np.isnan(read).any()
     return Value(float(read.sum()) / cell.window_s if is_known else None, len(read))
 
@@ -151,26 +150,26 @@ def _rate(cell: Cell, by_part: np.ndarray | None, ended: int, what: str) -> Valu
     return Value(None, ended, why=f"0: no {what} in the window of {cell.window_s:g} s")
 
 
-def _is_answered(requests: pd.DataFrame) -> np.ndarray:
+def _is_answered(run: Run, cell: Cell) -> np.ndarray:
     """Return which requests are ok, whenever they were sent; none that its user would leave."""
-    return np.asarray((requests["outcome"] == "ok") & requests["stays"], dtype=bool)
+    is_ok, stays = (run.holds(cell.number, *each) for each in (("outcome", "ok"), ("stays", True)))
+    return np.asarray(is_ok & stays)
 
 
 def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     if cell.summary is None or cell.window_ns is None:
         return None
     edges = edges_of(*cell.window_ns)
-    frame = run.cell_requests(cell.number)
-    sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
+    sent_ns, left_ns = (run.values(cell.number, name) for name in ("sent_ns", "end_ns"))
     was_sent = ~np.isnan(sent_ns)
-    ended_ns = left_ns[_is_answered(frame)]
+    ended_ns = left_ns[_is_answered(run, cell)]
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
     return Steadiness(
         in_flight=occupancy(sent_ns[was_sent], left_ns[was_sent], edges),
         tokens=None if totals.arrived is None else totals.arrived / (np.diff(edges) / 1e9),
         ended=ended,
         requests=round(float(ended.mean()) * (cell.window_s or 0.0)),
-        is_growing=only_grew(frame, cell.load, cell.summary),
+        is_growing=only_grew(run.cell_requests(cell.number), cell.load, cell.summary),
     )
 
 
@@ -229,27 +228,33 @@ def power_in(run: Run, cell: Cell) -> Power | None:
     if start is None or not devices:
         return None
     is_host = start.memory_kind == "host"
-    samples = run.window_samples("host" if is_host else "device", cell)
-    each = (_counted(samples, "package_energy_j") if is_host else _of_device(samples, at) for at in devices)
+    each = (_of_packages(run, cell) if is_host else _of_device(run, cell, at) for at in devices)
     known = [found for found in each if found]
     if len(known) < len(devices):
         return None
     return Power(sum(watts for watts, _ in known), start.idle_power_w, min(n for _, n in known))
 
 
-def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
-    own = samples[samples["device"] == device] if len(samples) else samples
-    if not len(own) or counter_fell(own["energy_j"].dropna().astype(float).tolist()):
-        return None
-    mean_w = float(floats(own["power_w"]).mean())  # NaN where a sample has none
-    return _counted(own, "energy_j") or (None if pd.isna(mean_w) else (mean_w, len(own)))
+def _of_packages(run: Run, cell: Cell) -> tuple[float, int] | None:
+    return _counted(*(run.window_values("host", cell, name) for name in ("t_ns", "package_energy_j")))
 
 
-def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    if column not in samples or samples[column].isna().any():
+def _of_device(run: Run, cell: Cell, device: int) -> tuple[float, int] | None:
+    is_own = run.window_values("device", cell, "device") == device
+    names = ("t_ns", "energy_j", "power_w")
+    t_ns, energy_j, power_w = (run.window_values("device", cell, name)[is_own] for name in names)
+    if not len(t_ns) or counter_fell(energy_j[~np.isnan(energy_j)].tolist()):
         return None
-    mean_w = mean_power_w(list(zip(samples["t_ns"].tolist(), samples[column].astype(float), strict=True)))
-    return None if mean_w is None else (mean_w, len(samples))
+    mean_w = float(power_w.mean())  # NaN where a sample has none
+    return _counted(t_ns, energy_j) or (None if np.isnan(mean_w) else (mean_w, len(t_ns)))
+
+
+def _counted(t_ns: np.ndarray, energy_j: np.ndarray) -> tuple[float, int] | None:
+    if np.isnan(energy_j).any():
+        return None
+    # Of less than 104 days since boot a float has every nanosecond.
+    mean_w = mean_power_w(list(zip(map(int, t_ns.tolist()), energy_j.tolist(), strict=True)))
+    return None if mean_w is None else (mean_w, len(t_ns))
 
 
 def price_of(run: Run) -> Price | None:

@@ -162,8 +162,8 @@ def inferred_cell(each: Served, scale: float = 1.0) -> Html:
 
 def requests_cell(run: Run, group: Group) -> Html:
     """Return how many requests of a group's windows were ok and how many failed."""
-    ok = [run.window_requests(cell.number)["outcome"] == "ok" for cell in group.cells if cell.record]
-    good, sent = sum(int(each.sum()) for each in ok), sum(map(len, ok))
+    numbers = [cell.number for cell in group.cells if cell.record]
+    good, sent = (sum(int(counted(each).sum()) for each in numbers) for counted in (run.is_ok, run.is_sent))
     main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
     starts = (str(len({c.planned.repeat for c in cells})) for cells in (group.counted, group.cells))
     return below(main, f"{' of '.join(starts)} {repeats_word(run)}")

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 
-import pandas as pd
+import numpy as np
 import pytest
 from make_run import (
     GIB,
@@ -31,7 +31,15 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
-from reports.measures.anatomy import KvCache, anatomies, long_conversation, parts_of, peak_tokens, pool_of
+from reports.measures.anatomy import (
+    HELD_COLUMNS,
+    KvCache,
+    anatomies,
+    long_conversation,
+    parts_of,
+    peak_tokens,
+    pool_of,
+)
 from reports.measures.held import alike, expectations, mean_parts
 from reports.page.sections import memory
 
@@ -282,10 +290,8 @@ def test_a_start_that_never_was_ready_has_no_anatomy(tmp_path):
 # --- the KV cache ----------------------------------------------------------------------------------
 
 
-def frame(rows):
-    names = ("sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens")
-    columns = {name: [getattr(each, name) for each in rows] for name in names}
-    return pd.DataFrame({**columns, "conversation": [each.conversation for each in rows]})
+def held(rows):
+    return np.array([[getattr(each, name) for each in rows] for name in HELD_COLUMNS], dtype=float)
 
 
 @pytest.mark.parametrize(
@@ -299,13 +305,13 @@ def frame(rows):
 )
 def test_tokens_in_flight_are_the_prompts_and_the_answers_so_far(begin_s, end_s, tokens):
     edges = (SPAWNED_NS + int(begin_s * S), SPAWNED_NS + int(end_s * S))
-    assert peak_tokens(frame(answers()), *edges) == pytest.approx(tokens, abs=1e-6)
+    assert peak_tokens(held(answers()), *edges) == pytest.approx(tokens, abs=1e-6)
 
 
 def test_an_answer_of_one_chunk_is_there_at_once():
     at_ns = SPAWNED_NS + 14 * S
     one = row(0, SPAWNED_NS + 13 * S, input_tokens=100, output_tokens=7, chunk_ns=(at_ns,), end_ns=at_ns + S)
-    assert peak_tokens(frame([one]), SPAWNED_NS, SPAWNED_NS + 20 * S) == 107
+    assert peak_tokens(held([one]), SPAWNED_NS, SPAWNED_NS + 20 * S) == 107
 
 
 def test_what_is_needed_has_the_kv_cache_in_flight_instead_of_the_one_reserved(tmp_path):
