@@ -45,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.not_repeatable,
     unequal_work.quality_not_measured,
     unequal_work.server_counts_differ,
+    starts.powers_differ,
     windows.queue_only_grew,
     starts.repeats_disagree,
     windows.window_drifted,

@@ -11,7 +11,8 @@ import pandas as pd
 
 from reports.checks.finding import Seen, cells_of, check, measured_cells, of_groups
 from reports.data import Group, Run, gathered
-from reports.measures import aggregate, are_alike, by_start, flat, plural, several, shown
+from reports.measures import aggregate, are_alike, by_start, flat, number, plural, several, shown
+from reports.measures.values import devices_of, power_of_device
 from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import start_drifts
 
@@ -106,6 +107,36 @@ def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
 def drift_words(drift: Estimate) -> str:
     """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
     return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
+
+
+# --- devices ----------------------------------------------------------------------------------------
+
+
+# Readings are within 5 % by NVIDIA's word (NVML, nvmlDeviceGetPowerUsage), and of an average over a second.
+POWERS_APART = 0.2
+
+
+@check(
+    "Two accounts of a card's power differ",
+    "By its energy counter, which is the one used, and by the readings of its power: {}.",
+    "A meter at the card or the plug tells which is right; another driver may count otherwise.",
+    ("energy_j_per_output_token",),
+    marks=True,
+)
+@of_groups
+def powers_differ(run: Run, group: Group) -> str | None:
+    found = [
+        (device, power.by_counter_w, power.by_readings_w)
+        for cell in group.counted
+        for device in devices_of(run, cell)
+        if (power := power_of_device(run, cell, device)) and power.by_counter_w and power.by_readings_w
+    ]
+    said = []
+    for device, pairs in gathered((device, watts) for device, *watts in found).items():
+        counter_w, readings_w = np.mean(pairs, axis=0).tolist()
+        if abs(readings_w - counter_w) > POWERS_APART * max(counter_w, readings_w):
+            said.append(f"device {device} {number(counter_w)} and {number(readings_w)} W")
+    return ", ".join(said)
 
 
 # --- machines of a merged run -----------------------------------------------------------------------

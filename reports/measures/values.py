@@ -228,33 +228,47 @@ def power_in(run: Run, cell: Cell) -> Power | None:
     if start is None or not devices:
         return None
     is_host = start.memory_kind == "host"
-    each = (_of_packages(run, cell) if is_host else _of_device(run, cell, at) for at in devices)
-    known = [found for found in each if found]
-    if len(known) < len(devices):
+    each = [_power_of_packages(run, cell) if is_host else power_of_device(run, cell, at) for at in devices]
+    watts = [found.mean_w for found in each if found and found.mean_w is not None]
+    if len(watts) < len(devices):
         return None
-    return Power(sum(watts for watts, _ in known), start.idle_power_w, min(n for _, n in known))
+    return Power(sum(watts), start.idle_power_w, min(found.n for found in each if found))
 
 
-def _of_packages(run: Run, cell: Cell) -> tuple[float, int] | None:
-    return _counted(*(run.window_values("host", cell, name) for name in ("t_ns", "package_energy_j")))
+@dataclass(frozen=True)
+class PowerRead:
+    """Mean power in a window by a counter of energy, and by n readings of power; None where one is not
+    there, or did not tell it throughout."""
+
+    by_counter_w: float | None
+    by_readings_w: float | None
+    n: int
+
+    @property
+    def mean_w(self) -> float | None:
+        return self.by_readings_w if self.by_counter_w is None else self.by_counter_w
 
 
-def _of_device(run: Run, cell: Cell, device: int) -> tuple[float, int] | None:
+def _power_of_packages(run: Run, cell: Cell) -> PowerRead:
+    t_ns, energy_j = (run.window_values("host", cell, name) for name in ("t_ns", "package_energy_j"))
+    return PowerRead(_by_counter_w(t_ns, energy_j), None, len(t_ns))
+
+
+def power_of_device(run: Run, cell: Cell, device: int) -> PowerRead | None:
+    """Return a device's power in a cell's window; None where it was not sampled, or its counter fell."""
     is_own = run.window_values("device", cell, "device") == device
     names = ("t_ns", "energy_j", "power_w")
     t_ns, energy_j, power_w = (run.window_values("device", cell, name)[is_own] for name in names)
     if not len(t_ns) or counter_fell(energy_j[~np.isnan(energy_j)].tolist()):
         return None
-    mean_w = float(power_w.mean())  # NaN where a sample has none
-    return _counted(t_ns, energy_j) or (None if np.isnan(mean_w) else (mean_w, len(t_ns)))
+    readings_w = None if np.isnan(power_w).any() else float(power_w.mean())
+    return PowerRead(_by_counter_w(t_ns, energy_j), readings_w, len(t_ns))
 
 
-def _counted(t_ns: np.ndarray, energy_j: np.ndarray) -> tuple[float, int] | None:
-    if np.isnan(energy_j).any():
-        return None
+def _by_counter_w(t_ns: np.ndarray, energy_j: np.ndarray) -> float | None:
     # Of less than 104 days since boot a float has every nanosecond.
-    mean_w = mean_power_w(list(zip(map(int, t_ns.tolist()), energy_j.tolist(), strict=True)))
-    return None if mean_w is None else (mean_w, len(t_ns))
+    at_ns, joules = map(int, t_ns.tolist()), energy_j.tolist()
+    return None if np.isnan(energy_j).any() else mean_power_w(list(zip(at_ns, joules, strict=True)))
 
 
 def price_of(run: Run) -> Price | None:

@@ -31,6 +31,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.settings import config, overrides
 from harness.store import store
 from reports import open_run
+from reports.checks.examine import findings_of
 from reports.measures.values import devices_of, power_in, price_of, values_of
 from reports.measures.written import precise
 from reports.page.sections import energy
@@ -55,6 +56,20 @@ def samples_of(device: int, watts: float, *, counter: bool) -> list[DeviceSample
         )
         for k in range(300)
     ]  # fmt: skip
+
+
+def test_a_counter_and_readings_that_disagree_are_a_reason_to_distrust_the_energy(tmp_path):
+    """As somebody saw of an idle card: 187.4 J in 5.0045 s by the counter, and 326.9 J by the readings."""
+    for by_readings_w, of_two, is_told in ((65.3, False, True), (40.0, False, False), (65.3, True, True)):
+        samples = [replace(each, power_w=by_readings_w) for each in samples_of(0, 37.45, counter=True)]
+        if of_two:
+            samples += [replace(each, power_w=30.0) for each in samples_of(1, 30.0, counter=True)]
+        run = written(tmp_path / f"{by_readings_w}{of_two}", samples, devices=(0, 1) if of_two else (0,))
+        found = [each for each in findings_of(run) if each.check == "powers_differ"]
+        assert bool(found) is is_told
+        if found:
+            assert "vllm awq at 1 user: device 0 37.4 and 65.3 W." in found[0].text
+            assert found[0].cells == (0,)
 
 
 def settings_of(*words):
