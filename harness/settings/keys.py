@@ -105,7 +105,9 @@ def check_keys(given: Choices) -> None:
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what, section = f"{key}={shown(values[0])}", key.partition(".")[0]
-        near = "" if key in known else did_you_mean(key, known) or _keys_of(section, known)
+        elsewhere = ENGINES.keys() - {section} if section in ENGINES else ()  # what other engines take
+        meant = [each for each in known if each.partition(".")[0] not in elsewhere]
+        near = "" if key in known else did_you_mean(key, meant) or _keys_of(section, known)
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),

@@ -84,6 +84,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             ["vllm.context_length=1"],
             "vllm.context_length=1: no such key; did you mean engine.context_length? ",
         ),
+        (["llama_cpp.temperature=1"], "llama_cpp.temperature=1: no such key; llama_cpp has batch, "),
         (["load.repeats=1"], "load.repeats=1: no such key; did you mean repeats? "),
         (["engin=vllm"], "engin=vllm: no such key; did you mean engine? "),
         (["load.concurency=3"], "load.concurency=3: no such key; did you mean load.concurrency? "),
