@@ -138,7 +138,7 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
         "users": cell.load.concurrency,
         "at_once": cell.at_once,
         "slots": slots,
-        "sent": run.is_sent(cell.number).sum(),
+        "sent": run.is_counted(cell.number).sum(),
         "ok": run.is_ok(cell.number).sum(),
         "ended": steady.ended.mean() * (cell.window_s or 0.0),
         "in_flight": steady.in_flight.mean(),
@@ -173,7 +173,7 @@ def _share_from(values: np.ndarray, least: float) -> float:
 def _long_request(run: Run, cell: Cell, record: StartRecord) -> float:
     pool = record.resolved.get("kv_cache_tokens")
     prompts, answers = (run.values(cell.number, name) for name in ("input_tokens", "output_tokens"))
-    lengths = (prompts + answers)[run.is_sent(cell.number)]
+    lengths = (prompts + answers)[run.is_counted(cell.number)]
     known = lengths[~np.isnan(lengths)]
     if not len(known) or not isinstance(pool, int | float) or pool <= 0:
         return math.nan

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from reports.checks.finding import Seen, cells_of, check, measured_cells, of_groups
-from reports.data import Group, Run, gathered
+from reports.data import Cell, Group, Run, gathered
 from reports.measures import aggregate, are_alike, by_start, flat, number, plural, several, shown
-from reports.measures.values import devices_of, power_of_device
+from reports.measures.values import devices_of, power_in, power_of_device
 from reports.stats.intervals import STARTS_NEEDED, Estimate
 from reports.stats.steadiness import start_drifts
 
@@ -112,8 +112,9 @@ def drift_words(drift: Estimate) -> str:
 # --- devices ----------------------------------------------------------------------------------------
 
 
-# Readings are within 5 % by NVIDIA's word (NVML, nvmlDeviceGetPowerUsage), and of an average over a second.
+# NVML says of no card that has a counter how exact its readings are, and of some that they are of a second.
 POWERS_APART = 0.2
+_LEAST_WINDOW_S = 5.0
 
 
 @check(
@@ -122,21 +123,35 @@ POWERS_APART = 0.2
     "A meter at the card or the plug tells which is right; another driver may count otherwise.",
     ("energy_j_per_output_token",),
     marks=True,
+    can_look=lambda run: any(_powers(run, cell) for cell in measured_cells(run)),
 )
-@of_groups
-def powers_differ(run: Run, group: Group) -> str | None:
-    found = [
-        (device, power.by_counter_w, power.by_readings_w)
-        for cell in group.counted
-        for device in devices_of(run, cell)
-        if (power := power_of_device(run, cell, device)) and power.by_counter_w and power.by_readings_w
+def powers_differ(run: Run) -> Iterator[Seen]:
+    for group in run.groups:
+        apart = [
+            (device, (pair, cell))
+            for cell in group.counted
+            for device, pair in _powers(run, cell)
+            if max(pair) - min(pair) > POWERS_APART * max(pair)
+        ]
+        for device, found in gathered(apart).items():
+            counter_w, readings_w = np.mean([pair for pair, _ in found], axis=0).tolist()
+            watts = f"{number(counter_w)} and {number(readings_w)} W"
+            yield f"{group.name}: {watts} (device {device})", [cell for _, cell in found]
+
+
+def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
+    """Return the devices whose energy is by a counter, each with the mean power in the cell's window by that
+    and by its readings; none for a short window."""
+    start = run.start_of(cell)
+    is_long = (cell.window_s or 0.0) >= _LEAST_WINDOW_S
+    if start is None or start.memory_kind != "device" or not is_long or power_in(run, cell) is None:
+        return []
+    found = ((device, power_of_device(run, cell, device)) for device in devices_of(run, cell))
+    return [
+        (device, (power.by_counter_w, power.by_readings_w))
+        for device, power in found
+        if power and power.by_counter_w is not None and power.by_readings_w is not None
     ]
-    said = []
-    for device, pairs in gathered((device, watts) for device, *watts in found).items():
-        counter_w, readings_w = np.mean(pairs, axis=0).tolist()
-        if abs(readings_w - counter_w) > POWERS_APART * max(counter_w, readings_w):
-            said.append(f"device {device} {number(counter_w)} and {number(readings_w)} W")
-    return ", ".join(said)
 
 
 # --- machines of a merged run -----------------------------------------------------------------------

@@ -67,7 +67,7 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
 )
 def requests_failed(run: Run) -> Iterator[Seen]:
     def is_failed(cell: Cell) -> np.ndarray:
-        return np.asarray(~run.holds(cell.number, "outcome", "ok")[run.is_sent(cell.number)])
+        return np.asarray(~run.holds(cell.number, "outcome", "ok")[run.is_counted(cell.number)])
 
     return _lost(run.groups, is_failed)
 
@@ -84,8 +84,8 @@ def answers_cut(run: Run) -> Iterator[Seen]:
         is_full = run.holds_ok(cell.number, "finish_reason", "length")
         is_told = ended_early(run, cell) & (cell.number in ignoring)  # by length_not_heeded
         # One that ends of itself is cut where the engine was told not to end it.
-        is_cut = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
-        return np.asarray(is_cut[run.holds_ok(cell.number, "token_source", "server")])
+        ended = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
+        return np.asarray(ended[run.holds_ok(cell.number, "token_source", "server")])
 
     ignoring = {cell.number for group in _ignoring(run) for cell in group.counted}
     return _lost(run.groups, is_cut)

@@ -197,7 +197,8 @@ class Run:
         return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
 
     def window_values(self, kind: SampleKind, cell: Cell, name: str) -> np.ndarray:
-        """Return a column of those, NaN where one is not known; all of them where there is no such column."""
+        """Return a column of `window_samples`, NaN where one is not known; all NaN where the run has no such
+        column."""
         own = self.window_samples(kind, cell)
         return floats(own[name]) if name in own else np.full(len(own), np.nan)
 
@@ -227,14 +228,15 @@ class Run:
         return np.asarray(self._holds(name, value)[self._rows(number)])
 
     @once
-    def is_sent(self, number: int) -> np.ndarray:
-        """Return of each of a cell's requests whether it counts: see window_requests."""
+    def is_counted(self, number: int) -> np.ndarray:
+        """Return of each of a cell's requests whether it counts: it was sent in the window, by a user who
+        stays. See `window_requests`."""
         return np.asarray(self.holds(number, "in_window", True) & self.holds(number, "stays", True))
 
     @once
     def is_ok(self, number: int) -> np.ndarray:
         """Return of each of a cell's requests whether it counts and is ok."""
-        return np.asarray(self.is_sent(number) & self.holds(number, "outcome", "ok"))
+        return np.asarray(self.is_counted(number) & self.holds(number, "outcome", "ok"))
 
     @once
     def cell_requests(self, number: int) -> pd.DataFrame:
@@ -244,11 +246,10 @@ class Run:
     def window_requests(self, number: int) -> pd.DataFrame:
         """Return a cell's requests that were sent in its window, whatever became of them; but none that its
         user would leave: which of those are answered sooner depends on the engine."""
-        return taken(self.cell_requests(number), self.is_sent(number))
+        return taken(self.cell_requests(number), self.is_counted(number))
 
     def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return all of a cell's requests with columns that `requests` leaves out (LATER_COLUMNS), read for
-        this call."""
+        """Return all of a cell's requests with columns that `requests` leaves out, read for this call."""
         return with_columns(self.path, number, self.cell_requests(number), columns)
 
     def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
@@ -260,15 +261,15 @@ class Run:
         return self.requests[~self.requests["outcome"].isin(("ok", "left"))]
 
     def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return those of them that are ok: these columns."""
+        """Return these columns of a cell's requests that count and are ok."""
         return taken(self.cell_requests(number)[list(columns)], self.is_ok(number))
 
     def holds_ok(self, number: int, name: str, value: str) -> np.ndarray:
-        """Return of each of those whether a column has this value."""
+        """Return of each of a cell's ok requests whether a column has this value."""
         return np.asarray(self.holds(number, name, value)[self.is_ok(number)])
 
     def ok_values(self, number: int, name: str) -> np.ndarray:
-        """Return a column of numbers of those, NaN where one is not known."""
+        """Return a column of numbers of a cell's ok requests, NaN where one is not known."""
         return np.asarray(self.values(number, name)[self.is_ok(number)])
 
     @once

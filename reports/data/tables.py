@@ -22,8 +22,8 @@ from reports.stats.steadiness import PARTS
 
 # Of a million requests each column takes 9 MB or more: what few scenarios fill is read for a cell at a time,
 # by `with_columns`, and what no figure is made of not at all.
-_READ_LATER = ("part", "leave_after_s", "sent_words")
-_UNREAD = {"chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS} - {*_READ_LATER}
+_OF_ALL = ("part", "leave_after_s", "sent_words")
+_UNREAD = {"chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS} - {*_OF_ALL}
 _COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _UNREAD)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),

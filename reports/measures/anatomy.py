@@ -254,7 +254,7 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
 
 
 def _known(run: Run, cell: Cell) -> np.ndarray:
-    """Return HELD_COLUMNS of a cell's requests, a row for each, of those that have all of them."""
+    """Return HELD_COLUMNS (ns and tokens) of the n requests of a cell that have them all: 6 rows of n."""
     found = np.array([run.values(cell.number, name) for name in HELD_COLUMNS])
     return np.asarray(found[:, ~np.isnan(found).any(axis=0)])
 
@@ -299,7 +299,7 @@ def _whole(value: object) -> int | None:
 
 
 def peak_tokens(requests: np.ndarray, begin_ns: int, end_ns: int) -> float:
-    """Return the most tokens that requests, rows of HELD_COLUMNS, held at once, from begin_ns to end_ns."""
+    """Return the most tokens that requests held at once, from begin_ns to end_ns. `requests`: see _known."""
     sent, first, last, end, prompt, answer = requests
     # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
     sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))

@@ -7,7 +7,7 @@ import numpy as np
 
 from reports.data import EDGES_S, Cell, Group, Run, together
 from reports.measures.metrics import counted, is_supported
-from reports.measures.over_starts import withheld
+from reports.measures.over_starts import calm_starts, value_cells, withheld
 from reports.measures.values import measured_of
 
 # A log axis has no zero.
@@ -50,8 +50,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Spread:
-    """A group's distribution of a latency over all its starts; `starts` has each start's by its number, where
-    that is asked for."""
+    """A group's distribution of a latency over the starts that its values are over; `starts` has each start's
+    by its number, where that is asked for."""
 
     group: Group
     whole: Steps
@@ -63,10 +63,11 @@ def spreads_of(run: Run, groups: Sequence[Group], name: str, *, is_split: bool) 
     `is_split`: with those of single starts."""
     found = []
     for group in groups:
-        starts = group.counted_by_start if is_split and len(group.counted_by_start) > 1 else []
-        by_start = {cells[0].planned.repeat + 1: _steps(run, cells, name) for cells in starts}
+        starts = calm_starts(run, group)
+        split = starts.items() if is_split and len(starts) > 1 else ()
+        by_start = {repeat + 1: _steps(run, cells, name) for repeat, cells in split}
         if not withheld(run, group.key, name):
-            found.append(Spread(group, _steps(run, group.counted, name), by_start))
+            found.append(Spread(group, _steps(run, value_cells(run, group), name), by_start))
     return found if any(each.whole.is_enough for each in found) else []
 
 

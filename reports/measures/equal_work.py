@@ -64,11 +64,9 @@ def _counts(run: Run, group: Group) -> pd.DataFrame:
 
 def _counted(run: Run, cell: Cell) -> np.ndarray:
     """Return what tells a cell's ok requests apart, and their counts, a row for each name."""
-    n = len(run.values(cell.number, "turn"))
-    names = [*_SAME[1:], *_COUNTS]
-    found = np.array(
-        [np.full(n, float(cell.planned.seed)), *(run.values(cell.number, each) for each in names)]
-    )
+    columns = [run.values(cell.number, name) for name in (*_SAME[1:], *_COUNTS)]
+    # Of a seed, which has 48 bits, what a float holds.
+    found = np.array([np.full_like(columns[0], cell.planned.seed % 2**53), *columns])
     is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(found[: len(_SAME)]).any(axis=0)
     return np.asarray(found[:, is_told])
 

@@ -80,7 +80,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     steadiness = _steadiness(run, cell, totals)
     gaps = totals.gaps.n
     ok = {name: run.ok_values(cell.number, name) for name in (*OF_REQUESTS, *COLUMNS)}
-    n, sent = len(ok["e2e_s"]), int(run.is_sent(cell.number).sum())
+    n, sent = len(ok["e2e_s"]), int(run.is_counted(cell.number).sum())
     ended = steadiness.requests if steadiness else 0
     tokens_per_s = _rate(cell, steadiness.tokens if steadiness else None, ended, "token arrived")
     per_chunk = totals.tokens / totals.chunks if totals.chunks else None
@@ -266,7 +266,7 @@ def power_of_device(run: Run, cell: Cell, device: int) -> PowerRead | None:
 
 
 def _by_counter_w(t_ns: np.ndarray, energy_j: np.ndarray) -> float | None:
-    # Of less than 104 days since boot a float has every nanosecond.
+    # 104 days after boot a float begins to round nanoseconds, to a few.
     at_ns, joules = map(int, t_ns.tolist()), energy_j.tolist()
     return None if np.isnan(energy_j).any() else mean_power_w(list(zip(at_ns, joules, strict=True)))
 

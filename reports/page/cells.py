@@ -163,7 +163,7 @@ def inferred_cell(each: Served, scale: float = 1.0) -> Html:
 def requests_cell(run: Run, group: Group) -> Html:
     """Return how many requests of a group's windows were ok and how many failed."""
     numbers = [cell.number for cell in group.cells if cell.record]
-    good, sent = (sum(int(counted(each).sum()) for each in numbers) for counted in (run.is_ok, run.is_sent))
+    good, sent = (sum(int(of(each).sum()) for each in numbers) for of in (run.is_ok, run.is_counted))
     main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
     starts = (str(len({c.planned.repeat for c in cells})) for cells in (group.counted, group.cells))
     return below(main, f"{' of '.join(starts)} {repeats_word(run)}")

@@ -128,9 +128,8 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
 
 
 def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[int, float]:
-    counted = by_start(run, group, metric)
-    found = counted if turn is None else turn_values(run, group, metric).get(turn, {})
-    return {repeat: v.value for repeat, v in found.items() if repeat in counted and v.value is not None}
+    found = by_start(run, group, metric) if turn is None else turn_values(run, group, metric).get(turn, {})
+    return {repeat: value.value for repeat, value in found.items() if value.value is not None}
 
 
 def _why_no_ratio(pair: Pair, metric: str) -> str | None:

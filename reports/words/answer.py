@@ -219,7 +219,7 @@ def _advice(run: Run, made: Decision) -> str:
 
 def _values(run: Run, made: Decision, where: str) -> Said:
     # More of windows without a request, or of other work, would tell no more.
-    sent = [any(run.is_sent(each.number).any() for each in group.counted) for group in made.groups]
+    sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in made.groups]
     may_tell = len(sent) > 1 and all(sent) and "a verdict needs" in (made.why or "")
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):

@@ -55,11 +55,15 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("words", [["rerun", "first"], SEARCH], ids=["rerun", "search"])
-def test_what_measures_names_no_page_that_cannot_be_written(tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [(["run", *quick(), "--output", "first"], ["rerun", "first"]), (["--version"], SEARCH)],
+)
+def test_what_measures_names_no_page_that_cannot_be_written(
+    tmp_path: Path, before: list[str], words: list[str]
+) -> None:
     place = Place(tmp_path)
-    if "first" in words:
-        assert bench(place, "run", *quick(), "--output", "first").returncode == 0
+    assert bench(place, *before).returncode == 0
     run = tmp_path / "again"
     with begun(place, *words, "--output", run) as process:
         wait_until(lambda: (run / "run.json").exists(), 30)  # its folder must be empty before

@@ -9,21 +9,23 @@ import signal
 import socket
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from errno import EDQUOT
 from subprocess import CompletedProcess
 
 import msgspec
 import psutil
 import pytest
 from bench_command import Place, begun, bench, ended, quick, side_by_side
-from make_run import S, row
+from make_run import S, row, run_record
 from reference_serving import serving
 from tiny_tokenizer import train
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
 from harness.describe.ideal import SentTexts
-from harness.errors import Interrupted
+from harness.errors import CellError, Interrupted
 from harness.plan import plan
+from harness.run import session
 from harness.run.cell import _job, run_cell
 from harness.run.ideal import ideals_of
 from harness.run.run import run_starts
@@ -280,6 +282,21 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     [cell] = store.read_cells(tmp_path)
     assert cell.status == "completed"
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0
+
+
+def test_a_full_quota_says_as_a_full_disk_does_how_much_room_is_needed(tmp_path):
+    whole = plan.make(config.settings(overrides.parse(quick())), lambda weights: None)
+    record = run_record(whole)
+    store.write_record(tmp_path / "run.json", record)
+
+    def starts():
+        raise OSError(EDQUOT, os.strerror(EDQUOT))
+        yield
+
+    site = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent())
+    with pytest.raises(CellError, match=r"stored: Disk quota exceeded; about [0-9.]+ [kMG]i?B are"):
+        session.measure(store.Kept(tmp_path / "run.json", record), starts(), site)
+    assert store.read_run(tmp_path).status == "interrupted"
 
 
 class InterruptedAtTheThird(defaultdict[str | None, SentTexts]):

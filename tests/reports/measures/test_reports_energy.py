@@ -31,7 +31,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.settings import config, overrides
 from harness.store import store
 from reports import open_run
-from reports.checks.examine import findings_of
+from reports.checks.examine import clean_of, findings_of
 from reports.measures.values import devices_of, power_in, price_of, values_of
 from reports.measures.written import precise
 from reports.page.sections import energy
@@ -58,18 +58,27 @@ def samples_of(device: int, watts: float, *, counter: bool) -> list[DeviceSample
     ]  # fmt: skip
 
 
+def powers(path, readings_w, **start):
+    """What is said of a card whose counter tells 40 W, beside one whose two accounts agree."""
+    samples = [replace(each, power_w=readings_w) for each in samples_of(0, 40.0, counter=True)]
+    samples += [replace(each, power_w=readings_w and 30.0) for each in samples_of(1, 30.0, counter=True)]
+    run = written(path, samples, **{"devices": (0, 1), "idle_power_w": 20.0, **start})
+    looked_for = "Two accounts of a card's power differ" in clean_of(run)[0]
+    return [each for each in findings_of(run) if each.check == "powers_differ"], looked_for
+
+
 def test_a_counter_and_readings_that_disagree_are_a_reason_to_distrust_the_energy(tmp_path):
-    """As somebody saw of an idle card: 187.4 J in 5.0045 s by the counter, and 326.9 J by the readings."""
-    for by_readings_w, of_two, is_told in ((65.3, False, True), (40.0, False, False), (65.3, True, True)):
-        samples = [replace(each, power_w=by_readings_w) for each in samples_of(0, 37.45, counter=True)]
-        if of_two:
-            samples += [replace(each, power_w=30.0) for each in samples_of(1, 30.0, counter=True)]
-        run = written(tmp_path / f"{by_readings_w}{of_two}", samples, devices=(0, 1) if of_two else (0,))
-        found = [each for each in findings_of(run) if each.check == "powers_differ"]
-        assert bool(found) is is_told
-        if found:
-            assert "vllm awq at 1 user: device 0 37.4 and 65.3 W." in found[0].text
-            assert found[0].cells == (0,)
+    assert powers(tmp_path / "alike", 49.9) == ([], True)
+    [found], _ = powers(tmp_path / "apart", 50.1)
+    assert found.text.endswith(": vllm awq at 1 user: 40.0 and 50.1 W (device 0).")
+    assert found.cells == (0,)
+    assert powers(tmp_path / "lower", 32.1) == ([], True)
+
+
+def test_where_energy_is_not_by_a_counter_nothing_is_said_of_one(tmp_path):
+    assert powers(tmp_path / "unread", None) == ([], False)
+    assert powers(tmp_path / "host", 80.0, memory_kind="host") == ([], False)
+    assert powers(tmp_path / "attached", 80.0, attached=True) == ([], False)
 
 
 def settings_of(*words):

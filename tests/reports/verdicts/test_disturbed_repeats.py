@@ -16,6 +16,7 @@ from harness.contracts import CompareTerms, GuardFinding, Load
 from reports import open_run
 from reports.data.run import Run
 from reports.measures import aggregate
+from reports.measures.distributions import spreads_of
 from reports.measures.over_starts import pooled, turn_values
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
@@ -60,7 +61,9 @@ def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path)
     assert "better" in {verdict.kind for verdict in comparisons_of(calm).by_key.values()}
 
 
-def test_pooled_percentiles_and_values_by_turn_are_of_the_repeats_that_decide(tmp_path: Path) -> None:
+def test_pooled_percentiles_distributions_and_values_by_turn_are_of_the_repeats_that_decide(
+    tmp_path: Path,
+) -> None:
     whole = Made(FP16, per_repeat=(1.0, 1.0, 1.0, 3.0, 3.0))
     run, calm = (busy_run(tmp_path / name, [whole], hit) for name, hit in (("hit", (3, 4)), ("calm", ())))
     (group,), (all_five,) = run.groups, calm.groups
@@ -71,6 +74,8 @@ def test_pooled_percentiles_and_values_by_turn_are_of_the_repeats_that_decide(tm
     assert (of_all.value or 0) > 0.2
     assert slowest.n < of_all.n
     assert pooled(calm, all_five, "ttft_s.p90", [0, 1, 2]) == slowest
+    [spread] = spreads_of(run, run.groups, "ttft_s", is_split=True)
+    assert (spread.whole.n, list(spread.starts)) == (slowest.n, [1, 2, 3])
 
 
 def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Path) -> None:
