@@ -12,7 +12,8 @@ from harness.quality.tasks import LOADING_S, Tasks, check_tasks
 from harness.quality.texts import Items, items
 from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store
-from harness.store.quality_table import QUALITY_FILE, TASKS_FILE, bits_of, deployment_rank, without_bits
+from harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from harness.store.quality_table import bits_of, deployment_rank, without_bits
 from harness.whole_files import write_whole
 
 _ANSWERS = (QUALITY_FILE, TASKS_FILE)
@@ -166,10 +167,13 @@ def earlier_references(
     if terms.against is None or not Path(terms.against).is_dir():
         return []
     run_dir, models = Path(terms.against), {each.model for each in deployments if each.model != "-"}
-    told = {model: folder for model, folder in chosen(run_dir).items() if (folder / QUALITY_FILE).is_file()}
+    references = chosen(run_dir)
+    told = {model: folder for model, folder in references.items() if (folder / QUALITY_FILE).is_file()}
     missing = models - told.keys()
     if missing:
         only = f", only of {', '.join(sorted(told))}" if told else ""
+        if lost := [str(references[model] / QUALITY_FILE) for model in missing & references.keys()]:
+            only += f" (no file at {' and '.join(sorted(lost))})"
         raise UserError(
             f"quality.against={run_dir}: has no reference of {', '.join(sorted(missing))}{only}; measure its "
             "deployment with most bits, or its quality.against, with quality=fidelity first"

@@ -22,7 +22,8 @@ from harness.errors import UserError, choose_from
 from harness.install.install import python_of
 from harness.processes.supervise import supervised
 from harness.quality import items
-from harness.store.quality_table import TASKS_FILE, write_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import write_items
 
 # lm_eval reads some ten thousand task files before it knows one of its own tasks.
 LOADING_S = 300.0

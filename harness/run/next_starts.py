@@ -31,6 +31,7 @@ from harness.settings.config import Settings
 from harness.settings.decoding import Choices
 from harness.settings.units import counted, duration_text
 from harness.store import store
+from harness.store.named_files import RUN_FILE
 
 # Facts without which the cells of one run could not stand side by side.
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
@@ -92,7 +93,8 @@ def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: 
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
     # Last, since another device plans another KV cache.
     if _measured(recorded) != _measured(whole):
-        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+        said = "was planned by another bench, or changed since: now something else would be measured"
+        raise StoreError(f"{directory / RUN_FILE}: {said}; begin a new run")
 
 
 def _measured(planned: Plan) -> object:

@@ -11,7 +11,8 @@ from harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.settings.units import duration_text, grouped
-from harness.store.quality_table import QUALITY_FILE, bits_of, write_quality
+from harness.store.named_files import QUALITY_FILE
+from harness.store.quality_table import bits_of, write_quality
 from harness.store.store import read_cells
 
 # In flight at once where the load does not say it, as in an open loop, and at most.

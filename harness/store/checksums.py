@@ -43,7 +43,7 @@ _WHY: Mapping[Fault, str] = {
     "changed": "not what was written",
     "torn": "cut short",
     "missing": "on the list and not there",
-    "unlisted": "not on the list: put there later, or the run was cut off before it was whole",
+    "unlisted": f"not in {SUMS_FILE}: put there later, or the run was cut off before it was whole",
     "damaged": "no list of checksums there",
     "strange": "no file of bench: a link, a device or a pipe, or of an absurd size, depth or name",
 }
@@ -117,7 +117,8 @@ def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
     if not found:
         return None
     more = f", and {len(found) - 1} more" if found[1:] else ""
-    return f"{run_dir}: {found[0].file} is {found[0].fault}{more}; see `bench verify {run_dir}`"
+    words = f"not in {SUMS_FILE}" if found[0].fault == "unlisted" else found[0].fault
+    return f"{run_dir}: {found[0].file} is {words}{more}; see `bench verify {run_dir}`"
 
 
 def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from errno import ELOOP
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -45,6 +46,8 @@ def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> B
     try:
         return foreign_files.opened(path, most_bytes, flags)
     except OSError as error:
+        if error.errno == ELOOP:
+            raise StoreError(f"{path}: damaged: a link") from error
         if error.errno not in foreign_files.UNFIT:
             raise
         raise StoreError(f"{path}: damaged: {error.strerror}") from error

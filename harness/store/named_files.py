@@ -12,6 +12,8 @@ SUMS_FILE = "SHA256SUMS"
 LOCK_FILE = ".lock"
 CLAIM_FILE = "claim.json"
 DIGEST_FILE = "headline.json"
+# Of a start or a reference, beside its start.json.
+QUALITY_FILE, TASKS_FILE = "quality.parquet", "tasks.parquet"
 # Files in a run's directory that cannot be made again, or that bench keeps there.
 _OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), CLAIM_FILE, DIGEST_FILE, "cells", "starts")
 

@@ -18,7 +18,6 @@ from harness.store.store import StartRecord
 
 # Columns that files of earlier versions do not have.
 _LATER = ("answer",)
-QUALITY_FILE, TASKS_FILE = "quality.parquet", "tasks.parquet"
 # `tokens`, `logprobs` and `top` are as long as each other, a place each.
 QUALITY_SCHEMA = pa.schema(
     {

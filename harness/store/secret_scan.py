@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +15,8 @@ import pyarrow as pa
 
 from harness.contracts import OURS, secrets_in
 from harness.errors import StoreError
-from harness.store.files import MOST_TABLE_BYTES, opened, opened_table
+from harness.store.files import MOST_OBJECTS, MOST_TABLE_BYTES, opened, opened_table
+from harness.store.named_files import QUALITY_FILE, TASKS_FILE
 
 # What is read at once, with as much of what was read before as a secret may have begun in.
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13
@@ -68,7 +70,9 @@ def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> I
 
 
 def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    with opened_table(path, pa.schema([])) as file:
+    # Those of quality are read at once, as objects.
+    most = MOST_OBJECTS if path.name in (QUALITY_FILE, TASKS_FILE) else inf
+    with opened_table(path, pa.schema([]), most) as file:
         kinds = {field.name: str(field.type) for field in file.schema_arrow}
         columns = [name for name, kind in kinds.items() if "string" in kind or "binary" in kind]
         row = 1

@@ -34,7 +34,7 @@ from harness.store.files import (
     write_rows,
 )
 from harness.store.files import read_samples as read_samples
-from harness.store.named_files import CLAIM_FILE, LOCK_FILE
+from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, TASKS_FILE
 from harness.store.records import (  # noqa: F401
     CellRecord,
     NodeRecord,
@@ -115,7 +115,18 @@ def read_run(run_dir: Path) -> RunRecord:
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
     record = read_json(path, RunRecord)
+    if _has_absurd(msgspec.to_builtins(record.plan)):
+        raise StoreError(f"{path}: damaged (plan: a number beyond 64 bits)")
     return replace(record, settings=with_units(record.settings))
+
+
+def _has_absurd(value: object) -> bool:
+    """Return whether there is a number in it, however deep, that no column of 64 bits takes."""
+    if isinstance(value, dict):
+        return any(map(_has_absurd, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_absurd, value))
+    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
 
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
@@ -148,8 +159,12 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
     """Read the starts of an earlier run that quality is held against, by their folders; empty if they are of
     this run. Earlier versions kept one, without a folder of its own."""
     folder = run_dir / REFERENCE
-    paths = [*folder.glob("start.json"), *sorted(folder.glob("*/start.json"))]
-    return {path.parent: read_json(path, StartRecord) for path in paths}
+    # A bench that was killed may leave an empty one.
+    own = ("start.json", QUALITY_FILE, TASKS_FILE)
+    found = [
+        each for each in (folder, *sorted(folder.glob("*"))) if any((each / name).exists() for name in own)
+    ]
+    return {each: read_json(each / "start.json", StartRecord) for each in found}
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:

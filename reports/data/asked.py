@@ -10,9 +10,8 @@ from typing import Any
 from harness.contracts import LOGPROBS, Asked, Item, Quality, QualityRecord, Way
 from harness.errors import StoreError
 from harness.store import store
+from harness.store.named_files import QUALITY_FILE, TASKS_FILE
 from harness.store.quality_table import (
-    QUALITY_FILE,
-    TASKS_FILE,
     bits_of,
     deployment_rank,
     read_items,

@@ -23,8 +23,9 @@ from harness.contracts import (
 from harness.errors import StoreError, UserError
 from harness.quality.due import asking, due, earlier_references, keep_references
 from harness.settings import config, overrides
-from harness.store import quality_table, store
-from harness.store.quality_table import QUALITY_FILE, read_quality, write_items, write_quality
+from harness.store import store
+from harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from harness.store.quality_table import read_quality, write_items, write_quality
 from reports.data import reference_folders
 
 
@@ -219,6 +220,23 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     assert (later / "reference/03-fp16/start.json").read_bytes() == (folder / "start.json").read_bytes()
 
 
+def test_what_is_missing_of_a_reference_is_named(tmp_path: Path) -> None:
+    """Also to a run that goes on with its own copy, which would else look for the earlier run."""
+    earlier, later = tmp_path / "earlier", tmp_path / "later"
+    one_cell_run(earlier, [])
+    folder = asked_start(earlier, "02-fp16", PAIR[0])
+    later.mkdir()
+    keep_references([folder], later)
+    (later / "reference/03-killed").mkdir()
+    assert len(store.read_references(later)) == 1
+    (later / "reference/02-fp16/start.json").unlink()
+    with pytest.raises(StoreError, match=r"reference/02-fp16/start\.json"):
+        due(QualityTerms(against="/nowhere"), PAIR, later)
+    (folder / QUALITY_FILE).unlink()
+    with pytest.raises(UserError, match=r"no reference of tiny \(no file at .*02-fp16/quality\.parquet\)"):
+        earlier_references(QualityTerms(against=str(earlier)), PAIR, reference_folders)
+
+
 def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
     one_cell_run(tmp_path, [])
     asked_start(tmp_path, "02-fp16", PAIR[0])
@@ -233,7 +251,7 @@ def test_one_that_said_nothing_is_asked_again(tmp_path: Path) -> None:
     assert due(AUTO, PAIR[:1], tmp_path) is None
     (folder / QUALITY_FILE).unlink()  # it was too busy to answer anything
     assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"fp16", "gguf-q8_0"}
-    write_items(folder / quality_table.TASKS_FILE, [Item("bench-basics", "0", 1.0, "4", "a")])
+    write_items(folder / TASKS_FILE, [Item("bench-basics", "0", 1.0, "4", "a")])
     assert labels(AUTO, *PAIR, run_dir=tmp_path) == {"gguf-q8_0"}
 
 
@@ -246,7 +264,7 @@ def test_one_that_was_ended_among_its_tasks_is_asked_again(tmp_path: Path, statu
     assert ("fp16" in found.labels) == (status != "completed")
 
 
-@pytest.mark.parametrize("name", [QUALITY_FILE, quality_table.TASKS_FILE])
+@pytest.mark.parametrize("name", [QUALITY_FILE, TASKS_FILE])
 def test_a_reference_with_damaged_answers_is_refused(tmp_path: Path, name: str) -> None:
     one_cell_run(tmp_path, [])
     folder = asked_start(tmp_path, "02-fp16", PAIR[0])

@@ -19,7 +19,8 @@ from waiting import wait_until
 
 from harness.servers import probe
 from harness.store import store
-from harness.store.quality_table import QUALITY_FILE, read_quality
+from harness.store.named_files import QUALITY_FILE
+from harness.store.quality_table import read_quality
 from reports import open_run
 from reports.data import heard_of
 

@@ -22,7 +22,8 @@ from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, fin
 from harness.contracts import Item, secrets_in
 from harness.errors import UserError
 from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
-from harness.store.quality_table import TASKS_FILE, read_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import read_items
 
 
 def request(number: int, text: str, **generation: Any) -> SimpleNamespace:

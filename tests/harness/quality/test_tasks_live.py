@@ -12,7 +12,8 @@ from harness.install.install import cache_dir
 from harness.install.provision import tools
 from harness.quality.items import basics
 from harness.quality.tasks import TasksServer, ask_tasks, provide_tasks
-from harness.store.quality_table import TASKS_FILE, read_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import read_items
 
 pytestmark = pytest.mark.engines
 TOOL = tools(cache_dir(), print)

@@ -106,6 +106,22 @@ def test_a_folder_that_is_a_link_or_endless_is_not_entered(run_copy, tmp_path):
     assert (found["starts/huge.log"], found["cells/001/cell.json"]) == ("strange", "missing")
 
 
+@pytest.mark.parametrize("left", [b"", b"half"])
+def test_a_list_that_was_cut_is_named_where_files_are_not_on_it(run_copy, left):
+    listed = run_copy / "SHA256SUMS"
+    lines = listed.read_bytes().splitlines(keepends=True)
+    listed.write_bytes(left and b"".join(lines[: len(lines) // 2]))
+    assert "not in SHA256SUMS" in (checksums.told(run_copy, findings(run_copy)) or "")
+    assert "not in SHA256SUMS" in told(Place(run_copy.parent), "verify", run_copy.name).stdout
+
+
+def test_a_list_that_is_a_link_is_damaged(run_copy):
+    (run_copy / "SHA256SUMS").unlink()
+    (run_copy / "SHA256SUMS").symlink_to("/dev/zero")
+    with pytest.raises(StoreError, match="SHA256SUMS: damaged: a link"):
+        findings(run_copy)
+
+
 def test_a_run_of_an_earlier_bench_has_no_list_and_gets_none_by_a_report(run_copy, tmp_path):
     (run_copy / "SHA256SUMS").unlink()
     said = told(Place(tmp_path), "verify", "run")

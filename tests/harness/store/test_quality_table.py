@@ -9,14 +9,8 @@ import pytest
 
 from harness.contracts import Asked, Item, Token
 from harness.errors import StoreError
-from harness.store.quality_table import (
-    QUALITY_FILE,
-    TASKS_FILE,
-    read_items,
-    read_quality,
-    write_items,
-    write_quality,
-)
+from harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from harness.store.quality_table import read_items, read_quality, write_items, write_quality
 
 ROWS = [
     Asked(

@@ -194,6 +194,18 @@ def test_a_damaged_run_is_one_line(run, content):
     assert str(run.path / "run.json") in complaint(store.read_run, run.path)
 
 
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])
+def test_a_plan_with_a_number_that_no_column_takes_is_damaged(run, number):
+    path = run.path / "run.json"
+    record = json.loads(path.read_text())
+    record["plan"]["starts"][0]["cells"][0]["seed"] = number
+    path.write_text(json.dumps(record))
+    assert "a number beyond 64 bits" in complaint(store.read_run, run.path)
+    record["plan"]["starts"][0]["cells"][0]["seed"] = min(max(number, -(1 << 63)), (1 << 63) - 1)
+    path.write_text(json.dumps(record))
+    store.read_run(run.path)
+
+
 def test_damaged_starts_and_cells_are_one_line(run):
     [start], [cell] = run.path.glob("starts/*/start.json"), run.path.glob("cells/*/cell.json")
     start.write_text("{")

@@ -10,7 +10,8 @@ from make_tasks import FP16, Q4, answered, answers
 
 from harness.contracts import QualityTerms
 from harness.store import store
-from harness.store.quality_table import TASKS_FILE, write_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import write_items
 from reports import open_run
 from reports.measures.quality import beyond_limit, task_scores
 

@@ -23,7 +23,8 @@ from harness.cli.compare_text import print_comparison, print_gate
 from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token
 from harness.errors import UserError
 from harness.store import store
-from harness.store.quality_table import TASKS_FILE, write_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import write_items
 from reports import Gate, compare_runs, gate_runs, gate_to_builtins
 from reports.outputs.gate_files import junit_text, markdown_text
 from reports.page.of_several import comparison_page

@@ -12,7 +12,8 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Item
 from harness.store import store
-from harness.store.quality_table import TASKS_FILE, write_items
+from harness.store.named_files import TASKS_FILE
+from harness.store.quality_table import write_items
 from reports import Run, open_run
 
 FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
