@@ -17,7 +17,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.settings import config, overrides
 from harness.store import checksums, quality_table, store
-from harness.store.named_files import PAGE_FILE
+from harness.store.named_files import PAGE_FILE, TASKS_FILE
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
 EARLIER = "/an/earlier/run"
@@ -61,7 +61,7 @@ def good_run(path: Path) -> Path:
             folder / "device.parquet", [DeviceSample(at, 0, GIB, GIB, 50, 40) for at in samples]
         )
         store.write_samples(folder / "server.parquet", [ServerSample(at, 1.0, 0.0, 0.5) for at in samples])
-        quality_table.write_items(folder / quality_table.TASKS_FILE, answers("rrwr"))
+        quality_table.write_items(folder / TASKS_FILE, answers("rrwr"))
     first = path / "starts" / store.read_starts(path)[0].name
     keep_references([first], path)
     claim = path.with_name("claim.yaml")
