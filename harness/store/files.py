@@ -29,6 +29,8 @@ MOST_TABLE_BYTES = 16 << 30
 MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 # Of one row group, and of a table of samples; of one whose rows become Python's objects, which take more.
 MOST_VALUES, MOST_OBJECTS = 100_000_000, 10_000_000
+# Of a float: nothing in bytes, seconds, joules or tokens comes near, and sums of it do not overflow.
+_MOST_MEASURED = 2.0**63
 _Read = TypeVar("_Read")
 # Fields of a start that hold what others said, of any shape, each with what makes its type of it.
 _SAID: Mapping[str, Callable[[object], object]] = {
@@ -90,7 +92,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """Read a table of samples, each with its instant. A number that is not finite is null.
+    """Read a table of samples, each with its instant. A number that is not finite, or absurd, is null.
 
     Returns None if there is no such file.
     """
@@ -107,10 +109,11 @@ def read_samples(path: Path) -> pa.Table | None:
 
 
 def _finite(table: pa.Table) -> pa.Table:
-    """Return the table with null for each number that is not finite."""
+    """Return the table with null for each number that is not finite, or larger than anything measured."""
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
-            known = pc.if_else(pc.is_finite(table[column.name]), table[column.name], None)
+            is_sane = pc.less_equal(pc.abs(table[column.name]), _MOST_MEASURED)
+            known = pc.if_else(is_sane, table[column.name], None)
             table = table.set_column(at, column.name, known)
     return table
 
@@ -155,8 +158,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema 
 
 
 def read_rows(path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Read the rows of such a table; none if there is no file. What is not finite is None, and so are columns
-    that an older file lacks, which are `later`."""
+    """Read the rows of such a table; none if there is no file. What is not finite, or absurd, is None, and so
+    are columns that an older file lacks, which are `later`."""
     if not path.exists():
         return []
     with opened_table(path, schema, MOST_OBJECTS) as file:

@@ -76,7 +76,7 @@ def test_a_torn_file_of_items_is_named(tmp_path: Path) -> None:
         read_items(path)
 
 
-@pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan])
-def test_a_score_that_is_not_finite_is_none(tmp_path: Path, score: float) -> None:
+@pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan, 1e300, -1e20])
+def test_a_score_that_is_not_finite_or_absurd_is_none(tmp_path: Path, score: float) -> None:
     write_items(tmp_path / TASKS_FILE, [replace(ITEMS[0], score=score), ITEMS[2]])
     assert [each.score for each in read_items(tmp_path / TASKS_FILE)] == [None, 0.5]
