@@ -51,7 +51,7 @@ test-scenarios: served $(TOOLS)
 	$(BIN)/python -m pytest -m scenarios tests/scenarios
 
 # All of tests/faults, also what `make test` has of it: bench killed and signalled at random moments, servers that answer wrongly,
-# damaged directories, full disks, races. The moments come from FAULTS_SEED. 15 minutes.beside the sample. `test-faults-long`: 100 kills,
+# damaged directories, full disks, races. The moments come from FAULTS_SEED. 15 minutes. `test-faults-long`: 100 kills,
 # and each damaged directory to every command; an hour or more.
 FAULTS_SEED ?= 7
 test-faults: served $(TOOLS)
