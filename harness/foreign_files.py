@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from errno import EFBIG, EINVAL
+from errno import EFBIG, EINVAL, ELOOP
 from functools import partial
 from io import TextIOWrapper
 from math import isfinite
@@ -33,7 +33,12 @@ def opened(path: Path, most_bytes: float = MOST_BYTES, flags: int = 0) -> Binary
     """Open a regular file of bounded size, and with O_NOFOLLOW no link. Raises OSError, whose strerror says
     why, for any other."""
     # Without O_NONBLOCK a pipe that nobody writes to would hold bench for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    except OSError as error:
+        if error.errno == ELOOP and flags & os.O_NOFOLLOW:
+            raise OSError(EINVAL, "a link", path) from error
+        raise
     status = os.fstat(descriptor)
     is_regular = stat.S_ISREG(status.st_mode)
     if is_regular and status.st_size <= most_bytes:

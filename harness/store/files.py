@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from errno import ELOOP
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -48,8 +47,6 @@ def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> B
     try:
         return foreign_files.opened(path, most_bytes, flags)
     except OSError as error:
-        if error.errno == ELOOP:
-            raise StoreError(f"{path}: damaged: a link") from error
         if error.errno not in foreign_files.UNFIT:
             raise
         raise StoreError(f"{path}: damaged: {error.strerror}") from error
@@ -105,10 +102,10 @@ def read_samples(path: Path) -> pa.Table | None:
         t_ns = table["t_ns"] if "t_ns" in table.column_names else pa.chunked_array([pa.nulls(1)])
         if t_ns.null_count or not pa.types.is_integer(t_ns.type):
             raise StoreError(f"{path}: damaged: t_ns is not an instant in every row")
-    return _finite(table)
+    return _sane(table)
 
 
-def _finite(table: pa.Table) -> pa.Table:
+def _sane(table: pa.Table) -> pa.Table:
     """Return the table with null for each number that is not finite, or larger than anything measured."""
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
@@ -167,7 +164,7 @@ def read_rows(path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> list[
         if missing := [name for name in schema.names if name not in (*there, *later)]:
             raise StoreError(f"{path}: damaged: no column {missing[0]}")
         # Given the schema, it makes the columns that an old file lacks.
-        return list(_finite(pq.read_table(path, schema=schema)).to_pylist())
+        return list(_sane(pq.read_table(path, schema=schema)).to_pylist())
 
 
 # --- records in JSON ---

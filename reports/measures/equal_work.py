@@ -65,7 +65,7 @@ def _counts(run: Run, group: Group) -> pd.DataFrame:
 def _counted(run: Run, cell: Cell) -> np.ndarray:
     """Return what tells a cell's ok requests apart, and their counts, a row for each name."""
     columns = [run.values(cell.number, name) for name in (*_SAME[1:], *_COUNTS)]
-    # Of a seed, which has 48 bits, what a float holds.
+    # Floats and integers: bench's seeds have 48 bits, and of a larger one this is what both hold.
     found = np.array([np.full_like(columns[0], cell.planned.seed % 2**53), *columns])
     is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(found[: len(_SAME)]).any(axis=0)
     return np.asarray(found[:, is_told])

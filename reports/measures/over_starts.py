@@ -132,7 +132,8 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
     """Return the cells of each start that counts, by its repeat, as `by_start` takes them."""
     starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
-    calm = {repeat: cells for repeat, cells in starts.items() if repeat not in disturbed(run, group)}
+    busy = disturbed(run, group)
+    calm = {repeat: cells for repeat, cells in starts.items() if repeat not in busy}
     return calm if len(calm) >= STARTS_NEEDED else starts
 
 

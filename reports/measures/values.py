@@ -254,6 +254,7 @@ def _power_of_packages(run: Run, cell: Cell) -> PowerRead:
     return PowerRead(_by_counter_w(t_ns, energy_j), None, len(t_ns))
 
 
+@once
 def power_of_device(run: Run, cell: Cell, device: int) -> PowerRead | None:
     """Return a device's power in a cell's window; None where it was not sampled, or its counter fell."""
     is_own = run.window_values("device", cell, "device") == device
