@@ -122,7 +122,7 @@ def markdown(
     under all (None).
     """
     titles = [column.title for column in COLUMNS]
-    heads = ["streams", "client", *titles, "install, MB", "requests counted of sent"]
+    heads = ["streams", "client", *titles, "install, MB", "successful of sent requests"]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for load in streams:
         whys = {peer.name: failures.get((peer.name, load), failures.get((peer.name, None))) for peer in peers}
@@ -170,6 +170,6 @@ def _cell(passes: Sequence[Figures], column: Column, best: float | None) -> str:
 
 def _notes(peers: Sequence[Peer], measured: Sequence[Figures]) -> Iterable[str]:
     if any(peer.name in WITHOUT_GAPS for peer in peers):
-        yield "\n\\* Its file has no time for each token: a request's tokens are spread evenly."
+        yield "\n\\* This client's file has no time for each token, so a request's tokens are spread evenly."
     late = [(f"{each.streams} streams of {each.peer}", each.server_late_s) for each in measured]
     yield from late_note(late)

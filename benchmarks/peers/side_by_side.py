@@ -114,7 +114,7 @@ def preface(passes: int, program: str, foreign_share: float | None) -> str:
     load = f"Other programs used {share} of the processor meanwhile."
     if foreign_share is not None and foreign_share <= FOREIGN_SHARE:
         return f"{said} {load}\n"
-    return f"{said}\n\n**Not on a quiet machine, so that this says little: {load} Run `make peers` again.**\n"
+    return f"{said}\n\n**The machine was not quiet, so this says little. {load} Run `make peers` again.**\n"
 
 
 def main() -> None:

@@ -219,9 +219,9 @@ def test_a_late_server_is_told(table):
 
 def test_a_busy_machine_marks_the_table_and_a_quiet_one_does_not(peers):
     preface = peers["side_by_side"].preface
-    assert "**Not on a quiet machine" in preface(2, "native", 0.5)
-    assert "**Not on a quiet machine" in preface(2, "native", None)
-    assert "Not on a quiet machine" not in preface(2, "native", 0.02)
+    assert "**The machine was not quiet" in preface(2, "native", 0.5)
+    assert "**The machine was not quiet" in preface(2, "native", None)
+    assert "The machine was not quiet" not in preface(2, "native", 0.02)
 
 
 # --- commands and environments -----------------------------------------------------------------------------
