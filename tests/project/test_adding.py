@@ -97,7 +97,7 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     )
     assert "smallama" in listed[1]
     assert planned[0] == 0, planned
-    assert "skipped smallama awq: smallama reads GGUF files; awq is none" in planned[1]
+    assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]
     assert threads[2] == "smallama.threads=0: must be 1 or more"
     assert digits[2] == "scenario.digits=0: must be 1 or more"
 
