@@ -1,7 +1,7 @@
-# bench itself: it plans, plays the load and writes reports, against servers that it attaches to or that it
-# starts in this container (`bench install` works in it). From the project's root:
+# bench itself. It measures servers that it attaches to, or that it starts in this container (`bench install` works
+# in it). Build from the project's root:
 #   docker build -f docker/harness.Dockerfile -t serving-bench/harness:0.1.0 .
-# pip's own settings, where a machine needs any: --secret id=pip,src=/path/to/pip.conf
+# If pip needs settings of its own: --secret id=pip,src=/path/to/pip.conf
 ARG BASE=python:3.11-slim-trixie
 
 FROM ${BASE} AS build
@@ -11,12 +11,12 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && /opt/venv/bin/pip install --no-cache-dir --require-hashes \
     -r /opt/serving-bench/requirements.lock -r /opt/serving-bench/build.txt
 COPY . /opt/serving-bench
-# In place, so that docker/ and engines/ are found beside each other as in a checkout; by the setuptools of build.txt.
+# Editable, so that docker/ and engines/ are beside each other as in a checkout; built by the setuptools of build.txt.
 RUN /opt/venv/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation --editable /opt/serving-bench
 
 FROM ${BASE}
 COPY --from=build /opt /opt
-# Any user may run it (docker run --user), so that files in a mounted results directory are that user's.
+# Any user may run it (docker run --user), so that files in a mounted results directory belong to that user.
 RUN useradd --uid 10001 --create-home bench \
     && install --directory --mode=1777 /cache /work
 LABEL org.opencontainers.image.version=0.1.0

