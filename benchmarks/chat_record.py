@@ -1,6 +1,6 @@
-"""What the two Locust baselines share: a streamed chat, and the line that they write about it.
+"""The code that the two Locust baselines share: a streamed chat, and the record of it.
 
-The record goes to the file that BENCH_RECORD names, a JSON line per request; see clients.py, which reads it.
+The record goes to the file that BENCH_RECORD names, a JSON line per request; clients.py reads it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import gevent
 
 PATH = "/v1/chat/completions"
 STAGGER_S = 1.0
-# Line by line, since Locust ends without writing what is buffered.
+# Line-buffered, since Locust exits without writing what is buffered.
 _record = open(os.environ["BENCH_RECORD"], "a", buffering=1)  # noqa: SIM115 - open as long as the process
 
 
 def stream_chat(client: Any, lines: Callable[[Any], Iterable[bytes]]) -> None:
-    """Play a chat of BENCH_TOKENS tokens and write it down. `lines` gives a response's lines as they come."""
+    """Play a chat of BENCH_TOKENS tokens and record it. `lines` gives a response's lines as they arrive."""
     recording = Recording()
     headers = {"X-Request-Id": recording.request_id}
     with client.post(PATH, json=_body(), headers=headers, stream=True, catch_response=True) as response:
@@ -46,12 +46,12 @@ def _body() -> dict[str, Any]:
 
 
 def stagger() -> None:
-    """Wait for part of a second: users that start in step would stay in step. bench spreads them too."""
+    """Wait for up to STAGGER_S: users that start in step stay in step. bench spreads its users too."""
     gevent.sleep(random.random() * STAGGER_S)
 
 
 class Recording:
-    """One request's instants, by time.perf_counter, the clock that its user's code would take."""
+    """The instants of one request, by time.perf_counter, the clock that a user's own code would use."""
 
     def __init__(self) -> None:
         self.request_id = uuid.uuid4().hex
@@ -59,7 +59,7 @@ class Recording:
         self.start_s = time.perf_counter()
 
     def line(self, line: bytes) -> None:
-        """Stamp a line of the stream, then see whether it bears content."""
+        """Stamp a line of the stream before looking for content in it, and keep the stamp if there is any."""
         if not line.startswith(b"data: "):
             return
         arrived_s = time.perf_counter()
@@ -70,7 +70,7 @@ class Recording:
             self.chunks_s.append(arrived_s)
 
     def end(self, is_ok: bool) -> None:
-        """Write it down."""
+        """Write the record of this request."""
         end_s = time.perf_counter()
         times = {"start_s": self.start_s, "chunks_s": self.chunks_s, "end_s": end_s}
         _record.write(json.dumps({"request_id": self.request_id, "ok": is_ok, **times}) + "\n")

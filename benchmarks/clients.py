@@ -1,4 +1,4 @@
-"""The load generators that load.py compares: how each is started, and what it reported of its requests."""
+"""The load generators that load.py compares: how each is started, and how its report is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Case:
-    """Streams at once, the tokens per second of each, and how long requests begin once all have started."""
+    """One load: how many streams at once, at how many tokens/s each, with answers of how many tokens.
+
+    `window_s`: how long requests are sent after the warm-up.
+    """
 
     streams: int
     tokens_per_s: int
@@ -33,13 +36,13 @@ class Case:
 
     @property
     def request_s(self) -> float:
-        """Return how long an answer takes, its first token after 50 ms."""
+        """Return how long an answer takes. Its first token comes after 50 ms."""
         return 0.05 + (self.tokens - 1) / self.tokens_per_s
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A request as its client has it, on CLOCK_MONOTONIC. `start_ns`: where it counts latency from."""
+    """A request as its client reports it, on CLOCK_MONOTONIC. `start_ns`: where latency counts from."""
 
     request_id: str
     is_ok: bool
@@ -50,8 +53,11 @@ class Reported:
 
 @dataclass(frozen=True)
 class Client:
-    """A load generator: its command line against a base URL, which writes into a folder, and how to read
-    that. `good_codes`: its exit codes when it has done its work."""
+    """A load generator.
+
+    `argv`: its command line for a case, a base URL and a folder that it writes into. `read`: reads its
+    requests from that folder. `good_codes`: its exit codes when it has done its work.
+    """
 
     name: str
     argv: Callable[[Case, str, Path], list[str]]
@@ -78,7 +84,7 @@ def worker_argv(job: LoadJob, folder: Path) -> list[str]:
 
 
 def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:
-    """Return a job of chats of one turn, one after the other, with answers of `tokens` tokens."""
+    """Return a job of one-turn chats with answers of `tokens` tokens. Its files are in `folder`."""
     return LoadJob(
         cell="b",
         base_url=base_url,
@@ -128,7 +134,7 @@ def _locust_read(folder: Path) -> Iterator[Reported]:
 
 
 BENCH = Client("bench", _ours_argv, lambda case, folder: {}, _ours_read)
-# Locust's code is 1 where a request failed; load.py counts those itself.
+# Locust exits with 1 if a request failed; load.py counts failed requests itself.
 HTTP_USER = Client("Locust HttpUser", _locust("locust_http.py"), _locust_environment, _locust_read, (0, 1))
 FAST_USER = replace(HTTP_USER, name="Locust FastHttpUser", argv=_locust("locust_fast.py"))
 CLIENTS = (BENCH, HTTP_USER, FAST_USER)

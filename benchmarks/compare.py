@@ -1,4 +1,4 @@
-"""What a client reported against what the server did: its errors, and what it cost."""
+"""Compares what a client reported with what the server did: the client's errors and its cost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.selftest.known_error import Served, error_s, gap_errors_s, quantile
 class Measured:
     """One client under one case, once. Errors are (median, p99) of the absolute value in seconds.
 
-    `cpu_s_per_token` begins with the first request, `start_cpu_s` is what it took until then;
-    `start_s`: from the spawn of the process to the first request's arrival at the server.
+    `cpu_s_per_token` counts processor time from the first request on, `start_cpu_s` until then. `start_s`:
+    from the spawn of the process to the first request's arrival at the server.
     """
 
     client: str
@@ -46,7 +46,7 @@ def compare(
     answers: dict[str, Served],
     cost: pinned.Cost,
 ) -> Measured:
-    """Pair the requests of the window; the cost is of all."""
+    """Return the errors over the requests of the window, and the cost over all requests."""
     arrivals = [each.arrived_ns for each in answers.values() if each.arrived_ns is not None]
     first_ns = min(arrivals)
     start_ns, end_ns = first_ns + int(WARMUP_S * 1e9), first_ns + int((WARMUP_S + case.window_s) * 1e9)
@@ -85,7 +85,7 @@ def _is_pair(here: Reported, answers: dict[str, Served]) -> bool:
 
 
 def _ttft_errors(pairs: Sequence[Pair]) -> Iterator[float]:
-    """Yield a client's seconds from start to first token, less the server's from arrival to sending."""
+    """Yield the client's seconds from start to first token, less the server's from arrival to sending."""
     for here, there in pairs:
         yield error_s((here.start_ns, here.chunk_ns[0]), (there.arrived_ns or 0, there.sent_ns[0]))
 

@@ -1,8 +1,8 @@
-"""What it costs to be watched: `python benchmarks/live.py [REPORT.json]`.
+"""Measures the cost of the live panel: `python benchmarks/live.py [REPORT.json]`.
 
-The load process pays for each request that ends (a tuple in a ring) and once a second for what it says of
-itself, here at the most that the ring holds; bench pays for drawing the panel. Nothing is paid per chunk.
-Prints microseconds of processor time, the median of REPEATS; JSON in the file where one is named.
+The load process pays for each request that ends (a tuple in a ring) and once a second for its progress
+report, here with a full ring. bench pays for drawing the panel. Nothing is paid per chunk. Prints
+microseconds of processor time, the median of REPEATS, and writes them as JSON if a file is named.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ended(number: int, rng: Random) -> RequestRow:
 
 
 def cpu_us(work: Callable[[], object], times: int = 1) -> float:
-    """Return the processor time of one of `times` calls in microseconds, the median of REPEATS."""
+    """Return the processor time of one call in microseconds, the median of REPEATS averages over `times`."""
     took = []
     for _ in range(REPEATS):
         began_ns = time.process_time_ns()
@@ -61,7 +61,7 @@ def cpu_us(work: Callable[[], object], times: int = 1) -> float:
 
 
 def measured() -> dict[str, float]:
-    """Return microseconds by what they are for."""
+    """Return microseconds of processor time per request, per second, and per drawing."""
     rng = Random(1)
     rows = [ended(number, rng) for number in range(2 * KEPT)]
     now_ns = max(row.end_ns for row in rows)

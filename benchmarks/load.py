@@ -1,5 +1,5 @@
-"""How true and how cheap the load generator is, beside plain Locust: a server with known send times on one
-core, one client after the other on another, in several passes.
+"""Measures the error and the cost of the load generator beside plain Locust. A server with known send times
+has one core; the clients run on another, one after the other, in several passes.
 
     python benchmarks/load.py                      all cases, three passes, about eleven minutes
     python benchmarks/load.py --memory 1000000     the load process's memory over that many requests
@@ -33,7 +33,7 @@ from harness.selftest import known_error
 from harness.selftest.known_error import Served
 from harness.selftest.selftest import Reference
 
-# Beyond its load: how long a client may take to start, drain and write.
+# How long a client may take to start, drain and write, beside its load.
 SLACK_S = 90.0
 CASES = (
     Case(64, 100, 8.0),
@@ -45,7 +45,7 @@ CASES = (
 
 
 def measure(client: Client, case: Case, number: int, reference: Reference) -> Measured:
-    """Run one client against a fresh server and pair what both say."""
+    """Run one client against a fresh server, and compare what both say."""
     with played(client, case, reference) as (said, answers, cost):
         return compare(client.name, case, number, said, answers, cost)
 
@@ -54,11 +54,11 @@ def measure(client: Client, case: Case, number: int, reference: Reference) -> Me
 def played(
     client: Client, case: Case, reference: Reference
 ) -> Iterator[tuple[list[Reported], dict[str, Served], pinned.Cost]]:
-    """Run one client against a fresh server, and give what both say and what the client cost.
+    """Run one client against a fresh server. Yield what both say and what the client cost.
 
-    Raises BenchError for a client that fails.
+    Raises BenchError if the client fails.
     """
-    # In memory where there is such a place: a slow disk would hold up the server that writes its record.
+    # In memory where possible: a slow disk would hold up the server, which writes its record.
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="bench-load-", dir=parent) as folder:
         scratch = Path(folder)
@@ -82,7 +82,7 @@ def played(
 def in_turns(
     cases: Sequence[Case], clients: Sequence[Client], passes: int
 ) -> Iterator[tuple[int, Case, Client]]:
-    """Yield A B C, then C B A, and so on: drift of the machine lands on all clients alike."""
+    """Yield A B C, then C B A, and so on, so that drift of the machine affects all clients alike."""
     for number in range(passes):
         for case in cases:
             for client in clients if number % 2 == 0 else reversed(clients):

@@ -14,7 +14,7 @@ from locust import FastHttpUser, task
 
 
 def _lines(response: Any) -> Iterator[bytes]:
-    """Give each line as it comes: the response's own iter_lines waits for 1,024 bytes, several events."""
+    """Yield each line as it arrives: the response's own iter_lines waits for 1,024 bytes, several events."""
     return iter(partial(response.stream.readline, b"\n"), b"")
 
 

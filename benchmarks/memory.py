@@ -1,4 +1,4 @@
-"""The load process's resident memory while it plays many requests as fast as it can."""
+"""Measures the load process's resident memory while it plays many requests as fast as it can."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BYTES_PER_REQUEST = 20_000
 
 @dataclass(frozen=True)
 class Memory:
-    """`points`: (requests so far, resident bytes) about once a second, in order."""
+    """The memory of one load process. `points`: (requests so far, resident bytes), about one a second."""
 
     requests: int
     took_s: float
@@ -43,7 +43,7 @@ class Memory:
 
 
 def measure_memory(reference: Reference, requests: int, core: int) -> Memory:
-    """Play `requests` chats of 200 tokens, blocking; their rows go to disk as they end."""
+    """Play `requests` chats of 200 tokens. Blocks until all have ended; rows go to disk as each ends."""
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
         scratch = Path(folder)
         need_gb, free_gb = _BYTES_PER_REQUEST * requests / 1e9, shutil.disk_usage(scratch).free / 1e9
@@ -60,7 +60,7 @@ def measure_memory(reference: Reference, requests: int, core: int) -> Memory:
 
 
 def _watched(argv: list[str], core: int, log: Path) -> tuple[float, list[tuple[int, int]]]:
-    """Read the memory each time that the process says how far it is; how long it took, and the points."""
+    """Read the memory at each progress report of the process. Return the seconds it took, and the points."""
     process = pinned.spawn(argv, core, log, stdout=subprocess.PIPE)
     points, t_s = [], 0.0
     try:

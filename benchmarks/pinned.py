@@ -1,4 +1,4 @@
-"""Processes on a core of their own, and what they cost: time, processor, memory. Linux only."""
+"""Runs processes on a core of their own, and measures their time, processor and memory. Linux only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Sample:
     """A running process at an instant: processor time so far, resident memory.
 
-    `pss_bytes` has what processes share once; it is read about once a second, else None.
+    `pss_bytes` counts shared pages once. It is read about once a second and None in other samples.
     """
 
     t_ns: int
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Cost:
-    """A process that has ended, with all that it started. `cpu_s` is user + system time."""
+    """What a process and all that it started have cost. `cpu_s` is user + system time."""
 
     spawned_ns: int
     exit_code: int
@@ -46,7 +46,7 @@ class Cost:
 
     @property
     def max_rss_bytes(self) -> int:
-        """Return the most of all samples. The kernel's maximum counts what its parent had before the exec."""
+        """Return the most of all samples. The kernel's maximum includes the memory before the exec."""
         return max((each.rss_bytes for each in self.samples), default=0)
 
     @property
@@ -54,7 +54,7 @@ class Cost:
         return max((each.pss_bytes or 0 for each in self.samples), default=0)
 
     def cpu_before_s(self, at_ns: int) -> float:
-        """Return the processor time used by an instant, from the last sample before it."""
+        """Return the processor time used until an instant, from the last sample before it."""
         return max((each.cpu_s for each in self.samples if each.t_ns <= at_ns), default=0.0)
 
 
@@ -67,8 +67,10 @@ def spawn(
     *,
     priority: Priority = "plain",
 ) -> subprocess.Popen[bytes]:
-    """Start a program on one core; what it says goes to the log. Where the system allows it, it goes before
-    what else runs there: `high` by its nice value, `real-time` always."""
+    """Start a program on one core, with its output in the log.
+
+    Root may give it priority over what else runs there: `high` by its nice value, `real-time` always.
+    """
 
     def prepare() -> None:
         os.setsid()
@@ -99,7 +101,7 @@ def may_go_first() -> bool:
 
 
 def sample(pid: int) -> Sample | None:
-    """Return what a process has used until now; None once it has ended."""
+    """Return what a process has used until now, or None once it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -111,8 +113,10 @@ def sample(pid: int) -> Sample | None:
 def run(
     argv: Sequence[str], core: int, log: Path, limit_s: float, environment: Mapping[str, str] | None = None
 ) -> Cost:
-    """Run a program on one core to its end, for limit_s at most: then it is killed, which the code tells.
-    Nothing that it started is left."""
+    """Run a program on one core to its end, and leave nothing running that it started.
+
+    After limit_s it is killed, which its exit code shows.
+    """
     spawned_ns = time.monotonic_ns()
     process = spawn(argv, core, log, environment, priority="high")
     with _sampled(process.pid) as samples:
@@ -128,7 +132,7 @@ def run(
             timer.cancel()
             _kill_group(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
-    # The kernel's account is exact, and lacks descendants that nobody waited for.
+    # The kernel's account is exact, but lacks descendants that nobody waited for.
     sampled_s = max((each.cpu_s for each in samples), default=0.0)
     return Cost(
         spawned_ns, process.returncode, max(usage.ru_utime + usage.ru_stime, sampled_s), tuple(samples)
@@ -166,7 +170,7 @@ def _sampled(pid: int) -> Iterator[list[Sample]]:
 
 @contextmanager
 def serving(argv: Sequence[str], core: int, log: Path, priority: Priority = "real-time") -> Iterator[None]:
-    """Run a server on one core for as long as the block; SIGTERM ends it, after 10 s KILL."""
+    """Run a server on one core during the block. SIGTERM ends it, and KILL after 10 s."""
     process = spawn(argv, core, log, priority=priority)
     try:
         yield

@@ -1,8 +1,8 @@
-"""How much each reference server can send: the largest rate at which it stays punctual.
+"""Finds how much each reference server can send: the largest rate at which it stays punctual.
 
-Run `python benchmarks/reference.py` (Linux, two cores, nothing else running). The server is on core 0; this
-process holds the streams on core 1 and drains them, once per wake-up like a real client. Late is what the
-server's own record says: sent_ns - due_ns of each chunk. It knows no load generator of bench's.
+Run `python benchmarks/reference.py` (Linux, two cores, nothing else running). The server is on core 0. This
+process holds the streams on core 1 and drains them, once per wake-up like a real client. How late a chunk
+was comes from the server's own record: sent_ns - due_ns. It uses no load generator of bench's.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ LATE_LIMIT_S = 0.5e-3
 TTFT_S = 0.2
 SETTLE_S = 0.3
 FIRST_RATE = {"python": 8_000.0, "native": 50_000.0}
-# The search's last step: 1.1 times the rate that held did not.
+# The search ends when 1.1 times the rate that held, or less, did not hold.
 RESOLUTION = 1.1
 
 
 @dataclass(frozen=True)
 class Step:
-    """One load: `rate` is asked of all streams together, `reached` is what the server sent, both 1/s."""
+    """One load. `rate` is asked of all streams together, `reached` is what was sent, both in tokens/s.
+
+    `cpu` is the server's share of a core.
+    """
 
     streams: int
     rate: float
@@ -58,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Given:
-    """`tries`: a load is late if it is in each of them; other work on the machine only ever adds."""
+    """How a load is tried. It is late only if it is late in each of `tries`: other work only ever delays."""
 
     duration_s: float
     priority: pinned.Priority
@@ -66,7 +69,7 @@ class Given:
 
 
 def ceiling(reference: Reference, streams: int, given: Given) -> Step:
-    """Return the largest punctual load: doubled until one is late, then halved between on a log scale."""
+    """Return the largest punctual load. The rate is doubled until late, then bisected on a log scale."""
     rate, held, failed = FIRST_RATE[reference.program], None, None
     while failed is None or held is None or failed / held.rate > RESOLUTION:
         step = tried(reference, streams, rate, given)
@@ -97,7 +100,7 @@ def _next(rate: float, held: Step | None, failed: float | None) -> float:
 
 
 def measured(reference: Reference, streams: int, rate: float, given: Given) -> Step:
-    """Serve `streams` answers at once for the given time, and read the server's record of them."""
+    """Serve `streams` answers at once for the given time, and return what the server's record says."""
     itl_s = streams / rate
     tokens = round((given.duration_s + 2 * SETTLE_S) / itl_s)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +114,7 @@ def measured(reference: Reference, streams: int, rate: float, given: Given) -> S
 
 
 def _step(streams: int, rate: float, path: Path, given: Given, cpu: float) -> Step:
-    """Return what the record says of the time in which all streams run."""
+    """Return what the record says of the time during which all streams ran."""
     sends = read_sends(path)
     all_run_ns = max(send.sent_ns for send in sends if send.chunk == ARRIVAL) + int((TTFT_S + SETTLE_S) * 1e9)
     until_ns = all_run_ns + int(given.duration_s * 1e9)
@@ -129,7 +132,7 @@ def _step(streams: int, rate: float, path: Path, given: Given, cpu: float) -> St
 def serving(
     reference: Reference, itl_s: float, streams: int, scratch: Path, given: Given
 ) -> Iterator[tuple[int, int]]:
-    """Give its port and process while it runs; the record is whole afterwards."""
+    """Yield the server's port and pid while it runs. Its record is complete afterwards."""
     options = reference.engine.options(
         program=reference.program, ttft_s=TTFT_S, itl_s=itl_s, slots=streams + 1
     )
@@ -143,7 +146,7 @@ def serving(
 
 
 def _pid_of(port: int) -> int:
-    """Return the pid of our child that was given this port: exec keeps the number, whatever started it."""
+    """Return the pid of our child that was given this port. exec keeps the number, whatever started it."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     for pid in children:
         if f"--port={port}" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
@@ -155,7 +158,7 @@ def _pid_of(port: int) -> int:
 
 
 def drain(port: int, streams: int, tokens: int, itl_s: float) -> None:
-    """Ask for `streams` answers, evenly spread over a gap between tokens, and read them to their ends."""
+    """Ask for `streams` answers, spread evenly over one gap between tokens, and read them to their ends."""
     content = json.dumps(
         {"messages": [{"role": "user", "content": "x"}], "max_tokens": tokens, "stream": True}
     ).encode()
@@ -215,7 +218,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--priority", default="high", choices=get_args(pinned.Priority), help="of the server, where root may"
     )
-    parser.add_argument("--rate", type=float, help="tokens/s of all streams: this load alone, no search")
+    parser.add_argument("--rate", type=float, help="tokens/s of all streams: only this load, no search")
     return parser.parse_args()
 
 

@@ -1,5 +1,5 @@
-"""What the report of a long run costs: time and memory of `bench report`, the size of its page, and how long
-a browser takes to open it.
+"""Measures the cost of a long run's report: time and memory of `bench report`, the size of its page, and how
+long a browser takes to open it.
 
     python benchmarks/report.py                              the two runs of RUNS
     python benchmarks/report.py --cells 180 --loads 6 --repeats 3 --requests 18000
@@ -34,8 +34,8 @@ _BROWSER_FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1280,900"
 )
-# In seconds since the navigation began: when the page was loaded and its script ready, and when the first
-# chart that is not folded was drawn, for a reader who goes to it at once.
+# Returns seconds since the navigation began: when the page was loaded and its script ready, and when the
+# first chart that is not folded was drawn, for a reader who scrolls to it at once.
 _OPENED = """
     const done = arguments[0];
     const chart = [...document.querySelectorAll('.chart')].find(
@@ -55,10 +55,10 @@ RUNS = (Size(), Size(cells=300, requests=60_000, chunks=100, loads=5, repeats=6)
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one run's report. `cpu_s`: user and system time, of all its threads.
+    """The cost of one run's report. `cpu_s`: user and system time of all its threads.
 
-    `open_s`: from the beginning of the navigation until the page can be read and used; `chart_s`: until its
-    first chart was drawn, scrolled to at once; medians of OPENINGS, None where no browser was there.
+    `open_s`: from the beginning of the navigation until the page can be read and used. `chart_s`: until its
+    first chart was drawn, scrolled to at once. Both are medians of OPENINGS, and None without a browser.
     """
 
     size: str
@@ -71,7 +71,7 @@ class Measured:
 
 
 def measure(run_dir: Path, size: Size) -> Measured:
-    """Run `bench report` as a user does, in a process of its own, its modules compiled before."""
+    """Run `bench report` as a user does, in a process of its own, with its modules compiled before."""
     page, bench = run_dir / "report.html", [sys.executable, "-m", "harness"]
     argv = [*bench, "report", str(run_dir), "--output", str(page)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -92,7 +92,7 @@ def measure(run_dir: Path, size: Size) -> Measured:
 
 
 def _peak_bytes(pid: int) -> int:
-    """Return the most resident memory that a process had so far, by the kernel's account (Linux)."""
+    """Return the highest resident memory of a process so far, by the kernel's account (Linux)."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -101,7 +101,7 @@ def _peak_bytes(pid: int) -> int:
 
 
 def opened_s(page: Path) -> tuple[float | None, float | None]:
-    """See Measured; None twice, and a line, where no browser can be driven."""
+    """Return `open_s` and `chart_s` of Measured. Return None twice, and say so, without a browser."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     try:
@@ -176,14 +176,14 @@ def main() -> None:
 
 
 def _made(run_dir: Path, size: Size) -> None:
-    """Make the run, unless it is there already."""
+    """Make the run, unless it exists already."""
     told = run_dir / "size.json"
     if told.is_file():
         if json.loads(told.read_text()) != asdict(size):
-            raise UserError(f"{run_dir}: has a run of another size; give another --keep DIR")
+            raise UserError(f"{run_dir}: contains a run of another size; give another --keep DIR")
         return
     if run_dir.exists() and any(run_dir.iterdir()):
-        raise UserError(f"{run_dir}: is not empty, and no run that this made")
+        raise UserError(f"{run_dir}: is not empty, and is not a run that this program made")
     print(f"making a run of {size.name}", file=sys.stderr, flush=True)
     make_run(run_dir, size)
     told.write_text(json.dumps(asdict(size)) + "\n")

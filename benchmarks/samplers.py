@@ -1,10 +1,10 @@
-"""What the samplers of memory cost and how regular they are, beside plainer ones at the same rate.
+"""Measures what the samplers of memory cost and how regular they are, beside simpler ones at the same rate.
 
     python benchmarks/samplers.py                       all cases, three passes, about six minutes
     python benchmarks/samplers.py --record FILE         instead: a session of this machine's cards, JSON lines
 
-Host samplers read a tree of real processes that hold 20 MB each. Device samplers call the real nvidia-ml-py,
-over the NVML library of the tests where there is no card: each of its calls burns an assumed time.
+Host samplers read a tree of real processes that hold 20 MB each. Device samplers call the real nvidia-ml-py
+over the NVML library of the tests, in which each call takes an assumed time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from harness.sampling.sampling import Sampling
 
 CORE = 1
 TREES = (1, 5, 20)
-# Of one call; a list of processes takes ten times as long. No card was at hand to measure it with.
+# Of one call; a list of processes takes ten times as long. No card was available to measure it.
 ASSUMED_CALL_US = 50
 _STUB = Path(__file__).parent.parent / "tests" / "support" / "devices" / "nvml_stub.c"
 _LEAF = "import sys; block = bytearray(20 << 20); sys.stdin.readline()"
@@ -54,7 +54,7 @@ sys.stdin.readline()
 
 @dataclass(frozen=True)
 class Case:
-    """`sampler` runs while it is measured, over what it is `of`."""
+    """A sampler to measure. `of` says what it samples, `name` which sampler it is."""
 
     of: str
     name: str
@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one pass: processor time as a share of one core, and the intervals between samples."""
+    """The cost of one pass: processor time as a share of one core, and the intervals between samples."""
 
     cpu_share: float
     interval_p99_s: float
@@ -73,7 +73,7 @@ class Cost:
 
 def measure(case: Case, duration_s: float) -> Cost:
     with case.sampler() as sampler:
-        time.sleep(1.0)  # what is read once is not what a sampler costs
+        time.sleep(1.0)  # leaves out what a sampler reads only once
         before, begun_s = sampler.timing(), time.monotonic()
         time.sleep(duration_s)
         after, took_s = sampler.timing(), time.monotonic() - begun_s
@@ -86,16 +86,16 @@ def measure(case: Case, duration_s: float) -> Cost:
 
 @contextmanager
 def tree(processes: int) -> Iterator[int]:
-    """Run a process with `processes` - 1 children for as long as the block, and give its pid."""
+    """Run a process with `processes` - 1 children during the block, and yield its pid."""
     argv = [sys.executable, "-c", _ROOT, str(processes), _LEAF]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as root:
         assert root.stdout
         root.stdout.readline()
-        yield root.pid  # at the end its standard input is closed, and with it those of the others
+        yield root.pid  # afterwards its standard input is closed, and so are those of its children
 
 
 def plain_psutil(pid: int) -> list[tuple[int, float, int]]:
-    """Read the same tree as psutil's examples do: no faults, no swap, nothing that has ended."""
+    """Read the same tree as psutil's examples do, without faults, swap, or processes that have ended."""
     root = psutil.Process(pid)
     members = [root, *root.children(recursive=True)]
     memory = sum(member.memory_info().rss for member in members)
@@ -134,7 +134,10 @@ def device_cases(indices: Sequence[int]) -> list[Case]:
 
 
 def load_stub(folder: Path) -> None:
-    """Load it under the name that nvidia-ml-py asks for: a library that is in the process already wins."""
+    """Load the NVML stub under the name that nvidia-ml-py asks for.
+
+    A library that the process has loaded already takes precedence over the system's.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         raise MissingError("no C compiler for the NVML library of the tests; on Debian: apt-get install gcc")
@@ -184,8 +187,11 @@ def markdown(costs: dict[tuple[str, str], list[Cost]]) -> str:
 
 
 def record(path: Path, duration_s: float) -> None:
-    """Write this machine's devices: a line of facts for each, without what identifies it, a line for each
-    sample, and one of the sampler's own. Tests can read it where there is no card."""
+    """Record this machine's devices, for tests on machines without a card.
+
+    Writes a line of facts for each device, without what identifies it, then a line for each sample, and
+    last a line about the sampler itself.
+    """
     found = gpu.devices()
     if isinstance(found, Reason):
         raise UserError(f"--record: {found.text}")

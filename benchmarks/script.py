@@ -1,4 +1,4 @@
-"""Ends a script as bench ends: one line for what went wrong, and an exit code."""
+"""Ends a script as bench ends: with one line about what went wrong, and an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.errors import BenchError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`, and end with the code of what it raises."""
+    """Call `main`, and exit with the code of what it raises."""
     try:
         main()
     except BenchError as error:

@@ -1,4 +1,4 @@
-"""The reference server on a core of its own."""
+"""Runs the reference server on a core of its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def serving(
     slots: int,
     priority: pinned.Priority = "real-time",
 ) -> Iterator[str]:
-    """Give the reference server's base URL while it runs; its sends.bin in `scratch` is whole afterwards."""
+    """Yield the reference server's base URL. Its sends.bin in `scratch` is complete after the block."""
     spec = reference.spec(scratch, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
     with listening(spec, scratch, priority):
         yield spec.base_url
@@ -52,7 +52,10 @@ def serving(
 
 @contextmanager
 def listening(spec: NativeSpec, scratch: Path, priority: pinned.Priority) -> Iterator[None]:
-    """Keep a server running, from when it listens. Raises ServerError if it does not within 10 s."""
+    """Start a server, wait until it listens, and stop it after the block.
+
+    Raises ServerError if it does not listen within 10 s.
+    """
     with pinned.serving(spec.argv, SERVER_CORE, scratch / "server.log", priority):
         _wait_until_it_listens(urlsplit(spec.base_url).port or 0, scratch / "server.log")
         yield

@@ -1,7 +1,7 @@
-"""How large the code is, and how quickly its lists answer: `python benchmarks/size.py [--json]`.
+"""Prints how large the code is, and how quickly `bench list` answers: `python benchmarks/size.py [--json]`.
 
-Counts what git tracks. A statement is a node of `ast.stmt`; a small module with one importer is one that
-might as well stand in the file that imports it.
+Counts what git tracks. A statement is a node of `ast.stmt`. A small module with one importer could be part
+of the file that imports it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def imported(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
 
 
 def small_with_one_importer(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
-    """Return the modules of under SMALL_LINES lines that one file imports; programs and packages are none."""
+    """Return the modules of under SMALL_LINES lines that exactly one file imports. Packages do not count."""
     modules = {".".join(path.with_suffix("").parts): path for path in files if path.name != "__init__.py"}
     importers = Counter(name for _, tree in files.values() for name in set(imported(tree, modules)))
     return sorted(

@@ -1,8 +1,8 @@
-"""A results directory as a long run leaves it, of any size, without a server: what its report costs to make.
+"""Makes a results directory like that of a long run, of any size and without a server, for report.py.
 
-Each deployment has its own speed, each start is a little off, and all play the same conversations, so the
-page has something to say. Requests are written as a cell's are (harness/store/request_table.py); the texts
-are random words, alike in about half of the pairs of deployments.
+Each deployment has its own speed, each start differs a little, and all play the same conversations, so the
+page has something to say. Requests are written as a cell's are (harness/store/request_table.py). Texts are
+random words, and equal in about half of the pairs of deployments.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WORDS = 4000
 
 @dataclass(frozen=True)
 class Size:
-    """How large a run is: `cells` are deployments x loads x repeats, as near as they go into each other."""
+    """How large a run is. `cells` = deployments x loads x repeats, rounded to whole deployments."""
 
     cells: int = 100
     requests: int = 1_000_000
@@ -72,7 +72,7 @@ class Size:
 
 
 def make_run(path: Path, size: Size) -> Path:
-    """Write the run; blocking, some 15 us per request and 0.1 us per chunk on one core."""
+    """Write the run. Takes about 15 us per request and 0.1 us per chunk on one core."""
     plan = plan_of(size)
     record = RunRecord(
         schema_version=store.SCHEMA_VERSION,
@@ -95,7 +95,7 @@ def make_run(path: Path, size: Size) -> Path:
 
 
 def plan_of(size: Size) -> Plan:
-    """Return the run's plan: a block per repeat, 64 users and twice as many with each further load."""
+    """Return the run's plan: a block per repeat, 64 users, and twice as many for each further load."""
     names = [(engine, quantization) for quantization in QUANTIZATIONS for engine in ENGINES]
     deployments = [
         Deployment(engine, "synthetic-8b", quantization, EngineTerms(), {}, f"{engine} {quantization}")
@@ -119,7 +119,7 @@ def plan_of(size: Size) -> Plan:
 
 
 def _write_start(path: Path, start: PlannedStart, size: Size, texts: Texts, began_ns: int) -> int:
-    """Write it, and return when it ended."""
+    """Write a start, and return when it ended."""
     place = int(start.deployment.label.encode().hex(), 16) % 1009 / 1009
     slow = 0.8 + 0.6 * place + 0.02 * np.random.default_rng(start.index).normal()
     ready_ns = began_ns + int((20 + 30 * place) * S)
@@ -171,8 +171,10 @@ def _samples(begin_ns: int, end_ns: int, slow: float) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """A cell's requests in the order of sending: places of a conversation and turn, and instants in ns; the
-    chunks of each lie at `after_ns` after it was sent."""
+    """A cell's requests in the order of sending: conversation, turn and user of each, and instants in ns.
+
+    `after_ns`: a row per request, with the time from its sending to each of its chunks.
+    """
 
     conversation: np.ndarray
     turn: np.ndarray
@@ -185,7 +187,7 @@ class _Rows:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, cell: PlannedCell, size: Size, at_ns: int, slow: float) -> _Rows:
-        """Let users play conversation after conversation; a request takes as long as its chunks."""
+        """Draw the requests of users who play conversation after conversation."""
         count, users = size.requests_per_cell, cell.load.concurrency or 1
         ttft_s = rng.lognormal(np.log(0.12 * slow * users**0.2), 0.5, count)
         gap_s = 0.012 * slow * users**0.15
@@ -210,7 +212,7 @@ class _Rows:
         )  # fmt: skip
 
     def batches(self, cell: PlannedCell, window: tuple[int, int], texts: Sequence[str]) -> Iterator[Any]:
-        """Record batches, a row group each."""
+        """Yield record batches, a row group each."""
         for begin in range(0, len(self.sent_ns), ROW_GROUP):
             columns = self._columns(slice(begin, begin + ROW_GROUP), cell, window, texts)
             yield pa.RecordBatch.from_arrays(
@@ -224,7 +226,7 @@ class _Rows:
     def _columns(
         self, part: slice, cell: PlannedCell, window: tuple[int, int], texts: Sequence[str]
     ) -> dict[str, Any]:
-        """Return some rows as store.REQUEST_SCHEMA has them, without what a failed request lacks."""
+        """Return some rows in the columns of store.REQUEST_SCHEMA. Failed requests lack some values."""
         chunks = self.after_ns.shape[1]
         ok, sent = self.is_ok[part], self.sent_ns[part]
         at_ns = sent[:, None] + self.after_ns[part]
@@ -265,7 +267,7 @@ class _Rows:
 
 
 class Texts:
-    """Answers of about `tokens` tokens, from a few thousand random endings and as many beginnings."""
+    """Makes answers of about `tokens` tokens from 5,000 random beginnings and 5,000 random endings."""
 
     def __init__(self, rng: np.random.Generator, tokens: int) -> None:
         letters = np.array(list("etaoinshrdlucmfwypvbgk"))
@@ -276,7 +278,7 @@ class Texts:
         )
 
     def of(self, cell: PlannedCell, count: int, place: int) -> list[str]:
-        """Return each request's text: all deployments begin it alike; every second one ends on its own."""
+        """Return the text of each request. All deployments begin alike; half of the texts end differently."""
         at = (np.arange(count) * 31 + cell.seed) % 5000
         own = np.where(np.arange(count) * 7 % 2 == 0, at, (at * 17 + place) % 5000)
         return [f"{self.begins[k]} {self.ends[j]}" for k, j in zip(at.tolist(), own.tolist(), strict=True)]
@@ -285,7 +287,7 @@ class Texts:
 def _write_cell(
     path: Path, cell: PlannedCell, start: PlannedStart, rows: _Rows, texts: Texts, place: int
 ) -> int:
-    """Write it, and return when it ended."""
+    """Write a cell, and return when it ended."""
     early_ns, late_ns = map(int, np.quantile(rows.sent_ns, (0.1, 0.97)))
     window = (min(rows.began_ns + int(WARMUP_S * S), early_ns), late_ns)
     count = len(rows.sent_ns)

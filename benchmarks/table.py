@@ -1,4 +1,4 @@
-"""The results as Markdown: a row per case and quantity, the median of the passes and their spread."""
+"""Writes the results as Markdown: a row per case and quantity, with median and spread of the passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVER_LATE_LIMIT_S = 1e-3
 
 @dataclass(frozen=True)
 class Quantity:
-    """A row: what it is, how to take it, times what to be in the unit, and how many decimals."""
+    """A row of the table. `of` gives the value, `factor` turns it into the unit of the title."""
 
     title: str
     of: Callable[[Measured], float | None]
@@ -42,7 +42,7 @@ QUANTITIES = (
 
 
 def markdown(measured: Sequence[Measured], program: str) -> str:
-    """Return one table; behind a baseline's value, in brackets, how many times ours it is."""
+    """Return one table. In brackets after a baseline's value is how many times ours it is."""
     clients = list(dict.fromkeys(each.client for each in measured))
     cases = list(dict.fromkeys(each.case for each in measured))
     passes = 1 + max(each.number for each in measured)
@@ -66,9 +66,9 @@ def markdown(measured: Sequence[Measured], program: str) -> str:
 
 
 def late_note(late_s: Sequence[tuple[str, float | None]]) -> list[str]:
-    """Return the lines that say where the server itself was late (p99), by name; none if it was nowhere.
+    """Return the lines that say where the server itself was late (p99), by name, or none.
 
-    It has a core to itself: something else ran there, or it can do no more.
+    The server has a core to itself, so something else ran there, or it was at its limit.
     """
     late = [name for name, each_s in late_s if (each_s or 0.0) > SERVER_LATE_LIMIT_S]
     if not late:
@@ -95,7 +95,7 @@ def _cell(values: Sequence[float], ours: Sequence[float], quantity: Quantity) ->
 
 
 def memory_table(memory: Memory) -> str:
-    """Return a table of how flat the memory is."""
+    """Return a table of the memory after parts of the requests."""
     lines = [
         f"{memory.requests:,} requests in {memory.took_s:,.0f} s",
         "",

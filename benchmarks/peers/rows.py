@@ -1,4 +1,4 @@
-"""What each client got wrong and what it cost, and the table of it: a row for each client and load."""
+"""Computes the errors and the cost of each client, and writes the table: a row for each client and load."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from harness.selftest.known_error import Served, quantiles
 class Figures:
     """One client under one load, once.
 
-    Errors are of the p50 and the p99: what the client has, less what the server did, without a sign.
-    `counted` of `sent`: requests that went well by the client's own word, of those that reached the server.
+    An error is (of p50, of p99): the client's percentile less the server's, without its sign. `counted` is
+    the number of requests that succeeded by the client's own report, `sent` of those that reached the server.
     """
 
     peer: str
@@ -39,9 +39,9 @@ class Figures:
 def figures(
     peer: Peer, case: Case, said: Sequence[Reported], answers: Mapping[str, Served], cost: pinned.Cost
 ) -> Figures:
-    """Set the percentiles of a client beside those of the server. All requests count, the first ones too.
+    """Compare the percentiles of a client with those of the server, over all requests, the first ones too.
 
-    Raises ValueError where the client has no request that went well, or played something else.
+    Raises ValueError if no request of the client succeeded, or if it played something else.
     """
     good = [each for each in said if each.is_ok]
     whole = [each for each in answers.values() if each.sent_ns and each.ended_ns is not None]
@@ -81,20 +81,20 @@ def _apart(here_ns: Iterable[int], there_ns: Iterable[int]) -> tuple[float, floa
 def _quantiles_s(values_ns: Iterable[int]) -> tuple[float, float]:
     found = quantiles(value / 1e9 for value in values_ns)
     if found is None:
-        raise ValueError("no request went well")
+        raise ValueError("no request succeeded")
     return found
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of which less is better, in the unit of its title."""
+    """A column of the table, in the unit of its title. Less is better."""
 
     title: str
     of: Callable[[Figures], float]
     decimals: int
 
     def values(self, passes: Iterable[Figures]) -> list[float]:
-        """Return them as they are shown, so that what looks alike is alike."""
+        """Return the values rounded as they are shown, so that values that look equal are equal."""
         return [round(self.of(each), self.decimals) for each in passes]
 
 
@@ -116,10 +116,10 @@ def markdown(
     sizes: Mapping[str, int],
     failures: Mapping[tuple[str, int | None], str],
 ) -> str:
-    """Return the table. The best of a load is bold, and so is what passes do not tell from it.
+    """Return the table. The best client of a load is bold, and so is each that passes do not tell from it.
 
-    `sizes`: bytes that each peer's environment takes. `failures`: why a peer has no values under a load, or
-    under all (None).
+    `sizes`: bytes of each peer's environment. `failures`: why a peer has no values under a load, or under all
+    loads (None).
     """
     titles = [column.title for column in COLUMNS]
     heads = ["streams", "client", *titles, "install, MB", "successful of sent requests"]
@@ -144,7 +144,7 @@ def _of(measured: Sequence[Figures], peer: str, streams: int) -> list[Figures]:
 def _cells(
     peer: Peer, passes: Sequence[Figures], best: Sequence[float | None], why: str | None
 ) -> Iterator[str]:
-    """Yield the cell of each of COLUMNS; of what failed, why."""
+    """Yield the cell of each of COLUMNS; if the peer failed, the first says why."""
     for number, (column, least) in enumerate(zip(COLUMNS, best, strict=True)):
         if why:
             yield "-" if number else f"not measured: {why}"
@@ -154,7 +154,7 @@ def _cells(
 
 
 def _best(loads: Iterable[Sequence[Figures]], column: Column) -> float | None:
-    """Return the worst pass of the client whose median is the least."""
+    """Return the highest pass of the client with the lowest median."""
     values = [column.values(load) for load in loads if load]
     return max(min(values, key=median)) if values else None
 

@@ -1,9 +1,10 @@
-"""bench beside other load generators, each in its own environment, against a server with known send times.
+"""Measures bench beside other load generators, each in its own environment, against a server with known send
+times.
 
     make peers                                     all, about 12 minutes once everything is installed
     make peers PEERS="--only aiperf,bench --streams 16"
 
-Prints a table; a run of all clients and loads writes it into README.md, which says what the columns mean.
+Prints a table. A run of all clients and loads also writes it into README.md, which explains the columns.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _said(error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return what a program said from its last line on that names an error, as a table's cell may have it."""
+    """Return a program's words from its last line that names an error on, escaped for a table's cell."""
     lines = [line for line in (each.strip(" │╭╰─╮╯") for each in _said(error).splitlines()) if line]
     named = [at for at, line in enumerate(lines) if "error" in line.lower()] or [-1]
     return (" ".join(lines[named[-1] :]) or type(error).__name__)[:_MOST_WHY].replace("|", "\\|")
@@ -76,7 +77,7 @@ def reason(error: Exception) -> str:
 def measure(
     asked: Sequence[Peer], streams: Sequence[int], passes: int, reference: Reference
 ) -> tuple[list[Figures], dict[str, int], dict[tuple[str, int | None], str]]:
-    """Install and run all. Return figures, bytes of each environment, and why something has no figures."""
+    """Install and run all peers. Return figures, bytes of each environment, and why figures are missing."""
     pythons: dict[str, Path] = {}
     sizes: dict[str, int] = {}
     failures: dict[tuple[str, int | None], str] = {}
@@ -84,7 +85,7 @@ def measure(
         try:
             pythons[peer.name] = python_for(peer)
             sizes[peer.name] = size_bytes(pythons[peer.name])
-        except Exception as error:  # whatever a peer does costs its row alone
+        except Exception as error:  # whatever a peer does costs only its row
             failures[peer.name, None] = reason(error)
     cases = [Case(each, TOKENS_PER_S, WINDOW_S) for each in streams]
     ready = {peer.title: peer for peer in asked if peer.name in pythons}
@@ -104,7 +105,7 @@ def measure(
 
 
 def preface(passes: int, program: str, foreign_share: float | None) -> str:
-    """Say when, where and by which bench this was measured, and mark what was measured on a busy machine."""
+    """Return when, where and by which bench this was measured, and warn unless it was known to be quiet."""
     known = environment.facts()
     facts, bench = known["machine"], f"bench {known['packages']['serving-bench']} ({known['git_commit']})"
     memory = f"{int(facts['memory_bytes'] or 0) / 2**30:.0f} GiB"
@@ -114,13 +115,14 @@ def preface(passes: int, program: str, foreign_share: float | None) -> str:
     load = f"Other programs used {share} of the processor meanwhile."
     if foreign_share is not None and foreign_share <= FOREIGN_SHARE:
         return f"{said} {load}\n"
-    return f"{said}\n\n**The machine was not quiet, so this says little. {load} Run `make peers` again.**\n"
+    warning = f"The machine was not known to be quiet, so this says little. {load} Run `make peers` again."
+    return f"{said}\n\n**{warning}**\n"
 
 
 def main() -> None:
     given = arguments(sys.argv[1:])
     reference = server.find("native")
-    os.environ.pop("PYTHONPATH", None)  # which is for this program, not for those that it runs
+    os.environ.pop("PYTHONPATH", None)  # it is for this program, not for those that it runs
     share = host.foreign_use()
     measured, sizes, failures = measure(given.only, given.streams, given.passes, reference)
     text = preface(given.passes, reference.program, share()) + "\n"

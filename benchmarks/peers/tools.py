@@ -1,4 +1,4 @@
-"""The load generators of peers.toml: their commands, environments, and what their result files say."""
+"""The load generators of peers.toml: their commands, their environments, and how their results are read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from harness.install import install, packages
 
 ROOT = Path(__file__).parents[2]
 _INSTALL_S = 1200
-# Those that clients.py starts.
+# The peers that clients.py starts.
 _OWN = {"bench": clients.BENCH, "locust": clients.FAST_USER}
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """A load generator, as peers.toml describes it. `alone`: installed last, without what it requires.
+    """A load generator, as peers.toml describes it.
 
-    `environment`: the peer whose environment it is in. Without a `command` it is one of _OWN.
+    `alone`: a package that is installed last, without its requirements. `environment`: the peer whose
+    environment it uses, if not its own. A peer without a `command` is one of _OWN.
     """
 
     name: str = ""
@@ -72,7 +73,7 @@ def client_of(peer: Peer, python: Path) -> clients.Client:
 
     def argv(case: Case, url: str, folder: Path) -> list[str]:
         if own:
-            return [str(python), *own.argv(case, url, folder)[1:]]  # which begins with our own Python
+            return [str(python), *own.argv(case, url, folder)[1:]]  # in place of our own Python
         return shlex.split(
             peer.command.format(
                 python=python, bin=python.parent, server=url.removesuffix("/v1"), folder=folder,
@@ -94,7 +95,7 @@ def requests(case: Case) -> int:
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """Write a tokenizer of 256 bytes, which needs no download, and return its folder."""
+    """Write a tokenizer with a token for each byte, which needs no download, and return its folder."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [256 + at for at in range(256 - len(plain))]
     vocabulary = {chr(symbol): at for at, symbol in enumerate([*plain, *others])}
@@ -110,9 +111,9 @@ def write_tokenizer(folder: Path) -> Path:
 
 
 def python_for(peer: Peer) -> Path:
-    """Return the Python of a peer's environment, which is made if its packages have changed.
+    """Return the Python of a peer's environment, which is made again if its packages have changed.
 
-    Raises MissingError.
+    Raises MissingError if it cannot be made.
     """
     if not peer.packages:
         made = [install.installed(install.cache_dir(), spec) for spec in _vllm_specs()]
@@ -150,7 +151,7 @@ def _run(argv: list[str], variables: Mapping[str, str] | None = None) -> None:
 
 
 def size_bytes(python: Path) -> int:
-    """Return what the files of an environment take, each counted once."""
+    """Return the size of an environment's files, each counted once."""
     paths = (path for path in python.parents[1].rglob("*") if path.is_file() and not path.is_symlink())
     return sum(
         {(each.st_dev, each.st_ino): each.st_size for each in (path.lstat() for path in paths)}.values()
@@ -167,7 +168,7 @@ def _read(read: Callable[[Path, bytes], result.Result], file: str) -> Callable[[
 
 
 def _reported(request: result.Request) -> Reported:
-    """Return a request of a file. Without times of chunks its tokens are spread evenly from first to last."""
+    """Return a request of a result file. Without chunk times its tokens are spread evenly, first to last."""
     chunk_ns = request.chunk_ns or ()
     first_ns, last_ns, tokens = request.first_content_ns, request.last_content_ns, request.output_tokens
     if not chunk_ns and first_ns is not None and last_ns is not None and tokens and tokens > 1:
@@ -183,7 +184,7 @@ class _SglangResult(msgspec.Struct):
 
 
 def _read_sglang(folder: Path) -> Iterator[Reported]:
-    """Read what SGLang's program wrote. It has no instants: each request begins at 0."""
+    """Read the results of SGLang's clients. They have no instants, so each request begins at 0."""
     lines = (folder / "sglang.jsonl").read_bytes().splitlines()
     if not lines:
         raise ValueError("sglang.jsonl is empty")

@@ -148,7 +148,7 @@ def test_a_client_that_played_something_else_has_no_figures(figures, peers):
 
 
 def test_a_client_of_which_nothing_went_well_has_no_figures(figures):
-    with pytest.raises(ValueError, match="no request went well"):
+    with pytest.raises(ValueError, match="no request succeeded"):
         figures(said=[])
 
 
@@ -219,9 +219,9 @@ def test_a_late_server_is_told(table):
 
 def test_a_busy_machine_marks_the_table_and_a_quiet_one_does_not(peers):
     preface = peers["side_by_side"].preface
-    assert "**The machine was not quiet" in preface(2, "native", 0.5)
-    assert "**The machine was not quiet" in preface(2, "native", None)
-    assert "The machine was not quiet" not in preface(2, "native", 0.02)
+    assert "**The machine was not known to be quiet" in preface(2, "native", 0.5)
+    assert "**The machine was not known to be quiet" in preface(2, "native", None)
+    assert "The machine was not known to be quiet" not in preface(2, "native", 0.02)
 
 
 # --- commands and environments -----------------------------------------------------------------------------
