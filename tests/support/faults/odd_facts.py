@@ -1,4 +1,4 @@
-"""Running servers whose pages of facts are odd, and runs that were measured at them."""
+"""Serves pages of facts with odd values, and measures runs at such servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.settings import config, overrides
 from harness.store import store
 
 DATA = TESTS / "data"
-# What each engine's servers say, on all of their pages together.
+# What each engine's servers say, with all of their pages in one.
 PAGES: dict[str, dict[str, Any]] = {
     "llama_cpp": json.loads((DATA / "llama_cpp/llama-server-11434.0.0.props.json").read_text()),
     "ollama": {
@@ -57,7 +57,7 @@ EVENTS = (
 
 
 def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
-    """Yield the page with each of its values in turn replaced by one that is odd there."""
+    """Yield copies of the page, each with one of its values replaced by an odd one."""
     yield next(odd)
     steps = page.items() if isinstance(page, dict) else enumerate(page) if isinstance(page, list) else ()
     for step, inner in steps:
@@ -68,7 +68,7 @@ def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
 
 
 def all_odd(page: Any, turn: int) -> Any:
-    """Return the page with an odd value in each place; over all turns each value comes to each place."""
+    """Return the page with an odd value in each place. Over all turns each value comes to each place."""
     if isinstance(page, dict):
         return {key: all_odd(each, turn + at) for at, (key, each) in enumerate(page.items())}
     if isinstance(page, list):
@@ -80,9 +80,6 @@ class Odd(BaseHTTPRequestHandler):
     """Answers a chat, and every other question with `page`."""
 
     page: Any = None
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         self.answer("application/json", json.dumps(self.page).encode())
@@ -102,7 +99,7 @@ class Odd(BaseHTTPRequestHandler):
 
 @contextmanager
 def odd_server(page: Any = None) -> Iterator[tuple[str, type[Odd]]]:
-    """Yield the base URL, and what holds its page."""
+    """Yield the base URL and the handler class, whose `page` may be changed."""
 
     class Handler(Odd):
         pass
@@ -113,15 +110,17 @@ def odd_server(page: Any = None) -> Iterator[tuple[str, type[Odd]]]:
 
 
 class Silent:
-    """An Observer."""
+    """An Observer that ignores everything."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
 
 
 def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
-    """A measured run of a server that was attached to with each of the pages: by bench's own reading and
-    writing, but that the requests are made up."""
+    """Write a run of an attached server, one start with each of the pages.
+
+    bench's own code reads the pages and writes the records; only the requests are made up.
+    """
     with odd_server() as (base_url, handler):
         words = [
             f"engine={engine}",

@@ -1,4 +1,4 @@
-"""A server of JSON over HTTP whose answers a test decides, each by its path and what was asked."""
+"""Serves JSON over HTTP; a test decides each answer by the path and body of the request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ Reply = Callable[[str, dict[str, Any]], object]
 
 @contextmanager
 def answering(reply: Reply) -> Iterator[str]:
-    """Yield the base URL. What `reply` returns is sent as JSON, bytes as they are; None is an HTTP 500."""
+    """Yield the base URL. What `reply` returns is sent as JSON, bytes unchanged; None becomes HTTP 500."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,4 +1,4 @@
-"""A chat server whose every answer a test gives: a text, the status of a refusal, or none until it ends."""
+"""A chat server whose answers a test gives: a text, the status of a refusal, or nothing until it ends."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from served import served
 
 @dataclass
 class AnsweringServer:
-    """`asked`: each request's body, with its key as `key`. `refusal`: what stands behind a status."""
+    """A server and what it was asked.
 
-    answer: Callable[[str], str | int | None]  # of the last message
+    `answer` gets the text of the last message. `refusal`: the error that is sent with a status. `asked`: the
+    body of each request, with its key as `key` and its path as `path`.
+    """
+
+    answer: Callable[[str], str | int | None]
     port: int = 0
     refusal: str = "refused"
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -33,9 +37,6 @@ def answering_server(answer: Callable[[str], str | int | None]) -> Iterator[Answ
     made = AnsweringServer(answer)
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             made.asked.append({**body, "key": self.headers["Authorization"], "path": self.path})

@@ -1,4 +1,4 @@
-"""A server that repeats the key in many ways, which are functions of it."""
+"""A server that repeats its key in many encodings. Each encoding is a function of the key."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import cycle
 from urllib.parse import quote
 
-# It has what each of the encodings writes otherwise.
+from served import served
+
+# It contains characters that each of the encodings changes.
 KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 
 
@@ -94,16 +96,13 @@ ECHOES: dict[str, Callable[[str], str]] = {
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers two requests well, the third with an error, with the key in all of it, in many ways."""
+    """Answers two requests well and the third with an error, each with the key in many encodings."""
 
     protocol_version = "HTTP/1.1"
     ways: Iterator[str]
     turns: Iterator[bool]
     key: str
     lock = threading.Lock()
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         said = self.echoes(5)
@@ -135,7 +134,7 @@ class Echo(BaseHTTPRequestHandler):
             )
 
     def stream(self, said: str) -> None:
-        """Sends the key token by token, within what it thinks, says and calls."""
+        """Send the key token by token, in reasoning, text and a tool call."""
         pieces = [said[at : at + 5] for at in range(0, len(said), 5)]
         deltas = [{"reasoning_content": piece} for piece in pieces] + [{"content": piece} for piece in pieces]
         deltas.append(
@@ -162,11 +161,7 @@ class Echo(BaseHTTPRequestHandler):
 
 @contextmanager
 def echoing(key: str) -> Iterator[str]:
-    """Run the server during the block; its base URL."""
+    """Run the server during the block, and yield its base URL."""
     own = {"ways": cycle(ECHOES), "turns": cycle([True, True, False]), "key": key}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Echoing", (Echo,), own)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
+    with served(type("Echoing", (Echo,), own)) as port:
+        yield f"http://127.0.0.1:{port}/v1"

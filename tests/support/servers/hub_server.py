@@ -1,4 +1,4 @@
-"""A server that speaks as much of the Hugging Face hub's API as a download needs, on real sockets.
+"""A server with the part of the Hugging Face hub's API that a download needs, on real sockets.
 
 Source: huggingface_hub 2.4.0, hf_api.py (model_info) and file_download.py (get_hf_file_metadata, http_get).
 """
@@ -22,10 +22,13 @@ LARGE_BYTES = 100_000  # from here on a file is stored as git's large files are
 
 @dataclass
 class Hub:
-    """`files`: of the one repository, by name. `status`: what all requests are answered with, if not 200.
-    While `is_stalled`, a large file stops after half of it. `lies_about`: a file with another hash than it
-    has. `counted`: parameters by type, as the hub counts them in safetensors. `seen`: method, path and range
-    of each request; `tokens`: their Authorization."""
+    """A hub with one repository, and the requests that it got.
+
+    `files`: of the repository, by name. `status`: the answer to all requests, if given. While `is_stalled`, a
+    large file stops half way. `lies_about`: a file for which the hub names a wrong hash. `counted`:
+    parameters by type, as the hub counts them in safetensors. `seen`: method, path and range of each request.
+    `tokens`: their Authorization.
+    """
 
     repo: str
     files: Mapping[str, bytes]
@@ -78,9 +81,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
-
-    def log_message(self, *about: object) -> None:
-        pass
 
     def _answer(self, *, with_body: bool) -> None:
         hub = self.hub

@@ -1,6 +1,6 @@
-"""A server that speaks Anthropic's Messages API or Gemini's API, as their documentation and SDKs have them.
+"""A server with Anthropic's Messages API or Gemini's API, after their documentation and SDKs.
 
-It refuses what they refuse: another path, method, model or version, no key, fields that they do not have.
+It refuses what they refuse: another path, method, model or version, no key, unknown fields.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from served import served
 
 KEY, MODEL = "sk-native-of-these-tests", "large-1"
-# Of each API: the path of a stream, what a base URL is, the key's header, and the fields that a request has.
+# For each API: the path of a stream, the key's header, the fields that a request may have, and the roles.
 PATHS = {
     "anthropic": "/v1/messages",
     "gemini": f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse",
@@ -33,8 +33,10 @@ ROLES = {"anthropic": {"user", "assistant"}, "gemini": {"user", "model"}}
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent in answer: events under 200, or a page and headers under another status. `is_cut`: the
-    connection ends before the body does."""
+    """One answer: events under status 200, or a page under another status.
+
+    `is_cut`: the connection ends before the body does.
+    """
 
     events: Sequence[bytes] = ()
     status: int = 200
@@ -54,11 +56,11 @@ class Native:
         return f"http://127.0.0.1:{self.port}"
 
 
-# --- events, as they stand in the documentation ---
+# --- events, as the documentation has them ---
 
 
 def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[bytes]:
-    """A content block of Anthropic's from its start to its end."""
+    """Return the events of a content block of Anthropic's API, from its start to its end."""
     begun = named("content_block_start", index=index, content_block=start)
     changes = [named("content_block_delta", index=index, delta=delta) for delta in deltas]
     return [begun, *changes, named("content_block_stop", index=index)]
@@ -76,7 +78,7 @@ def text_block(index: int, *texts: str) -> list[bytes]:
 def message(
     *blocks: bytes, stop: str | None = "end_turn", output: int = 3, cached: int = 0, written: int = 0
 ) -> list[bytes]:
-    """A stream of Anthropic's. `stop`: None where it does not come to its end."""
+    """Return the events of a stream of Anthropic's API. With `stop` None it does not end."""
     usage = {"input_tokens": 20, "cache_read_input_tokens": cached, "cache_creation_input_tokens": written}
     began = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": MODEL}
     start = named(
@@ -98,7 +100,7 @@ def part(**content: Any) -> dict[str, Any]:
 
 
 def response(*chunks: dict[str, Any], **usage: int) -> list[bytes]:
-    """A stream of Gemini's, with its usage so far in each chunk."""
+    """Return the events of a stream of Gemini's API, with the usage so far in each chunk."""
     counts = {"promptTokenCount": 20, **usage}
     more = {"usageMetadata": counts, "modelVersion": MODEL, "responseId": "r1"}
     return [b"data: " + json.dumps({**chunk, **more}).encode() + b"\r\n\r\n" for chunk in chunks]
@@ -111,7 +113,7 @@ def finished(reason: str, **content: Any) -> dict[str, Any]:
 
 
 def good(api: str, *texts: str, cached: int = 0) -> list[bytes]:
-    """A whole answer of these texts; of a token each, after 20 that were not cached."""
+    """Return a complete answer of these texts, a token each, to a prompt of 20 uncached tokens."""
     if api == "anthropic":
         return message(*text_block(0, *texts), output=len(texts), cached=cached)
     *first, last = texts
@@ -134,7 +136,7 @@ def error_of(api: str, status: int, kind: str, said: str) -> Any:
 
 
 def _refusal(api: str, native: Native, path: str, headers: Any, body: dict[str, Any]) -> Reply | None:
-    """What an API answers to a request that it does not take."""
+    """Return what an API answers to a request that it refuses, or None if it accepts it."""
 
     def refused(status: int, kind: str, said: str) -> Reply:
         return Reply(status=status, page=error_of(api, status, kind, said))
@@ -165,14 +167,11 @@ def _texts(message: dict[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def native_server(api: str, answer: Callable[[int, dict[str, Any]], Reply]) -> Iterator[Native]:
-    """Serve an API. `answer`: what comes to the Nth good request, from 0, with this body."""
+    """Serve an API. `answer(n, body)` gives the reply to the nth good request, counted from 0."""
     native = Native()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def do_GET(self) -> None:
             self.send_error(404)

@@ -1,4 +1,4 @@
-"""A server whose page of metrics, and what goes wrong with it, a test decides while it runs."""
+"""A server whose page of metrics, and whose faults, a test changes while it runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from served import served
 
 @dataclass
 class PageServer:
-    """`text` is answered under `status`; `holds` keeps answers back while it is set. `asked`: path, key and
-    the client's port of each question."""
+    """A server of one page, and the requests that it got.
+
+    It answers with `text` under `status`. While `holds` is set it answers nothing until `released`; with
+    `drops` it closes the connection instead of answering, with `closes` after it. `asked`: path, key and the
+    client's port of each request.
+    """
 
     text: str = ""
     status: int = 200
@@ -34,9 +38,6 @@ class PageServer:
 def page_server(page: PageServer) -> Iterator[PageServer]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def do_GET(self) -> None:
             page.asked.append((self.path, self.headers["Authorization"], self.client_address[1]))

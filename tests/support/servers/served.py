@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Yield the port. What a handler waits for must be released before the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    """Yield the port. Nothing is logged. What a handler waits for must be released before the block ends."""
+    quiet = type(handler.__name__, (handler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
