@@ -23,7 +23,7 @@ from harness.cli.terminal import UNBOUNDED_COLUMNS, out
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
-# Of the environment of whoever runs the tests.
+# Variables of whoever runs the tests that bench does not get.
 KEPT_BACK = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "COLUMNS")
 QUICK = (
     "engine=reference", "load.concurrency=1", "repeats=1", "load.warmup=0.2s", "load.duration=1s",
@@ -33,7 +33,7 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Place:
-    """A working directory, with a cache that only its own processes name in their environment."""
+    """A working directory with its own cache, by which its processes are recognised."""
 
     path: Path
 
@@ -50,7 +50,7 @@ class Place:
         return {**plain, "BENCH_CACHE_DIR": str(self.cache), **more}
 
     def processes(self) -> list[psutil.Process]:
-        """All that a bench started here has running, itself included."""
+        """Return the processes that a bench of this place has running, itself included."""
         return [process for process in psutil.process_iter() if _cache_of(process) == str(self.cache)]
 
     def wait_until_empty(self) -> None:
@@ -90,7 +90,7 @@ def made(path: Path) -> Place:
 
 
 def quick(*changes: str) -> list[str]:
-    """QUICK with changes, each of which replaces the key that it names."""
+    """Return QUICK with each change in place of the key that it names."""
     keys = {change.partition("=")[0] for change in changes}
     return [*(word for word in QUICK if word.partition("=")[0] not in keys), *changes]
 
@@ -104,8 +104,10 @@ def bench(place: Place, *arguments: object, **environment: str) -> subprocess.Co
 
 
 def told(place: Place, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """As `bench`, but in this process, which has imported everything already: half a second less a call. For
-    what refuses, plans or reads: nothing that starts servers or must not share a process."""
+    """Run as `bench` does, but in this process, which has imported everything: half a second less per call.
+
+    For commands that refuse, plan or read, not for those that start servers or need a process of their own.
+    """
     said, complaints = io.StringIO(), io.StringIO()
     words = ["bench", *map(str, arguments)]
     surroundings = place.environment(**environment)
@@ -125,7 +127,7 @@ def told(place: Place, *arguments: object, **environment: str) -> subprocess.Com
 
 
 def printed(width: int, show: Callable[..., None], *arguments: object) -> str:
-    """What `show(*arguments)` prints on a terminal of this width."""
+    """Return what `show(*arguments)` prints on a terminal of this width."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as here, redirect_stdout(said):
         here.setattr(out, "width", width)
@@ -135,7 +137,7 @@ def printed(width: int, show: Callable[..., None], *arguments: object) -> str:
 
 @contextmanager
 def begun(place: Place, *arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A `bench ARGUMENTS` that runs; killed, with all that it started, when the block ends."""
+    """Start `bench ARGUMENTS`; kill it, with all that it started, when the block ends."""
     process = subprocess.Popen(
         [BENCH, *map(str, arguments)], cwd=place.path, env=place.environment(**environment),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -152,13 +154,13 @@ def begun(place: Place, *arguments: object, **environment: str) -> Iterator[subp
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """How a begun bench ended by itself."""
+    """Wait until a begun bench ends by itself, and return how."""
     said, complaints = process.communicate(timeout=patient(LIMIT_S))
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaints)
 
 
 def kill_in_second_cell(place: Place, rows: int) -> None:
-    """Begin a run of two cells in `run`, and kill it with -9 once the second has as many rows."""
+    """Begin a run of two cells in `run`, and kill it with -9 once the second cell has `rows` rows."""
     words = quick("load.concurrency=1,2", "load.duration=2s")
     with begun(place, "run", *words, "--output", "run") as process:
         wait_until(lambda: place.rows_so_far(2) >= rows, 30)
@@ -172,6 +174,6 @@ def kill_in_second_cell(place: Place, rows: int) -> None:
 def side_by_side(
     root: Path, stories: Mapping[str, Callable[[Place], Any]]
 ) -> Iterator[dict[str, Future[Any]]]:
-    """Each story begins now, in a place of its own: most of a run is waiting, and tests should be quick."""
+    """Begin all stories at once, each in a place of its own: most of a run is waiting."""
     with ThreadPoolExecutor(len(stories)) as pool:
         yield {name: pool.submit(story, made(root / name)) for name, story in stories.items()}

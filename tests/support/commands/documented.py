@@ -1,4 +1,4 @@
-"""Commands that a document shows, taken as bench's command line takes them; nothing runs."""
+"""Finds the commands that a document shows, and parses them as bench's command line does. Runs nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shown(document: str) -> list[str]:
 
 
 def named(document: str) -> set[str]:
-    """Return the names of the commands that sentences of the document speak of."""
+    """Return the names of the commands that the document's text mentions."""
     return set(re.findall(r"`bench ([a-z]+)", document))
 
 

@@ -1,6 +1,6 @@
-"""A Python whose `-m venv` takes a tenth of a second: the new venv's pip is a link to one that is there.
+"""A Python whose `-m venv` takes a tenth of a second: the new venv's pip is a link to an existing one.
 
-All else is the real thing: a real venv, its own interpreter, a real pip that writes into it.
+Everything else is real: the venv, its interpreter, and the pip that writes into it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# As `python -I -m venv --clear FOLDER` is called, else as Python itself.
+# Handles `python -I -m venv --clear FOLDER`, and runs everything else as Python does.
 _PYTHON = """\
 #!/bin/sh
 if [ "$2 $3" != "-m venv" ]; then exec {python} "$@"; fi
@@ -20,7 +20,7 @@ ln -s {packages}/pip {packages}/pip-*.dist-info "$folder"/lib/python*/site-packa
 
 
 def make_quick_python(folder: Path) -> Path:
-    """Its path. Makes one venv with pip: 3 s."""
+    """Make the program in a folder, and return its path. Makes one venv with pip, which takes 3 s."""
     with_pip = folder / "with-pip"
     subprocess.run([sys.executable, "-I", "-m", "venv", with_pip], check=True)
     (packages,) = with_pip.glob("lib/python*/site-packages")

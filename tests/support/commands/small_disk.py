@@ -33,8 +33,8 @@ def run_on_small_disk(
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """Yield the path of an empty disk of this size, or skip the test.
 
-    It is mounted at `folder`. Where this user may not do that, it is mounted in a namespace, and the path is
-    the way that leads there through /proc.
+    It is mounted at `folder`. Where this user may not mount, it is mounted in a namespace, and the path leads
+    there through /proc.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]

@@ -19,7 +19,7 @@ _READ_BYTES = 65536
 
 @dataclass(frozen=True)
 class Ended:
-    """`shown`: all that was drawn, in order, with its escape sequences."""
+    """A command that has ended. `shown` is all that it drew, in order, with its escape sequences."""
 
     code: int
     stdout: str
@@ -27,7 +27,7 @@ class Ended:
 
     @property
     def words(self) -> str:
-        """What was drawn without escape sequences: each state of what was drawn again."""
+        """Return what was drawn without escape sequences: every state of what was redrawn."""
         return _ESCAPES.sub("", self.shown)
 
 
@@ -38,7 +38,7 @@ def on_terminal(
     columns: int = 80,
     on_text: Callable[[str, subprocess.Popen[str]], None] = lambda shown, process: None,
 ) -> Ended:
-    """Run a command to its end. `on_text` gets all that was drawn so far whenever there is more."""
+    """Run a command to its end. Call `on_text` with all that was drawn so far whenever there is more."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     with subprocess.Popen(
@@ -59,7 +59,7 @@ def on_terminal(
 
 
 def _read(terminal: int) -> bytes:
-    """Nothing once nobody writes any more."""
+    """Return the next bytes, or none once no process writes to the terminal any more."""
     try:
         return os.read(terminal, _READ_BYTES)
     except OSError:

@@ -13,12 +13,12 @@ Value = TypeVar("Value")
 
 
 def patient(limit_s: float) -> float:
-    """These seconds of a quiet machine as they are now: longer by how many want each of its processors."""
+    """Return a limit that holds on a quiet machine, lengthened by the processes per processor now."""
     return limit_s * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def wait_until(condition: Callable[[], Value], limit_s: float = 10.0) -> Value:
-    """The first true value of `condition()`; fails the test after limit_s of a quiet machine."""
+    """Return the first true value of `condition()`. Fail the test after `patient(limit_s)` seconds."""
     began_s = time.monotonic()
     never = threading.Event()
     while not (value := condition()):
@@ -28,12 +28,12 @@ def wait_until(condition: Callable[[], Value], limit_s: float = 10.0) -> Value:
 
 
 def number_in(path: Path) -> int:
-    """The whole number that another process writes to path, followed by a newline."""
+    """Return the whole number that another process writes to path, followed by a newline."""
     return int(wait_until(lambda: path.exists() and path.read_text().endswith("\n") and path.read_text()))
 
 
 def is_running(pid: int) -> bool:
-    """False for a zombie, too."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         status = Path(f"/proc/{pid}/stat")

@@ -1,4 +1,4 @@
-"""Small wheels made on the spot, so that pip installs something real without a network."""
+"""Makes small wheels, so that pip installs something real without a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-# Stands for setuptools, which would be fetched: writes an editable wheel of the project's own folder.
+# Takes the place of setuptools, which would be fetched: writes an editable wheel of the project's folder.
 _BACKEND = """\
 import pathlib, tomllib, zipfile
 def build_editable(folder, config_settings=None, metadata_directory=None):
@@ -39,7 +39,7 @@ dependencies = {requires}
 
 
 def make_project(folder: Path, name: str, *requires: str) -> None:
-    """Make the folder a project that can be installed as editable; its one module is `backend`."""
+    """Make the folder a project that can be installed as editable. Its only module is `backend`."""
     (folder / "pyproject.toml").write_text(_PROJECT.format(name=name, requires=list(requires)))
     (folder / "backend.py").write_text(_BACKEND)
 
@@ -51,7 +51,7 @@ def make_wheel(
     requires: str | None = None,
     requires_python: str | None = None,
 ) -> Path:
-    """A pure wheel of version 1.0 with these files (path -> text)."""
+    """Write a pure wheel of version 1.0 with these files (path -> text), and return its path."""
     about = f"{name}-1.0.dist-info"
     more = f"Requires-Dist: {requires}\n" if requires else ""
     more += f"Requires-Python: {requires_python}\n" if requires_python else ""
@@ -69,7 +69,7 @@ def make_wheel(
 
 
 def make_lock(folder: Path, name: str, wheel: Path, digest: str | None = None) -> Path:
-    """A requirements file that pins the wheel by its hash (or by a given one)."""
+    """Write a requirements file that pins the wheel by its hash, or by the given one. Return its path."""
     lock = folder / f"{name}.txt"
     digest = digest or hashlib.sha256(wheel.read_bytes()).hexdigest()
     lock.write_text(f"{name} @ {wheel.as_uri()} --hash=sha256:{digest}\n")

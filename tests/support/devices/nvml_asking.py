@@ -1,6 +1,6 @@
-"""Expressions over harness.sampling.gpu, evaluated with the real nvidia-ml-py over a small NVML library.
+"""Evaluates expressions over harness.sampling.gpu, with the real nvidia-ml-py and a small NVML library.
 
-Each is evaluated in a process of its own: the library's path has to be set before Python starts.
+Each is evaluated in its own process, because the library's path must be set before Python starts.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
 
 
 def build_library(folder: Path) -> Path:
-    """Compile nvml_stub.c as libnvidia-ml.so.1 into the folder, and give it back; skips the test where there
-    is no compiler."""
+    """Compile nvml_stub.c as libnvidia-ml.so.1 into the folder, and return the folder.
+
+    Skips the test if there is no compiler.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         pytest.skip("no C compiler to build the NVML stub with")
@@ -59,8 +61,10 @@ def ask(
     limit_s: float = 30,
     **environment: object,
 ) -> Any:
-    """The JSON of an expression under the library; `define` is source that comes first, `before` a command
-    that starts Python."""
+    """Return the value of an expression under the library, decoded from JSON.
+
+    `define` is source that runs first, `before` the words of a command that starts Python.
+    """
     variables = os.environ | {name: str(value) for name, value in environment.items()}
     variables["LD_LIBRARY_PATH"] = str(library or "")
     source = f"{PRELUDE}\n{define}\nprint(plain({expression}))"

@@ -1,7 +1,7 @@
-"""Uses the first GPU in steps, each when a line on standard input names it; run by a Python that has PyTorch.
+"""Uses the first GPU in steps that lines on standard input name. Needs a Python that has PyTorch.
 
-`hold BYTES`: takes memory. `work`: computes until standard input ends. Each step is named again on standard
-output when it is done, or has begun.
+`hold BYTES` takes memory, and its name is printed when that is done. `work` computes until standard input
+ends, and its name is printed when it begins.
 """
 
 import sys
@@ -11,7 +11,7 @@ import torch
 
 
 def main() -> None:
-    # What CUDA and its libraries take themselves is taken before anything is held.
+    # Makes CUDA and its libraries take their own memory before anything is held.
     factor = torch.ones(4096, 4096, dtype=torch.float16, device="cuda")
     product = factor @ factor
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Strikes a bench that measures, at random moments, and checks that nothing that was measured is lost."""
+"""Strikes a measuring bench at random moments, and checks that no measured cell is lost."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from waiting import patient, wait_until
 from harness.run.session import sole_writer
 from harness.store import checksums, store
 
-# A whole run takes about as long on a quiet machine: the moments are drawn from it.
+# About as long as a whole run takes on a quiet machine. The moments are drawn from it.
 LIFE_S = 6.0
 SEED = int(os.environ.get("FAULTS_SEED", "7"))
 NEW = [*quick("reference.label=a,b", "load.concurrency=1,2"), "--output", "run"]
-# What a run that came to its end holds, and a cell of it.
+# The files of a run that has ended, and of one of its cells.
 OF_A_RUN = {".lock", "SHA256SUMS", "run.json", "starts", "cells", "headline.json", "report.html"}
 OF_A_CELL = {"cell.json", "requests.parquet", "load.log"}
 
-# Strikes, given the bench, what it runs and where; returns the exit codes that bench may have then, or none
-# if bench ended before there was something to strike.
+# Strikes the bench process of a place. Returns the exit codes that bench may have then, or none if bench
+# ended before there was anything to strike.
 Blow = Callable[[Place, subprocess.Popen[str]], set[int]]
 
 
 def kill(kind: str) -> Blow:
-    """Kill bench, or the first of this kind that runs from now on."""
+    """Kill bench, or the first process of this kind that runs from now on."""
 
     def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
         while process.poll() is None:
@@ -46,13 +46,13 @@ def kill(kind: str) -> Blow:
 
 
 def send(*numbers: signal.Signals) -> Blow:
-    """Send signals to bench, one right after the other."""
+    """Send signals to bench, one immediately after the other."""
 
     def strike(place: Place, process: subprocess.Popen[str]) -> set[int]:
         for number in numbers:
             process.send_signal(number)
-        # 0: all that was left was to write the report. A shell says 128 + N of the two others: bench may not
-        # have begun anything yet that it would have to end.
+        # 0: only the report was left to write. -N: bench died of the signal before it had begun anything
+        # that it must end. 128 + N: bench ended in order.
         return {0, -numbers[0], 128 + numbers[0]}
 
     strike.__name__ = " ".join(number.name for number in numbers)
@@ -82,9 +82,9 @@ def kind_of(process: psutil.Process) -> str:
 
 
 def struck(place: Place, blows: Sequence[Blow], seed: int) -> list[int]:
-    """Begin a run, strike it, and go on with it, until all blows are used; then finish it.
+    """Begin a run, strike and resume it until all blows are used, then finish it.
 
-    Returns the exit codes of all that were struck.
+    Returns the exit codes of all benches that were struck.
     """
     codes = list[int]()
     rng = random.Random(seed)
@@ -123,7 +123,7 @@ def struck(place: Place, blows: Sequence[Blow], seed: int) -> list[int]:
 
 
 def words_of(place: Place) -> list[str]:
-    """A new run, or go on with the one that is there; with one more repeat if that has all it needs."""
+    """Return the words that begin a run or resume it, with one more repeat if the run is complete."""
     if not is_begun(place):
         return ["run", *NEW]
     more = [f"repeats={store.read_run(place.run_dir).plan.blocks + 1}"] if is_complete(place) else []
@@ -152,7 +152,7 @@ def files_of_finished_cells(place: Place) -> Iterator[tuple[Path, bytes]]:
 
 
 def finish(place: Place) -> None:
-    """Go on to the end, and check that nothing is left of what was struck."""
+    """Resume the run to its end, and check that the blows have left nothing behind."""
     words = ["run", "--resume", "run"] if is_begun(place) else words_of(place)
     done = bench(place, *words, TMPDIR=str(place.path / "tmp"))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Strategies that make what is valid, and damage it: by its structure, or by its bytes."""
+"""Hypothesis strategies that make valid values and damage them, by their structure or by their bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from harness.errors import BenchError
 
-# Values that few fields are meant to have.
+# Values that few fields may have.
 STRANGE: tuple[Any, ...] = (
     None, "x", "", -1, 0, 1e308, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, True, [], {}, [[]],
     {"a": {"b": 1}}, "../../../etc", "\x1b[2J\n", "x" * 70_000, 10**300,
 )  # fmt: skip
-# What only a file can say, not a value of Python that json writes.
+# Text that only a file can contain: json writes it for no value of Python.
 NO_VALUES = (
     b"NaN",
     b"-Infinity",
@@ -48,7 +48,7 @@ values = st.recursive(
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the place of each value within a value of JSON."""
+    """Yield the place (a tuple of keys and indices) of each value within a JSON value."""
     if place:
         yield place
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -57,7 +57,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def put(whole: Any, place: Sequence[Any], value: Any) -> Any:
-    """Return a copy of a value of JSON with another value at a place."""
+    """Return a copy of a JSON value with another value at a place."""
     copy = at = json.loads(json.dumps(whole))
     for key in place[:-1]:
         at = at[key]
@@ -67,7 +67,7 @@ def put(whole: Any, place: Sequence[Any], value: Any) -> Any:
 
 @st.composite
 def altered(draw: st.DrawFn, whole: Any) -> Any:
-    """Up to three values of a value of JSON are others."""
+    """Draw copies of a JSON value in which up to three values are replaced."""
     for _ in range(draw(st.integers(1, 3))):
         found = list(places(whole))
         if found:
@@ -77,7 +77,7 @@ def altered(draw: st.DrawFn, whole: Any) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes, pieces: Sequence[bytes] = LIES, start: int = 0) -> bytes:
-    """Up to three pieces stand in the place of bytes from `start` on, or the end is cut off."""
+    """Draw copies in which up to three pieces replace bytes from `start` on, some with their end cut off."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(min(start, len(data)), len(data)))
@@ -90,7 +90,7 @@ def damaged(draw: st.DrawFn, whole: bytes, pieces: Sequence[bytes] = LIES, start
 
 
 def json_bytes(value: Any) -> st.SearchStrategy[bytes]:
-    """The bytes of a value of JSON, sometimes with one that JSON does not have in its place."""
+    """Draw the bytes of a JSON value, sometimes with one of NO_VALUES in the place of a value in it."""
     whole = st.booleans().map(
         lambda is_ascii: json.dumps(value, ensure_ascii=is_ascii).encode(errors="ignore")
     )
@@ -103,7 +103,7 @@ def json_bytes(value: Any) -> st.SearchStrategy[bytes]:
 
 
 def assert_one_line(error: BenchError, *begins: object) -> None:
-    """Assert that what is said is one line, which begins with one of these: the file, or what named it."""
+    """Assert that an error is one line that begins with one of these: the file, or what named it."""
     said = str(error)
     assert said.startswith(tuple(map(str, begins))), said
     assert "\n" not in said

@@ -1,4 +1,4 @@
-"""Writes a whole run that bench could go on with: each kind of record and table that a directory has."""
+"""Writes a complete run that bench could resume, with each kind of record and table that a run can have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.store.named_files import PAGE_FILE, TASKS_FILE
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
 EARLIER = "/an/earlier/run"
-# No server of it can be started, so a command that goes on with it reads it and ends.
+# None of its servers can be started, so a command that resumes it reads it and ends.
 KEYS = (
     "engine=llama_cpp", "quantization=fp16,gguf-q4_0", "load.concurrency=1,4", "repeats=2", "device=cpu",
     "llama_cpp.environment=/nowhere", "slo.ttft_s.p95=1s", "quality=fidelity",
@@ -43,8 +43,8 @@ predicates:
 
 
 def good_run(path: Path) -> Path:
-    """Two deployments at two loads in two repeats, with samples, answers and tasks of all, also of an earlier
-    run's reference."""
+    """Write a run of two deployments, two loads and two repeats, with samples, answers and tasks of each, and
+    with the reference of an earlier run."""
     settings = config.settings(overrides.parse([*KEYS, f"quality.against={EARLIER}"]))
     plan = planned(settings)
     made = [Made(plan.deployments[FP16], 1.5), Made(plan.deployments[Q4])]
@@ -67,7 +67,7 @@ def good_run(path: Path) -> Path:
     claim = path.with_name("claim.yaml")
     claim.write_text(CLAIM)
     told(Place(path.parent), "claim", claim, "--from", path)
-    (path / PAGE_FILE).unlink()  # which is only written
+    (path / PAGE_FILE).unlink()  # no command reads it
     checksums.begin(path)
     checksums.end(path)
     return path

@@ -1,4 +1,4 @@
-"""Results directories that somebody damaged, by accident or not: one fault each, the same every time."""
+"""Makes damaged results directories, each with one fault. The faults are the same every time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LARGE_BYTES = 300 << 20
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of one file of a run's directory, by its place there.
+    """A fault of one file of a run's directory. `file` is the path of the file in it.
 
-    `beside`: another file that it changes. `is_merged`: it makes the run a merged one as well.
-    `is_bomb`: the file is a good one, but for its size in memory, so that a bound alone has it refused.
+    `beside`: another file that it changes. `is_merged`: it also makes the run a merged one. `is_bomb`: the
+    file is valid but huge in memory, so only a bound on its size refuses it.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Fault:
 
 
 def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
-    """Yield all faults of files, and so many changes of single values of records and of single columns of
-    tables, drawn by a seed."""
+    """Yield all faults of files, then random ones: `changes` of single values of records, and `changes` of
+    single columns of tables."""
     rng, places, columns = random.Random(seed), [], []
     for path in _one_of_each(good):
         file = str(path.relative_to(good))
@@ -77,13 +77,13 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
 
 
 def bombs(file: str) -> Iterator[Fault]:
-    """Yield the bombs that a file of this name can be: one for each bound of what is read of it."""
+    """Yield the bombs for a file of this name: one for each bound on what is read from it."""
     for name, do in _BOMBS.get(Path(file).name, {}).items():
         yield Fault(f"{name} {file}", file, do, is_bomb=True)
 
 
 def _one_of_each(good: Path) -> list[Path]:
-    """Return a file of each kind: of a start, of a cell, of the run, of a reference."""
+    """Return one file of each kind: of a start, of a cell, of the run, of a reference."""
     paths = sorted(path for path in good.rglob("*") if path.is_file())
     return list({(path.relative_to(good).parts[0], path.name): path for path in reversed(paths)}.values())
 
@@ -129,7 +129,7 @@ _OF_FILES: dict[str, Callable[[Path], object]] = {
 
 # --- of records ------------------------------------------------------------------------------------
 
-# What a merged run alone has, by the place in a node.
+# The fields that only a merged run has, by their place in a node.
 _OF_NODES = (
     ("repeats",),
     ("lost_on",),
@@ -223,9 +223,9 @@ _OF_COLUMNS: dict[str, Callable[[str, pa.Table], pa.Table]] = {
 
 
 def _again_and_again(rows: int, path: Path, columns: int = 0, chunks: int = 0) -> None:
-    """The first row, so many times: a few groups of rows on disk, which the file's foot names many times.
+    """Repeat the first row `rows` times: one row group on disk, which the file's footer lists many times.
 
-    `columns`: so many more, of equal numbers. `chunks`: of a request.
+    Adds `columns` columns of equal numbers. `chunks`: the number of chunks of each request, if not 0.
     """
     table, times = pq.read_table(path), max(1, rows // GROUP_ROWS)
     each = min(rows, GROUP_ROWS)

@@ -1,4 +1,4 @@
-"""Ray in memory, whose nodes measure, fail and die as a test says: what on_ray asks of Ray, no more."""
+"""A Ray in memory whose nodes measure, fail and die as a test says. It has only what on_ray uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RayTaskError(RayError): ...
 
 
 RUN = ("file", "run.json", b"{}")
-# What a node sends at last, by how the repeat ends there.
+# The last things that a node sends, by how the repeat ends there.
 FATES: dict[str, list[Any]] = {
     "whole": [RUN, ("end", "0", b"run.json"), StopIteration()],
     "cells failed": [RUN, ("end", "1", b"run.json"), StopIteration()],
@@ -36,7 +36,7 @@ FATES: dict[str, list[Any]] = {
 
 
 class Stream:
-    """What a node sends while it measures a repeat; only what comes next is known."""
+    """What a node sends while it measures a repeat, one item at a time."""
 
     def __init__(self, ray: Ray, at: Node, number: int, fate: str, lines: int) -> None:
         self.ray, self.at, self.number, self.fate = ray, at, number, fate
@@ -55,8 +55,11 @@ class Stream:
 
 
 class Ray(ModuleType):
-    """`fates`: how repeats end, in the order in which they begin, and after how many lines. `deaths`: which
-    nodes die at which wait, whatever they do."""
+    """Takes the place of the module `ray`.
+
+    `fates`: how repeats end, in the order in which they begin, and after how many lines. `deaths`: by the
+    number of a wait, the node that dies then.
+    """
 
     def __init__(
         self, there: Sequence[Node], fates: Sequence[tuple[str, int]], deaths: dict[int, int]
@@ -117,7 +120,7 @@ class Ray(ModuleType):
 
 @contextmanager
 def installed(ray: Ray) -> Iterator[Path]:
-    """A folder, while `import ray` gives this one."""
+    """Let `import ray` give this one during the block, and yield an empty folder."""
     strategies = ModuleType("ray.util.scheduling_strategies")
     vars(strategies)["NodeAffinitySchedulingStrategy"] = lambda node_id, soft: node_id
     folder = Path(mkdtemp())
@@ -129,7 +132,7 @@ def installed(ray: Ray) -> Iterator[Path]:
 
 
 def machines(*raylets: int) -> list[Node]:
-    """Machines with so many raylets each."""
+    """Return the nodes of machines that have these numbers of raylets."""
     return [
         Node(f"{m}.{r}", f"10.0.0.{m}", f"boot {m}", f"host{m}", 4.0 + r, 1.0)
         for m, count in enumerate(raylets)

@@ -1,11 +1,11 @@
-"""Give damaged copies of a run to the commands that read it, in one process, with limits of memory and time.
+"""Gives damaged copies of a run to the commands that read it, in one process, with limits of memory and time.
 
     python read_hostile.py GOOD SCRATCH FIRST:EVERY|bombs MOST
 
-Takes one fault of EVERY from number FIRST on, or the bombs alone, and gives each to up to MOST of the
-commands, in turn. Prints what went wrong with which fault: an exception that no user should see, a limit that
-was reached, a bomb that was read, or an answer that is another one than that of the whole run, while no word
-of it names the file.
+Takes every EVERYth fault from number FIRST on, or only the bombs, and gives each to up to MOST of the
+commands, in turn. Prints what went wrong with which fault: an exception that no user should see, a limit
+that was reached, a bomb that was read, or an answer that differs from that of the whole run without naming
+the file.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from reports import open_run, tables_of
 
 MEMORY_BYTES = 4 << 30
 LIMIT_S = 120
-# No program of it is looked for.
+# The same keys without the environment, so that `bench plan` looks for no program in it.
 PLANNED = [key for key in KEYS if "/nowhere" not in key]
-# What reads a run's directory. The last ones write there.
+# The commands that read a run's directory. The last ones write there.
 COMMANDS = {
     "report": ("report", "{bad}"),
     "JSON": ("report", "{bad}", "--format", "json", "--output", "{out}/told.json"),
@@ -63,19 +63,19 @@ COMMANDS = {
 }  # fmt: skip
 FRAMES = "frames"
 WHOLE = Fault("none", "run.json", lambda path: None)
-# Reads every table that can be a bomb, and says of each that it is damaged.
+# This command reads every table that can be a bomb, and must call each damaged.
 REFUSES = "report"
 # Commands whose answer may differ without a word of the file, and why.
 SILENT = {
-    "view": "an index of hundreds of runs hashes none of them; `bench report` does, and says so on stderr",
+    "view": "the index of hundreds of runs checks no checksums; `bench report` does, and says so on stderr",
     "view as JSON": "as view",
 }
-# Every merged run is refused so, a whole one too.
+# These commands refuse every merged run, also an undamaged one, with these words.
 REFUSES_MERGED = {"more repeats": "this run is of single repeats"}
 
 
 class TooSlowError(Exception):
-    """A command that takes longer than any reading should."""
+    """A command took longer than reading a run ever should."""
 
 
 def too_slow(*_: object) -> None:
@@ -84,7 +84,7 @@ def too_slow(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answers: its exit code, its words on both streams, and the files that it wrote."""
+    """A command's answer: its exit code, what it printed on both streams, and the files that it wrote."""
 
     code: int
     said: str
@@ -92,7 +92,7 @@ class Answer:
     written: Mapping[str, bytes] = field(default_factory=dict)
 
     def names(self, words: str, whole: Answer) -> bool:
-        """Return whether it has some words, which name a file, more often than the answer of a whole run."""
+        """Return whether this answer has `words`, which name a file, more often than that of a whole run."""
         pairs = [(self.said + self.complaints, whole.said + whole.complaints)]
         pairs += [
             (each.decode(errors="replace"), whole.written.get(name, b"").decode(errors="replace"))
@@ -102,7 +102,7 @@ class Answer:
 
 
 class Reading:
-    """Gives damaged copies of a run to commands, each a fresh one, always at the same path."""
+    """Gives damaged copies of a run to commands. Each copy is a fresh one, always at the same path."""
 
     def __init__(self, good: Path, scratch: Path) -> None:
         runs = scratch / "runs"
@@ -120,7 +120,7 @@ class Reading:
         return self.known[name]
 
     def answer(self, name: str, fault: Fault) -> Answer:
-        """Return what a command, or a program (FRAMES), answers of a damaged run."""
+        """Return what a command, or a program (FRAMES), answers about a damaged run."""
         for folder in (self.places["bad"], self.places["out"]):
             shutil.rmtree(folder, ignore_errors=True)
         (self.places["out"] / "tables").mkdir(parents=True)
@@ -165,8 +165,10 @@ class Reading:
         return f"another answer, exit code {found.code}, without {file}" if is_silent else None
 
     def _is_short(self, name: str, found: Answer) -> bool:
-        """Return whether a refusal is a line, perhaps beside one that names a file; and of what goes on with
-        a run beside the lines of progress that it also prints for a whole one."""
+        """Return whether a refusal is one line, perhaps with another that names a file.
+
+        A command that resumes a run also prints the lines of progress that it prints for a whole run.
+        """
         if name == FRAMES:
             return True
         said = found.complaints.splitlines()
@@ -183,7 +185,7 @@ class Reading:
 
 
 def _of_frames(bad: Path) -> Answer:
-    """Read a run as a program does that asks which of its files are not as they were written."""
+    """Read a run as a program does that also checks the checksums of its files."""
     try:
         run = open_run(bad)
         frames = tables_of(run) | {

@@ -1,4 +1,4 @@
-"""What a server may do wrong with one request: each fault a row, with what that request must become."""
+"""What a server may do wrong with one request: a row per fault, with the outcome that it must get."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ NOT_EVENTS, NOT_CHUNK, CLOSED = "not an event stream", "not a chunk", "closed th
 
 @dataclass(frozen=True)
 class Fault:
-    """`does`: bytes to send in answer to a request, or what plays with its connection, which is closed then.
+    """One fault of a server, and what becomes of the request.
 
-    `outcome`, `error`: of the request; a part of its error, None for none at all. A cell of such requests
-    alone counts if they are ok, and has failed otherwise.
+    `does`: the bytes to send in answer, or a function that plays the connection; the connection is closed
+    afterwards. `outcome`: of the request. `error`: a part of its error, or None if there is none. A cell with
+    only such requests counts if they are ok, and fails otherwise.
     """
 
     name: str
@@ -56,7 +57,7 @@ def data(text: str) -> bytes:
 
 
 def used(**fields: Any) -> bytes:
-    """A good answer, with these fields of its usage in place of the good ones."""
+    """Return a good answer with these fields in its usage."""
     return answer("one ", "two", usage=GOOD_USAGE | fields)
 
 
@@ -84,7 +85,7 @@ def in_pieces(*pieces: bytes) -> Callable[[Link], None]:
 
 
 def again_and_again(piece: bytes, first: bytes = b"", pause_s: float = PAUSE_S) -> Callable[[Link], None]:
-    """Send `first`, and then a piece again and again, until the client has gone."""
+    """Send `first`, then `piece` again and again until the client has gone."""
 
     def play(link: Link) -> None:
         link.send(first)
@@ -315,7 +316,7 @@ IN_COUNTS = (
         ABSURD,
     ),
 )
-# These take as long as a request may.
+# Each of these takes as long as a request may.
 IN_TIME = (
     Fault("never answers", silent_after(b""), "timeout"),
     Fault("stalls in the head", silent_after(CHUNKED[:20]), "timeout"),
@@ -329,14 +330,14 @@ AT_ONCE = (*AT_THE_SOCKET, *IN_HTTP, *IN_EVENTS, *IN_COUNTS)
 
 
 def shown(body: bytes, status: str = "200 OK") -> Fault:
-    """A page that can be had, whatever it says."""
+    """Return a page that bench must accept, whatever it contains."""
     return Fault(f"{status} {body[:30]!r}", page(status, body), "ok")
 
 
 LISTED = page("200 OK", b'{"data": [{"id": "tiny", "max_model_len": 4096}]}')
 MANY = json.dumps({"data": [{"id": f"model-{number}"} for number in range(100_000)]}).encode()
-# Lists of models that a server answers with when it is first asked; then it is measured (ok), or refused with
-# one line that holds the error.
+# Lists of models that a server answers with when it is first asked. Then it is measured (ok), or refused in
+# one line that contains the error.
 LISTS = (
     shown(b""),
     shown(b"<html>"),
@@ -356,7 +357,7 @@ LISTS = (
     Fault("drips", again_and_again(b"X", b"HTTP/1.1 200 OK\r\n"), "refused", "no answer within"),
     Fault("never", silent_after(b""), "refused", "no answer within"),
 )
-# Pages that a server answers with while it is measured: version, facts and metrics.
+# Pages of version, facts and metrics that a server answers with while it is measured.
 PAGES = (
     *LISTS,
     shown(b'{"version": {"a": [1]}, "data": [{"max_model_len": {"a": 1}}]}'),
@@ -368,7 +369,7 @@ PAGES = (
 
 
 def pages_of(**pages: Iterator[Fault]) -> Callable[[str], Fault | None]:
-    """Return what gives the next fault of a page, by the last part of its path."""
+    """Return a function that gives the next fault of a page, by the last part of its path."""
 
     def next_of(path: str) -> Fault | None:
         found = pages.get(path.rpartition("/")[2])
@@ -383,7 +384,10 @@ GOOD_LIST = pages_of(models=repeat(Fault("listed", LISTED, "ok")))
 def player(
     faults: Mapping[str, Fault], page_of: Callable[[str], Fault | None] = GOOD_LIST
 ) -> Callable[[Link], None]:
-    """Return what plays a connection: faults whose name a prompt is, else good answers; and pages by path."""
+    """Return a function that plays a connection.
+
+    A prompt that is the name of a fault gets that fault, any other a good answer. `page_of` gives pages.
+    """
 
     def play(link: Link) -> None:
         link.socket.settimeout(None)  # it is the client that has a limit

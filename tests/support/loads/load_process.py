@@ -82,7 +82,7 @@ def summary_of(job: LoadJob) -> LoadSummary:
 
 
 def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary, str]:
-    """Run a job to its end; rows, summary and what it printed."""
+    """Run a job to its end. Return its rows, its summary and what it printed."""
     with working(job, **options) as process:
         said, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, logged
@@ -90,7 +90,7 @@ def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary,
 
 
 def answering(*responses: bytes, delay_ns: int = 0) -> Callable[[Link], None]:
-    """Play the responses in a circle, one per request of a connection."""
+    """Return a function that plays the responses in turn, over and over, one per request of a connection."""
 
     def play(link: Link) -> None:
         number = 0
@@ -107,7 +107,7 @@ def bodies_of(server: Server) -> list[dict[str, Any]]:
 
 
 def holds_signals(pid: int) -> bool:
-    """True while SIGTERM waits for a process to be ready for it."""
+    """Return whether a process blocks SIGTERM at the moment."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     blocked = int(next(line for line in lines if line.startswith("SigBlk")).split()[1], 16)
     return bool(blocked >> (signal.SIGTERM - 1) & 1)
@@ -118,7 +118,7 @@ def shared_job(server: Server, folder: Path, load: Load, **changes: Any) -> Load
 
 
 def ids_of(server: Server) -> list[str]:
-    """X-Request-Id of every request that the server got."""
+    """Return the X-Request-Id of every request that the server got."""
     return [id_in(head) for link in server.links for head, _ in link.requests]
 
 
@@ -127,7 +127,7 @@ def id_in(head: bytes) -> str:
 
 
 def half(link: Link) -> None:
-    """One good answer, then one that never ends."""
+    """Play a connection: one good answer, then one that never ends."""
     if link.request() is None:
         return
     link.send(answer("a", **USAGE))

@@ -1,4 +1,4 @@
-"""The decoder once more, slow and plain: byte by byte, as the WHATWG text tells it.
+"""A second decoder, slow and simple, which follows the WHATWG text byte by byte.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 and 9.2.6. It differs in two
 things: an event that the body's end cuts off counts, and a line `error: ...` is data of an error event.
@@ -26,7 +26,10 @@ class SlowAnswer:
 
 
 def slow_events(body: bytes, arrival_ns: list[int]) -> list[tuple[str, bytes, int]]:
-    """(kind, data, arrival of the byte that completed it) of each event; `arrival_ns`: of each byte."""
+    """Return (kind, data, arrival of the byte that completed it) of each event.
+
+    `arrival_ns` has the arrival of each byte.
+    """
     if body[:3] == b"\xef\xbb\xbf":
         body, arrival_ns = body[3:], arrival_ns[3:]
     found: list[tuple[str, bytes, int]] = []
@@ -104,7 +107,7 @@ def read_json(data: bytes) -> Any:
 
 
 def is_chunk(chunk: Any) -> bool:
-    """Whether all that is read of it has the type that it should, or is null or absent."""
+    """Return whether every field that is read has its type, or is null or absent."""
     fields = {"choices": list, "usage": dict, "timings": dict, "object": str}
     return has_types(chunk, fields) and all(
         has_types(choice, {"delta": dict, "finish_reason": str})
@@ -137,8 +140,10 @@ def take_choices(answer: SlowAnswer, choices: Any) -> bool:
 
 
 def take_counts(answer: SlowAnswer, chunk: dict[str, Any]) -> None:
-    """Take the counts of a chunk that has some. The last word holds, also one that is no count: what was said
-    before may be of a part of the answer."""
+    """Take the counts of a chunk that has some.
+
+    The last value counts, even if it is no count: earlier ones may be of a part of the answer.
+    """
     usage, timings = chunk.get("usage"), chunk.get("timings")
     if isinstance(usage, dict):
         for number, name in enumerate(["prompt_tokens", "completion_tokens"]):

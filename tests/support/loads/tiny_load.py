@@ -1,4 +1,4 @@
-"""A load process with a scenario of its own, for tests: `python tests/support/loads/tiny_load.py JOB.json`.
+"""A load process with its own scenario, for tests: `python tests/support/loads/tiny_load.py JOB.json`.
 
 The job's scenario options choose what it does; see TinyOptions.
 """
@@ -26,9 +26,9 @@ class TinyOptions(ScenarioOptions):
     turns: int = 2
     think_time_s: float = 0.0
     width: int = 1  # requests of each turn
-    leave_after_s: float | None = None  # of the last of them
-    conversations: int | None = None  # the source ends after so many
-    mistake: str | None = None
+    leave_after_s: float | None = None  # of the last request of each turn
+    conversations: int | None = None  # how many there are; without end unless given
+    mistake: str | None = None  # the text of a UserError to raise
     prints: str | None = None  # to stdout, by print and by descriptor, with each conversation
 
 
@@ -90,12 +90,12 @@ def _raising_tokens(usage: Mapping[str, Any]) -> Tokens:
     return openai.API.tokens(usage)
 
 
-# An API of which the decoder's parts raise for some answers what none of them should.
+# An API whose functions raise unexpected errors for some answers.
 RAISING = replace(openai.API, read=_raising_read, tokens=_raising_tokens)
 
 
 def register() -> None:
-    """Let this process know them."""
+    """Register the scenario, the engines and the API in this process."""
     SCENARIOS["tiny"] = SCENARIO
     ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
     ENGINES["raising"] = TinyEngine("raising")  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Checkpoints of a few bytes: config.json and safetensors written out by hand after the format's README."""
+"""Makes checkpoints of a few bytes: config.json, and safetensors by hand after the format's README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG: Mapping[str, Any] = {
 
 
 def safetensors(tensors: Mapping[str, Sequence[int]]) -> bytes:
-    """A file with these tensors (name -> shape) of bfloat16 zeros."""
+    """Return the bytes of a file with these tensors (name -> shape) of bfloat16 zeros."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in tensors.items():
@@ -33,7 +33,7 @@ def safetensors(tensors: Mapping[str, Sequence[int]]) -> bytes:
 
 
 def write_checkpoint(folder: Path, config: Mapping[str, Any] = CONFIG, **more: Any) -> Path:
-    """A directory with config.json (`more` added) and one file of 100 parameters."""
+    """Write config.json (with `more` added) and a file of 100 parameters into a folder. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**config, **more}))
     (folder / "model.safetensors").write_bytes(safetensors({"a": (10, 8), "b": (20,)}))

@@ -1,4 +1,4 @@
-"""GGUF files of a few bytes, written out by hand after ggml's docs/gguf.md."""
+"""Makes GGUF files of a few bytes, written by hand after ggml's docs/gguf.md."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def entry(key: str, kind: int, value: bytes) -> bytes:
 
 
 def gguf(*entries: bytes, version: int = 3) -> bytes:
-    """A file with these metadata entries and no tensors."""
+    """Return the bytes of a file with these metadata entries and no tensors."""
     return b"GGUF" + struct.pack("<IQQ", version, 0, len(entries)) + b"".join(entries)
 
 
 def gguf_of_type(file_type: int) -> bytes:
-    """A file that says its quantization, behind arrays that a reader must pass over."""
+    """Return the bytes of a file that names its quantization after arrays that a reader must skip."""
     words = struct.pack("<IQ", 8, 2) + text("<pad>") + text("é")
     scores = struct.pack("<IQ", 6, 3) + struct.pack("<3f", 0.5, 1.5, 2.5)
     return gguf(

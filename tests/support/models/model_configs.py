@@ -1,4 +1,4 @@
-"""What config.json says in the repositories of the listed models, and of some that are not listed."""
+"""The contents of config.json in the repositories of the listed models, and of some that are not listed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def config(
     }
 
 
-# What the repositories' config.json say, beside what the rows have.
+# The fields of the repositories' config.json that the rows of MODELS do not have.
 QWEN2 = {"sliding_window": 131_072, "use_sliding_window": False}
 GEMMA = {"sliding_window": 512, "sliding_window_pattern": 6, "head_dim": 256}
 _OF_MATRICES = {

@@ -1,6 +1,6 @@
-"""The beginning of scripts that compare tensors, run by a Python that has numpy: this one need not."""
+"""The beginning of scripts that compare tensors, run by a Python that has numpy; the tests' own need not."""
 
-# `load(path, name)`: a tensor of a safetensors file, with bfloat16 as float32.
+# `load(path, name)` returns a tensor of a safetensors file, with bfloat16 as float32.
 LOAD = """
 import json, struct, sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""A real tokenizer of the tests' own: a small byte-level BPE, trained where it is needed."""
+"""Trains a small real tokenizer for tests, a byte-level BPE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 
 def train(texts: Sequence[str], path: Path) -> str:
-    """Write a tokenizer.json of 300 tokens, which merges the commonest pairs of `texts`; returns its path."""
+    """Write a tokenizer.json of 300 tokens that merges the commonest pairs of `texts`. Return its path."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()

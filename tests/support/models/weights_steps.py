@@ -1,4 +1,4 @@
-"""Weights prepared as the command does it, with programs of a few lines in place of the real ones."""
+"""Prepares weights as `bench prepare` does, with programs of a few lines in place of the real ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
 from harness.errors import MissingError
 from harness.install.steps import run_supervised
 
-# Stands for an environment's Python: it says a version, or runs what is given in place of the script.
+# Takes the place of an environment's Python: it prints a version, or runs PROGRAM instead of the script.
 _PYTHON = """#!/bin/sh
 if [ "$1" = -I ]; then echo "tool 1.2"; else shift 2; exec {python} {program} "$@"; fi
 """
@@ -51,7 +51,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def environment(folder: Path, program: str) -> Path:
-    """An environment whose Python and llama-quantize run this program."""
+    """Make an environment whose Python and llama-quantize run this program. Return its folder."""
     (folder / "bin").mkdir(parents=True)
     script = folder / "program.py"
     script.write_text(program)

@@ -1,4 +1,4 @@
-"""A run that is planned and on record, and of which nothing is measured yet."""
+"""Makes runs that are planned and recorded, and of which nothing is measured yet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def begin(directory: Path) -> Begun:
 
 
 class Told:
-    """An Observer of what a growing run says."""
+    """An Observer that collects what a growing run says."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

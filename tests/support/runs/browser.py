@@ -1,4 +1,4 @@
-"""What tests of pages share: a browser, how a page is shown in it, and what of it a reader sees."""
+"""Shows pages in a browser for tests, and tells what a reader sees of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLAGS = (
 )
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _DRIVER = shutil.which("chromedriver")
-# What programs write for a number that is missing, and no sentence of ours has.
+# Words that programs write for a missing number, and that no sentence of ours contains.
 MISSING = r"(?<![\w-])(?:None(?! (?:of|is)\b)|nan|NaN|undefined(?! below)|null|Infinity|inf)(?![\w-])"
 UNDRAWN = """
     return [...document.querySelectorAll('.chart')]
@@ -24,7 +24,7 @@ UNDRAWN = """
 
 
 def driver():
-    """A Chromium without a window; who asks ends it with `quit`."""
+    """Start a Chromium without a window. The caller ends it with `quit`."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -61,7 +61,7 @@ def set_theme(browser, theme: str) -> None:
 
 
 def open_all(browser) -> None:
-    """Open what is folded, and draw all charts, not only those near the screen; a page may have none."""
+    """Open what is folded, and draw all charts, not only those near the screen. A page may have none."""
     browser.execute_script("document.querySelectorAll('main details').forEach((box) => { box.open = true; })")
     draw_all(browser)
 
@@ -72,14 +72,14 @@ def draw_all(browser) -> None:
 
 
 def requested(browser) -> list[str]:
-    """Addresses that the page asked for, by the browser's own log."""
+    """Return the addresses that the page asked for, by the browser's own log."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in sent]
 
 
 def visible_text(browser) -> str:
-    """All text of the page as a reader sees it, with that of its charts, hovers and tooltips."""
+    """Return all text of the page as a reader sees it, with that of its charts, hovers and tooltips."""
     return browser.execute_script("""
       const given = Object.values(window.bench?.charts ?? {});
       const traces = given.flatMap((chart) => chart.traces);
@@ -92,8 +92,8 @@ def visible_text(browser) -> str:
 
 
 def problems(browser) -> list[str]:
-    """What no page may show, whatever its run: charts without marks, tables without rows, text wider than the
-    screen, words of a program for what is missing, and anything on the console."""
+    """Return what no page may show: charts without marks, tables without rows, text wider than the screen,
+    a program's words for a missing number, and anything on the console."""
     found = [f"undrawn: {each}" for each in browser.execute_script(UNDRAWN)]
     found += browser.execute_script("""
       const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;

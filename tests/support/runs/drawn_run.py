@@ -21,7 +21,7 @@ from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value
 from reports.measures.values import values_of
 
-# By a metric's name the value of each deployment and repeat; None where there is none.
+# metric's name -> deployment's label -> the value of each repeat, None where there is none.
 Drawn = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
@@ -31,7 +31,7 @@ def planned_run(
     cell_changes: Callable[[PlannedStart], Mapping[str, Any]] = lambda start: {},
     **changes: Any,
 ) -> Run:
-    """Return a run that ended, with a cell of each deployment and repeat at 4 users, and without values."""
+    """Return a run that has ended, with a cell for each deployment and repeat at 4 users, without values."""
     plan = plan_of(deployments, [Load(concurrency=4)], repeats)
     starts, cells = [], []
     for start in plan.starts:
@@ -46,7 +46,7 @@ def planned_run(
         cells.append(Cell(planned.number, planned, start, record, record.status, "4 users", record.error))
     run = Run(Path(), run_record(plan, **{"status": "completed", **changes}), tuple(starts), tuple(cells))
     run.__dict__["requests"] = tables.requests_frame(Path(), {})
-    # What the records alone say is the same of all draws.
+    # What follows from the records is the same for all draws.
     run.__dict__["found_once"] = {}
     assert run.groups
     assert not run.is_going_on

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from browser import draw_all, driver, show
 
-# A longer section is cut there: the picture shows what it is like, the report has the rest.
+# Longer sections are cut at this height: a picture shows what a section is like, the report has the rest.
 MOST_PX = 900
 SCREEN = {1280: 900, 390: 844}
 _SECTIONS = """

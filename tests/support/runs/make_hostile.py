@@ -1,4 +1,4 @@
-"""Writes a run in which every text that comes from outside tries to leave its place on the page."""
+"""Writes a run in which every text from outside tries to break out of its place on the page."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from harness.contracts import Load, Skip
 from harness.store import store
 from harness.store.store import Phase
 
-# Turns what stands after it; ends a text in C; begins a colour on a terminal; ends a string of JavaScript.
+# Reverses the text after it; ends a string in C; begins a colour on a terminal.
 TURN, NULL, ESCAPE = "\u202e", "\x00", "\x1b[31m"
-# Fill the clipboard, set the title, clear the screen twice, ring, go back, begin a line with an answer.
+# Fills the clipboard, sets the title, clears the screen twice, rings, goes back, begins a line of its own.
 MOVES = "\x1b]52;c;ZXZpbA==\x07\x1b]0;evil\x1b\\\x1b[2J\x9b2J\x07\b\b\rwinner: r\nwinner: evil is 9x faster\n"
 LONG = "w" * 400
 NASTY = (
     f"{HOSTILE} '\"`${{1}} {TURN}desrever\u2066 {NULL}{ESCAPE}{MOVES} </title></style>--><b>bold</b> {LONG}"
 )
-# As a file's name may be: no null, no slash.
+# A hostile text that can be a file's name: no null, no slash.
 NAME = f"<img src=x onerror=document.title='pwned'> {TURN}&\"' #%2e?"
-# As another file's.
+# Another one.
 STRANGE_NAME = f"x{MOVES}"
 
 
 def hostile_run(path: Path) -> Path:
-    """Two deployments with such labels on two starts of two loads; each start has a failed request."""
+    """Write a run of two deployments with such texts, with two starts of two loads and failed requests."""
     found = [replace(deployment(e, "fp16"), label=f"{e} {NASTY}") for e in ("llama_cpp", "vllm")]
     found[1] = replace(found[1], model=f"m {NASTY}", options={"template": NASTY})
     found[0] = replace(found[0], model=f"m {NASTY}")

@@ -1,7 +1,7 @@
-"""Adds to a run what servers said of their tokens: answers and texts of a made-up model of 64 tokens.
+"""Adds answers about quality to a run: answers and texts of a made-up model of 64 tokens.
 
-Each deployment's logits are the model's and a noise of its own. What that comes to is known: with a noise of
-standard deviation s the KL divergence is about s^2 / 2.
+Each deployment's logits are the model's plus its own noise. So the result is known: with noise of standard
+deviation s the KL divergence is about s^2 / 2.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ SHA256 = "5e" * 32
 
 @dataclass(frozen=True)
 class Voice:
-    """How a deployment answers. `noise`: standard deviation of its logits from the model's; `k`: tokens that
-    it names at a place; `ways`: how it can be asked. `changes`: of its rows, on top."""
+    """How a deployment answers.
+
+    `noise`: standard deviation of its logits from the model's. `k`: number of tokens that it names at a
+    place. `ways`: how it can be asked. `changes`: applied to each of its rows.
+    """
 
     noise: float = 0.0
     k: int = 20
@@ -53,7 +56,7 @@ def _token(logprobs: np.ndarray, chosen: int, names: Sequence[str], k: int) -> T
 
 
 def answer(voice: Voice, way: Way, item: int) -> Asked:
-    """The greedy answer to a prompt."""
+    """Return the greedy answer to a prompt."""
     return Asked(way, item, _greedy(voice.noise, voice.k, item), "length", 20 + item)
 
 
@@ -70,7 +73,7 @@ def _greedy(noise: float, k: int, item: int) -> tuple[Token, ...]:
 
 @cache
 def text(noise: float, k: int, item: int) -> Asked:
-    """A given text, as the model without noise might write it; its tokens are ids."""
+    """Return a given text as the model without noise might write it. Its tokens are ids."""
     rng, names, tokens = np.random.default_rng((2, item)), list(map(str, range(len(VOCABULARY)))), []
     for at in range(1, TEXT_TOKENS):
         given = int(rng.choice(len(VOCABULARY), p=np.exp(_logprobs(0.0, (2, item, at)))))
@@ -91,7 +94,7 @@ def rows_of(voice: Voice) -> list[Asked]:
 
 
 def ask(folder: Path, voice: Voice) -> None:
-    """Write what a start said into its folder."""
+    """Write the answers of a start into its folder."""
     path = folder / "start.json"
     start = msgspec.json.decode(path.read_bytes(), type=store.StartRecord)
     bits = BITS.get(start.deployment.quantization)
@@ -101,7 +104,7 @@ def ask(folder: Path, voice: Voice) -> None:
 
 
 def with_quality(path: Path, voices: Mapping[str, Voice]) -> Path:
-    """Ask the first start of each of these deployments of a stored run, by label."""
+    """Write answers for the first start of each of these deployments (by label) of a stored run."""
     for label, voice in voices.items():
         start = next(each for each in store.read_starts(path) if each.deployment.label == label)
         ask(path / "starts" / start.name, voice)

@@ -39,7 +39,7 @@ HOSTILE = (
 
 
 def row(number: int, sent_ns: int, **changes) -> RequestRow:
-    """An ok request: first chunk after 100 ms, five chunks 20 ms apart, ten tokens; end 10 ms later."""
+    """Return an ok request: ten tokens in five chunks, after 100 ms and then every 20 ms; end 10 ms later."""
     chunks = tuple(sent_ns + 100 * MS + k * 20 * MS for k in range(5))
     fields: dict[str, Any] = {
         "request_id": f"r{number}", "user": 0, "conversation": number // 2, "turn": number % 2,
@@ -88,7 +88,7 @@ CHAT = ScenarioChoice(
 def plan_of(
     deployments, loads, repeats: int = 1, skips: tuple[Skip, ...] = (), scenario: ScenarioChoice = CHAT
 ) -> Plan:
-    """Every repeat starts each deployment once, with a cell per load."""
+    """Return a plan in which every repeat starts each deployment once, with a cell per load."""
     numbers = itertools.count()
     starts = []
     for index, (repeat, item) in enumerate(itertools.product(range(repeats), deployments)):
@@ -120,13 +120,13 @@ def start_record(planned: PlannedStart, spawned_ns: int, **changes) -> StartReco
 
 
 def kept_start(directory: Path) -> Kept[StartRecord]:
-    """The record of a start, in start.json of this directory."""
+    """Return the record of a start, kept in start.json of this directory."""
     [start] = plan_of([deployment("llama_cpp", "fp16")], [Load()]).starts
     return Kept(directory / "start.json", start_record(start, S))
 
 
 def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[HostSample]:
-    """Ten a second: rises to the peak at the middle, and stays at nine tenths of it."""
+    """Return ten samples a second: memory rises to the peak by the middle, then stays at 90 % of it."""
     samples = []
     for step in range(seconds * 10):
         share = min(1.0, step / (seconds * 5)) if step <= seconds * 5 else 0.9
@@ -139,7 +139,7 @@ def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[Ho
 
 
 def marked_samples(spawned_ns: int, marks_s) -> list[HostSample]:
-    """Samples at marks: (seconds since the spawn, PSS in bytes, or None where it could not be read)."""
+    """Return samples at marks: (seconds since the spawn, PSS in bytes or None if it could not be read)."""
     plain = host_samples(spawned_ns, GIB, 1)[0]
     return [
         replace(plain, t_ns=spawned_ns + int(at_s * S), rss_bytes=size or GIB, pss_bytes=size)
@@ -148,7 +148,7 @@ def marked_samples(spawned_ns: int, marks_s) -> list[HostSample]:
 
 
 def write_rows(path: Path, rows) -> Path:
-    """As a load process does: a line of JSON per request."""
+    """Write rows as a load process does, a line of JSON per request. Return the path."""
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     return path
 
@@ -183,7 +183,7 @@ def write_start(run_dir: Path, record: StartRecord, samples=()) -> None:
 
 @dataclass(frozen=True)
 class OneCell:
-    """A run of one cell: its window is from 2 s to 10 s after `started_ns`."""
+    """A run of one cell, whose window is from 2 s to 10 s after `started_ns`."""
 
     path: Path
     started_ns: int = 100 * S
@@ -209,7 +209,7 @@ def one_cell_run(
 
 
 def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: ScenarioChoice = CHAT) -> Path:
-    """A run of one deployment with a start per list of rows; the window is [102 s, 110 s)."""
+    """Write a run of one deployment with a start per list of rows. The window is [102 s, 110 s)."""
     plan = plan_of([deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
     store.write_record(path / "run.json", run_record(plan))
     for start, rows in zip(plan.starts, starts_rows, strict=True):
@@ -219,7 +219,7 @@ def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: Sce
 
 
 def gaps_of(path: Path, number: int = 0) -> list[list[float]]:
-    """Return the gaps between chunks in seconds of each ok request in the window that has one."""
+    """Return the gaps between chunks in seconds, a list for each ok request in the window that has any."""
     table = store.read_requests(
         store.cell_dir(path, number), ["chunk_ns", "outcome", "in_window", "output_tokens"]
     )
@@ -229,14 +229,14 @@ def gaps_of(path: Path, number: int = 0) -> list[list[float]]:
 
 
 def empty_run(path: Path) -> Path:
-    """Planned, and ended before the first start."""
+    """Write a run that was planned, and ended before its first start."""
     plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
     store.write_record(path / "run.json", run_record(plan, status="interrupted"))
     return path
 
 
 def all_failed_run(path: Path) -> Path:
-    """Two starts that never became ready, one of them with its cell recorded as failed."""
+    """Write a run of two starts that never became ready, one of them with its cell recorded as failed."""
     plan = plan_of([deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], [Load(concurrency=1)])
     store.write_record(path / "run.json", run_record(plan))
     for start in plan.starts:
@@ -248,7 +248,7 @@ def all_failed_run(path: Path) -> Path:
 
 
 def full_run(path: Path) -> Path:
-    """2 engines x 2 quantizations x 2 loads x 2 starts, one failed cell, one skip, hostile texts."""
+    """Write 2 engines x 2 quantizations x 2 loads x 2 starts, one failed cell, one skip, hostile texts."""
     loads = [Load(concurrency=1), Load(concurrency=4)]
     deployments = [deployment(e, q) for e in ("llama_cpp", "vllm") for q in ("fp16", "gguf-q4_k_m")]
     plan = plan_of(deployments, loads, 2, (Skip("tgi awq", f"no such pair {HOSTILE}"),))
@@ -297,7 +297,7 @@ def worker(number: int, **changes) -> WorkerSummary:
 
 
 def selftest(largest: tuple[int, float] | None = (64, 100.0)) -> SelfTest:
-    """Three loads; bench's error grows from 0.03 to 8 ms."""
+    """Return a self-test of three loads, in which bench's error grows from 0.03 to 8 ms."""
     steps = tuple(
         SelfTestStep(
             streams=streams, chunks_per_s=rate, requests=10 * streams, failed=0, chunks=1280 * streams,
@@ -315,8 +315,8 @@ def selftest(largest: tuple[int, float] | None = (64, 100.0)) -> SelfTest:
 
 
 def every_load_run(path: Path) -> Path:
-    """Users, two open loops and a trace, on two deployments: workers, lost requests, an overload whose queue
-    only grows, a self-test."""
+    """Write a run of closed loops, open loops and a trace on two deployments, with workers, lost requests, an
+    overload whose queue only grows, and a self-test."""
     loads = [
         Load(concurrency=4), Load(concurrency=16),
         Load(concurrency=None, rate_per_s=5.0, duration_s=30.0), Load(concurrency=None, rate_per_s=40.0),
@@ -363,7 +363,7 @@ def _write_load_cell(path: Path, cell: PlannedCell, start: PlannedStart, started
 
 
 def lost_row(number: int, scheduled_ns: int) -> RequestRow:
-    """A request whose load process died with it."""
+    """Return a request that was lost because its load process died."""
     changed = failed_row(number, scheduled_ns, "lost", "load worker 1 was lost")
     return replace(
         changed, sent_ns=None, scheduled_ns=scheduled_ns, http_status=None, raw_response=None, worker=1
@@ -371,7 +371,7 @@ def lost_row(number: int, scheduled_ns: int) -> RequestRow:
 
 
 def served(engine: str, quantization: str, program: str = "", **terms) -> Deployment:
-    """A deployment as the plan makes one with fairness=matched and 4 users, `terms` on top."""
+    """Return a deployment as the plan makes one with fairness=matched and 4 users, changed by `terms`."""
     matched = EngineTerms(
         launcher="native",
         context_length=2048,
@@ -386,7 +386,10 @@ def served(engine: str, quantization: str, program: str = "", **terms) -> Deploy
 
 @dataclass(frozen=True)
 class Server:
-    """What a deployment of `engines_run` says of itself. `slow` stretches its latencies."""
+    """A deployment of `engines_run`, and what its server says. `slow` stretches its latencies.
+
+    `first_slower` stretches the stages of its first start.
+    """
 
     deployment: Deployment
     slow: float = 1.0
@@ -406,7 +409,7 @@ ALIKE = {"context_length": 2048, "concurrent_sequences": 4, "kv_cache_tokens": 8
 
 
 def servers() -> list[Server]:
-    """Eight deployments of five engines, each with something that a report has to say."""
+    """Return eight deployments of five engines, each with something that a report must mention."""
     vllm = {**ALIKE, "kv_cache_tokens": 8576, "kv_cache_bytes": 256 << 20, "dtype": "torch.bfloat16"}
     vllm |= {
         "chunked_prefill": True,
@@ -458,7 +461,7 @@ def servers() -> list[Server]:
 
 
 def engines_run(path: Path, given: list[Server] | None = None) -> Path:
-    """A run of many deployments of one model (see `servers`), 1 and 4 users, two starts each."""
+    """Write a run of many deployments of one model (see `servers`), at 1 and 4 users, two starts each."""
     given = servers() if given is None else given
     plan = plan_of([server.deployment for server in given], [Load(concurrency=1), Load(concurrency=4)], 2)
     store.write_record(path / "run.json", run_record(plan))
@@ -469,7 +472,7 @@ def engines_run(path: Path, given: list[Server] | None = None) -> Path:
 
 
 def _server_marks(start: PlannedStart, instants) -> list[tuple[str, int, float]]:
-    """Name, instant, and share of the peak that is there then, of what is marked beside `spawned`."""
+    """Return the marks of a start after `spawned`: name, instant, and the share of the peak in use then."""
     up_ns, loaded_ns, engine_ready_ns, *_, ready_ns, last_ns = instants
     begin_ns = (up_ns + loaded_ns) // 2
     cells = [

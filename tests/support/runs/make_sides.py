@@ -1,4 +1,4 @@
-"""Writes runs of several starts with known values, to be compared."""
+"""Writes runs with known values that tests compare."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from harness.store import store
 from harness.store.store import StartRecord
 
 A, B = "llama_cpp fp16", "vllm fp16"
-# Enough of them for a median, in the window.
+# Enough requests in the window for a median.
 REQUESTS = 16
 
 
 def rows_of(ttft_ms: float, count: int = REQUESTS, **changes: Any) -> list[Any]:
-    """Requests of one start in its window, all with this time to first token."""
+    """Return the requests of one start in its window, all with this time to first token."""
     sent = [102 * S + k * 8 * S // (count + 1) for k in range(count)]
     first_ns = int(ttft_ms * MS)
     return [
@@ -53,9 +53,12 @@ def sides_run(
     load: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """A run in which each deployment (by label) has these rows in each of its starts, at every load; a number
-    stands for `rows_of` it. `made`: deployments that their label does not say. `start`, `load` and `changes`
-    are of the records of starts, loads and the run."""
+    """Write a run of the deployments in `rows`: label -> the rows of each start, the same at every load.
+
+    A number in place of rows stands for `rows_of` that number. `made`: deployments that cannot be made from
+    their label. `start`, `load` and `changes` change the records of starts, the summaries of loads and the
+    record of the run.
+    """
     deployments = [(made or {}).get(label) or deployment(*label.split(" ")) for label in rows]
     repeats = len(next(iter(rows.values())))
     plan = plan_of(deployments, loads, repeats)

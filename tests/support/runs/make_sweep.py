@@ -1,7 +1,7 @@
-"""Writes a run as a decision wants it: six deployments on one device, a sweep of users, several starts.
+"""Writes a run that allows a decision: six deployments on one device, a sweep of users, several starts.
 
-Its figures are invented; what they come to is known: SGLang AWQ is the fastest at every load, vLLM and
-SGLang at fp16 are the same, llama.cpp is the slowest in the least memory. `make_sweep.py DIR` writes one.
+Its figures are invented, so the result is known: SGLang AWQ is the fastest at every load, vLLM and SGLang at
+fp16 are the same, llama.cpp is the slowest and needs the least memory. `make_sweep.py DIR` writes one.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ READY_S, CELLS_FROM_S, REST_S = 34, 40, 6
 
 @dataclass(frozen=True)
 class Serving:
-    """One deployment's figures. With `users` in flight a first token takes `ttft_ms` x (1 + users / `slots`),
-    a token `tpot_ms` x (1 + users / (2 x slots)); `per_turn`: how much longer the first takes each turn."""
+    """One deployment's figures.
+
+    With n users in flight the first token takes `ttft_ms` x (1 + n / `slots`), and each later token
+    `tpot_ms` x (1 + n / (2 x `slots`)). `per_turn`: how much longer the first token takes with each turn.
+    """
 
     engine: str
     quantization: str
@@ -69,7 +72,7 @@ SIX = (
     Serving("tgi", "fp16", 74, 9.8, 10.0, 0.16, 15.0, 66.0),
     Serving("llama_cpp", "gguf-q4_k_m", 120, 16.0, 5.0, 0.2, 4.7, 9.0),
 )
-# By block, for all alike; then how much one start differs from another.
+# A factor for each block, the same for all; then how much one start differs from another.
 BLOCKS = (1.0, 1.02, 0.985, 1.01, 0.99)
 NOISE = 0.008
 
@@ -84,8 +87,11 @@ def sweep_run(
     noise: float = NOISE,
     **run_changes: Any,
 ) -> Path:
-    """Windows of `window_s`, of one user twice as long, so that most have enough requests for a p95. `noise`:
-    how much one start differs from another. Every figure of a start is the same draw in each call."""
+    """Write the run. Windows last `window_s`, those of one user twice as long, so that most have enough
+    requests for a p95. Each call draws the same figures.
+
+    `noise`: how much one start differs from another.
+    """
     loads = [Load(concurrency=n, duration_s=window_s * (2 if n == 1 else 1), warmup_s=2.0) for n in users]
     plan = _of_turns(plan_of([each.deployment for each in given], loads, repeats))
     environment = {
@@ -113,7 +119,7 @@ def sweep_run(
 
 
 def _of_turns(plan: Plan) -> Plan:
-    """The same with conversations of TURNS turns."""
+    """Return the plan with conversations of TURNS turns."""
     starts = []
     for start in plan.starts:
         cells = []
@@ -181,7 +187,7 @@ def _write_record(
 def _rows(
     each: Serving, made: LoadSummary, cell: PlannedCell, slow: float, rng: np.random.Generator
 ) -> list[RequestRow]:
-    """Each user plays conversations of TURNS turns, one after the other."""
+    """Return the requests of users who play conversations of TURNS turns, one after the other."""
     users = cell.load.concurrency or 1
     ttft_ms = slow * each.ttft_ms * (1 + users / each.slots)
     tpot_ms = slow * each.tpot_ms * (1 + users / (2 * each.slots))
@@ -212,7 +218,7 @@ def _rows(
 
 
 def _in_flight(spans: Sequence[Span], t_ns: int) -> int:
-    """Users of the cell that is played at an instant."""
+    """Return the users of the cell that is played at an instant, or 0."""
     return next((c.load.concurrency or 0 for c, m in spans if m.started_ns <= t_ns < m.ended_ns), 0)
 
 
@@ -223,7 +229,7 @@ def _device_samples(
     spans: Sequence[Span],
     slow: float,
 ) -> list[DeviceSample]:
-    """Two a second: the weights are read, the pool is taken, some more grows with the users."""
+    """Return two samples a second: weights are read, the pool is taken, then memory grows with the users."""
     samples, energy_j = [], 0.0
     for t_ns in range(spawned_ns, ends_ns, S // 2):
         at_s, users = (t_ns - spawned_ns) / S, _in_flight(spans, t_ns)
@@ -246,8 +252,10 @@ def _device_samples(
 def _server_samples(
     each: Serving, spawned_ns: int, ends_ns: int, spans: Sequence[Span], rows: Sequence[RequestRow]
 ) -> list[ServerSample]:
-    """One a second, from when it was ready: what waits is beyond four times its slots; its counters are those
-    of its answers."""
+    """Return one sample a second from when the server was ready.
+
+    Requests beyond four times its slots wait. Its counters are those of its answers.
+    """
     ends = np.array([made.end_ns for made in rows])
     counts = [
         np.array([getattr(r, name) for r in rows])

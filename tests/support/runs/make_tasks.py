@@ -1,4 +1,4 @@
-"""Runs with two deployments whose answers to the items of tasks are given."""
+"""Writes runs of two deployments with given answers to the items of tasks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MUTE = Voice(k=0, ways=())
 
 
 def answers(scores: str, task: str = "bench-basics", prompt: str = "a") -> list[Item]:
-    """An item for each letter: `r` is right, `w` wrong, `-` has no answer, `h` half right."""
+    """Return an item for each letter: `r` is right, `w` wrong, `h` half right, `-` has no score."""
     known = {"r": 1.0, "w": 0.0, "h": 0.5}
     return [Item(task, str(number), known.get(each), each, prompt) for number, each in enumerate(scores)]
 
 
 def answered(path: Path, items: Mapping[str, list[Item]], voice: Voice = MUTE, **given: Any) -> Run:
-    """A run of one repeat, unless told otherwise, in which the one with 4 bits is faster."""
+    """Write a run, of one repeat unless given, in which the deployment with 4 bits is faster, and open it."""
     repeated_run(path, [Made(Q4), Made(FP16, 1.5)], **{"repeats": 1, "requests": 3, **given})
     with_quality(path, dict.fromkeys((Q4.label, FP16.label), voice))
     for record in store.read_starts(path)[:2]:

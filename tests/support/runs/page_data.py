@@ -1,4 +1,4 @@
-"""What a written page carries packed for its script."""
+"""Reads the data that a written page carries packed for its script."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def unpacked(page: str, name: str) -> str:
-    """The text that the page packed under that id; there is one."""
+    """Return the text that the page packed under this id. There must be exactly one."""
     [packed] = re.findall(rf'<script type="text/plain" id="{name}">([^<]*)</script>', page)
     return gzip.decompress(base64.b64decode(packed)).decode()
 
 
 def charts_of(page: str) -> dict[str, Any]:
-    """Traces and layout of each chart by its id, as the page's script draws them."""
+    """Return traces and layout of each chart by its id, as the page's script draws them."""
     return dict(json.loads(unpacked(page, "charts")))

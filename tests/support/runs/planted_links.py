@@ -1,4 +1,4 @@
-"""Links that a stranger may have laid in a run that they hand over."""
+"""Puts links into a run, as a stranger might before handing it over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LINKS = ("cells/099", "starts/99-x", "reference", "starts", "cells/001/load.log"
 
 
 def plant(run: Path, name: str, leads_to: Path) -> Path:
-    """Put a link in a run, in the place of what is there, and return its path."""
+    """Put a link into a run in place of what is there, and return the link's path."""
     link = run / name
     if link.is_dir():
         shutil.rmtree(link)

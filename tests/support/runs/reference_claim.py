@@ -1,4 +1,4 @@
-"""A claim on one value of the reference engine, as a file has it."""
+"""The text of a claim file about one value of the reference engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes results directories of several repeats whose verdicts are known by hand."""
+"""Writes results directories of several repeats whose verdicts can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ from harness.contracts import Deployment, Load, Plan, PlannedCell, PlannedStart,
 from harness.store import store
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
-# How much slower each repeat is than the first, for all alike.
+# How much slower each repeat is than the first, the same for all deployments.
 BLOCKS = (1.0, 1.1, 0.95, 1.05, 0.9)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A deployment's latencies and memory, as factors; `per_repeat`: of each repeat on top. `text`: the
-    answer to a conversation and turn."""
+    """A deployment and its latencies and memory, as factors.
+
+    `per_repeat`: a further factor of the latencies for each repeat. `text`: the answer to a conversation and
+    turn. `changes`: changes of the Nth row.
+    """
 
     deployment: Deployment
     slow: float = 1.0
@@ -54,9 +57,12 @@ def repeated_run(
     plan: Plan | None = None,
     **run_changes: Any,
 ) -> Path:
-    """Each repeat starts every deployment once. A request's first token comes after 100 ms x `slow` x the
-    block's factor x the repeat's; ten chunks follow 20 ms x the same apart, and the next request is sent
-    after 300 ms x the same; `requests` at most, none after the window. `plan`: one with these deployments."""
+    """Write a run in which each repeat starts every deployment once.
+
+    All times of a start are multiplied by `slow`, the block's factor and the repeat's. A request's first
+    chunk comes after 100 ms, nine more follow 20 ms apart, and the next request is sent 300 ms after the
+    last. There are at most `requests`, none after the window. `plan`: a plan of these deployments.
+    """
     plan = plan or plan_of([each.deployment for each in made], loads, repeats)
     store.write_record(path / "run.json", run_record(plan, **run_changes))
     by_label = {each.deployment.label: each for each in made}
@@ -93,7 +99,10 @@ def _rows(made: Made, load_summary: Any, count: int, slow: float) -> list[Reques
 
 
 def three(noise: float = 0.01) -> list[Made]:
-    """A baseline, one 1.25 times as fast with half the memory, one that is the same; `noise`: of a repeat."""
+    """Return a baseline, a deployment 1.25 times as fast with half the memory, and one equal to the baseline.
+
+    `noise`: how much a repeat may be slower or faster.
+    """
     up, down = (1 + noise, 1.0, 1 - noise, 1.0, 1 + noise), (1.0, 1 + noise, 1.0, 1 - noise, 1.0)
     return [
         Made(deployment("llama_cpp", "fp16")),

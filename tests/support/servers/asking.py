@@ -1,4 +1,4 @@
-"""Asks a server as bench does: for a stream, or of its tokens; checks that its ways of telling them agree."""
+"""Asks a server for a stream or its tokens as bench does, and checks that text and chat name tokens alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAT = "/v1/chat/completions"
 
 
 def streamed(engine: Engine, base_url: str) -> tuple[Decoded, tuple[str, str | None]]:
-    """What the client of loads makes of the answer to the request that it sends, and its outcome."""
+    """Send a request as the load does. Return the decoded answer, and its outcome with the error."""
     turn = Turn((Message("user", "again"),), 32)
     fields = engine.request_fields(turn, engine.options(), "matched")
     body = openai.API.request("m", turn, turn.messages, fields)
@@ -43,7 +43,11 @@ def asker(base_url: str) -> Ask:
 
 
 def assert_a_text_is_told_as_an_answer(engine: Engine, ask: Ask, model: str, rendered: str) -> None:
-    """`rendered`: what the chat `hello` becomes. Behind it, an answer's first place is that of a text."""
+    """Assert that a server gives the same tokens for a text as for a chat.
+
+    `rendered`: the prompt that the chat `hello` becomes. The place after it is the first of the chat's answer
+    and the last of the text.
+    """
     assert engine.given_text
     assert engine.prompt_tokens
     first, *tokens = engine.given_text(ask, model, f"{rendered}x", 20)

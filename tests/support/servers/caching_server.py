@@ -1,10 +1,10 @@
 """An OpenAI-compatible server with a prefix cache, run as a program with llama-server's arguments.
 
-A token is a word of the prompt, of all messages together; prompts are cached in blocks of BLOCK tokens until
+A token is a word of all messages together. Prompts are cached in blocks of BLOCK tokens until
 /slots/N?action=erase. CACHING_SERVER in its environment: `refuses` to erase, `lies` that it has erased,
-`forgets` (caches nothing), `uncounted` (no answer says what was cached, but the metrics page does), `silent`
-(neither does), `busy` (the first try to erase is refused), `mute` (who asks for logprobs waits for ever),
-`deaf` (who asks for no stream gets an error).
+`forgets` (caches nothing), `uncounted` (answers do not say what was cached, but the metrics page does),
+`silent` (neither does), `busy` (the first try to erase is refused), `mute` (a request for logprobs waits for
+ever), `deaf` (a request without a stream gets an error).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODE = os.environ.get("CACHING_SERVER", "")
 
 
 class Cache:
-    """Which blocks of prompts were read, each with all that comes before it; and what was counted."""
+    """The cached blocks of prompts, each with all words before it, and the counts of tokens."""
 
     def __init__(self) -> None:
         self.blocks: set[tuple[str, ...]] = set()
@@ -32,7 +32,7 @@ class Cache:
         self.lock = threading.Lock()
 
     def read(self, words: tuple[str, ...]) -> int:
-        """Tokens of this prompt that were cached; the last is never."""
+        """Read a prompt. Return how many of its tokens were cached; the last one never is."""
         ends = range(BLOCK, len(words), BLOCK)
         with self.lock:
             cached = max((end for end in ends if words[:end] in self.blocks), default=0)
@@ -43,7 +43,7 @@ class Cache:
         return cached
 
     def erase(self) -> int:
-        """The status of the answer."""
+        """Erase the cache as MODE says, and return the status of the answer."""
         with self.lock:
             self.erased += 1
             if MODE == "refuses" or (MODE == "busy" and self.erased == 1):

@@ -1,6 +1,6 @@
-"""What real servers answered (tests/data/*/*.http, with their headers), sent again over a real socket.
+"""Replays what real servers answered (tests/data/*/*.http, with their headers) over a real socket.
 
-A stream goes out as it came: in HTTP chunks, one for each event.
+A stream is sent as it came, with an HTTP chunk for each event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from served import served
 
-# What the framing of the second sending says itself.
+# Headers that the replay sets itself.
 _FRAMING = {"content-length", "transfer-encoding", "date"}
 
 
@@ -64,8 +64,9 @@ def send(handler: BaseHTTPRequestHandler, said: Capture) -> None:
 
 @dataclass
 class Replay:
-    """A server of captures: by `answers` the one of each path. `changed` has other bodies for some of these.
-    `bodies` are what it was sent.
+    """A server that replays captures.
+
+    `answers`: the capture's name by path. `changed`: other bodies for some paths. `bodies`: what it was sent.
     """
 
     folder: Path

@@ -1,8 +1,8 @@
 """A real Docker Engine for tests: the one that answers, or one that is started here and stopped again.
 
-Where no image registry can be reached there is still a base image: Debian by debootstrap, with the Python
-that runs the tests in /usr/local, as in python:3.11-slim-trixie. Images stay in ROOT, so that the next tests
-are quick.
+Where no image registry can be reached, the base image is made here: Debian by debootstrap, with the Python
+that runs the tests in /usr/local, as in python:3.11-slim-trixie. Images stay in ROOT, so later tests are
+quick.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from waiting import wait_until
 
 ROOT = Path(os.environ.get("BENCH_TEST_DOCKER_ROOT", Path(tempfile.gettempdir(), "serving-bench-docker")))
 BASE = "serving-bench/test-base:trixie"
-# What Python's own modules are linked with, and the certificates of this machine.
+# The libraries that Python's own modules link to, and certificates.
 PACKAGES = "ca-certificates,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,libreadline8t64,libsqlite3-0,"
 PACKAGES += "libssl3t64,libuuid1,zlib1g"
 PIP_SETTINGS = ("cert", "default-timeout", "extra-index-url", "index-url", "proxy", "trusted-host")
@@ -32,15 +32,17 @@ CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True)
 class DockerEngine:
-    """`host` as in DOCKER_HOST. `base`: an image to build on instead of the Dockerfiles' own. `pid`: of
-    dockerd, where it was started here."""
+    """A running Docker Engine. `host` is as in DOCKER_HOST.
+
+    `base`: an image to build on instead of the Dockerfiles' own. `pid`: of dockerd, if it was started here.
+    """
 
     host: str
     base: str | None = None
     pid: int | None = None
 
     def docker(self, *arguments: object, check: bool = True) -> str:
-        """What `docker ARGUMENTS` prints."""
+        """Run `docker ARGUMENTS` and return what it prints."""
         done = subprocess.run(
             ["docker", *map(str, arguments)], env={**os.environ, "DOCKER_HOST": self.host},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -49,7 +51,7 @@ class DockerEngine:
         return done.stdout.strip()
 
     def build(self, dockerfile: str, tag: str, *arguments: object) -> None:
-        """Build one of the project's images, unless its tag is there and nothing changed (Docker's cache)."""
+        """Build one of the project's images. Docker's cache makes it quick if nothing changed."""
         base = ["--build-arg", f"BASE={self.base}"] if self.base else []
         # On the host's network: an engine that is started here has no bridge of its own.
         network = ["--network", "host"] if self.base else []
@@ -64,13 +66,13 @@ class DockerEngine:
         return bool(self.docker("image", "ls", "--quiet", image))
 
     def containers(self) -> list[str]:
-        """Names of all the containers that bench started, running or not."""
+        """Return the names of all containers that bench started, running or not."""
         return self.docker("ps", "--all", "--filter", "label=serving-bench", "--format", "{{.Names}}").split()
 
 
 @contextmanager
 def docker_engine() -> Iterator[DockerEngine | str]:
-    """An engine, or a sentence on why there can be none here."""
+    """Yield an engine, or a sentence on why there can be none here."""
     if shutil.which("docker") is None:
         yield "no docker program here (on Debian: apt-get install docker.io docker-cli docker-buildx)"
         return
@@ -89,9 +91,9 @@ def docker_engine() -> Iterator[DockerEngine | str]:
 
 @contextmanager
 def started_engine(root: Path, base: str | None = None, image: Path | None = None) -> Iterator[DockerEngine]:
-    """A dockerd of our own, without bridge or firewall rules: all uses the host's network.
+    """Start a dockerd of our own, without bridge or firewall rules: everything uses the host's network.
 
-    `base` is made unless it is given, with the file of `docker save` that holds it.
+    `base` is made unless it is given; `image` is then the file of `docker save` that contains it.
     """
     for name in ("data", "exec"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -116,15 +118,17 @@ def started_engine(root: Path, base: str | None = None, image: Path | None = Non
     finally:
         process.terminate()
         process.wait(60)
-        # What an engine leaves mounted, whole or killed, could not be removed with its directory.
+        # Its directory cannot be removed while anything in it is mounted.
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for path in sorted((path for path in mounted if path.startswith(f"{root}/")), reverse=True):
             subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
 
 
 def base_image(engine: DockerEngine, root: Path) -> str | None:
-    """Made once and kept. None where debootstrap is missing: then images are built on the Dockerfiles' own
-    base, from its registry."""
+    """Return the base image, which is made once and kept.
+
+    None where debootstrap is missing: then images are built on the Dockerfiles' own base, from its registry.
+    """
     if engine.has(BASE):
         return BASE
     if shutil.which("debootstrap") is None:
@@ -157,13 +161,13 @@ def wheels(folder: Path | str | None) -> list[str]:
 
 
 def wheel_folder() -> Path | None:
-    """A directory of wheels that this machine's pip looks into, if it has one."""
+    """Return a directory of wheels that this machine's pip looks into, if there is one."""
     folder = Path(_pip_config().get("find-links", ""))
     return folder if folder.is_absolute() and folder.is_dir() else None
 
 
 def not_found(lock: Path, *packages: str) -> str | None:
-    """What pip says where it finds no wheel of a package as the lock pins it; None where it finds all."""
+    """Return what pip says if it finds no wheel of a package as the lock pins it. None if it finds all."""
     wanted = [line.split()[0] for line in lock.read_text().splitlines() if line.split("==")[0] in packages]
     assert len(wanted) == len(packages), f"{lock.name} does not pin all of {packages}"
     argv = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed"]
@@ -180,7 +184,7 @@ def _pip_config() -> dict[str, str]:
 
 
 def _copy_python(prefix: Path) -> None:
-    """The standard library, the program, its shared library and headers; no packages."""
+    """Copy the standard library, the program, its shared library and headers; no packages."""
     source = Path(sys.base_prefix)
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     shutil.copytree(

@@ -1,4 +1,4 @@
-"""Holds a port of this machine for a server that a test starts there, or for none."""
+"""Reserves a port of this machine for a server that a test starts there, or for none."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """Yield a port on which nothing listens, and that no other program gets while the block lasts.
+    """Yield a port on which nothing listens, and which no other program gets during the block.
 
-    It is bound and does not listen, so a server that names it may still listen there if it sets SO_REUSEADDR,
-    as those of asyncio and of the standard library do.
+    The port is bound but not listened on, so a server can still listen there if it sets SO_REUSEADDR, as
+    those of asyncio and of the standard library do.
     """
     with socket.socket() as holding:
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

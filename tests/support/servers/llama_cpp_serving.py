@@ -1,4 +1,4 @@
-"""Starts a real server of llama.cpp's on the real default model, and asks it as the load processes do."""
+"""Starts a real llama.cpp server on the real default model, and asks it as the load processes do."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Live:
             return False
 
     def body(self, text: str, max_tokens: int, **more: Any) -> dict[str, Any]:
-        """As the load processes send it."""
+        """Return the body of a request as the load processes send it."""
         return {
             "model": self.spec.served_model,
             "messages": [{"role": "user", "content": text}],
@@ -137,7 +137,10 @@ def started(
     draft: WeightsFile | None = None,
     adapters: tuple[AdapterFile, ...] = (),
 ) -> Iterator[Live]:
-    """A server that may not be ready; it is killed at the end. `prefix`: words before its command line."""
+    """Start a server, which may not be ready yet, and kill it at the end.
+
+    `prefix`: words before its command line.
+    """
     made = environment(program)
     # One thread: llama.cpp's threads wait for each other busily, and a test machine has other work.
     options = Options(program=program, threads=1)

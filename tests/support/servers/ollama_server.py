@@ -1,10 +1,10 @@
-"""A program that has Ollama's commands and speaks its HTTP, in the shapes that a real one's answers have.
+"""A program with Ollama's commands and HTTP API, whose answers have the shape of a real Ollama's.
 
 Run as `python ollama_server.py serve`, `list` or `create NAME -f FILE`, with Ollama's environment. Its pages,
-errors and chunks are those of tests/data/ollama (Ollama 0.33.0-rc2 serving gemma3-270m) with other values
-in them; log lines, blobs and models are as its source has them (2026-08-21). Around a few words: an answer
-has as many tokens as are asked for, or ANSWER_TOKENS of the environment. What trips a client is here: no
-/metrics, no cached tokens, no forced lengths, models that are made first and loaded late.
+errors and chunks are those of tests/data/ollama (Ollama 0.33.0-rc2 serving gemma3-270m) with other values;
+log lines, blobs and models follow its source (2026-08-21). Answers repeat a few words, for as many tokens as
+are asked for, or at most ANSWER_TOKENS of the environment. It has what troubles a client: no /metrics, no
+cached tokens, no forced lengths, models that must be created first and are loaded late.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def captured(name: str) -> Capture:
 
 @dataclass
 class Server:
-    """State of all connections. `models`: name -> digest."""
+    """The state that all connections share. `models`: name -> digest."""
 
     context_length: int = 4096
     answer_tokens: int = 10**9

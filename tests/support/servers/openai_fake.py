@@ -2,9 +2,9 @@
 
 Modes: `ok` streams; `plain` answers without streaming; `healthy` has a good /health and fails to generate;
 `empty` generates nothing; `error` streams an error event after some text; `loading` never becomes healthy;
-`crash` logs and exits with 1 on the first request; `stubborn` ignores TERM; `drip` sends comments for ten
-seconds; `counting` sends no text, only the count of tokens; `redirect` sends /health elsewhere; `nolist` has
-no list of models. With WANTED_KEY in its environment the list needs that key.
+`crash` logs and exits with 1 on the first GET; `stubborn` ignores TERM; `drip` sends comments for ten
+seconds; `counting` sends no text, only the count of tokens; `redirect` redirects /health; `nolist` has no
+list of models. With WANTED_KEY in its environment the list needs that key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that signs itself, and TLS that shows it."""
+"""Makes a self-signed certificate for 127.0.0.1, and a TLS context that uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def certificate_in(folder: Path) -> Path:
-    """Return a file with a key and its certificate. SSL_CERT_FILE makes it trusted."""
+    """Write a key and its certificate into one file, and return its path. SSL_CERT_FILE makes it trusted."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl command to make a certificate with")
     path = folder / "both.pem"

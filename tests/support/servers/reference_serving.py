@@ -1,4 +1,4 @@
-"""Starts the real reference servers for tests, and speaks to them over sockets that show every byte."""
+"""Starts the real reference servers for tests, and talks to them over sockets that show every byte."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Server:
 
 
 def native_program(factory: pytest.TempPathFactory) -> Path:
-    """The compiled server, built once for all tests; they are skipped where no compiler is."""
+    """Return the compiled server, built once for all tests. Skip the test if there is no compiler."""
     spec = ENGINE.install("native", "cpu")
     assert isinstance(spec, InstallSpec)
     try:
@@ -52,7 +52,7 @@ def native_program(factory: pytest.TempPathFactory) -> Path:
 
 
 def command_of(program: str, factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """What starts the `python` or the `native` server, without its arguments."""
+    """Return the words that start the `python` or the `native` server, without its arguments."""
     return PYTHON if program == "python" else (str(native_program(factory)),)
 
 
@@ -117,7 +117,7 @@ def page(port: int, path: str) -> str:
 
 
 def events(response: http.client.HTTPResponse) -> list[tuple[int, str]]:
-    """(arrival in ns, data) of each event."""
+    """Return (arrival in ns, data) of each event."""
     lines = iter(response.readline, b"")
     stamped = ((time.monotonic_ns(), line.decode().strip()) for line in lines)
     return [(arrived_ns, line.removeprefix("data: ")) for arrived_ns, line in stamped if line]
@@ -140,7 +140,7 @@ def sent_raw(port: int, content: bytes, limit_s: float = LIMIT_S) -> socket.sock
 
 
 def received(client: socket.socket) -> tuple[bytes, str]:
-    """All that comes, and how it ended: closed, reset, or still open after the socket's timeout."""
+    """Return all that arrives, and how it ended: closed, reset, or still open after the socket's timeout."""
     parts: list[bytes] = []
     with client:
         try:

@@ -1,7 +1,7 @@
 """A text-generation-launcher that answers as a real TGI 3.3.6-dev0 did (tests/data/tgi/v3).
 
-It takes the launcher's flags, and writes the lines of its log that say what is used, as its source has them
-(2026-01-08). Its limits are those that it is given. Whatever it is asked, it says what was captured.
+It takes the launcher's flags, and writes the log lines that say what is used, after its source (2026-01-08).
+Its limits are those that it is given. Its answers are always those that were captured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANSWERS = {
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The launcher's flags. An unknown one ends the program, as there."""
+    """Parse the launcher's flags. An unknown one ends the program, as it ends the launcher."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model-id")
     parser.add_argument("--hostname", default="127.0.0.1")
@@ -56,7 +56,7 @@ def log(source: str, message: str, level: str = " INFO") -> None:
 
 
 def say_what_is_used(args: argparse.Namespace) -> None:
-    """The lines of a start, in their order."""
+    """Write the log lines of a start, in their order."""
     launcher, router = "text_generation_launcher", "text_generation_router_v3"
     attention = os.environ.get("ATTENTION", "flashinfer")
     is_paged = attention == "paged"
@@ -97,7 +97,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     shard = socket.socket(socket.AF_UNIX)
     if args.shard_uds_path:
-        shard.bind(f"{args.shard_uds_path}-0")  # each shard's has its rank
+        shard.bind(f"{args.shard_uds_path}-0")  # each shard's path ends in its rank
     say_what_is_used(args)
     serve(args)
 

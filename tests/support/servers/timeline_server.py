@@ -1,4 +1,4 @@
-"""A raw socket server for tests: each connection is played by a function that writes the bytes it wants."""
+"""A raw socket server for tests: a function plays each connection and writes the bytes it wants."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def chunk(data: bytes) -> bytes:
 
 
 def answer(*texts: str, **usage: Any) -> bytes:
-    """A whole good response."""
+    """Return a complete good response."""
     events = [event(content=text) for text in texts]
     return CHUNKED + b"".join(map(chunk, [*events, finish(**usage), DONE])) + LAST_CHUNK
 
 
 @dataclass
 class Link:
-    """The server's end of one connection. `requests`: all that came on it, head and body."""
+    """The server's end of one connection. `requests`: (head, body) of each request that came on it."""
 
     socket: socket.socket
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def request(self) -> bytes | None:
-        """Read one request; its body, None where the client has closed."""
+        """Read one request. Return its body, or None if the client has closed."""
         received = b""
         while b"\r\n\r\n" not in received:
             data = self.socket.recv(65536)
@@ -63,7 +63,7 @@ class Link:
         return body
 
     def send(self, data: bytes) -> int:
-        """Send all of it; the instant just before."""
+        """Send all of the data. Return the instant just before."""
         now_ns = time.monotonic_ns()
         self.socket.sendall(data)
         return now_ns
@@ -91,13 +91,13 @@ def wait_until_ns(due_ns: int) -> None:
 
 @contextmanager
 def serving(play: Callable[[Link], object], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Accept connections and play each in its own thread; fails the test where `play` failed."""
+    """Accept connections and play each in its own thread. Fail the test if `play` failed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(listener.getsockname()[1])
         threads: list[threading.Thread] = []
 
         def handle(connection: socket.socket) -> None:
-            # The client may be gone already, whatever the test is about.
+            # The client may be gone already, in any test.
             with suppress(OSError), connection:
                 connection.settimeout(LIMIT_S)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

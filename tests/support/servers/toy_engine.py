@@ -1,4 +1,4 @@
-"""An engine of the tests' own: every way of starting, and installs of every kind."""
+"""An engine for tests, with every way of starting and every kind of install."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ class Options:
 
 @dataclass
 class Toy:
-    """A harness.contracts.Engine whose members tests change. `installs`: program, device -> its answer; else
-    a Reason."""
+    """A harness.contracts.Engine whose members tests change.
+
+    `installs`: (program, device) -> what `install` returns; for others it returns a Reason.
+    """
 
     installs: Mapping[tuple[str | None, str], InstallSpec | None] = field(default_factory=dict)
     launchers: Sequence[Launcher] = ("native", "docker")
