@@ -43,26 +43,24 @@ class HostSample:
 
 
 class PackageEnergy:
-    """The energy counters of the CPU's packages (Linux's RAPL), added up; most systems let root alone read
-    them.
+    """The sum of the energy counters of the CPU's packages (Linux's RAPL), which on most systems only root
+    may read.
 
-    `reason` says why there is no value. A counter begins again after minutes at full power: read it more
-    often.
+    `reason` says why there is no value. A counter wraps around after minutes at full power, so it must be
+    read more often.
     """
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        # A package is a zone of the first level. Its parts (intel-rapl:0:0) are in it, `psys` is the whole
-        # machine, and intel-rapl-mmio has the same package once more.
-        zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
-        packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
-        self._ranges_uj = {
-            zone / "energy_uj": int((zone / "max_energy_range_uj").read_text()) for zone in packages
-        }
+        self.reason: str | None = None
+        self._ranges_uj: dict[Path, int] = {}
+        try:
+            self._ranges_uj = _package_counters(root)
+            if not self._ranges_uj:
+                self.reason = f"this system shows no energy counter of the CPU ({root} has no package)"
+        except (OSError, ValueError) as error:  # Docker hides what the links of `root` point to
+            self.reason = _why_unread(error)
         self._last_uj = dict.fromkeys(self._ranges_uj, 0)
         self._total_uj = 0
-        self.reason = (
-            None if packages else f"this system shows no energy counter of the CPU ({root} has no package)"
-        )
 
     def read_j(self) -> float | None:
         try:
@@ -70,11 +68,24 @@ class PackageEnergy:
                 now_uj = int(counter.read_text())
                 self._total_uj += (now_uj - self._last_uj[counter]) % range_uj
                 self._last_uj[counter] = now_uj
-        except PermissionError as error:
-            self.reason = f"{error.filename} may be read by root only"
         except (OSError, ValueError) as error:
-            self.reason = f"the energy counter of the CPU cannot be read: {error}"
+            self.reason = _why_unread(error)
         return self._total_uj / 1e6 if self.reason is None else None
+
+
+def _package_counters(root: Path) -> dict[Path, int]:
+    """Return the counter of each package, and where it wraps around, in microjoules."""
+    # A package is a zone of the first level. It includes its parts (intel-rapl:0:0). `psys` is the whole
+    # machine, and intel-rapl-mmio has the same package once more.
+    zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+    packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
+    return {zone / "energy_uj": int((zone / "max_energy_range_uj").read_text()) for zone in packages}
+
+
+def _why_unread(error: OSError | ValueError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.filename} may be read by root only"
+    return f"the energy counter of the CPU cannot be read: {error}"
 
 
 class HostReader:
@@ -95,7 +106,7 @@ class HostReader:
         with self._lock:
             t_ns = time.monotonic_ns()
             used = self._tree.read()
-            # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
+            # A mark comes at any moment, perhaps one tick of the kernel's clock after the last sample.
             cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
             energy_j, swap = self._energy.read_j(), psutil.swap_memory()
         if self._energy.reason is not None:
@@ -115,7 +126,8 @@ class HostReader:
         ]
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
-        # cpu_times_percent takes a tenth of a second for a whole one: an idle machine would be 80 % busy.
+        # psutil's cpu_times_percent takes a tenth of a second for a whole one: an idle machine would be 80 %
+        # busy.
         idle_s, stolen_s, total_s = _times_s()
         before, self._times = self._times, (idle_s, stolen_s or 0.0, total_s)
         if before is None or (passed_s := total_s - before[2]) <= 0:
@@ -152,7 +164,7 @@ def _times_s() -> tuple[float, float | None, float]:
 def foreign_use() -> Callable[[], float | None]:
     """Return a function that returns the share of the processor which others have used since now.
 
-    Everything counts as theirs but what this process and its children that have ended by then used.
+    Everything counts as theirs except what this process and its children used that have ended by then.
     """
     idle_s, _, total_s = _times_s()
     own_s = sum(os.times()[:4])

@@ -61,6 +61,14 @@ def test_a_machine_without_counters_has_a_reason(tmp_path: Path) -> None:
     )
 
 
+def test_counters_that_a_container_hides_have_a_reason(tmp_path: Path) -> None:
+    """Docker masks /sys/devices/virtual/powercap, where the links of /sys/class/powercap point to."""
+    (tmp_path / "intel-rapl:0").symlink_to(tmp_path / "masked" / "intel-rapl:0")
+    energy = PackageEnergy(tmp_path)
+    assert energy.read_j() is None
+    assert str(energy.reason).startswith("the energy counter of the CPU cannot be read: ")
+
+
 @contextmanager
 def not_as_root() -> Iterator[None]:
     if os.geteuid() != 0:
