@@ -1,6 +1,6 @@
 """Name the other programs that used the processor most between two scans of all processes.
 
-A program is told by its name and pid, never by its arguments, which may hold secrets. A scan takes some
+A program is shown by its name and pid, never by its arguments, which may hold secrets. A scan takes some
 milliseconds, so it belongs before or after a window, never into it.
 """
 
@@ -18,9 +18,10 @@ from harness.sampling.host import foreign_use
 from harness.sampling.process_tree import Reading, readings
 
 MOST = 3
-# The share of the processor from which on a program is named.
+# A program that used less than this share of the processor is not named.
 LEAST_SHARE = 0.02
-# As the kernel keeps it; psutil makes longer ones of the arguments. A program may write these into it, too.
+# The kernel keeps this much of a name; psutil completes a longer one from the arguments. A program may put
+# its arguments into its name, too, so only the first word of it is shown.
 _NAME_LENGTH = 15
 _NAME = re.compile(r"[\w.+-]+", re.ASCII)
 
@@ -35,7 +36,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Program:
-    """A process of others, and the share of all cores that it used, with its children that ended."""
+    """A foreign process, and the share of all cores that it and its children that ended used."""
 
     name: str
     pid: int
@@ -52,7 +53,7 @@ def busy_now() -> str | None:
 
 
 def too_much(share: float | None) -> str | None:
-    """Return that others used this share of the processor; None if that is little, or not known."""
+    """Return a clause that others used this share of the processor; None if that is little or not known."""
     if share is None or share <= FOREIGN_SHARE:
         return None
     return f"other programs used {100 * share:.0f} % of the processor"
@@ -63,48 +64,42 @@ def scan() -> Scan:
     return Scan(time.monotonic_ns(), dict(readings(psutil.pids())))
 
 
-def busiest(
-    before: Scan,
-    after: Scan,
-    own: Collection[int] = (),
-    *,
-    cores: int = os.cpu_count() or 1,
-    most: int = MOST,
-) -> list[Program]:
-    """Return the programs that used most between two scans, the busiest first, up to `most`.
-
-    Left out are this process, the `own` pids, and all that descends from them.
-    """
-    return _named(_shares(before, after, own, cores), most)
-
-
-def _named(shares: Mapping[int, float], most: int = MOST) -> list[Program]:
-    found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
-    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))][:most]
-
-
 def most_between(before: Scan, after: Scan, own: Collection[int] = ()) -> str:
-    """Return the clause that names the busiest programs between two scans, or says why it names none."""
-    shares = _shares(before, after, own)
-    return most_by(_named(shares), sum(share for share in shares.values() if share < LEAST_SHARE))
+    """Return the clause that names the busiest programs between two scans, or says why it names none.
+
+    Leaves out this process, the `own` pids, and all their descendants.
+    """
+    shares = shares_between(before, after, own)
+    return most_by(busiest(shares)[:MOST], sum(share for share in shares.values() if share < LEAST_SHARE))
+
+
+def busiest(shares: Mapping[int, float]) -> list[Program]:
+    """Return the programs that used LEAST_SHARE or more, the busiest first."""
+    found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
+    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))]
 
 
 def most_by(programs: Collection[Program], of_small: float = 0.0) -> str:
-    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`. Without programs return that
-    each is too small to be named, where these used a share of LEAST_SHARE (`of_small`), else that none is
-    visible."""
+    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`.
+
+    Without programs, say that each used too little to be named, if `of_small` (their share together) is
+    LEAST_SHARE or more; else that none is visible.
+    """
     if not programs and of_small >= LEAST_SHARE:
-        return f", no single one that is visible from here {100 * LEAST_SHARE:.0f} % or more"
+        return f", but no visible program used {100 * LEAST_SHARE:.0f} % or more"
     if not programs:
         return ", none of it by a program that is visible from here"
     *others, last = (f"{each.name} (process {each.pid}, {100 * each.share:.0f} %)" for each in programs)
     return f"{MOST_BY}{', '.join(others)}{' and ' * bool(others)}{last}"
 
 
-def _shares(
-    before: Scan, after: Scan, own: Collection[int], cores: int = os.cpu_count() or 1
+def shares_between(
+    before: Scan, after: Scan, own: Collection[int] = (), cores: int = os.cpu_count() or 1
 ) -> dict[int, float]:
-    """Return the share of all cores that each process of others used between two scans."""
+    """Return the share of all cores that each foreign process used between two scans, by its pid.
+
+    Leaves out this process, the `own` pids, and all their descendants.
+    """
     passed_s = (after.t_ns - before.t_ns) / 1e9
     used_s = _used_s(before, after, cores)
     theirs = used_s.keys() - _descendants(after, {os.getpid(), *own})
@@ -119,19 +114,19 @@ def _used_s(before: Scan, after: Scan, cores: int) -> dict[int, float]:
         was = before.by_pid[pid] if _lives_on(pid, before, after) else None
         own_s = now.own[0] - (was.own[0] if was else 0.0)
         children_s = now.children[0] - (was.children[0] if was else 0.0) - earlier_s[pid]
-        # More than there was belongs to children that were another's, and ended as this one's.
+        # If that is more time than there was, it includes children of others that this process took over.
         found[pid] = own_s + (children_s if 0 < children_s <= most_s - own_s else 0.0)
     return found
 
 
 def _ended_s(before: Scan, after: Scan) -> Mapping[int, float]:
-    """Return what processes that ended had used before the first scan, by the ancestor that waited for them:
-    by the second scan it is among its children's."""
+    """Return what processes that have ended had used before the first scan, by the ancestor that waited for
+    them. At the second scan it is among the time of that ancestor's children."""
     found: defaultdict[int, float] = defaultdict(float)
     for pid, was in before.by_pid.items():
         if _lives_on(pid, before, after):
             continue
-        parent, passed = was.parent, {pid}  # a pid that was given anew while it was scanned could make a ring
+        parent, passed = was.parent, {pid}  # a pid that was reused during the scan could make a cycle
         while parent in before.by_pid.keys() - passed and not _lives_on(parent, before, after):
             passed.add(parent)
             parent = before.by_pid[parent].parent

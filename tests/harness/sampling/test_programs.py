@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from waiting import number_in, wait_until
 
 from harness.sampling import programs
 from harness.sampling.process_tree import Reading
-from harness.sampling.programs import Program, Scan, busiest, most_between, most_by, scan
+from harness.sampling.programs import Program, Scan, busiest, most_between, most_by, scan, shares_between
 
 S = 1_000_000_000
 OURS = os.getpid()
-ALL = 10_000  # on a machine that others keep busy, too
 SPIN = "while True: pass"
 # Its children live for a moment each, so that no scan meets one for long.
 SPAWN = "import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-c', 'sum(range(10**6))'])"
@@ -41,17 +40,18 @@ def stranger(folder: Path, source: str) -> Iterator[int]:
             os.kill(pid, signal.SIGKILL)
 
 
+def busy_since(before: Scan, own: Collection[int] = ()) -> list[Program]:
+    """All busy programs since a scan, by their shares of one core: others may keep this machine busy, too."""
+    return busiest(shares_between(before, scan(), own, cores=1))
+
+
 @pytest.mark.parametrize("source", [SPIN, SPAWN])
 def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(
     tmp_path: Path, source: str
 ) -> None:
     with stranger(tmp_path, source) as pid:
         before = scan()
-
-        def of_it() -> list[Program]:
-            return [each for each in busiest(before, scan(), cores=1, most=ALL) if each.pid == pid]
-
-        [found] = wait_until(of_it)
+        [found] = wait_until(lambda: [each for each in busy_since(before) if each.pid == pid])
     assert found.name.startswith("python")
     assert found.share >= programs.LEAST_SHARE
     assert "sesame" not in most_by([found])
@@ -64,14 +64,11 @@ def test_what_descends_from_us_or_from_the_server_is_not_others(tmp_path: Path) 
     ):
         before = scan()
         try:
-            wait_until(
-                lambda: [each for each in busiest(before, scan(), cores=1, most=ALL) if each.pid == pid]
-            )
-            now = scan()
+            wait_until(lambda: pid in {each.pid for each in busy_since(before)})
+            others = {each.pid for each in busy_since(before, own=[pid])}
         finally:
             child.kill()
         assert child.pid in before.by_pid
-        others = {each.pid for each in busiest(before, now, own=[pid], cores=1, most=ALL)}
     assert others.isdisjoint({pid, child.pid, OURS})
 
 
@@ -122,7 +119,7 @@ def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
     ("each_s", "said"),
     [
         # Of 10 s of every core: sixty that use 1 % of it each, and sixty that use 0.01 % each.
-        (0.1, ", no single one that is visible from here 2 % or more"),
+        (0.1, ", but no visible program used 2 % or more"),
         (0.001, ", none of it by a program that is visible from here"),
     ],
 )
@@ -153,7 +150,7 @@ def test_what_a_program_writes_behind_its_name_is_not_told(tmp_path: Path, title
         before = scan()
 
         def of_it() -> list[Program]:
-            found = busiest(before, scan(), cores=1, most=ALL)
+            found = busy_since(before)
             return [each for each in found if each.pid == pid and not each.name.startswith("python")]
 
         [found] = wait_until(of_it)
