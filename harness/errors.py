@@ -7,7 +7,7 @@ BenchError                  one line to the user; anything else is a bug and sho
     LoadError               the load process failed
     UnfitError              guard=strict refused to measure on this machine as it was
   MissingError     exit 2   something that must be installed or prepared first; names the command
-  StoreError       exit 2   a results directory that cannot be read or gone on with
+  StoreError       exit 2   a results directory that cannot be read or continued
 """
 
 import difflib
@@ -18,13 +18,13 @@ from typing import Any
 
 from harness.contracts.facts import inert
 
-# From this likeness on (difflib's ratio) a name was probably meant.
+# A name at least this similar (difflib's ratio) was probably meant.
 _NEAR = 0.65
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that were probably meant, the nearest first, up to three. One that differs in
-    case alone is the only one."""
+    """Return up to three known names that were probably meant, nearest first. If any differ only in case,
+    return only those."""
     names, asked = list(known), name.lower()
     if same := [each for each in names if each.lower() == asked]:
         return same[:3]
@@ -37,7 +37,7 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_near(asked: str, name: str, sections: Collection[str]) -> bool:
-    """Return whether what follows a key's section (`load.`) is alike, too: in another section the same."""
+    """Return whether the part behind a key's section (`load.`) is similar too; in another section, equal."""
     (section, _, own), (other, _, theirs) = asked.partition("."), name.partition(".")
     if not own or section not in sections:
         return True
@@ -51,37 +51,37 @@ def _likeness(own: str, theirs: str) -> float:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a question with the known name that was probably meant; an empty text if none is near."""
+    """Return `did you mean NAME? ` with the nearest known name; an empty text if none is near."""
     near = near_names(name, known)
     return f"did you mean {near[0]}? " if near else ""
 
 
 def choose_from(name: str, known: Iterable[str]) -> str:
-    """Return the advice for a name that does not exist: the nearest one, if any, and all that exist."""
+    """Return the advice for an unknown name: the nearest known one, if any, and a list of all."""
     names = list(known)
     return f"{did_you_mean(name, names)}choose from {', '.join(names)}"
 
 
 def see_list(name: str, known: Iterable[str], what: str) -> str:
-    """Return the advice for a name of many: those that are near, if any, and what lists all."""
+    """Return the advice for an unknown name of a long list: the near ones, and the command that lists all."""
     near = " or ".join(near_names(name, known))
     return f"{f'did you mean {near}? ' * bool(near)}see `bench list {what}`"
 
 
 def expanded(key: str, path: str) -> Path:
-    """Return the path that a key has, with the home directory for its ~. Raise UserError if there is none."""
+    """Return the path given for a key with ~ expanded. Raise UserError if there is no such home directory."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{key}={path}: no such home directory; give the path without ~") from error
 
 
-# Whether something is wrong, and what a user is told of it.
+# Whether something is wrong, and the text for the user.
 Problem = tuple[object, str]
 
 
 def refuse_first(*problems: Problem) -> None:
-    """Raise UserError with the text of the first problem that there is."""
+    """Raise UserError with the text of the first problem whose condition is true."""
     for is_wrong, text in problems:
         if is_wrong:
             raise UserError(text)
@@ -93,12 +93,12 @@ class BenchError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        # It may quote a file, a name or a server of others: a line break there would forge another line.
+        # The text may quote a file, a name or a server. A line break in it would forge another line.
         return inert(super().__str__())
 
 
 class UserError(BenchError):
-    """The user asked for something that does not exist or cannot be."""
+    """The user asked for something that does not exist or cannot be done."""
 
     exit_code = 2
 
@@ -120,7 +120,7 @@ class LoadError(CellError):
 
 
 class UnfitError(CellError):
-    """The machine was not fit to measure, and guard=strict asks for one that is. `findings`: the guard's."""
+    """guard=strict refused to measure, since the machine was not fit. `findings` are the guard's."""
 
     def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
@@ -130,7 +130,7 @@ class UnfitError(CellError):
 class MissingError(BenchError):
     """Something must be installed or prepared before this can work.
 
-    Below the line stand the end of what an installer printed, indented, and `advice`.
+    Its line is followed by `output`, the end of what an installer printed (indented), and by `advice`.
     """
 
     exit_code = 2
@@ -144,7 +144,7 @@ class MissingError(BenchError):
 
 
 class StoreError(BenchError):
-    """A results directory is absent, damaged, of another schema, or of a run that cannot go on."""
+    """A results directory is absent, damaged, of another schema, or of a run that cannot be continued."""
 
     exit_code = 2
 
@@ -160,7 +160,7 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signal_number
 
 
-# What installers print -> why they failed, and what would work. The first that is found counts.
+# What installers print -> why they failed, and what would work. The first match counts.
 _OTHER_INDEX = "name another one with PIP_INDEX_URL or in pip's own settings"
 _WHY_NOT_FETCHED = (
     (
@@ -169,8 +169,8 @@ _WHY_NOT_FETCHED = (
     ),
     (
         r"hash mismatch|do not match the hashes",
-        "a file that was fetched has another hash than the pinned one: the index, or something on the way, "
-        f"changed it; {_OTHER_INDEX}",
+        "the hash of a fetched file is not the pinned one: the index, or something on the way, changed the "
+        f"file; {_OTHER_INDEX}",
     ),
     (
         r"no space left|os error 28",
@@ -189,9 +189,9 @@ _WHY_NOT_FETCHED = (
 
 
 def why_not_fetched(output: str, place: str = "BENCH_CACHE_DIR=DIR") -> str | None:
-    """Return why an installer failed, by what it printed, and what would work; None if that is not known.
+    """Return why an installer failed, judged by its output, and what would work; None if not known.
 
-    `place` says how to name another place for what it writes.
+    `place`: how the user names another place for what it writes.
     """
     found = (words for pattern, words in _WHY_NOT_FETCHED if re.search(pattern, output, re.IGNORECASE))
     return next((words.replace("{place}", place) for words in found), None)

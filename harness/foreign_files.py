@@ -1,6 +1,6 @@
-"""Read files that others made: regular ones of bounded size, text in UTF-8, JSON whose values can be used.
+"""Read files that others made: only regular files of bounded size, UTF-8 text, and JSON with usable values.
 
-By the standard library alone. What a file is for, and which fields it has, its reader says.
+Uses only the standard library. Knows neither what a file is for nor which fields it has.
 """
 
 import csv
@@ -18,21 +18,21 @@ from typing import Any, BinaryIO, TextIO
 
 from harness.errors import UserError
 
-# Of a file that is read at once; the largest collection of conversations in use has 0.7 GB.
+# The limit for a file that is read at once. The largest collection of conversations in use has 0.7 GB.
 MOST_BYTES = 1 << 30
-# Of one that is read line by line: a week of a large service.
+# The limit for a file that is read line by line: a week of a large service.
 MOST_STREAMED_BYTES = 64 << 30
 _MOST_LINE_CHARACTERS = 16 << 20
-# The numbers of the errors that `opened` raises for a file that is there.
+# The errno values with which `opened` refuses a file that exists.
 UNFIT = (EFBIG, EINVAL)
-# No format here needs a tenth of it, and what later looks at a value may need a call for each level.
+# No format here needs a tenth of it, and code that walks a value may recurse once per level.
 MOST_DEPTH = 200
 
 
 def opened(path: Path, most_bytes: float = MOST_BYTES, flags: int = 0) -> BinaryIO:
-    """Open a regular file of bounded size, and with O_NOFOLLOW no link. Raises OSError, whose strerror says
-    why, for any other."""
-    # Without O_NONBLOCK a pipe that nobody writes to would hold bench for ever.
+    """Open a regular file of bounded size. Raises OSError, whose strerror says why, for anything else; with
+    O_NOFOLLOW in `flags` also for a link."""
+    # Without O_NONBLOCK a pipe that nobody writes to would block bench for ever.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     except OSError as error:
@@ -53,8 +53,8 @@ def opened(path: Path, most_bytes: float = MOST_BYTES, flags: int = 0) -> Binary
 def opened_text(
     path: Path, where: str, most_bytes: int = MOST_STREAMED_BYTES, newline: str | None = ""
 ) -> Iterator[TextIO]:
-    """Open a file in UTF-8, with or without a byte order mark. Raises UserError that begins with `where`,
-    also for what the block finds wrong with its bytes, or its CSV."""
+    """Open a UTF-8 file, with or without a byte order mark. Raises a UserError that begins with `where`, also
+    if the block meets bytes that are not UTF-8, or a csv.Error."""
     try:
         with TextIOWrapper(opened(path, most_bytes), encoding="utf-8-sig", newline=newline) as file:
             yield file
@@ -67,18 +67,18 @@ def opened_text(
 
 
 def read_text(path: Path, where: str, most_bytes: int = MOST_BYTES) -> str:
-    """Return the text of a file. Raises as opened_text."""
+    """Return the text of a file. Raises what opened_text raises."""
     with opened_text(path, where, most_bytes, None) as file:
         return file.read()
 
 
 def lines(file: TextIO) -> Iterable[str]:
-    """Return the lines of an open file. One that is longer than any that is read comes in parts."""
+    """Return the lines of an open file. A line of more than 16 Mi characters comes in parts."""
     return iter(partial(file.readline, _MOST_LINE_CHARACTERS), "")
 
 
 def json_of(text: str, where: str, *, is_finite: bool = True) -> Any:
-    """Return the value of a text in JSON, as value_of. Raises UserError that begins with `where`."""
+    """Parse JSON as value_of does. Raises a UserError that begins with `where`."""
     try:
         return value_of(text, is_finite=is_finite)
     except ValueError as error:
@@ -86,10 +86,10 @@ def json_of(text: str, where: str, *, is_finite: bool = True) -> Any:
 
 
 def value_of(text: str, *, is_finite: bool = True) -> Any:
-    """Return the value of a text in JSON.
+    """Parse JSON.
 
-    Raises ValueError for what is no JSON, for halves of characters, for values nested more than MOST_DEPTH
-    deep, and where all must be finite for numbers that are not.
+    Raises ValueError for text that is not JSON, for half of a surrogate pair, for values nested more than
+    MOST_DEPTH deep and, with `is_finite`, for a number that is not finite.
     """
     hooks: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if is_finite else {}
     try:
@@ -113,5 +113,5 @@ def _parts(value: Any) -> Iterable[Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if not isfinite(number):
-        raise ValueError(f"{text:.20} is no number")
+        raise ValueError(f"{text:.20} is not a finite number")
     return number

@@ -1,4 +1,7 @@
-"""Write a file whole or not at all, lock one, and check a disk's room, by the standard library alone."""
+"""Write a file whole or not at all, lock a file, and check the free space of a disk.
+
+Uses only the standard library.
+"""
 
 import fcntl
 import os
@@ -18,32 +21,32 @@ def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator
     wait. Raises UserError on a file system without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        if not has_locked(file, path, "set BENCH_CACHE_DIR to a folder on another"):
+        if not try_lock(file, path, "set BENCH_CACHE_DIR to a folder on another"):
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def has_locked(file: IO[Any], path: Path, remedy: str) -> bool:
+def try_lock(file: IO[Any], path: Path, remedy: str) -> bool:
     """Take the lock of a file that is open for writing, without waiting. Return False if another process has
-    it. Raises UserError with the remedy where there are no locks: NFS and Lustre may be mounted so."""
+    it. Raises UserError with the remedy if the file system has no locks, as NFS or Lustre may be mounted."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        why = f"its file system has no locks ({error.strerror}), by which bench keeps another bench out"
+        why = f"its file system has no locks ({error.strerror}), which bench needs to keep another bench out"
         raise UserError(f"{path}: {why}; {remedy}") from error
     return True
 
 
-# Of a file that may hold what users said: its user's alone.
+# The mode of a file that may hold what users said: only its owner may read it.
 PRIVATE = 0o600
 
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Make all files and folders of the block its user's alone, those of processes begun in it, too."""
+    """Make the block's new files and folders accessible to their owner only, also those of its children."""
     before = os.umask(0o077)
     try:
         yield
@@ -55,8 +58,8 @@ def private() -> Iterator[None]:
 def written_whole(path: Path, *, lasts: bool = True, mode: int = 0o666) -> Iterator[Path]:
     """Give the block an empty file beside `path` to write to, and move that to `path` at the block's end.
 
-    Its name cannot be guessed, so nobody can have laid a link there. A file that need not survive a power cut
-    (`lasts`) is written faster. Raises OSError. If the block raises, nothing is left.
+    Its name cannot be guessed, so nobody can have put a link there. With `lasts` false, writing is faster but
+    the file may not survive a power cut. Raises OSError. If the block raises, no file is left behind.
     """
     part, descriptor = _new_part(path, mode)
     try:
@@ -73,7 +76,7 @@ def written_whole(path: Path, *, lasts: bool = True, mode: int = 0o666) -> Itera
 
 
 def _new_part(path: Path, mode: int) -> tuple[Path, int]:
-    """Make a file beside `path` and hold its lock, by which remove_left knows that somebody writes it."""
+    """Make a file beside `path` and hold its lock, which tells remove_left that it is being written."""
     while True:
         part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
         descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, mode)
@@ -81,15 +84,15 @@ def _new_part(path: Path, mode: int) -> tuple[Path, int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return part, descriptor
-        os.close(descriptor)  # remove_left came between
+        os.close(descriptor)  # remove_left removed it before it was locked
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what killed processes had begun to write below a folder, and nothing that is being written."""
-    # A stranger may have laid a link or a pipe.
+    """Remove the part files that killed processes left below a folder, but none that is being written."""
+    # Somebody else may have put a link or a pipe there.
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     for part in folder.rglob(f"*.{'[0-9a-f]' * 16}.part"):
-        # NFS gives this lock for what is open for writing only.
+        # NFS grants this lock only on a file that is open for writing.
         with suppress(OSError), os.fdopen(os.open(part, flags), "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
@@ -102,7 +105,7 @@ def write_whole(path: Path, contents: bytes, *, lasts: bool = True, mode: int = 
 
 
 def opened_log(path: Path) -> BinaryIO:
-    """Open a log to append to, which must be no link: it may lie in a stranger's folder. Raises OSError."""
+    """Open a log for appending. Raises OSError, also for a link: its folder may be somebody else's."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "ab")
 
@@ -117,8 +120,8 @@ def sync(path: Path) -> None:
 
 
 def check_room(folder: Path, needed_bytes: int, what: str, otherwise: str = "BENCH_CACHE_DIR") -> None:
-    """Raise UserError if `what` needs more bytes than are free on the disk where a folder is, or would be.
-    `otherwise`: what names another place."""
+    """Raise UserError if `what` needs more bytes than are free on the disk of a folder, which may not exist
+    yet. `otherwise`: how the user names another place."""
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
@@ -130,7 +133,7 @@ def check_room(folder: Path, needed_bytes: int, what: str, otherwise: str = "BEN
 
 
 def disk_size(count: int, beside: int = 0) -> str:
-    """Return a number of bytes as it is told of disks, in the unit of what it stands `beside`: what is small
-    in megabytes."""
+    """Return a number of bytes in decimal GB, or MB below 100 MB. `beside`: a number of bytes whose unit to
+    use instead."""
     size, unit = (1e9, "GB") if (beside or count) >= 1e8 else (1e6, "MB")
     return f"{count / size:.1f} {unit}"

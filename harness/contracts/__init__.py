@@ -1,4 +1,4 @@
-"""The types that cross a boundary between folders, and the rules that both sides of one keep.
+"""The types that cross a boundary between folders, and the rules that both sides keep.
 
 Imports the standard library only. Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a
 duration in seconds, `_bytes` a size. A value that is not known is None, never 0.

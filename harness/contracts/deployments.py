@@ -9,7 +9,7 @@ from harness.contracts.scenarios import Adapter
 
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]
-# Of the numbers in a KV cache. Those with a q are llama.cpp's; fp8 is E4M3.
+# The format of the numbers in a KV cache. Those with a q are llama.cpp's; fp8 is E4M3.
 KvCacheType = Literal[
     "fp32", "fp16", "bf16", "fp8", "fp8_e5m2", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"
 ]
@@ -60,7 +60,7 @@ class EngineTerms:
 
     @property
     def draft(self) -> tuple[str, str] | None:
-        """The model that drafts and its quantization, which is empty if it is the deployment's."""
+        """Return the draft model and its quantization ("": the deployment's); None if no model drafts."""
         kind, _, named = (self.speculation or "").partition(":")
         model, at, quantization = named.rpartition("@")
         return (model if at else named, quantization if at else "") if kind == "draft" else None
@@ -84,12 +84,12 @@ class Deployment:
 
     @property
     def unspeculated(self) -> "Deployment":
-        """The same without speculation."""
+        """Return the same deployment without speculation."""
         return replace(self, terms=replace(self.terms, speculation=None, speculative_tokens=None))
 
     @property
     def draft(self) -> "Deployment | None":
-        """The same of the model that drafts for it; None if none does."""
+        """Return a deployment of its draft model, otherwise the same; None if no model drafts for it."""
         if self.terms.draft is None:
             return None
         model, quantization = self.terms.draft
@@ -112,12 +112,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model's config.json says of its shape. `architecture` is its model_type.
+    """What a model's config.json says about its shape. `architecture` is its model_type.
 
-    `sliding_layers` of the `layers` keep no more than `sliding_window` tokens in their KV cache,
-    `linear_layers` a state of fixed size instead. `latent_size`: numbers kept per token and layer by latent
-    attention (MLA). `vocabulary` and `hidden_size` are the embedding's shape, which the output layer shares
-    where `ties_embeddings`.
+    Of the `layers`, `sliding_layers` keep at most `sliding_window` tokens in their KV cache, and
+    `linear_layers` have a state of fixed size instead. `latent_size`: numbers kept per token and layer by
+    latent attention (MLA). `vocabulary` and `hidden_size` are the embedding's shape, which the output layer
+    shares if `ties_embeddings`.
     """
 
     architecture: str
@@ -154,8 +154,8 @@ class KnownFacts:
 class WeightsFile:
     """Weights found on this machine: a file, or a directory.
 
-    `note` says what their origin means for a comparison. `chat_template`: a Jinja file for every engine,
-    where the model's own files disagree or have none.
+    `note` says what their origin means for a comparison. `chat_template`: a Jinja file to give every engine
+    if the model's own files disagree or have none.
     """
 
     path: Path
@@ -177,11 +177,13 @@ class AdapterFile:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
-    `scratch`: the start's own directory. `program`: the environment's compiled program, or the user's own.
-    `devices`: empty on the CPU. `cache`: the directory of what one program keeps between starts (for a
-    container see ContainerSpec.cache). `draft`: the weights of the model that drafts. `has_tools`: whether
-    it will be asked for calls of tools. `adapters`: those of the deployment, in the same order.
+    """Where a server runs, and with which files.
+
+    `python`: the interpreter of the engine's environment, None if it needs none. `scratch`: the start's own
+    directory. `program`: the environment's compiled program, or the user's own. `devices`: empty on the CPU.
+    `cache`: a directory in which a program keeps files between starts (for a container see
+    ContainerSpec.cache). `draft`: the draft model's weights. `has_tools`: whether it will be asked for tool
+    calls. `adapters`: those of the deployment, in the same order.
     """
 
     python: Path | None
@@ -248,7 +250,7 @@ class ContainerSpec:
 class AttachSpec:
     """A server that is already running and that bench neither starts nor stops.
 
-    `names`: by which it takes its model, beside those that it lists.
+    `names`: names that it accepts for its model, besides those it lists.
     """
 
     base_url: str
@@ -261,7 +263,7 @@ LaunchSpec = NativeSpec | ContainerSpec | AttachSpec
 
 @dataclass(frozen=True)
 class InstallSpec:
-    """How an environment is made: a venv from a lock, mended and tried; a program from C files; or both."""
+    """How an environment is made: a venv from a lock, a program from C files, or both."""
 
     environment: str  # its name: a file name
     lock: Path | None  # all packages, with hashes; None: no venv
@@ -270,29 +272,29 @@ class InstallSpec:
     # C files that the system's compiler turns into `bin/program`, with the headers beside them. When one
     # changes, the environment is made again.
     sources: tuple[Path, ...] = ()
-    # Scripts of engines/inside that the venv's Python runs before `check`. They add files, and change none:
-    # uv's cache may share those.
+    # Scripts of engines/inside that the venv's Python runs before `check`. They only add files, since uv's
+    # cache may share the existing ones.
     mend: tuple[Path, ...] = ()
-    program: str | None = None  # a file in the environment that is the server, where no Python starts it
-    # What builds those packages of the lock that have no wheel, with hashes; None: they all have one.
+    program: str | None = None  # the server's executable in the environment, if Python does not start it
+    # A lock, with hashes, of what builds the packages that have no wheel; None: they all have one.
     builders: Path | None = None
     is_built: bool = False  # packages are compiled here, which takes minutes: only when the user asks for it
-    # The variable that tells a build how many compilers it may run at once, where it would run all at once.
+    # The variable that limits how many compilers a build runs at once; None: it limits them itself.
     jobs_variable: str | None = None
-    cmake_args: str | None = None  # what a build by CMake leaves out; the user's CMAKE_ARGS come after it
-    needs: str | None = None  # what the packages need to be found or built: said when the install fails
+    cmake_args: str | None = None  # they leave out parts of a build; the user's CMAKE_ARGS come after them
+    needs: str | None = None  # what the packages need to be found or built: shown when the install fails
 
 
-# Gets a line that is said meanwhile.
+# Receives a line of progress.
 OnLine = Callable[[str], None]
-# Makes an environment, or finds it: its directory.
+# Makes or finds an environment, and returns its directory.
 MakeTool = Callable[[InstallSpec], Path]
-# Runs a command under a watchdog and returns its exit code. Arguments: argv, what is added to bench's
-# environment, what gets its lines, and what gets the seconds so far while it is silent.
+# Runs a command under a watchdog and returns its exit code. Arguments: argv, variables to add to bench's
+# environment, what receives its lines, and what receives the seconds so far while it prints nothing.
 RunCommand = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 
-# What a server's memory is made of. `workspace`: buffers of a step (activations, logits), used or not;
+# A part of a server's memory. `workspace`: buffers of a step (activations, logits), used or not;
 # `kv_copies`: states of conversations that are saved beside the KV cache, under load.
 MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace", "kv_copies"]
 

@@ -1,4 +1,4 @@
-"""The engine seam: everything that bench knows of a serving program."""
+"""The engine seam: everything that bench knows about a serving program."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ ApiName = Literal["anthropic", "gemini", "openai"]
 class Hint:
     """A remedy (a sentence, or "") for a failed start whose log matches `pattern` (a regular expression).
 
-    `of_own`: the remedy where the weights are files of the user, which bench did not make. `is_effect`: the
-    line says only that a part failed, and is quoted only where no other line names an error.
+    `of_own`: the remedy if the weights are the user's own files. `is_effect`: the line says only that a part
+    failed, and is quoted only if no other line names an error.
     """
 
     pattern: str
@@ -62,12 +62,11 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Said:
-    """What a server reports that it uses. What it does not report is left out.
+    """What a server reports about its settings and its memory. What it does not report is left out.
 
-    `terms`: by the names of EngineTerms, and besides engine_version, weights_type, kv_cache_bytes,
-    quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
-    part, summed over all devices. `holds`: terms that `Engine.unmatched` names before the start, and that
-    this server holds to after all.
+    `terms`: by the names of EngineTerms and, besides these, engine_version, weights_type, kv_cache_bytes,
+    quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each part, summed over
+    all devices. `holds`: terms that `Engine.unmatched` named before the start but that the server does keep.
     """
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)
@@ -79,7 +78,7 @@ class Said:
 class Engine:
     """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py.
 
-    All its functions are pure, but for given_text and prompt_tokens: those ask.
+    All its functions are pure except given_text and prompt_tokens, which ask the server.
     """
 
     name: str
@@ -98,30 +97,30 @@ class Engine:
     weights: Callable[[Deployment], Weights | Reason | None] = lambda deployment: None
     # The programs that bench knows, the default first. None: there is no choice.
     programs: Sequence[str | None] = (None,)
-    # How it can be started, the default first; none where bench can only attach to it.
+    # The ways to start it, the default first; empty if bench can only attach to it.
     launchers: Sequence[Launcher] = ("native",)
-    # Return what engine.kv_cache_type can be. None: it has no KV cache of bench's to choose.
+    # Return what engine.kv_cache_type can be. None: bench does not choose its KV cache.
     kv_cache_types: Callable[[Deployment], Collection[str]] | None = None
-    # Return how it can speculate: `ngram`, `draft`. None: it has no model of bench's to do so.
+    # Return how it can speculate: `ngram`, `draft`. None: bench does not choose that.
     speculations: Callable[[Deployment], Collection[str]] | None = None
-    # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: bench's own serves it.
+    # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: it runs in bench's own.
     # Reason: why there is no such build.
     install: Callable[[str | None, str], InstallSpec | Reason | None] = lambda program, device: None
     # Return the fields of a chat request beyond model, messages, max_tokens, stream and temperature; for
-    # Gemini's API those of its generationConfig. Among them are what forces the output length and, unless
-    # fairness is stock, every sampling parameter whose default the engine or the model's files would choose.
-    # The second argument is an instance of `options`.
+    # Gemini's API those of its generationConfig. They force the output length and, unless fairness is stock,
+    # set every sampling parameter whose default the engine or the model's files would choose. The second
+    # argument is an instance of `options`.
     request_fields: Callable[[Turn, Any, Fairness], Mapping[str, Any]] = lambda turn, options, fairness: {}
     # Return why it serves no LoRA adapters; None: it does.
     why_no_adapters: Callable[[Deployment], Reason | None] = lambda deployment: Reason(
         "bench knows no way to give it LoRA adapters"
     )
-    # Return the fields of a request for an adapter: by its name, and its number among the deployment's.
+    # Return the fields of a request for an adapter, given its name and its index among the deployment's.
     adapter_fields: Callable[[str, int], Mapping[str, Any]] = lambda name, number: {"model": name}
     # Return whether each answer has as many tokens as were asked for.
     forces_length: Callable[[Deployment], bool] = lambda deployment: False
     # Return why the engine cannot give the answers that a scenario wants; None if it can. Arguments: an
-    # instance of `options`, the forms that it must hold answers to (calls of tools, JSON Schemas), and the
+    # instance of `options`, the forms that it must enforce on answers (tool calls, JSON Schemas), and the
     # tokens of the shortest answer (None: not known).
     why_not_answered: Callable[[Any, Sequence[Form], int | None], str | None] = (
         lambda options, forms, tokens: None
@@ -133,7 +132,7 @@ class Engine:
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
         "bench knows no way to empty its prefix cache"
     )
-    # By which names a running server takes its model, whatever it lists.
+    # Names that a running server accepts for its model, whatever it lists.
     names: Sequence[str] = ()
     # The server's JSON pages that `said` wants to see, as paths from its root.
     pages: Sequence[str] = ()
@@ -144,35 +143,35 @@ class Engine:
     stages: Sequence[Stage] = ()
     hints: Sequence[Hint] = ()
     tuned: Tuned | None = None
-    # How many of a place's likeliest tokens a chat answer names, at most. 0: its API names none.
+    # The most top tokens per position that a chat answer can list. 0: its API lists none.
     logprobs: int = LOGPROBS
-    # Ask for each token of a text, with the likeliest ones in its place (the first has none). Arguments: how
-    # to ask, the served model, the text, how many of the likeliest. None: its API tells no such thing.
+    # Ask for each token of a text, with the likeliest tokens at its position (none at the first). Arguments:
+    # how to ask, the served model, the text, how many of the likeliest. None: its API cannot tell them.
     given_text: Callable[[Ask, str, str, int], Iterable[Token]] | None = None
-    # Ask for the tokens (their ids) that a chat's messages become. None: its API does not tell.
+    # Ask for the token ids that a chat's messages become. None: its API does not tell.
     prompt_tokens: Callable[[Ask, str, Sequence[Message]], Sequence[str]] | None = None
-    # The bytes of a text that it counts as a token, if it has no tokenizer.
+    # How many bytes of a text it counts as one token, if it has no tokenizer.
     bytes_per_token: int | None = None
-    # Return the memory that a deployment needs on a `cpu` or `cuda` device; its common terms are filled.
-    # Reason: nobody knows, or this engine does not serve it.
+    # Return the memory that a deployment, with its common terms filled, needs on a `cpu` or `cuda` device.
+    # Reason: it is not known, or this engine does not serve it.
     memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (
         lambda deployment, facts, device: Reason("what it takes was never measured")
     )
 
 
 def all_weights(engine: Engine, deployment: Deployment) -> list[Weights | Reason | None]:
-    """Return what `weights` says of a deployment, and of its draft if it has one; none if attached."""
+    """Return what `weights` says of a deployment and of its draft, if any; an empty list if attached."""
     started = () if deployment.terms.base_url else (deployment, deployment.draft)
     return [engine.weights(each) for each in started if each]
 
 
 def all_adapters(engine: Engine, deployment: Deployment) -> list[tuple[Weights, Adapter]]:
-    """Return the adapters that need files here, each with the weights that it is for; none if attached."""
+    """Return the adapters that need files here, each with the weights it is for; none if attached."""
     needed = None if deployment.terms.base_url else engine.weights(deployment)
     return [(needed, each) for each in deployment.adapters] if isinstance(needed, Weights) else []
 
 
-# What makes an answer go on behind the end that a model gives it.
+# The request fields that make an answer go on after the model has ended it.
 _FORCES_LENGTH = ("ignore_eos", "min_tokens")
 
 

@@ -1,4 +1,4 @@
-"""What servers, programs and machines say of themselves: of any shape, and in any characters."""
+"""Read what servers, programs and machines say of themselves, in any shape and any characters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ _WHOLE_AT_MOST = 2**63 - 1  # what records and tables can hold
 
 
 def inert(words: str, keep: str = "") -> str:
-    """Return the words without control characters and marks of direction, which could move the cursor, but
-    for those to keep."""
+    """Return the words with a space for each control character or mark of direction, which could move the
+    cursor, except those in `keep`."""
     return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
@@ -35,8 +35,8 @@ def number(value: object) -> int | float | None:
 
 
 def scalar(value: object) -> Scalar:
-    """Return a value that a record can hold: a short text, a number, true, false or None; of anything else
-    the beginning of its text."""
+    """Return a value that a record can hold: a short text, a number, true, false or None. Anything else
+    becomes the beginning of its text."""
     if value is None or isinstance(value, bool):
         return value
     known = number(value)
@@ -48,7 +48,7 @@ def scalars(facts: object) -> dict[str, Scalar]:
 
 
 def counts(facts: object) -> dict[str, int]:
-    """Return those of the facts that are whole numbers from 0 on."""
+    """Return the facts that are whole numbers of at least 0."""
     known = scalars(facts)
     return {
         name: value

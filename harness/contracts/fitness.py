@@ -9,9 +9,9 @@ from harness.contracts.records import Scalar, Validity
 
 # Share of all cores that other programs may use. With more, they can change a result by that share.
 FOREIGN_SHARE = 0.15
-# Stands in a finding before the names of the busiest programs, which end it.
+# Introduces the names of the busiest programs at the end of a finding.
 MOST_BY = ", most by "
-# Seconds that a look before a cell takes, with server and load idle.
+# How long a look before a cell lasts, in seconds. Server and load are idle then.
 LOOK_S = 0.5
 # What makes a machine unfit.
 Unfit = Literal[
@@ -41,7 +41,7 @@ class GuardTerms:
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` that it leaves."""
+    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` it gives the cell."""
 
     kind: Unfit
     text: str
@@ -78,8 +78,8 @@ class SelfTestStep:
 class SelfTest:
     """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
 
-    `steps` has each load as it was measured last. `largest`: streams and chunks per second of each, for the
-    largest load up to which the p99 error of TTFT stays under 1 ms. `stopped`: why no larger load was tried.
+    `steps` has the last measurement of each load. `largest`: the largest load up to which the p99 error of
+    TTFT stays under 1 ms, as streams and chunks per second of each. `stopped`: why no larger load was tried.
     `machine`: facts that must be the same for the result to hold. `foreign_share`: the share of the processor
     that other programs used meanwhile.
     """
@@ -109,7 +109,7 @@ _THROTTLING = {
     0x200: "board limit",
     0x400: "reliability limit",
 }
-# Bits that do not say so: idle, clocks that somebody set (application, display), a sync boost group.
+# Bits that do not: idle, clocks that somebody set (application, display), a sync boost group.
 _NOT_THROTTLING = 0x01 | 0x02 | 0x10 | 0x100
 
 
@@ -124,7 +124,7 @@ def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
     """Return the mean power between a counter's first and last step, from (ns, joules so far) in order.
 
     None if it was not always known, fell, or made fewer than two steps. A counter stands still between its
-    updates (NVML's for 10 to 100 ms): from step to step no update at either end is missed.
+    updates (NVML's for 10 to 100 ms), so measuring from step to step misses no update at either end.
     """
     known = [(t_ns, energy_j) for t_ns, energy_j in counted if energy_j is not None]
     steps = [now for before, now in pairwise(known) if now[1] != before[1]]
@@ -136,6 +136,6 @@ def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
 
 def counter_fell(energy_j: Sequence[float]) -> bool:
     """Return whether a counter began again at 0, as it does when a driver is loaded again."""
-    # A reading at a mark runs beside the sampler's: two neighbours may be a moment out of turn.
+    # A mark is read in parallel with the sampler, so two neighbouring readings may be out of order.
     apart = zip(energy_j, energy_j[2:], strict=False)
     return len(energy_j) > 1 and (energy_j[-1] < energy_j[0] or any(now < before for before, now in apart))

@@ -38,9 +38,9 @@ COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_p
 
 @dataclass(frozen=True)
 class CompareTerms:
-    """How deployments are compared. Ratios within `margin_share` of 1 are the same.
+    """How deployments are compared. Ratios within `margin_share` of 1 count as equal.
 
-    `baseline` is the label that the others are compared to (None: to the leader).
+    `baseline`: the label that the others are compared to (None: the leader's).
     """
 
     margin_share: float = 0.05
@@ -52,8 +52,8 @@ class CompareTerms:
 class GateTerms:
     """What `bench gate` lets pass: `metric` may be worse by `max_regression_share`.
 
-    `limits`: what quality has to keep, by its key: the most of `slo.kl_nats.mean`, the least of
-    `slo.tasks.score` (a share).
+    `limits`: bounds on quality by key: the highest `slo.kl_nats.mean`, the lowest `slo.tasks.score` (a
+    share).
     """
 
     metric: str = "output_tokens_per_s"
@@ -66,7 +66,8 @@ class SearchTerms:
     """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO.
 
     `over`: users (closed loop) or conversations begun per second (open loop). The answer is exact to within
-    `precision_share`. `trials`: the most windows at one load while it is not clear whether it keeps the SLO.
+    `precision_share`. `trials`: the most windows at one load as long as it is unclear whether it keeps the
+    SLO.
     """
 
     over: Literal["concurrency", "rate"] = "concurrency"
@@ -80,9 +81,9 @@ class SearchTerms:
 class Price:
     """What a server's answers cost. None: no such price was given.
 
-    `gpu_hour`: of an hour of one device (or of the machine) that a server of bench's has. The others are what
-    the owner of a running server asks for a million tokens; `cached_tokens` are a part of the input, and cost
-    the same as the rest of it unless given.
+    `gpu_hour`: the price of one hour of a device (or of the machine) for a server that bench starts. The
+    others are what the owner of a running server asks for a million tokens. Cached tokens are a part of the
+    input, and cost the same as the rest unless `cached_tokens` is given.
     """
 
     gpu_hour: float | None = None

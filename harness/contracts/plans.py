@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from harness.contracts.deployments import Deployment
 
-# Starts of each deployment that a verdict needs. Fewer give numbers alone: two have one degree of freedom,
+# How many starts of each deployment a verdict needs. Fewer give only numbers: two have one degree of freedom
 # and say nearly nothing.
 STARTS_NEEDED = 3
 
@@ -15,7 +15,7 @@ STARTS_NEEDED = 3
 class ScenarioChoice:
     """A scenario with its decoded options (a mapping when read back).
 
-    `span_s`: how long its trace lasts. `ends_itself` and `width`: as the scenario says.
+    `span_s`: how long its trace lasts. `ends_itself` and `width`: see Scenario.
     """
 
     name: str
@@ -28,38 +28,38 @@ class ScenarioChoice:
 
 Arrival = Literal["constant", "poisson", "gamma", "trace", "batch"]
 
-# load.max_failed looks at the last LAST_REQUESTS of a load process without the cancelled ones, once
-# FEWEST_REQUESTS have ended.
+# load.max_failed looks at the last LAST_REQUESTS of a load process, without those that bench cancelled or
+# the user left, once FEWEST_REQUESTS have ended.
 LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
 
 
-# How many times load.duration a window may last where nothing else bounds it, and while all requests fail.
+# How many times load.duration a window may last if nothing else bounds it, or while all requests fail.
 STEPS = 4
 
 
 @dataclass(frozen=True)
 class Load:
-    """How conversations arrive; the field's unit is no part of its key (`load.rate=2/s`).
+    """How conversations arrive. A key has no unit, unlike its field (`load.rate=2/s`).
 
     Closed loop: `concurrency` users, each with at most one turn in flight. Open loop: `rate_per_s`
     conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
     `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
-    at its own `arrival_s`, divided by `speedup`. With `batch` all
-    `conversations` begin at once, and the window lasts until the last has ended. Exactly one of the four;
-    of other tools, a rate or trace may have `concurrency` as well, as the most that are under way at once.
+    at its own `arrival_s`, divided by `speedup`. With `batch` all `conversations` begin at once, and the
+    window lasts until the last has ended. A load is exactly one of the four. In runs that other tools
+    measured, a rate or trace may have `concurrency` too, as the most conversations at once.
 
     A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
     The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
     and ended, it goes on for `duration_s` more, up to `steps` times that (None: as long as the run's budget
     allows, without one STEPS times). It also ends when `conversations` have begun and no more are to begin:
     in an open loop at the instant of the next one, in a closed loop once `min_requests` have ended, or nobody
-    is talking. Those that began are finished, for up to `grace_s` (None: the window's length again,
-    `timeout_s` at least).
+    is talking. Conversations that began may go on for up to `grace_s` (None: the window's length again, at
+    least `timeout_s`).
 
     A request longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of the last
     requests failed, the cell is ended. `workers` load processes share the load. `tokenizer`: a tokenizer.json
-    that counts output tokens beside the server. `keep_bytes` keeps each response as it came, not only failed
-    ones.
+    that counts output tokens besides the server's count. `keep_bytes` keeps every response as it came, not
+    only failed ones.
     """
 
     concurrency: int | None = 1
@@ -74,7 +74,7 @@ class Load:
     warmup_s: float = 1.5
     duration_s: float | None = 8.0
     steps: int | None = None
-    min_requests: int = 13  # 11 are what a start's p50 needs, and five times 13 what a pooled p90 needs
+    min_requests: int = 13  # a start's p50 needs 11; five starts of 13 have the 64 that a pooled p90 needs
     conversations: int | None = None
     grace_s: float | None = None
     timeout_s: float = 120.0
@@ -105,7 +105,7 @@ class Load:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """What is measured at once: one scenario and load on one start.
+    """One measurement: one scenario and load on one start.
 
     `number` counts over the run; `seed` is the same for every deployment.
     """
@@ -161,7 +161,7 @@ class Plan:
 
     @property
     def repeats(self) -> tuple[int, ...]:
-        """Return which repeats it holds, from 0: all, or those that were asked for alone."""
+        """Return the numbers of its repeats, from 0: all of them, or only those that were asked for."""
         return tuple(sorted({start.repeat for start in self.starts}))
 
     def only(self, repeats: Collection[int]) -> Self:
@@ -183,10 +183,10 @@ class Precision:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the deployments of one answer stand after `repeats` whole repeats; nothing is decided by it.
+    """How the deployments of one scenario, model and load compare after `repeats` whole repeats.
 
-    `ratio`: the leader's mean of `metric` over the next one's, turned so that more than 1 is better; None
-    without two of them.
+    It decides nothing. `ratio`: the leader's mean of `metric` over the next one's, inverted if lower is
+    better, so that more than 1 is better; None without two deployments.
     """
 
     repeats: int

@@ -8,15 +8,15 @@ from typing import Literal, Protocol, TypeVar
 from harness.contracts.servers import HttpCall
 
 T = TypeVar("T")
-# fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items with a key.
-# auto: fidelity, where the run has two deployments of a model.
+# fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items whose right
+# answers are known. auto: fidelity, if the run has two deployments of a model.
 Quality = Literal["auto", "fidelity", "tasks"]
 # How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
-# `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts
-# while as many are in flight as at the highest load, up to 64 (open loop: as many as slots, else 8); `text`:
-# a given text, token by token; `prompt`: the tokens that a chat prompt becomes.
+# `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts,
+# with up to 64 in flight as at the highest load (open loop: one for each slot, else 8); `text`: a given text,
+# token by token; `prompt`: the tokens that a chat prompt becomes.
 Way = Literal["chat", "again", "load", "text", "prompt"]
-# Tokens named at each place: the most that OpenAI's API allows, and the fewest that a limit is judged by.
+# Top tokens per position: the most that OpenAI's API allows, and the fewest by which a limit is judged.
 LOGPROBS = 20
 
 
@@ -24,11 +24,12 @@ LOGPROBS = 20
 class QualityTerms:
     """What is asked of each deployment beside its speed (`quality.*`).
 
-    `asked`: nothing if empty. `budget_s`: for one deployment. One whose mean KL divergence is above
-    `limit_nats` (None: any may be), or whose score is below `least_score_share`, does not win. `against`: the
-    reference's label, or the directory of an earlier run that has it; None takes the deployment with most
-    bits. `text`: a file with prompts and texts to ask instead of bench's own. `tasks`: names of
-    lm-evaluation-harness, or of bench's own; `tasks_budget_s`: for all of one deployment's.
+    `asked`: if empty, nothing is asked. `budget_s`: for one deployment. A deployment whose mean KL divergence
+    is above `limit_nats` (None: no limit), or whose score is below `least_score_share`, does not win.
+    `against`: the reference's label, or the directory of an earlier run that has it; None takes the
+    deployment with the most bits per weight. `text`: a file with prompts and texts to ask instead of bench's
+    own. `tasks`: names of lm-evaluation-harness, or of bench's own; `tasks_budget_s`: for all tasks of one
+    deployment.
     """
 
     asked: tuple[Quality, ...] = ("auto",)
@@ -43,11 +44,11 @@ class QualityTerms:
 
 @dataclass(frozen=True)
 class Token:
-    """A token at its place in an answer or a text, and the likeliest tokens of that place.
+    """A token at its position in an answer or a text, and the likeliest tokens at that position.
 
-    `name`: of an answer its text, bytes that are no UTF-8 as `\\xNN`; of a given text its id. `logprob` and
-    the values of `top` are natural logarithms of probabilities before any sampling; None: not told. `top`
-    has this token too if it is one of the likeliest.
+    `name`: in an answer the token's text, with bytes that are not UTF-8 as `\\xNN`; in a given text its id.
+    `logprob` and the values of `top` are natural logarithms of probabilities before any sampling; None: not
+    told. `top` has this token too if it is one of the likeliest.
     """
 
     name: str
@@ -59,9 +60,9 @@ class Token:
 class Asked:
     """One prompt or text that was asked of a server, and what came: a row of quality.parquet.
 
-    `item` is its place in the list of prompts, or of texts. `error`: why nothing came, or not all.
-    `finish_reason` and `prompt_tokens` are as the server says. `answer`: the text of a chat's answer, whose
-    `tokens` are known only where the server names them; None: an older file.
+    `item` is its place in the list of prompts, or of texts. `error`: why nothing came, or not all of it.
+    `finish_reason` and `prompt_tokens` are as the server says. `tokens` of a chat's answer are known only if
+    the server names them. `answer`: the text of a chat's answer; None: an older file.
     """
 
     way: Way
@@ -91,12 +92,12 @@ class Item:
 
 @dataclass(frozen=True)
 class QualityRecord:
-    """How a start was asked; what it said is in quality.parquet.
+    """How a start was asked for its quality. The answers are in quality.parquet.
 
-    `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many tokens were
-    asked for at each place of a chat's answer; 0 where it was asked without. `missing`: why a way was not
-    measured, as a clause. `in_flight`: requests at once in the way `load`. `bits`: of a weight; the reference
-    is the deployment that has most.
+    `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many top tokens
+    were asked for at each position of a chat's answer, or 0. `missing`: why a way was not measured, as a
+    clause. `in_flight`: requests at once in the way `load`. `bits`: bits per weight; the deployment with the
+    most is the reference.
     """
 
     sha256: str
@@ -110,14 +111,15 @@ class QualityRecord:
 class Ask(Protocol):
     """Sends a call to a ready server and returns its JSON as `kind`, a dataclass or a type such as list[int].
 
-    Raises ServerError where it answers with something else.
+    Raises ServerError for any other answer.
     """
 
     def __call__(self, call: HttpCall, kind: type[T]) -> T: ...
 
 
 def merged_logprobs(likeliest: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Return the log-probabilities of one place by name; those of one name are one token's to a reader."""
+    """Return the log-probabilities at one position by name. Tokens of one name count as one: their
+    probabilities are added."""
     found: dict[str, float] = {}
     for name, value in likeliest:
         known = found.get(name, -math.inf)

@@ -1,4 +1,4 @@
-"""Name values and states; say what a run and its load processes tell each other, and what a claim came to."""
+"""Types for outcomes and states, for what a run and its load processes exchange, and for a claim's result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from harness.contracts.plans import Load
 
 Scalar = str | int | float | bool | None
 
-# What became of a request. One that was left has not failed.
+# What became of a request. `left` is not a failure.
 Outcome = Literal[
     "ok",
     "connect_error",  # no connection could be made
@@ -87,7 +87,7 @@ class BegunRow:
 
 @dataclass(frozen=True)
 class RequestRow:
-    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds.
+    """One request as the client saw it. Instants are CLOCK_MONOTONIC nanoseconds.
 
     `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
     byte was handed to the kernel (None: never sent). `chunk_ns`: when each chunk with content arrived.
@@ -95,12 +95,12 @@ class RequestRow:
     the server counted the others. `tokenizer_tokens`: the tokens of `reasoning_text` and `output_text`.
     `is_resent`: whether it was sent a second time on a new connection. `raw_response`: the first 64 KiB of a
     failed response, or every response whole with load.keep_bytes. `group` is the conversation's. `form` names
-    what its answer had to be, `calls` are the tool calls in it, as JSON. `first_answer_ns`: when the first
-    chunk arrived that is no reasoning; `reasoning_chunks` of the chunks are. `part`: its place, from 0, among
-    the requests that its user sent at once. `leave_after_s`: after how long its user would go away.
-    `ideal_cached_tokens`: of its input, what a cache that keeps all could have served, which is known once
-    the cell has ended. `sent_words`: how many words, parted by spaces, were sent. `turns`: of its
-    conversation, if none fails.
+    what its answer had to be; `calls` are the tool calls in the answer, as JSON. `first_answer_ns`: when the
+    first chunk arrived that is not only reasoning; `reasoning_chunks`: how many chunks are. `part`: its
+    place, from 0, among the requests that its user sent at once. `leave_after_s`: after how long its user
+    would go away. `ideal_cached_tokens`: input tokens that a cache which keeps everything could have served;
+    known once the cell has ended. `sent_words`: words in the request's body, separated by white space.
+    `turns`: how many its conversation has if none fails.
     """
 
     request_id: str
@@ -145,7 +145,7 @@ class RequestRow:
 
 
 def without_answer(begun: BegunRow, outcome: Outcome, error: str, end_ns: int) -> RequestRow:
-    """Return the row of a request of which nothing that came is known."""
+    """Return the row of a request about whose response nothing is known."""
     return RequestRow(
         **vars(begun),
         outcome=outcome,
@@ -167,7 +167,7 @@ def without_answer(begun: BegunRow, outcome: Outcome, error: str, end_ns: int) -
 
 @dataclass(frozen=True)
 class WorkerSummary:
-    """What one load process reports of itself for one cell. LoadSummary explains the fields."""
+    """What one load process reports about itself for one cell. LoadSummary explains the fields."""
 
     number: int
     pid: int
@@ -183,14 +183,14 @@ class WorkerSummary:
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What the load processes report of one cell and of themselves.
+    """What the load processes report about one cell and about themselves.
 
     A request is in the window if window_start_ns <= sent_ns < window_end_ns. `users`: in open loop the most
     that were needed at once. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
     `clock_uncertainty_ns`) or `read`. `stamp_lag_s` (from the kernel's stamp to our reading of it) and
     `loop_lag_s` (how late a 10 ms timer rings) are median, p99 and maximum of the worst worker; `stalled_s`
-    is for how long of the window the loop of one stood still, 50 ms or more at a time. `cpu_s` and
-    `gc_pause_s` are sums. `left_out`: conversations that were due before the window's end and never began.
+    is how long the loop of the worst worker stood still in the window, for 50 ms or more at a time. `cpu_s`
+    and `gc_pause_s` are sums. `left_out`: conversations due before the window's end that never began.
     `cut_conversations`: conversations that were not finished within load.grace; `cut_turns`: their turns that
     were never sent.
     """
@@ -226,10 +226,10 @@ class LoadSummary:
 
 @dataclass(frozen=True)
 class ForeignSource:
-    """Which other tool measured a run, and the files that it was read from: their SHA-256 by name.
+    """Which other tool measured a run, and the SHA-256 of the files that it was read from, by name.
 
-    `definitions`: which of its quantities are something else than bench's of that name. `missing`: what the
-    files do not say.
+    `definitions`: which of its quantities differ from bench's of the same name. `missing`: what the files do
+    not say.
     """
 
     tool: str
@@ -245,13 +245,13 @@ class ForeignSource:
 
 
 def words_of(settings: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return `key=value,value` for each key of a run's settings, whose values are texts that parse again."""
+    """Return `key=value,value` for each key of a run's settings. The values are texts that parse again."""
     return [f"{key}={','.join(values)}" for key, values in settings.items()]
 
 
 @dataclass(frozen=True)
 class ToldPart:
-    """What one predicate came to: what was asked, a row of texts for each case, and notes on them."""
+    """The result of one predicate: what was asked, a row of texts for each case, and notes on them."""
 
     asked: str
     rows: tuple[Mapping[str, str], ...]
@@ -260,11 +260,11 @@ class ToldPart:
 
 @dataclass(frozen=True)
 class ToldClaim:
-    """The content of claim.json: what the run says of the claim that it was judged by last.
+    """The content of claim.json: what the run says about the claim that was judged last.
 
-    `answer`: `kv_waste: reproduced`, and why where it was not tested. `differs`: rows of texts, a condition
-    of the original each. `again` is the command that judges it. `of_end`: when the run had ended that was
-    judged; it may have gone on since.
+    `answer`: `kv_waste: reproduced`, and why if it was not tested. `differs`: a row of texts for each
+    condition of the original that was not kept. `again` is the command that judges it. `of_end`: the end of
+    the run at the time it was judged; it may have gone on since.
     """
 
     sentence: str

@@ -54,14 +54,14 @@ class Form:
 class Turn:
     """One request of a conversation, or several at once. `think_time_s` passes before it is sent.
 
-    `messages` are added to the history before. `answer` goes back into it instead of the model's own text
-    where the scenario's history is scripted; `call` instead of the model's call there, and wherever the model
-    made none. `leave_after_s`: how long after sending it the client goes away, unless the answer has ended.
+    `messages` are added to the history first. If the scenario's history is scripted, `answer` and `call` go
+    back into it instead of the model's own text and call; `call` does so, too, if the model made none.
+    `leave_after_s`: how long after sending it the client goes away, unless the answer has ended.
 
-    `parallel`: what the user sends beside it at the same instant, each behind the same history. The next turn
+    `parallel`: what the user sends beside it at the same instant, each after the same history. The next turn
     waits for all of them. Their messages and answers do not go into the history.
 
-    `adapter`: the name of the one that is to answer; None: the model alone.
+    `adapter`: the name of the adapter that is to answer; None: the model without one.
     """
 
     messages: tuple[Message, ...]
@@ -76,16 +76,16 @@ class Turn:
 
     @property
     def requests(self) -> "tuple[Turn, ...]":
-        """Return what is sent at once: this turn, then those beside it."""
+        """Return what is sent at once: this turn, then its parallel ones."""
         return (self, *self.parallel)
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter, by the name that requests ask for it.
+    """A LoRA adapter, under the name by which requests ask for it.
 
-    `source`: a directory in PEFT's layout, or the name that a running server has for it. None: one with
-    random weights, which depend on its name and the model's shape alone.
+    `source`: a directory in PEFT's layout, or the name that a running server has for it. None: an adapter
+    with random weights, which depend only on its name and the model's shape.
     """
 
     name: str
@@ -97,8 +97,7 @@ class Conversation:
     """The turns of one user.
 
     `arrival_s`: seconds from the start of its trace to its beginning; None: any. `group`: the number of its
-    kind, where a scenario has several: those that begin with the same text, are as long, or have the same
-    adapter.
+    kind, if a scenario has several kinds, which differ in their first text, their length or their adapter.
     """
 
     turns: tuple[Turn, ...]
@@ -108,7 +107,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options that every scenario has. `history`: whose answers go back into it."""
+    """Options that every scenario has. `history`: whose answers go back into a conversation's history."""
 
     history: Literal["model", "scripted"] = "model"
 
@@ -132,11 +131,11 @@ class Scenario:
     arrivals: Callable[[Any], Iterable[tuple[float, int]] | None] = lambda options: None
     # Return the forms that its turns may ask for, by which answers are judged.
     forms: Callable[[Any], tuple[Form, ...]] = lambda options: ()
-    # Return the adapters that its conversations name. Their groups are the places in this.
+    # Return the adapters that its conversations name. A conversation's group is the index of its adapter.
     adapters: Callable[[Any], tuple[Adapter, ...]] = lambda options: ()
     # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
     ends_itself: bool = False
-    # Return about how many tokens the largest request and its answer have, if the options alone say it.
+    # Return about how many tokens the largest request and its answer have; None if the options do not say.
     largest: Callable[[Any], int | None] = lambda options: None
     # Return how many requests a user sends at once, at most.
     width: Callable[[Any], int] = lambda options: 1

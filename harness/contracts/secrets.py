@@ -1,7 +1,7 @@
-"""Find secrets by the names of variables and flags, by well-known tokens, and by their own characters in any
-encoding; and mask them in texts.
+"""Find secrets and mask them: by the names of variables and flags, by the form of well-known tokens, and by
+their own characters in any encoding.
 
-`masked_known` is for text of a server that was sent a key, `masked` for what nobody's key is known of.
+`masked_known` is for the text of a server that was sent a key, `masked` for text whose secrets are not known.
 `secrets_in` says where a file's bytes hold either.
 """
 
@@ -20,7 +20,7 @@ _SECRET_PARTS = {
     "passphrase", "passwd", "password", "passwords", "pat", "secret", "secrets", "token",
 }  # fmt: skip
 _HARMLESS_ENDS = frozenset({"dir", "env", "file", "mode", "name", "parallelism", "path", "type"})
-# None begins within another, or a megabyte of beginnings would take minutes.
+# None may begin within another, or a megabyte of beginnings would take minutes.
 _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}"
     r"|(?:github_pat_|glpat-|xox[abprs]-|AIza)[A-Za-z0-9_-]{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}\b"
@@ -29,8 +29,8 @@ _TOKEN = re.compile(
 _BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
 # Up to the last @ before the path: a password may have one.
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>`]+(?=@)")
-# Where a query, a fragment or a user is in a URL; a password may have any character but a space. As a path it
-# has one slash.
+# A URL with a query, a fragment or a user. A password may have any character but a space. A URL that became
+# a path has one slash.
 _HIDDEN_IN_URL = re.compile(r"(?P<scheme>://|\bhttps?:/)(?P<place>[^\s?#@]*)[?#@]\S*")
 _ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 _LONG_BEARER = re.compile(r"\bbearer\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}", re.IGNORECASE)
@@ -44,10 +44,10 @@ _SAID = re.compile(
     r"(?!(?:None|null)\b)[^\s'\",;)\]}]+",
     re.IGNORECASE,
 )
-# A shorter secret is found as it stands only: in other encodings, too much would look like it.
+# A shorter secret is only searched for as it stands: in other encodings, too much would look like it.
 _LEAST_CHARACTERS = 8
-# Search for the first 12 characters, so that a secret that was cut is found, too. The rest follows in
-# whatever encoding. Every repetition is bounded or possessive: the time is linear in the text.
+# Search for the first 12 characters, so that a secret that was cut is found, too. The rest may follow in any
+# encoding. Every repetition is bounded or possessive, so the time is linear in the text.
 _PIECE = 12
 _SPACE = r"[\s\-\u00ad\u200b-\u200f\u2060\ufeff]"
 _SPACED = (
@@ -72,7 +72,7 @@ def masked(text: str) -> str:
 
 
 def masked_urls(text: str) -> str:
-    """Return a text whose URLs have neither what stands before an @ nor what follows a ? or #."""
+    """Return a text whose URLs have neither a user before an @ nor anything after a ? or #."""
     return _HIDDEN_IN_URL.sub(_without_secret, text)
 
 
@@ -81,10 +81,11 @@ def _without_secret(url: re.Match[str]) -> str:
 
 
 def masked_known(text: str, known: Iterable[str | None]) -> str:
-    """Return a text without the known secrets, however they are written in it.
+    """Return a text without the known secrets, however they are encoded in it.
 
-    That is as they are, or by percent, JSON, HTML, hexadecimal or base64, within `user:secret` too, and with
-    spaces, line ends or hyphens between. Linear in the text: 1 MB takes about 0.1 s, and 1 s at worst.
+    It finds them plain, percent-encoded, escaped as in JSON or HTML, in hexadecimal or base64 (also within
+    `user:secret`), and with spaces, line ends or hyphens in between. The time is linear in the text: 1 MB
+    takes about 0.1 s, and 1 s at worst.
     """
     for secret in filter(None, known):
         for pattern in _patterns(secret):
@@ -93,7 +94,7 @@ def masked_known(text: str, known: Iterable[str | None]) -> str:
 
 
 def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
-    """Return bytes as `masked_known` returns a text, but of the same length, so that offsets stay valid."""
+    """Mask bytes as `masked_known` masks a text, but keep their length, so that offsets stay valid."""
     text = data.decode("latin-1")
     for secret in filter(None, known):
         for pattern in _patterns_in_bytes(secret):
@@ -102,17 +103,17 @@ def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
 
 
 def known_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are secrets, but for what is too short to be told from a word."""
+    """Return the variables that are secrets, except values too short to be told from a word."""
     names = secret_names(environment)
     return {name: environment[name] for name in names if len(environment[name]) >= _LEAST_CHARACTERS}
 
 
 def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """Yield where a byte string holds a secret, and what kind, without telling it.
+    """Yield the offset and the kind, but not the value, of each secret in a byte string.
 
-    It finds the values of `known` (see known_secrets) in every encoding of `masked_known`, whose kind begins
-    with OURS; then well-known tokens, private keys, what follows `Bearer`, and users of URLs. What is
-    compressed must be given as it was before.
+    It finds the values of `known` (see known_secrets) in every encoding that `masked_known` finds; their kind
+    begins with OURS. Then it finds well-known tokens, private keys, what follows `Bearer`, and users of URLs.
+    Compressed data must be decompressed first.
     """
     text = data.decode("latin-1")
     forms = [(OURS + name, pattern) for name, value in known.items() for pattern in _patterns_in_bytes(value)]
@@ -127,7 +128,7 @@ def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str
 
 
 def _patterns_in_bytes(secret: str) -> list[re.Pattern[str]]:
-    """Return what finds a secret in bytes that are read as latin-1: a character may be several there."""
+    """Return the patterns that find a secret in bytes read as latin-1, where a character may be several."""
     forms = dict.fromkeys((secret, _utf8(secret).decode("latin-1")))
     return [pattern for form in forms for pattern in _patterns(form)]
 
@@ -138,7 +139,7 @@ def _utf8(text: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def _patterns(secret: str) -> tuple[re.Pattern[str], ...]:
-    """Return what finds a secret: as characters, in hexadecimal, in base64 at each of its three places."""
+    """Return the patterns that find a secret: as characters, in hexadecimal, in base64 at three offsets."""
     characters = re.sub(_SPACE, "", secret)
     if len(characters) < _LEAST_CHARACTERS:
         return (re.compile(re.escape(secret)),)
@@ -149,7 +150,7 @@ def _patterns(secret: str) -> tuple[re.Pattern[str], ...]:
     digits = (f"[{each}{each.upper()}]" for each in data[:_PIECE].hex())
     found.append(_HEX_SPACED.join(digits) + rf"(?:{_HEX_SPACED}[0-9A-Fa-f])*+")
     for before in range(3):
-        # Only the digits that no neighbour of the secret has a part in.
+        # Only the digits that do not depend on the secret's neighbours.
         begin, end = -(-8 * before // 6), 8 * (before + len(data)) // 6
         code = b64encode(bytes(before) + data).decode()[begin:end][: 4 * _PIECE // 3]
         one = _BASE64_SPACED.join(_BASE64.get(each, each) for each in code)
@@ -158,8 +159,8 @@ def _patterns(secret: str) -> tuple[re.Pattern[str], ...]:
 
 
 def _unit(character: str) -> str:
-    """Return what finds a character in upper or lower case, by percent, in JSON or HTML. It
-    begins with a set, which a search finds fast."""
+    """Return a pattern that finds a character in either case, percent-encoded, or escaped in JSON or HTML.
+    It begins with a set, which a search finds fast."""
     plain = re.escape(character) + (character.swapcase() if character.isalpha() else "")
     code = ord(character)
     names = "".join(f"|{name}" for name, value in html5.items() if value == character and name[-1] == ";")

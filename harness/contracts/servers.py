@@ -1,4 +1,4 @@
-"""Types for what a server is asked beside its load, and what its metrics page tells."""
+"""Types for what a server is asked besides its load, and for what its metrics page tells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class HttpCall:
-    """A request to a server of ours: `path` from its root, `body` as JSON (None: none)."""
+    """A request to a server: `path` from its root, `body` to be sent as JSON (None: no body)."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -18,9 +18,9 @@ class HttpCall:
 class CacheReset:
     """What was done so that a cell does not find prompts of an earlier one in the prefix cache.
 
-    `how`: `reset` (the probe prompt was read again after it), `unchecked` (the server's counts do not show
-    it), `failed` (still cached, or a call was refused), `none` (the engine cannot, or the server is not
-    ours). `note` says why it is not `reset`. `cached_tokens` of `prompt_tokens` were cached after the reset.
+    `how`: `reset` (the server had to read the probe prompt again), `unchecked` (the server's counts do not
+    show it), `failed` (still cached, or a call was refused), `none` (the engine cannot, or the server is not
+    bench's). `note` says why it is not `reset`. `cached_tokens` of `prompt_tokens` were cached after it.
     """
 
     how: Literal["reset", "unchecked", "failed", "none"]
@@ -29,7 +29,7 @@ class CacheReset:
     note: str | None = None
 
 
-# What engines' metrics pages have in common. Three are gauges: running and waiting (requests),
+# The terms that engines' metrics pages have in common. Three are gauges: running and waiting (requests),
 # kv_cache_usage_share (0 to 1). The others are counters: prefix_hit_tokens is a part of prefix_query_tokens,
 # queue_s is the sum over queued_requests, and of drafted_tokens draft_steps took the accepted_tokens.
 ServerTerm = Literal[

@@ -1,4 +1,4 @@
-"""Define what latencies and token rates count, and how many requests a percentile needs, for all others."""
+"""Define latencies, token rates and how many requests a percentile needs, once for the whole project."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ from harness.contracts.records import RequestRow
 
 # The field of a RequestRow, and the column of its table, that latencies count from.
 Origin = Literal["sent_ns", "scheduled_ns"]
-# For the p95 that is shown while a load runs: one request in twenty lies above it. It is not a result.
+# Requests that the p95 shown while a load runs needs: one in twenty lies above it. It is not a result.
 LEAST_FOR_LIVE_P95 = 20
 
 

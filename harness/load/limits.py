@@ -1,4 +1,4 @@
-"""Compare the file descriptors that a load needs with those this system gives, one for each connection."""
+"""Compare the file descriptors that a load needs, one for each connection, with those this system gives."""
 
 import logging
 import resource
@@ -30,7 +30,7 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
     for start in starts if hard != resource.RLIM_INFINITY else ():
         has_server_here = start.deployment.terms.base_url is None
         for load, width in ((cell.load, cell.scenario.width) for cell in start.cells):
-            # The process that needs the most here is the server, else a load process.
+            # The server needs the most of all processes here. If it runs elsewhere, a load process does.
             sharers = 1 if has_server_here else load.workers
             needed = OTHER_FILES + ceil((load.concurrency or 0) * width / sharers)
             if needed > hard:

@@ -2,8 +2,8 @@
 
     locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
-The web UI listens on 127.0.0.1 alone. The API is that of --engine, and the key comes from the variable of its
-engine (OPENAI_API_KEY). For a record of each request give --rows.
+The web UI listens only on 127.0.0.1. --engine (default: openai) decides which API is used, and which variable
+has the key (OPENAI_API_KEY). --rows records each request.
 """
 
 import logging
@@ -36,8 +36,8 @@ class ChatUser(ConversationUser):
 def add_arguments(parser: Any) -> None:
     """Add bench's own arguments. The web UI's form has them, too, except for the file name.
 
-    Who reaches the web UI can send load anywhere with the key, so it listens on 127.0.0.1 (Locust: on all
-    addresses) unless --web-host names another.
+    Whoever reaches the web UI can send load anywhere with the key. So it listens on 127.0.0.1, where Locust's
+    own default is all addresses, unless --web-host names another.
     """
     parser.set_defaults(web_host="127.0.0.1")
     parser.add_argument("--model", default="default", help="the model's name at the server")
@@ -54,7 +54,7 @@ def add_arguments(parser: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def open_traffic(environment: Any, **_: Any) -> None:
-    """Start with the first conversation. Locust prints what a listener raises and goes on."""
+    """Start with the first conversation, or end Locust: it only prints what a listener raises."""
     try:
         _open(environment)
     except (UserError, ValueError, RecursionError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Start the load processes of one cell, read how far they are, and end all if one of them ends badly."""
+"""Start the load processes of one cell, read their progress, and end all if one of them ends badly."""
 
 import logging
 import os
@@ -27,7 +27,8 @@ _SILENT_S = 120.0
 _GRACE_S = 10.0
 # How long to wait for a line of each load process, one after the other.
 _ROUND_S = 1.0
-# From the word to the start: the workers look for it often, and users take a while to be made (4,000: 0.2 s).
+# From writing the start's instant to that instant: the workers look for it often, but making users takes a
+# while (4,000: 0.2 s).
 _LEAD_S, _LEAD_PER_USER_S = 0.05, 1e-4
 
 
@@ -59,7 +60,7 @@ def run_load(
             records.gather(job, log_path)
             if records.read_summary(job) is None:
                 records.append_lost(job)
-        except OSError as error:  # hides no other
+        except OSError as error:  # must not hide the first error
             logging.getLogger(__name__).error(
                 "%s: which requests were lost could not be written: %s", job.rows_path, error
             )
@@ -67,7 +68,7 @@ def run_load(
 
 
 class _Worker:
-    """One load process as its parent sees it. `pulse` is None before it is ready, `summary` till its end."""
+    """One load process as its parent sees it. `pulse` is None until it is ready, `summary` until it ends."""
 
     def __init__(self, job: LoadJob, number: int, process: Supervised, log_path: Path) -> None:
         self.process = process
@@ -106,7 +107,7 @@ def _started(
 ) -> list[_Worker]:
     job_path = directory / "job.json"
     job_path.write_bytes(msgspec.json.encode(job))
-    # -P: a folder of the user's that is called as one of ours must not be imported instead.
+    # -P: a user's folder with the name of one of our packages must not be imported instead.
     command = [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)]
     workers: list[_Worker] = []
     for number in range(job.load.workers):
@@ -147,7 +148,7 @@ def _follow(
         for worker in running:
             worker.hear()
             if worker.summary and worker.summary.ended_by == "interrupted":
-                _end(workers)  # somebody ended it where it runs: the others alone are not the load
+                _end(workers)  # somebody sent it a signal: the other workers are not the whole load
         check()
         if all(worker.has_news for worker in running):
             if board.start_ns:

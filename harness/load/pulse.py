@@ -1,4 +1,4 @@
-"""Tell once a second how far a load is, for a person to see. No report reads it. Pure."""
+"""Types and sums for the progress of a load, which a person sees once a second. No report reads it. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, origi
 # How far back `Recent.stretch` looks: STRETCH_S, or further if fewer than ENOUGH requests ended in them.
 KEPT = 512
 STRETCH_S, LONGEST_S = 10.0, 60.0
-# The first of them only begins the stretch: what is left is enough for all that is shown.
+# The first of them only begins the stretch; those after it are enough for all that is shown.
 ENOUGH = LEAST_FOR_LIVE_P95 + 1
 
 
@@ -29,7 +29,7 @@ class Stretch:
 class Glance:
     """The requests that ended well lately, of all load processes. `ttft_n` of them had content.
 
-    Tokens count with the request that they end with. None: not known, or of too few requests.
+    All tokens of a request count when it ends. None: not known, or too few requests.
     """
 
     length_s: float
@@ -43,10 +43,10 @@ class Glance:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one load process is, or with `recent` all those of a cell together.
+    """The progress of one load process or, with `recent`, of all those of a cell together.
 
-    `requests` and `failed` ended well and badly. `loop_lag_s`: the p99 of how late its own loop was.
-    `stretch`: of one process, what `recent` is made of.
+    `requests` ended well, `failed` did not. `loop_lag_s`: the p99 of how late its own loop was. `stretch`:
+    one process's part of `recent`.
     """
 
     t_s: float = 0.0
@@ -117,7 +117,7 @@ def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float 
 
 
 def together(running: Sequence[Progress], ended: Sequence[Progress] = ()) -> Progress:
-    """Return how far all processes are: sums of requests and of work done, and the phase of the slowest."""
+    """Return the progress of all processes together: sums of their requests, and the phase of the slowest."""
     pulses = (*running, *ended)
     return Progress(
         t_s=max((pulse.t_s for pulse in pulses), default=0.0),

@@ -22,7 +22,10 @@ def of_worker(path: str | Path, worker: int) -> Path:
 
 
 def gather(job: LoadJob, log_path: Path) -> None:
-    """Append the other workers' rows, begun rows and logs to the first's. Remove them. Raises OSError."""
+    """Append the other workers' rows, begun rows and logs to the first's, and remove their files.
+
+    Raises OSError.
+    """
     rows_paths = (Path(job.rows_path), Path(job.begun_path))
     for path in (*rows_paths, log_path):
         for part in (of_worker(path, number) for number in range(job.load.workers)):
@@ -56,7 +59,8 @@ def read_whole(path: Path) -> LoadSummary | None:
 
 
 def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
-    """Return the summary of all workers. The window ends with the first one's: then a part is missing."""
+    """Return the summary of all workers. The window ends with the first worker's that ends: from then on a
+    part of the load is missing."""
     is_kernel = all(summary.stamp_source == "kernel" for summary in summaries)
     uncertainty_ns = max(summary.clock_uncertainty_ns or 0 for summary in summaries)
     return LoadSummary(
@@ -132,9 +136,7 @@ def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
             except (ValueError, RecursionError):
                 damaged += 1
     if damaged:
-        logging.getLogger(__name__).warning(
-            "%s: lines that are damaged and were passed over: %d", path, damaged
-        )
+        logging.getLogger(__name__).warning("%s: damaged lines that were skipped: %d", path, damaged)
 
 
 def _remove_cut_line(path: Path) -> None:

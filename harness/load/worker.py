@@ -1,8 +1,8 @@
 """A load process: `python -m harness.load.worker JOB.json` plays one cell's load and records it.
 
 With `--worker K --board FILE` it plays its share, and begins at the instant that its parent writes on the
-board. It writes a JSON line to stdout when it is ready, then one a second with how far it is; everything else
-goes to stderr. SIGINT and SIGTERM end it at once, with what it has so far and exit code 0.
+board. It writes a JSON line to stdout when it is ready, then one a second with its progress; everything else
+goes to stderr. SIGINT and SIGTERM end it at once: it writes what it has so far, and its exit code is 0.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _LOOK_S = 0.005
 
 def main(argv: list[str]) -> int:
     """Play the job in the file argv[1]. Returns the exit code; a BenchError is one line on stderr."""
-    # Pending until `_interrupts`, so that none is missed during the imports.
+    # Signals stay pending until `_interrupts`, so that none is missed during the imports.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     progress_fd = _take_stdout()
     raise_file_limit()
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int) -> None:
     """Play a worker's share of a job, block until its last request has ended, and write rows and summary."""
-    # These take most of the start, in which signals must already be held.
+    # These imports take most of the start-up, and signals must be blocked before them.
     import gevent
     from locust.env import Environment
 
@@ -102,7 +102,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
 
 
 class _Log(io.TextIOWrapper):
-    """stderr without the key, which an error's words may repeat."""
+    """stderr without the key, which an error's text may repeat."""
 
     def __init__(self, key: str | None) -> None:
         super().__init__(sys.stderr.buffer, "utf-8", "backslashreplace", line_buffering=True)
@@ -140,7 +140,7 @@ def _interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         for handler in handlers:
             handler.cancel()
-        for number in ENDING:  # holding is not enough: threads that were made meanwhile do not hold them
+        for number in ENDING:  # blocking is not enough: threads made meanwhile do not block them
             signal.signal(number, signal.SIG_IGN)
 
 

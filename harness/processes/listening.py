@@ -1,4 +1,4 @@
-"""Which process listens on a port of this machine, and which listen for other machines."""
+"""Find which process listens on a port of this machine, and which ones listen for other machines."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -7,22 +7,22 @@ from typing import Any
 
 import psutil
 
-# As which the system may name a server that listens at all addresses, or at this one over IPv6.
+# How the system may list a server that listens at all addresses, or at 127.0.0.1 through IPv6.
 _ANY = ("0.0.0.0", "::", "::ffff:127.0.0.1")
 _Addresses = set[tuple[str, int]]
 
 
 def stranger_on(host: str, port: int, root_pid: int) -> str | None:
-    """Return who listens at an address beside a process and its descendants.
+    """Return who listens at an address, other than a process and its descendants.
 
-    None if nobody does, and where it cannot be told: the system shows no listener there, or one that it does
-    not name while some of these processes are another user's.
+    None if nobody does, and if bench cannot tell: the system shows no listener there, or it shows one without
+    its pid and also hides the sockets of some of these processes.
     """
     addresses = {(each, port) for each in (host, *_ANY)}
     own = _tree(root_pid)
     try:
         pids = {each.pid for each in _at(addresses, psutil.net_connections("tcp"))}
-    except psutil.Error:  # macOS tells root alone
+    except psutil.Error:  # macOS tells only root
         listens, hides = _own_sockets(addresses, own)
         return "another process" if own and not (listens or hides) else None
     own |= _tree(root_pid)  # one that began meanwhile may have the socket
@@ -63,7 +63,7 @@ def _named(pid: int) -> str:
 
 
 def beyond_loopback(is_meant: Callable[[Sequence[str]], bool]) -> list[str]:
-    """Return the addresses beyond loopback, as IP:PORT, where processes of such command lines listen.
+    """Return the addresses beyond loopback, as IP:PORT, where processes with a meant command line listen.
 
     Processes of other users are left out. Raises psutil.Error if the system shows no listeners.
     """

@@ -26,7 +26,7 @@ _SLACK_S = 10.0
 _Identity = tuple[int, float]
 
 FOREVER_S = 1e9
-# A container or machine that is gone never removes its records. No run takes that long.
+# A container or machine that is gone never removes its records. No run takes as long as this.
 _FOREIGN_AGE_S = 30 * 86400.0
 
 
@@ -79,8 +79,8 @@ class Lines:
 class Supervised:
     """A running process and its lifeline, a pipe that closes with this object or with bench.
 
-    `pid` is the program's own, not the watchdog's; `spawned_ns` is just before its spawn; `ended` is its exit
-    code, -N for signal N, once it and all that it started are gone. One thread at a time may use it.
+    `pid` is the program's own, not the watchdog's. `spawned_ns` is just before its spawn. `ended` is its exit
+    code (-N for signal N) once it and all that it started are gone. One thread at a time may use it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Supervised:
         self.spawned_ns = int(started["spawned_ns"])
 
     def poll(self) -> int | None:
-        """Return its exit code (-N for signal N), None while it runs. What it started may still be ending."""
+        """Return its exit code (-N for signal N), None while it runs. Its children may still be ending."""
         return self.wait(0.0)
 
     def wait(self, timeout_s: float = FOREVER_S) -> int | None:
@@ -144,7 +144,7 @@ class Supervised:
         return self._code()
 
     def _hear_the_end(self, deadline: float) -> None:
-        self._lifeline.close()  # here, so that an interrupt right after it leaves the rest to be done
+        self._lifeline.close()  # within the `try` of `stop`: an interrupt right after it skips nothing
         while not self._reports.at_end and (left_s := deadline - time.monotonic()) > 0:
             self._receive(left_s)
 
@@ -189,9 +189,9 @@ def supervised(
 ) -> Iterator[Supervised]:
     """Run argv in a session of its own during the block, and append its output to log_path.
 
-    Leaving the block ends it and everything it started. Until then state_dir has a record with `label` for
-    `reap`. It gets bench's environment `without` these names, plus `environment`. With pass_stdout its stdout
-    goes to `lines()` and must be read. Raises OSError.
+    Leaving the block ends it and everything it started. Until then state_dir has a record of it, with
+    `label`, for `reap`. It gets bench's environment without the names in `without`, plus `environment`. With
+    pass_stdout its stdout goes to `lines()` and must be read. Raises OSError.
     """
     process = _spawned(argv, log_path, environment or {}, without, grace_s, pass_stdout)
     path = state_dir / f"{process.mark}.json" if state_dir else None
@@ -209,7 +209,8 @@ def supervised(
                 pid_namespace=watchdog.pid_namespace(),
             )
             path.parent.mkdir(parents=True, exist_ok=True)
-            # No process outlives the boot. Until this is written, a kill -9 of both leaves no trace of it.
+            # It need not last, since no process outlives the boot. Before this write, killing bench and the
+            # watchdog with -9 leaves no trace of the process.
             write_whole(path, msgspec.json.encode(record), lasts=False)
         yield process
     finally:

@@ -59,7 +59,8 @@ def boot_id() -> str:
 
 
 def machine() -> str:
-    """Return an id of this machine: its own, if it has one, and its host name, which others may have, too."""
+    """Return an id of this machine: its machine-id, if it has one, and its host name, which need not be
+    unique."""
     try:
         own = Path("/etc/machine-id").read_text(errors="replace")
     except OSError:
@@ -68,7 +69,7 @@ def machine() -> str:
 
 
 def pid_namespace() -> str:
-    """Return an id of where this process's pids are valid. A container has one of its own."""
+    """Return the id of the namespace in which this process's pids are valid. A container has its own."""
     path = Path("/proc/self/ns/pid")
     return os.readlink(path) if path.exists() else "-"
 
@@ -90,9 +91,10 @@ def end(
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
-    """Return the live processes of one without a watchdog: descendants, its session, those with its mark."""
+    """Return what still lives of a process that lost its watchdog: it, its descendants, its session, and all
+    processes with its mark."""
     present_s = start_time_s(pid)
-    # Else the pid, and so the session's number, is another's by now.
+    # Otherwise the pid, and with it the session's id, belongs to another process by now.
     is_session = present_s in (None, started_s)
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -173,7 +175,7 @@ def _spawn(
 def _in_child(prctl: Callable[..., object] | None) -> None:
     """Let the child open files up to the hard limit, and have the kernel end it with this watchdog."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
+    # No limit would slow down programs that close every possible descriptor, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -205,7 +207,7 @@ def _reap(child_pid: int) -> bool:
 
 def _family(mark: str) -> list[psutil.Process]:
     found = [each for each in psutil.Process().children(recursive=True) if start_time_s(each.pid) is not None]
-    if not sys.platform.startswith("linux"):  # no subreaper: orphans are known by their mark alone
+    if not sys.platform.startswith("linux"):  # no subreaper: orphans are known only by their mark
         found += left_of(os.getpid(), 0.0, mark)
     return found
 

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.store.checksums import strange
 from harness.store.files import check_regular
 from harness.store.named_files import LOCK_FILE
-from harness.whole_files import has_locked
+from harness.whole_files import try_lock
 
 _OTHER_DISK = "give an --output on another, or move the run there"
 
@@ -58,7 +58,7 @@ def _opened(directory: Path) -> BinaryIO:
 def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) -> None:
     check_regular(directory / LOCK_FILE, lock.fileno())
     try:
-        is_ours = has_locked(lock, directory, _OTHER_DISK)
+        is_ours = try_lock(lock, directory, _OTHER_DISK)
     except UserError:
         remove_made(directory, made)  # nobody can hold it
         raise

@@ -3,23 +3,23 @@
 PCIe throughput is left out: NVML measures it for 20 ms in each call (nvmlDeviceGetPcieThroughput).
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.processes.watchdog import pid_namespace
 from harness.sampling import gpu
 from harness.sampling.gpu import Device
 from harness.sampling.sampling import Sampling, total
 
-# Returns those of the pids that are the server's, or None if its processes are not known here.
+# Returns which of the pids are the server's; None if bench cannot see the server's processes.
 Ours = Callable[[set[int]], set[int] | None]
 
-# A list of processes costs ten times as much as another call.
+# How often to make the slow calls. A list of processes costs ten times as much as any other call.
 _SLOW_S = 0.5
-# What a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
+# The namespace that a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
 
@@ -30,9 +30,9 @@ class DeviceSample:
     `used_bytes` counts all processes, without the driver's reserve; `process_bytes` the watched ones, None if
     NVML lists none (often in a container). `energy_j` and `ecc_errors` (uncorrected) count since the driver
     was loaded. Utilizations are NVML's averages over up to a second. `throttle_reasons` are NVML's bits
-    (contracts.throttle_names). `foreign_processes` and `foreign_bytes` belong to other programs than the
+    (contracts.throttle_names). `foreign_processes` and `foreign_bytes` belong to programs other than the
     server; None if bench cannot tell. Processes, ECC and PCIe are read twice a second and at marks, and
-    repeated between.
+    repeated in between.
     """
 
     t_ns: int
@@ -108,7 +108,7 @@ class DeviceReader:
                 throttle_reasons=value("throttle_reasons", self._throttle_reasons),
                 **self._slow,
             )
-            # What was kept is not known of a device that is lost.
+            # The kept fields no longer hold if the device is lost.
             return sample if device.handle is not None else DeviceSample(t_ns, self._index)
 
     def _read_slow(self, device: Device) -> dict[str, int | None]:
@@ -142,14 +142,14 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
     own = ours(set(listed))
     process_bytes = total(listed[pid] for pid in own) if own else None
     if own is None:
-        device.note("process_memory", "the server's processes are out of sight, so none is said to be its")
+        device.note("process_memory", "the server's processes are out of sight, so none counts as its own")
     elif own and process_bytes is None:
         device.note("process_memory", "NVML lists the processes without their memory")
     elif listed and not own:
         said = "NVML listed processes, but none of the server's (in a container the pids differ)"
         device.note("process_memory", said)
-    # In a namespace of its own, a pid here is not what the driver means by it.
-    if not own and os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
+    # In a pid namespace of its own, bench's pids are not the driver's.
+    if not own and pid_namespace() != _FIRST_PID_NAMESPACE:
         device.note("foreign_processes", "in a container, others cannot be told from the server's")
         return {"process_bytes": process_bytes}
     if own is None and listed:
@@ -161,7 +161,7 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
-    """Add up the memory of each process. One may be listed more than once, by its GPU instances."""
+    """Add up the memory of each process, which may be listed once for each of its GPU instances."""
     found: dict[int, int | None] = {}
     for process in processes:
         found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))

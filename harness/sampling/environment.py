@@ -1,4 +1,4 @@
-"""Describe the machine and the software, as each run records them. Knows no engine."""
+"""Describe the machine and the software for the record of a run. Knows no engine."""
 
 import ctypes
 import importlib.metadata
@@ -19,7 +19,7 @@ from harness.contracts import Reason, Scalar, masked_values
 from harness.processes.watchdog import boot_id
 from harness.sampling import gpu
 
-# How the names of variables begin that affect a server.
+# The prefixes of environment variables that affect a server.
 _OF_SERVERS = (
     "ATTENTION", "CUDA_", "DOCKER_HOST", "FLASHINFER_", "GGML_", "GLIBC_TUNABLES", "GOMP_", "HF_HOME",
     "HF_HUB_", "HIP_", "HSA_", "KMP_", "LD_", "LLAMA_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OLLAMA_",
@@ -30,7 +30,7 @@ _PACKAGES = (
     "serving-bench", "locust", "gevent", "pyarrow", "pandas", "plotly", "msgspec", "psutil", "nvidia-ml-py",
 )  # fmt: skip
 
-# What is read in a pass, beyond what a processor's caches hold: by each thread, and by all together.
+# What is read in a pass, more than a processor's caches hold: by each thread, and by all together.
 _READ_BYTES, _READ_TOTAL_BYTES = 2**26, 2**29
 _PASSES = 5
 
@@ -56,7 +56,7 @@ def machine_facts() -> dict[str, Scalar]:
         "cpu_model": _cpu_model(),
         "cores_physical": psutil.cpu_count(logical=False),
         "cores_logical": psutil.cpu_count(logical=True),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores_usable": _cores_usable(),
         "memory_bytes": psutil.virtual_memory().total,
         "swap_bytes": psutil.swap_memory().total,
         "boot_id": boot_id(),
@@ -71,7 +71,7 @@ def read_bytes_per_s() -> float | None:
 
     This bounds decoding, which reads all weights for a token. The method is STREAM's (McCalpin 1995).
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = _cores_usable() or os.cpu_count() or 1
     free = psutil.virtual_memory().available // 8
     size = min(max(_READ_BYTES, _READ_TOTAL_BYTES // threads), free // threads)
     try:
@@ -81,7 +81,7 @@ def read_bytes_per_s() -> float | None:
     memchr.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t)
     blocks = [b"x" * size for _ in range(threads)]
 
-    # It reads each byte once, since none is 0, and ctypes lets go of Python's lock.
+    # It reads each byte once, since none is 0, and ctypes releases the GIL.
     def read(block: bytes) -> None:
         memchr(block, 0, size)
 
@@ -98,6 +98,10 @@ def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, s
     """Return the variables set for a server, and those it `inherits` that affect it, without secrets."""
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     return dict(masked_values(dict(sorted({**ours, **added}.items()))))
+
+
+def _cores_usable() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def _os_name() -> str:

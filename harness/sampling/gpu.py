@@ -1,7 +1,7 @@
 """Read NVIDIA devices through NVML, by its indices; CUDA_VISIBLE_DEVICES changes nothing.
 
-If there is no card, driver or library, that is a Reason or a UserError. A field that NVML does not tell is
-None with a note, and a driver that hangs costs a bounded time.
+A missing card, driver or library gives a Reason or a UserError. A field that NVML does not tell is None with
+a note, and a driver that hangs costs a bounded time.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from harness.sampling.sampling import Memory, Use, within
 
 Value = TypeVar("Value")
 
-# Without the persistence daemon the driver wakes each device at first use: a second or two for each.
+# Without the persistence daemon the driver wakes each device at first use, which takes a second or two.
 ANSWER_LIMIT_S = 45.0
 
 
@@ -157,7 +157,7 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
     mig = value("mig_mode", nvml.nvmlDeviceGetMigMode)
     cuda = device.ask("cuda", nvml.nvmlSystemGetCudaDriverVersion)
     if mig is not None and mig[0]:
-        notes["mig"] = "it is on, and all that is sampled is of the whole card, all its instances together"
+        notes["mig"] = "it is on, and samples are of the whole card, all its instances together"
     return DeviceFacts(
         index=index,
         name=value("name", nvml.nvmlDeviceGetName),

@@ -1,7 +1,7 @@
 """Judge whether the machine is fit to measure: before each start and cell, and over each cell's window.
 
-What it finds makes a cell suspect; guard=strict refuses it or makes it invalid. What cannot be known (the
-load of others beside a server that is out of sight) is no finding.
+What it finds makes a cell suspect; guard=strict refuses the cell or makes it invalid. What bench cannot know,
+such as the load of others beside a server that is out of sight, is no finding.
 """
 
 import os
@@ -29,8 +29,8 @@ from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.sampling.sampling import Memory, Use, tolerance_bytes
 
-# The longest wait, as a share of all that a run may wait, and after one that was in vain: what lasts is not
-# waited for each time.
+# The longest wait as a share of all that a run may wait; and the longest one after a wait in vain, so that a
+# lasting cause does not delay every cell.
 WAIT_SHARE = 0.25
 WAIT_AGAIN_S = 2.0
 STEAL_PCT = 5.0
@@ -39,12 +39,12 @@ LOW_DISK_BYTES = 1 << 30
 LOW_FILES = 4096
 # The share of a window's samples in which NVML gave a reason for lower clocks.
 THROTTLED_SHARE = 0.05
-# A share of the median over the earlier windows of the same deployment at the same load.
+# Clocks are low below this share of their median in earlier windows of the same deployment and load.
 LOW_CLOCK_SHARE = 0.95
 # A device that told its memory before is lost after this many samples without it.
 _LOST_AFTER = 3
 
-# What may end by itself, and disturbs what is measured until then.
+# What may end by itself, and disturbs measurements until then.
 _PASSING = ("foreign_load", "foreign_process", "steal", "swap", "throttled")
 
 # A cause, and a clause with the numbers.
@@ -65,27 +65,27 @@ Samples = Callable[[int, int], Seen]
 
 
 class Guard:
-    """Looks after one run, and keeps what is usual here: memory at its begin, clocks of its windows."""
+    """The guard of one run. It remembers what is usual: the memory before the first start, and the clocks."""
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
         self._longest_s = WAIT_SHARE * wait_s
         self._left_s = wait_s  # of all waits of the run
-        self._was_in_vain = {"machine": False, "memory": False}  # the last wait for it
+        self._was_in_vain = {"machine": False, "memory": False}  # whether the last wait for it was
         self._first_bytes: dict[str, int] = {}
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
         self._of_start: tuple[GuardFinding, ...] = ()
         self._devices: tuple[int, ...] = ()
         self._told: set[int] = set()  # devices that have told their memory in this start
-        self._scan: programs.Scan | None = None  # at the begin of the last look
-        self._again = ""  # the command that goes on with the run
+        self._scan: programs.Scan | None = None  # at the beginning of the last look
+        self._again = ""  # the command that continues the run
         self._has_warned = False
 
     def before_run(self, again: str, tell: Callable[[str], None], *, is_attached: bool = False) -> None:
-        """Tell before anything is started that other programs are busy, and what to do. Blocks for a look.
+        """Warn before anything is started if other programs are busy, and say what to do. Blocks for a look.
 
-        `again` goes on with the run; where it is empty the warning tells no command. What a running server
-        (`is_attached`) does is not known to be others'.
+        `again`: the command that continues the run; if it is empty, the warning gives no advice. With
+        `is_attached` it does not look: the busy program may be the server.
         """
         self._again = again
         if self.mode == "off" or is_attached:
@@ -95,22 +95,22 @@ class Guard:
             tell(warning)
 
     def warning(self, found: Sequence[GuardFinding]) -> str | None:
-        """Return once in a run what disturbs it, what that leads to and what to do; else None."""
+        """Return, once in a run, what disturbs it, what that leads to and what to do; else None."""
         said = "; ".join(each.text for each in found if each.kind in _PASSING)
         if not said or self._has_warned:
             return None
         self._has_warned = True
         leads = "A verdict is unlikely while that lasts, since disturbed repeats name no winner"
-        goes_on, then = "bench goes on all the same", "measures all the same after that"
+        goes_on, then = "bench goes on anyway", "then measures anyway"
         if self.mode == "strict":
             leads = "While that lasts guard=strict refuses to measure"
-            goes_on, then = "What is refused fails", "refuses after that"
+            goes_on, then = "What is refused fails", "only then refuses"
         warning = f"the machine is not fit: {said}. {leads}"
         if not self._again:
             return warning
         return (
             f"{warning}. {goes_on}: press Ctrl-C now, and {self._again} once it is idle; or begin with "
-            f"guard.wait=20min: then bench waits for up to {WAIT_SHARE * 20:.0f} min at once, and {then}"
+            f"guard.wait=20min, so that bench waits for up to {WAIT_SHARE * 20:.0f} min at a time and {then}"
         )
 
     def before_start(
@@ -123,9 +123,9 @@ class Guard:
     ) -> Use:
         """Return what is in use before a server is started.
 
-        If that is more than before the first start, block for a while until it is not. If it still is,
-        that marks all cells of the start; with guard=strict, raise UnfitError. A server that runs already
-        (`is_attached`) has given none back, and is in what is used.
+        If that is more memory than before the first start, wait for a while until it is freed. If it is not,
+        this marks all cells of the start, or with guard=strict raises UnfitError. With `is_attached` it does
+        not wait: the memory of a running server is in use all the time.
         """
         self._of_start, self._devices, self._told = (), tuple(devices), set()
         idle = memory.measure()
@@ -157,7 +157,7 @@ class Guard:
     ) -> tuple[GuardFinding, ...]:
         """Return what is unfit before a cell. `tell` gets what is waited for, once; `check` may raise.
 
-        Blocks for one look, and for a while if what may pass has not.
+        Blocks for one look, and then for a while if something is unfit that may pass.
         """
         if self.mode == "off":
             return ()
@@ -167,16 +167,16 @@ class Guard:
         return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
 
     def refusal(self, found: Sequence[GuardFinding]) -> str | None:
-        """Return a sentence if what was found before a cell keeps it from being measured, else None."""
+        """Return a sentence if what was found before a cell forbids measuring it, else None."""
         if not found or self.mode != "strict":
             return None
         said = "; ".join(finding.text for finding in found)
-        return f"the machine was not fit: {said}; guard=mark measures all the same"
+        return f"the machine was not fit: {said}; guard=mark measures anyway"
 
     def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
 
-        `traffic` names its deployment and load: windows of one name are expected to have the same clocks.
+        `traffic` names its deployment and load: windows with the same name should have the same clocks.
         """
         if self.mode == "off":
             return ()
@@ -220,7 +220,7 @@ class Guard:
                 began_s = now_s
 
     def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:
-        """Return the causes; where it is others' load, with the programs that were busiest since the look."""
+        """Return the causes, a foreign load with the programs that were busiest since the look."""
         found = dict(causes)
         if self._scan and (text := found.get("foreign_load")):
             found["foreign_load"] = f"{text}{programs.most_between(self._scan, programs.scan(), server)}"
@@ -235,7 +235,7 @@ class Guard:
             if not rows:
                 yield "device_lost", f"device {device} gave no sample"
             elif device in self._told and not any(tells[-_LOST_AFTER:]):
-                yield "device_lost", f"device {device} no longer tells its memory"
+                yield "device_lost", f"device {device} no longer reports its memory"
             else:
                 yield from others_on(device, rows)
                 yield from throttled(device, rows)
@@ -248,18 +248,21 @@ class Guard:
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
-    """Yield what waiting does not help: a full disk, few open files."""
+    """Yield what no waiting cures: a full disk, a low limit of open files."""
     free = shutil.disk_usage(directory).free
     if free < LOW_DISK_BYTES:
         yield "disk_low", f"{free / 2**20:.0f} MiB are free for {directory}"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Whether they suffice for a closed loop is known before the run (harness/load/limits.py).
     if load.concurrency is None and hard != resource.RLIM_INFINITY and hard < LOW_FILES:
-        yield "few_files", f"a process may have {hard} open files, so an open loop no more connections"
+        yield "few_files", f"a process may open only {hard} files, and each connection of an open loop is one"
 
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
-    """Yield what is wrong with the machine: others' load (not the `client` cores), stolen time, swapping."""
+    """Yield what is wrong with the machine: others' load, stolen time, swapping.
+
+    `client`: the cores that the load processes used; None: not known.
+    """
     if said := programs.too_much(foreign_share(seen, client)):
         yield "foreign_load", said
     stolen = [row.machine_steal_pct for row in seen.host if row.machine_steal_pct is not None]

@@ -1,7 +1,7 @@
 """Find a process and its descendants, and measure what they use together.
 
-Reads /proc on Linux, which takes a sixth of psutil's time, and uses psutil elsewhere. What cannot be read is
-None.
+It reads /proc on Linux, which takes a sixth of psutil's time, and uses psutil elsewhere. What cannot be read
+is None.
 """
 
 import os
@@ -28,7 +28,7 @@ Counters = tuple[float, int, int]
 class Reading(NamedTuple):
     """One process: its own counters, and those of its children that it has waited for."""
 
-    started: float  # tells it from another one that has its pid later
+    started: float  # tells it from a later process with the same pid
     parent: int
     is_zombie: bool
     rss_bytes: int
@@ -50,23 +50,23 @@ class TreeReading:
 
 
 class ProcessTree:
-    """A process and its descendants over time, which stay members when their parent ends before them.
+    """A process and its descendants over time. They stay members when their parent ends before them.
 
-    It looks for new ones once a second, and when `among` gets a pid that it does not know.
+    It looks for new members once a second, and when `among` gets a pid that it does not know.
     """
 
     def __init__(self, pid: int | None) -> None:
         self._lock = threading.Lock()
         self._members: dict[int, float | None] = {} if pid is None else {pid: None}  # when each one started
-        self._ever = set(self._members)  # those that have ended, too
+        self._ever = set(self._members)  # with those that have ended
         self._strangers: set[int] = set()
-        self._last: dict[tuple[int, float], Reading] = {}  # of the members that have gone, too
+        self._last: dict[tuple[int, float], Reading] = {}  # with members that have ended
         self._most: Counters = (0.0, 0, 0)
         self._look_due_s = 0.0
 
     @property
     def ever(self) -> frozenset[int]:
-        """The pids of all that are or were members, as far as it has looked."""
+        """Return the pids of all that are or were members, as far as it has looked."""
         with self._lock:
             return frozenset(self._ever)
 
@@ -80,6 +80,7 @@ class ProcessTree:
             return pids & self._ever
 
     def read(self) -> TreeReading:
+        """Return what the living members use now, and what all members have used so far."""
         if not self._ever:
             return TreeReading()
         with self._lock:
@@ -105,7 +106,7 @@ class ProcessTree:
         )
 
     def pss_bytes(self) -> int | Reason | None:
-        """Read the memory, counting shared pages once, in about 10 ms per GiB."""
+        """Return the memory, with shared pages counted once. Takes about 10 ms per GiB."""
         if not _IS_LINUX:
             return Reason("this system does not tell PSS")
         sizes = []
@@ -133,8 +134,8 @@ class ProcessTree:
     def _counted(self, alive: Iterable[Reading]) -> Counters:
         """Return what the tree has used so far.
 
-        An ended child is in its parent's counters if the parent waited for it, and in the last reading of it.
-        The larger of the two sums is the better one, and neither counts anything twice.
+        A child that has ended is in its parent's counters if the parent waited for it, and in its own last
+        reading. The larger of the two sums is the better one, and neither counts anything twice.
         """
         own = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)

@@ -18,16 +18,16 @@ Row = TypeVar("Row")
 Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
 ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
-# At this rate the step of an energy counter is seen within 1 % of a second.
+# Reads per second of an idle machine: the step of an energy counter is seen within 10 ms.
 _IDLE_HZ = 100.0
 _IDLE_S = {"host": 0.3, "device": 1.0}
 
 
 class Sampling(Generic[Row]):
-    """Rows of `read()`, `hz` times a second, while the `with` block runs; `read_at_mark` gives those of a
-    mark.
+    """A thread that collects the rows of `read()`, `hz` times a second, while the `with` block runs.
 
-    An exception from either is kept in `error`. `notes`: why values are missing, by field.
+    `read_at_mark` gives the rows of a mark. An exception from either is kept in `error`. `notes`: why values
+    are missing, by field.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Sampling(Generic[Row]):
         self._stop = threading.Event()
 
     def mark(self) -> None:
-        """Take a sample with the fields that are too slow for each. Blocks for up to ANSWER_LIMIT_S."""
+        """Take a sample with the fields that are too slow for every one. Blocks for up to ANSWER_LIMIT_S."""
         if not all(returned.is_set() for returned in self._late_marks):
             return
         returned = threading.Event()
@@ -76,7 +76,7 @@ class Sampling(Generic[Row]):
 
     @property
     def error(self) -> str | None:
-        """Return the first failure and how many there were; None if all samples could be read."""
+        """Return how many samples could not be read, and the first failure; None if all could be read."""
         count = len(self._failures)
         return f"{count} samples could not be read; the first: {self._failures[0]}" if count else None
 
@@ -123,7 +123,7 @@ class Sampling(Generic[Row]):
 
 
 def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that takes no signals, since a signal there would not wake the main thread."""
+    """Start a daemon thread that takes no signals: one that arrives there would not wake the main thread."""
 
     def run_without_signals() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -165,7 +165,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of the machine or of some devices. `read` raises UserError if none can be read."""
+    """A way to measure the memory of the machine or of some devices. `read` raises UserError if it cannot."""
 
     kind: Literal["host", "device"]
     read: Callable[[], Sequence[Use]]
@@ -173,8 +173,8 @@ class Memory:
     def measure(self, duration_s: float | None = None) -> Use:
         """Return the median memory and the mean power in use over duration_s. Blocks.
 
-        A card needs a longer look than a CPU: it takes some seconds after work to lower its clocks, and only
-        then it is idle.
+        A card is measured for longer than a CPU: after work it takes some seconds to lower its clocks, and
+        only then is it idle.
         """
         duration_s = _IDLE_S[self.kind] if duration_s is None else duration_s
         seen = []

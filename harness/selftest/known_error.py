@@ -1,4 +1,4 @@
-"""Compute bench's own error, by what a client reported and what the reference server did, and keep it."""
+"""Compute bench's own error from what a client reported and what the reference server did, and keep it."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
 from harness.sampling import environment
 from harness.whole_files import write_whole
 
-# (request id, number of the content chunk, due_ns, sent_ns). Two numbers stand for arrival and end.
+# (request id, number of the content chunk, due_ns, sent_ns). Two chunk numbers stand for arrival and end.
 Send = tuple[str, int, int, int]
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
@@ -21,7 +21,7 @@ END = 0xFFFFFFFE
 ID_LENGTH = 36
 # Two instants in nanoseconds, from and to.
 Span = tuple[int, int]
-# An error that is small against a latency of some milliseconds.
+# bench counts as exact below this error, which is small against the latencies of real servers.
 LIMIT_S = 1e-3
 # The facts that the client's error depends on.
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
@@ -29,7 +29,10 @@ _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
 
 @dataclass
 class Served:
-    """One answer as the server made it, with due and sent instants of each chunk. None: it did not happen."""
+    """One answer as the server made it, with the instants at which each chunk was due and sent.
+
+    None: it did not arrive, or did not end.
+    """
 
     arrived_ns: int | None = None
     due_ns: list[int] = field(default_factory=list)
@@ -107,8 +110,9 @@ def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
 def keep(cache: Path, result: SelfTest) -> Path | None:
     """Write a result to the cache's selftest.json, and return the file; None if no request could be judged.
 
-    Other loads that the same version and program measured on the same machine stay. Of a busy machine nothing
-    is mixed with that of a quiet one: None too if there is one of that.
+    It keeps other loads that the same version and program measured on the same machine, but does not mix
+    results of a busy and of a quiet machine. A busy machine's result does not replace a quiet one's; then it
+    returns None, too.
     """
     if all(step.ttft_error_s is None for step in result.steps):
         return None

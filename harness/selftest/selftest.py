@@ -35,7 +35,7 @@ from harness.store import request_table
 _TTFT_S = 0.05
 _START_TIMEOUT_S = 30.0
 _TIMEOUT_S = 30.0
-# The command that makes the program which can judge the largest loads.
+# The command that builds the server that can judge the largest loads.
 BUILD = "bench install reference --program native"
 _MODEL = "reference"
 
@@ -53,7 +53,7 @@ class Rung(NamedTuple):
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs by rising load, with the warm-up and window of each."""
+    """Rungs in the order of their load, and the warm-up and window of each."""
 
     rungs: tuple[Rung, ...]
     warmup_s: float = 0.5
@@ -66,7 +66,7 @@ def ladder_of(text: str) -> Ladder:
     for word in text.split(","):
         match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
         if not match:
-            raise UserError(f"--loads {text}: {word!r} is not STREAMSxRATE; such as --loads 64x100,256x400")
+            raise UserError(f"--loads {text}: {word!r} is not STREAMSxRATE; write it like 64x100,256x400")
         rungs.append(Rung(int(match[1]), float(match[2])))
     return Ladder(tuple(sorted(rungs, key=lambda rung: rung.streams * rung.chunks_per_s)))
 
@@ -79,7 +79,7 @@ WHOLE = replace(
 
 @dataclass(frozen=True)
 class Reference:
-    """The server to measure against. `path` is given if its program had to be built."""
+    """The server to measure against. `path`: its executable, if it is one that had to be built."""
 
     engine: Engine
     program: str
@@ -112,7 +112,7 @@ def find_reference(
 def run(
     reference: Reference, ladder: Ladder, state_dir: Path, on_step: Callable[[SelfTestStep], None]
 ) -> SelfTest:
-    """Run the ladder to its end, or to a load that the server or this machine cannot do. Blocks.
+    """Run the ladder to its end, or up to a load that the server or this machine cannot handle. Blocks.
 
     Raises CellError if not even the first rung could be measured, and Interrupted.
     """

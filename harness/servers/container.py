@@ -1,7 +1,7 @@
 """Run one server in a container: check Docker, start it, remove it, and remove what a killed run left.
 
-Docker's client runs in the foreground as a supervised child, so its end is the end of the container. There is
-no Docker library: users have set up permissions and contexts for the client. Knows no engine.
+Docker's client runs in the foreground as a supervised child, so its end is the end of the container. It uses
+no Docker library, since users have set up permissions and contexts for the client. Knows no engine.
 """
 
 import csv
@@ -49,7 +49,7 @@ HINTS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a docker command said. `code` is None if it did not answer in time."""
+    """What a docker command printed. `code` is None if it did not run or did not answer in time."""
 
     code: int | None
     text: str
@@ -57,9 +57,9 @@ class Answer:
 
 
 def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
-    """Return what `docker ARGUMENTS` prints, or why there is no docker. Block for up to timeout_s."""
+    """Return what `docker ARGUMENTS` prints, or why it cannot be run. Blocks for up to timeout_s."""
     try:
-        # In a session of its own: Ctrl-C in a terminal is bench's to act on.
+        # In a session of its own, so that Ctrl-C in a terminal reaches only bench.
         done = subprocess.run(
             ["docker", *arguments],
             stdin=subprocess.DEVNULL,
@@ -135,11 +135,11 @@ def image_facts(image: str) -> Mapping[str, str | None]:
 def running_container(
     spec: ContainerSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
 ) -> Iterator[Server]:
-    """Run a server in a container while the block runs, its output in log_path. It is gone after the block.
+    """Run a server in a container during the block, with its output in log_path. It is gone after the block.
+
     Raises ServerError if Docker cannot start it.
     """
-    plain = re.sub("[^A-Za-z0-9_.-]+", "-", engine)[:40]
-    container = _Container(f"serving-bench-{plain}-{secrets.token_hex(4)}", spec)
+    container = _Container(f"serving-bench-{_plain(engine)[:40]}-{secrets.token_hex(4)}", spec)
     all_hints = (*hints, *HINTS)
     with ExitStack() as stack:
         stack.callback(container.remove)
@@ -156,6 +156,7 @@ def running_container(
 
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
+    """Return the `docker run` command line that starts a server."""
     # --init: a program that handles no TERM ignores it if it is a container's first process.
     argv = [
         "docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none",
@@ -164,7 +165,7 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
     argv += [f"--label={key}={value}" for key, value in labels.items()]
     flags = {
         "memory": spec.memory_limit_bytes,
-        # Without it as much swap is allowed.
+        # Without this flag the container may use as much swap again.
         "memory-swap": spec.memory_limit_bytes,
         "shm-size": spec.shm_bytes,
         # Read as CSV, so the list of devices is one quoted field.
@@ -172,15 +173,15 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
         "entrypoint": spec.entrypoint,
     }
     argv += [f"--{flag}={value}" for flag, value in flags.items() if value is not None]
-    # A source that is not there fails; -v would make a directory of it.
+    # With --mount a missing source fails; -v would make a directory of it.
     mounts = [
         ("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
         for source, target in spec.mounts
     ]
     if spec.cache is not None:
-        # Docker makes the image's own volume with the owner and mode that the directory has in the image, so
-        # what a server keeps there is no file of ours that only root could remove.
-        volume = f"source=serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', spec.image)}"
+        # Docker makes this volume with the owner and mode that the directory has in the image. In a folder of
+        # ours, a server's files would belong to root, and the user could not remove them.
+        volume = f"source=serving-bench-cache-{_plain(spec.image)}"
         mounts.append(("type=volume", volume, f"target={spec.cache}", f"volume-label={NAME_LABEL}"))
     for fields in mounts:
         row = io.StringIO()
@@ -190,11 +191,16 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
     return [*argv, spec.image, *spec.arguments]
 
 
+def _plain(name: str) -> str:
+    """Return a name with hyphens for all characters that Docker does not allow in one."""
+    return re.sub("[^A-Za-z0-9_.-]+", "-", name)
+
+
 def reap() -> list[str]:
     """Remove the containers of runs that were killed, and return a sentence for each. Blocks for seconds.
 
-    Leaves alone the containers of a bench that still runs, and those of other machines and containers that
-    share this Docker. Call it after supervise.reap, which waits for watchdogs at work.
+    Leaves alone the containers of a bench that still runs, and those that a bench on another machine or in
+    another container started on this Docker. Call it after supervise.reap, which waits for watchdogs at work.
     """
     if shutil.which("docker") is None:
         return []
@@ -214,7 +220,7 @@ class _Container:
     def __init__(self, name: str, spec: ContainerSpec) -> None:
         self.name = name
         self.spec = spec
-        self.process: tuple[int, float] | None = None  # its first one: pid and start time, if we see it
+        self.process: tuple[int, float] | None = None  # its first process: pid and start time, if visible
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
@@ -223,7 +229,8 @@ class _Container:
         while True:
             code = client.wait(_POLL_S)
             if code is not None:
-                # So `docker run` exits if Docker failed: itself, at starting the program, at finding it.
+                # `docker run` exits with these if Docker itself failed, could not run the program, or did not
+                # find it.
                 return code in (125, 126, 127)
             state = ask("inspect", "--type=container", "--format={{.State.Pid}} {{.Id}}", self.name)
             pid, _, container_id = state.text.partition(" ")
@@ -242,11 +249,11 @@ class _Container:
         if asked.code != 0:
             return f"Docker no longer answers: {asked.error}"
         limit = self.spec.memory_limit_bytes
-        advice = f": raise engine.memory_limit={limit / 2**30:.3g}GiB" if limit else ", the machine's"
-        return f"killed for memory{advice}" if asked.text else None
+        advice = f": raise engine.memory_limit={limit / 2**30:.3g}GiB" if limit else " on this machine"
+        return f"killed for lack of memory{advice}" if asked.text else None
 
     def stop(self) -> None:
-        # An interrupt is raised at once: the client's end and the removal do the rest.
+        # An interrupt ends this at once. The client's end and `remove` then do the rest.
         grace_s = self.spec.stop_grace_s
         ask("stop", f"--time={round(grace_s)}", self.name, timeout_s=grace_s + _GONE_LIMIT_S)
 
@@ -257,7 +264,7 @@ class _Container:
             _remove(self.name)
             raise
         if removed is None and self.process and watchdog.start_time_s(self.process[0]) == self.process[1]:
-            # Docker is gone and its container is not. The first process of one is the end of all in it.
+            # Docker is gone but its container is not. The end of the first process ends all others in it.
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.process[0], signal.SIGKILL)
 
@@ -265,10 +272,10 @@ class _Container:
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
     """Return pid and start time if the process belongs to the container, else None.
 
-    The daemon may be in a virtual machine, or bench in a container: there the number is another's.
+    The daemon may be in a virtual machine, or bench in a container, where the pid means another process.
     """
     started_s = watchdog.start_time_s(pid)
-    # Its control group is named after it, or (rootless) its /etc/hostname is a mount of a file of Docker's.
+    # Its control group is named after the container, or (rootless) /etc/hostname is a mount of Docker's file.
     signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
     with suppress(OSError):
         is_it = any(sign in Path(f"/proc/{pid}/{file}").read_text() for file, sign in signs.items())
@@ -298,7 +305,7 @@ def _labels(engine: str) -> dict[str, str]:
 
 
 def _here() -> str:
-    """Return where a pid is valid: the boot of this machine, and the namespace of its processes."""
+    """Return where this process's pid is valid: the machine's boot and the pid namespace."""
     return f"{watchdog.boot_id()}/{watchdog.pid_namespace()}"
 
 

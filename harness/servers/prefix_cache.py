@@ -1,7 +1,7 @@
 """Empty a server's prefix cache before a cell, and prove it by the server's own counts.
 
-Sends a fixed prompt twice, so that it is cached; makes the engine's calls; sends the prompt again, of which
-nothing may be cached now. Once that has shown that the calls work, makes them and sends the prompt once.
+It sends a fixed prompt twice, so that it is cached. It makes the engine's calls and sends the prompt again:
+now none of it may be cached. Once this has proven the calls, it only makes them and sends the prompt once.
 Nothing here fails a cell.
 """
 
@@ -42,7 +42,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, *, is_proven
         "messages": [{"role": "user", "content": text(deployment.terms.context_length)}],
         "max_tokens": 1,
         "temperature": 0,
-        # As the requests of a cell: not all servers say the same where they do not stream.
+        # As a cell's requests do: some servers report something else if they do not stream.
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -86,7 +86,7 @@ def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
 
 
 def _was_cached(said: Decoded) -> bool:
-    # What a chat template puts before all prompts may be found again after a reset.
+    # What a chat template puts before every prompt may be cached even after a reset.
     return (said.cached_tokens or 0) > 0.1 * (said.input_tokens or 0)
 
 

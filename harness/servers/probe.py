@@ -1,4 +1,4 @@
-"""Ask one server over HTTP what it is and what it uses, and have it generate. Errors never hold the key."""
+"""Ask one server over HTTP what it is and what it uses, and have it generate. No error contains the key."""
 
 import http.client
 import socket
@@ -58,7 +58,7 @@ PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
 class Answer:
     """What a server answered. `status` is None if nothing came back, and `text` then says why.
 
-    `read_ns` (CLOCK_MONOTONIC) is when each part of the body was read, `read_ends` the offset behind it.
+    `read_ns` (CLOCK_MONOTONIC): when each part of the body was read; `read_ends`: the offset where it ends.
     """
 
     status: int | None
@@ -94,7 +94,7 @@ def request(
     key: str | None = None,
     api: Api = openai.API,
 ) -> Answer:
-    """Send one request on a connection of its own. Block for timeout_s at most, however bytes trickle in."""
+    """Send one request on a connection of its own. Blocks for up to timeout_s, however bytes trickle in."""
     try:
         answer = _answer(method, url, max(0.01, timeout_s), body, api.headers_with(key))
     except TimeoutError:
@@ -102,7 +102,7 @@ def request(
     except (OSError, http.client.HTTPException, ValueError) as error:
         known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
         answer = Answer(None, next(known, f"{type(error).__name__}: {error}").encode(errors="replace"))
-    # In as many bytes, since instants belong to places in the body.
+    # Masking keeps the length, since read_ends are offsets into the body.
     return replace(answer, body=masked_bytes(answer.body, [key]))
 
 
@@ -148,8 +148,8 @@ def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict
 
 
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to the first of a host's addresses that takes it. Raises OSError, at the deadline TimeoutError:
-    neither looking up a name nor trying many addresses has a limit of its own."""
+    """Connect to the first of a host's addresses that accepts. Raises OSError, and TimeoutError at the
+    deadline: neither looking up a name nor trying many addresses has a limit of its own."""
     look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     failure = OSError("no address")
     for family, kind, protocol, _, address in within(deadline - time.monotonic(), look_up):
@@ -168,7 +168,7 @@ def _connected(host: str, port: int, deadline: float) -> socket.socket:
 
 
 def _over_tls(connected: socket.socket, host: str) -> ssl.SSLSocket:
-    """Return the connection as one of TLS, which has yet to shake hands."""
+    """Return the connection wrapped in TLS, before its handshake."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
@@ -176,8 +176,10 @@ def _over_tls(connected: socket.socket, host: str) -> ssl.SSLSocket:
 
 @contextmanager
 def _cut_at(deadline: float, connected: socket.socket) -> Iterator[None]:
-    """Cut a connection off when the block takes until then, and raise TimeoutError: a socket's own limit is
-    for each read, and a server may send its head byte by byte."""
+    """Cut a connection off if the block has not ended by the deadline, and raise TimeoutError.
+
+    A socket's own limit is for each read, and a server may send its head byte by byte.
+    """
     cut = threading.Event()
 
     def shut() -> None:
@@ -198,7 +200,7 @@ def _cut_at(deadline: float, connected: socket.socket) -> Iterator[None]:
 
 @contextmanager
 def _unless_over(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` in a thread once the block takes longer."""
+    """Call `act` in a thread if the block takes longer than this."""
     over = threading.Event()
 
     def watch() -> None:
@@ -215,9 +217,10 @@ def _unless_over(seconds: float, act: Callable[[], object]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation as a probe. `problem` (a clause) is None if tokens came; `status` if nothing came.
+    """One generation as a probe. `problem` (a clause) is None if tokens came.
 
-    `first_token_ns` (CLOCK_MONOTONIC): when the first event with content had been read.
+    `first_token_ns` (CLOCK_MONOTONIC): when the first event with content had been read. `status`: of the HTTP
+    response, None if nothing came.
     """
 
     problem: str | None
@@ -228,6 +231,7 @@ class Generation:
 def generate(
     base_url: str, model: str, *, timeout_s: float, key: str | None = None, api: Api = openai.API
 ) -> Generation:
+    """Ask for a short answer, and judge whether the server generates. Blocks for up to timeout_s."""
     asked = (Message("user", "Count from one to ten."),)
     body = api.request(model, Turn(asked, max_tokens=8), asked, {})
     url = base_url.rstrip("/") + api.path_of(model)
@@ -245,7 +249,7 @@ def generate(
 
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
-    """Return the server's token count of each of PROMPTS, without the prompts that it refuses. Blocks."""
+    """Return the server's token count of each of PROMPTS, except those that it refuses. Blocks."""
     counted, url = {}, base_url.rstrip("/") + openai.API.path
     for name, messages in PROMPTS.items():
         body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
@@ -284,8 +288,8 @@ def probe_attached(
                 _check_reached(at, generation.status, generation.problem, key)
             why = generation.problem
             if api.listing and time.monotonic() >= deadline:
-                both = f"all questions to it have {duration_text(timeout_s)} together"
-                why = f"{why}; {both} (engine.start_timeout)"
+                limit = f"bench gives all its questions together {duration_text(timeout_s)}"
+                why = f"{why}; {limit} (engine.start_timeout)"
             raise UserError(f"{at}: model {spec.served_model} cannot be measured: {why}")
 
 
@@ -299,7 +303,7 @@ def _check_reached(at: str, status: int | None, said: str, key: str | None) -> N
 
 
 def _check_listed(spec: AttachSpec, listed: Answer) -> None:
-    """Raise UserError if the models that a server lists are not the one that is asked for."""
+    """Raise UserError if a server lists models and the one that is asked for is not among them."""
     names = []
     if listed.status == 200:
         with suppress(ValueError, RecursionError, TypeError, KeyError):

@@ -1,8 +1,7 @@
-"""Read what a running server tells of itself, in common terms.
+"""Read what a running server reports about itself, in common terms.
 
-Its Prometheus page is read once a second, its JSON pages and its log once.
-
-A page that is late or damaged is a missing sample with a reason. A value of the wrong type is left out.
+Its Prometheus page is read once a second, its JSON pages and its log once. A page that is late or damaged is
+a missing sample with a reason. A value of the wrong type is left out.
 """
 
 import logging
@@ -26,7 +25,7 @@ from harness.servers.probe import request, root_of
 from harness.settings.units import size_text
 
 _log = logging.getLogger(__name__)
-# Long enough for llama.cpp, which answers between two batches. A mark may take as long as two of them.
+# Long enough for llama.cpp, which answers between two batches.
 TIMEOUT_S = 2.0
 
 # A sample's labels and its value.
@@ -77,7 +76,7 @@ def sample_server(
         ended_ns = time.monotonic_ns()
         if answer.status != 200:
             why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
-            notes["samples"] = f"not all were read (the last that was not: {why})"
+            notes["samples"] = f"some could not be read (the last of these: {why})"
             return []
         found, problems = terms_on(answer.text, metrics)
         for term in found:
@@ -134,7 +133,7 @@ _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records
 _NUMBER = _WHOLE | None
 _BYTES = Annotated[int, msgspec.Meta(ge=0, le=2**60)] | None
 _SCALAR = str | _WHOLE | float | bool | None
-# The types of the terms that must be more than any scalar.
+# The types of the terms for which not every scalar will do.
 _HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
 _KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
 _KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
@@ -154,17 +153,17 @@ def fetch_facts(
 
 
 def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
-    """Ask a server for what it uses; return that as said_by. Blocks for up to 5 s for each page."""
+    """Ask a server what it uses, and return what said_by returns. Blocks for up to 5 s for each page."""
     log, left_out = head_and_end(log_path)
     if left_out:
-        _log.warning("%s: has %s in its middle that are not read", log_path, size_text(left_out))
+        _log.warning("%s: %s in its middle are not read", log_path, size_text(left_out))
     return said_by(engine, log, fetch_facts(base_url, engine.pages, key=key))
 
 
 def said_by(engine: Engine, log: str, pages: Mapping[str, Any]) -> tuple[Said, list[str]]:
     """Return what a server reports that it uses, and a sentence on each value that was left out.
 
-    A value of the wrong type ends no run.
+    Raises nothing, whatever the server says.
     """
     try:
         said = engine.said(log, pages)

@@ -25,10 +25,10 @@ from harness.servers.log import MOST_LINE_BYTES, bytes_from, end_of
 
 _LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
 _END_BYTES = 256 << 10
-# A cause may stand before the traceback of the program that was told of it.
+# The cause may come before the traceback of another program that only reports it.
 _MORE_LINES = 400
 PROCESS_UP = "process_up"
-# Colours and other commands of a terminal; and what sets its title or clipboard.
+# Colours and other commands to a terminal, and what sets its title or clipboard.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n]{0,10000}(?:\x07|\x1b\\)")
 _NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _POLL_S = 0.1
@@ -47,7 +47,7 @@ class Server:
 
     `process` knows how it ended; for a server in a container it is docker's client. `pid` is the root of the
     serving processes, None if Docker runs them where bench cannot see them. `cause` is called when the server
-    has ended and returns a clause on why, if anything is known. `argv` is the command with docker's part.
+    has ended, and returns a clause on why, or None. `argv` is the whole command, with docker's part.
     """
 
     engine: str
@@ -79,7 +79,7 @@ def running_server(
 ) -> Iterator[Server]:
     """Run a server during the block, with its output in log_path. Everything it started is gone afterwards.
 
-    It gets bench's environment `without` these names, plus spec.environment. Raises ServerError.
+    It gets bench's environment without the names in `without`, plus spec.environment. Raises ServerError.
     """
     running = supervised(
         spec.argv,
@@ -108,11 +108,12 @@ def entered(
 def wait_ready(
     server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
 ) -> dict[str, int]:
-    """Wait until the server has answered ready_path with 200 and then two real generations.
+    """Wait until the server has answered ready_path with 200 and then a real generation; time a second one.
 
     Return the instants of `listening`, `first_token` (of the first good generation), `ready` (its end) and
-    `steady_token` (of the next). `on_wait` is told every 15 s what is missing. Raises ServerError if it
-    exits first, answers each generation with an error for _REFUSING_S, or is not ready within timeout_s.
+    `steady_token` (of the second one, if it is good). `on_wait` is told every 15 s what is missing. Raises
+    ServerError if the server exits, answers each generation with an error for _REFUSING_S, or is not ready
+    within timeout_s.
     """
     spec = server.spec
     listening_ns = refusing_s = None
@@ -154,7 +155,7 @@ def wait_ready(
 
 
 def _check_port(server: Server) -> None:
-    """Raise ServerError if another program is seen to answer in a started server's place."""
+    """Raise ServerError if another program listens on a started server's port."""
     parts = urlsplit(server.spec.base_url)
     host, port = parts.hostname, parts.port
     # A container has the host's network, but is no child of Docker's client.
@@ -189,7 +190,7 @@ def _age_s(server: Server) -> float:
 
 
 class Stages:
-    """The stages that a log has shown so far. Reading them calls `on_stage` with the name of each new one."""
+    """The stages that a log has shown so far. `look` calls `on_stage` with the name of each new one."""
 
     def __init__(
         self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
@@ -204,11 +205,12 @@ class Stages:
 
     @property
     def reached(self) -> dict[str, int]:
-        """Return the instants of the stages so far, at most 0.02 s late, or later where a server writes more
+        """Return the instants of the stages so far, at most 0.02 s late, or later if a server writes more
         than 4 MiB in that time. `process_up` is the first line."""
         return dict(self._reached)
 
     def look(self) -> None:
+        """Read what the log has gained, up to 4 MiB, and note the stages that it shows."""
         with self._lock:
             now_ns = time.monotonic_ns()
             added = bytes_from(self._path, self._offset, _LOOK_BYTES)
@@ -257,12 +259,12 @@ def watched_stages(
 
 
 def log_tail(path: Path, lines: int = 20) -> str:
-    """Return the last lines of a log without what moves a terminal; an empty text if there is no log."""
+    """Return the last lines of a log without control characters; an empty text if there is no log."""
     return "\n".join(inert(line, keep="\t") for line in _end_of(path).splitlines()[-lines:])
 
 
 def quoted_line(path: Path, hints: Sequence[Hint] = ()) -> str:
-    """Return the telling_line of a log's end; where that has effects alone, of more lines before it."""
+    """Return the telling_line of a log's last 20 lines; if these name only effects, of its last 400."""
     found = telling_line(log_tail(path), hints)
     return telling_line(log_tail(path, _MORE_LINES), hints) if _is_effect(found, hints) else found
 
@@ -270,7 +272,7 @@ def quoted_line(path: Path, hints: Sequence[Hint] = ()) -> str:
 def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
     """Return the last line that names an error, else the last line. Warnings may come after the error.
 
-    A line that a hint calls an effect is returned only where no other line names an error.
+    A line that a hint calls an effect is returned only if no other line names an error.
     """
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line for line in lines if _NAMES_ERROR.search(line)]

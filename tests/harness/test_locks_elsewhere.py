@@ -36,8 +36,8 @@ def test_a_run_is_refused_in_one_line_that_says_what_works(tmp_path, elsewhere) 
     done = bench(place, "run", *quick(), "--output", "new/run", **elsewhere, FLOCK_ERRNO=str(errno.ENOLCK))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "new/run: its file system has no locks (No locks available), by which bench keeps another bench out; "
-        "give an --output on another, or move the run there"
+        "new/run: its file system has no locks (No locks available), which bench needs to keep another bench "
+        "out; give an --output on another, or move the run there"
     )
     assert not (tmp_path / "new").exists()
 
@@ -49,8 +49,8 @@ def test_a_cache_is_refused_in_words_that_say_what_works(tmp_path, elsewhere, nu
         [sys.executable, "-c", _HELD], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stderr.splitlines()[-1] == (
-        f"harness.errors.UserError: held: its file system has no locks ({os.strerror(number)}), by which "
-        "bench keeps another bench out; set BENCH_CACHE_DIR to a folder on another"
+        f"harness.errors.UserError: held: its file system has no locks ({os.strerror(number)}), which "
+        "bench needs to keep another bench out; set BENCH_CACHE_DIR to a folder on another"
     )
 
 

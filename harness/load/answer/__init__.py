@@ -1,4 +1,4 @@
-"""Know each API of chats by the name that an engine gives it (contracts.ApiName)."""
+"""The chat APIs, by the name that an engine gives them (contracts.ApiName)."""
 
 from collections.abc import Mapping
 

@@ -33,7 +33,7 @@ _STOP_REASONS = {
 
 
 class _Part(msgspec.Struct, gc=False):
-    """A content block as it begins, what is added to one, or what changes of the message."""
+    """A new content block, an addition to one, or a change of the message."""
 
     type: str | None = None
     text: str | None = None
@@ -64,7 +64,7 @@ def _read(data: bytes) -> Chunk:
     event = _decode_event(data)
     usage = event.message.usage if event.message else event.usage
     part = event.content_block or event.delta
-    if part is None:  # ping, message_stop, and events of a kind that is new
+    if part is None:  # ping, message_stop, and unknown kinds of events
         return Chunk(usage=usage, error=event.error)
     calls = None
     if part.type == "tool_use" or part.partial_json:
@@ -90,7 +90,7 @@ def _request(
 
 
 def _messages(history: Sequence[Message]) -> Iterator[dict[str, Any]]:
-    """Yield the messages, without the system's and those that say nothing, which the API refuses."""
+    """Yield the messages without the system's and without empty ones, which the API refuses."""
     for place, (message, before) in enumerate(zip(history, [None, *history], strict=False)):
         blocks: list[dict[str, Any]] = []
         if message.role == "tool" and before and before.call:
@@ -110,16 +110,16 @@ def _form_fields(form: Form) -> dict[str, Any]:
     if not form.is_forced:
         return {}
     if form.tools:
-        named = [{"name": each.name, "description": each.description} for each in form.tools]
         tools = [
-            {**name, "input_schema": tool.parameters} for name, tool in zip(named, form.tools, strict=True)
+            {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+            for tool in form.tools
         ]
         return {"tools": tools, "tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
     return {"output_config": {"format": {"type": "json_schema", "schema": form.schema}}}
 
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:
-    """Return the counts. The API's input_tokens are those that no cache was read or written for."""
+    """Return the counts. The API's input_tokens leave out what was read from or written to a cache."""
     new, read, written = (
         count(usage, name)
         for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")

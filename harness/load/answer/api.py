@@ -1,7 +1,7 @@
-"""Say what an API of chats is: how an answer is asked for, and what an event of its stream means.
+"""Define what a chat API is: how an answer is asked for, and what an event of its stream means.
 
-Each API has a file beside this. All turn their events into Chunk, which is OpenAI's, so that one decoder
-finds the first content, the counts and the errors of every API.
+Each API has a file beside this one. All turn their events into Chunk, which has OpenAI's form, so that one
+decoder finds the first content, the counts and the errors of every API.
 """
 
 import re
@@ -15,9 +15,9 @@ import msgspec
 from harness.contracts import Message, Turn
 
 Tokens = tuple[int | None, ...]  # input, output, cached
-# Counts of one request from here on are no counts: nothing has such a context.
+# A token count of one request from here on is not believed: no model has such a context.
 ABSURD = 1 << 31
-# The fields that count says something of, by every API, and llama.cpp's timings.
+# The fields that are read as counts, of every API and of llama.cpp's timings.
 _COUNTS = frozenset(
     """
     prompt_tokens completion_tokens cached_tokens input_tokens output_tokens cache_read_input_tokens
@@ -25,7 +25,7 @@ _COUNTS = frozenset(
     cachedContentTokenCount prompt_n predicted_n cache_n
     """.split()  # noqa: SIM905 - a list of 14 quoted words reads worse
 )
-# What finish_reason is, whatever the API calls it, where the model or a filter refused to answer (on).
+# The finish_reason, whatever the API calls it, if the model or a filter refused to answer or to go on.
 REFUSED = "content_filter"
 
 
@@ -52,11 +52,11 @@ class Chunk(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class Api:
-    """One API of chats, over HTTP and server-sent events.
+    """One chat API over HTTP and server-sent events.
 
-    `version`: what its base URL ends in, which a user may leave out. `path`: of a streamed answer, from the
-    base URL; `{model}` stands for the model. `listing`: of a list of all models in OpenAI's format; None: it
-    has none. The key comes in the header `key_header`, behind `key_prefix`.
+    `version`: the end of its base URL, which a user may leave out. `path`: where a streamed answer is asked
+    for, from the base URL; `{model}` stands for the model. `listing`: where it lists all models in OpenAI's
+    format; None: nowhere. The key is sent in the header `key_header`, after `key_prefix`.
     """
 
     path: str
@@ -74,7 +74,7 @@ class Api:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def base_of(self, url: str) -> str:
-        """Return the base URL: `url`, with the version behind it unless it ends in one."""
+        """Return `url` with the version appended, unless it ends in one."""
         base = url.rstrip("/")
         return base if re.search(r"/v\d\w*$", base) else base + self.version
 
@@ -87,17 +87,20 @@ class Api:
 
 
 def count(fields: Any, name: str) -> int | None:
-    """Return a count of tokens; None if there is none, or what is there is no count."""
+    """Return a count of tokens; None if the field is missing or is not a possible count."""
     value = fields.get(name) if isinstance(fields, dict) else None
     return value if type(value) is int and 0 <= value < ABSURD else None
 
 
 def absurd_counts(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields that count tokens, by their names, and have a value that no request can have: one
-    that is too large, and of those that are read one below 0, or that is no whole number."""
+    """Yield `name=value` for each token count that no request can have.
+
+    Any field whose name says that it counts tokens must not be too large. A field that bench reads must also
+    be a whole number of at least 0.
+    """
     for name, value in fields.items():
         is_large = type(value) is int and value >= ABSURD
-        # As llama.cpp's timings. Other names may be of anything, such as a rate.
+        # `_n` as in llama.cpp's timings. Other names may be of anything, such as a rate.
         if is_large and ("token" in name.lower() or name.endswith("_n")):
             yield f"{name}={value}"
         elif name in _COUNTS and value is not None and count(fields, name) is None:
@@ -107,17 +110,17 @@ def absurd_counts(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def whole_text(messages: Sequence[Message], role: str) -> str:
-    """Return what the messages of a role say, for an API that takes it apart from the others."""
+    """Return the joined texts of a role's messages, for an API that takes them apart from the others."""
     return "\n\n".join(message.content for message in messages if message.role == role)
 
 
 def call_id(place: int) -> str:
-    """Return the id of the call in the message at a place of the history."""
-    # Mistral's chat templates take nothing but nine letters and digits.
+    """Return the id of the call in the history's message at `place`."""
+    # Mistral's chat templates accept only nine letters and digits.
     return f"call{place:05d}"
 
 
 def call_delta(index: int | None, name: str | None, arguments: str | None) -> msgspec.Raw:
-    """Return a part of a tool call. `index`: of its call in the answer; None: it is a whole call."""
+    """Return a part of a tool call. `index`: which call of the answer; None: this part is a whole call."""
     part = {"index": index, "function": {"name": name, "arguments": arguments}}
     return msgspec.Raw(msgspec.json.encode(part))

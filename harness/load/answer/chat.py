@@ -26,9 +26,9 @@ class Decoded:
     """The content of a stream. `malformed`: why these bytes are not a stream.
 
     `chunk_ns`: when the read arrived that completed each event with content (text, reasoning or a tool-call
-    delta); `reasoning_chunks` of them have nothing but reasoning, and `first_answer_ns` is the first of the
-    others. The server gave the counts. `absurd`: one that no request can have. `server_error`: the message of
-    an error event, or of an error that came instead of a stream.
+    delta); `reasoning_chunks` of them have only reasoning, and `first_answer_ns` is the first of the others.
+    The token counts are the server's. `absurd`: a count that no request can have. `server_error`: the message
+    of an error event, or of an error that came instead of a stream.
     """
 
     chunk_ns: tuple[int, ...] = ()
@@ -84,7 +84,7 @@ def _heard(
 ) -> tuple[Decoded, dict[str, Any], dict[str, Any], int]:
     """Return what a body's events say, their `usage` and llama.cpp's `timings`, and where the last one ends.
 
-    They end with [DONE], an error, or what is no event of the API's.
+    Reading ends at [DONE], at an error, or at data that is not an event of the API.
     """
     chunk_ns, text, reasoning, calls = list[int](), list[str](), list[str](), list[msgspec.Raw]()
     finish_reason = server_error = malformed = first_answer_ns = None
@@ -143,8 +143,8 @@ def _heard(
 
 
 def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:
-    """Return the tool calls of a stream from their parts, in the order of their index; what is no part is
-    left out."""
+    """Join the parts of a stream's tool calls and return the calls in the order of their index. Data that is
+    not such a part is left out."""
     names: dict[int, str] = {}
     arguments: dict[int, str] = {}
     for raw in deltas:
@@ -187,7 +187,7 @@ def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
     """
     if body.startswith(_DATA) and body.endswith(_BLANK) and b"\r" not in body:
         parts = body[len(_DATA) : -len(_BLANK)].split(_BLANK + _DATA)
-        # A body of nothing but `data: ...` and blank lines takes a third of the time of any other.
+        # This path is for a body of only `data: ...` and blank lines. It takes a third of the other's time.
         if body.count(b"\n") == len(_BLANK) * len(parts):
             end = 0
             for part in parts:
@@ -216,9 +216,9 @@ def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
 def classify(
     status: int, body: bytes, decoded: Decoded, content_type: str | None = None
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome of a response that came whole, with a sentence on it unless it is ok.
+    """Return the outcome of a complete response, and what is wrong with it (None if it is ok).
 
-    A browser does not accept a good stream under another content type (WHATWG, section 9.2.2).
+    Another content type makes a good stream a protocol_error, as in browsers (WHATWG, section 9.2.2).
     """
     if status >= 400:
         return "http_error", f"HTTP {status}: {decoded.server_error or shown(body)}"
@@ -270,7 +270,7 @@ def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> T
 
 
 def _with_inputs(timings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return llama.cpp's timings with the count of all input tokens, if it tells of both kinds."""
+    """Add the count of all input tokens to llama.cpp's timings, if they have both of its parts."""
     evaluated, cached = count(timings, "prompt_n"), count(timings, "cache_n")
     inputs = {} if evaluated is None or cached is None else {_INPUTS: evaluated + cached}
     return {**timings, **inputs}

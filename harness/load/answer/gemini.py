@@ -17,7 +17,7 @@ _FINISH_REASONS = {
     "MAX_TOKENS": "length",
     **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), REFUSED),
 }
-# Takes the place of a call's signature, which a model wants back with it, where the call is not its own.
+# Sent instead of a call's signature, which a model wants back, if the model did not make the call itself.
 # Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
 _NO_SIGNATURE = "skip_thought_signature_validator"
 
@@ -79,7 +79,7 @@ def _choice(candidate: _Candidate) -> Choice:
 def _request(
     model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields. The engine's own are of generationConfig; the model stands in the path."""
+    """Return the fields. The engine's own go into generationConfig; the model is named in the path."""
     system, form = whole_text(history, "system"), turn.form if turn.form and turn.form.is_forced else None
     schema = form.schema if form and not form.tools else None
     asked = {"responseMimeType": "application/json", "responseJsonSchema": schema} if schema else {}
@@ -92,7 +92,7 @@ def _request(
 
 
 def _contents(history: Sequence[Message]) -> Iterator[dict[str, Any]]:
-    """Yield the messages, without the system's and those that say nothing."""
+    """Yield the messages without the system's and without empty ones."""
     for message, before in zip(history, [None, *history], strict=False):
         parts: list[dict[str, Any]] = []
         if message.role == "tool" and before and before.call:
@@ -118,7 +118,7 @@ def _tool_fields(form: Form) -> dict[str, Any]:
 
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:
-    """Return the counts. The API counts thoughts apart, and bills them as output."""
+    """Return the counts. The API counts thoughts separately and bills them as output."""
     said = [count(usage, name) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
     known = [each for each in said if each is not None]
     outputs = sum(known) if known else None

@@ -9,7 +9,7 @@ from harness.load.answer.chat import Decoded
 def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:
     """Return what goes into the history after a turn: the model's answer, or the scripted one.
 
-    Of several calls the first of a tool that there is, with arguments in JSON; the turn's where none is.
+    If the turn has a call, the model's first call that a tool can answer goes in, else the turn's own.
     """
     if is_scripted and (turn.answer is not None or turn.call):
         return Message("assistant", turn.answer or "", turn.call)
@@ -20,7 +20,7 @@ def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Messag
 
 
 def _is_whole(call: ToolCall, form: Form | None) -> bool:
-    """Return whether a chat template can read the call, and a tool of the form answers it."""
+    """Return whether a chat template can read the call and a tool of the form can answer it."""
     if form is None or call.name not in {tool.name for tool in form.tools}:
         return False
     try:

@@ -55,8 +55,8 @@ def _tokens(usage: Mapping[str, Any]) -> Tokens:
 API = Api(
     path="/chat/completions",
     request=_request,
-    # Takes half the time of a decoder that makes all fields. It skips strings unread, so all must be valid
-    # UTF-8.
+    # Takes half the time of a decoder that makes all fields. It skips other strings without checking them, so
+    # the caller must see to it that the data is valid UTF-8.
     read=msgspec.json.Decoder(Chunk).decode,
     tokens=_tokens,
     listing="/models",

@@ -17,13 +17,13 @@ REFRESH_PAIRS = 100
 SUSPICIOUS_LAG_NS = 200_000_000
 BINS_PER_OCTAVE = 8
 TIMER_S = 0.01
-# A user notices such a pause; what came meanwhile the kernel has stamped, but nothing was sent.
+# A user notices such a pause. The kernel stamps what arrives meanwhile, but nothing is sent.
 STALL_NS = 50_000_000
 SAMPLED = 16
 
 
 class ClockMap:
-    """The offset from CLOCK_REALTIME, of the kernel's stamps, to CLOCK_MONOTONIC, the axis of all instants.
+    """The offset from CLOCK_REALTIME (the kernel's stamps) to CLOCK_MONOTONIC (all instants of bench).
 
     It changes only when somebody sets the time of day. `uncertainty_ns` is the worst of all offsets so far.
     """
@@ -60,7 +60,10 @@ class ClockMap:
     def all_to_monotonic_ns(
         self, realtimes_ns: Sequence[int], read_ns: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Return the instants of many stamps and how long after each it was read, at a tenth of the cost."""
+        """Return the instants of many stamps, and how long after each it was read.
+
+        Costs a tenth of calling to_monotonic_ns for each.
+        """
         offset_ns = self._offset_ns
         instants = [realtime_ns + offset_ns for realtime_ns in realtimes_ns]
         lags = list(map(sub, read_ns, instants))
@@ -71,7 +74,7 @@ class ClockMap:
         return instants, lags
 
     def _likeliest_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """Return the instant by the offset that was valid then; the newest instant if several could be."""
+        """Return the instant by the offset that was valid then; the newest if several are possible."""
         newest_ns = realtime_ns + self._offset_ns
         for outdated_ns, offset_ns in reversed(self._former):
             if read_ns > outdated_ns:
@@ -108,7 +111,7 @@ class LagHistogram:
         self._max_ns = max(self._max_ns, lag_ns)
 
     def sample(self, lags_ns: Sequence[int]) -> None:
-        """Count one in SAMPLED, from a place that moves on. The maximum is over all of them."""
+        """Count one in SAMPLED of all lags, across calls. The maximum is over all of them."""
         for lag_ns in lags_ns[self._skip :: SAMPLED]:
             self.add(lag_ns)
         self._skip = (self._skip - len(lags_ns)) % SAMPLED
@@ -130,7 +133,7 @@ class LagHistogram:
 
 
 class LoopLag(LagHistogram):
-    """How late a timer of the loop was, and each time that it was late by STALL_NS or more."""
+    """How late a timer of the loop was, and each span in which it was late by STALL_NS or more."""
 
     def __init__(self) -> None:
         super().__init__()

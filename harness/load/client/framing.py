@@ -1,6 +1,6 @@
 """Find the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
 
-Its chunks are taken apart once, when it has ended. Source of the rules: RFC 9112, section 6.
+The chunks of a body are split once, when it has ended. Source of the rules: RFC 9112, section 6.
 """
 
 import re
@@ -13,9 +13,9 @@ MAX_SIZE_LINE_BYTES = 1024
 MAX_LENGTH_DIGITS = 15
 CRLF = b"\r\n"
 BLANK_LINE = b"\r\n\r\n"
-# Where the last chunk begins: behind the CRLF of the chunk before it, or of the head.
+# Where the last chunk begins: after the CRLF of the chunk before it, or of the head.
 LAST_CHUNK_START = b"\r\n0"
-# A chunk's size, from the CRLF of what is before it: the head or another chunk.
+# The line of a chunk's size, with the CRLF that ends the head or the chunk before it.
 _SIZE_LINE = re.compile(rb"\r\n([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 _PARTIAL_SIZE_LINE = re.compile(rb"(?:\r(?:\n(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?)?)?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
@@ -70,7 +70,7 @@ class Framing:
         return self.is_complete
 
     def check(self) -> None:
-        """Take the chunks of an unfinished body apart, so that they count. Raises FramingError."""
+        """Split the chunks of an unfinished body, so that `body` has them. Raises FramingError."""
         if self.is_chunked and not self.is_complete:
             self._walk_chunks()
 
@@ -102,7 +102,7 @@ class Framing:
         known[self._body_start] = 0
         if self.is_complete:
             known[self._end] = before[-1]
-        # Most reads end with a chunk, as they do where every event is one segment.
+        # Most reads end where a chunk ends: servers send most events as one chunk in one segment.
         return [
             known[offset] if offset in known else self._offset_in_chunks(offset, before)
             for offset in raw_offsets
@@ -158,7 +158,7 @@ class Framing:
             at = line.end() + size
         self._at = self.searched = at
         if line:
-            # Behind the last chunk come trailers, or at once the empty line that ends them.
+            # After the last chunk come trailers, or at once the empty line that ends them.
             end = raw.find(BLANK_LINE, line.end() - len(CRLF))
             self.is_complete, self._end = end >= 0, end + len(BLANK_LINE)
             return self.is_complete

@@ -33,7 +33,7 @@ CLOSED_BEFORE_S = 0.05
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go, and the lines of their heads that the API wants, its key among them.
+    """Where requests go, and the header lines that the API wants, including its key.
 
     All connections share `tls`, since loading certificates takes long.
     """
@@ -48,13 +48,13 @@ class Endpoint:
 
 
 def endpoint(base_url: str, key: str | None = None, api: Api = openai.API, model: str = "") -> Endpoint:
-    """Return where chats are asked for under `base_url`. Raises UserError for what cannot be sent."""
+    """Return the endpoint of chats under `base_url`. Raises UserError for an unusable URL or key."""
     refused = UserError(f"base_url={masked_urls(base_url)}: not a URL like http://127.0.0.1:8000/v1")
     try:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError:
-        raise refused from None  # its words may hold a password
+        raise refused from None  # the ValueError may quote a password
     if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii():
         raise refused
     if key and not (key.isascii() and key.isprintable()):
@@ -86,10 +86,10 @@ class Client:
     ) -> Exchange:
         """Send a JSON body by POST. Blocks this greenlet until the response has ended, or for `timeout_s`.
 
-        `leave_after_s` after sending it closes the connection, and the outcome is `left`.
-        Never raises for what a server does. `sent_ns` comes after connecting. If the server had just
-        closed the kept connection, the request is sent again, but `sent_ns` stays that of the first try. A
-        killed greenlet gets its exchange as `cancelled`, and must end by itself.
+        After `leave_after_s` from the sending it closes the connection, and the outcome is `left`. Never
+        raises for what a server does. `sent_ns` comes after connecting. If the server had just closed the
+        kept connection, the request is sent again, but `sent_ns` stays that of the first try. A killed
+        greenlet gets its exchange as `cancelled`, and must end by itself.
         """
         response = Response()
         outcome: Outcome = "ok"
@@ -106,11 +106,11 @@ class Client:
         except gevent.Timeout as passed:
             if passed not in (timer, leaving):
                 raise
-            if not response.framing.is_complete:  # else it waits only for its turn to be decoded
+            if not response.framing.is_complete:  # else it only waits for its turn to be decoded
                 outcome, error = "timeout", f"not finished after {timeout_s:g} s"
                 if passed is leaving:
                     outcome, error = "left", f"the user went away after {leave_after_s:g} s"
-        except Exception as wrong:  # what a server's bytes make ours raise costs this request alone
+        except Exception as wrong:  # a bug that a server's bytes trigger fails only this request
             outcome, error = "protocol_error", unreadable(wrong)
         finally:
             timer.close()
@@ -203,7 +203,7 @@ class _Connection:
             watcher.close()
 
     def is_idle(self) -> bool:
-        """Return whether another request may be sent: it is open, and nothing came unexpectedly."""
+        """Return whether another request may be sent: it is open, and nothing unexpected has arrived."""
         try:
             data = self._receiver.read(self._socket)
             return bool(data and self._tls) and self._decrypted(data) == (b"", False)

@@ -1,4 +1,4 @@
-"""Read sockets and stamp what arrives, by the kernel if it can. Makes no objects that last."""
+"""Read sockets and stamp what arrives, by the kernel if it can. Creates no lasting objects."""
 
 import platform
 import socket as names
@@ -24,7 +24,7 @@ STAMPS_BEGIN_MS = 1000
 # two segments of a stream, at most GATHER_S, so that two of them do not meet in the kernel.
 GATHER_S = 0.0005
 GATHER_SHARE = 0.1
-LEAST_GATHER_S = 0.00005  # beside which the sleep itself takes as long
+LEAST_GATHER_S = 0.00005  # the sleep itself takes as long
 ENOUGH_READS = 16
 PACE_PERIOD_NS = 20_000_000
 
@@ -84,7 +84,7 @@ class Receiver:
             self._use_kernel = False
 
     def _await_stamps(self) -> None:
-        """Wait until the kernel stamps, which it begins some time after the first socket asked for it."""
+        """Wait until the kernel stamps: it begins some time after the first socket asked for stamps."""
         self._keeper.bind(("127.0.0.1", 0))
         for _ in range(STAMPS_BEGIN_MS if self._use_kernel else 0):
             self._keeper.sendto(b".", self._keeper.getsockname())
@@ -165,7 +165,7 @@ class Receiver:
         """Return how long to gather, by the pace of the latest reads; 0 if it is not worth it."""
         period_s, reads = (now_ns - self._pace_ns) / 1e9, self.reads - self._pace_reads
         self._pace_ns, self._pace_reads = now_ns, self.reads
-        # Without the kernel's stamps it would make ours late; and few reads cost little.
+        # Without the kernel's stamps, gathering would make ours late. And few reads cost little anyway.
         if not self._use_kernel or reads * GATHER_S < period_s / 2:
             return 0.0
         gather_s = min(GATHER_S, GATHER_SHARE * self.streams * period_s / reads)

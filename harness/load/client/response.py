@@ -1,4 +1,7 @@
-"""Keep one response as it grows, and make an exchange of it. Runs in gevent's hub, so it only appends."""
+"""Keep one response as it grows, and make an exchange of it.
+
+While it grows, this runs in gevent's hub, so it only appends.
+"""
 
 import time
 from array import array
@@ -61,7 +64,7 @@ class Response:
         self._marks = array("q")
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
-        """Keep what arrived (nothing at the end), with the kernel's timespec if any. Return as `close`."""
+        """Keep what arrived (nothing at the end) and the kernel's timespec if any. Return as `close` does."""
         if not data:
             return self.close(read_ns)
         marks = self._marks
@@ -79,7 +82,10 @@ class Response:
         return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """Note that the connection has ended. Return whether the response has. May raise either error."""
+        """Note that the connection has ended. Return whether the response is complete.
+
+        Raises ExchangeError or FramingError.
+        """
         self.closed_ns = now_ns
         if self.framing.close():
             return True
@@ -99,7 +105,7 @@ class Response:
         try:
             self.framing.check()
         except FramingError as wrong:
-            # What was wrong before it may have made the server's silence, or ours.
+            # The bad framing may be why the server, or bench, waited.
             if outcome in ("timeout", "reset"):
                 outcome, error = "protocol_error", str(wrong)
         marks = self._marks
@@ -121,8 +127,8 @@ class Response:
         )
 
     def unread(self, outcome: Outcome, error: str) -> Exchange:
-        """Return the exchange of a response that could not be read: with its bytes and no content. One that
-        bench ended stays `cancelled`."""
+        """Return the exchange of a response that could not be read: its bytes, and no content. If bench ended
+        it, its outcome stays `cancelled`."""
         return Exchange(
             status=None,
             headers={},
@@ -139,5 +145,5 @@ class Response:
 
 
 def unreadable(wrong: Exception) -> str:
-    """Return what is said of a response that bench failed on."""
+    """Return the error of a response that bench failed to read."""
     return f"{type(wrong).__name__}: {wrong}"[:200]

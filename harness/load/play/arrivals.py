@@ -43,12 +43,12 @@ def longest_s(load: Load, steps_to_first: int = 0) -> float:
 
 
 def grace_s(load: Load, window_s: float) -> float:
-    """Return how long conversations that began may go on: the window's length, or a request's if longer."""
+    """Return how long conversations that began may go on after the window."""
     return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
 
 
 class Beginning(NamedTuple):
-    """A conversation to play; without one, the end of all.
+    """One conversation to play; with conversation=None, the end of the load.
 
     `at`: in an open loop the point of its arrival, in a trace the seconds from the start. `due_ns` follows
     from it. Both are None in a closed loop.
@@ -67,7 +67,7 @@ def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker
     elif load.kind == "batch":
         places = ((0.0, next(conversations, None)) for _ in count())
     else:
-        # Drawn apart from the conversations, so that each is what it is without the other.
+        # Drawn with an rng of their own, so that arrivals and conversations do not change each other.
         drawn = points(load, Random(f"{seed} arrivals"))
         places = ((point, next(conversations, None)) for point in drawn)
     window_start_s = phases(load).window_start_s
@@ -100,7 +100,7 @@ def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
 
 
 class Stretch(NamedTuple):
-    """A stretch of time in which the rate changes evenly, in arrivals per second."""
+    """A stretch of time in which the rate, in arrivals per second, changes linearly."""
 
     length_s: float
     from_per_s: float
@@ -112,9 +112,12 @@ class Stretch(NamedTuple):
         return self.length_s * mean_per_s if mean_per_s else 0.0
 
     def after_s(self, arrivals: float) -> float:
-        """Return when `arrivals` are expected: x in the x in from * x + (to - from) * x^2 / (2 * length)."""
+        """Return when `arrivals` are expected, in seconds from the stretch's start.
+
+        It solves from * x + (to - from) * x^2 / (2 * length) = arrivals for x.
+        """
         slope = (self.to_per_s - self.from_per_s) / self.length_s
-        # The root of the quadratic that loses no digits, and is right for an even rate, too.
+        # This form of the root loses no digits, and also holds for a constant rate.
         root = self.from_per_s + sqrt(max(0.0, self.from_per_s**2 + 2 * slope * arrivals))
         return 2 * arrivals / root if arrivals else 0.0
 
@@ -166,7 +169,10 @@ def _gaps(load: Load, rng: Random) -> Iterator[float]:
 
 
 def user_begins_s(load: Load, user: int) -> float:
-    """Return when a closed loop's user begins: in its turn, spread over at most a second."""
+    """Return when a closed loop's user begins, in seconds from the cell's start.
+
+    Users that would begin together are spread over up to STAGGER_S.
+    """
     users = load.concurrency or 1
     if not load.ramp_up_s:
         return min(load.warmup_s, STAGGER_S) * (user / users)
@@ -178,7 +184,7 @@ def user_begins_s(load: Load, user: int) -> float:
 
 
 def user_ramps_down_s(load: Load, user: int) -> float:
-    """Return how long after the window's end a closed loop's user begins no more requests."""
+    """Return how long after the window's end a closed loop's user stops beginning requests."""
     users = load.concurrency or 1
     if load.ramp == "linear":
         return load.ramp_down_s * (user + 1) / users

@@ -22,7 +22,8 @@ from harness.load.pulse import Progress
 
 # How long a user may take to write its row and end after its request has ended.
 LAST_ROW_S = 5.0
-# In an open loop one user keeps watch and one is idle. Whenever none is idle, some more are added.
+# An open loop begins with one user that watches for the next conversation, and an idle one. Whenever none is
+# idle, more are added.
 FIRST_USERS = 2
 MOST_USERS_AT_ONCE = 8
 
@@ -70,7 +71,7 @@ def play(
 def _summary(
     traffic: Traffic, receiver: Receiver, lag: LoopLag, started_ns: int, users: int, used: dict[str, Any]
 ) -> LoadSummary:
-    """Return what this process reports of the cell and of itself. `used`: its time, by the fields' names."""
+    """Return what this process reports about the cell and itself. `used`: its CPU and collector time."""
     window, open_loop, is_kernel = traffic.window, traffic.open_loop, receiver.stamp_source == "kernel"
     window_end_ns = window.end_ns or window.start_ns
     own = {
@@ -122,7 +123,7 @@ def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) ->
         open_loop.wanted.clear()
         if traffic.closed.is_set():
             return
-        # Locust looks at all users to make one: making several at once keeps that small.
+        # Locust goes through all users to make one, so make several at once.
         more = min(1 + users // 8, MOST_USERS_AT_ONCE, limit - users)
         if more > 0:
             runner.spawn_users({name: more})
@@ -137,7 +138,7 @@ def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) ->
 
 
 def drain_limit_s(load: Load) -> float:
-    """Return the seconds after the last send in which each request has ended by itself, or by its timeout."""
+    """Return within how many seconds of the last send every request has ended, if only by its timeout."""
     return load.timeout_s + LAST_ROW_S
 
 
@@ -147,12 +148,12 @@ def _report_progress(
     while True:
         gevent.sleep(1)
         receiver.clock.refresh()
-        if traffic.board.is_stopped:  # what this one would measure alone is not the load
+        if traffic.board.is_stopped:  # another worker gave up: the rest is not the whole load
             traffic.close("failures")
         try:
             on_progress(_pulse(traffic, lag, time.monotonic_ns()))
         except OSError:
-            # Nobody listens any more: who started this process is gone.
+            # Nobody listens any more: the parent process is gone.
             traffic.interrupt()
             return
 

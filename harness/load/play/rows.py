@@ -21,12 +21,12 @@ from harness.load.answer.chat import Decoded, classify, decode
 from harness.load.client.response import Exchange, unreadable
 
 RAW_BYTES = 65536
-# Masked beyond that as well, where a key could be cut.
+# Bytes after these that are masked as well, since the cut could go through a key.
 _BEYOND = 4096
-# What a count of output tokens may be beyond: an API may count as output what it did not send, such as
-# thoughts, but then max_tokens bounds them.
+# A count of output tokens up to this many times max_tokens, plus this many, is always believed: an API may
+# count what it did not send, such as thoughts, but max_tokens bounds them.
 _TIMES_ASKED, _UNSEEN_TOKENS = 2, 64
-# An error is said by something in the beginning of a body.
+# An error message quotes only the beginning of a body.
 _ERROR_BYTES = 1 << 20
 
 
@@ -61,7 +61,7 @@ def request_row(
 ) -> RequestRow:
     """Return the record of one request. With `keep_bytes` it holds the whole response as it came.
 
-    The API key, which a server may repeat in its answer, is masked in it.
+    If the server repeats the API key in its answer, the record has it masked.
     """
     decoded = _possible(decoded, begun.max_tokens)
     outcome, error, raw = _told(exchange, decoded, key, keep_bytes, api)
@@ -89,13 +89,15 @@ def request_row(
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
         sent_words=len(body.split()),
-        raw_response=MASK if raw and shown != decoded else raw,  # it has the key in pieces
+        raw_response=MASK if raw and shown != decoded else raw,  # the key is spread over several events
     )
 
 
 def _possible(decoded: Decoded, max_tokens: int) -> Decoded:
-    """Return the answer without a count of output tokens that is far beyond what was asked for and what is
-    in it, which has a byte of a token at least, but for some that mark its end or its parts."""
+    """Return the answer without a count of output tokens that is far above both max_tokens and its bytes.
+
+    A token has at least one byte, except for a few that mark the answer's end or its parts.
+    """
     counted = decoded.output_tokens
     if counted is None or counted <= _TIMES_ASKED * max_tokens + _UNSEEN_TOKENS:
         return decoded
@@ -116,11 +118,11 @@ def unread_row(begun: BegunRow, exchange: Exchange, wrong: Exception, key: str |
 def _told(
     exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool, api: Api
 ) -> tuple[Outcome, str | None, str | None]:
-    """Return the outcome, what is said of it, and the response if it is kept, all without the key."""
+    """Return the outcome, its error, and the response if it is kept, all without the key."""
     outcome, error = outcome_of(exchange, decoded)
     is_kept = keep_bytes or outcome not in ("ok", "left")
     if is_kept and key:
-        # Before anything is cut for an error, which could keep half of the key.
+        # Mask before a text is cut for an error, which could keep half of the key.
         exchange = _without_key(exchange, key, keep_bytes)
         said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
         outcome, error = outcome_of(exchange, said)
@@ -132,7 +134,7 @@ def _told(
 
 
 def _shown(decoded: Decoded, key: str | None) -> Decoded:
-    """Return what an answer says without the key."""
+    """Return an answer with the key masked in all its texts."""
 
     def without(text: str) -> str:
         return masked_known(text, [key])
@@ -152,6 +154,6 @@ def _without_key(exchange: Exchange, key: str, is_whole: bool) -> Exchange:
     raw, begin = masked_known(whole, [key]), exchange.body[:_ERROR_BYTES]
     masked_begin = masked_bytes(begin, [key])
     if begin != masked_begin and raw == whole:
-        raw = MASK  # it has the key in pieces, each with its size before it
+        raw = MASK  # the key is spread over several HTTP chunks
     body = exchange.body if begin == masked_begin else masked_begin + exchange.body[_ERROR_BYTES:]
     return replace(exchange, raw=bytearray(raw.encode("latin-1")), body=body)

@@ -20,7 +20,7 @@ from harness.load.play.waits import Alarm, OpenLoop
 from harness.load.play.window import Board, Window
 from harness.load.pulse import Recent
 
-# How often to look whether the first worker has decided. It does so at the same instant.
+# How often to look whether the first worker has decided. It decides at about the same instant.
 _LOOK_S = 0.001
 
 # Takes one JSON line.
@@ -30,8 +30,8 @@ Write = Callable[[bytes], object]
 class Traffic:
     """Hands out conversations in order until it is closed, and writes each request as it begins and ends.
 
-    Several workers draw the same conversations and instants; each plays every load.workers-th. `failure`,
-    raised in a user's greenlet, closes the traffic, and whoever runs it must raise it again.
+    Several workers draw the same conversations and instants; each plays every load.workers-th. A `failure`
+    in a user's greenlet closes the traffic, and whoever runs the traffic must raise it again.
     """
 
     def __init__(
@@ -94,7 +94,10 @@ class Traffic:
         return number, start_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
 
     def next_conversation(self) -> Beginning | None:
-        """Wait until the next conversation is due and return it, if any. See `conversation_ends`."""
+        """Wait until the next conversation is due and return it, if any.
+
+        The caller must call `conversation_ends` when it has ended.
+        """
         if self.closed.is_set() or self._has_run_out:
             return None
         begun = self.open_loop.take(len(self.users)) if self.open_loop else self._next_in_turn()
@@ -104,14 +107,14 @@ class Traffic:
             return begun
         if not self.closed.is_set():
             self._has_run_out = True
-            # The window ends exactly then, however late we are; but that of a batch with its last answer.
+            # The window ends exactly then, however late we are. Only a batch's ends with its last answer.
             if begun and begun.due_ns is not None and self.job.load.kind != "batch":
                 self.end_window("conversations", begun.due_ns)
             self._finish()
         return None
 
     def _next_in_turn(self) -> Beginning | None:
-        """Return the next one of a closed loop. The workers divide load.conversations among them."""
+        """Return a closed loop's next conversation. The workers divide load.conversations among them."""
         load = self.job.load
         if load.conversations is not None and time.monotonic_ns() >= self.window.start_ns:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):
@@ -130,7 +133,8 @@ class Traffic:
         self._finish()
 
     def _finish(self) -> None:
-        # With none left to begin the window ends when enough is measured, all when nobody talks any more.
+        # If no conversation is left to begin, the window ends once enough is measured. The load ends once
+        # nobody talks any more.
         if self._has_run_out and not self.closed.is_set():
             if not self._playing:
                 self.close("conversations")
@@ -144,7 +148,7 @@ class Traffic:
         return bool(decided)
 
     def end_window(self, ended_by: contracts.EndedBy, ended_ns: int) -> None:
-        """End the window: requests sent from now on are outside of it. The first call's reason is kept."""
+        """End the window: requests sent from `ended_ns` on are outside of it. Only the first call counts."""
         if self.window.ended_by is not None:
             return
         if ended_by == "duration" and self._has_run_out:

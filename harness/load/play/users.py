@@ -28,10 +28,10 @@ class RequestError(Exception):
 
 
 class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
-    """Plays the traffic's conversations until there are no more. A failed turn ends its conversation; but
-    what was sent beside it may fail.
+    """A user who plays the traffic's conversations until there are no more.
 
-    In a closed loop it waits after a failure, so that a dead server does not make a busy loop.
+    A failed turn ends its conversation; a failed request beside the turn's own does not. In a closed loop the
+    user waits after a failure, so that a dead server does not cause a busy loop.
     """
 
     abstract = True
@@ -58,7 +58,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             begun = self.traffic.next_conversation()
             if begun is None or begun.conversation is None:
                 raise StopUser
-            if begun.due_ns is not None:  # it came by itself, not after this user's last one
+            if begun.due_ns is not None:  # it has an instant of its own, and does not follow the last one
                 self.free_ns, self.has_begun = begun.due_ns, False
             self.turns_left = len(begun.conversation.turns)
             try:
@@ -76,7 +76,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _play(self, number: int, conversation: Conversation) -> None:
         history: list[Message] = []
         for turn_number, turn in enumerate(conversation.turns):
-            # Nothing comes before a user's first turn that it could think about.
+            # Before its first turn a user has nothing to think about.
             think_ns = int(turn.think_time_s * 1e9) if self.has_begun else 0
             self.has_begun = True
             due_ns = self.free_ns + think_ns
@@ -139,7 +139,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
             row = request_row(begun, body, exchange, decoded, key, keep_bytes, traffic.api)
             answer = answer_message(turn, decoded, is_scripted=traffic.is_scripted)
-        except Exception as wrong:  # of bench's own code: it costs this request alone
+        except Exception as wrong:  # a bug in bench's own code fails only this request
             logging.getLogger(__name__).warning("an answer could not be read", exc_info=wrong)
             row, answer = unread_row(begun, exchange, wrong, key), Message("assistant", "")
         traffic.record(row)
@@ -147,7 +147,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         return row, answer
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
-        if row.outcome in ("cancelled", "left"):  # its own users say nothing either when it stops them
+        if row.outcome in ("cancelled", "left"):  # Locust's own users report nothing either when stopped
             return
         began_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
         self.environment.events.request.fire(
@@ -162,7 +162,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _back_off(self, row: RequestRow) -> None:
         if row.outcome == "cancelled":
             raise StopUser
-        self.turns_left = 0  # the failure ended it, not we
+        self.turns_left = 0  # the failure ended it, not bench
         if self.traffic.open_loop:  # others begin meanwhile anyway
             return
         self.free_ns = row.end_ns + int(self.back_off_s * 1e9)

@@ -53,7 +53,7 @@ class Alarm:
             get_hub().loop.run_callback(waiter.switch, None)
 
     def close(self) -> None:
-        """Free the timer. Greenlets that still wait then wait for `wake_all`."""
+        """Free the timer. Only `wake_all` can then end the waits that are left."""
         if self._watcher:
             self._watcher.stop()
             self._watcher.close()
@@ -92,8 +92,9 @@ class Alarm:
 class OpenLoop:
     """Hands each beginning to a user at its instant.
 
-    One user at a time watches for the next beginning; then it wakes an idle user to watch and goes to play.
-    If nobody is idle, `wanted` is set. Beginnings that become due meanwhile are late, but none is left out.
+    One user at a time watches for the next beginning; then it wakes an idle user to watch, and plays. If that
+    leaves nobody idle, `wanted` is set. Beginnings that become due while nobody watches are late, but none is
+    left out.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class OpenLoop:
         assert begun.at is not None
         due_ns = self._due_ns(begun.at)
         while self._wait_until(due_ns):
-            # The window may have ended meanwhile: a ramp-down moves to later what was due behind it.
+            # The window may have ended meanwhile. The ramp-down then delays what was due after its end.
             if (later_ns := self._due_ns(begun.at)) <= due_ns:
                 return due_ns
             due_ns = later_ns

@@ -1,4 +1,4 @@
-"""Keep the window of a cell in one load process, and share what the cell's processes know of theirs."""
+"""Keep the window of a cell in one load process, and share counts with the cell's other load processes."""
 
 import ctypes
 import mmap
@@ -8,13 +8,16 @@ from pathlib import Path
 from harness.contracts import STEPS, EndedBy, Load, RequestRow
 from harness.load.play import arrivals
 
-# An instant for what will not come, as seconds from the start.
+# Stands for an instant that will not come, in seconds from the start.
 _NEVER_S = 1e9
 MOST_WORKERS = 256  # as harness/settings/decoding.py has it
 
 
 class Board(ctypes.Structure):
-    """The numbers that the load processes of one cell share in a mapped file. Each has one writer."""
+    """The numbers that the load processes of one cell share in a mapped file.
+
+    Each number has one writer, but any worker may set `is_stopped`.
+    """
 
     _fields_ = (
         ("start_ns", ctypes.c_int64),  # when all workers begin; 0 until the parent has written it
@@ -76,11 +79,11 @@ class Window:
 
     @property
     def has_enough(self) -> bool:
-        """Return whether enough requests of all workers together were sent in it and have ended."""
+        """Return whether enough requests of all workers together were sent in the window and have ended."""
         return bool(sum(self._board.counts) >= self._load.min_requests)
 
     def end(self, ended_by: EndedBy, ended_ns: int) -> None:
-        """End it. Only the first call counts."""
+        """End the window. Only the first call counts."""
         if self.ended_by is None:
             self.ended_by = ended_by
             self.end_ns = max(ended_ns, self.start_ns)
@@ -88,14 +91,17 @@ class Window:
                 self._board.is_window_over = 1
 
     def _most_steps(self) -> int:
-        """Return how many steps it may last: more before a first request has ended, fewer while all fail."""
+        """Return how many steps the window may last: more before any request ended, fewer while all fail."""
         ended, failed = sum(self._board.counts), sum(self._board.failures)
         if not ended:
             return self._steps_to_first
         return min(self._steps, STEPS) if failed == ended else self._steps
 
     def goes_on_after(self, step: int) -> bool | None:
-        """Return whether it goes on after `step` times load.duration; None until the first worker decided."""
+        """Return whether the window goes on after `step` times load.duration.
+
+        None until the first worker has decided.
+        """
         if self.end_ns is not None or step >= self._steps_to_first:
             return False
         if self._worker == 0:

@@ -91,7 +91,7 @@ ANSWERS = {
     "page": "the package index answers, but not with this package",
     "nobody": "the package index does not answer; check the network",
     "silence": "the package index does not answer; check the network",
-    "other": "another hash than the pinned one",
+    "other": "hash of a fetched file is not the pinned one",
 }
 
 

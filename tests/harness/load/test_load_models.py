@@ -28,12 +28,12 @@ from harness.load.play import arrivals
 from harness.load.processes import run_load
 
 S = 1e9
-# On a machine that does other things meanwhile; a schedule that is not kept is later by far.
+# The limit for a busy machine. If a schedule is not kept, requests are far later.
 LATE_MS = 100
 QUICK = ("--ttft-s=0.005", "--itl-s=0.001")
 # One slot, 40 ms for each answer: half of what is asked of it.
 SLOW = ("--slots=1", "--ttft-s=0.037", "--itl-s=0.001")
-# A load process that may open few files: 16 beside those that are no connection.
+# A load process that may open few files: 16 besides those that are not connections.
 FEW_FILES = (
     "-c",
     "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)); "
@@ -43,7 +43,7 @@ FEW_FILES = (
 
 @dataclass(frozen=True)
 class Played:
-    """What a load process says, and `arrived_ns`: when the server had read each of its requests."""
+    """What a load process reports, and `arrived_ns`: when the server had read each of its requests."""
 
     rows: Sequence[RequestRow]
     summary: LoadSummary

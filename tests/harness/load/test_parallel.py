@@ -51,7 +51,7 @@ def test_they_are_sent_at_the_same_instant_and_the_next_turn_waits_for_the_last(
     firsts = {send.request_id: send.sent_ns for send in sends if send.chunk == 0}
     by_turn = [[row for row in rows if row.turn == turn] for turn in range(4)]
     together = [row.request_id for row in by_turn[1]]
-    # All of them were at the server before it had said a word to any: it takes 500 ms to.
+    # All of them reached the server before it answered any, which takes it 500 ms.
     assert max(begins[each] for each in together) < min(firsts[each] for each in together)
     for before, after in pairwise(by_turn):
         assert min(begins[row.request_id] for row in after) > max(ends[row.request_id] for row in before)

@@ -87,7 +87,7 @@ def test_a_damaged_line_is_passed_over_and_told(tmp_path: Path, caplog: pytest.L
     write(made.rows_path, [])
     assert append_lost(made) == 1
     assert [each.request_id for each in rows_of(made)] == ["1-c1-t0"]
-    assert caplog.messages == [f"{made.begun_path}: lines that are damaged and were passed over: 2"]
+    assert caplog.messages == [f"{made.begun_path}: damaged lines that were skipped: 2"]
 
 
 def test_a_process_that_never_began_has_lost_nothing(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A socket that listens; which processes have it, each test says."""
+    """A listening socket. Each test says which processes have it."""
     with socket.create_server((HOST, 0)) as listener:
         yield listener
 
 
 @contextmanager
 def holding(*sockets: socket.socket, user: int | None = None) -> Iterator[int]:
-    """The pid of a process that has these sockets, and is perhaps another user's."""
+    """The pid of a process that has these sockets and, with `user`, is another user's."""
     identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     held = [each.fileno() for each in sockets]
     with subprocess.Popen(["/bin/sleep", "60"], pass_fds=held, **identity) as process:
@@ -88,7 +88,7 @@ def test_another_users_process_is_a_stranger_where_all_of_ones_own_are_seen(list
 
 
 def test_a_server_that_is_another_users_is_taken_for_the_one_that_hides(listener: socket.socket) -> None:
-    """That is so in a container, whose processes are root's, for who is not root."""
+    """A user who is not root meets this with a container, whose processes are root's."""
     port = listener.getsockname()[1]
     with holding(listener) as root, as_nobody():
         assert stranger_on(HOST, port, root) is None

@@ -78,7 +78,7 @@ ALONE = {"NVML_PROCESSES": f"41:{GIB}"}
 
 
 def once_lost(function: str, code: int) -> str:
-    """Enough rows: two, and then one without values, the function having begun to fail."""
+    """Return when to stop: after two rows the function begins to fail, and then a row has no values."""
     lose = f"os.environ.update({{'FAULT_{function}': '{code}', 'FAULT_nvmlShutdown': '{code}'}})"
     return f"lambda rows: len(rows) >= 2 and ({lose}, rows[-1].used_bytes is None)[1]"
 
@@ -294,7 +294,7 @@ def test_a_watched_start_says_that_an_unseen_servers_memory_is_not_attributed(
     assert {row["used_bytes"] for row in answer["rows"]} == {5 * GIB}
     notes = answer["notes"]
     assert notes["memory"] == "the server is out of sight: only the machine's memory is known"
-    assert "none is said to be its" in notes["device 0 process_memory"]
+    assert "none counts as its own" in notes["device 0 process_memory"]
 
 
 def test_a_watched_start_has_the_cost_of_each_sampler(library: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> No
 
 
 def test_a_driver_that_hangs_is_a_reason_and_no_wait_for_ever(library: Path) -> None:
-    """In one process, as in a run: what hangs first holds all that comes later."""
+    """All in one process, as in a run: what hangs first blocks everything after it."""
     source = """
     def hung():
         gpu.ANSWER_LIMIT_S = 0.3

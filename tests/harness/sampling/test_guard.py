@@ -52,12 +52,12 @@ def device(t_s: float, **more: object) -> DeviceSample:
 
 
 def given(*rows: DeviceSample) -> Callable[[int, int], Seen]:
-    """A start whose device samples are given."""
+    """A start with these device samples."""
     return lambda since_ns, until_ns: Seen((), [row for row in rows if since_ns <= row.t_ns < until_ns])
 
 
 def now(*looks: DeviceSample) -> Callable[[int, int], Seen]:
-    """A start that gives these looks one after the other, and then the last one for ever."""
+    """A start in which each look sees the next of these samples, and at last always the same one."""
     left = list(looks)
 
     def seen(since_ns: int, until_ns: int) -> Seen:
@@ -77,7 +77,7 @@ def texts(found: Iterable[Cause]) -> list[str]:
 
 @dataclass
 class Held:
-    """A device's memory whose use is measured to be one after the other."""
+    """A device's memory. Each measurement gives the next of these numbers."""
 
     used_bytes: list[int]
     returned: bool
@@ -106,7 +106,7 @@ def quiet(text: str) -> None:
 
 
 def during(watching: Guard, *rows: DeviceSample, traffic: str = "a at 1 user") -> tuple[GuardFinding, ...]:
-    """Of a window from 2 s to 10 s."""
+    """What the guard finds in a window from 2 s to 10 s."""
     return watching.during(given(*rows), summary(0), traffic)
 
 
@@ -164,7 +164,7 @@ def test_the_windows_samples_alone_are_looked_at() -> None:
 def test_a_device_that_tells_nothing_any_more_was_lost() -> None:
     silent = [device(k, used_bytes=None) for k in (3, 4, 5)]
     [found] = during(started(), device(2), *silent)
-    assert found.text == "device 0 no longer tells its memory"
+    assert found.text == "device 0 no longer reports its memory"
     [found] = during(started(), replace(device(2), device=1))
     assert found.text == "device 0 gave no sample"
 
@@ -252,7 +252,7 @@ def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
     busy = now(device(0, foreign_processes=1))
     found = watching.before_cell(busy, LOAD, tmp_path, lambda text: None)
     assert watching.refusal(found) == (
-        "the machine was not fit: another process was on device 0; guard=mark measures all the same"
+        "the machine was not fit: another process was on device 0; guard=mark measures anyway"
     )
 
 
@@ -318,9 +318,9 @@ def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
     )
     assert said == (
         "the machine is not fit: other programs used 60 % of the processor, most by cc1 (process 7, 55 %). A "
-        "verdict is unlikely while that lasts, since disturbed repeats name no winner. bench goes on all the "
-        "same: press Ctrl-C now, and `bench run --resume DIR` once it is idle; or begin with "
-        "guard.wait=20min: then bench waits for up to 5 min at once, and measures all the same after that"
+        "verdict is unlikely while that lasts, since disturbed repeats name no winner. bench goes on anyway: "
+        "press Ctrl-C now, and `bench run --resume DIR` once it is idle; or begin with guard.wait=20min, so "
+        "that bench waits for up to 5 min at a time and then measures anyway"
     )
     assert watching.warning([busy_by("other programs used 90 % of the processor")]) is None
 
@@ -331,8 +331,8 @@ def test_strict_says_that_it_refuses() -> None:
     assert watching.warning([busy_by("other programs used 60 % of the processor")]) == (
         "the machine is not fit: other programs used 60 % of the processor. While that lasts guard=strict "
         "refuses to measure. What is refused fails: press Ctrl-C now, and `bench run --resume DIR` once it "
-        "is idle; or begin with guard.wait=20min: then bench waits for up to 5 min at once, and refuses "
-        "after that"
+        "is idle; or begin with guard.wait=20min, so that bench waits for up to 5 min at a time and only "
+        "then refuses"
     )
 
 

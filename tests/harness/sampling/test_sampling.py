@@ -194,7 +194,7 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
 
 
 def memory(*used_bytes: int | None) -> Memory:
-    """Memory of which these bytes are in use, at one look after the other; the last for ever."""
+    """A memory in which each look finds the next of these numbers in use, and at last always the same one."""
     left = list(used_bytes)
     return Memory("host", lambda: [Use(left.pop(0) if len(left) > 1 else left[0])])
 
@@ -223,7 +223,7 @@ def test_mean_power_is_none_where_a_counter_made_fewer_than_two_steps_fell_or_wa
     assert mean_power_w(counted((0, 1), (1, 1), (2, 2))) is None
     assert mean_power_w(counted((0, 1), (1, None), (2, 2), (3, 3))) is None
     assert mean_power_w([]) is None
-    # It began anew; two neighbours out of turn are no new beginning.
+    # The counter began again at 0. Two neighbours that are out of order do not mean that.
     assert mean_power_w(counted((0, 5), (1, 6), (2, 1), (3, 2))) is None
     assert mean_power_w(counted((0, 1), (1, 3), (2, 2), (3, 4))) is not None
 

@@ -104,7 +104,7 @@ def started(tmp_path: Path, spec: ContainerSpec) -> Iterator[Server]:
 
 
 def failure(tmp_path: Path, spec: ContainerSpec) -> str:
-    """What is said of a server that does not become ready."""
+    """The error of a server that does not become ready."""
     with pytest.raises(ServerError) as caught, started(tmp_path, spec) as server:
         wait_ready(server, 60)
     return str(caught.value)
@@ -190,7 +190,7 @@ def test_vllm_serves_a_checkpoint_from_its_image_and_keeps_what_it_compiled(
 
 @contextmanager
 def fresh(engine: DockerEngine, spec: ContainerSpec) -> Iterator[ContainerSpec]:
-    """The same with an image that never ran; of it and of what it keeps nothing is left."""
+    """The same with an image that never ran. Afterwards the image and its volume are gone."""
     image = spec.image.partition(":")[0] + ":test"
     engine.docker("tag", spec.image, image)
     engine.docker("volume", "rm", "--force", volume_of(image))
@@ -206,7 +206,7 @@ def volume_of(image: str) -> str:
 
 
 def kept_libraries(engine: DockerEngine, spec: ContainerSpec) -> list[str]:
-    """What was compiled, with the time at which it was."""
+    """The compiled libraries, each with the time of its compilation."""
     volume = f"--volume={volume_of(spec.image)}:/kept:ro"
     find = ("run", "--rm", "--network=none", "--user=0", volume, "--entrypoint=find", HARNESS, "/kept")
     return sorted(engine.docker(*find, "-name", "*.so", "-printf", "%p %T@\\n").splitlines())
@@ -251,7 +251,7 @@ def test_a_server_that_uses_up_its_memory_names_the_limit(engine: DockerEngine, 
     grow = "held = []\nwhile True: held.append(bytearray(1 << 20))"
     said = failure(tmp_path, python(grow, memory_limit_bytes=128 << 20))
     assert "vllm awq exited with code 137 after" in said
-    assert "(killed for memory: raise engine.memory_limit=0.125GiB), before it was ready" in said
+    assert "(killed for lack of memory: raise engine.memory_limit=0.125GiB), before it was ready" in said
 
 
 def test_a_crash_is_told_with_its_code_and_the_end_of_its_log(engine: DockerEngine, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_of_an_endless_log_the_beginning_and_the_end_are_read(
         read_said(engine, f"http://127.0.0.1:{port}/v1", huge, None)
     assert given[0].startswith("weights loaded in 1 s\n\0")
     assert given[0].endswith("\0\nthe last words\n")
-    assert caplog.messages == [f"{huge}: has 496 MiB in its middle that are not read"]
+    assert caplog.messages == [f"{huge}: 496 MiB in its middle are not read"]
 
 
 def test_a_log_is_looked_through_in_parts(huge: Path) -> None:

@@ -194,10 +194,10 @@ def test_the_same_prompts_are_new_to_each_cell_of_a_start(runs) -> None:
         first, *others = sent = sent_in(place, cell)
         assert (first["input_tokens"], first["cached_tokens"]) == (200, 0)
         assert first["ideal_cached_tokens"] == 0, "the ideal cache is emptied with the server's"
-        # Three prompts again and again: each is new once, and then all of it is known.
+        # Three prompts come again and again. Each is new once, and later all of it is known.
         assert {each["ideal_cached_tokens"] for each in others} == {0, 200}
         assert [each["ideal_cached_tokens"] for each in sent].count(0) == 3
-        # Where nothing is known there is nothing to count, and this server does not tell how it would.
+        # A new prompt has nothing to count. For the others this server does not tell how it would count.
         assert cell.ideal_by == {BY_COUNT: 3, BY_CHARACTERS: len(sent) - 3}
     assert not not_reset(place)
 
@@ -216,7 +216,7 @@ def test_a_cell_that_finds_an_earlier_cells_prompts_is_named(runs) -> None:
 
 
 def first_found(path: Path, cached: int | None, tokens: int, reset: CacheReset | None = None) -> list[Any]:
-    """What is found where the first of two requests has so many tokens cached, and the second nearly all."""
+    """The findings for two requests: the first has `cached` tokens cached, and the second nearly all."""
     first = row(0, 102 * S, input_tokens=tokens, cached_tokens=cached)
     second = row(1, 103 * S, input_tokens=tokens, cached_tokens=tokens - 1)
     # A table is in the order of sending, whatever came back first.

@@ -241,7 +241,7 @@ def test_both_questions_to_a_running_server_share_one_limit() -> None:
             probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=3)
         thread.join()
     assert took[0] < 2.5
-    assert str(caught.value).endswith("; all questions to it have 3 s together (engine.start_timeout)")
+    assert str(caught.value).endswith("; bench gives all its questions together 3 s (engine.start_timeout)")
 
 
 def test_a_list_of_models_nested_without_end_is_no_list() -> None:

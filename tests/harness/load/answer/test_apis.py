@@ -170,7 +170,7 @@ def test_anthropics_input_is_what_was_new_and_what_the_cache_read_and_wrote() ->
 
 
 def test_counts_that_come_at_the_end_alone_are_taken_from_there() -> None:
-    """As some gateways send them: what stands in message_start is not known yet then."""
+    """Some gateways do not know the counts yet when they send message_start."""
     start = named("message_start", message={"usage": {"input_tokens": 0, "output_tokens": 0}})
     end = named(
         "message_delta", delta={"stop_reason": "end_turn"}, usage={"input_tokens": 11, "output_tokens": 2}

@@ -100,14 +100,14 @@ def test_closing_ends_every_wait() -> None:
 
 
 def talking(load: Load, conversations: int) -> Traffic:
-    """A traffic in whose window so many conversations have begun."""
+    """A traffic in whose window this number of conversations have begun."""
     made = traffic(load)
     assert all(made.next_conversation() for _ in range(conversations))
     return made
 
 
 def sent(made: Traffic, count: int) -> None:
-    """So many requests are sent and end."""
+    """Record this number of requests as sent now and ended."""
     for _ in range(count):
         made.record(replace(ROW, sent_ns=time.monotonic_ns()))
 
