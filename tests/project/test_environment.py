@@ -1,4 +1,4 @@
-"""How `make install` makes bench's environment: the real script, on a project of one package."""
+"""How `make install` makes bench's environment. Runs the real script on a project of one package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wheels import make_lock, make_project, make_wheel
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the script, what it runs, and a lock of a package of 300 modules."""
+    """Return a checkout with the script, what it runs, and a lock of a package of 300 modules."""
     folder = tmp_path / "project"
     for name in (
         ".ci/environment",
@@ -73,7 +73,7 @@ def test_it_says_what_it_took_and_has_no_installer(project: Path) -> None:
     assert subprocess.run([project / ".venv/bin/python", "-c", code], capture_output=True).returncode == 1
 
 
-# What is there first: the environment is made, Python is in it, a package is being copied, all of it is.
+# Kill once this path exists: the environment is begun, has Python, a package is being copied, is copied.
 POINTS = (
     ".venv.unfinished",
     ".venv/bin/python",
@@ -91,7 +91,7 @@ def test_one_that_was_killed_is_made_again(project: Path, point: str) -> None:
     if was_running:
         os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    # A file that was not copied yet, as the kill may have left it at any of these points.
+    # A kill at any of these points may also have left this file uncopied.
     for path in project.glob(".venv/lib/*/site-packages/tinything/m299.py"):
         if (project / ".venv.unfinished").exists():
             path.unlink()

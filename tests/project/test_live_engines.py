@@ -1,4 +1,4 @@
-"""What `make test-engines` makes of installs, preparations and tests that do not work."""
+"""What `make test-engines` reports of installs, preparations and tests that fail."""
 
 from __future__ import annotations
 

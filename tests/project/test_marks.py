@@ -1,4 +1,4 @@
-"""Every test is run by some target of the Makefile: no mark falls between all of them."""
+"""Every test is run by some target of the Makefile, whatever its marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from places import ROOT, TESTS
 
 @cache
 def runs() -> list[tuple[str, tuple[Path, ...]]]:
-    """The -m expression and the places of each pytest of the Makefile, and of `make test-engines`."""
+    """Return the -m expression and the paths of each pytest in the Makefile, and of `make test-engines`."""
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     values = dict(re.findall(r"^(BUILT|HERE) := (.*)$", makefile, re.MULTILINE))
     found = [("engines", tuple(TESTS / file for files in FILES.values() for file in files))]
@@ -30,13 +30,13 @@ def runs() -> list[tuple[str, tuple[Path, ...]]]:
 
 @cache
 def alone() -> frozenset[str]:
-    """The files that conftest.py marks. Imported, it would set Hypothesis's profile once more."""
+    """Return the files that conftest.py marks. Importing it would set Hypothesis's profile again."""
     [names] = re.findall(r'^ALONE = frozenset\(\s*"""([^"]*)"""', (TESTS / "conftest.py").read_text(), re.M)
     return frozenset(names.split())
 
 
 def holds(expression: str, marks: frozenset[str]) -> bool:
-    """Whether an -m expression takes a test with these marks. An empty one takes all."""
+    """Return whether an -m expression selects a test with these marks. An empty one selects all."""
 
     def value(node: ast.expr) -> bool:
         match node:
@@ -52,7 +52,7 @@ def holds(expression: str, marks: frozenset[str]) -> bool:
 
 
 def marks_of(node: ast.AST) -> frozenset[str]:
-    """The marks of a decorator but those of single parameters; Hypothesis marks what it is `given`."""
+    """Return the marks of a decorator except those of single parameters. `given` marks a test, too."""
     if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pytest.mark":
         return frozenset({node.attr})
     if isinstance(node, ast.Name) and node.id == "given":
@@ -66,7 +66,7 @@ def is_param(node: ast.AST) -> bool:
 
 
 def marked_in(source: str, stem: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """Each test with its marks, and once more with each mark that a parameter of its file has."""
+    """Yield each test with its marks, and again with each mark that a parameter in its file has."""
     tree = ast.parse(source)
     whole = frozenset({"alone"} if stem in alone() else ())
     for node in tree.body:

@@ -1,4 +1,4 @@
-"""Bench as `uv tool install` and pipx install it, from a wheel of the checkout, run from an empty folder."""
+"""bench as `uv tool install` and pipx install it, from a wheel of the checkout, run from an empty folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN = (
 
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bench` that `uv tool install` makes of a wheel, with the versions of requirements.lock."""
+    """Return the `bench` that `uv tool install` makes from a wheel, at the versions of requirements.lock."""
     folder = tmp_path_factory.mktemp("tool")
     environment = {
         **os.environ,

@@ -126,7 +126,7 @@ class Reading:
         (self.places["out"] / "tables").mkdir(parents=True)
         bad = fault.copy_with(self.places["good"], self.places["bad"])
         if fault.file != DIGEST_FILE:
-            (bad / DIGEST_FILE).unlink(missing_ok=True)  # else the index would ask no more
+            (bad / DIGEST_FILE).unlink(missing_ok=True)  # else the index would not read the run
         begun = time.perf_counter()
         signal.alarm(LIMIT_S)
         try:

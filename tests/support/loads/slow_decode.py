@@ -102,7 +102,7 @@ def read_json(data: bytes) -> Any:
         raise ValueError(constant)
 
     value = json.loads(data.decode(), parse_constant=refuse)
-    json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    json.dumps(value, ensure_ascii=False).encode()  # raises for a lone surrogate
     return value
 
 

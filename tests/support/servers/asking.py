@@ -64,5 +64,5 @@ def assert_a_text_is_told_as_an_answer(engine: Engine, ask: Ask, model: str, ren
     (place,) = answer["choices"][0]["logprobs"]["content"]
     likely = [each["logprob"] for each in place["top_logprobs"]]
     assert likely == sorted(likely, reverse=True)
-    # The two are computed in 16 bits, in batches of different shapes.
+    # They differ a little: both are computed in 16 bits, in batches of different shapes.
     assert sorted(tokens[-1].top.values(), reverse=True) == pytest.approx(likely, abs=0.1)

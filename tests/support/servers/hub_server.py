@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from served import served
 
 COMMIT = "a" * 40
-LARGE_BYTES = 100_000  # from here on a file is stored as git's large files are
+LARGE_BYTES = 100_000  # files of this size or more are stored with git LFS
 
 
 @dataclass
