@@ -150,10 +150,12 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
         device.note("process_memory", said)
     # In a pid namespace of its own, bench's pids are not the driver's.
     if not own and pid_namespace() != _FIRST_PID_NAMESPACE:
-        device.note("foreign_processes", "in a container, others cannot be told from the server's")
+        said = "in a container, other programs' processes cannot be told from the server's"
+        device.note("foreign_processes", said)
         return {"process_bytes": process_bytes}
     if own is None and listed:
-        device.note("foreign_processes", "others cannot be told from the server's, which are out of sight")
+        said = "other programs' processes cannot be told from the server's, which are out of sight"
+        device.note("foreign_processes", said)
         return {"process_bytes": process_bytes}
     foreign = listed.keys() - (own or set())
     foreign_bytes = total(listed[pid] for pid in foreign)

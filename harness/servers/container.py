@@ -87,14 +87,14 @@ def check(images: Iterable[str]) -> None:
     host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
     if host.startswith(("tcp://", "ssh://", "http")):
         raise UserError(
-            f"engine.launcher=docker: Docker is on another machine ({host}); bench must run there, and "
-            "measures a server elsewhere with engine.base_url"
+            f"engine.launcher=docker: Docker is on another machine ({host}); run bench there, or measure a "
+            "running server with engine.base_url"
         )
     version = ask("version", "--format", "{{.Server.Version}}")
     if version.code != 0:
         raise MissingError(
-            f"engine.launcher=docker: Docker does not answer ({version.error}); start its daemon, and where "
-            "it refuses this user, add them to the group docker"
+            f"engine.launcher=docker: Docker does not answer ({version.error}); start its daemon or, if it "
+            "refuses this user, add them to the group docker"
         )
     for image in dict.fromkeys(images):
         found = ask("image", "inspect", "--format", "{{.Id}}", image)

@@ -30,7 +30,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, *, is_proven
     `is_proven`: that the calls empty a cache was shown on an equal server.
     """
     if isinstance(spec, AttachSpec):
-        return CacheReset("none", note="the server was attached to, and may serve others")
+        return CacheReset("none", note="the server is not bench's own, and may serve others")
     if deployment.terms.prefix_cache is False:
         return CacheReset("none", note="there is no prefix cache (engine.prefix_cache=false)")
     calls = engine.reset_cache(deployment)

@@ -151,7 +151,7 @@ def wait_ready(
         if _age_s(server) >= timeout_s:
             raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
         if refusing_s is not None and _age_s(server) - refusing_s >= _REFUSING_S:
-            raise _failure(server, f"listens but does not generate, for {_REFUSING_S:g} s ({problem})")
+            raise _failure(server, f"listens but has not generated for {_REFUSING_S:g} s ({problem})")
 
 
 def _check_port(server: Server) -> None:

@@ -164,5 +164,5 @@ class Framing:
             return self.is_complete
         rest = bytes(raw[at : at + MAX_SIZE_LINE_BYTES + 1])
         if not _PARTIAL_SIZE_LINE.fullmatch(rest) or len(rest) > MAX_SIZE_LINE_BYTES:
-            raise FramingError(f"a chunk is longer than it said, or not a chunk size: {rest[:30]!r}")
+            raise FramingError(f"a chunk is longer than its size, or not a chunk size: {rest[:30]!r}")
         return False

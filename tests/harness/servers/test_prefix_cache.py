@@ -129,7 +129,7 @@ def test_servers_without_a_cache_or_of_others_are_left_alone() -> None:
         off = reset(spec, terms=replace(TERMS, prefix_cache=False))
         cannot = reset(spec, Toy())
         page = probe.request("GET", f"{probe.root_of(spec.base_url)}/metrics", timeout_s=5).text
-    assert attached == CacheReset("none", note="the server was attached to, and may serve others")
+    assert attached == CacheReset("none", note="the server is not bench's own, and may serve others")
     assert off == CacheReset("none", note="there is no prefix cache (engine.prefix_cache=false)")
     assert cannot == CacheReset("none", note="toys remember nothing")
     assert "llamacpp:prompt_tokens_total 0\n" in page, "nothing was sent"
@@ -206,7 +206,7 @@ def test_a_cell_that_finds_an_earlier_cells_prompts_is_named(runs) -> None:
     place = runs["attached"].result()
     first, second = store.read_cells(place.run_dir)
     assert (first.status, second.status) == ("completed", "completed")
-    why = "the server was attached to, and may serve others"
+    why = "the server is not bench's own, and may serve others"
     assert second.cache_reset == CacheReset("none", note=why)
     (finding,) = not_reset(place)
     assert finding.cells == (second.number,), "the first cell of the start met no prompt of another"

@@ -180,7 +180,7 @@ def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
     with started(tmp_path, spec_for("healthy")) as server, pytest.raises(ServerError) as caught:
         wait_ready(server, 60)
     assert str(caught.value).startswith(
-        "vllm listens but does not generate, for 0.5 s (/health answered 200, a generation answered 500: "
+        "vllm listens but has not generated for 0.5 s (/health answered 200, a generation answered 500: "
     )
 
 

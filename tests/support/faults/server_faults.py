@@ -146,7 +146,7 @@ IN_HTTP = (
     Fault("a chunk's size no number", CHUNKED + b"size\r\n", "protocol_error", NOT_SIZE),
     no_answer("a chunk's size below 0", CHUNKED + b"-5\r\n", NOT_SIZE),
     no_answer("a chunk's size of 1,000 digits", CHUNKED + b"1" * 1000 + b"\r\n", NOT_SIZE),
-    no_answer("a chunk longer than it says", CHUNKED + b"5\r\n" + ONE + b"\r\n", "longer than it said"),
+    no_answer("a chunk longer than it says", CHUNKED + b"5\r\n" + ONE + b"\r\n", "longer than its size"),
     Fault("a chunk that never comes", CHUNKED + b"ffff\r\n" + ONE, "reset", CLOSED),
     Fault(
         "a length of 5,000 digits",
