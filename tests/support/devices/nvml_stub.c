@@ -4,8 +4,8 @@
  * FAULT_<FUNCTION>=<code> makes that function return the code (3 not supported, 4 no permission, 9 driver not
  * loaded, 13 no such function, 15 device lost, 16 reset required); FAULT_DEVICE=<index> limits that to a device.
  * HANG_<FUNCTION>, while it is set, keeps that function from returning, with the lock that nvmlShutdown needs.
- * NVML_PROCESSES="pid:bytes pid:bytes" (bytes "-": not available) and NVML_GRAPHICS are device 0's, NVML_COUNT
- * the devices. NVML_POWER_MW moves the energy counter, which steps every 50 ms.
+ * NVML_PROCESSES="pid:bytes pid:bytes" (bytes "-": not available) and NVML_GRAPHICS are device 0's. NVML_COUNT is
+ * the number of devices. NVML_POWER_MW moves the energy counter, which steps every 50 ms.
  * NVML_LOG=<file> gets a line from each nvmlInit and nvmlShutdown.
  * NVML_CALL_US burns that much processor time in each call, and ten times that where processes are listed.
  */
@@ -116,7 +116,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millij
     FAULT(device);
     const char *power = getenv("NVML_POWER_MW");
     unsigned long long steps = now_us(CLOCK_MONOTONIC) / 50000;
-    *millijoules = 5000000000ull; /* more than 32 bits hold */
+    *millijoules = 5000000000ull; /* does not fit into 32 bits */
     if (power) *millijoules += steps * atoi(power) / 20;
     return 0;
 }

@@ -1,6 +1,6 @@
-/* flock as other file systems have it: loaded before the C library's own by LD_PRELOAD.
- * FLOCK_ERRNO: the number of the error that each call ends with. Without it, as NFS: an exclusive lock is for
- * what is open for writing. */
+/* flock as on other file systems; LD_PRELOAD loads it before the C library's own.
+ * Each call fails with the error number FLOCK_ERRNO. Without that variable it behaves as on NFS: an exclusive lock
+ * needs a file that is open for writing. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
