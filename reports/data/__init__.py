@@ -1,4 +1,4 @@
-"""The results directory as frames and records, and what goes on with its run. Computes no metric."""
+"""A results directory as frames and records, and the commands that continue its run. Computes no metric."""
 
 from harness.store.store import StartRecord as StartRecord
 from reports.data.asked import *

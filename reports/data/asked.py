@@ -1,4 +1,4 @@
-"""What servers said beside the load, whose text is not that of most, and whom the others are held against."""
+"""What servers answered when asked for quality, who read other tokens than most, and who is the reference."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,17 +24,20 @@ from reports.data.cells import gathered, grouped
 from reports.data.run import Run, once, open_run, without_secrets
 from reports.stats.intervals import odd_ones
 
-# Fewer than one place in this many may name fewer tokens than the rest: tokens of one name are one.
+# Fewer than 1 place in 20 may name fewer tokens than `Heard.named` says: tokens of one name count once.
 _ONE_PLACE_IN = 20
-# Where a clause on why a way is missing goes on with what the server sent.
+# Where the reason for a missing way ends and what the server sent begins.
 _SENT = re.compile(r"(?<=cannot read) \(|(?<=answered \d{3}): ")
 
 
 @dataclass(frozen=True)
 class Heard:
-    """How one start was asked (`record`), and what it said: `rows` of each way, in their order, and the items
-    of each task. `name`: its deployment's label, and that it is of an earlier run where it is. `folder`: of
-    its files."""
+    """What one start answered when it was asked for quality.
+
+    `record`: how it was asked. `rows`: the answers of each way, in order. `tasks`: the items of each task.
+    `name`: the deployment's label, with "of an earlier run" behind it if it is of one. `folder`: has the
+    start's files.
+    """
 
     start: StartRecord
     record: QualityRecord
@@ -49,31 +52,31 @@ class Heard:
 
     @property
     def missing(self) -> list[str]:
-        """Why ways were not measured, as clauses, without what the server sent."""
+        """The reasons why ways were not measured, without what the server sent."""
         return [_SENT.split(why)[0] for way, why in self.record.missing.items() if way != "tasks"]
 
     @property
     def is_asked(self) -> bool:
-        """Whether it was asked for its tokens, not for tasks alone."""
+        """Whether it was asked for tokens, not only for tasks."""
         return bool(self.rows or self.missing)
 
     @property
     def is_told(self) -> bool:
-        """Whether it named any probabilities that others can be held against."""
+        """Whether it gave any probabilities that others can be compared with."""
         return any(self.whole(way) for way in ("chat", "text"))
 
     def whole(self, way: Way) -> dict[int, Asked]:
-        """Return what came without an error in a way, by its item."""
+        """Return the answers of a way that have tokens and no error, by item."""
         return {row.item: row for row in self.rows.get(way, ()) if row.tokens and not row.error}
 
     def answered(self, way: Way) -> dict[int, Asked]:
-        """Return what came without an error in a way, by its item, be it a text whose tokens are not told."""
+        """Return the answers of a way that have tokens or text and no error, by item."""
         return {
             row.item: row for row in self.rows.get(way, ()) if (row.tokens or row.answer) and not row.error
         }
 
     def named(self, way: Way) -> int:
-        """Return how many of the likeliest tokens it names at all places but fewer than 5 %. 0 where it names
+        """Return how many of the likeliest tokens it names at more than 95 % of the places; 0 if it names
         none."""
         counts = [len(token.top) for row in self.whole(way).values() for token in row.tokens if token.top]
         return min(LOGPROBS, sorted(counts)[(len(counts) - 1) // _ONE_PLACE_IN]) if counts else 0
@@ -81,8 +84,8 @@ class Heard:
 
 @once
 def heard_of(run: Run) -> dict[str, Heard]:
-    """Return what each deployment said that was asked, by its label: of its last start that said anything, of
-    tokens and of tasks each."""
+    """Return what each deployment answered, by label. Tokens and tasks each come from its last start that has
+    any."""
     records = (*run.start_records, *run.asked_alone)
     starts = (_heard(run.path / "starts" / each.name, each, each.deployment.label) for each in records)
     by_label = grouped(filter(None, starts), lambda each: each.name)
@@ -97,10 +100,13 @@ def _last(asked: list[Heard]) -> Heard:
 
 @once
 def chosen_of(run: Run) -> dict[str, Heard]:
-    """Return whom the others would be held against, by model: what quality.against names, in this run or an
-    earlier one; else the deployment with most bits, of those whose text is that of most. Of as many bits one
-    that named probabilities comes first, then fp16 before bf16, then one that does not speculate, then the
-    one with the largest weights. None of a model whose choice was not heard, or has no known bits."""
+    """Return the deployment that the others of a model would be compared with, by model.
+
+    It is what quality.against names, in this run or an earlier one. Otherwise it is the deployment with most
+    bits among those that read the same tokens as most. With equal bits one that gave probabilities comes
+    first, then fp16 before bf16, then one that does not speculate, then the one with the largest weights. A
+    model has no entry if the chosen deployment did not answer, or if the bits of one are not known.
+    """
     heard = heard_of(run)
     found = {model: heard[label] for model, label in _choices(run).items() if label in heard}
     return {**found, **{each.model: each for each in _named(run)}}
@@ -108,7 +114,7 @@ def chosen_of(run: Run) -> dict[str, Heard]:
 
 @once
 def _choices(run: Run) -> dict[str, str]:
-    """Return the label of this run's deployment that is chosen, by model, be it heard or not."""
+    """Return the label of the chosen deployment of this run by model, whether it answered or not."""
     against, known = run.record.quality.against, run.deployments
     if against is not None and against not in known:
         return {}
@@ -138,7 +144,7 @@ def _without_bits(run: Run, model: str) -> list[str]:
 
 
 def why_no_reference(run: Run, model: str) -> str:
-    """Return why the deployments of a model are held against none."""
+    """Return why a model has no reference."""
     named, unknown = chosen_of(run).get(model), _without_bits(run, model)
     label = named.name if named else _choices(run).get(model)
     if label:
@@ -150,19 +156,18 @@ def why_no_reference(run: Run, model: str) -> str:
 
 
 def reference_folders(run_dir: Path) -> dict[str, Path]:
-    """Return where the answers lie of whom a run's deployments are held against, by model. Raises StoreError
-    where the run cannot be read."""
+    """Return the folders of the references' answers by model. Raises StoreError if the run cannot be read."""
     return {model: each.folder for model, each in chosen_of(open_run(run_dir)).items()}
 
 
 def references_of(run: Run) -> dict[str, Heard]:
-    """Return those of chosen_of that named probabilities. One of fewer bits takes no other's place, where it
-    would look as good as the model itself."""
+    """Return the references that gave probabilities, by model. One that gave none is not replaced by a
+    deployment of fewer bits, which would then look as good as the model itself."""
     return {model: each for model, each in chosen_of(run).items() if each.is_told}
 
 
 def _named(run: Run) -> list[Heard]:
-    """Return whom quality.against names, in this run or an earlier one."""
+    """Return what quality.against names, in this run or an earlier one."""
     against = run.record.quality.against
     if against is None or against in run.deployments:
         return [heard for label, heard in heard_of(run).items() if label == against]
@@ -174,7 +179,7 @@ def _named(run: Run) -> list[Heard]:
 
 
 def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
-    """Return what a start said. Of a file that cannot be read it is missing, and the record says why."""
+    """Return what a start answered. What a damaged file held is missing, and the record says why."""
     if start.quality is None:
         return None
     damaged: dict[Way | Quality, str] = {}
@@ -201,9 +206,11 @@ def _read(
 
 @once
 def unlike_of(run: Run) -> dict[str, str]:
-    """Return whose prompts or texts are other tokens than those of most that were asked of its model, and the
-    first that differs, by name; all that differ where no tokens are those of most. A reference of an earlier
-    run counts as one of them."""
+    """Return the deployments whose prompts or texts are other tokens than most others of their model have, by
+    name, each with the first token that differs.
+
+    Where no majority agrees, all that differ are returned. A reference of an earlier run counts too.
+    """
     found: dict[str, str] = {}
     heard = [each for each in [*_named(run), *heard_of(run).values()] if any(map(each.answered, each.rows))]
     for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
@@ -218,14 +225,14 @@ def unlike_of(run: Run) -> dict[str, str]:
 
 
 def why_unlike(own: Heard, base: Heard) -> str | None:
-    """Return the first token of a prompt or a text that is another one than the other's."""
+    """Return in words the first difference between the tokens of two; None if there is none."""
     for way, item, row, other in _of_both(own, base, "prompt", "text"):
         names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
         for at, (a, b) in enumerate(names):
             if a != b:
                 is_a, is_b = (each or "no token" for each in (a, b))
                 return f"token {at + 1} of its {way} {item + 1} is {is_a}, that of {base.name} {is_b}"
-    # Where one of them tells no tokens of its prompts, their number says something.
+    # Where one of them gives no prompt tokens, the counts are compared.
     is_told = own.rows.get("prompt") and base.rows.get("prompt")
     for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
         counts = (row.prompt_tokens, other.prompt_tokens)

@@ -1,6 +1,6 @@
-"""Planned cells and what became of them, the groups that repeats form, and how their loads are named.
+"""Planned cells and their outcomes, groups of repeats, and the names of loads.
 
-Reads no file and computes no value of a metric.
+Reads no file and computes no metric.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -16,8 +16,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Cell:
-    """A planned cell and its record, if it has one. `status`: completed, failed, interrupted, in flight
-    (begun, with no record), or not measured."""
+    """One planned cell, with its record if it has one.
+
+    `status`: completed, failed, interrupted, in flight (begun, no record yet), or not measured.
+    """
 
     number: int
     planned: PlannedCell
@@ -37,7 +39,7 @@ class Cell:
 
     @property
     def at_once(self) -> int | None:
-        """The most requests that its users have in flight; None in an open loop."""
+        """The most requests that its users can have in flight; None in an open loop."""
         users = self.load.concurrency
         return None if users is None else users * self.planned.scenario.width
 
@@ -56,7 +58,7 @@ class Cell:
 
     @property
     def window_ns(self) -> tuple[int, int] | None:
-        """Begin and end of its window; None without one."""
+        """The begin and end of its window; None if it has none."""
         found = self.summary
         is_there = found is not None and found.window_end_ns > found.window_start_ns
         return (found.window_start_ns, found.window_end_ns) if found and is_there else None
@@ -67,19 +69,19 @@ class Cell:
 
     @property
     def counts(self) -> bool:
-        """True where its values enter the statistics: completed, and not invalid."""
+        """Whether its values enter the statistics: it was completed and is not invalid."""
         return self.status == "completed" and self.validity != "invalid"
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Deployment, scenario and load: what its repeats have in common."""
+        """Deployment, scenario and load, which its repeats have in common."""
         return self.label, self.planned.scenario.label, self.load_label
 
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one deployment, scenario and load: its repeats, in order. `family` and `level`: see
-    load_family and load_level."""
+    """The cells of one deployment, scenario and load, by repeat. For `family` and `level` see load_family and
+    load_level."""
 
     deployment: str
     engine: str
@@ -97,7 +99,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """What a sentence calls it: `vllm awq at 4 users`."""
+        """Its name in a sentence: `vllm awq at 4 users`."""
         return f"{self.deployment} at {self.load}"
 
     @property
@@ -106,12 +108,12 @@ class Group:
 
     @property
     def counted_by_start(self) -> list[list[Cell]]:
-        """Those of each start together: one, or the windows of a load that a search tried again."""
+        """The counted cells of each start: one, or several if a search tried the load again."""
         return list(grouped(self.counted, lambda cell: cell.planned.repeat).values())
 
 
 def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
-    """Return the second of each pair by the first; keys and items stay in their order."""
+    """Return the items of (key, item) pairs by key. Keys and items stay in order."""
     found: dict[Key, list[Item]] = {}
     for key, item in pairs:
         found.setdefault(key, []).append(item)
@@ -123,16 +125,16 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 
 
 def first_that_holds(found: Mapping[Key, object]) -> Key | None:
-    """Return the first key (a reason, a state) whose value is true; None where none is."""
+    """Return the first key (a reason, a state) whose value is true; None if there is none."""
     return next((key for key, holds in found.items() if holds), None)
 
 
 def groups_of(
     cells: Sequence[Cell], labels: Sequence[str], asked: Mapping[str, Sequence[str]]
 ) -> tuple[Group, ...]:
-    """Return the groups of cells: scenarios and deployments in the order asked for, then loads as they rise.
+    """Return the groups of cells: scenarios and deployments in the order asked for, then loads ascending.
 
-    `asked`: the values of each key that was given.
+    `asked`: the values given for each key.
     """
     groups = []
     for (label, scenario, load), found in grouped(cells, lambda cell: cell.key).items():
@@ -154,7 +156,7 @@ def groups_of(
 
 
 def _place(scenario: str, asked: Mapping[str, Sequence[str]]) -> list[int]:
-    """Return a scenario's place in the order asked for, by its label: `fixed input_tokens=64`."""
+    """Return a scenario's place in the order asked for, from its label (`fixed input_tokens=64`)."""
     name, *options = scenario.split(" ")
     pairs = [("scenario", name), *(f"scenario.{option}".partition("=")[::2] for option in options)]
     return [list(asked[key]).index(value) for key, value in pairs if value in asked.get(key, ())]
@@ -163,12 +165,12 @@ def _place(scenario: str, asked: Mapping[str, Sequence[str]]) -> list[int]:
 # --- loads -----------------------------------------------------------------------------------------
 
 
-# Fields that Load.label says already.
+# Fields that Load.label already says.
 _IN_LABEL = ("concurrency", "rate_per_s", "arrival", "burstiness", "speedup")
 
 
 def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
-    """Return a name per load: Load.label, and whatever else differs between loads of the same label."""
+    """Return a name for each load: Load.label, and the fields that differ between loads of that label."""
     labels, different = {}, dict.fromkeys(loads)
     for load in different:
         rivals = [other for other in different if other.label == load.label]
@@ -179,21 +181,21 @@ def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
 
 
 def load_family(load: Load) -> str:
-    """Return which loads' levels belong on one axis: `closed loop`, `open loop, poisson`, `trace` ..."""
+    """Return the name of the loads that share an axis: `closed loop`, `open loop, poisson`, `trace` ..."""
     if load.kind != "open":
         return "closed loop" if load.kind == "closed" else load.kind
     return f"open loop, {load.arrival}" + (f" {load.burstiness:g}" if load.arrival == "gamma" else "")
 
 
 def load_level(load: Load) -> float:
-    """Return what rises along a family's axis: users, conversations (a second, at once), a trace's speed."""
+    """Return a load's place on its family's axis: users, conversations (per second or at once) or speedup."""
     if load.kind == "trace":
         return load.speedup
     return float(load.rate_per_s or load.concurrency or load.conversations or 0)
 
 
 def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
-    """Return the title of a family's axis, and levels as they stand on it."""
+    """Return the title of a family's axis and the levels as its tick labels."""
     axes = {
         "closed loop": ("users", "{:,.0f}"),
         "trace": ("speed of the trace", "x{:g}"),

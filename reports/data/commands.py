@@ -1,4 +1,4 @@
-"""The commands that go on with a run, make it again, or find out what it does not tell."""
+"""Commands that continue a run, repeat it, or measure what it lacks."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from reports.data.asked import Heard, heard_of
 from reports.data.run import Run
 
 __all__ = ["asking_quality", "command", "resumed"]
-# Long enough for all of bench's 32 texts on a slow processor.
+# Long enough for bench's 32 texts on a slow processor.
 _LEAST_S = 60.0
 
 
 def command(run: Run, **changes: Sequence[str]) -> str:
-    """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given or are to
-    be changed."""
+    """Return `bench run key=value,value ...` or `bench search ...` with the run's settings and these
+    changes."""
     if run.foreign:
         return shlex.join(["bench", *run.record.argv[1:]])
     overrides = words_of({**run.record.settings, **changes})
@@ -23,14 +23,17 @@ def command(run: Run, **changes: Sequence[str]) -> str:
 
 
 def resumed(run: Run) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that continues a run."""
     return f"bench run --resume {shlex.quote(str(run.path))}"
 
 
 def asking_quality(run: Run) -> str:
-    """Return the command that asks for the quality that a run does not tell: what it has not asked yet, or in
-    a new run what this one was not to ask, or not long enough. Nothing where no command would help: bench did
-    not run it, a server tells no probabilities, or the user has to say which one is the reference."""
+    """Return the command that measures the quality that a run lacks.
+
+    It continues this run if some deployments were not asked yet. Otherwise it is a new run that asks for
+    quality, or allows more time for it. Empty if no command would help: bench did not measure the run, a
+    server gives no probabilities, or it was running already.
+    """
     asked, record, heard = run.record.quality.asked, run.record, heard_of(run)
     is_mute = any(each.missing and not each.is_told and not _was_late(each) for each in heard.values())
     if run.foreign or is_mute or any(each.terms.base_url for each in run.deployments.values()):

@@ -1,6 +1,6 @@
-"""A run as pandas frames: what was planned, what became of it, and each request and sample.
+"""A run as records and pandas frames: what was planned, what was measured, and each request and sample.
 
-Reads a results directory through tables; computes on reading, stores nothing, draws nothing.
+Reads a results directory. Computes on reading, stores nothing, draws nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from reports.data.tables import floats, of_start, requests_frame, samples_frame,
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SampleKind = Literal["host", "device", "server"]
-# Why nothing is tested or known of a server that was not started here.
+# Why nothing is tested on a server that bench did not start.
 NOT_RESTARTED = "the server was running already, so its repeats are blocks on one start"
 
 
 def once(function: Function) -> Function:
-    """Decorate a function of a run, and of its cells, groups, start records or names, given by their places:
-    what it gave is kept with the run, and is not to be changed."""
+    """Keep a function's results with the run that is its first argument.
+
+    Its other arguments are cells, groups, start records or names, passed by position. Callers must not change
+    a result.
+    """
 
     @functools.wraps(function)
     def known(run: Run, /, *given: Any) -> Any:
@@ -51,14 +54,15 @@ def _key(given: Any) -> Hashable:
 
 @dataclass(frozen=True)
 class Run:
-    """One results directory, read. The frames are computed when first asked for. `asked_alone`: starts on
-    which nothing was measured, that were asked for quality. `claim`: what it was judged by last.
+    """One results directory. Its frames are read when first used.
 
-    `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
-    the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined), and `stays`: whether its
-    user stays until the answer has ended, or leaves before.
-    `host`, `device` and `server`: samples as stored, with the column `start`; None where there are none. The
-    frames have every value that was measured, `aggregate` those that may stand side by side.
+    `asked_alone`: starts that were only asked for quality. `claim`: the claim that it was last judged by.
+
+    `requests` has one row per request of every cell: `cell`, the columns of requests.parquet except chunk_ns
+    and the texts, ttft_s, tpot_s, e2e_s and send_lag_s (seconds; NaN where undefined), and `stays`: whether
+    its user waits for the whole answer. `host`, `device` and `server` are the stored samples with a column
+    `start`; None if there are none. The frames have every value that was measured; use `aggregate` for values
+    that may be compared.
     """
 
     path: Path
@@ -70,7 +74,7 @@ class Run:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        # Other tools count from the sending, and not all say when a request was due.
+        # Other tools count latency from the send, and not all record when a request was due.
         origins = {
             cell.number: "sent_ns" if self.record.foreign else timing.origin_of(cell.load)
             for cell in self.planned_cells
@@ -95,40 +99,40 @@ class Run:
 
     @cached_property
     def is_going_on(self) -> bool:
-        """True while a bench measures it; what follows is of the cells that there are."""
+        """Whether bench is still measuring it, so that more cells may follow."""
         return store.is_going_on(self.path, self.record.status)
 
     @property
     def foreign(self) -> str | None:
-        """Return `measured by AIPerf 0.13.0, not by bench`; None of what bench measured. Such a run gets no
+        """`measured by AIPerf 0.13.0, not by bench`; None if bench measured it. A foreign run gets no
         verdict."""
         return self.record.foreign.words if self.record.foreign else None
 
     @property
     def why_untested(self) -> str | None:
-        """Why nothing of it is tested or compared by a verdict: another tool measured it, or its server was
-        not restarted. None where it may be."""
+        """Why it gets no test and no verdict: another tool measured it, or its server was not restarted. None
+        if it may have them."""
         is_restarted = all(map(self.is_restarted, self.deployments))
         return self.foreign or (None if is_restarted else NOT_RESTARTED)
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:
-        """Results of functions under `once`."""
+        """The results of functions decorated with `once`."""
         return {}
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Deployments in the order asked for, and their loads within."""
+        """The groups: deployments in the order asked for, then their loads."""
         return groups_of(self.planned_cells, list(self.deployments), self.record.settings)
 
     @cached_property
     def has_scenarios(self) -> bool:
-        """Whether it has several scenarios, so that each is named where groups stand."""
+        """Whether it has several scenarios, so that a group's name needs its scenario."""
         return len({group.scenario for group in self.groups}) > 1
 
     @cached_property
     def deployments(self) -> dict[str, Deployment]:
-        """Deployments by label, in the order asked for; starts are in another."""
+        """The deployments by label, in the order asked for (not the order of the starts)."""
         return self.record.plan.deployments
 
     @cached_property
@@ -137,7 +141,7 @@ class Run:
 
     @cached_property
     def selftest(self) -> SelfTest | None:
-        """The error that bench had measured of itself on this machine; None where it had not."""
+        """The error of bench itself, from its self-test on this machine; None if there was none."""
         try:
             return msgspec.convert(self.record.environment.get("selftest"), SelfTest | None)
         except msgspec.ValidationError as error:
@@ -145,7 +149,7 @@ class Run:
 
     @cached_property
     def _clocks_ns(self) -> dict[int, int]:
-        """Return by repeat how far the wall's clock was ahead of CLOCK_MONOTONIC on the machine of a node."""
+        """The offset from CLOCK_MONOTONIC to the wall clock on a repeat's node, by repeat."""
         return {
             repeat: _clock_ns(node, "realtime_ns") - _clock_ns(node, "monotonic_ns")
             for node in self.record.nodes
@@ -155,8 +159,8 @@ class Run:
     # --- starts ---
 
     def began_ns(self, record: StartRecord) -> int | None:
-        """Return when a start was spawned; of a merged run by the wall's clock, since its machines share no
-        other."""
+        """Return when a start was spawned. In a merged run this is by the wall clock, the only one that its
+        machines share."""
         return (
             None if record.spawned_ns is None else record.spawned_ns + self._clocks_ns.get(record.repeat, 0)
         )
@@ -167,7 +171,7 @@ class Run:
 
     @once
     def start_of(self, cell: Cell) -> StartRecord | None:
-        """Return the record of the start that the cell was or would be measured on."""
+        """Return the record of the start that the cell belongs to; None if it was never started."""
         name = cell.record.start if cell.record else cell.start.name
         return next((record for record in self.start_records if record.name == name), None)
 
@@ -175,19 +179,18 @@ class Run:
         return [cell for cell in self.planned_cells if cell.counts and self.start_of(cell) is record]
 
     def is_restarted(self, label: str) -> bool:
-        """Return whether each repeat of a deployment had a server of its own, none that was running
-        already."""
+        """Return whether bench started a new server for each repeat of a deployment."""
         return not any(record.attached for record in self.starts_of(label))
 
     @once
     def start_samples(self, kind: SampleKind, start: str) -> pd.DataFrame:
-        """Return the samples of the start of this name; no columns where the run has none of that kind."""
+        """Return the samples of the start with this name; no columns if the run has none of that kind."""
         frame = {"host": self.host, "device": self.device, "server": self.server}[kind]
         return pd.DataFrame() if frame is None else of_start(frame, start)
 
     @once
     def window_samples(self, kind: SampleKind, cell: Cell) -> pd.DataFrame:
-        """Return the samples of the cell's start that were taken in its window."""
+        """Return the samples taken in the cell's window."""
         if cell.record is None or cell.window_ns is None:
             return pd.DataFrame()
         own, (begin_ns, end_ns) = self.start_samples(kind, cell.record.start), cell.window_ns
@@ -197,8 +200,7 @@ class Run:
         return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
 
     def window_values(self, kind: SampleKind, cell: Cell, name: str) -> np.ndarray:
-        """Return a column of `window_samples`, NaN where one is not known; all NaN where the run has no such
-        column."""
+        """Return a column of `window_samples`. NaN is unknown; all are NaN if the run has no such column."""
         own = self.window_samples(kind, cell)
         return floats(own[name]) if name in own else np.full(len(own), np.nan)
 
@@ -217,25 +219,25 @@ class Run:
     def _holds(self, name: str, value: str | bool) -> np.ndarray:
         return np.asarray((self.requests[name] == value).to_numpy(dtype=bool, na_value=False))
 
-    # Frames of a few hundred rows cost more to cut than to read: what is asked of every cell comes as arrays.
+    # Slicing a frame of a few hundred rows costs more than reading it, so what every cell needs are arrays.
 
     def values(self, number: int, name: str) -> np.ndarray:
-        """Return a column of numbers of all of a cell's requests, NaN where one is not known."""
+        """Return a numeric column of all requests of a cell, NaN where unknown."""
         return floats(self._column(name)[self._rows(number)])
 
     def holds(self, number: int, name: str, value: str | bool) -> np.ndarray:
-        """Return of each of a cell's requests whether a column has this value; not where it is not known."""
+        """Return a mask over all requests of a cell: whether a column has this value. False where unknown."""
         return np.asarray(self._holds(name, value)[self._rows(number)])
 
     @once
     def is_counted(self, number: int) -> np.ndarray:
-        """Return of each of a cell's requests whether it counts: it was sent in the window, by a user who
-        stays. See `window_requests`."""
+        """Return a mask over all requests of a cell: whether it counts, that is, was sent in the window by a
+        user who stays. See `window_requests`."""
         return np.asarray(self.holds(number, "in_window", True) & self.holds(number, "stays", True))
 
     @once
     def is_ok(self, number: int) -> np.ndarray:
-        """Return of each of a cell's requests whether it counts and is ok."""
+        """Return a mask over all requests of a cell: whether it counts and is ok."""
         return np.asarray(self.is_counted(number) & self.holds(number, "outcome", "ok"))
 
     @once
@@ -244,20 +246,24 @@ class Run:
 
     @once
     def window_requests(self, number: int) -> pd.DataFrame:
-        """Return a cell's requests that were sent in its window, whatever became of them; but none that its
-        user would leave: which of those are answered sooner depends on the engine."""
+        """Return the requests sent in a cell's window, whatever their outcome.
+
+        Requests that their user would abandon are left out: only those that are answered in time would count,
+        and which ones these are depends on the engine.
+        """
         return taken(self.cell_requests(number), self.is_counted(number))
 
     def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return all of a cell's requests with columns that `requests` leaves out, read for this call."""
+        """Return all requests of a cell with columns that `requests` leaves out. Reads the file each time."""
         return with_columns(self.path, number, self.cell_requests(number), columns)
 
     def ok_requests_with(self, number: int, *columns: str) -> pd.DataFrame:
-        """Return the window's ok requests, with these columns."""
+        """Return a cell's requests that count and are ok, with columns that `requests` leaves out."""
         return taken(self.requests_with(number, *columns), self.is_ok(number))
 
     @property
     def failed_requests(self) -> pd.DataFrame:
+        """All requests that were neither answered nor left by their user, in and out of windows."""
         return self.requests[~self.requests["outcome"].isin(("ok", "left"))]
 
     def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
@@ -265,17 +271,19 @@ class Run:
         return taken(self.cell_requests(number)[list(columns)], self.is_ok(number))
 
     def holds_ok(self, number: int, name: str, value: str) -> np.ndarray:
-        """Return of each of a cell's ok requests whether a column has this value."""
+        """Return a mask over a cell's requests that count and are ok: whether the column has this value."""
         return np.asarray(self.holds(number, name, value)[self.is_ok(number)])
 
     def ok_values(self, number: int, name: str) -> np.ndarray:
-        """Return a column of numbers of a cell's ok requests, NaN where one is not known."""
+        """Return a numeric column of a cell's requests that count and are ok, NaN where unknown."""
         return np.asarray(self.values(number, name)[self.is_ok(number)])
 
     @once
     def observations(self, number: int, name: str) -> np.ndarray:
-        """Return a cell's observations of a latency (`ttft_s` ...): its ok requests in the window. Not to be
-        written to. Gaps between chunks are counted instead (Measured.gaps)."""
+        """Return the known values of a latency (`ttft_s` ...) over a cell's requests that count and are ok.
+
+        The array is read-only. Gaps between chunks are not here; see Measured.gaps.
+        """
         values = self.ok_values(number, name)
         known: np.ndarray = values[~np.isnan(values)]
         known.flags.writeable = False
@@ -283,7 +291,7 @@ class Run:
 
 
 def sent_in_window(requests: pd.DataFrame) -> pd.DataFrame:
-    """Return those of a cell's requests that count: sent in its window, by users who stay."""
+    """Return the requests that count: sent in the window by users who stay."""
     return taken(requests, (requests["in_window"] & requests["stays"]).to_numpy(dtype=bool, na_value=False))
 
 
@@ -291,9 +299,9 @@ def sent_in_window(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def open_run(run_dir: Path) -> Run:
-    """Read a results directory that `bench run` made, without the secrets that a server's texts may have.
+    """Read a results directory of `bench run`. Secrets in a server's texts are masked.
 
-    Raises StoreError where it cannot be read.
+    Raises StoreError if it cannot be read.
     """
     record: RunRecord = without_secrets(store.read_run(run_dir))
     starts: tuple[StartRecord, ...] = tuple(map(without_secrets, store.read_starts(run_dir)))
@@ -340,6 +348,6 @@ def _clock_ns(node: NodeRecord, name: str) -> int:
 
 
 def without_secrets(record: Any) -> Any:
-    """Return a record of the same type. Many fields embed a server's text (an error, a log's end), so all are
-    masked."""
+    """Return a record of the same type with secrets masked. Any text field may quote a server (an error, the
+    end of a log)."""
     return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))

@@ -1,7 +1,7 @@
-"""What was seen of starts and in windows: start-up steps, memory, cores, devices, and what servers told.
+"""Samples of starts and windows: start-up steps, memory, cores, devices, and the servers' own metrics.
 
-A step is named by the stage that it ends with; what was not seen is part of the next step. Servers' own pages
-are Run.server, whose columns are the terms of harness.contracts.ServerTerm.
+A start-up step is named by the stage that ends it. A stage that was not seen is part of the next step. The
+servers' metrics are in Run.server, with the terms of harness.contracts.ServerTerm as columns.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from reports.data.cells import Cell, Group
 from reports.data.run import Run, SampleKind, once
 from reports.data.tables import floats
 
-# At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
+# Ten samples a second: over 0.2 s the processor time, in ticks of 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3
-# Between samples this far apart (they are due each second) a counter's course is not known.
+# A counter is not interpolated between samples this far apart (they are due each second).
 GAP_S = 5.0
 STAGES = {
     "process_up": "process up",
@@ -39,9 +39,11 @@ FIRST, LATER = "first start", "later starts"
 
 @dataclass(frozen=True)
 class Launch:
-    """The starts of a deployment that became ready and are like each other: the first, which may have had to
-    compile and to read its files, or the later ones. `steps_s`: the mean time from the step before (or the
-    spawn) to each stage that all of them have."""
+    """A deployment's first start, or its later ones, of those that became ready. The first may compile and
+    read files that are not cached.
+
+    `steps_s`: the mean seconds from the stage before (or the spawn) to each stage that all of them have.
+    """
 
     label: str
     which: str
@@ -50,8 +52,11 @@ class Launch:
 
 
 def launches_of(run: Run) -> list[Launch]:
-    """Return each deployment's first start, then its later ones, of those that we started. A first start that
-    never became ready makes the next no first one: it may have compiled."""
+    """Return each deployment's first start, then its later ones, without servers that were running already.
+
+    If the first start never became ready, the next one still counts as a later one: the first may have
+    compiled.
+    """
     found = []
     for label in run.deployments:
         records = run.starts_of(label)
@@ -64,14 +69,14 @@ def launches_of(run: Run) -> list[Launch]:
 
 
 def stage_titles(run: Run) -> dict[str, str]:
-    """Return the titles of all stages in their order, then those that only this run's servers have."""
+    """Return the titles of all stages by name, in order, then those that only this run's servers have."""
     seen = {stage for launch in launches_of(run) for each in launch.records for stage in instants_s(each)}
     return STAGES | {stage: stage.replace("_", " ") for stage in sorted(seen - STAGES.keys())}
 
 
 def instants_s(record: StartRecord) -> dict[str, float]:
-    """Return seconds from the spawn to each stage that was seen, in the order in which they came. The first
-    token is the first good generation where it was not seen by itself."""
+    """Return seconds from the spawn to each stage that was seen, in order of time. The first good generation
+    is included only if the first token was not seen."""
     stages = dict(record.stages)
     if "first_token" not in stages and record.ready_ns is not None:
         stages["ready"] = record.ready_ns
@@ -81,8 +86,8 @@ def instants_s(record: StartRecord) -> dict[str, float]:
 
 
 def start_title(run: Run, record: StartRecord) -> str:
-    """Return a start's number among its deployment's: `2`. Where another start has it too, as after --resume,
-    with its directory's number: `2 (08)`."""
+    """Return a start's number among its deployment's starts: `2`. If two have the same number, as after
+    --resume, the directory's number is added: `2 (08)`."""
     number = str(record.repeat + 1)
     same = [other for other in run.starts_of(record.deployment.label) if other.repeat == record.repeat]
     return number if len(same) < 2 else f"{number} ({record.name.partition('-')[0]})"
@@ -100,8 +105,8 @@ _MEMORY = {
 
 @dataclass(frozen=True)
 class Memory:
-    """A server's memory over time: known samples only. `what` says in words whose memory it is;
-    `is_attributed`: the server's own, not that of all who use the device."""
+    """A server's memory over time, known samples only. `what` names in words what was measured.
+    `is_attributed`: the memory is the server's own, not that of all programs on the device."""
 
     what: str
     t_ns: np.ndarray
@@ -111,10 +116,10 @@ class Memory:
 
 @once
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
-    """Return a start's memory, empty where nothing was sampled.
+    """Return a start's memory, empty if nothing was sampled.
 
-    On a device, the server's own memory where NVML ever attributes it (samples without are left out), else
-    all memory in use.
+    On a device it is the server's own memory if NVML ever attributes it (samples without are left out),
+    otherwise all memory in use there.
     """
     is_host = start.memory_kind == "host"
     own = run.start_samples("host" if is_host else "device", start.name)
@@ -122,7 +127,7 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     column = "rss_bytes" if is_host else "process_bytes" if is_attributed else "used_bytes"
     known = own.reindex(columns=["t_ns", column]).astype(float)
     if "device" in own and own["device"].nunique() > 1:
-        # A server on several devices: the devices' samples of one reading are added.
+        # A server on several devices: add the samples that were read together.
         known = known.dropna().groupby(own.groupby("device").cumcount()).agg({"t_ns": "min", column: "sum"})
     known = known.dropna()
     return Memory(_MEMORY[column], known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)
@@ -133,15 +138,15 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
 
 @once
 def server_cores(run: Run, cell: Cell) -> float | None:
-    """Return the mean cores that the server's processes kept busy in the window; None if not sampled."""
+    """Return how many cores the server's processes kept busy in the window (mean); None if not sampled."""
     if cell.record is None or cell.window_ns is None:
         return None
     return _cores_between(run, cell.record.start, *cell.window_ns, 2)
 
 
 def foreign_share(run: Run, cell: Cell) -> float | None:
-    """Return the share of the machine's processor that neither server nor load process used in the window;
-    None where one of the three, or the number of cores, is not known."""
+    """Return the share of the machine's processor that programs other than server and client used in the
+    window; None if the use of one of them, or the number of cores, is not known."""
     cores, used = _count(run.record.environment, "cores_logical"), server_cores(run, cell)
     client_cores = cell.summary.cores_here if cell.summary else None
     if not cores or used is None or client_cores is None:
@@ -152,9 +157,12 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
 
 @once
 def idle_cores(run: Run, record: StartRecord) -> float | None:
-    """Return the cores that the server's processes kept busy while nothing was asked: the least of the times
-    after its cells, and of the guard's looks before them. None where none was sampled. Some servers spin
-    while they wait."""
+    """Return how many cores the server's processes kept busy without a request, since some servers spin while
+    they wait.
+
+    It is the least of the times after its cells and of the guard's looks before them; None if none was
+    sampled.
+    """
     cells = [cell for cell in run.planned_cells if run.start_of(cell) is record]
     summaries = [cell.summary for cell in cells if cell.summary]
     begins = [*(summary.started_ns for summary in summaries), record.stopped_ns or 0]
@@ -167,7 +175,7 @@ def idle_cores(run: Run, record: StartRecord) -> float | None:
 
 
 def usable_cores(run: Run) -> int | None:
-    """Return the cores that bench, and so the server, may use of the machine's; None where not recorded."""
+    """Return how many of the machine's cores bench, and so the server, may use; None if not recorded."""
     return _count(run.record.environment, "cores_usable") or _count(run.record.environment, "cores_logical")
 
 
@@ -186,7 +194,7 @@ def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: in
 
 @once
 def _course(run: Run, kind: SampleKind, start: str, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the instants of a start's samples that have a column, in order, and its values."""
+    """Return a column of a start's samples as instants, ascending, and values, where it is known."""
     own = run.start_samples(kind, start)
     if column not in own:
         return np.empty(0, dtype=np.int64), np.empty(0)
@@ -200,8 +208,11 @@ def _course(run: Run, kind: SampleKind, start: str, column: str) -> tuple[np.nda
 
 
 def read_roof(run: Run, start: StartRecord) -> float | None:
-    """Return the bytes per second that the memory of a start's device gives at most: of a host as measured
-    when the run began, of cards together by NVML's clock and bus (two transfers a clock). None: not known."""
+    """Return the highest memory bandwidth of a start's device in bytes/s; None if not known.
+
+    On a host it was measured when the run began. On cards it is computed from NVML's memory clock and bus
+    width, at two transfers per clock, over all of them together.
+    """
     environment = run.record.environment
     if start.memory_kind == "host":
         is_here = start.deployment.terms.base_url is None
@@ -219,27 +230,29 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
 
 @once
 def device_samples(run: Run, group: Group) -> pd.DataFrame:
-    """Return the samples of devices in the windows of a group's cells that count; empty where none was
-    sampled."""
+    """Return the device samples in the windows of a group's counted cells; empty if there are none."""
     found = (run.window_samples("device", cell) for cell in group.counted)
     known = [each for each in found if len(each)]
     return pd.concat(known).drop(columns="start").astype(float) if known else pd.DataFrame()
 
 
-# --- what servers told -----------------------------------------------------------------------------
+# --- the servers' own metrics ----------------------------------------------------------------------
 
 
 def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] | None:
-    """Return a gauge's mean in a window, over the group's starts that have the term, and its highest peak;
-    None where none has it."""
+    """Return a gauge's mean over the windows of a group's counted cells, and its peak; None if no server has
+    it."""
     windows = (run.window_samples("server", cell) for cell in group.counted)
     known = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
     return (float(np.mean([each.mean() for each in known])), max(map(max, known))) if known else None
 
 
 def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
-    """Return how far a counter grew from the window's begin to its end, each interpolated between the samples
-    around it; None where one of them is missing or the counter fell (the server was started again)."""
+    """Return how much a counter grew in the window.
+
+    Its values at both ends are interpolated between the samples around them. None if one of these is missing
+    or the counter fell, as when a server restarts.
+    """
     if cell.record is None or cell.window_ns is None:
         return None
     t_ns, counts = _course(run, "server", cell.record.start, term)
@@ -253,9 +266,11 @@ def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
 
 
 def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
-    """Return how far a counter grew over the whole of a cell, its warm-up and its last answers included: from
-    the last sample before its load to the last one before the next cell, while nothing was asked; None where
-    one is missing or the counter fell."""
+    """Return how much a counter grew over a whole cell, from the warm-up to the last answer.
+
+    It takes the last sample before the cell's load and the last one before the next cell, both without
+    requests in flight. None if one is missing or the counter fell.
+    """
     record = run.start_of(cell)
     if cell.record is None or cell.summary is None or record is None:
         return None
@@ -270,8 +285,8 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
 
 
 def pooled(run: Run, group: Group, above: ServerTerm, below: ServerTerm) -> float | None:
-    """Return the growth of one counter per growth of another over the windows of a group's starts that count
-    and have both; None where there is nothing to divide by."""
+    """Return the growth of one counter divided by that of another, over the windows of a group's counted
+    cells that have both; None if the second did not grow."""
     both = [(growth(run, cell, above), growth(run, cell, below)) for cell in group.counted]
     grown, per = pd.DataFrame(both, columns=["grown", "per"], dtype=float).dropna().sum()
     return float(grown / per) if per else None

@@ -1,8 +1,8 @@
-"""Arrow tables of a results directory, and what the lists of chunks come to: the only pyarrow in reports.
+"""Arrow tables of a results directory, and totals over the lists of chunks. The only pyarrow in reports.
 
-Lists of chunks end here, read a batch at a time; pandas never sees them. Gaps between chunks are counted in
-fixed bins, from which distributions are drawn; their percentiles are exact. In memory at once: one batch, 8
-bytes per gap of the cell, and counts. Knows no metric's name and no page.
+Chunk lists are read a batch at a time and never enter pandas. Gaps between chunks are counted in fixed bins
+for the distributions; their percentiles are exact. Memory holds one batch, 8 bytes per gap of the cell, and
+the counts. Knows no metric and no page.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from harness.store.files import reading
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 from reports.stats.steadiness import PARTS
 
-# Of a million requests each column takes 9 MB or more: what few scenarios fill is read for a cell at a time,
-# by `with_columns`, and what no figure is made of not at all.
+# A column of a million requests takes 9 MB or more. Columns that few scenarios fill are read one cell at a
+# time by `with_columns`; columns that no figure needs are not read.
 _OF_ALL = ("part", "leave_after_s", "sent_words")
 _UNREAD = {"chunk_ns", "reasoning_text", "output_text", "raw_response", *LATER_COLUMNS} - {*_OF_ALL}
 _COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _UNREAD)
@@ -31,20 +31,20 @@ _NULLABLE = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
-# Bins as those of HdrHistogram: each doubling, from 8.2 us to 1,100 s, in 64 equal parts, so a bin is 0.8 to
-# 1.6 % wide, and a value's bin is the leading bits of its floating-point number.
+# Bins as in HdrHistogram: each doubling from 8.2 us to 1,100 s has 64 equal parts. A bin is 0.8 to 1.6 %
+# wide, and the leading bits of a float give its bin.
 _PARTS = 64
 _LEAST, _GREATEST = 13, 40  # powers of two, in ns
-_SHIFT = 52 - 6  # of a float64's 52 bits behind the point, the first 6 are the part of 64
+_SHIFT = 52 - 6  # the first 6 of a float64's 52 fraction bits are the part of 64
 BINS = 1 + (_GREATEST - _LEAST) * _PARTS
 _edges_ns = (2.0**power * (1 + part / _PARTS) for power in range(_LEAST, _GREATEST) for part in range(_PARTS))
-# Bin k is from EDGES_S[k] to EDGES_S[k + 1], in seconds. The first begins at 0, the last has what is longer.
+# Bin k is from EDGES_S[k] to EDGES_S[k + 1], in seconds. The first begins at 0, the last has all longer gaps.
 EDGES_S: np.ndarray = np.array([0.0, *_edges_ns, 2.0**_GREATEST]) / 1e9
 _BEFORE_FIRST = int(np.float64(2.0**_LEAST).view(np.int64) >> _SHIFT) - 1
 
 
 def _frame(tables: list[Any]) -> pd.DataFrame:
-    """Return the tables one below the other; empties the list, so that a column is in memory once."""
+    """Return the tables concatenated. Empties the list, so that each column is in memory only once."""
     joined = pa.concat_tables(tables, promote_options="permissive")
     tables.clear()
     frame: pd.DataFrame = joined.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
@@ -52,10 +52,9 @@ def _frame(tables: list[Any]) -> pd.DataFrame:
 
 
 def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
-    """Return the cells' requests with latencies in seconds, NaN where one is not defined, and whether their
-    user stays until the answer has ended; see Run.requests.
+    """Return the requests of these cells with the columns of Run.requests.
 
-    `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
+    `origins`: by cell number, the column with the instant that ttft_s and e2e_s count from.
     """
     tables = []
     for number, origin in origins.items():
@@ -66,8 +65,8 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
 
 
 def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return a cell's requests, all of them, with further columns of requests.parquet, null in older runs, or
-    with `chunks`, how many content chunks each has."""
+    """Return all requests of a cell with further columns of requests.parquet (null in older runs), or with
+    `chunks`, the number of content chunks."""
     folder, stored = store.cell_dir(run_dir, number), [name for name in names if name != "chunks"]
     with reading(folder / "requests.parquet"):
         more = _frame([store.read_requests(folder, stored)])
@@ -79,7 +78,7 @@ def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[
 
 
 def row_batches(run_dir: Path, number: int, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield a cell's requests as rows of these columns, texts too, some thousand at a time."""
+    """Yield the rows of a cell's requests in batches of some thousand, with these columns, texts included."""
     path = store.cell_dir(run_dir, number)
     with reading(path / "requests.parquet"):
         for table in store.request_batches(path, names):
@@ -98,7 +97,7 @@ def _latencies(table: Any, number: int, origin: str) -> Any:
     stays = pc.and_(pc.is_null(table["leave_after_s"]), pc.not_equal(table["outcome"], "left"))
     table = table.append_column("stays", stays).drop_columns("leave_after_s")
     part = table.column_names.index("part")
-    # Older tables have none. Of this type it takes 2 MB of a million requests.
+    # Older tables have none. As uint16 a million requests take 2 MB.
     table = table.set_column(part, "part", pc.cast(pc.fill_null(table["part"], 0), pa.uint16()))
     for name, values in columns.items():
         table = table.append_column(name, values)
@@ -110,8 +109,8 @@ def _seconds(begin_ns: Any, end_ns: Any) -> Any:
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
-    """Return host.parquet or device.parquet of all starts in their order, with the column `start` (a
-    category); None where no start has one."""
+    """Return a samples file of all starts in order, with a categorical column `start`; None if no start has
+    the file."""
     tables, starts = [], list(names)
     for at, name in enumerate(starts):
         path = run_dir / "starts" / name / file_name
@@ -126,11 +125,11 @@ def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.Dat
 
 # --- rows without a copy ---------------------------------------------------------------------------
 
-# A run's frames have millions of rows, by start or cell, and each is asked for its part hundreds of times.
+# A run's frames have millions of rows, ordered by start or cell, and are sliced hundreds of times.
 
 
 def taken(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
-    """Return the rows that a mask takes: a view where they are next to each other, else a copy."""
+    """Return the rows of a mask: a view if they are adjacent, otherwise a copy."""
     at = np.flatnonzero(mask)
     if len(at) and at[-1] - at[0] + 1 > len(at):
         return frame[mask]
@@ -138,18 +137,18 @@ def taken(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
 
 
 def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the samples of one start, from a frame of `samples_frame`, whose starts follow each other."""
+    """Return the samples of one start from a frame of `samples_frame`, which is ordered by start."""
     starts = samples["start"].cat
     if name not in starts.categories:
         return samples.iloc[:0]
-    # Of the codes' own type, else all of them would be converted.
+    # In the codes' own type, or searchsorted would convert them all.
     code = starts.codes.dtype.type(starts.categories.get_loc(name))
     first, last = (int(np.searchsorted(starts.codes, code, side)) for side in ("left", "right"))
     return samples.iloc[first:last]
 
 
 def floats(column: Any) -> np.ndarray:
-    """Return a column of numbers, a Series or its array, NaN where it has none."""
+    """Return a numeric column (a Series or its array) as floats, NaN where missing."""
     return np.asarray(column.to_numpy(dtype=float, na_value=np.nan))
 
 
@@ -160,21 +159,21 @@ _SPAN = ("first_content_ns", "last_content_ns")
 
 @dataclass(frozen=True)
 class Chunks:
-    """The content chunks of some of a cell's requests: `at_ns` of all, and `of` which request each is, from 0
-    on; and by request its output tokens (NaN where not known), whether it is ok, whether it was sent in the
-    window, and when its first and last content came (NaN where its chunks are known). One that its user would
-    leave has no tokens, and is not ok."""
+    """The content chunks of a batch of a cell's requests.
 
-    at_ns: np.ndarray
-    of: np.ndarray
-    tokens: np.ndarray
+    A request that its user would leave counts as not ok, with unknown tokens.
+    """
+
+    at_ns: np.ndarray  # by chunk
+    of: np.ndarray  # by chunk: its request's place in the batch
+    tokens: np.ndarray  # by request: output tokens, NaN where unknown
     is_ok: np.ndarray
     in_window: np.ndarray
-    spans_ns: np.ndarray
+    spans_ns: np.ndarray  # first and last content by request, NaN where its chunks are known
 
 
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
-    """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
+    """Yield the chunks of a cell's requests in batches of some thousand requests, in stored order."""
     path = store.cell_dir(run_dir, number)
     with reading(path / "requests.parquet"):
         names = ["chunk_ns", "outcome", "in_window", "output_tokens", "leave_after_s", *_SPAN]
@@ -199,8 +198,8 @@ def _where(is_so: Any, instants: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class GapCounts:
-    """Gaps of ok requests that were sent in the window, of one cell or of several together: how many are in
-    each bin, and of how many requests."""
+    """The gaps of ok requests sent in the window, of one cell or several: the count in each bin, and how many
+    requests they come from."""
 
     counts: np.ndarray
     requests: int
@@ -214,19 +213,21 @@ NO_GAPS = GapCounts(np.zeros(BINS, dtype=np.int64), 0)
 
 
 def together(found: Iterable[GapCounts]) -> GapCounts:
+    """Return the sum of several cells' gaps."""
     each = [NO_GAPS, *found]
     return GapCounts(np.sum([gaps.counts for gaps in each], axis=0), sum(gaps.requests for gaps in each))
 
 
 def bins_of(gaps_ns: np.ndarray) -> np.ndarray:
+    """Return the bin of each gap; see EDGES_S."""
     places = gaps_ns.astype(np.float64).view(np.int64) >> _SHIFT
     return np.asarray(np.clip(places - _BEFORE_FIRST, 0, BINS - 1))
 
 
 def quantile(counts: np.ndarray, share: float) -> float | None:
-    """Return a quantile in seconds by numpy's linear rule, within 1.6 % from 8.2 us on; None of no gap.
+    """Return a quantile in seconds by numpy's linear rule; None without a gap.
 
-    Gaps are taken to lie evenly in their bins.
+    Gaps are taken as evenly spread in their bins, so a value of 8.2 us or more is exact to 1.6 %.
     """
     until = np.cumsum(counts)
     if not until[-1]:
@@ -240,14 +241,13 @@ def quantile(counts: np.ndarray, share: float) -> float | None:
 
 @dataclass(frozen=True)
 class ChunkTotals:
-    """Totals of one cell: its gaps counted, their exact percentiles by level, and the sum of all; output
-    tokens that arrived in each of PARTS parts of the window (None: not known); and of the window's ok
-    requests with a token count those tokens, their chunks, and their number."""
+    """Totals over the chunks of one cell."""
 
     gaps: GapCounts
-    gap_percentiles_s: Mapping[int, float]
-    streamed_s: float
-    arrived: np.ndarray | None
+    gap_percentiles_s: Mapping[int, float]  # exact, by level
+    streamed_s: float  # the sum of all gaps
+    arrived: np.ndarray | None  # output tokens in each of PARTS parts of the window; None if not known
+    # Over the window's ok requests that have a token count and chunks:
     tokens: float
     chunks: int
     counted_requests: int
@@ -256,8 +256,8 @@ class ChunkTotals:
 def chunk_totals(
     batches: Iterable[Chunks], window_ns: tuple[int, int] | None, levels: Sequence[int] = ()
 ) -> ChunkTotals:
-    """Read all batches of a cell. `window_ns`: its begin and end; None without one. `levels`: of the gaps'
-    percentiles."""
+    """Return the totals over all batches of a cell. `window_ns`: its begin and end, if it has one. `levels`:
+    of the gaps' percentiles."""
     counts, requests, gaps = NO_GAPS.counts.copy(), 0, [np.empty(0, dtype=np.int64)]
     of_counted = np.zeros(3)  # tokens, chunks, requests
     arrived = np.zeros(PARTS + 2)  # before the window, in its parts, after it
@@ -286,9 +286,12 @@ def chunk_totals(
 
 
 def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> np.ndarray:
-    """Return the tokens that arrived before, in each part of, and after the window: a request's spread evenly
-    over its chunks, or from its first to its last content where the chunks are not known. NaN where an ok
-    request's are not known; none are taken of a failed one's."""
+    """Return the output tokens that arrived before the window, in each of its parts, and after it.
+
+    A request's tokens are spread evenly over its chunks, or from its first to its last content if the chunks
+    are not known. A part is NaN if the tokens of an ok request in it are unknown. Those of a failed request
+    then count as 0.
+    """
     part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
     tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
     found = np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)

@@ -1,4 +1,4 @@
-"""How far one server's probabilities are from another's, over texts, and until their answers part. Pure."""
+"""How far one server's token probabilities are from another's, and how soon their answers differ. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-# What is left for tokens that are not named is never taken to be less.
+# The least probability that is assumed for all tokens that are not named.
 LEAST_REST = 1e-9
-# Servers write -9999 for a probability of 0, and e to less than this is one.
+# Servers write -9999 for a probability of 0; exp of less than this is 0, too.
 LOWEST = -700.0
-# Fewer texts do not say how much texts differ.
+# With fewer texts it is not known how much texts differ.
 TEXTS_NEEDED = 5
 
 
 def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
-    """Return the Kullback-Leibler divergence of q from p in nats, each given as logarithms of its likeliest
-    tokens' probabilities by name.
+    """Return a lower bound of the Kullback-Leibler divergence of q from p in nats. Both map names of their
+    likeliest tokens to log probabilities.
 
-    Over the tokens that both have among their k likeliest and one bucket for all others, so it is at most
-    that of all tokens (the log sum inequality; Cover and Thomas 2006, Elements of Information Theory, 2.7).
-    The tokens that p alone names are a bucket of their own where q can have less of them than its part of
-    that bucket: of each at most its k-th probability, of all at most what its own names leave.
+    It takes the tokens that both have among their k likeliest, and one bucket for all others, so it is at
+    most the divergence over all tokens (log sum inequality; Cover and Thomas 2006, Elements of Information
+    Theory, 2.7). The tokens that only p names get a bucket of their own where that raises the bound. q can
+    give each of them at most its k-th probability, and all of them at most what its own names leave.
     """
     named_p, named_q = _likeliest(p, k), _likeliest(q, k)
     both = [(value, named_q[name]) for name, value in named_p.items() if name in named_q]
@@ -30,7 +30,7 @@ def kl_nats(p: Mapping[str, float], q: Mapping[str, float], k: int) -> float:
     only_p = [value for name, value in named_p.items() if name not in named_q]
     alone_p = sum(only_p)
     left_q = rest_q - sum(value for name, value in named_q.items() if name not in named_p)
-    # One that names fewer than k does not say how likely the next one is.
+    # A q with fewer than k names does not say how likely its next token is.
     if len(named_q) == k:
         left_q = min(left_q, len(only_p) * min(named_q.values()))
     left_q = max(LEAST_REST, left_q)
@@ -46,17 +46,18 @@ def _likeliest(logprobs: Mapping[str, float], k: int) -> dict[str, float]:
 
 
 def _is_told(name: str) -> bool:
-    """Return whether a name says which token it is. Of a part of a character some servers tell its bytes, and
-    others nothing or U+FFFD, whichever part it is; of one that ends an answer some tell nothing."""
+    """Return whether a name identifies a token. For a part of a character some servers give its bytes, others
+    nothing or U+FFFD whatever the part; for the token that ends an answer some give nothing."""
     return bool(name) and "\ufffd" not in name
 
 
 def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean over all places of some texts, TEXTS_NEEDED or more.
+    """Return the 95 % interval of the mean over all places of TEXTS_NEEDED texts or more, given each text's
+    sum and number of places.
 
-    Student's t for the logarithm of that ratio, whose error is over texts (Cochran 1977, Sampling Techniques,
-    6.4): the places of one text are not independent, and the means of texts are skewed. How often it has the
-    true mean, and other intervals have, is simulated in tests/reports/stats/test_fidelity_simulation.py.
+    It is Student's t for the logarithm of that ratio, with the error over texts (Cochran 1977, Sampling
+    Techniques, 6.4): the places of one text are not independent, and the means of texts are skewed.
+    tests/reports/stats/test_fidelity_simulation.py simulates its coverage, and that of other intervals.
     """
     texts = len(sums)
     own, places = np.asarray(sums), np.asarray(counts)
@@ -72,7 +73,7 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, 
 def survival(lengths: Sequence[int], is_parted: Sequence[bool]) -> list[float]:
     """Return the share of answers that agree in their first 0, 1, 2 ... tokens, up to the longest known.
 
-    `lengths`: how many tokens are the same. One that has not parted is only known to be the same for so many
+    `lengths`: how many first tokens are the same. An answer that has not parted is censored at that length
     (Kaplan and Meier 1958, J. Am. Stat. Assoc. 53:457).
     """
     same, parted = np.asarray(lengths), np.asarray(is_parted, dtype=bool)

@@ -1,14 +1,14 @@
-"""Intervals from repeats by Student's t, what they say of two, and which of several is the best. Pure.
+"""Student's t intervals from repeats, verdicts on two deployments, and the best of several. Pure.
 
-A start gives one value; requests within a start are not independent, so they are never counted as repeats.
+A start gives one value. Requests within a start are not independent, so they never count as repeats.
 
-The comparisons that a reader sees together are a family. Each is decided by its own interval, at the level
-5 % / m for a family of m, so that in 95 % of such families no word is wrong (Bonferroni). Steps such as
-Holm's are not taken: with "same" and "differs" both sayable up to 14 % of families had a false word.
+The comparisons that a reader sees together are a family. Each has its own interval at the level 5 % / m in a
+family of m, so that no verdict is wrong in 95 % of families (Bonferroni). A stepwise procedure such as Holm's
+is not used: with "same" and "differs" both possible, up to 14 % of families had a false verdict.
 
-The leader is named if it beats each other one in its own paired two-sided t test at the full level: an
-intersection-union test (Berger 1982, Technometrics 24:295), so that a wrong name needs the truly best one to
-lose its own test. No correction for the number of others is due.
+The leader is named if it beats each other contender in its own paired two-sided t test at the full level.
+This is an intersection-union test (Berger 1982, Technometrics 24:295): a wrong name needs the truly best one
+to lose its own test, so no correction for the number of contenders is due.
 """
 
 import itertools
@@ -28,10 +28,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error, of logarithms where `is_log`.
+    """A mean with its standard error, both of logarithms if `is_log`.
 
-    `df`: degrees of freedom; `k`: values (pairs, or those of the smaller side) it comes from. With k = 1 the
-    error is infinite: one start says nothing about the next.
+    `df`: degrees of freedom. `k`: how many values or pairs it comes from; of two samples, those of the
+    smaller. With k = 1 the error is infinite: one start says nothing about the next.
     """
 
     mean: float
@@ -46,7 +46,7 @@ class Estimate:
         return math.exp(self.mean) if self.is_log else self.mean
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Return low and high end, as a person reads them; infinitely wide for one value."""
+        """Return the low and high end on the scale of `shown`; infinitely wide for one value."""
         if self.k < 2:
             return (0.0, math.inf) if self.is_log else (-math.inf, math.inf)
         half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.error
@@ -68,25 +68,25 @@ def may_be_logged(values: Sequence[float]) -> bool:
 def of_values(values: Sequence[float], *, is_log: bool) -> Estimate:
     """Return the mean over starts.
 
-    Raises ValueError for no value, one that is not finite, and a logarithm of 0 or less.
+    Raises ValueError without values, for one that is not finite, and with `is_log` for one of 0 or less.
     """
     return _estimate(_on_scale(values, is_log), is_log)
 
 
 def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
-    """Return a / b (a - b where not `is_log`) from pairs of one block each, in order.
+    """Return a / b (a - b if not `is_log`) from pairs, each of one block.
 
-    Raises ValueError as of_values, and where a value has no partner.
+    Raises ValueError as of_values does, and if the lengths differ.
     """
     if len(a) != len(b):
-        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
+        raise ValueError(f"pairs need two sequences of one length, not {len(a)} and {len(b)}")
     return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
 
 
 def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
-    """Return a / b (a - b where not `is_log`) from starts that are no pairs, as those of two runs.
+    """Return a / b (a - b if not `is_log`) from starts that are not paired, as those of two runs.
 
-    Welch's unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
+    Allows unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
     """
     first, second = (_estimate(_on_scale(side, is_log), is_log) for side in (a, b))
     k = min(first.k, second.k)
@@ -111,7 +111,7 @@ def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
 def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
     k = len(values)
     if k > 1 and (values == values[0]).all():
-        # Their mean is rounded, and would differ from each of them by more than its error.
+        # The rounded mean of equal values could differ from them by more than its error.
         return Estimate(float(values[0]), 0.0, k - 1.0, k, is_log)
     error = float(values.std(ddof=1)) / math.sqrt(k) if k > 1 else math.inf
     return Estimate(float(values.mean()), error, k - 1.0, k, is_log)
@@ -124,10 +124,11 @@ Kind = Literal["better", "worse", "same", "unknown", "none"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: of the first of the two, by its metric; `none`: nothing is said, and `why` says why.
+    """What is said of the first of two deployments, compared with the second on one metric.
 
-    `ratio` within [`low`, `high`] at `confidence` (the family's, 0.95 or more): the first's value
-    over the second's, their difference where `is_log` is False; None without an estimate. `k`: blocks.
+    `kind`: `none` means that there is no verdict, and `why` says why. `ratio`: the first's value over the
+    second's, or their difference if not `is_log`, with its interval [`low`, `high`] at `confidence` (the
+    family's, 0.95 or more); None without an estimate. `k`: the number of blocks.
     """
 
     kind: Kind
@@ -144,9 +145,9 @@ class Verdict:
 class Question:
     """One comparison of a family.
 
-    `margin`: on the scale of the estimate, 0 where nothing counts as the same. That of a ratio is log(1.05):
-    within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree.
-    `why_none`: why it gets no verdict, though it may have an estimate; it does not count for the family.
+    `margin`: what still counts as the same, on the scale of the estimate; 0 if nothing does. For a ratio it
+    is log(1.05): within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree.
+    `why_none`: why it gets no verdict, though it may have an estimate. It then does not count in the family.
     """
 
     estimate: Estimate | None
@@ -158,8 +159,8 @@ class Question:
 def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list[Verdict]:
     """Return a verdict for each question of one family, in order.
 
-    By its interval at level alpha / m: `same` where it lies within the margin (two one-sided tests), else
-    `better` or `worse` where it lies on one side of no difference, else `unknown`.
+    The interval at level alpha / m decides: `same` if it lies within the margin (two one-sided tests), else
+    `better` or `worse` if it excludes no difference, else `unknown`.
     """
     count = sum(each.why_none is None and each.estimate is not None for each in questions)
     return [_decided(each, 1 - alpha / max(count, 1)) for each in questions]
@@ -186,24 +187,24 @@ def _kind(question: Question, low: float, high: float, is_log: bool) -> Kind:
 
 # --- the best of several ---------------------------------------------------------------------------
 
-# What all looks at a run may spend together, and the first of them.
+# The level that all looks at a run may spend together, and that of the first look.
 ALPHA, FIRST_LOOK = 0.05, 0.04
-# How likely the repeats that are advised are to tell, if the truth is what was seen.
+# The power that the advised number of repeats has, if the true lead and noise are those seen.
 POWER = 0.8
 REPEATS_AT_MOST = 60
 
 
 def level_of_look(looks_before: int) -> float:
-    """Return the level of a look at a run: 4 % of the 5 % for the first, then each time half of the rest."""
+    """Return the level of a look at a run: 4 of the 5 % for the first, then half of the rest each time."""
     return FIRST_LOOK if looks_before == 0 else (ALPHA - FIRST_LOOK) * 0.5**looks_before
 
 
 @dataclass(frozen=True)
 class Best:
-    """The leader of several and what is proven of it, at level `alpha`.
+    """The leader of several deployments, and its tests against the others at level `alpha`.
 
-    `over`: by each other label, how far the leader is ahead: a ratio above 1 (or a difference above 0 of a
-    metric that is not on a log scale), whichever way the metric is better.
+    `over`: by each other label, the leader's lead as a ratio above 1 (or a difference above 0 if not on a log
+    scale), whether higher or lower is better.
     """
 
     leader: str
@@ -212,7 +213,7 @@ class Best:
 
     @property
     def p(self) -> float:
-        """Return the largest p of the leader's two-sided tests: it is named where this is at most alpha."""
+        """The largest p of the leader's two-sided tests. It is named if this is at most alpha."""
         return max(each.p for each in self.over.values())
 
     @property
@@ -221,21 +222,22 @@ class Best:
 
     @property
     def nearest(self) -> str:
-        """Return the one that the leader is least surely ahead of: its lower bound holds for all together."""
+        """The one with the smallest lower bound of the lead, which holds for all others together."""
         return min(self.over, key=lambda label: self.lead_over(label)[0])
 
     @property
     def even(self) -> list[str]:
-        """Return those that the leader does not beat, the one that is hardest to tell from it first."""
+        """Those that the leader does not beat, the one with the largest p first."""
         labels = (label for label, each in self.over.items() if each.p > self.alpha)
         return sorted(labels, key=lambda label: -self.over[label].p)
 
     @property
     def next(self) -> str:
+        """The one with the smallest mean distance to the leader."""
         return min(self.over, key=lambda label: self.over[label].mean)
 
     def lead_over(self, label: str) -> tuple[float, float]:
-        """Return the ends of the interval of the test against one other."""
+        """Return the interval of the leader's lead over one other, at level alpha."""
         return self.over[label].interval(1 - self.alpha)
 
 
@@ -247,10 +249,10 @@ def best_of(
     alpha: float,
     margin: float = 0.0,
 ) -> Best:
-    """Return the leader of two labels or more, each with a value of the same repeats in the same order.
+    """Return the leader of two labels or more, each with its values of the same repeats in the same order.
 
-    The leader has the best mean (of logarithms where `is_log`). What never varies has no test: within the
-    margin, on the scale of the estimate, it is even. Raises ValueError as of_pairs.
+    The leader has the best mean (of logarithms if `is_log`). A difference without any noise has no test: it
+    counts as even if it is within the margin (on the scale of the estimate). Raises ValueError as of_pairs.
     """
     sign = 1 if is_higher_better else -1
     means = {label: sign * np.mean(np.log(own) if is_log else own) for label, own in values.items()}
@@ -265,22 +267,24 @@ def best_of(
 
 
 def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Return who is nowhere better than another one and somewhere worse, and than whom: those that are not on
-    the front of several metrics, of all of which more is better."""
+    """Return the names that are not on the Pareto front, each with one that beats it.
+
+    More is better in every metric. One is beaten by another that is nowhere worse and somewhere better.
+    """
     pairs = itertools.permutations(points.items(), 2)
     return {a: b for (a, own), (b, other) in pairs if own != other and all(map(operator.le, own, other))}
 
 
 def holm(p: Sequence[float], alpha: float) -> float:
-    """Return the level at which Holm's step-down procedure (1979) stops: p at or below it is told."""
+    """Return the level at which Holm's step-down procedure (1979) stops: p at or below it is significant."""
     levels = (alpha / (len(p) - place) for place in range(len(p)))
     return next((level for each, level in zip(sorted(p), levels, strict=True) if each > level), alpha)
 
 
 def repeats_to_tell(best: Best, alpha: float) -> int | None:
-    """Return how many repeats in all would name the leader at level `alpha`, at the lead and noise seen.
+    """Return how many repeats in total would name the leader at level `alpha`, with the lead and noise seen.
 
-    Takes the least n of which t(1 - alpha / 2) + t(0.8), each with n - 1 degrees of freedom, fits into
+    It is the least n for which t(1 - alpha / 2) + t(0.8), each with n - 1 degrees of freedom, is at most
     mean sqrt(n) / s: the usual sample size of a paired t test with 80 % power. None beyond 60.
     """
     noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in best.over.values())
@@ -290,9 +294,9 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
 
 
 def odd_ones(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> tuple[dict[str, str], bool]:
-    """Return who differs from those that most are like, and why; and whether no work is that of most.
+    """Return the labels that differ from the majority, each with a reason, and whether there is no majority.
 
-    No two of the rest differ.
+    `differences`: why two labels differ. No two of the labels that are not returned differ.
     """
     unlike = {label: sum(frozenset((label, each)) in differences for each in labels) for label in labels}
     rest: list[str] = []

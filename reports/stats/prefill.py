@@ -1,26 +1,26 @@
-"""Infer from the time to the first token how much of a prompt was read, and so how much was cached. Pure.
+"""Infer from the time to first token how much of a prompt was read, and so how much was cached. Pure.
 
-A server that works for one user alone takes a + b seconds per token that it reads. Prompts that no cache can
-know give a and b: the median of all slopes between two of them (Theil 1950, Sen 1968), which one slow request
-does not move. Intervals are from redraws of the requests.
+With a single user, a server takes a seconds plus b for each token that it reads. Prompts that no cache can
+have seen give a and b by the median of the slopes between all pairs (Theil 1950, Sen 1968), which a single
+slow request does not move. Intervals are bootstrapped over requests.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Different lengths of new prompts that a line needs, and how many prompts are drawn for it at most.
+# How many different lengths of new prompts a line needs, and the most prompts that it uses.
 LEAST_LENGTHS, _MOST = 5, 100
 _REDRAWS = 400
 _LEVELS = (0.025, 0.975)
-# Of the requests the slowest and the fastest tenth are left out.
+# The slowest and the fastest tenth of the requests are left out.
 _CUT = 0.1
 
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds to the first token: `base_s` + `per_token_s` for each token read. Both are arrays: what is
-    estimated, then that of each redraw."""
+    """Seconds to first token as a line: `base_s` + `per_token_s` for each token read. Both are arrays of the
+    estimate, followed by those of the bootstrap."""
 
     base_s: np.ndarray
     per_token_s: np.ndarray
@@ -28,8 +28,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Inferred:
-    """The mean cached tokens of some requests, as their times say, with its 95 % interval. Where nothing was
-    cached it may be a little below 0."""
+    """The mean cached tokens of some requests, inferred from their times, with its 95 % interval. It may be a
+    little below 0 if nothing was cached."""
 
     tokens: float
     low: float
@@ -37,7 +37,7 @@ class Inferred:
 
 
 def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
-    """Fit the line to new prompts, or say why they do not give one."""
+    """Return the line fitted to new prompts, or why they do not give one."""
     rng = np.random.default_rng(len(tokens))
     chosen = rng.permutation(len(tokens))[:_MOST]
     tokens, seconds, n = tokens[chosen], seconds[chosen], len(chosen)
@@ -52,7 +52,7 @@ def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
 
 
 def _redraw(rng: np.random.Generator, tokens: np.ndarray) -> np.ndarray:
-    """Draw again until there are two lengths: one has no slope."""
+    """Return a bootstrap sample with two lengths or more: a single length has no slope."""
     draw = rng.integers(0, len(tokens), len(tokens))
     while len(np.unique(tokens[draw])) == 1:
         draw = rng.integers(0, len(tokens), len(tokens))
@@ -74,11 +74,11 @@ def _trimmed_mean(values: np.ndarray) -> float:
 def inferred(
     line: Line, tokens: np.ndarray, seconds: np.ndarray, expected: np.ndarray, never_known: float
 ) -> Inferred:
-    """Return what was cached of prompts of these lengths.
+    """Return how many tokens of prompts of these lengths were cached, on average.
 
-    `expected` is what should have been cached of each: the mean of that, which is known, and by how much the
-    times differ from it, without the extremes: only that is redrawn. `never_known`: tokens of each prompt
-    that the line's own prompts may have had cached as well, which it cannot tell.
+    `expected` is what should have been cached of each prompt. Its mean is known exactly; only the trimmed
+    mean of the times' difference from it is bootstrapped. `never_known`: tokens of each prompt that may have
+    been cached for the line's own prompts, too, so that the line cannot tell; they widen the upper end.
     """
     rng, n = np.random.default_rng(len(tokens)), len(tokens)
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(len(line.base_s) - 1))]

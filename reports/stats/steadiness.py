@@ -1,15 +1,16 @@
-"""Whether a window is steady, values drift, and latencies have two humps. Pure.
+"""Tests whether a window is steady, whether values drift, and whether latencies have two humps. Pure.
 
-Windows are fixed before the run and checked here, never chosen. A drift is over a window beside what turns
-make of it, or from start to start. Each test is Student's t at ALPHA divided by the number of tests made
-together (Bonferroni), so that of runs without a drift at most 1 % are said to have one. A drift is the
-mean change of a logarithm, over its starts.
+Windows are fixed before the run and checked here, never chosen.
 
-Two humps show in the valley of a kernel density of the logarithms (Gaussian kernel, Silverman's rule of thumb
-for its width, 1986: 0.9 min(s, IQR / 1.34) n^(-1/5)) against the lower of the two humps beside it. Its limits
-are chosen by simulation (tests/reports/stats/test_reports_humps.py): a page looks at many cells and
-turns, so of samples with one hump, lognormal, exponential or heavier in the tail, at most one in two hundred
-is called two-humped. That width smooths two humps that are close: it misses some rather than see too many.
+A drift is the mean change of a logarithm over starts: within a window (with the effect of turns taken out),
+or from start to start. Each test is Student's t at ALPHA divided by the number of tests made together
+(Bonferroni), so at most 1 % of runs without a drift are said to have one.
+
+Two humps are found by a valley in a kernel density of the logarithms, compared with the lower of the humps
+beside it (Gaussian kernel of Silverman's width, 1986: 0.9 min(s, IQR / 1.34) n^(-1/5)). The limits are chosen
+by simulation (tests/reports/stats/test_reports_humps.py). A page looks at many cells and turns, so at most
+one in 200 samples with one hump (lognormal, exponential or heavier in the tail) is called two-humped. The
+width smooths humps that are close: some are missed rather than too many seen.
 """
 
 import math
@@ -24,28 +25,29 @@ from harness.contracts import Load, LoadSummary
 from reports.stats.intervals import STARTS_NEEDED, Estimate, of_values
 
 PARTS = 12
-# A third holds ten of them: with fewer, one request more or less is already 10 %.
+# A third of the window then has ten; with fewer, one request more or less is already 10 %.
 REQUESTS_NEEDED = 30
-# A queue that only grew: by half or more, nearly always upwards, and by more than an occupancy varies where
-# the server keeps up (that of an M/G/infinity queue is a Poisson number, so by its square root).
+# A queue only grew if it rose by half or more, nearly always upwards, and by more than the requests in flight
+# vary when the server keeps up (they are a Poisson number in an M/G/infinity queue).
 GROWTH = 1.5
 GROWTH_ERRORS = 3.0
 GROWTH_RANK = 0.8
-# Until requests begin to leave, an open loop only fills up. The longest answers take this many times the
-# shortest one (lengths from half to one and a half of their mean).
+# An open loop fills up until requests begin to leave. The longest answers take this many times the shortest
+# one (lengths are from half to one and a half of their mean).
 LONGEST_TO_SHORTEST = 3.0
 
 
 def thirds(parts: np.ndarray) -> tuple[float, float, float]:
-    """Return the means of the window's thirds of a quantity in each of its PARTS parts."""
+    """Return the means over the window's thirds of a quantity given for each of its PARTS parts."""
     first, middle, last = parts.reshape(3, -1).mean(axis=1).tolist()
     return first, middle, last
 
 
 def only_rises(parts: np.ndarray) -> bool:
-    """Return whether a quantity in a window's parts rises by GROWTH or more, nearly always upwards."""
+    """Return whether a quantity in a window's parts rises nearly always, by a factor of GROWTH or more and
+    beyond its noise."""
     first, _, last = thirds(parts)
-    # Spearman's correlation with the order (importing scipy.stats takes half a second).
+    # Spearman's rank correlation with time (importing scipy.stats takes half a second).
     ranks = np.argsort(np.argsort(parts, kind="stable"), kind="stable")
     is_upwards = float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= GROWTH_RANK
     return is_upwards and last > GROWTH * first and last - first > GROWTH_ERRORS * (first + last) ** 0.5
@@ -53,24 +55,20 @@ def only_rises(parts: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Steadiness:
-    """A cell's window: requests in flight, output tokens/s (None: not known), and ok requests/s that ended,
-    each as its mean in each of PARTS equal parts.
+    """A cell's window as means over each of PARTS equal parts."""
 
-    `requests`: how many ended. `is_growing`: see only_grew.
-    """
-
-    in_flight: np.ndarray
-    tokens: np.ndarray | None
-    ended: np.ndarray
-    requests: int
-    is_growing: bool = False
+    in_flight: np.ndarray  # requests
+    tokens: np.ndarray | None  # output tokens/s; None if not known
+    ended: np.ndarray  # ok requests/s
+    requests: int  # how many ok requests ended in the window
+    is_growing: bool = False  # see only_grew
 
 
 def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
-    """Return whether requests in flight only became more over a window, as beyond a server's capacity.
+    """Return whether the requests in flight only grew over a window, as they do beyond a server's capacity.
 
-    An open loop also fills up at first: until the longest of the requests leave that came first at the full
-    rate. Where that is later than the window's first third, nothing is said. `requests`: all of the cell.
+    An open loop also fills up at first, until the longest of the first requests at the full rate leave. The
+    answer is False if that may be later than the window's first third. `requests`: all of the cell.
     """
     begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
     if load.kind == "closed" or end_ns <= begin_ns:
@@ -91,7 +89,7 @@ def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
 
 
 def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return requests in flight, the exact mean over each part."""
+    """Return the exact mean of the requests in flight over each part."""
     lived = [(np.clip(edge - sent_ns, 0, None) - np.clip(edge - end_ns, 0, None)).sum() for edge in edges]
     return np.asarray(np.diff(lived) / np.diff(edges))
 
@@ -104,17 +102,17 @@ def rate(at_ns: np.ndarray, edges: np.ndarray) -> np.ndarray:
 # --- drift -----------------------------------------------------------------------------------------
 
 ALPHA = 0.01
-# Of each of PARTS parts, in the order of their sending, five; a part's median is one observation, since
-# requests that were in flight together share what happened to them.
+# Five requests for each of PARTS parts, in order of sending. A part's median is one observation, since
+# requests in flight together share what happened to them.
 DRIFT_NEEDS = 60
 TURN_NEEDED = 5
 Name = TypeVar("Name", bound=Hashable)
 
 
 def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> float | None:
-    """Return by how much the logarithm of a latency changes from a window's first third to its last.
+    """Return the change of a latency's logarithm from a window's first third to its last.
 
-    Later turns have longer prompts, and users that began together are in the same turn together, so each
+    Later turns have longer prompts, and users who began together reach the same turn together, so each
     request is compared with the median of its own turn. None with fewer than DRIFT_NEEDS requests.
     """
     order = np.argsort(at, kind="stable")
@@ -131,7 +129,8 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
 
 
 def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -> dict[Name, Estimate]:
-    """Return what drifts over its windows, given a change of logarithms per start, by least_share or more."""
+    """Return the names that drift within their windows by least_share or more. `changes`: a change of
+    logarithms for each start."""
     tested = {name: found for name, found in changes.items() if len(found) >= STARTS_NEEDED}
     means = {name: of_values(found, is_log=False) for name, found in tested.items()}
     return _clear(means, len(means), math.log1p(least_share))
@@ -140,13 +139,13 @@ def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -
 def start_drifts(
     logs: Mapping[Name, Mapping[int, float]], least_share: float, tests: int = 1
 ) -> dict[tuple[Name, ...], Estimate]:
-    """Return who drifts from one start to the next otherwise than the others, one at a time.
+    """Return the deployments that drift from start to start in another way than the others.
 
-    `logs`: by deployment and repeat the logarithm of a value. What a repeat has in common is taken out, as
-    the pairing of repeats does; a single deployment is tested by itself. The one that is farthest from the
-    others is told and left out, then the rest is tested among themselves. Of two that part nobody knows which
-    one drifts: a pair stands for both, with the slope of its first beside its second. `least_share`: the
-    least change from the first start to the last that is told. `tests`: how often a run asks.
+    `logs`: the logarithm of a value by deployment and repeat. What a repeat has in common is taken out, as
+    pairing does; a single deployment is tested by itself. The deployment that is farthest from the others is
+    reported and removed, then the rest are tested again. Of the last two it is not known which one drifts, so
+    the pair is reported, with the slope of the first relative to the second. `least_share`: the least change
+    from the first start to the last that counts. `tests`: how many values a run asks about.
     """
     values = pd.DataFrame(dict(enumerate(map(dict, logs.values())))).dropna().sort_index()
     names, k, found = list(logs), len(values), dict[tuple[Name, ...], Estimate]()
@@ -156,7 +155,7 @@ def start_drifts(
     x, y = repeats - repeats.mean(), values.to_numpy()
     least = math.log1p(least_share) / float(np.ptp(repeats))
     while names:
-        # Of two the one beside the other, of more each beside the mean of all.
+        # Two are compared with each other, more with their mean.
         own = y[:, :1] - y[:, 1:] if len(names) == 2 else y - y.mean(axis=1, keepdims=True) * (len(names) > 1)
         slopes = x @ own / (x @ x)
         rest = own - own.mean(axis=0) - np.outer(x, slopes)
@@ -179,20 +178,20 @@ def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Nam
 
 # --- two humps -------------------------------------------------------------------------------------
 
-# Fewer requests have valleys by chance: of 50 from a heavy tail 3 %.
+# Fewer requests have valleys by chance: 3 % of samples of 50 from a heavy tail.
 HUMPS_NEED = 100
-# The valley's density, as a share of the lower hump's: at most this.
+# The valley's density is at most this share of the lower hump's.
 VALLEY_SHARE = 0.5
-# Each hump holds this share of the requests, and its middle lies this far from the other's.
+# Each hump has at least this share of the requests, and the humps' medians are at least this factor apart.
 HUMP_SHARE = 0.1
 HUMPS_APART = 1.25
 _GRID = 256  # points of the density
 
 
 def humps(seconds: np.ndarray) -> tuple[float, float, float] | None:
-    """Return the medians of the two humps with the deepest valley between them, and the upper one's share.
+    """Return the medians of the two humps beside the deepest valley, and the share of the upper one.
 
-    None where there are no two. Values of 0 or less are left out.
+    None if there are no two humps. Values of 0 or less are left out.
     """
     values = np.sort(seconds[seconds > 0])
     if len(values) < HUMPS_NEED:
@@ -206,7 +205,7 @@ def humps(seconds: np.ndarray) -> tuple[float, float, float] | None:
     grid = (edges[:-1] + edges[1:]) / 2
     reach = np.arange(1 - _GRID, _GRID) * (edges[1] - edges[0])
     density = np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="valid")
-    # At each point the lower of the highest densities to its left and to its right: the hump that it parts.
+    # At each point the lower of the highest densities on its left and right: the lower hump beside it.
     beside = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
     upper = 1 - np.searchsorted(logs, grid) / len(logs)
     depth = np.where((upper >= HUMP_SHARE) & (upper <= 1 - HUMP_SHARE), density / beside, 1.0)
