@@ -1,1 +1,1 @@
-"""Reasons to distrust a run: one function each, from a run to its findings."""
+"""Reasons to distrust a run. Each check is a function from a run to its findings."""

@@ -1,7 +1,7 @@
-"""What bounded each load point, in one sentence with its evidence; "not clear" without. Draws nothing.
+"""Name what limited each load point, in one sentence with the evidence, or "not clear". Draws nothing.
 
-The first rule of `_kind` that holds names it, if it does so for more than half of the starts that count.
-METHODOLOGY.md (Why) says what evidence each rule asks for.
+The first rule of `_kind` that holds names the limit of a start. More than half of the counted starts have to
+agree. METHODOLOGY.md (Why) says what evidence each rule needs.
 """
 
 import math
@@ -42,31 +42,31 @@ WORDS = {
     "users": "users",
     "unclear": "not clear",
 }
-# Of the samples, or of the window: what held less often than not did not bound it.
+# The share of the samples or of the window in which a condition has to hold.
 MOST = 0.5
-# Less than a twentieth free: engines count in blocks, keep some of them back, and vLLM admits no request that
-# would not leave room. The next in the queue may be any; the long ones wait with half of the pool free.
+# The KV cache is full if less than a twentieth is free: engines count in blocks and keep some back, and vLLM
+# admits no request that would not leave room. A long request may wait with half of the pool free.
 KV_FULL_SHARE = 0.95
 LONG_REQUEST_PERCENTILE = 90
-# One in a hundred requests done twice is no more than others' noise.
+# Preempting one request in a hundred is no more than noise.
 PREEMPTED_SHARE = 0.01
-# A load process is one thread: near a whole core it cannot do more. Half of its timers late, or half of its
-# requests, by a tenth of what a request takes: then it bears on how many there are.
+# A load process is one thread, so it cannot do more than a whole core. If half of its timers or requests are
+# late by a tenth of what a request takes, that changes how many requests there are.
 CLIENT_CORES = 0.9
 CLIENT_LATE_SHARE = 0.1
-# Near all there is: what is left of a core in two seconds of samples is 10 ms in 200.
+# Nearly all: processor time comes in ticks of 10 ms, and 5 % of a core is one in 200 ms.
 BUSY_SHARE = 0.95
-# What a server serves at once is counted a moment before or after a request ends.
+# The client may count a request a moment longer than the server does.
 IN_FLIGHT_SLACK = 0.5
-# With fewer in flight than this share of the slots, a device that runs kernels all the time may still have
-# room in each of them.
+# With fewer requests in flight than this share of the slots, a device that always runs kernels may still have
+# room in them.
 SLOTS_TAKEN_SHARE = 0.95
-# As many ended as came: within a tenth, or by what random numbers in flight at both ends differ.
+# As many requests ended as came: within a tenth, or within the noise of the requests in flight at both ends.
 ENDED_SHARE = 0.9
 ENDED_ERRORS = 3.0
-# Between the evidence and what is not known.
+# Comes between the evidence and what is not known.
 NOT_KNOWN = "; not known: "
-# What would be needed to say more, by the column that lacks it.
+# What is not known, by the name of the missing evidence.
 _UNKNOWN = {
     "waited": "whether requests waited",
     "kv": "how much of the KV cache was in use",
@@ -80,7 +80,7 @@ Known = dict[str, float]
 
 @dataclass(frozen=True)
 class Bound:
-    """What bounded a group: `sentence` is the evidence, without a full stop; `starts` of `of` say so."""
+    """What limited a group. `sentence`: the evidence, without a full stop; `starts` of `of` starts agree."""
 
     kind: str
     sentence: str
@@ -89,12 +89,12 @@ class Bound:
 
     @property
     def agreement(self) -> str:
-        """Return `2 of 3 starts`; nothing where all agree."""
+        """`2 of 3 starts`; empty if all agree."""
         return "" if self.starts == self.of else f"{self.starts} of {self.of} starts"
 
 
 def bound_of(run: Run, group: Group) -> Bound | None:
-    """Return what bounded a group; None where no cell of it counts and has a window."""
+    """Return what limited a group; None if no counted cell of it has a window."""
     told = [each for cell in group.counted if (each := _evidence(run, cell))]
     if not told:
         return None
@@ -114,15 +114,16 @@ def bounds_of(run: Run) -> list[tuple[Group, Bound]]:
 
 
 def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
-    """Return what is known of a cell, NaN where it was not told, and how the client was late, empty where it
-    was not; None without window or record.
+    """Return the evidence on a cell (NaN where unknown), and how the client was late (empty if it was not).
+    None without a window or record.
 
-    `waiting` and `kv` are means of the server's samples; `waited`, and of the samples with a request waiting
-    (of all, where none waited) `slots_full`, `kv_full` and `kv_tight` (less of it free than `long_request`,
-    the share that a long request takes), are shares of the samples. `in_flight` is the client's count,
-    `over_slots` the share of the window in which it was above the slots. `work`: of the cores that the server
-    may use those that it kept busy beyond what it does while idle, or of the device's time that with kernels.
-    `others`: the share of the processor that other programs took, if the guard saw them and none was free.
+    `waiting` and `kv` are means of the server's samples, and `waited` is a share of them. `slots_full`,
+    `kv_full` and `kv_tight` are shares of the samples with a request waiting, or of all samples if none
+    waited. `kv_tight`: less of the KV cache is free than `long_request`, the share that a long request takes.
+    `in_flight` is the client's count, and `over_slots` the share of the window in which it was above the
+    slots. `work` is the busy share of the cores that the server may use, less what it uses while idle, or the
+    share of the time that the device ran kernels. `others`: the share of the processor that other programs
+    took, if the guard saw them and nothing was free.
     """
     record, steady, summary = run.start_of(cell), measured_of(run)[cell.number].steadiness, cell.summary
     if record is None or steady is None or summary is None:
@@ -160,13 +161,13 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the values that are known; NaN where none is."""
+    """Return the mean of the known values; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
 def _share_from(values: np.ndarray, least: float) -> float:
-    """Return the share of the known values that are this or more; NaN where none is known."""
+    """Return the share of the known values that are `least` or more; NaN if none is known."""
     return _mean(np.where(np.isnan(values), np.nan, values >= least))
 
 
@@ -215,15 +216,15 @@ def _late_client(run: Run, cell: Cell, summary: LoadSummary) -> str:
     busiest_s = max([worker.cpu_s for worker in summary.workers] or [summary.cpu_s or 0.0])
     cores = busiest_s / (summary.load_s or math.inf)
     reasons = {
-        f"its busiest process used {number(cores, 2)} of the one core it can": cores >= CLIENT_CORES,
-        f"half of its timers or requests were {number(1e3 * lag_s)} ms late or more, where one takes "
+        f"its busiest process used {number(cores, 2)} of the one core it can use": cores >= CLIENT_CORES,
+        f"half of its timers or requests were {number(1e3 * lag_s)} ms late or more, and a request takes "
         f"{number(1e3 * takes_s, 0)} ms": lag_s > CLIENT_LATE_SHARE * takes_s,
     }
     return "; ".join(text for text, holds in reasons.items() if holds)
 
 
 def _kind(e: Known, late: str) -> str:
-    """Return what bounded a start. No comparison with what is not known (NaN) is true."""
+    """Return what limited a start. A comparison with an unknown value (NaN) is never true."""
     is_closed, grows, waited = e["is_closed"] > 0, e["grows"] > 0, e["waited"] > MOST
     no_room = e["kv_full"] > MOST or (e["kv_tight"] > MOST and e["slots_full"] <= MOST and e["slots"] > 0)
     is_preempted = e["preemptions"] >= max(1, PREEMPTED_SHARE * e["ended"])
@@ -278,7 +279,7 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         ],
     }
     if kind == "unclear" and (e["ok"] < MOST * e["sent"] or not e["sent"]):
-        few = f"only {e['ok']:,.0f} of {sent} requests were answered well"
+        few = f"only {e['ok']:,.0f} of {sent} requests were ok"
         return [few if e["sent"] else "no request was sent in the window"]
     is_busy_told = kind not in ("client", "unclear") and not np.isnan(e["work"])
     return [*said[kind], busy if is_busy_told else ""]
@@ -289,27 +290,26 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Decode:
-    """A load's decode: requests in flight on average, TPOT p50, the size of the weights, and what the memory
-    of the device gives at most (None: not known)."""
+    """The decode speed at a load, and what the device's memory allows."""
 
     group: Group
-    in_flight: float
-    tpot_s: float
+    in_flight: float  # requests, mean
+    tpot_s: float  # p50
     weights_gb: float
-    roof_gb_per_s: float | None
+    roof_gb_per_s: float | None  # the highest bandwidth of the device's memory; None if not known
 
     @property
     def read_gb_per_s(self) -> float:
-        """Return what is read of the weights each second: the least bandwidth that the device gave.
+        """The rate at which weights are read: a lower bound of the bandwidth used.
 
-        A step gives a request one token at most, and reads all weights of a dense model once for the whole
+        A step gives a request at most one token, and reads all weights of a dense model once for the whole
         batch. Source: the roofline's slope, Williams, Waterman and Patterson 2009.
         """
         return self.weights_gb / self.tpot_s
 
 
 def decodes_of(run: Run) -> list[Decode]:
-    """Return the decode of each load whose weights, TPOT and requests in flight are known, fewest in flight
+    """Return a Decode for each group whose weights, TPOT and requests in flight are known, fewest in flight
     first."""
     found = (each for group in run.groups if (each := _decode(run, group)))
     return sorted(found, key=lambda each: each.in_flight)

@@ -1,4 +1,4 @@
-"""All reasons to distrust a run, and the marks that numbers bear for them. Draws nothing."""
+"""All reasons to distrust a run, and the marks beside numbers. Draws nothing."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from reports.stats.intervals import STARTS_NEEDED
 from reports.verdicts import decisions_of
 
 SIGN = "▲"
-LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
+LEGEND = f"{SIGN} 2 after a value: there are two reasons not to compare it, and the mark links to them."
 
 
 # Worst first.
@@ -62,20 +62,20 @@ CHECKS: tuple[Check, ...] = (
 
 @once
 def examine(run: Run) -> dict[str, Finding | None]:
-    """Return what each check found, by its title, worst first."""
+    """Return what each check found by its title, worst first; None if it found nothing."""
     return {each.title: each.find(run) for each in CHECKS}
 
 
 @once
 def findings_of(run: Run) -> tuple[Finding, ...]:
-    """Return the reasons to distrust a run, whether they mark a number or not: first the one for which no
-    winner is named, then worst first."""
+    """Return the reasons to distrust a run, whether they mark a number or not. The reason why no winner is
+    named comes first, then the worst first."""
     found, deciding = tuple(filter(None, examine(run).values())), _deciding(run)
     return tuple(sorted(found, key=lambda each: each.check not in deciding))
 
 
 def _deciding(run: Run) -> set[str]:
-    """Return the checks that find why no test was made, where none was."""
+    """Return the name of the check that says why no test was made; empty if tests were made."""
     untested = [made for made in decisions_of(run) if made.why and made.groups]
     if any(made.is_for_busy(run) for made in untested):
         return {late_client.machine_unfit.name}
@@ -84,14 +84,14 @@ def _deciding(run: Run) -> set[str]:
 
 
 def clean_of(run: Run) -> tuple[list[str], list[str]]:
-    """Return the titles of the checks that found nothing, and of those that had nothing to look at."""
+    """Return the titles of the checks that found nothing, then of those that had nothing to look at."""
     clean = [each for each in CHECKS if examine(run)[each.title] is None]
     looked = [each.title for each in clean if each.can_look(run) and (not run.foreign or each.of_requests)]
     return looked, [each.title for each in clean if each.title not in looked]
 
 
 def marks_of(run: Run, cells: Iterable[Cell], *metrics: str) -> tuple[Finding, ...]:
-    """Return the findings that mark a value of these cells by one of several metrics (`ttft_s.p95`)."""
+    """Return the findings that mark a value of these cells on any of these metrics (`ttft_s.p95`)."""
     numbers, names = {cell.number for cell in cells}, {metric.partition(".")[0] for metric in metrics}
     return tuple(
         found

@@ -1,8 +1,7 @@
-"""What a check is and what it finds, and how it names cells.
+"""The types Check and Finding, and the decorators that make a check of a function.
 
-A finding marks a number only where that number may not be compared: unequal work, failed requests, stand-ins
-for kernels, the client's own error large beside the value, an invalid cell. All other findings are listed
-without a mark.
+A finding marks a number only if that number may not be compared: unequal work, failed requests, stand-ins for
+kernels, a client error that is large beside the value, or an invalid cell. Other findings are only listed.
 """
 
 import functools
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from reports.data import Cell, Group, Run, gathered
 from reports.measures import LATENCIES, several
 
-# What the client sees of a server's speed; energy and cost are computed from tokens/s.
+# Token rates, and energy and cost, which are computed from them.
 TOKENS = (
     "output_tokens_per_s",
     "output_tokens_per_s_per_core",
@@ -28,7 +27,7 @@ RATES = (
     "answered_per_s",
     *TOKENS,
 )
-# Of a batch, a burst and an agent's task: each lasts as long as its answers.
+# Durations of a batch, a burst and an agent's task, which depend on the length of answers.
 _SPANS = ("makespan_s", "recovery_s", "task_s")
 SPEED = (
     *LATENCIES,
@@ -39,11 +38,11 @@ SPEED = (
     *_SPANS,
     *RATES,
 )
-# What counts requests whose latencies are within limits: whatever bears on a latency bears on these.
+# These count requests whose latencies are within limits, so what affects a latency affects them.
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
-# What begins with a request's sending.
+# Affected by when a request is sent.
 FROM_SENDING = ("ttft_s", "e2e_s", "first_answer_s", "prefill_tokens_per_s", *BY_OBJECTIVES)
-# What is computed from how many tokens were counted.
+# Computed from token counts.
 OF_COUNTS = (
     "tpot_s",
     "decode_tokens_per_s",
@@ -52,52 +51,46 @@ OF_COUNTS = (
     *TOKENS,
     "cost_per_request",
 )
-# What depends on how long answers are: of shorter ones a greater part of the time is the reading of prompts.
+# Affected by the length of answers: with shorter ones, reading prompts takes a larger part of the time.
 OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *_SPANS, *RATES)
 
-# Stands before the command of a remedy.
+# Comes before the command of a remedy.
 COMMAND = " Here: "
 
-# A case in words, and the cells that it is about; one without cells marks nothing.
+# A case in words, and the cells that it is about. A case without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
 See = Callable[[Run], Iterable[Seen]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason to distrust: `text` says what was seen, `short` the first of it, `remedy` what would help.
+    """A reason to distrust a run."""
 
-    `cells`: numbers of the cells that it is about; empty: the whole run. `metrics`: names of the metrics that
-    it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark; where
-    it holds for all that a deployment did, the deployment's name does (`is_at_name`), and not each number.
-    """
-
-    check: str
+    check: str  # the name of the check
     title: str
-    text: str
-    remedy: str
-    cells: tuple[int, ...] = ()
-    metrics: tuple[str, ...] = ()
-    marks: bool = False
-    short: str = ""
-    is_at_name: bool = False
+    text: str  # what was seen, with up to four cases
+    remedy: str  # what to do, with a command for this run if there is one
+    cells: tuple[int, ...] = ()  # numbers of the cells that it is about; empty: the whole run
+    metrics: tuple[str, ...] = ()  # names of the metrics that it affects; empty: all
+    marks: bool = False  # it marks the values of these cells and metrics
+    short: str = ""  # `text` with the first case only
+    is_at_name: bool = False  # it marks the deployment's name instead of each value
 
     @property
     def command(self) -> str:
-        """The command of its remedy; nothing where it has none."""
+        """The command of its remedy; empty if it has none."""
         return self.remedy.partition(COMMAND)[2]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A reason to distrust, the function that looks for it, whether a run recorded what it needs, and whether
-    requests alone tell it, which files of other tools have as well."""
+    """A search for one reason to distrust a run."""
 
     name: str
     title: str
     find: Callable[[Run], Finding | None]
-    can_look: Callable[[Run], object]
-    of_requests: bool
+    can_look: Callable[[Run], object]  # true if the run recorded what the check needs
+    of_requests: bool  # it needs only requests, which files of other tools have as well
 
 
 def check(
@@ -112,9 +105,11 @@ def check(
     of_requests: bool = False,
     command: Callable[[Run], str] = lambda run: "",
 ) -> Callable[[See], Check]:
-    """Make a check of a function that yields its cases in a run, of which `{}` in the text stands for the
-    first four. The finding has the function's name. `can_look`: whether a run has what is looked at.
-    `of_requests`: whether requests alone tell it. `command`: what would help this run, behind the remedy."""
+    """Make a check of a function that yields its cases in a run.
+
+    The first four cases replace `{}` in `text`. The finding has the function's name. `command`: a command
+    that would help this run, shown after the remedy. For the others see Finding and Check.
+    """
 
     def declared(see: See) -> Check:
         def find(run: Run) -> Finding | None:
@@ -136,8 +131,11 @@ def check(
 
 
 def _first(run: Run, seen: Sequence[Seen]) -> str:
-    """Return the first case in words, and how many deployments have one: `all 3 deployments: 1 start`, or
-    where they are not alike `all 3 deployments, as vllm awq at 4 users: 1 start`."""
+    """Return the first case in words, and how many deployments have one.
+
+    `all 3 deployments: 1 start` if they are the same, otherwise `all 3 deployments, such as vllm awq at 4
+    users: 1 start`.
+    """
     first, begins = seen[0][0], {label: (f"{label} at ", f"{label}: ") for label in run.deployments}
     of = {
         label
@@ -150,12 +148,12 @@ def _first(run: Run, seen: Sequence[Seen]) -> str:
     which = f"{'all ' * (len(of) == len(begins))}{len(of)} deployments".replace("all 2 ", "both ")
     rest = first.partition(": ")[2]
     is_alike = all(words.endswith(f": {rest}") for words, _ in seen)
-    return f"{which}: {rest}" if is_alike else f"{which}, as {first}"
+    return f"{which}: {rest}" if is_alike else f"{which}, such as {first}"
 
 
 def of_cells(see: Callable[[Run, Cell], str | None]) -> See:
-    """Look at each cell whose values count; `see` returns what there is to say of it, if anything. Cells of
-    which there is the same to say are one case."""
+    """Look at each cell that counts. `see` returns what there is to say of a cell, or nothing. Cells with the
+    same words are one case."""
 
     @functools.wraps(see)
     def seen(run: Run) -> Iterator[Seen]:
@@ -167,7 +165,7 @@ def of_cells(see: Callable[[Run, Cell], str | None]) -> See:
 
 
 def of_groups(see: Callable[[Run, Group], str | None]) -> See:
-    """Look at each deployment at each load, over its starts that count."""
+    """Look at each deployment at each load. `see` returns what there is to say of a group, or nothing."""
 
     @functools.wraps(see)
     def seen(run: Run) -> Iterator[Seen]:

@@ -1,7 +1,6 @@
-"""Reasons to distrust the client and the machine: lags, stamps, bench's own error, and other programs.
+"""Reasons to distrust the client and the machine: lags, time stamps, bench's own error, and other programs.
 
-bench's own error is what its self-test says of a cell: the nearest load tested, and whether the cell went
-beyond.
+bench's own error in a cell is the one that its self-test found at the nearest load.
 """
 
 import math
@@ -15,8 +14,8 @@ from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Seen, cel
 from reports.data import Cell, Run, gathered, once
 from reports.measures import LATENCIES, measured_of, number, plural, values_of
 
-# A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
-# server. A timer is late from 5 ms on.
+# People act on a difference of a tenth of the median TTFT, and feel one of 10 ms however slow the server is.
+# A timer counts as late from 5 ms on.
 ERROR_SHARE = 0.1
 LATE_SEND_S = 0.010
 LATE_LOOP_S = 0.005
@@ -27,24 +26,22 @@ LATE_LOOP_S = 0.005
 
 @dataclass(frozen=True)
 class Tested:
-    """What each load process of a cell played (streams in flight on average, chunks per second of each), and
-    the self-test's step that is nearest to it, with bench's own TTFT error there (median, p99). `is_beyond`:
-    more was played than the self-test tried, or saw with a p99 error under 1 ms."""
+    """The load of each load process in a cell, and the nearest step of the self-test."""
 
-    streams: float
-    chunks_per_s: float
+    streams: float  # in flight, mean
+    chunks_per_s: float  # of each stream
     step: SelfTestStep
-    error_s: tuple[float, float]
-    is_beyond: bool
+    error_s: tuple[float, float]  # bench's own TTFT error in that step: median, p99
+    is_beyond: bool  # more than the self-test tried, or saw with a p99 error under 1 ms
 
     @property
     def at(self) -> str:
-        """Return the step's name: `64 streams x 100 chunks/s`."""
+        """The step's name: `64 streams x 100 chunks/s`."""
         return f"{plural(self.step.streams, 'stream')} x {self.step.chunks_per_s:,.0f} chunks/s"
 
 
 def tested(run: Run, cell: Cell) -> Tested | None:
-    """Return what the self-test says of a cell's load. None without one, without a window or a stream."""
+    """Return what the self-test says of a cell's load; None without a self-test, a window or a stream."""
     found = measured_of(run).get(cell.number)
     if run.selftest is None or found is None or not found.steadiness or not found.chunk_rate_per_s:
         return None
@@ -55,15 +52,15 @@ def tested(run: Run, cell: Cell) -> Tested | None:
 
 @once
 def nearest_of(run: Run) -> dict[tuple[str, str, str], Tested]:
-    """Return by each group's key what the self-test says of the start that streamed most."""
+    """Return by group key what the self-test says of the cell that streamed most."""
     cells = (cell for group in run.groups for cell in group.counted)
     known = gathered((cell.key, found) for cell in cells if (found := tested(run, cell)))
     return {key: max(own, key=lambda each: each.streams * each.chunks_per_s) for key, own in known.items()}
 
 
 def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested | None:
-    """Return the step whose streams and rate are nearest to these by their ratios; None if none has an error
-    of TTFT, since no request could be paired."""
+    """Return the step whose streams and rate are nearest to these by ratio; None if no step has a TTFT error,
+    since no request could be paired."""
     steps = [(step, step.ttft_error_s) for step in selftest.steps if step.ttft_error_s is not None]
     if not steps:
         return None
@@ -81,7 +78,7 @@ def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested |
 
 
 def ms(seconds: float) -> str:
-    """Return milliseconds with two digits that count: 0.031, 0.24, 12."""
+    """Return milliseconds with two significant digits: 0.031, 0.24, 12."""
     return f"{seconds * 1e3:.2g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
 
@@ -90,8 +87,9 @@ def ms(seconds: float) -> str:
 
 @check(
     "bench's own error is a part of TTFT",
-    "{}.",
-    "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
+    f"Its p99 is more than {100 * ERROR_SHARE:.0f} % of the median TTFT, so differences that small say "
+    "nothing about the server: {}.",
+    "Use load.workers=2 with free cores for them.",
     ("ttft_s", "itl_s", *BY_OBJECTIVES),
     marks=True,
     can_look=nearest_of,
@@ -107,8 +105,8 @@ def error_not_small(run: Run, cell: Cell) -> str | None:
 
 @check(
     "The client was late",
-    "{}. What was late is a part of TTFT and E2E.",
-    "load.workers=2 with free cores for them, fewer users, or a lower load.rate.",
+    "Its delay is a part of TTFT and E2E: {}.",
+    "Use load.workers=2 with free cores for them, fewer users, or a lower load.rate.",
     (*FROM_SENDING, "itl_s"),
     marks=True,
 )
@@ -125,27 +123,27 @@ def client_late(run: Run, cell: Cell) -> str | None:
     lag_s = np.percentile(lags_s, 99) if cell.load.kind != "closed" and len(lags_s) else 0.0
     if lag_s > min(LATE_SEND_S, ERROR_SHARE * ttft_s):
         said.append(f"requests left up to {number(lags_s.max() * 1e3)} ms late (n = {len(lags_s):,})")
-    return f"{', '.join(said)}, of a median TTFT of {number(ttft_s * 1e3)} ms" if said else None
+    return f"{', '.join(said)}, at a median TTFT of {number(ttft_s * 1e3)} ms" if said else None
 
 
 @check(
-    "Less came than was asked for",
+    "The load was lower than asked for",
     "Conversations that were due before the window's end never began: {}.",
-    "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
+    "Use load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
     (),
     marks=True,
 )
 @of_cells
 def conversations_never_began(run: Run, cell: Cell) -> str | None:
-    # In a closed loop none is due.
+    # A closed loop has no due times.
     left_out = cell.summary.left_out if cell.summary and cell.load.kind != "closed" else 0
     return plural(left_out, "conversation") if left_out else None
 
 
 @check(
-    "Beyond what bench was tested at",
-    "More than the self-test tried, or saw with a p99 error of TTFT under 1 ms: {}.",
-    "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
+    "The load was beyond bench's self-test",
+    "The self-test tried less, or had a p99 error of TTFT of 1 ms or more at such a load: {}.",
+    "Use load.workers=2 or free cores for the client; bench selftest shows how far it reaches.",
     (*LATENCIES, *BY_OBJECTIVES),
     can_look=nearest_of,
 )
@@ -164,7 +162,7 @@ def beyond_selftest(run: Run, cell: Cell) -> str | None:
 @check(
     "Arrivals are stamped after reading",
     "The kernel gave no receive time for at least one read, so a busy client adds its own lag: {}.",
-    "Run the client on Linux, which gives them, with TLS too.",
+    "Run the client on Linux, which gives receive times, also with TLS.",
     (*LATENCIES, *BY_OBJECTIVES),
 )
 @of_cells
@@ -176,7 +174,7 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
 @check(
     "The machine was busy or not fit",
     "{}.",
-    "Stop other programs, cool the device, free memory; guard=strict refuses a machine that is not fit.",
+    "Stop other programs, cool the device or free memory; guard=strict refuses a machine that is not fit.",
     (*SPEED, "memory_peak_bytes"),
     can_look=lambda run: any(cell.record and cell.record.guard_mode for cell in run.planned_cells),
 )
@@ -186,7 +184,7 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
         found = cell.record.guard if cell.record else ()
         in_window = {each.kind for each in found if each.when == "during"}
         told = [each for each in found if each.when == "during" or each.kind not in in_window]
-        # The busiest programs of one cell; those of the others stand in its row under Trust.
+        # Name the busiest programs of one cell only; Trust has those of the others.
         texts = [each.text.partition(MOST_BY)[0] if are_named else each.text for each in told]
         are_named = are_named or any(MOST_BY in text for text in texts)
         if told:
@@ -197,7 +195,7 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
 @check(
     "Client and server share the cores",
     "The servers ran on the processor that also ran the load, so each slows the other.",
-    "A client on another machine (engine.base_url); else read them as figures of this arrangement.",
+    "Run the client on another machine (engine.base_url), or read the figures as those of this setup.",
 )
 def cores_shared(run: Run) -> Iterator[Seen]:
     if any(record.memory_kind == "host" and not record.attached for record in run.start_records):

@@ -1,6 +1,6 @@
-"""The fairness ledger: what was asked of each deployment by common terms, and what its server says it uses.
+"""The fairness ledger: which common terms each deployment was asked for, and what its server says it uses.
 
-Compares and names; draws nothing. A term of which a server says nothing is not said to differ.
+Draws nothing. A term that a server does not report never counts as different.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import TypeGuard
 from harness.contracts import Deployment, Scalar
 from reports.data import Run, StartRecord, gathered
 
-# A server rounds its KV cache to blocks; beyond this share above what was asked it is another budget.
+# A server rounds its KV cache to blocks. More than this share above what was asked is a different budget.
 MORE_SHARE = 0.1
 NOT_SAID = "not said"
 _KV_CACHE = "kv_cache_tokens"
@@ -19,7 +19,7 @@ _DTYPES = {"half": "float16", "fp16": "float16", "f16": "float16", "bf16": "bflo
            "fp32": "float32", "f32": "float32"}  # fmt: skip
 
 
-# Common terms, and what else servers tell of themselves, by the names of EngineTerms and of StartRecord.
+# Titles of the common terms, and of what else servers report, by the names of EngineTerms and StartRecord.
 COMMON = {
     "context_length": "context length",
     "concurrent_sequences": "concurrent sequences",
@@ -40,7 +40,7 @@ TOLD = {
     "kv_cache_bytes": "KV cache, bytes",
     "loaded_model": "model loaded",
     "model_bytes": "model in memory, bytes",
-    "model_gpu_bytes": "of it on the GPU, bytes",
+    "model_gpu_bytes": "model on the GPU, bytes",
     "quantization_kernel": "quantization kernel",
     "attention_backend": "attention backend",
     "kernel_stand_in": "stand-in for kernels",
@@ -50,29 +50,24 @@ TOLD = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One deployment's side of a row.
-
-    `asked`: None if it was not, or cannot be. `got`: the starts (from 1) that say each value. `said`: how one
-    of them is unlike what was asked, empty where none is; `is_off`: by more than a larger KV cache, which is
-    only another budget. `clause`: why it could not be told, or not exactly.
-    """
+    """A term of one deployment."""
 
     name: str
-    asked: Scalar | None
-    got: Mapping[Scalar, Sequence[int]]
-    said: str
-    is_off: bool
-    clause: str | None
+    asked: Scalar | None  # None if it was not asked for
+    got: Mapping[Scalar, Sequence[int]]  # by reported value, the starts (from 1) that report it
+    said: str  # how a value differs from what was asked; empty if none does
+    is_off: bool  # it differs otherwise than by a larger KV cache, which is only a different budget
+    clause: str | None  # why the engine could not be told, or not exactly
 
     @property
     def asked_text(self) -> str:
-        """What was asked; empty of what is no common term."""
+        """What was asked for; empty for a term that cannot be asked for."""
         unasked = "not asked" if self.name in COMMON else ""
         return unasked if self.asked is None else value_text(self.name, self.asked)
 
     @property
     def got_text(self) -> str:
-        """What its starts say; of those that disagree each value with its starts."""
+        """What its starts report: the value, or each value with its starts if they disagree."""
         texts = {value_text(self.name, value): starts for value, starts in self.got.items()}
         if len(texts) < 2:
             return next(iter(texts), NOT_SAID)
@@ -81,7 +76,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Term:
-    """A term; `entries` by the deployment's label, in the plan's order."""
+    """A row of the ledger. `entries`: by the deployment's label, in the plan's order."""
 
     name: str
     title: str
@@ -89,14 +84,14 @@ class Term:
 
     @property
     def is_telling(self) -> bool:
-        """Whether anything is asked or said, other than that there is one device."""
+        """Whether anything was asked or reported, other than that there is one device."""
         asked = {entry.asked for entry in self.entries.values()} - {None}
         is_one_device = self.name == "tensor_parallel" and asked == {1}
         return any(entry.got for entry in self.entries.values()) or bool(asked and not is_one_device)
 
     @property
     def is_uneven(self) -> bool:
-        """Whether servers say different things of what equal work has equal, asked or not."""
+        """Whether servers report different values of a term that equal work needs equal, asked for or not."""
         values = [value for entry in self.entries.values() for value in entry.got]
         sizes = [value for value in values if _is_number(value)]
         if self.name == _KV_CACHE and sizes:  # rounded to blocks
@@ -106,7 +101,7 @@ class Term:
 
 
 def ledger_of(run: Run) -> tuple[Term, ...]:
-    """Return the terms of which anything is asked or said, of all planned deployments."""
+    """Return the terms that were asked for or reported, over all planned deployments."""
     rows = (Term(name, title, dict(_entries(run, name))) for name, title in (COMMON | TOLD).items())
     return tuple(row for row in rows if row.is_telling)
 
@@ -118,7 +113,7 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
         clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
         said = ((_said(deployment, record, name), record.repeat + 1) for record in records)
         got = gathered(pair for pair in said if pair[0] is not None)
-        # A term that means nothing without a model is not unlike another's.
+        # Without a model such a term means nothing, so it does not differ.
         is_untold = asked is not None and not got and bool(clause) and deployment.model != "-"
         untold = (is_untold, "could not be told" if is_untold else "")
         is_off, words = max((_unlike(name, asked, value) for value in got), default=untold)
@@ -133,8 +128,11 @@ def _said(deployment: Deployment, record: StartRecord, name: str) -> Scalar | No
 
 
 def _template(asked: str | None, said: str) -> str:
-    """Return what a server's chat template is called, by its file: servers that were given one say its path,
-    its name, or `given`; without engine.chat_template it is one that comes with the model's weights."""
+    """Return the name of a server's chat template.
+
+    A server that was given a file reports its path, its name, or `given`. Without engine.chat_template the
+    file comes with the model's weights.
+    """
     if said != "given" and "/" not in said and not said.endswith(".jinja"):
         return said
     file = PurePath(asked if asked and said == "given" else said).name
@@ -142,7 +140,7 @@ def _template(asked: str | None, said: str) -> str:
 
 
 def _unlike(name: str, asked: Scalar | None, got: Scalar) -> tuple[bool, str]:
-    """Return whether a value is not what was asked, and how; a larger KV cache is only told."""
+    """Return whether a value is off what was asked, and how it differs. A larger KV cache is not off."""
     if asked is None or value_text(name, got) == value_text(name, asked):
         return False, ""
     if not _is_number(asked) or not _is_number(got):

@@ -1,6 +1,6 @@
 """Reasons to distrust starts and their machines: too few, unlike each other, or changing over the run.
 
-Before all: whether bench measured the run itself.
+The first check is whether bench measured the run itself.
 """
 
 import math
@@ -20,14 +20,14 @@ from reports.stats.steadiness import start_drifts
 @check(
     "Measured by another tool",
     "{}.",
-    "bench run engine=openai engine.base_url=URL measures that server.",
+    "Use bench run engine=openai engine.base_url=URL to measure that server.",
     (),
     marks=True,
     is_at_name=True,
 )
 def measured_by_another_tool(run: Run) -> Iterator[Seen]:
     if source := run.record.foreign:
-        origin = "Latencies count from the sending, under a schedule too"
+        origin = "Latencies count from the send, even in an open loop"
         said = [source.words, *source.definitions, origin, f"Not in its files: {'; '.join(source.missing)}"]
         yield ". ".join(said), run.planned_cells
 
@@ -36,19 +36,19 @@ def measured_by_another_tool(run: Run) -> Iterator[Seen]:
 
 
 STARTS_DIFFER = 0.2
-# What is looked at, and its title.
+# The metrics that the checks compare, with their titles.
 _NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s.p50": "TTFT p50"}
 
 
 @check(
     "Few starts",
-    f"Fewer than {STARTS_NEEDED} do not tell luck and drift from the engine, and no verdict is given: {{}}.",
-    "repeats=5 or more, on servers that bench starts, can tell a difference of 10 %.",
+    f"Fewer than {STARTS_NEEDED} cannot tell the engine from luck and drift, so there is no verdict: {{}}.",
+    "Use repeats=5 or more with servers that bench starts; they can show a difference of 10 %.",
     (),
     of_requests=True,
 )
 def single_repeat(run: Run) -> Iterator[Seen]:
-    # In a search each start tries other loads, so there they are counted over all loads.
+    # In a search each start tries different loads, so starts are counted over all loads.
     at = "" if run.record.search is not None else " at {}"
     named = ((cell.label + at.format(cell.load_label), cell) for cell in measured_cells(run))
     for name, cells in gathered(named).items():
@@ -59,8 +59,8 @@ def single_repeat(run: Run) -> Iterator[Seen]:
 
 @check(
     "Starts disagree",
-    "{}.",
-    "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
+    f"Their values differ by more than {100 * STARTS_DIFFER:.0f} % of the mean: {{}}.",
+    "Use more repeats and a quiet machine; until=ci:5% repeats until the interval is narrow.",
     can_look=lambda run: run.repeats > 1,
     of_requests=True,
 )
@@ -78,25 +78,27 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
 
 @check(
     "A deployment drifted over the run",
-    "From start to start, beside what the others have in common: {}.",
-    "A machine that has warmed up and is quiet, and more repeats.",
+    "Values changed steadily from start to start, relative to any other deployments: {}.",
+    "Warm the machine up, keep it quiet, and use more repeats.",
     can_look=lambda run: run.repeats > 1,
 )
 def drift_over_run(run: Run) -> Iterator[Seen]:
-    # A search chooses its loads, blocks on one server are no starts, repeats of several machines no course.
+    # A search chooses its loads, blocks are no starts, and repeats on several machines have no order in time.
     is_attached = any(record.attached for record in run.start_records)
     if run.record.search is not None or run.record.nodes or is_attached:
         return
     for metric in _NAMES:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         for labels, drift in start_drifts(logs, run.record.compare.margin_share, tests=len(_NAMES)).items():
-            said = f"{' beside '.join(labels)}: {_NAMES[metric]} {drift_words(drift)}"
-            yield said + (", which of the two is not known" if labels[1:] else ""), cells_of(run, labels)
+            said = f"{' against '.join(labels)}: {_NAMES[metric]} {drift_words(drift)}"
+            yield said + (", and either may have drifted" if labels[1:] else ""), cells_of(run, labels)
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
-    """Return by repeat the mean logarithm of a value over the deployment's loads, each beside its own mean;
-    of repeats that have all loads."""
+    """Return the mean logarithm of a value over the deployment's loads, by repeat.
+
+    Each load is relative to its own mean over the repeats. Only repeats that have all loads are included.
+    """
     groups = [group for group in run.groups if group.deployment == label]
     columns = [{k: each.value for k, each in by_start(run, group, metric).items()} for group in groups]
     values = pd.DataFrame(dict(enumerate(columns)), dtype=float)
@@ -105,22 +107,22 @@ def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
 
 
 def drift_words(drift: Estimate) -> str:
-    """Return a mean change of a logarithm in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
+    """Return a mean change of a logarithm as text: `+12.3 % (n = 5 starts, p = 0.0004)`."""
     return f"{100 * math.expm1(drift.mean):+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
 
 
 # --- devices ----------------------------------------------------------------------------------------
 
 
-# NVML says of no card that has a counter how exact its readings are, and of some that they are of a second.
+# NVML states no accuracy of the power readings of cards with a counter; on some they are means over a second.
 POWERS_APART = 0.2
 _LEAST_WINDOW_S = 5.0
 
 
 @check(
-    "Two accounts of a card's power differ",
-    "By its energy counter, which is the one used, and by the readings of its power: {}.",
-    "A meter at the card or the plug tells which is right; another driver may count otherwise.",
+    "A card's energy counter and power readings disagree",
+    f"The counter, which is used, and the readings are over {100 * POWERS_APART:.0f} % apart: {{}}.",
+    "Check with a meter at the card or the plug; another driver may count differently.",
     ("energy_j_per_output_token",),
     marks=True,
     can_look=lambda run: any(_powers(run, cell) for cell in measured_cells(run)),
@@ -140,8 +142,8 @@ def powers_differ(run: Run) -> Iterator[Seen]:
 
 
 def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
-    """Return the devices whose energy is by a counter, each with the mean power in the cell's window by that
-    and by its readings; none for a short window."""
+    """Return the devices with an energy counter, each with the mean power (W) in the cell's window by the
+    counter and by the readings; none for a short window."""
     start = run.start_of(cell)
     is_long = (cell.window_s or 0.0) >= _LEAST_WINDOW_S
     if start is None or start.memory_kind != "device" or not is_long or power_in(run, cell) is None:
@@ -157,15 +159,15 @@ def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
 # --- machines of a merged run -----------------------------------------------------------------------
 
 
-# Of another machine's facts those that bear on speed; the rest of them is of the moment.
+# The facts of a machine that affect speed. Others change from moment to moment.
 _FACTS = ("machine.cpu_model", "machine.cores_usable", "machine.memory_bytes", "machine.kernel", "machine.os")
 _OF_DEVICES = ("driver", "cuda", "power_limit_w", "sm_clock_max_mhz", "pcie_width_max")
 
 
 @check(
     "Machines differ",
-    "{}. Differences between deployments are taken within a repeat, on one machine; means are over all.",
-    "Machines of one kind, or one machine for all repeats.",
+    "Deployments are compared within a repeat, on one machine, but means are over machines that differ: {}.",
+    "Use machines of one kind, or one machine for all repeats.",
     can_look=lambda run: len(run.record.nodes) > 1,
 )
 def machines_differ(run: Run) -> Iterator[Seen]:
@@ -189,8 +191,8 @@ def _of(value: str, repeats: list[int]) -> str:
 
 @check(
     "Nodes lost",
-    "{}. What they had measured of it does not count.",
-    "Nothing: the repeat was measured again on another node, from its beginning.",
+    "{}. What was measured there does not count.",
+    "Nothing to do: the repeat was measured again on another node, from its beginning.",
     can_look=lambda run: bool(run.record.nodes),
 )
 def nodes_lost(run: Run) -> Iterator[Seen]:
@@ -200,13 +202,13 @@ def nodes_lost(run: Run) -> Iterator[Seen]:
             yield f"repeat {repeats} was begun on {several(node.lost_on)}, which was lost", ()
 
 
-# --- what another start by the same words would be --------------------------------------------------
+# --- what the same settings would start another time ------------------------------------------------
 
 
 @check(
-    "Images are named by tags",
-    "A tag may name another image by tomorrow: {}.",
-    "NAME@sha256:DIGEST, as the page gives it, names the same one wherever it is pulled.",
+    "Images are given by tag",
+    "A tag may stand for another image later: {}.",
+    "Use NAME@sha256:DIGEST, which the page gives, to get the same image everywhere.",
     (),
     can_look=lambda run: any(each.image for each in run.start_records),
 )
@@ -219,9 +221,9 @@ def images_by_tag(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "Starts of a deployment had other variables",
-    "{}.",
-    "Resume a run in the shell that began it: such variables change how fast a server is.",
+    "Starts of a deployment had different environment variables",
+    "They may have changed the server's speed: {}.",
+    "Resume a run in the shell that began it.",
     (),
 )
 def variables_differ(run: Run) -> Iterator[Seen]:

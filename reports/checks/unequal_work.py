@@ -1,7 +1,7 @@
 """Reasons to doubt that deployments did the same work.
 
-Of what was asked: kernels, prompts, terms. Of what was answered: lengths and counts of tokens, the origin of
-weights; whether answers are there, and the same twice and under load; how good nobody measured.
+Requests: kernels, prompts, terms. Answers: lengths and token counts, the origin of the weights, answers that
+are missing or change when asked again or under load, and unknown quality.
 """
 
 from collections import Counter
@@ -42,8 +42,8 @@ from reports.measures.speculation import became_of, unspeculated_of
 
 @check(
     "Stand-ins for an engine's kernels",
-    "{}. These are no speeds of that engine.",
-    "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
+    "These speeds are not the engine's: {}.",
+    "Conclude only that the engine works; measure its speed on a device that it has kernels for.",
     marks=True,
     is_at_name=True,
 )
@@ -53,9 +53,9 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "Prompts are not the same, and such pairs not comparable",
+    "Prompts differ, so these deployments are not comparable",
     "{}.",
-    "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
+    "Use the same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
     (*SPEED, "input_tokens"),
     marks=True,
     is_at_name=True,
@@ -68,8 +68,8 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
 
 @check(
     "Output lengths differ",
-    "{}.",
-    "Compare figures per token only: E2E and requests/s of answers of another length are left out.",
+    "Figures per request would compare different work: {}.",
+    "Compare only figures per token; E2E and requests/s are left out for answers of another length.",
     OF_LENGTHS,
     marks=True,
     can_look=lambda run: len(run.deployments) > 1,
@@ -88,8 +88,8 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
 
 @check(
     "Not all terms are as asked",
-    "Could not be matched: {}.",
-    "See Trust; ask for what all can be given. Where fewer are served at once, TTFT is mostly the queue.",
+    "Servers use other values than asked for: {}.",
+    "See Trust; ask for values that all can use. Where fewer are served at once, TTFT is mostly the queue.",
     (),
 )
 def terms_not_matched(run: Run) -> Iterator[Seen]:
@@ -118,8 +118,8 @@ _COUNTERS: tuple[tuple[ServerTerm, str], ...] = (
 
 @check(
     "Server and tokenizer count differently",
-    "Output tokens: {}. The server's count is the one used.",
-    "load.tokenizer=FILE with the served model's own tokenizer.json.",
+    "The server's count of output tokens, which is used, is not the tokenizer's: {}.",
+    "Use load.tokenizer=FILE with the served model's own tokenizer.json.",
     ("output_tokens", *OF_COUNTS),
     marks=True,
 )
@@ -130,11 +130,11 @@ def token_counts_differ(run: Run, group: Group) -> str | None:
     if abs(server - tokenizer) <= equal_work.LENGTHS_DIFFER * max(server, 1):
         return None
     share, n = 100 * (tokenizer - server) / max(server, 1), both.shape[1]
-    return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
+    return f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %, n = {n:,} requests)"
 
 
 def _counted_twice(run: Run, cell: Cell) -> np.ndarray:
-    """Return the output tokens of a cell's ok requests that both counted: the server's, and the
+    """Return two rows over a cell's ok requests that both counted: the server's output tokens and the
     tokenizer's."""
     counts = [run.ok_values(cell.number, name) for name in ("output_tokens", "tokenizer_tokens")]
     by_server = run.holds_ok(cell.number, "token_source", "server")
@@ -143,13 +143,13 @@ def _counted_twice(run: Run, cell: Cell) -> np.ndarray:
 
 @check(
     "The server's counters and its answers differ",
-    "Over whole cells, warm-up included: {}.",
+    "Their tokens over whole cells, including the warm-up, are not the same: {}.",
     "Look for other clients of the server, and behind a load balancer for other servers.",
     ("input_tokens", "input_tokens_per_s", "output_tokens", *OF_COUNTS),
 )
 @of_cells
 def server_counts_differ(run: Run, cell: Cell) -> str | None:
-    # What a server had of requests that failed, were sent again or have no count of its own is not known.
+    # What the server counted of requests that failed, were resent or have no count of its own is not known.
     wanted = [("outcome", "ok"), ("token_source", "server")]
     is_sure = np.all([run.holds(cell.number, *each) for each in wanted], axis=0)
     if not is_sure.all() or run.holds(cell.number, "is_resent", True).any():
@@ -166,7 +166,7 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
 @check(
     "Origin of the weights",
     "{}.",
-    "Speed and memory are those of the format; quality is not.",
+    "Speed and memory are those of the format, but quality is not.",
     (),
 )
 def weights_noted(run: Run) -> Iterator[Seen]:
@@ -176,26 +176,26 @@ def weights_noted(run: Run) -> Iterator[Seen]:
         yield f"{several(labels)}: {clause}", cells_of(run, labels)
 
 
-# --- what is answered again, and under load --------------------------------------------------------
+# --- answers: asked again, and under load ----------------------------------------------------------
 
-# What becomes of a prompt that is asked again. One that failed may only have had no time left.
+# The outcomes of asking a prompt again, in words. One that failed may only have had no time left.
 BECAME: Mapping[Outcome, str] = {
     "same": "the same",
     "tie": "near ties",
-    "other": "answered otherwise",
+    "other": "different",
     "empty": "empty",
     "cut": "cut off",
     "failed": "failed",
 }
 _DOUBTFUL: tuple[Outcome, ...] = ("other", "empty", "cut")
-# Servers of the same weights are up to 0.002 nats apart by rounding (docs/quality.md).
+# Rounding puts servers of the same weights up to 0.002 nats apart (docs/quality.md).
 SAME_WEIGHTS_NATS = 0.01
 
 
 @check(
-    "Not the same text",
-    "Not comparable: {}.",
-    "The same engine.chat_template for all; look for a beginning-of-text token that is doubled or missing.",
+    "Deployments read different tokens",
+    "They are not comparable: {}.",
+    "Use the same engine.chat_template for all; look for a doubled or missing beginning-of-text token.",
     (*SPEED, "input_tokens"),
     marks=True,
     can_look=quality_of,
@@ -206,8 +206,8 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
 
 @check(
     "Answers are empty or break off",
-    "Greedy answers, alone, to prompts that the reference answers: {}.",
-    "Its speed may be of answers that are not there: look at them, and at the server's log.",
+    "Greedy answers without load, to prompts that the reference answers: {}.",
+    "The speed may come from missing answers: look at them and at the server's log.",
     marks=True,
     can_look=quality_of,
 )
@@ -215,7 +215,7 @@ def answers_missing(run: Run) -> Iterator[Seen]:
     counts = {}
     for label, own in heard_of(run).items():
         whole = chosen_of(run).get(own.model, own).answered("chat")
-        # Of an answer without text some servers tell the token that ends it.
+        # For an answer without text some servers report the token that ends it.
         counts[label] = Counter(
             "empty" if row.answer == "" else outcome(whole[row.item], row)
             for row in own.rows.get("chat", ())
@@ -226,8 +226,8 @@ def answers_missing(run: Run) -> Iterator[Seen]:
 
 @check(
     "Answers change under load",
-    "Greedy answers at the highest load, against the same server's alone: {}.",
-    "Its speed may be of answers that are worse: look at them, and at the server's log.",
+    "Greedy answers at the highest load are not those of the same server without load: {}.",
+    "The speed may come from worse answers: look at them and at the server's log.",
     marks=True,
     can_look=quality_of,
 )
@@ -236,9 +236,9 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "Temperature 0 gives other answers",
-    "The same prompts asked twice, alone: {}. What differs from the reference may be chance.",
-    "Look for a sampling parameter that it does not take from requests.",
+    "Temperature 0 gives different answers",
+    "The same prompts were asked twice without load, so what differs from the reference may be chance: {}.",
+    "Look for a sampling parameter that the server does not take from requests.",
     (),
     can_look=quality_of,
 )
@@ -249,16 +249,18 @@ def not_repeatable(run: Run) -> Iterator[Seen]:
 def _counted(
     run: Run, counts: Mapping[str, Mapping[Outcome, int]], doubtful: Sequence[Outcome] = _DOUBTFUL
 ) -> Iterator[Seen]:
-    # A near tie may be rounding, which depends on what else is computed at once.
+    # A near tie may be rounding, which depends on what else is computed at the same time.
     for label, each in counts.items():
-        if words := [f"{n} {BECAME[became]}" for became in doubtful if (n := each.get(became))]:
-            yield f"{label}: of {sum(each.values())} {', '.join(words)}", cells_of(run, {label})
+        of = sum(each.values())
+        if words := [f"{n} of {of} {BECAME[became]}" for became in doubtful if (n := each.get(became))]:
+            yield f"{label}: {', '.join(words)}", cells_of(run, {label})
 
 
 @check(
     "Speculation changes answers",
-    "Greedy answers, alone, against the same server's without speculation: {}.",
-    "A model keeps what it would have said itself of a draft: look at the server's log, and do without.",
+    "Greedy answers without load are not those of the same server without speculation: {}.",
+    "A model should accept only the draft tokens that it would choose: look at the server's log, and turn "
+    "speculation off.",
     marks=True,
     can_look=unspeculated_of,
 )
@@ -276,9 +278,8 @@ def speculation_changes_answers(run: Run) -> Iterator[Seen]:
 
 @check(
     "The same weights answer differently",
-    "{}.",
-    "One of them has a fault, or rounds otherwise: look at kernels and at the type of the KV cache. This "
-    "leaves out neither.",
+    "Their probabilities are further apart than by rounding: {}.",
+    "Look for a fault in kernels or in the type of the KV cache. Neither is left out for this.",
     (),
     can_look=quality_of,
 )
@@ -296,8 +297,8 @@ def same_weights_differ(run: Run) -> Iterator[Seen]:
 
 @check(
     "Quality is not known",
-    "{}. One that answers worse may be faster: speed and memory alone do not choose.",
-    "quality=fidelity, with a longer quality.budget; the answers to a task of yours; one "
+    "One that answers worse may be faster, so speed and memory alone do not decide: {}.",
+    "Use quality=fidelity with a longer quality.budget, or compare the answers to your own task, or use one "
     "quantization=NAME, engine.kv_cache_type and engine.speculation for all.",
     (),
     can_look=lambda run: quality_of(run) or task_scores(run),

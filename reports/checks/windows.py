@@ -1,4 +1,4 @@
-"""Reasons to distrust cells and windows: failed or cut, short or unsteady, or not new to a cache."""
+"""Reasons to distrust cells and windows: failed or cut, short or unsteady, or with a warm cache."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -39,14 +39,14 @@ _ENOUGH = timing.needed(95)
 @check(
     "Cells are missing, invalid or suspect",
     "{}.",
-    "See Trust; Method says which of them count. --resume measures what is missing at the end.",
+    "See Trust for the reasons and Method for which of them count; bench run --resume measures missing ones.",
     (),
     marks=True,
 )
 def cells_not_valid(run: Run) -> Iterator[Seen]:
     to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
-        # What the guard saw has a check of its own.
+        # What the guard saw has its own check.
         seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
         reasons = cell.record.reasons if cell.record else ()
         own = [reason for reason in reasons if not reason.startswith(seen)]
@@ -59,8 +59,8 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
 
 @check(
     "Requests failed",
-    "{}; latencies are of the others.",
-    "See Trust; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
+    "Latencies leave them out, so a slow server that drops requests looks fast: {}.",
+    "See Trust for the errors; use load.timeout=300s or a lower load.",
     (*SPEED, "success_share"),
     marks=True,
     of_requests=True,
@@ -74,8 +74,8 @@ def requests_failed(run: Run) -> Iterator[Seen]:
 
 @check(
     "Answers were cut short",
-    "Ended before the length asked for, by a full context or of themselves: {}. Shorter answers look faster.",
-    "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
+    "A full context or the model ended them before the length asked for, which looks faster: {}.",
+    "Use a longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
     OF_LENGTHS,
     marks=True,
 )
@@ -83,7 +83,7 @@ def answers_cut(run: Run) -> Iterator[Seen]:
     def is_cut(cell: Cell) -> np.ndarray:
         is_full = run.holds_ok(cell.number, "finish_reason", "length")
         is_told = ended_early(run, cell) & (cell.number in ignoring)  # by length_not_heeded
-        # One that ends of itself is cut where the engine was told not to end it.
+        # An answer that the model ended counts as cut if the engine was told not to end it.
         ended = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
         return np.asarray(ended[run.holds_ok(cell.number, "token_source", "server")])
 
@@ -96,19 +96,17 @@ def _ignoring(run: Run) -> list[Group]:
 
 
 def _where_not_heeded(run: Run) -> str:
-    """Return what helps. Only engine=openai has a key that says whether the length is forced."""
+    """Return the remedy. Only engine=openai has a key that says whether the length is forced."""
     engines = {run.deployments[group.deployment].engine for group in _ignoring(run)}
-    remedy = "Compare figures per token only."
+    remedy = "Compare only figures per token."
     if "openai" not in engines:
         return remedy
-    told = "Ollama and others take ignore_eos without a word, and do nothing"
-    return f"{remedy} {told}: leave out openai.ignore_eos there."
+    return f"{remedy} Ollama and others accept ignore_eos and ignore it: leave out openai.ignore_eos there."
 
 
 @check(
-    "The server does not heed the length that it is told",
-    "It was told to end no answer before the length asked for, and these ended of themselves: {}. Shorter "
-    "answers look faster.",
+    "The server ignores the length asked for",
+    "It was told to force that length, but these answers ended before it, which looks faster: {}.",
     _where_not_heeded,
     OF_LENGTHS,
     marks=True,
@@ -118,9 +116,9 @@ def length_not_heeded(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "Rates are of requests that did not end",
-    "In these windows no request ended, and the tokens are of some that outlast them: {}.",
-    "A longer window (load.duration), or shorter answers.",
+    "Rates come from requests that did not end",
+    "No request ended in these windows, so the tokens are of requests that outlast them: {}.",
+    "Use a longer window (load.duration) or shorter answers.",
     RATES,
     marks=True,
 )
@@ -132,15 +130,15 @@ def none_ended(run: Run, cell: Cell) -> str | None:
     return f"{number(float(steady.tokens.mean()))} tokens/s in {number(cell.window_s)} s"
 
 
-# Of the words sent. A word is a token or more, but for a tokenizer that merges some words.
+# Share of the words sent. A word is a token or more, except in a tokenizer that merges some words.
 PROMPT_CUT_SHARE = 0.9
 
 
 @check(
     "Prompts were cut",
-    "The server counts fewer input tokens than words were sent: {}.",
-    "Give the server a longer context, or send shorter conversations. An Ollama that runs already takes "
-    "its context from OLLAMA_CONTEXT_LENGTH when it is started.",
+    "The server counted fewer input tokens than words were sent: {}.",
+    "Give the server a longer context, or send shorter conversations. Ollama takes its context from "
+    "OLLAMA_CONTEXT_LENGTH when it is started.",
     (*SPEED, "input_tokens"),
     marks=True,
 )
@@ -153,10 +151,9 @@ def prompts_cut(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "Answers have not the form that was asked for",
-    "The server was told the form, and still {}.",
-    "Its speed may be of answers that no program can read: see Traffic; a larger "
-    "scenario.output_tokens where they are cut.",
+    "Answers do not have the form asked for",
+    "The server was told to force it, but some are not valid, so no program can read them: {}.",
+    "See Traffic; use a larger scenario.output_tokens if they are cut.",
     marks=True,
     can_look=validities_of,
 )
@@ -165,12 +162,12 @@ def answers_not_valid(run: Run) -> Iterator[Seen]:
         bad = [f"{each.counts[kind]:,} {kind}" for kind in KINDS if each.counts[kind]]
         share = 1 - each.counts[VALID] / each.n
         if each.is_forced and share > LOST_SHARE:
-            what = f"{100 * share:.3g} % of {each.n:,} are not valid ({', '.join(bad)})"
+            what = f"{100 * share:.3g} % of {each.n:,} ({', '.join(bad)})"
             yield f"{each.group.name}: {what}", each.group.counted
 
 
 def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
-    """Yield the groups that lost requests; from LOST_SHARE on with their cells, so that these are marked."""
+    """Yield the groups that lost requests. If they lost LOST_SHARE or more, their cells are marked."""
     for group in groups:
         found = [(cell, is_lost(cell)) for cell in group.counted]
         count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
@@ -184,9 +181,9 @@ def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Ite
 
 @check(
     "Short windows",
-    f"Throttling and drift hardly show in less than {SHORT_WINDOW_S:.0f} s, and fewer than {_ENOUGH} ok "
-    "requests have no p95. The least of a start: {}.",
-    "A longer window (load.duration), or a longer trace.",
+    f"Less than {SHORT_WINDOW_S:.0f} s hardly shows throttling and drift, and fewer than {_ENOUGH} ok "
+    "requests give no p95: {}.",
+    "Use a longer window (load.duration) or a longer trace.",
     of_requests=True,
 )
 @of_groups
@@ -195,14 +192,14 @@ def short_windows(run: Run, group: Group) -> str | None:
     n, window_s = map(min, zip(*found, strict=True)) if found else (_ENOUGH, math.inf)
     if n >= _ENOUGH and window_s >= SHORT_WINDOW_S:
         return None
-    enough = f", {_ENOUGH} take {_ENOUGH * window_s / n:,.0f} s" if 0 < n < _ENOUGH else ""
+    enough = f" ({_ENOUGH} take {_ENOUGH * window_s / n:,.0f} s)" if 0 < n < _ENOUGH else ""
     return f"{plural(n, 'request')} in {number(window_s)} s{enough}"
 
 
 @check(
     "The queue only grew",
-    "{}. More came than the server answers: latencies say how long the window was.",
-    "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
+    "More requests came than the server can answer, so latencies depend on the window's length: {}.",
+    "Use a lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
     FROM_SENDING,
     of_requests=True,
 )
@@ -217,8 +214,8 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
 
 @check(
     "Windows were not steady",
-    "From a window's first third to its last, {}. Values are means over a change.",
-    "A longer load.warmup and load.duration; a lower load.rate; else look at clocks and memory.",
+    "Values are means over a change from the window's first third to its last: {}.",
+    "Use a longer load.warmup and load.duration, or a lower load.rate; otherwise look at clocks and memory.",
     of_requests=True,
 )
 def window_drifted(run: Run) -> Iterator[Seen]:
@@ -230,7 +227,7 @@ def window_drifted(run: Run) -> Iterator[Seen]:
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
     for cell in measured_cells(run):
         steady = measured_of(run)[cell.number].steadiness
-        # A trace has the drift that it has; a queue that only grew is a finding of its own.
+        # A trace may drift by itself, and a queue that only grew is a finding of its own.
         if not steady or cell.load.kind in ("trace", "batch") or steady.is_growing:
             continue
         for metric in ("ttft_s", "tpot_s"):
@@ -244,8 +241,8 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
 
 @check(
     "A latency has two humps",
-    "The medians of the two: {}. A median or a mean of both is of neither.",
-    "See Latency; tell the two apart, as by load.concurrency=1 or engine.prefix_cache=false.",
+    "The requests form two groups, and a median or mean over both describes neither: {}.",
+    "See Latency; separate the two, for example by load.concurrency=1 or engine.prefix_cache=false.",
     of_requests=True,
 )
 @of_groups
@@ -266,21 +263,21 @@ def _humps(run: Run, cell: Cell, metric: str) -> str | None:
         if two := humps(own):
             low, high = (f"{number(1e3 * each)} ms" for each in two[:2])
             share = f"{100 * two[2]:.0f} % (n = {len(own):,} requests of a start)"
-            return f"turn {turn + 1:.0f}: {low}, and {high} in {share}"
+            return f"turn {turn + 1:.0f}: median {low}, and {high} in {share}"
     return None
 
 
 # --- caches -----------------------------------------------------------------------------------------
 
 
-# From this share of its input on the first request of a cell was not new to the server.
+# The first request of a cell was not new to the server if more than this share of its input was cached.
 WARM_SHARE = 0.2
 
 
 @check(
     "The prefix cache was not empty at first",
-    "The first request of a cell found input that only others can have left, or may have: {}.",
-    "scenario=chat_multi_turn, whose prompts are new to each cell; or engine.prefix_cache=false.",
+    "The first request of a cell found, or may have found, tokens that earlier requests left there: {}.",
+    "Use scenario=chat_multi_turn, whose prompts are new in each cell, or engine.prefix_cache=false.",
     ("ttft_s", *OF_LENGTHS),
     marks=True,
 )
@@ -288,7 +285,7 @@ WARM_SHARE = 0.2
 def cache_not_reset(run: Run, cell: Cell) -> str | None:
     reset = cell.record.cache_reset if cell.record else None
     why = f" ({reset.note})" if reset and reset.note else ""
-    # The first request of all, warm-up included; where it does not say, whether the cache could be emptied.
+    # The very first request, in the warm-up. If its usage is silent: whether the cache could be emptied.
     sent_ns = run.values(cell.number, "sent_ns")
     at = int(np.nanargmin(sent_ns)) if not np.isnan(sent_ns).all() else None
     cached, tokens = (
@@ -302,9 +299,9 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
 
 
 @check(
-    "What the prefix cache served is not what the server reports",
+    "The server misreports what its prefix cache served",
     "{}.",
-    "See Prefix cache; go by the TTFT. What nobody had sent can only be another client's, or a fault.",
+    "See Prefix cache, and go by TTFT; tokens that were not sent before come from another client or a fault.",
     ("cached_share", "prefill_tokens_per_s"),
     marks=True,
 )

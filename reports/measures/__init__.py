@@ -1,6 +1,6 @@
-"""A metric per row, its values by start and over starts, and equal work. Draws nothing.
+"""The metrics, their values by start and over starts, and equal work. Draws nothing.
 
-Here is what many ask for. What one topic asks for is in a file of its own.
+This file exports what many modules need. Each topic of its own has its own module.
 """
 
 from reports.measures.equal_work import *

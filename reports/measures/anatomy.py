@@ -1,31 +1,30 @@
-"""What a server's memory is made of: parts that add up to what was measured.
+"""Split a server's memory into parts that add up to what was measured.
 
-Measured: on a device the server's own memory where NVML attributes it, else all in use less what was in use
-before; its total is the highest sample. On a host the PSS of the server's processes (a page that several
-share counts once), which is read at marks only: at each stage of the start, and at the end of each cell. Its
-total is the largest mark. Where PSS cannot be read, RSS.
+The total. On a device it is the highest sample of the server's own memory if NVML attributes it, otherwise of
+all memory in use less what was in use before the start. On a host it is the largest PSS of the server's
+processes (a page that several share counts once), which is read only at marks: each stage of the start, and
+the end of each cell. If PSS cannot be read, RSS takes its place.
 
-The parts, in the order in which they are given of the total, each at most what is left of it (what a server
-says beyond that is reserved and not yet touched):
+The parts. They are subtracted from the total in this order, each limited to what is left; what a server says
+beyond that is reserved and not yet touched.
 
-    program      what was there when the weights began to be read: the programs and libraries, or the
-                 device's context (measured step). Where that stage was not seen: at weights loaded, less the
-                 weights (computed). Where the stage was seen so late that some of the weights were there,
-                 what the parts below leave of the memory after the first answers (computed)
+    program      the memory when the weights began to be read: programs and libraries, or the device's context
+                 (measured step). If that stage was not seen: the memory at weights loaded, less the weights
+                 (computed). If it was seen so late that some weights were already there: the memory after
+                 the first answers, less the parts below (computed)
     weights      as the server says (said), else from weights begin to weights loaded (measured step), else
-                 by the model's shape, else the size of their files, a checkpoint's tokenizer included
-                 (computed)
+                 by the model's shape, else the size of the files with a checkpoint's tokenizer (computed)
     kv_cache     the pool as the server says (said), else its tokens times the model's bytes per token
                  (computed)
     graphs       as the server says (said); otherwise they are in workspace
-    workspace    as the server says (said), and all that the server took beyond program, weights, KV cache and
-                 graphs until its first answers (measured step)
+    workspace    as the server says (said), and all memory beyond program, weights, KV cache and graphs that
+                 the server took until its first answers (measured step)
     kv_copies    saved states of conversations beside the KV cache, as the server says (said)
-    rest         what is left: growth under load, which nothing explains
+    rest         what is left: growth under load that nothing explains
 
-What requests needed of the KV cache: each holds its prompt from the moment it was sent, and its answer token
-by token, evenly from the first content chunk to the last, until its end. A prefix that requests share counts
-for each of them. Of cells that count only.
+What requests needed of the KV cache. A request holds its prompt from the moment it was sent to its end. Its
+answer is added token by token, evenly from the first content chunk to the last. A prefix that requests share
+counts for each of them. Only cells that count are included.
 """
 
 from collections.abc import Mapping
@@ -39,21 +38,19 @@ from reports.data import Cell, Memory, Run, StartRecord, floats, gathered, memor
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
 GRAPHS, WORKSPACE, REST = "graphs", "workspace", "rest"
-# As a person reads them: what a model needs first.
+# In the order in which a person reads them: what a model needs comes first.
 PARTS = (WEIGHTS, KV_CACHE, GRAPHS, WORKSPACE, PROGRAM, KV_COPIES, REST)
-# Stages of a start by their phases' names; the first answers are over when a server is `ready`.
+# The phases that mark a start's stages. At `ready` the first answers are over.
 _STAGES = ("process_up", "weights_begin", "weights_loaded", "engine_ready", "ready")
-# A mark's sample follows it: reading PSS takes about 10 ms per GiB.
+# A mark's sample comes this much later at most: reading PSS takes about 10 ms per GiB.
 _MARK_LIMIT_NS = 10_000_000_000
-
-
-# A request's instants and tokens that have to be known.
+# What has to be known of a request to count what it held.
 HELD_COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """`size_bytes` of the total, and how they are known."""
+    """One part of a server's memory. `sources`: how its size is known."""
 
     size_bytes: float
     sources: tuple[Source, ...] = ()
@@ -61,23 +58,20 @@ class Part:
 
 @dataclass(frozen=True)
 class KvCache:
-    """A start's KV cache; None is what nothing tells. The pool by its server's word: its size, which is
-    computed where the server said only its tokens, and those. What requests needed of it: the most tokens in
-    flight together in any window, and the bytes that these take. `users`: how many of the run's long
-    conversations (95th percentile) the pool holds."""
+    """A start's KV cache. None is not known."""
 
-    size_bytes: float | None
-    tokens: int | None
+    size_bytes: float | None  # the pool as the server says, or computed from its tokens
+    tokens: int | None  # the pool's, as the server says
     is_computed: bool = False
-    peak_tokens: float | None = None
-    needed_bytes: float | None = None
-    users: int | None = None
+    peak_tokens: float | None = None  # the most that requests held at once in any window
+    needed_bytes: float | None = None  # what these take
+    users: int | None = None  # how many of the run's long conversations (95th percentile) the pool holds
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The memory of one start. `what` says in words what was measured. `loads`: scenario and load of each
-    cell on it that counts. `parts` add up to `total_bytes`."""
+    """The memory of one start. `what`: what was measured, in words. `loads`: the scenario and load of each
+    cell of the start that counts. `parts` add up to `total_bytes`."""
 
     record: StartRecord
     what: str
@@ -88,13 +82,13 @@ class Anatomy:
 
     @property
     def spare_bytes(self) -> float | None:
-        """Return the bytes of the KV cache part that no request needed; None where that is not known."""
+        """The bytes of the KV cache part that no request needed; None if not known."""
         part, needed = self.parts.get(KV_CACHE), self.kv.needed_bytes
         return None if part is None or needed is None else max(part.size_bytes - needed, 0.0)
 
     @property
     def pieces(self) -> dict[str, float]:
-        """Return the bytes of a bar's pieces, which add up to the total; 0 of those that are not there."""
+        """The bytes of a bar's pieces, which add up to the total; 0 for a piece that is not there."""
         size = {name: self.parts[name].size_bytes if name in self.parts else 0.0 for name in PARTS}
         spare = self.spare_bytes
         return {
@@ -111,7 +105,7 @@ class Anatomy:
 
 @once
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:
-    """Return by deployment, in the plan's order, the anatomy of each start whose memory was seen."""
+    """Return the anatomy of each start whose memory was sampled, by deployment in the plan's order."""
     return gathered(
         (label, made)
         for label in run.deployments
@@ -160,13 +154,12 @@ def _levels(run: Run, record: StartRecord) -> Memory:
 
 
 def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
-    """Return the sample that the mark of this name made: the first after it, unless that is a later
-    mark's."""
+    """Return the sample of the mark with this name: the first one after it, unless that is a later mark's."""
     t_ns = next((phase.t_ns for phase in record.phases if phase.name == name), None)
     at = len(memory.t_ns) if t_ns is None else int(np.searchsorted(memory.t_ns, t_ns))
     if t_ns is None or at == len(memory.t_ns) or memory.t_ns[at] - t_ns > _MARK_LIMIT_NS:
         return None
-    # Of a mark in the past (a window's begin) there is no sample; it took none from another.
+    # Windows and drains are marked afterwards, without a sample.
     live = (phase.t_ns for phase in record.phases if not phase.name.endswith((" window", " drain")))
     return None if any(t_ns < ns <= memory.t_ns[at] for ns in live) else float(memory.size_bytes[at])
 
@@ -175,7 +168,7 @@ def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
 
 
 def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
-    """Return the parts of a total, by the rules above: those that are known, and the rest."""
+    """Return the parts that are known by the rules above, and the rest. `stages`: bytes at each stage."""
     said, pool = record.memory_said, pool_of(record)
     weights, weights_source = _weights(record, stages)
     wanted: list[tuple[str, float | None, Source]] = [
@@ -201,7 +194,7 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
     for each in wanted:
         give(*each)
     step = first_bytes - given_bytes()
-    if program is not None and step > 0:  # without a program the step would have it in it
+    if program is not None and step > 0:  # otherwise the step would include the program
         give(WORKSPACE, step, "measured step")
     give(KV_COPIES, said.get(KV_COPIES), "said")
     return {**parts, REST: Part(total_bytes - given_bytes())}
@@ -210,12 +203,11 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
 def _program(
     stages: Mapping[str, float], weights: float | None, left_bytes: float
 ) -> tuple[float | None, Source]:
-    """Return what the program takes, and how that is known; `left_bytes`: what the other parts leave for
-    it."""
+    """Return the program's bytes and how they are known. `left_bytes`: what the other parts leave for it."""
     least, loaded = stages.get("process_up", 0.0), stages.get("weights_loaded")
     seen = stages.get("weights_begin")
     if seen is not None:
-        # Where weights are read in the 20 ms between two looks at the log, the mark has most of them in it.
+        # If the weights are read in the 20 ms between two looks at the log, the mark includes most of them.
         source: Source = "measured step"
         is_late = loaded is not None and loaded - seen < (weights or 0.0) / 2
     elif loaded is not None and weights is not None:
@@ -238,10 +230,10 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
 
 
 def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
-    """Return a start's pool, and what its requests needed.
+    """Return a start's pool, and what its requests needed of it.
 
-    A token needs what the model's shape gives, which is more than the pool's average where layers have
-    windows: they are not full yet. The pool is the most that can be needed.
+    A token takes what the model's shape gives. With sliding windows that is more than the pool's average,
+    since the windows are not full yet; the need is limited to the pool.
     """
     pool, long_tokens = pool_of(record), long_conversation(run)
     cells = [(_known(run, cell), cell.window_ns) for cell in run.counted_on(record)]
@@ -254,15 +246,15 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
 
 
 def _known(run: Run, cell: Cell) -> np.ndarray:
-    """Return HELD_COLUMNS (ns and tokens) of the n requests of a cell that have them all: 6 rows of n."""
+    """Return HELD_COLUMNS (ns and tokens) of a cell's n requests that have them all, with shape (6, n)."""
     found = np.array([run.values(cell.number, name) for name in HELD_COLUMNS])
     return np.asarray(found[:, ~np.isnan(found).any(axis=0)])
 
 
 @once
 def long_conversation(run: Run) -> float | None:
-    """Return the 95th percentile of conversations' tokens at their longest turn, all that it sends at once
-    together, over the cells that count: all deployments were given the same."""
+    """Return the 95th percentile over conversations of the tokens at the longest turn, with all requests that
+    it sends at once. Takes all cells that count, since all deployments had the same conversations."""
     counted = [cell.number for cell in run.planned_cells if cell.counts]
     turn = ["cell", "conversation", "turn"]
     columns = [*turn, "input_tokens", "output_tokens"]
@@ -274,7 +266,7 @@ def long_conversation(run: Run) -> float | None:
 
 
 def pool_of(record: StartRecord) -> KvCache:
-    """Return the pool as the server says: its bytes, else its tokens times the model's bytes per token."""
+    """Return the pool as the server says: its bytes, or its tokens times the model's bytes per token."""
     said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
     tokens, per_token = _whole(record.resolved.get("kv_cache_tokens")), "kv_bytes_per_token"
     if said is None and tokens is not None and record.memory_expected.get(per_token):
@@ -283,8 +275,7 @@ def pool_of(record: StartRecord) -> KvCache:
 
 
 def kv_bytes_per_token(run: Run, label: str) -> float | None:
-    """Return what a token takes in a deployment's KV cache: by its servers' word, else by the model's
-    shape."""
+    """Return a token's bytes in a deployment's KV cache: as its servers say, or by the model's shape."""
     for record in run.starts_of(label):
         pool, computed = pool_of(record), record.memory_expected.get("kv_bytes_per_token")
         if pool.size_bytes and pool.tokens:
@@ -301,14 +292,14 @@ def _whole(value: object) -> int | None:
 def peak_tokens(requests: np.ndarray, begin_ns: int, end_ns: int) -> float:
     """Return the most tokens that requests held at once, from begin_ns to end_ns. `requests`: see _known."""
     sent, first, last, end, prompt, answer = requests
-    # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
+    # Seconds from begin_ns: nanoseconds since boot would leave a float no digits for the slope.
     sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
     duration_s = np.maximum(last - first, 0.0)
     is_spread = duration_s > 0
     zero = np.zeros_like(answer)
     slope = np.divide(answer, duration_s, out=zero.copy(), where=is_spread)
     edges = np.array([0.0, (end_ns - begin_ns) / 1e9])
-    # What begins at an instant comes before what ends at it: the sort is stable.
+    # At one instant, begins come before ends, since the sort is stable.
     at_s = np.concatenate([sent, first, last, edges, end])
     jump = np.concatenate([prompt, np.where(is_spread, 0.0, answer), zero, [0.0, 0.0], -(prompt + answer)])
     bend = np.concatenate([zero, slope, -slope, [0.0, 0.0], zero])

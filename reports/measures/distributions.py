@@ -1,4 +1,4 @@
-"""How the latencies of requests are distributed."""
+"""Distributions of the requests' latencies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,10 @@ LEAST_S = 1e-6
 
 @dataclass(frozen=True)
 class Steps:
-    """Where a distribution rises (`at_s`, in seconds, ascending), and how many observations are at or below.
-    `requests`: how many they come from, where one gives several (gaps, which come in bins)."""
+    """A cumulative distribution: `upto` observations are at or below `at_s` (seconds, ascending).
+
+    `requests`: how many requests they come from, if one gives several (gaps, which are binned).
+    """
 
     at_s: np.ndarray
     upto: np.ndarray
@@ -36,12 +38,13 @@ class Steps:
         return is_supported(50, self.n, self.requests)
 
     def drawn(self, most: int) -> np.ndarray:
-        """Return at most `most` of the places where it rises, evenly by rank, the first and the last kept."""
+        """Return up to `most` of `at_s`, evenly spaced by rank, with the first and the last."""
         ranks = np.linspace(1, self.n, min(self.n, most))
         return np.unique(self.at_s[np.searchsorted(self.upto, ranks.round())])
 
     def shares(self, at_s: np.ndarray) -> list[float | None]:
-        """Return the share at or below each value; None where there are too few observations."""
+        """Return the share of observations at or below each value; all None if there are too few for a
+        median."""
         if not self.is_enough:
             return [None] * len(at_s)
         before = np.searchsorted(self.at_s, at_s, side="right")
@@ -50,8 +53,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Spread:
-    """A group's distribution of a latency over the starts that its values are over; `starts` has each start's
-    by its number, where that is asked for."""
+    """A group's distribution of a latency over the starts that its values come from. `starts`: that of each
+    start by its number, if asked for."""
 
     group: Group
     whole: Steps
@@ -59,8 +62,8 @@ class Spread:
 
 
 def spreads_of(run: Run, groups: Sequence[Group], name: str, *, is_split: bool) -> list[Spread]:
-    """Return the distributions of a latency (`ttft_s`); none if no group has enough for a median.
-    `is_split`: with those of single starts."""
+    """Return the groups' distributions of a latency (`ttft_s`); nothing if no group has enough for a median.
+    `is_split`: also return those of single starts."""
     found = []
     for group in groups:
         starts = calm_starts(run, group)
@@ -75,7 +78,7 @@ def _steps(run: Run, cells: Sequence[Cell], name: str) -> Steps:
     if name == "itl_s":
         found = together(measured_of(run)[cell.number].gaps for cell in cells)
         is_there = found.counts > 0
-        # A bin's gaps are all at its upper edge.
+        # All gaps of a bin count at its upper edge.
         return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)
     values = np.concatenate([np.empty(0), *(run.observations(cell.number, name) for cell in cells)])
     return Steps(np.sort(values), np.arange(1, len(values) + 1))

@@ -1,4 +1,4 @@
-"""The power, energy and cost of a load's starts, and why those that are not known are not."""
+"""Power, energy and cost at a load, and why they are not known."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,8 @@ from reports.measures.values import Power, is_priced, power_in, price_of
 
 ENERGY, COST = "energy_j_per_output_token", "cost_per_million_output_tokens"
 COST_OF_REQUEST = "cost_per_request"
-_PRICES_OF_TOKENS = "give price.input_tokens and price.output_tokens, what its owner asks for a million"
-# Who offers the model to others, and the currency of the price.
+_PRICES_OF_TOKENS = "give price.input_tokens and price.output_tokens, its owner's prices per million tokens"
+# The name of an API's provider, and the currency of its price.
 Provider = tuple[str, str]
 
 
@@ -19,11 +19,12 @@ def powers_of(run: Run, group: Group) -> list[Power]:
 
 
 def is_costed(run: Run, group: Group) -> bool:
-    """Return whether a price was given, and what it is paid for is known."""
+    """Return whether a price was given for something that is known."""
     return any(is_priced(run, cell) for cell in group.counted)
 
 
 def told_of(run: Run) -> list[Group]:
+    """Return the groups with a known power or cost."""
     return [each for each in run.groups if each.counted and (powers_of(run, each) or is_costed(run, each))]
 
 
@@ -33,8 +34,8 @@ def api_prices(run: Run, group: Group) -> Mapping[Provider, ApiPrice]:
 
 
 def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
-    """Return the cost of a million output tokens at a provider's prices, with the input tokens that the
-    group's requests had for them."""
+    """Return the cost of a million output tokens at a provider's prices, with as many input tokens as the
+    group's requests had."""
     api = api_prices(run, group).get(provider)
     asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
     return (
@@ -45,17 +46,19 @@ def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
 
 
 def why_unknown(run: Run, group: Group) -> dict[str, str]:
-    """Return why energy and cost are not known, each that is not."""
+    """Return why "Energy" and "Cost" are not known; no entry for one that is."""
     starts = run.starts_of(group.deployment)
-    is_elsewhere = "the server ran already, perhaps on another machine" * any(s.attached for s in starts)
+    elsewhere = "the server was already running, perhaps on another machine"
+    is_attached = any(record.attached for record in starts)
     why = {}
     if not any(power.idle_w is not None for power in powers_of(run, group)):
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
-        why["Energy"] = is_elsewhere or "; ".join(notes) or "nothing that was sampled tells it"
+        why["Energy"] = elsewhere if is_attached else "; ".join(notes) or "no power was sampled"
     if not is_costed(run, group):
-        why["Cost"] = (is_elsewhere and f"{is_elsewhere}: {_PRICES_OF_TOKENS}") or (
-            "the server's devices are not on record"
-            if price_of(run)
-            else "give price.gpu_hour, what an hour of the device costs (and price.currency)"
-        )
+        if is_attached:
+            why["Cost"] = f"{elsewhere}: {_PRICES_OF_TOKENS}"
+        elif price_of(run):
+            why["Cost"] = "the server's devices were not recorded"
+        else:
+            why["Cost"] = "give price.gpu_hour, the cost of an hour of the device (and price.currency)"
     return why

@@ -1,7 +1,7 @@
-"""Whether deployments did the same work: prompts, answers, context, real kernels, users at once.
+"""Decide whether deployments did the same work: prompts, answers, context, real kernels, users at once.
 
-Decides which deployments' figures may stand side by side, and of which only figures per token are offered.
-The limits of equal work and equal means stand here, each with its reason.
+The result says which figures may be compared, and for which deployments only figures per token are offered.
+The limits of equal work and equal means are here, each with its reason.
 """
 
 import itertools
@@ -15,65 +15,72 @@ import pandas as pd
 from reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
-# Prompts, and answers for figures per request: one token of fifty, as a doubled BOS in a short prompt.
+# For prompts, and for answers in figures per request: one token in fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02
-# Answers for figures per token. Where the reading of prompts takes a fifth of the time, a quarter more tokens
-# changes tokens/s by a fifth of a fifth, 4 %: up to here within the margin of 5 %, beyond it another work.
+# For answers in figures per token. If reading prompts takes a fifth of the time, a quarter more tokens
+# changes tokens/s by a fifth of a fifth, 4 %. That is within the margin of 5 %; beyond it the work differs.
 ANSWERS_APART = 0.25
-# Cores, devices and threads: from here on the answer names them. Three times the margin of a verdict (5 %).
+# For cores, devices and threads. Beyond it the answer names them. Three times the margin of a verdict (5 %).
 MEANS_APART = 1.15
-# A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
+# A system prompt that is used adds a sentence; one that is dropped adds at most an empty turn's token.
 DROPPED_TOKENS = 1
-# Share of answers that ended of themselves though their length was forced; less may be an accident.
+# The share of answers that ended early although their length was forced; fewer may be an accident.
 EARLY_SHARE = 0.01
-# Turns that both of a pair answered, before their lengths are compared turn by turn.
+# How many turns both of a pair have to answer before lengths are compared turn by turn.
 TURNS_NEEDED = 5
-# Memory of machines and devices: the kernel reserves another part of the same memory after an update.
+# For the memory of machines and devices: the kernel may reserve another part of it after an update.
 MEMORY_DIFFERS = 0.02
-# What makes requests the same: a cell's seed is the same for every deployment.
+# What identifies a request. A cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
 _COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
 _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
 def differ(values: Iterable[float | None], share: float = LENGTHS_DIFFER) -> bool:
-    """Return whether the least and the greatest are further apart than a share of the least."""
+    """Return whether the known values are further apart than this share of the least."""
     known = [value for value in values if value is not None]
     return len(known) > 1 and max(known) > min(known) * (1 + share)
 
 
 def by_case(run: Run) -> list[list[Group]]:
+    """Return the groups of each scenario and load."""
     return list(grouped(run.groups, lambda group: (group.scenario, group.load)).values())
 
 
 def turn_table(sides: Mapping[str, tuple[Run, Group]], column: str) -> pd.DataFrame:
-    """Return a token count of the ok requests of several groups, a row for what is the same request of all
-    (seed, conversation, turn and part), by its turn; NaN where one did not answer it. Of requests that were
-    answered again, the last."""
+    """Return a token count of the ok requests of several groups, a column for each.
+
+    A row is one request (seed, conversation, turn and part), indexed by its turn; NaN if a group did not
+    answer it. If it was answered more than once, the last one counts.
+    """
     counts = {name: _counts(run, group)[column].dropna() for name, (run, group) in sides.items()}
     return pd.DataFrame(counts).droplevel(["seed", "conversation", "part"])
 
 
 @once
 def _counts(run: Run, group: Group) -> pd.DataFrame:
-    """Return the token counts of a group's ok requests; of each that was told more than once, the last."""
+    """Return the token counts of a group's ok requests, indexed by _SAME. If a request was answered more than
+    once, the last one counts."""
     cells = [np.empty((len(_SAME) + len(_COUNTS), 0)), *(_counted(run, cell) for cell in group.counted)]
     rows = pd.DataFrame(dict(zip([*_SAME, *_COUNTS], np.concatenate(cells, axis=1), strict=True)))
     return rows.astype(dict.fromkeys(_SAME, np.int64)).groupby(_SAME)[_COUNTS].last()
 
 
 def _counted(run: Run, cell: Cell) -> np.ndarray:
-    """Return what tells a cell's ok requests apart, and their counts, a row for each name."""
+    """Return an array with a row for each of _SAME and _COUNTS and a column for each ok request of a cell."""
     columns = [run.values(cell.number, name) for name in (*_SAME[1:], *_COUNTS)]
-    # Floats and integers: bench's seeds have 48 bits, and of a larger one this is what both hold.
+    # A float holds 53 bits. bench's seeds have 48; a larger one is cut.
     found = np.array([np.full_like(columns[0], cell.planned.seed % 2**53), *columns])
     is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(found[: len(_SAME)]).any(axis=0)
     return np.asarray(found[:, is_told])
 
 
 def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
-    """Return the mean of a token count per deployment that has one, over the turns that all of those
-    answered: the fast ones play more, which would be no comparison. Empty where there is no such turn."""
+    """Return the mean of a token count by deployment, over the requests that all deployments answered.
+
+    Fast deployments answer more requests, which the others cannot be compared on. Deployments without a count
+    are left out. Empty if there is no such request.
+    """
     table = turn_table({group.deployment: (run, group) for group in groups}, column)
     means = table.dropna(axis=1, how="all").dropna().mean().dropna()
     return {str(name): float(value) for name, value in means.items()}
@@ -84,19 +91,21 @@ def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, fl
 
 @dataclass(frozen=True)
 class Work:
-    """Who did the same work. `differences`: why the prompts of two deployments of one model are not the same.
-    `odd`: the deployments whose prompts are not those of most others of their model, and why; all where no
-    prompts are those of most. `per_token_only`: by a group's key, why only its figures per token are offered.
-    `answer_tokens`: by a group's key, the mean over the turns that all at its load answered."""
+    """How the work of a run's deployments differs. Groups are named by their keys."""
 
+    # Why the prompts of two deployments of one model are not the same.
     differences: Mapping[frozenset[str], str]
+    # Why a deployment's prompts are not those of most others of its model; all without a majority.
     odd: Mapping[str, str]
+    # Why only figures per token are offered for a group.
     per_token_only: Mapping[tuple[str, str, str], str]
+    # A group's mean answer over the requests that all at its load answered.
     answer_tokens: Mapping[tuple[str, str, str], float]
 
 
 @once
 def work_of(run: Run) -> Work:
+    """Compare the work of all deployments of each model."""
     by_model = grouped(run.deployments, lambda label: run.deployments[label].model)
     tables = [
         (groups[0].load, turn_table({each.deployment: (run, each) for each in groups}, "input_tokens"))
@@ -120,17 +129,17 @@ def work_of(run: Run) -> Work:
 
 
 def why_other_work(run: Run, a: Group, b: Group) -> str | None:
-    """Return why two deployments at a load did not do the same work; None where nothing says so."""
+    """Return why two deployments at a load did not do the same work; None if nothing says so."""
     names, work = (a.deployment, b.deployment), work_of(run)
     if frozenset(names) in work.differences:
         return f"their prompts are not the same: {work.differences[frozenset(names)]}"
     for what, limit, counts in (
-        ("answers have", ANSWERS_APART, [work.answer_tokens.get(each.key) for each in (a, b)]),
-        ("context has", 0.0, [run.deployments[name].terms.context_length for name in names]),
+        ("answers", ANSWERS_APART, [work.answer_tokens.get(each.key) for each in (a, b)]),
+        ("contexts", 0.0, [run.deployments[name].terms.context_length for name in names]),
     ):
         if None not in counts and differ(counts, limit):
             said = " and ".join(f"{n:,.0f} ({name})" for n, name in zip(counts, names, strict=True))
-            return f"their {what} not the same number of tokens: {said}"
+            return f"their {what} have different numbers of tokens: {said}"
     return None
 
 
@@ -143,35 +152,37 @@ def _per_token_only(
             own, asked = means.get(group.deployment), wanted.get(group.deployment)
             is_forced = not group.cells[0].planned.scenario.ends_itself
             if is_forced and not all(record.forces_length for record in run.starts_of(group.deployment)):
-                yield group.key, "the engine cannot be made to give the length asked for"
+                yield group.key, "the engine cannot force answers to the length asked for"
             elif ignores_length(run, group):
-                yield group.key, "its server is told the length asked for, and does not heed it"
+                yield group.key, "its server ignores the length asked for"
             elif differ(means.values()) and differ([own, asked]):
                 yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
 
 
 def forces_length(run: Run, cell: Cell) -> bool:
-    """Return whether a cell's server was told to end no answer before the length asked for."""
+    """Return whether a cell's server was told not to end an answer before the length asked for."""
     start = run.start_of(cell)
     return start is not None and start.forces_length and not cell.planned.scenario.ends_itself
 
 
 def is_short(run: Run, cell: Cell) -> np.ndarray:
-    """Return of a cell's ok requests whether each got fewer tokens than asked for, by the server's count."""
+    """Return a mask of a cell's ok requests: whether it got fewer tokens than asked for, by the server's
+    count."""
     got, asked = (run.ok_values(cell.number, name) for name in ("output_tokens", "max_tokens"))
-    # A server that leaves the end-of-sequence token out counts one fewer.
+    # A server that does not count the end-of-sequence token counts one fewer.
     return np.asarray((got < asked - 1) & run.holds_ok(cell.number, "token_source", "server"))
 
 
 @once
 def ended_early(run: Run, cell: Cell) -> np.ndarray:
-    """Return of a cell's ok requests whether each ended of itself, short of a length that the server was told
-    to force. Some servers take fields such as ignore_eos without a word, and do nothing."""
+    """Return a mask of a cell's ok requests: whether the model ended the answer although the server was told
+    to force a longer one. Some servers accept fields such as ignore_eos silently and ignore them."""
     is_stop = run.holds_ok(cell.number, "finish_reason", "stop")
     return np.asarray(is_short(run, cell) & is_stop & forces_length(run, cell))
 
 
 def ignores_length(run: Run, group: Group) -> bool:
+    """Return whether more than EARLY_SHARE of a group's answers ended early; see ended_early."""
     early = [ended_early(run, cell) for cell in group.counted]
     return sum(int(each.sum()) for each in early) > EARLY_SHARE * sum(map(len, early))
 
@@ -180,15 +191,18 @@ def ignores_length(run: Run, group: Group) -> bool:
 
 
 def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
-    """Return tokens of the fixed prompts by their names, from the first start that counted each."""
+    """Return the tokens of the fixed prompts by name, each from the first start that counted it."""
     return {name: count for record in reversed(records) for name, count in record.prompt_tokens.items()}
 
 
 def why_unlike(
     names: tuple[str, str], counts: Sequence[Mapping[str, int]], tables: Iterable[tuple[str, pd.DataFrame]]
 ) -> str | None:
-    """Return what sets the prompts of two deployments apart: by their fixed prompts' counts, else by input
-    tokens (a turn_table by load) at the first load where they differ; None where nothing does."""
+    """Return how the prompts of two deployments differ; None if they do not.
+
+    The counts of the fixed prompts are compared first, then input tokens by turn (`tables`: a load's label
+    and its turn_table), up to the first load where they differ.
+    """
     if why := _by_probe(names, *counts):
         return why
     for load, table in tables:
@@ -196,13 +210,14 @@ def why_unlike(
             if differ(means):
                 a, b = means
                 tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
-                history = ", or other answers in the history" if turn else ""
-                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
+                cause = "different tokenizers or chat templates"
+                cause += ", or different answers in the history" if turn else ""
+                return f"at {load}, turn {turn + 1}, {tokens}: {cause}"
     return None
 
 
 def _means_by_turn(table: pd.DataFrame) -> Iterator[tuple[int, list[float]]]:
-    """Yield each turn with the columns' means over the rows that have them all."""
+    """Yield each turn with the means of the columns, over the rows without a gap."""
     counts = table.to_numpy(dtype=float)
     is_whole = ~np.isnan(counts).any(axis=1)
     turns, counts = table.index.to_numpy(dtype=np.int64)[is_whole], counts[is_whole]
@@ -227,16 +242,16 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
             f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
         )
     elif any(gaps.values()):
-        causes.append(f"{names[0]} and {names[1]} use another chat template or tokenizer")
+        causes.append(f"{names[0]} and {names[1]} use different chat templates or tokenizers")
     return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"
 
 
-# --- what has to be known of a deployment wherever its name stands ---------------------------------
+# --- what marks a deployment's name ----------------------------------------------------------------
 
 
 @once
 def one_at_a_time(run: Run) -> dict[str, str]:
-    """Return the deployments that serve one request at a time though more are offered, and who says so."""
+    """Return the deployments that serve one request at a time although more are offered, and who says so."""
     found, name = {}, "concurrent_sequences"
     offered = max((cell.at_once or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
@@ -250,7 +265,7 @@ def one_at_a_time(run: Run) -> dict[str, str]:
 
 @once
 def stand_ins(run: Run) -> dict[str, str]:
-    """Return the deployments whose kernels were replaced, and by what."""
+    """Return the deployments whose kernels were replaced, with what replaced them."""
     return {
         label: "its kernels are replaced" if what is True else str(what)
         for label in run.deployments
@@ -263,8 +278,8 @@ def stand_ins(run: Run) -> dict[str, str]:
 
 
 def are_alike(fact: str, values: Iterable[str]) -> bool:
-    """Return whether values of a machine's fact (`machine.memory_bytes`) say the same of it: sizes of memory
-    need only be near each other."""
+    """Return whether values of a fact about machines (`machine.memory_bytes`) are the same; memory sizes need
+    only be within MEMORY_DIFFERS."""
     known = set(values)
     if not fact.endswith("memory_bytes") or not all(map(str.isdecimal, known)):
         return len(known) < 2
@@ -272,8 +287,11 @@ def are_alike(fact: str, values: Iterable[str]) -> bool:
 
 
 def disturbed(run: Run, group: Group) -> set[int]:
-    """Return the repeats in which the machine was disturbed while a deployment of the same model, with
-    kernels of its own, was measured at the same load: by the guard's own measure, never by a value."""
+    """Return the repeats in which the guard found the machine disturbed while any deployment of the group's
+    model was measured at its load. A measured value never decides this.
+
+    Deployments whose kernels are replaced do not count.
+    """
     return set(_disturbed(run).get((group.scenario, group.load, group.model), ()))
 
 

@@ -1,6 +1,6 @@
 """How near one server's answers and probabilities are to another's, or to its own when it is asked again.
 
-Who is held against whom stands in quality.py.
+quality.py decides which two are compared.
 """
 
 import math
@@ -16,9 +16,9 @@ from reports.data import Heard
 from reports.measures.written import plural
 from reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
 
-# Logits of 16 and more lie 0.125 apart in bfloat16: which of two tokens this near is chosen may be rounding.
+# In bfloat16 logits of 16 and more are 0.125 apart, so rounding may decide between two tokens this near.
 TIE_NATS = 0.25
-# What became of a prompt that was asked again; a tie: it parts between two of the likeliest tokens.
+# How the answer to a prompt that is asked again compares. A tie: they part at two of the likeliest tokens.
 Outcome = Literal["same", "tie", "other", "empty", "cut", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # A token of the deployment, and the reference's at the same place.
@@ -27,50 +27,46 @@ _Place = tuple[Token, Token]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How near a deployment is to its reference, by one way of asking. It is over the places that can be
-    compared: of texts all tokens but the first, of answers those up to and including the first that differs.
+    """How near a deployment is to its reference, by one way of asking.
 
-    Of fewer than 5 texts there are the counts alone. `kl_nats`: the mean over places, with its 95 % interval
-    over texts, by the `k` likeliest tokens; None where those are not told. `left_out`: the places that name
-    fewer than k and do not count in these. `agreement`: the share of places with the same likeliest token.
-    `same`: the share of answers that is the same for 0, 1 ... tokens. Of given texts, where each token's
-    probability is told, `perplexity`, its ratio to the reference's, and `rms_change`, the root of the mean
-    squared change of the probability; over the texts each of whose tokens has one.
+    Places that can be compared: in a text all tokens but the first, in an answer those up to and including
+    the first that differs. With fewer than 5 texts only the counts are given.
     """
 
     way: Way
-    k: int
-    items: int
-    tokens: int
-    kl_nats: float | None = None
-    interval: tuple[float, float] | None = None
+    k: int  # how many of the likeliest tokens are compared
+    items: int  # texts or answers
+    tokens: int  # places
+    kl_nats: float | None = None  # mean over places; None if probabilities are not told
+    interval: tuple[float, float] | None = None  # of kl_nats, 95 % over texts
     kl_p99_nats: float | None = None
-    left_out: int = 0
-    agreement: float | None = None
-    same: Sequence[float] = ()
+    left_out: int = 0  # places that name fewer than k tokens, and do not count
+    agreement: float | None = None  # share of places with the same likeliest token
+    same: Sequence[float] = ()  # share of answers that are the same for 0, 1 ... tokens
+    # Over the given texts in which each token has a probability:
     perplexity: float | None = None
-    perplexity_ratio: float | None = None
-    rms_change: float | None = None
+    perplexity_ratio: float | None = None  # to the reference's
+    rms_change: float | None = None  # root mean square change of the probability
 
     @property
     def by_chat(self) -> str:
-        """` by chat`, where it is by answers and not by given texts."""
+        """` by chat` if answers are compared, empty if given texts are."""
         return " by chat" if self.way == "chat" else ""
 
     @property
     def few(self) -> str | None:
-        """What it is over, where that is too little: `only 1 answer, 1 token`."""
+        """What was compared, if that is too little: `only 1 answer, 1 token`."""
         over = plural(self.items, "text" if self.way == "text" else "answer")
         return f"only {over}, {plural(self.tokens, 'token')}" if self.items < TEXTS_NEEDED else None
 
     @property
     def median_same(self) -> int | None:
-        """The number of tokens for which half of the answers are the same; None where half are to the end."""
+        """The number of tokens for which half of the answers are the same; None if half are to their end."""
         return sum(each >= 0.5 for each in self.same) - 1 if self.same and self.same[-1] < 0.5 else None
 
 
 def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
-    """Return how near `own` is to `base` by the texts, or the answers, of both; None where there are none."""
+    """Return how near `own` is to `base` by the texts or answers of both; None if there are none."""
     theirs = base.whole(way)
     pairs = [(row, theirs[item]) for item, row in own.whole(way).items() if item in theirs]
     more: dict[str, Any] = {}
@@ -94,7 +90,8 @@ def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str
     least = max(k, 1)
     whole = [[pair for pair in each if min(len(token.top) for token in pair) >= least] for each in places]
     named = [each for each in whole if each]
-    # Names of answers that have not one in common are of another kind; those of texts are ids, and far apart.
+    # Two answers without a single token name in common use other names. Texts name tokens by id, so there no
+    # common name means far apart.
     if len(named) < TEXTS_NEEDED or (
         way == "chat" and not any(own.top.keys() & base.top.keys() for each in named for own, base in each)
     ):
@@ -116,7 +113,7 @@ def _first(token: Token) -> str:
 
 def _of_given(places: Sequence[Sequence[_Place]]) -> dict[str, Any]:
     told = [[(a.logprob, b.logprob) for a, b in each] for each in places]
-    # A text with a token whose probability is not told is left out: it has no perplexity.
+    # A text with a token of unknown probability has no perplexity and is left out.
     whole = [pairs for pairs in told if pairs and not any(None in pair for pair in pairs)]
     if len(whole) < TEXTS_NEEDED:
         return {}
@@ -141,21 +138,21 @@ def _names(row: Asked) -> Sequence[str]:
 
 
 def _end(a: Asked, b: Asked) -> tuple[int, bool]:
-    """Return for how many tokens two answers are the same, and whether they part there: one that is merely
-    cut at max_tokens does not."""
+    """Return for how many tokens two answers are the same, and whether they part there. An answer that was
+    only cut at max_tokens does not part."""
     length, (shorter, longer) = _same(_names(a), _names(b)), sorted((a, b), key=lambda row: len(row.tokens))
     is_ended = len(longer.tokens) > length == len(shorter.tokens)
     return length, shorter.finish_reason == "stop" if is_ended else length < len(shorter.tokens)
 
 
 def outcomes(alone: Mapping[int, Asked], again: Iterable[Asked]) -> dict[Outcome, int]:
-    """Return what became of prompts that are asked again, given the first answers by item."""
+    """Return how many prompts that were asked again had each outcome. `alone`: the first answers by item."""
     return dict(Counter(outcome(alone[row.item], row) for row in again if row.item in alone))
 
 
 def outcome(alone: Asked, again: Asked) -> Outcome:
-    """Return what became of a prompt that was answered once and is asked again. By their tokens, or by their
-    characters where one of the answers tells no tokens."""
+    """Return how the second answer to a prompt compares with the first: by tokens, or by characters if one
+    answer has no tokens."""
     if again.error or not (again.tokens or again.answer):
         return "failed" if again.error else "empty"
     is_told = bool(alone.tokens and again.tokens)
@@ -165,11 +162,11 @@ def outcome(alone: Asked, again: Asked) -> Outcome:
         return "same"
     if at == len(after) and again.finish_reason != "stop":
         return "cut"
-    # Of the end of an answer no probability is told, so that none is known to be a tie.
+    # The end of an answer has no probability, so it is never known to be a tie.
     if not is_told or at == min(len(before), len(after)):
         return "other"
     said, other = alone.tokens[at], again.tokens[at]
-    # Of a token that a draft proposed llama.cpp tells no likeliest ones.
+    # llama.cpp gives no likeliest tokens for a token that a draft proposed.
     top = said.top or other.top
     least = max(top.values(), default=math.inf) - TIE_NATS
     is_tie = all(top.get(each.name, -math.inf) >= least for each in (said, other))

@@ -1,4 +1,4 @@
-"""What a run's memory comes to: what each deployment held at its highest, and the course of each start."""
+"""The memory of a run: each deployment's at its highest, and each start's over time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from reports.measures.metrics import mean
 
 @dataclass(frozen=True)
 class Held:
-    """What a deployment's server held at its highest: its starts on which the same cells count."""
+    """The memory of a deployment's server at its highest, as means over starts that count the same cells."""
 
     label: str
     starts: Sequence[Anatomy]
-    total_bytes: float  # the mean, as of all that follows but `kv`
+    total_bytes: float
     needed_bytes: float | None  # without the KV cache that no request needed
-    pieces: Mapping[str, float]  # of a bar, in bytes: those that are there, which add up to the total
+    pieces: Mapping[str, float]  # of a bar, in bytes; they add up to the total
     kv: KvCache  # of the start whose requests needed most of it
 
 
 @once
 def held_of(run: Run) -> list[Held]:
-    """Return what each deployment held; nothing where no part of any memory is known."""
+    """Return the memory of each deployment; nothing if no part of any is known."""
     found = [_held(label, alike(each)) for label, each in anatomies(run).items()]
     return found if any(set(start.parts) != {REST} for each in found for start in each.starts) else []
 
@@ -39,13 +39,13 @@ def _held(label: str, starts: Sequence[Anatomy]) -> Held:
 
 
 def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
-    """Return a deployment's starts with the most loads that count, the same on each; a mean over others would
-    be of different loads."""
+    """Return the starts with the most loads that count, the same on each. A mean over the others would mix
+    loads."""
     return [each for each in found if each.loads == max((other.loads for other in found), key=len)]
 
 
 def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
-    """Return the parts' means over starts, which still add up: a start without one has none of it."""
+    """Return the parts' means over starts. A start without a part counts as 0, so that they still add up."""
     return {
         name: Part(
             sum(part.size_bytes for part in own) / len(found),
@@ -57,10 +57,13 @@ def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
 
 
 def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
-    """Return what `bench fit` expected of a deployment's weights, KV cache and total, and what these came to,
-    in bytes (means over its starts), where both are known. A pool counts as it was reserved."""
+    """Return the expected and the measured bytes of a deployment's weights, KV cache and total, if both are
+    known.
+
+    `bench fit` gave the expectation; the measured value is the mean over starts. A pool counts as reserved.
+    """
     expected, parts = found[0].record.memory_expected, mean_parts(found)
-    # What the model's shape gives is no measurement of it.
+    # A size computed from the model's shape is not a measurement.
     measured = {
         name: parts[name].size_bytes
         for name in (WEIGHTS, KV_CACHE)
@@ -82,14 +85,14 @@ def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Course:
-    """The memory of a start. Seconds count from the server's spawn, without one from the first sample."""
+    """The memory of a start over time, in seconds from the server's spawn, or from the first sample."""
 
     record: StartRecord
     title: str  # the start's number among its deployment's
     what: str
     t_s: np.ndarray
     size_bytes: np.ndarray
-    windows: Sequence[tuple[str, float, float]]  # each with its load
+    windows: Sequence[tuple[str, float, float]]  # load, begin and end in seconds
 
     @property
     def label(self) -> str:
@@ -102,7 +105,7 @@ class Course:
 
 @once
 def courses_of(run: Run) -> list[Course]:
-    """Return the course of each start whose memory was sampled, in the order of the deployments."""
+    """Return the memory over time of each start that was sampled, in the order of the deployments."""
     records = (record for label in run.deployments for record in run.starts_of(label))
     return [each for record in records if len((each := _course(run, record)).t_s)]
 
@@ -129,8 +132,8 @@ def _course(run: Run, record: StartRecord) -> Course:
 
 
 def unread_of(run: Run) -> list[tuple[str, list[str]]]:
-    """Return why parts of the memory could not be read, each with the starts it is said of. What a server's
-    page lacks is left out: it belongs to what servers told."""
+    """Return the reasons why parts of the memory could not be read, each with its starts. What a server's own
+    metrics lack is left out."""
     notes = (
         (f"{what.replace('_', ' ')}: {why}", record.name)
         for record in run.start_records

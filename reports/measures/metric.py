@@ -1,4 +1,4 @@
-"""What a metric is, and those of one kind of traffic: a cell has those of its own scenario or load only."""
+"""The Metric type, and the metrics that only one scenario or kind of load has."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,13 +6,14 @@ from functools import partial
 
 @dataclass(frozen=True)
 class Metric:
-    """One quantity. `name` is the stored name; values of a distribution are `<name>.p50` and so on.
+    """One measured quantity.
 
-    What a person reads is value * shown_scale in shown_unit. `better`: higher, lower or -. `is_additive`:
-    starts are averaged and compared as they are, not by logarithms, since a value may be 0 or below.
-    `needs_equal_lengths`: it depends on how long the answers are, so it is withheld where they differ.
-    `needs_every_start`: no mean where a start has no value, since it is the slow ones that have none.
-    `may_be_small`: two significant digits are shown, however small. `words`: a better and a worse one.
+    `name` is the stored name; a distribution has the values `<name>.p50` and so on. A person reads
+    value * shown_scale in shown_unit. `better`: higher, lower or -. `is_additive`: a value may be 0 or below,
+    so starts are averaged and compared as they are, not by logarithms. `needs_equal_lengths`: it depends on
+    the length of answers, so it is withheld where they differ. `needs_every_start`: there is no mean if a
+    start has no value, since the slow starts are those without. `may_be_small`: two significant digits are
+    shown, however small the value. `words`: what a better and a worse value are called.
     """
 
     name: str
@@ -36,8 +37,8 @@ STAMPS = "client's stamps in requests.parquet"
 USAGE = "the server's usage figures"
 BOTH = f"{STAMPS}; {USAGE}"
 ORIGIN = (
-    "the origin is the moment it was sent in closed loop, the moment it was due in open loop and in a trace "
-    "(coordinated omission)"
+    "the origin is the moment the request was sent in a closed loop, and the moment it was due in an open "
+    "loop or a trace, so that coordinated omission is counted"
 )
 HIGHER, MORE, FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 
@@ -56,42 +57,43 @@ tokens_each = partial(
 )
 
 
-# --- of one kind of traffic -------------------------------------------------------------------------
+# --- metrics of one scenario or load ----------------------------------------------------------------
 
 
 _seconds = partial(
     Metric, source=STAMPS, unit="s", shown_unit="s", better="lower", digits=2, needs_every_start=True
 )
 _ANSWERS = "output_text, calls and form in requests.parquet; forms in cell.json"
-_OF_ONE = "at one user it is the machine's, at more each request's own, with its waiting and sharing in it"
+_OF_ONE = "with one user it is the machine's rate, with more a request's own, which includes its waiting"
 
 TRAFFIC_METRICS: tuple[Metric, ...] = (
     tokens_rate(
         "prefill_tokens_per_s",
         "prefill rate (pp)",
-        "of fixed and long_context: input tokens that no cache had / TTFT, each summed over the window's ok "
-        f"requests; {_OF_ONE}",
+        "for fixed and long_context: input tokens not served from a cache / TTFT, each summed over the "
+        f"window's ok requests; {_OF_ONE}",
         BOTH,
     ),
     tokens_rate(
         "decode_tokens_per_s",
         "decode rate (tg)",
-        "of fixed and long_context: (output tokens - 1) / (last content - first content), each summed over "
-        f"the window's ok requests of two content chunks or more; {_OF_ONE}",
+        "for fixed and long_context: (output tokens - 1) / (last content - first content), each summed over "
+        f"the window's ok requests with two content chunks or more; {_OF_ONE}",
         BOTH,
     ),
     share(
         "valid_share",
         "valid answers",
-        "of structured_output and agent_loop: the window's ok requests whose whole answer is JSON by its "
-        "schema, or whose calls, one or more, each name a tool and give JSON by its schema / all of them",
+        "for structured_output and agent_loop: valid answers / the window's ok requests; an answer is valid "
+        "if all of it is JSON by its schema, or if it has tool calls that each name a known tool and give "
+        "JSON by that tool's schema",
         _ANSWERS,
     ),
     Metric(
         "steps_per_s",
         "steps per second",
-        "of agent_loop: ok requests that ended in the window / its length; of those that a user sends at "
-        "once the first",
+        "for agent_loop: ok requests that ended in the window / its length; of requests that a user sends at "
+        "once only the first counts",
         STAMPS,
         unit="steps/s",
         shown_unit="steps/s",
@@ -101,21 +103,21 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     _seconds(
         "task_s",
         "time per task",
-        "of agent_loop: from a task's first sending to its last step's end, the mean of those that began in "
-        "the window and were finished; tools take their time in it",
+        "for agent_loop: from the origin of a task's first request to the end of its last, tools included; "
+        "mean over the tasks that began in the window and were finished",
     ),
     share(
         "finished_share",
         "tasks finished",
-        "of agent_loop: tasks that began in the window of which each step was answered / these and those of "
-        "which a step failed; those that the window's end cut are in neither",
+        "for agent_loop: tasks with every step answered / these and the tasks with a failed step, over the "
+        "tasks that began in the window; tasks that its end cut are in neither",
         "outcomes and turns in requests.parquet",
     ),
     share(
         "quadratic_share",
         "the quadratic part of TTFT",
-        "of long_context: c n^2 / (a + b n + c n^2) at the deepest n, fitted to the medians of TTFT of four "
-        "depths or more by least squares of relative errors; n: input tokens that no cache had",
+        "for long_context: c n^2 / (a + b n + c n^2) at the largest n, fitted to the median TTFT of four "
+        "depths or more by least squares of relative errors; n: input tokens not served from a cache",
         BOTH,
         better="-",
         words=MORE,
@@ -123,28 +125,28 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     _seconds(
         "makespan_s",
         "makespan",
-        "of load.arrival=batch: from the first sending to the last end of all its requests",
+        "for load.arrival=batch: from the first request's send to the last request's end",
         needs_equal_lengths=True,
     ),
     tokens_rate(
         "batch_tokens_per_s",
         "tokens per second of the batch",
-        "of load.arrival=batch: input and output tokens of its ok requests / makespan",
+        "for load.arrival=batch: input and output tokens of the ok requests / makespan",
         BOTH,
         needs_every_start=True,
     ),
     _seconds(
         "recovery_s",
         "time to recover",
-        "of burst: from the burst to the first instant at which no more requests are in flight than at most "
-        "before it; unknown where that is after the last request was sent",
+        "for burst: from the burst until no more requests are in flight than the most before it; unknown if "
+        "that is after the last request was sent",
         needs_equal_lengths=True,
     ),
     _seconds(
         "first_answer_s",
         "time to first answer token",
-        "of reasoning: from a request's origin to its first chunk that is no reasoning, the median; one that "
-        "ended before it is later than any, so where half of them did there is none",
+        "for reasoning: from a request's origin to its first chunk that is not reasoning, median; a request "
+        "that ended before that counts as later than all others, so there is no median if half of them did",
         shown_unit="ms",
         shown_scale=1e3,
         digits=1,
@@ -152,7 +154,7 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     share(
         "thinking_share",
         "share spent thinking",
-        "of reasoning: chunks with nothing but reasoning / all content chunks of the window's ok requests",
+        "for reasoning: chunks with only reasoning / all content chunks of the window's ok requests",
         STAMPS,
         better="-",
         words=MORE,
@@ -160,7 +162,7 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     share(
         "left_share",
         "requests that were left",
-        "of code_completion: requests whose user went away before their end / all sent in the window",
+        "for code_completion: requests whose user left before their end / all requests sent in the window",
         "outcomes in requests.parquet",
         better="-",
         words=MORE,
@@ -168,15 +170,15 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     share(
         "in_time_share",
         "answered in time",
-        "of code_completion: ok requests whose user would have gone away later / all sent in the window whose"
-        " user goes away",
+        "for code_completion: requests answered before their user would have left / all requests sent in the "
+        "window whose user would leave",
         "outcomes and leave_after_s in requests.parquet",
     ),
     share(
         "swap_share",
         "changes of adapter",
-        "of lora_mix: requests of the window that the client sent next after one for another adapter / all "
-        "but the first",
+        "for lora_mix: requests of the window that were sent right after one for another adapter / all but "
+        "the first",
         "group and sent_ns in requests.parquet",
         better="-",
         words=MORE,
@@ -184,8 +186,8 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     Metric(
         "answered_per_s",
         "requests answered per second",
-        "of code_completion: ok requests that ended in the window / its length, of users who stay and of "
-        "those who were answered in time",
+        "for code_completion: ok requests that ended in the window / its length, including those answered "
+        "before their user would have left",
         STAMPS,
         unit="requests/s",
         shown_unit="requests/s",
@@ -196,7 +198,8 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
     share(
         "wasted_share",
         "chunks for users who left",
-        "of code_completion: content chunks of requests that were left / those of these and of the ok ones",
+        "for code_completion: content chunks of requests whose user left / content chunks of these and of "
+        "the ok requests",
         STAMPS,
         better="lower",
         words=FEWER,

@@ -1,4 +1,7 @@
-"""What is measured: one row per metric, and when a percentile is given. Knows no run, chart or comparison."""
+"""The metrics, one row each, and how many observations a percentile needs.
+
+Knows no run, chart or comparison.
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -25,31 +28,30 @@ from reports.measures.metric import (
 )
 
 PERCENTILES = (50, 90, 95, 99)
-# Gaps of one request are not independent: a percentile of gaps needs requests, too.
+# Gaps of one request are not independent, so a percentile of gaps needs several requests.
 REQUESTS_NEEDED = 5
-# The share of requests, lost, cut or not valid, from which on numbers are of other work.
+# If this share of requests was lost, cut or invalid, the numbers are of different work.
 LOST_SHARE = 0.01
-# An end by bench or the scenario is no failure.
+# A request that bench or the scenario ended did not fail.
 NOT_FAILED = ("ok", "cancelled", "left")
 _CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
-_GIVEN = "mean over the window's ok requests for which the server gave it"
+_GIVEN = "mean over the window's ok requests for which the server reported it"
 _kv_waste = partial(share, source=BOTH, better="-", words=MORE)
 _WASTED = (
-    "over the window's ok requests and the time from their first to their last content chunk; computed, "
-    "whatever the server did"
+    "over the window's ok requests and the time from their first to their last content chunk; computed from "
+    "their lengths, not read from the server"
 )
 
 METRICS: tuple[Metric, ...] = (
     latency(
         "ttft_s",
         "time to first token (TTFT)",
-        "from a request's origin to its first chunk that bears content (text, reasoning or a tool call); "
-        + ORIGIN,
+        f"from a request's origin to its first chunk with content (text, reasoning or a tool call); {ORIGIN}",
     ),
     latency(
         "itl_s",
         "inter-chunk latency (ITL)",
-        "gap between successive content chunks of a request; all requests together; a chunk is no token",
+        "gap between successive content chunks of a request, over all requests; a chunk is not a token",
     ),
     latency(
         "tpot_s",
@@ -66,7 +68,7 @@ METRICS: tuple[Metric, ...] = (
     latency(
         "send_lag_s",
         "send lag",
-        "sent - scheduled: how late the client was; in open loop a part of TTFT and E2E",
+        "sent - scheduled: how late the client was; in an open loop TTFT and E2E include it",
         is_additive=True,
         words=("earlier", "later"),
     ),
@@ -74,51 +76,53 @@ METRICS: tuple[Metric, ...] = (
         "output_tokens_per_s",
         "output tokens per second",
         "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
-        "its content chunks, so requests sent before the window count with their chunks in it; requests "
-        "without a token count (failed ones) are left out, and those whose user would leave",
+        "its content chunks, so a request sent before the window counts with its chunks in it; requests "
+        "without a token count (failed ones) and those whose user would leave are left out",
         BOTH,
     ),
     requests_rate(
         "requests_per_s",
         "requests per second",
-        "ok requests that ended in the window / its length, without those whose user would leave",
+        "ok requests that ended in the window / its length; those whose user would leave are left out",
         STAMPS,
     ),
     tokens_rate(
         "input_tokens_per_s",
         "input tokens per second",
-        "input tokens of ok requests whose first content chunk came in the window / its length, those that "
-        "the prefix cache served included",
+        "input tokens of ok requests whose first content chunk came in the window / its length, including "
+        "tokens from the prefix cache",
         BOTH,
         needs_equal_lengths=True,
     ),
     share(
         "success_share",
         "success",
-        "ok requests / requests sent in the window that their user would not leave",
+        "ok requests / requests sent in the window; those whose user would leave are left out",
         "outcomes in requests.parquet",
     ),
     requests_rate(
         "goodput_per_s",
         "goodput",
-        "requests sent in the window by users who stay that met every SLO / its length; a failed request "
-        "meets none",
+        "requests sent in the window that met every SLO / its length; a failed request meets none, and those "
+        "whose user would leave are left out",
         f"slo.* and {STAMPS}",
         words=HIGHER,
     ),
     share(
         "slo_share",
         "requests that met every SLO",
-        "requests sent in the window by users who stay that met every SLO / all that they sent in it",
+        "requests that met every SLO / all sent in the window; those whose user would leave are left out",
         f"slo.* and {STAMPS}",
     ),
     tokens_each("input_tokens", "input tokens", _GIVEN, USAGE),
-    tokens_each("output_tokens", "output tokens", f"{_GIVEN}, or else load.tokenizer", f"{USAGE}; tokenizer"),
+    tokens_each(
+        "output_tokens", "output tokens", f"{_GIVEN} or load.tokenizer counted it", f"{USAGE}; tokenizer"
+    ),
     tokens_each("cached_tokens", "cached tokens", _GIVEN, USAGE),
     share(
         "cached_share",
         "prompt tokens from the prefix cache",
-        "cached tokens / input tokens of the window's ok requests for which the server gave both",
+        "cached tokens / input tokens of the window's ok requests for which the server reported both",
         USAGE,
         better="-",
         words=MORE,
@@ -127,7 +131,7 @@ METRICS: tuple[Metric, ...] = (
         "tokens_per_chunk",
         "tokens per chunk",
         "output tokens / content chunks of the window's ok requests whose tokens are known; above 1, ITL is "
-        "the gap between several tokens and the next several",
+        "the gap between groups of tokens",
         BOTH,
         shown_unit="tokens per chunk",
         digits=2,
@@ -136,8 +140,8 @@ METRICS: tuple[Metric, ...] = (
         "memory_peak_bytes",
         "peak memory",
         "highest sample from the cell's first to its last request; on a host: resident memory (RSS) of the "
-        "server's process tree, shared pages counted once per process; on a device: the server's memory "
-        "where NVML attributes it, else all memory in use there",
+        "server's process tree, with shared pages counted once per process; on a device: the server's memory "
+        "if NVML attributes it, otherwise all memory in use there",
         "samples at 10 Hz in host.parquet or device.parquet",
         unit="bytes",
         shown_unit="GiB",
@@ -154,12 +158,12 @@ METRICS: tuple[Metric, ...] = (
     _kv_waste(
         "kv_waste_paged_share",
         "KV cache that blocks of 16 tokens would waste",
-        "1 - tokens held / tokens of the blocks that they need, " + _WASTED,
+        "1 - tokens held / tokens that fit in the blocks they need, " + _WASTED,
     ),
     Metric(
         "cores_used",
         "cores used",
-        "processor time of the server's processes / time, from the window's first to its last sample",
+        "processor time of the server's processes / elapsed time, from the window's first to its last sample",
         _CPU,
         unit="cores",
         shown_unit="cores",
@@ -170,7 +174,7 @@ METRICS: tuple[Metric, ...] = (
     tokens_rate(
         "output_tokens_per_s_per_core",
         "output tokens per second and core",
-        "output_tokens_per_s / cores_used, of a server that computes on the host's processor",
+        "output_tokens_per_s / cores_used, only for a server that computes on the host's processor",
         f"output_tokens_per_s; {_CPU}",
         shown_unit="tokens/s per core",
         words=("more", "less"),
@@ -178,10 +182,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "energy_j_per_output_token",
         "energy per output token",
-        "(mean power in the window - idle power before the start) / output tokens per second; on a device "
-        "all of the server's devices together, on a host the CPU's packages, which the load process shares; "
-        "unknown of a server that ran already",
-        "energy counters (else power) in device.parquet or host.parquet; idle_power_w in start.json",
+        "(mean power in the window - idle power before the start) / output tokens per second; on a device: "
+        "all of the server's devices together; on a host: the CPU packages, which the load process shares; "
+        "unknown for a server that was already running",
+        "energy counters (otherwise power) in device.parquet or host.parquet; idle_power_w in start.json",
         unit="J",
         shown_unit="J",
         better="lower",
@@ -193,9 +197,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cost_per_million_output_tokens",
         "cost per million output tokens",
-        "devices x price.gpu_hour / output tokens in an hour x 1,000,000, the reading of prompts included; "
-        "of a server that ran already: what the tokens of the window's ok requests cost by "
-        "price.input_tokens, price.cached_tokens and price.output_tokens / output tokens x 1,000,000",
+        "devices x price.gpu_hour / output tokens per hour x 1,000,000, which includes reading the prompts; "
+        "for a server that was already running: cost of the window's ok requests by price.input_tokens, "
+        "price.cached_tokens and price.output_tokens / their output tokens x 1,000,000",
         f"price.gpu_hour; output_tokens_per_s; {USAGE}",
         unit="price.currency",
         shown_unit="price.currency",
@@ -207,7 +211,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cost_per_request",
         "cost per request",
-        f"what a request's tokens cost by the prices of tokens, of a server that ran already; {_GIVEN}",
+        "cost of a request's tokens, only for a server that was already running: mean over the window's ok "
+        "requests for which the server reported them",
         f"price.input_tokens, price.cached_tokens, price.output_tokens; {USAGE}",
         unit="price.currency",
         shown_unit="price.currency",
@@ -220,7 +225,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "launch_s",
         "launch time",
-        "from the server's spawn to its first good generation; once per start",
+        "from the server's spawn to its first good generation; one value per start",
         "start.json",
         unit="s",
         shown_unit="s",
@@ -234,18 +239,18 @@ LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 
 
 def metric_of(name: str) -> Metric:
-    """Return the row of a value's name, with or without its percentile."""
+    """Return the metric of a value's name, given with or without a percentile."""
     return BY_NAME[name.partition(".")[0]]
 
 
 def value_names() -> list[str]:
-    """Return the names of all values: percentiles of a distribution (`ttft_s.p95`), else the metric."""
+    """Return the names of all values: percentiles of a distribution (`ttft_s.p95`), otherwise the metric."""
     levels = [f".p{level}" for level in PERCENTILES]
     return [m.name + end for m in METRICS for end in (levels if m.is_distribution else [""])]
 
 
 def check_metric_name(name: str, key: str) -> None:
-    """Raise UserError where no value is called so; `key` is where it was given, such as `until.metric`."""
+    """Raise UserError if no value has this name. `key` is where it was given, such as `until.metric`."""
     if name not in (names := value_names()):
         near = [each for each in names if len(name) > 2 and each.startswith(f"{name}_")][:4]
         near = near or sorted(difflib.get_close_matches(name, names, n=4, cutoff=0.65), key=names.index)
@@ -258,9 +263,11 @@ def check_metric_name(name: str, key: str) -> None:
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a metric over n observations, None where it is not defined. `requests`: how many requests
-    they come from, where one request gives several (gaps). `why` it is not defined,
-    where n does not say it."""
+    """One value of a metric over n observations, or None if it is not defined.
+
+    `requests`: how many requests the observations come from, if one gives several (gaps). `why`: why there
+    is no value, if n does not say it.
+    """
 
     value: float | None
     n: int
@@ -269,12 +276,13 @@ class Value:
 
 
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
-    """Return whether n observations, of that many requests where one gives several, support a percentile."""
+    """Return whether n observations support a percentile. `requests`: how many requests they come from, if
+    one gives several."""
     return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
 def why_missing(name: str, found: Value) -> str:
-    """Return a sentence on why a value of this name is not shown."""
+    """Return why a value of this name is not shown."""
     _, _, level = name.partition(".p")
     n, requests = found.n, found.requests
     if found.why:
@@ -293,13 +301,13 @@ def counted(n: int, requests: int | None = None) -> str:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of values that are all known; None otherwise, and of none."""
+    """Return the mean of the values; None if one is None, or if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def value_of_start(windows: Sequence[Value]) -> Value:
-    """Return a start's value from its windows at one load: their mean, None where one has none."""
+    """Return a start's value from its windows at one load: their mean, or None if one has no value."""
     requests = [each.requests for each in windows if each.requests is not None]
     n = sum(each.n for each in windows)
     why = next((each.why for each in windows if each.why), None)

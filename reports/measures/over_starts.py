@@ -1,8 +1,8 @@
-"""Values of a group over its starts: what may stand side by side, and what stands beside a mean.
+"""Values of a group over its starts: the mean, what is shown beside it, and whether it may be compared.
 
-Beside the mean of three starts or more is its 95 % interval. A t interval of two would be 13 times as wide as
-they lie apart, so two have their range, as have blocks on a server that was not restarted, however many: they
-do not say how starts differ.
+The mean of three starts or more has its 95 % interval. A t interval of two starts would be 13 times as wide
+as their distance, so two show their range. Blocks on a server that was not restarted also show their range:
+they do not say how starts differ.
 """
 
 import math
@@ -22,45 +22,42 @@ from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
 BARS = (
-    "Bars: the mean's 95 % interval, by how much starts differ; of two, and of blocks on a server that "
-    "was not restarted, their range; of one nothing."
+    "Bars: the mean's 95 % interval over starts. Two starts, and blocks on a server that was not restarted, "
+    "show their range; one start has no bar."
 )
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
-    over k starts; n is the observations of those k together (of that many requests, where one gives several).
+    """One metric over a group's starts.
 
-    A percentile, and what else needs every start, has a mean only if every start that counts has it: a slow
-    start is the one with few requests, and leaving it out would favour the fast ones. `why` says why there is
-    no mean; None without a start.
-    `pooled`: in its place the percentile of all the starts' requests together, if these are enough. It has no
-    interval, since it does not say how starts differ.
-    `is_of_starts`: each value is of a server of its own, else they are blocks on one.
+    A percentile, or another metric that needs every start, has a mean only if every start that counts has a
+    value. A slow start is the one with few requests, and leaving it out would favour the fast ones.
     """
 
-    mean: float | None
-    low: float | None
+    mean: float | None  # geometric unless the metric is additive or a value is 0
+    low: float | None  # the least value
     high: float | None
-    k: int
-    n: int
+    k: int  # how many starts have a value, or 0 without a mean
+    n: int  # their observations together
     values: tuple[float | None, ...]
-    requests: int | None = None
-    why: str | None = None
-    interval: tuple[float, float] | None = None
-    is_of_starts: bool = True
+    requests: int | None = None  # how many requests the observations come from, if one gives several
+    why: str | None = None  # why there is no mean; None without a start
+    interval: tuple[float, float] | None = None  # the mean's, at 95 %
+    is_of_starts: bool = True  # otherwise the values are of blocks on one server
+    # Without a mean: the percentile over the requests of all starts, if they are enough. It has no interval,
+    # since it does not say how starts differ.
     pooled: Value | None = None
 
     @property
     def pooled_over(self) -> str:
-        """Return how a pooled percentile is labelled: `pooled over 3 starts`."""
+        """The label of a pooled percentile: `pooled over 3 starts`."""
         return f"pooled over {len(self.values)} {'starts' if self.is_of_starts else 'blocks'}"
 
 
 def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> Aggregate:
-    """Return the value of a name over the group's starts that count, or over these repeats of them. It is
-    withheld where the answers have not the length that it needs."""
+    """Return a metric over the group's starts that count, or over these repeats of them. It is withheld if it
+    needs equal lengths and the answers differ in length."""
     if why := withheld(run, group.key, name):
         return Aggregate(None, None, None, 0, 0, (), why=why)
     starts = by_start(run, group, name)
@@ -72,7 +69,7 @@ def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) 
 
 
 def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> Aggregate:
-    """Return the same of values of a name, one of each of the group's starts that count."""
+    """Return a metric over these values, one of each start of the group that counts."""
     values = tuple(value.value for value in found)
     used = [value for value in found if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
@@ -86,7 +83,7 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
             why = f"only {have} {'enough requests' if metric.is_distribution else 'a value'}"
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
-    # A value of 0 has no logarithm: such means are as additive ones.
+    # A value of 0 has no logarithm, so the mean is then arithmetic.
     is_log = not metric.is_additive and may_be_logged(known)
     estimate = of_values(known, is_log=is_log)
     return Aggregate(
@@ -103,8 +100,8 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
 
 
 def pooled(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> Value:
-    """Return a percentile over all requests of the starts that a group's values are over, or of these
-    repeats of them, if they are enough. Gaps are counted in bins 1.6 % wide."""
+    """Return a percentile over all requests of the starts that a group's values come from, or of these
+    repeats of them; None if they are too few. Gaps are counted in bins up to 1.6 % wide."""
     base, _, level = name.partition(".p")
     share, requests, cells = int(level) / 100, None, value_cells(run, group, repeats)
     if base == "itl_s":
@@ -118,9 +115,9 @@ def pooled(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> 
 
 @once
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
-    """Return the value of a name of each start that counts, by its repeat, over all its windows there.
+    """Return a metric's value of each start that counts, by repeat, over all windows of the start.
 
-    Without the repeats in which the machine was disturbed, if enough others remain.
+    Repeats in which the machine was disturbed are left out if enough others remain.
     """
     found = values_of(run)
     return {
@@ -130,7 +127,7 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 
 
 def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
-    """Return the cells of each start that counts, by its repeat, as `by_start` takes them."""
+    """Return the cells that `by_start` uses, by repeat."""
     starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
     busy = disturbed(run, group)
     calm = {repeat: cells for repeat, cells in starts.items() if repeat not in busy}
@@ -138,12 +135,12 @@ def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
 
 
 def value_cells(run: Run, group: Group, repeats: Collection[int] = ()) -> list[Cell]:
-    """Return the cells that a group's values are over, of these repeats where any are given."""
+    """Return the cells that a group's values come from, or those of these repeats."""
     starts = calm_starts(run, group)
     return [cell for repeat in starts if not repeats or repeat in repeats for cell in starts[repeat]]
 
 
-# --- by turn of the conversation, from 0 -----------------------------------------------------------
+# --- by turn of the conversation -------------------------------------------------------------------
 
 
 _OF_TURNS = ("ttft_s", "tpot_s", "input_tokens", "cached_tokens")
@@ -151,8 +148,10 @@ _OF_TURNS = ("ttft_s", "tpot_s", "input_tokens", "cached_tokens")
 
 @once
 def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]]:
-    """Return a value by its name by the turn, and the repeat of each of the starts that the group's values
-    are over: the median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`."""
+    """Return a value by turn (from 0) and repeat, over the starts that the group's values come from.
+
+    `name`: the median of TTFT or TPOT (`ttft_s.p50`), the mean of `input_tokens`, or `cached_share`.
+    """
     by_repeat = {
         repeat: [_by_turn(run, cell.number) for cell in cells]
         for repeat, cells in calm_starts(run, group).items()
@@ -176,13 +175,13 @@ def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
     }
 
 
-# Prompts that are this many times as long as their answers take most of the work.
+# Prompts at least this many times as long as their answers are most of the work.
 _LONG_PROMPTS = 10
 
 
 def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
-    """Return the name of the rate at which prompts are read where they are most of the work of any of these
-    groups, else nothing."""
+    """Return the name of the rate at which prompts are read if prompts are most of the work in any of these
+    groups, otherwise nothing."""
     counts = [
         [aggregate(run, group, f"{way}_tokens").mean for way in ("input", "output")] for group in groups
     ]
@@ -194,12 +193,12 @@ def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
 
 
 def withheld(run: Run, key: tuple[str, str, str], name: str) -> str | None:
-    """Return why a value is not offered for the cells of this key; None if it is."""
+    """Return why a value is not offered for the group of this key; None if it is."""
     return work_of(run).per_token_only.get(key) if metric_of(name).needs_equal_lengths else None
 
 
 def unit_of(run: Run, name: str) -> str:
-    """Return a value's unit as it is shown; of a cost the currency of the run's own price."""
+    """Return a value's unit as it is shown. The unit of a cost is the currency of the run's price."""
     metric, price = metric_of(name), run.record.price
     return price.currency if metric.unit == "price.currency" and price else metric.shown_unit
 
@@ -208,19 +207,20 @@ def unit_of(run: Run, name: str) -> str:
 
 
 def has_interval(found: Aggregate) -> bool:
-    """Return whether enough starts have the value for an interval that says something."""
+    """Return whether enough starts have a value for an interval to be shown."""
     return found.is_of_starts and found.k >= STARTS_NEEDED and found.interval is not None
 
 
 def span(found: Aggregate) -> tuple[float, float] | None:
-    """Return the low and high end of what is shown beside the mean; None for fewer than two values."""
+    """Return the interval or range that is shown beside the mean; None for fewer than two values."""
     if has_interval(found):
         return found.interval
     return None if found.k < 2 or found.low is None or found.high is None else (found.low, found.high)
 
 
 def shorter_half(found: Aggregate) -> float:
-    """Return the way from the mean to its interval's nearer end, which its digits are cut to; 0 without."""
+    """Return the distance from the mean to the nearer end of its interval, which limits the shown digits; 0
+    without an interval."""
     if not has_interval(found) or found.interval is None or found.mean is None:
         return 0.0
     low, high = found.interval
@@ -231,9 +231,10 @@ def shorter_half(found: Aggregate) -> float:
 
 
 def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
-    """Return every deployment, scenario and load, the widest interval first, those without a mean last.
+    """Return how precise a metric is for each deployment, scenario and load: the widest interval first, those
+    without a mean last.
 
-    Raises StoreError where the directory cannot be read.
+    Raises StoreError if the directory cannot be read.
     """
     run, found = open_run(run_dir), []
     for group in run.groups:
@@ -249,9 +250,9 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
 
 
 def half_width_share(found: Aggregate) -> float | None:
-    """Return the larger side of a mean's 95 % interval over the mean.
+    """Return the larger side of a mean's 95 % interval, divided by the mean.
 
-    Infinite for a single start; None without a mean, and where it is 0 and the interval is not.
+    Infinite for a single start; None without a mean, or if the mean is 0 and the interval is not.
     """
     if found.mean is None or found.interval is None:
         return None if found.mean is None else math.inf
@@ -263,7 +264,7 @@ def half_width_share(found: Aggregate) -> float | None:
 
 
 def cells_frame(run: Run) -> pd.DataFrame:
-    """Return a row per planned cell: what it is, its status and validity, and a column per value."""
+    """Return a row per planned cell: what was planned, its status and validity, and a column per value."""
     return pd.DataFrame(
         {
             "number": cell.number,

@@ -1,7 +1,6 @@
-"""How well each deployment answers: against its reference, again, under load, and in tasks. Says who cannot
-win because of its answers.
+"""How well each deployment answers: compared with its reference, asked again, under load, and in tasks.
 
-The reference is chosen in reports/data/asked.py.
+Also says which deployments cannot win because of their answers. reports/data/asked.py chooses the reference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,82 +27,84 @@ from reports.measures.slo import wilson
 from reports.measures.written import precise
 from reports.stats.intervals import of_values
 
-# The way that is told first comes first: a given text is the same to its end, answers until they part.
+# In the order in which they are reported. A given text is the same to its end, answers only until they part.
 WAYS: tuple[Way, ...] = ("text", "chat")
-# Ways of asking a prompt once more.
+# Ways of asking a prompt again.
 AGAIN: tuple[Way, ...] = ("again", "load")
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of how well a deployment answers. `against`: its reference, None where there is none;
-    `unlike`: where its prompts or texts are other tokens than those of most of its model; `why`: why there is
-    no fidelity. `again`: what became of prompts that were asked again, by way."""
+    """How well one deployment answers."""
 
     label: str
-    against: str | None = None
+    against: str | None = None  # its reference's name; None if there is none
     is_reference: bool = False
     by_way: Mapping[Way, Fidelity] = field(default_factory=dict)
-    unlike: str | None = None
-    why: str | None = None
-    again: Mapping[Way, Mapping[Outcome, int]] = field(default_factory=dict)
+    unlike: str | None = None  # the first token that differs from most others of its model
+    why: str | None = None  # why there is no fidelity
+    again: Mapping[Way, Mapping[Outcome, int]] = field(default_factory=dict)  # of prompts asked again
 
     @property
     def judged(self) -> list[tuple[tuple[float, float], Fidelity]]:
-        """The ways that a limit can be held against, each behind its interval. First comes the one by which
-        it is known to be furthest: a wrong decode kernel shows by chat alone, a wrong rope base by texts."""
+        """The ways that a limit can judge, each after its interval.
+
+        The one with the highest lower end comes first: a wrong decode kernel shows only by chat, a wrong rope
+        base by texts.
+        """
         ways = self.by_way.values()
         known = [(each.interval, each) for each in ways if each.interval and each.k >= LOGPROBS]
         return sorted(known, key=lambda each: -each[0][0])
 
     @property
     def told(self) -> Fidelity | None:
-        """What is told first: the way by which it is known to be furthest, else what has any divergence."""
+        """The way to report: the first of `judged`, otherwise the first that has a divergence."""
         known = [each for _, each in self.judged] or self.by_way.values()
         return next((each for each in known if each.kl_nats is not None), None)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The ends that its mean KL divergence has by the way that is worse, in nats; None where no limit can
-        be held against it."""
+        """The interval of its mean KL divergence in nats, by the worse way; None if no limit can judge it."""
         return furthest([ends for ends, _ in self.judged])
 
     @property
     def why_not_known(self) -> str | None:
-        """Why no limit can be held against it; None where one can, and of the reference."""
+        """Why no limit can judge it; None if one can, or if it is the reference."""
         if self.is_reference or self.interval:
             return None
         if self.told:
-            return f"the {self.told.k} likeliest tokens alone were compared, not {LOGPROBS}"
+            return f"only the {self.told.k} likeliest tokens were compared, not {LOGPROBS}"
         return self.why
 
     @property
     def few(self) -> str | None:
-        """What was compared, where that is too little to tell: `only 1 answer, 1 token`."""
+        """What was compared, if that is too little to tell: `only 1 answer, 1 token`."""
         return None if self.told else next((each.few for each in self.by_way.values() if each.few), None)
 
 
 def furthest(intervals: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the highest lower and the highest upper end. These are above a limit where one interval is, and
-    within it where all are."""
+    """Return the highest lower and the highest upper end; None without an interval.
+
+    The result is above a limit if any interval is, and within it if all are.
+    """
     return (max(low for low, _ in intervals), max(high for _, high in intervals)) if intervals else None
 
 
 @once
 def quality_of(run: Run) -> dict[str, Quality]:
-    """Return what is known of each deployment, by its label; empty where none was asked."""
+    """Return the quality of each deployment by label; empty if none was asked."""
     heard = {label: each for label, each in heard_of(run).items() if each.is_asked}
     return {label: _quality(run, label, heard.get(label)) for label in run.deployments} if heard else {}
 
 
 def fidelities(run: Run) -> list[tuple[Quality, Fidelity | None]]:
-    """Return what is known of each deployment by each way; by none, None."""
+    """Return each deployment's quality with each of its ways, or with None if it has none."""
     found = quality_of(run).values()
     return [(each, by_way) for each in found for by_way in each.by_way.values() or (None,)]
 
 
 def asked_again(run: Run) -> list[tuple[str, Way, int, Mapping[Outcome, int]]]:
-    """Return a deployment, the way, how many were in flight, and what became of the prompts, of each."""
+    """Return a row for each deployment and way of asking again: label, way, requests in flight, outcomes."""
     at_once = {label: each.record.in_flight or 1 for label, each in heard_of(run).items()}
     return [
         (label, way, at_once[label] if way == "load" else 1, counts)
@@ -132,15 +133,15 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
 
 
 def answers_by(deployment: Deployment) -> tuple[Any, ...]:
-    """Return what a deployment's answers depend on beside its model: its quantization, `-` where that is not
-    known, the type of its KV cache, and how it speculates."""
+    """Return what a deployment's answers depend on beside its model: its quantization (`-` if not known), the
+    type of its KV cache, and how it speculates."""
     terms = deployment.terms
     speculation = None if terms.speculation == "off" else terms.speculation
     return deployment.quantization, terms.kv_cache_type, speculation, terms.speculative_tokens
 
 
 def nearness(own: Heard, base: Heard) -> Quality:
-    """Return how near a deployment is to one of another run, or why that is not known."""
+    """Return how near a deployment's answers are to those of `base`, or why that is not known."""
     made = Quality(own.name, base.name)
     if own.model != base.model:
         return replace(made, why=f"{base.name} serves {base.model}")
@@ -152,12 +153,13 @@ def nearness(own: Heard, base: Heard) -> Quality:
 def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) -> Quality:
     if own.record.sha256 != base.record.sha256:
         return replace(made, why=f"{base.name} was asked other prompts and texts")
-    # All of one comparison are cut to as many tokens as each of them names.
+    # All deployments of a comparison are cut to the number of tokens that each of them names.
     alike = [own, base, *others]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
-    whys = [made.few, *own.missing, *base.missing, f"too few tokens have the same name as at {base.name}"]
+    names = f"too few of its tokens have the same names as those of {base.name}"
+    whys = [made.few, *own.missing, *base.missing, names]
     return made if made.told else replace(made, why=next(filter(None, whys)))
 
 
@@ -165,15 +167,18 @@ def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) 
 
 
 def limit_of(run: Run) -> tuple[float, str] | None:
-    """Return the most that a mean KL divergence may be, in nats, and the key that says so; None for any."""
+    """Return the limit of the mean KL divergence in nats, and the key that sets it; None without a limit."""
     limit, said = run.record.quality.limit_nats, "slo.kl_nats.mean" in run.record.settings
     return None if limit is None else (limit, "slo.kl_nats.mean" if said else "quality.limit")
 
 
 @once
 def beyond_limit(run: Run) -> dict[str, str]:
-    """Return who cannot win, by label, and why: its text is not that of most, whatever the limit, or its mean
-    KL divergence or a score is not known to be good enough. What was not measured is not left out."""
+    """Return the deployments that cannot win because of their answers, by label, with the reason.
+
+    Either their tokens are not those of most, or their mean KL divergence or a score is not known to be good
+    enough. A deployment whose quality was not measured is not excluded.
+    """
     found, limit = quality_of(run).values(), limit_of(run)
     unlike = {each.label: each.why or "" for each in found if each.unlike}
     beyond = {each.label: why for each in found if limit and (why := _why_beyond(each, *limit))}
@@ -195,10 +200,10 @@ def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
 
 @dataclass(frozen=True)
 class Flips:
-    """The items that a deployment answers otherwise than its reference: `broken` were right, `mended` wrong.
+    """How many items only one of a deployment and its reference answered correctly.
 
-    `items`: those that both answered, and that are right or wrong, not between. `p`: of a split as uneven by
-    chance, if both were as good (McNemar's exact test).
+    `broken`: only the reference. `mended`: only the deployment. `items`: those that both answered, with a
+    score of 0 or 1. `p`: McNemar's exact test, the chance of so uneven a split if both are equally good.
     """
 
     against: str
@@ -212,8 +217,8 @@ class Flips:
 class TaskScore:
     """A deployment's mean score over the items of a task that it answered (`scored` of `items`).
 
-    `interval`, at 95 % over items: Wilson's where each is right or wrong, else Student's. `flips`: None for
-    the reference itself, and where there is none.
+    `interval`: 95 % over items, Wilson's if all scores are 0 or 1, otherwise Student's. `flips`: None for the
+    reference itself, or without one.
     """
 
     label: str
@@ -227,7 +232,7 @@ class TaskScore:
 
 @once
 def task_scores(run: Run) -> list[TaskScore]:
-    """Return the scores by task, and within by deployment; empty where no task was asked."""
+    """Return the scores by task, then by deployment; empty if no task was asked."""
     found = heard_of(run).values()
     tasks = dict.fromkeys(task for heard in found for task in heard.tasks)
     return [
@@ -239,7 +244,7 @@ def task_scores(run: Run) -> list[TaskScore]:
 
 
 def scores_of(own: Heard | None, base: Heard | None = None) -> dict[str, TaskScore]:
-    """Return a deployment's score of each task that it was asked, with the flips against another one's."""
+    """Return a deployment's score of each task that it was asked, with the flips against `base`."""
     if own is None:
         return {}
     return {task: _score(task, own, base if base and task in base.tasks else None) for task in own.tasks}
@@ -247,7 +252,8 @@ def scores_of(own: Heard | None, base: Heard | None = None) -> dict[str, TaskSco
 
 @once
 def below_least(run: Run) -> dict[str, str]:
-    """Return whose score of a task is not known to be at least what it has to be, by label, and why."""
+    """Return the deployments with a task's score that is not known to reach the least allowed, by label, with
+    the reason."""
     least, said = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
     key = "slo.tasks.score" if said else "quality.least_score"
     return {
@@ -266,7 +272,7 @@ def _score(task: str, own: Heard, base: Heard | None) -> TaskScore:
 
 
 def _reference(run: Run, task: str, own: Heard) -> Heard:
-    """Return whom its probabilities are held against; without those, the one with most bits."""
+    """Return the reference of a task's scores: that of the probabilities, or else the one with most bits."""
     known = references_of(run)
     heard = [*known.values(), *heard_of(run).values()]
     alike = (each for each in heard if each.model == own.model and task in each.tasks)

@@ -1,7 +1,7 @@
-"""How many requests met each objective, how sure that is, and what a load's windows together come to.
+"""Count the requests that met each objective, and judge whether a load keeps the SLO.
 
-Failed requests meet no objective. An objective on a latency that a good request does not have, as TPOT of an
-answer of one token, does not apply to it: such a request is none of that objective's.
+Failed requests meet no objective. If an ok request does not have a latency (such as TPOT of an answer of one
+token), an objective on it does not apply to the request.
 """
 
 import math
@@ -25,9 +25,9 @@ Verdict = Literal["kept", "broken", "unclear"]
 
 
 def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the score interval of a share of n > 0, which holds also near 0 and 1 and for few observations.
+    """Return the score interval of a share of n > 0. It also holds near 0 and 1 and for few observations.
 
-    It takes requests as independent, which those of one start are not quite, and those of several still less.
+    It takes requests as independent, which those of one start are not quite, and those of several even less.
     Source: Wilson (1927), J. Am. Stat. Assoc. 22:209.
     """
     z = float(ndtri(0.5 + confidence / 2))
@@ -39,9 +39,9 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class Attainment:
-    """How many of the requests that an objective applies to met it.
+    """How many requests met an objective, of those that it applies to.
 
-    `starts`: the same of each server start, where there are several. `confidence`: of its interval.
+    `starts`: (met, n) of each server start if there are several. `confidence`: that of the interval.
     """
 
     objective: Objective
@@ -56,7 +56,7 @@ class Attainment:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's of all requests together; of several starts so wide that it also holds the t interval of
+        """Wilson's interval over all requests. With several starts it is widened to include the t interval of
         their shares: a start is one draw, however many requests it has."""
         if not self.n:
             return 0.0, 1.0
@@ -69,25 +69,25 @@ class Attainment:
 
     @property
     def verdict(self) -> Verdict:
-        """Kept where all of the interval is at the asked share or above it, broken where all is below."""
+        """Kept if all of the interval is at or above the asked share, broken if all of it is below."""
         low, high, asked = *self.interval, self.objective.share
         return "kept" if low >= asked else "broken" if high < asked else "unclear"
 
     @property
     def meets(self) -> bool:
-        """True where the share as it stands is the asked one or more."""
+        """Whether the measured share is at least the asked one."""
         return self.share is not None and self.share >= self.objective.share
 
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
-    """Return for each request whether it is ok and meets every objective that applies to it."""
+    """Return a mask of the requests that are ok and meet every objective that applies to them."""
     each = (_meets(sent, objective) for objective in slo)
     is_ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     return np.asarray(np.all([is_ok, *(meets | ~applies for applies, meets in each)], axis=0))
 
 
 def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each request whether the objective applies to it, and whether it does and is met."""
+    """Return two masks: the requests that the objective applies to, and those that meet it."""
     ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
     if objective.limit_s is None:
         return np.ones(len(sent), dtype=bool), ok
@@ -100,9 +100,11 @@ def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True)
 class Window:
-    """The requests that were sent in one cell's window. `too_high`: why it tells at once that the load is too
-    high, whatever its requests met. `is_disturbed`: the guard found the machine unfit during it, which makes
-    requests slower and never faster. `start`: the name of its server start."""
+    """The requests that were sent in one cell's window.
+
+    `too_high`: why the load is too high, whatever the requests met. `is_disturbed`: the guard found the
+    machine unfit during the window, which can only make requests slower. `start`: the server start's name.
+    """
 
     sent: pd.DataFrame
     too_high: str | None = None
@@ -112,9 +114,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Judged:
-    """What all windows at one load together come to. `problem`: why nothing can be said; None where
-    something can. `too_high`: the reason of a verdict that needs no share. `is_disturbed`: no window was left
-    alone, so that they may show that a load is kept, not that it is broken."""
+    """What all windows at one load together say.
+
+    `problem`: why nothing can be said. `too_high`: why the load is too high, whatever the shares.
+    `is_disturbed`: all windows were disturbed, so they can show that a load is kept, not that it is broken.
+    """
 
     attained: tuple[Attainment, ...]
     too_high: str | None = None
@@ -123,7 +127,7 @@ class Judged:
 
     @property
     def verdict(self) -> Verdict:
-        """Broken where any objective is, kept where all are."""
+        """Broken if any objective is, kept if all are. Broken on a disturbed machine is unclear."""
         found = {each.verdict for each in self.attained}
         if self.too_high or "broken" in found:
             return "unclear" if self.is_disturbed else "broken"
@@ -135,7 +139,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn."""
+        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]` for each objective."""
         disturbed = "on a machine that was not fit" if self.is_disturbed else ""
         return ", ".join(filter(None, (*map(_words, self.attained), self.too_high, disturbed)))
 
@@ -148,8 +152,7 @@ def _words(each: Attainment) -> str:
 
 
 def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE) -> Judged:
-    """Judge the windows of one load, pooled by start and over all: those that were not disturbed, if there
-    are any."""
+    """Judge the windows of one load together. Disturbed ones are left out if there are others."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
     attained = tuple(_attained(used, objective, confidence) for objective in slo)
@@ -176,8 +179,11 @@ def _attained(windows: Sequence[Window], objective: Objective, confidence: float
 
 
 def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
-    """Return a cell's window from all of its requests; None where it says nothing of its load: it is invalid
-    or was cut short. One that failed with its requests does."""
+    """Return a cell's window, given all of the cell's requests.
+
+    None if the cell is invalid or was interrupted, so that it says nothing about its load. A cell that failed
+    because its requests did still does.
+    """
     if record is None or record.validity == "invalid" or record.status == "interrupted":
         return None
     sent = sent_in_window(requests)
@@ -190,7 +196,7 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
 
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    """Judge the windows of these cells of one load, read from their own files alone."""
+    """Judge the windows of these cells of one load. Reads only their own files."""
     records = [record for record in read_cells(run_dir) if record.number in numbers]
     windows = [
         _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
@@ -201,14 +207,14 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
 
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
-    """Judge the windows of these cells, of one load, together; None where none says anything."""
+    """Judge the windows of these cells of one load together; None if nothing can be said."""
     windows = [_window(cell.record, run.cell_requests(cell.number)) for cell in cells]
     found = judged([window for window in windows if window], run.record.slo, confidence)
     return found if any(windows) and not found.problem else None
 
 
 def slo_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return goodput_per_s and slo_share of a cell; nothing in a run without objectives."""
+    """Return goodput_per_s and slo_share of a cell; nothing if the run has no objectives."""
     if not run.record.slo:
         return {}
     sent = run.window_requests(cell.number)

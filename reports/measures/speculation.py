@@ -1,4 +1,4 @@
-"""What speculation proposed and got, and how near its answers are to those of the same server without it."""
+"""How many drafted tokens were accepted, and how near the answers are to those without speculation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,11 +10,11 @@ from reports.measures.quality import Quality, nearness
 
 @dataclass(frozen=True)
 class Speculated:
-    """A deployment that speculates, at a load, by its server's counters in the windows.
+    """A deployment that speculates, at one load, by its server's counters in the windows. None is not known.
 
-    `accepted_share`: of the `drafted_tokens`. `accepted_per_step`: tokens that each look at a draft added to
-    the one that it gives anyhow; where they are not counted, generated tokens for each look, less 1. `off`:
-    the label of the same without speculation. None where not known.
+    `accepted_share`: of `drafted_tokens`. `accepted_per_step`: accepted tokens per check of a draft, which
+    yields one token anyway; if they are not counted, generated tokens per check less 1. `off`: the label of
+    the same deployment without speculation.
     """
 
     group: Group
@@ -28,7 +28,8 @@ class Speculated:
 
 @once
 def unspeculated_of(run: Run) -> dict[str, str | None]:
-    """Return, by label of each deployment that speculates, the label of the same that does not."""
+    """Return the labels of the deployments that speculate, each with the label of the same one that does
+    not."""
     plain = {label: replace(each.unspeculated, label="") for label, each in run.deployments.items()}
     is_on = {label: bool(each.terms.speculative_tokens) for label, each in run.deployments.items()}
     return {
@@ -39,7 +40,8 @@ def unspeculated_of(run: Run) -> dict[str, str | None]:
 
 
 def became_of(run: Run, label: str) -> dict[Outcome, int]:
-    """Return what became of the answers of one that speculates, against those of the same that does not."""
+    """Return how the answers of a deployment that speculates compare with those of the same one that does
+    not."""
     heard, off = heard_of(run), unspeculated_of(run)[label]
     if label not in heard or off not in heard:
         return {}
@@ -47,7 +49,7 @@ def became_of(run: Run, label: str) -> dict[Outcome, int]:
 
 
 def speculated_of(run: Run) -> list[Speculated]:
-    """Return each deployment that speculates, at each load at which it was measured."""
+    """Return each deployment that speculates, at each load where it was measured."""
     return [
         _speculated(run, group, unspeculated_of(run)[group.deployment])
         for group in run.groups

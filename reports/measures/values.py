@@ -1,7 +1,7 @@
-"""A cell's values of all metrics, and how steady its window was, from one reading of its chunks.
+"""Compute a cell's values of all metrics, and how steady its window was, in one pass over its chunks.
 
-Energy is what the devices drew beyond idle, per output token; cost is the price of their hours, or of the
-tokens of a server that ran already.
+Energy is what the devices drew beyond idle, per output token. Cost is the price of the devices' hours, or of
+the tokens of a server that was already running.
 """
 
 import os
@@ -31,18 +31,18 @@ from reports.measures.traffic.kv_waste import COLUMNS, kv_waste
 from reports.measures.traffic.of_cells import traffic_values
 from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
-# What each request has for itself.
+# Columns with a value for each request.
 _LATENCIES = ["ttft_s", "tpot_s", "e2e_s", "send_lag_s"]
 _TOKENS = ["input_tokens", "output_tokens", "cached_tokens"]
 OF_REQUESTS = (*_LATENCIES, *_TOKENS)
-# Cells whose chunks are read side by side, each on a core, and in memory.
+# How many cells' chunks are read at once, each on a core and in memory.
 WORKERS = min(4, len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a completed cell came to. `chunk_rate_per_s`: content chunks per second of one running stream.
-    `steadiness` is None without a window."""
+    """The results of a completed cell. `chunk_rate_per_s`: content chunks per second of one stream.
+    `steadiness`: None without a window."""
 
     values: dict[str, Value]
     chunk_rate_per_s: float | None
@@ -52,7 +52,7 @@ class Measured:
 
 @once
 def measured_of(run: Run) -> dict[int, Measured]:
-    """Return what each completed cell came to, by its number. Reads their chunks side by side."""
+    """Return the results of each completed cell by its number. Reads the chunks in parallel."""
     completed = [cell for cell in run.planned_cells if cell.status == "completed"]
     with ThreadPoolExecutor(WORKERS) as pool:
         totals = pool.map(
@@ -71,7 +71,7 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
 
 @once
 def metrics_of(run: Run) -> list[Metric]:
-    """Return the metrics of a run: those of one kind of traffic where a cell has them."""
+    """Return the metrics of a run. Those of one scenario or load are included only if a cell has them."""
     have = {name for values in values_of(run).values() for name in values}
     return [each for each in METRICS if each not in TRAFFIC_METRICS or each.name in have]
 
@@ -102,9 +102,10 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
 
 
 def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:
-    """Return what ok requests come to, by those of their columns OF_REQUESTS that are given, NaN where one is
-    not known: the percentiles of their latencies, the means of their tokens, and cached tokens per input
-    token of those that have both."""
+    """Return the percentiles of ok requests' latencies, the means of their tokens, and their cached share.
+
+    `ok`: columns of OF_REQUESTS, with both input_tokens and cached_tokens; NaN where unknown.
+    """
     values: dict[str, Value] = {}
     for name, each in ok.items():
         known = each[~np.isnan(each)]
@@ -118,7 +119,7 @@ def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:
 
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
-    """Return a distribution's percentiles (numpy's linear rule), None where n does not support one."""
+    """Return a distribution's percentiles (numpy's linear rule), None for one that n does not support."""
     found = np.percentile(observations, PERCENTILES).tolist() if len(observations) else ()
     return _percentiles(name, dict(zip(PERCENTILES, found, strict=False)), len(observations))
 
@@ -143,15 +144,17 @@ def _read_per_s(run: Run, cell: Cell) -> Value:
 
 
 def _rate(cell: Cell, by_part: np.ndarray | None, ended: int, what: str) -> Value:
-    """Return the mean of a rate over a window's parts. Of one in which nothing came that was 0, which
-    says nothing of a server but that the window was too short; a count that nobody gave is another thing."""
+    """Return the mean of a rate over a window's parts; None if the counts are unknown.
+
+    Also None if nothing came: a rate of 0 only says that the window was too short.
+    """
     if by_part is None or by_part.any():
         return Value(None if by_part is None else float(by_part.mean()), ended)
     return Value(None, ended, why=f"0: no {what} in the window of {cell.window_s:g} s")
 
 
 def _is_answered(run: Run, cell: Cell) -> np.ndarray:
-    """Return which requests are ok, whenever they were sent; none that its user would leave."""
+    """Return a mask of the ok requests whose user stays, whenever they were sent."""
     is_ok, stays = (run.holds(cell.number, *each) for each in (("outcome", "ok"), ("stays", True)))
     return np.asarray(is_ok & stays)
 
@@ -174,7 +177,7 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
 
 
 def _context_tokens(run: Run, cell: Cell) -> int | None:
-    """Return what a conversation may be long: as asked, else as the server says."""
+    """Return the context length: as asked, otherwise as the server says."""
     start = run.start_of(cell)
     said = start.resolved.get("context_length") if start else None
     return cell.start.deployment.terms.context_length or (said if isinstance(said, int) else None)
@@ -209,8 +212,8 @@ def _peak(run: Run, cell: Cell) -> Value:
 
 @dataclass(frozen=True)
 class Power:
-    """Mean power in a window, of all devices together, over n samples of each; `idle_w` was drawn before the
-    server was there (None: not known)."""
+    """Mean power in a window over all devices together, from n samples of each. `idle_w`: the power before
+    the server was started; None if not known."""
 
     mean_w: float
     idle_w: float | None
@@ -219,10 +222,10 @@ class Power:
 
 @once
 def power_in(run: Run, cell: Cell) -> Power | None:
-    """Return the power in a cell's window; None where nothing tells it, as of a server that ran already.
+    """Return the power in a cell's window; None if not known, as for a server that was already running.
 
-    On a device: of all the server's devices, by NVML's energy counters, else by their mean power. On a
-    host: of the CPU's packages, where the system shows their counter, with all that runs there.
+    On a device: of all the server's devices, by NVML's energy counters, otherwise by their mean power. On a
+    host: of the CPU packages, if the system shows their counter, with every program that runs there.
     """
     start, devices = run.start_of(cell), devices_of(run, cell)
     if start is None or not devices:
@@ -237,8 +240,8 @@ def power_in(run: Run, cell: Cell) -> Power | None:
 
 @dataclass(frozen=True)
 class PowerRead:
-    """Mean power in a window by a counter of energy, and by n readings of power; None where one is not
-    there, or did not tell it throughout."""
+    """Mean power in a window by an energy counter, and by n readings of power. One is None if it is not known
+    throughout the window."""
 
     by_counter_w: float | None
     by_readings_w: float | None
@@ -256,7 +259,7 @@ def _power_of_packages(run: Run, cell: Cell) -> PowerRead:
 
 @once
 def power_of_device(run: Run, cell: Cell, device: int) -> PowerRead | None:
-    """Return a device's power in a cell's window; None where it was not sampled, or its counter fell."""
+    """Return a device's power in a cell's window; None if it was not sampled, or its counter fell."""
     is_own = run.window_values("device", cell, "device") == device
     names = ("t_ns", "energy_j", "power_w")
     t_ns, energy_j, power_w = (run.window_values("device", cell, name)[is_own] for name in names)
@@ -267,20 +270,20 @@ def power_of_device(run: Run, cell: Cell, device: int) -> PowerRead | None:
 
 
 def _by_counter_w(t_ns: np.ndarray, energy_j: np.ndarray) -> float | None:
-    # 104 days after boot a float begins to round nanoseconds, to a few.
+    # From 104 days after boot on, a float rounds nanoseconds (to a few).
     at_ns, joules = map(int, t_ns.tolist()), energy_j.tolist()
     return None if np.isnan(energy_j).any() else mean_power_w(list(zip(at_ns, joules, strict=True)))
 
 
 def price_of(run: Run) -> Price | None:
-    """Return what the user said that a device's hour, or a million tokens, costs."""
+    """Return the prices that the user gave for a device's hour or a million tokens; None without any."""
     price = run.record.price
     return price if price is not None and (price.gpu_hour is not None or price.is_by_token) else None
 
 
 def is_priced(run: Run, cell: Cell) -> bool:
-    """Return whether what a cell's server is paid by has a price: its devices' hours, or its tokens if it ran
-    already."""
+    """Return whether what a cell's server is paid by has a price: its tokens if it was already running,
+    otherwise its devices' hours."""
     price, start = price_of(run), run.start_of(cell)
     if price is None or start is None:
         return False
@@ -288,8 +291,8 @@ def is_priced(run: Run, cell: Cell) -> bool:
 
 
 def devices_of(run: Run, cell: Cell) -> Sequence[int]:
-    """Return the devices that a cell's server was given, else those that were sampled; 0 for a host. Empty
-    for a server that ran already."""
+    """Return the devices that a cell's server was given, otherwise those that were sampled; (0,) for a host.
+    Empty for a server that was already running."""
     start = run.start_of(cell)
     if start is None or start.attached:
         return ()
@@ -320,8 +323,8 @@ def _costs(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
 
 
 def _costs_of_tokens(price: Price, ok: pd.DataFrame) -> tuple[Value, Value]:
-    """Return what ok requests cost per million output tokens and on average, of those whose tokens the server
-    told. Tokens that it does not call cached have the price of the others."""
+    """Return the cost per million output tokens and the mean cost of a request, over the ok requests whose
+    tokens the server reported. Tokens that it does not report as cached have the full price."""
     told = ok[_TOKENS].astype(float).dropna(subset=["input_tokens", "output_tokens"])
     for_input = price.input_tokens or 0.0
     for_cached = for_input if price.cached_tokens is None else price.cached_tokens

@@ -1,4 +1,4 @@
-"""Numbers, spans and lists as a person reads them, as plain text. Knows no markup."""
+"""Write numbers, intervals and lists as plain text for a person. Knows no markup."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,10 @@ NOTHING = "–"
 
 
 def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
-    """Return `scale` times a number, with thousands separated; `–` for None. Below ten it has one more digit,
-    so that small values stay apart; one that would be rounded to zero is `<` the last digit."""
+    """Return `scale` times a number with thousands separators; `–` for None.
+
+    With one digit, a value below ten gets another. A value that would round to zero is `<0.1` and the like.
+    """
     if value is None:
         return NOTHING
     value *= scale
@@ -21,21 +23,23 @@ def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
 
 
 def precise(value: float | None, digits: int) -> str:
-    """Return the same with two significant digits of what is small."""
+    """Return `number` with two significant digits for a small value."""
     small = 1 - math.floor(math.log10(abs(value))) if value else 0
     return number(value, min(max(digits, small), 9))
 
 
 def shown(name: str, value: float | None) -> str:
-    """Return a stored value of a metric in the unit that a person reads, without the unit."""
+    """Return a metric's stored value as shown, in its shown unit but without naming it."""
     metric = metric_of(name)
     write = precise if metric.may_be_small else number
     return write(None if value is None else value * metric.shown_scale, metric.digits)
 
 
 def supported(name: str, value: float | None, half: float) -> str:
-    """Return the same without the digits that an uncertainty of `half` (stored unit) makes noise: the last
-    one left is worth a fifth of it at most. 1,234 with 434 is `1,230`."""
+    """Return `shown` without the digits that an uncertainty of `half` (in the stored unit) turns into noise.
+
+    The last digit is worth at most a fifth of `half`: 1,234 with 434 is `1,230`.
+    """
     whole, metric = shown(name, value), metric_of(name)
     if value is None or not half > 0 or whole.startswith("<"):
         return whole
@@ -51,8 +55,8 @@ def mean_text(name: str, found: Aggregate) -> str:
 
 
 def span_text(name: str, found: Aggregate) -> str:
-    """Return what stands beside a mean, with its decimals: `[9.5, 10.5]` for an interval, `(9.8–10.2)` for a
-    range, nothing for one value."""
+    """Return what is shown beside a mean, with its decimals: `[9.5, 10.5]` for an interval, `(9.8–10.2)` for
+    a range, nothing for one value."""
     ends = span(found)
     if ends is None:
         return ""
@@ -61,15 +65,15 @@ def span_text(name: str, found: Aggregate) -> str:
 
 
 def value_text(name: str, found: Aggregate) -> str:
-    """Return a value without its unit: `104.9 [98.1, 112.2]`, `104.9 (98.1–112.2)` of two starts, or `–`.
-    A percentile that not all starts have is `104.9 (pooled over 3 starts)`."""
+    """Return a value without its unit: `104.9 [98.1, 112.2]`, `104.9 (98.1–112.2)` for two starts, or `–`.
+    A percentile that some starts lack is `104.9 (pooled over 3 starts)`."""
     if found.mean is None and found.pooled:
         return f"{shown(name, found.pooled.value)} ({found.pooled_over})"
     return f"{mean_text(name, found)} {span_text(name, found)}".rstrip()
 
 
 def _like(main: str, name: str, value: float, half: float) -> str:
-    """Return it as `supported` does, with as many decimals as `main`, unless nothing of it would be left."""
+    """Return `supported` with the decimals of `main`, unless nothing of the value would be left."""
     own, places = supported(name, value, half), len(main.partition(".")[2])
     if "<" in own + main or len(own.partition(".")[2]) == places:
         return own

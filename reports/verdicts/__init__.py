@@ -1,4 +1,4 @@
-"""What may be said of deployments: decided once per run."""
+"""Verdicts on deployments, decided once per run."""
 
 from reports.verdicts.comparisons import *
 from reports.verdicts.decisions import *

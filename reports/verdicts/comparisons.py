@@ -1,4 +1,4 @@
-"""All deployments of a run set against each other, once: each verdict, its family and its level."""
+"""Compare all deployments of a run once: each verdict, its family and its level."""
 
 import itertools
 import math
@@ -10,14 +10,14 @@ from reports.measures import aggregate, disturbed, metric_of, plural
 from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from reports.verdicts.pairs import Pair, question_of
 
-# Compared whatever was asked for: answers go by them.
+# Always compared, since the report's answers use them.
 _DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One comparison: `a` over `b`, labels of deployments, on a metric under a load of a scenario."""
+    """One comparison of deployment `a` with deployment `b` (labels), on a metric at a load of a scenario."""
 
     scenario: str
     load: str
@@ -29,31 +29,27 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All comparisons of a run.
+    """All comparisons of a run."""
 
-    `baselines`: by model, the asked baseline, else the plan's first label. `family`: the most verdicts that
-    were decided together, at the level `alpha`. `why_none`: why the whole run gives none; None where it may.
-    """
-
-    rows: tuple[Compared, ...]
-    baselines: dict[str, str]
-    family: int
-    alpha: float
-    why_none: str | None
+    rows: tuple[Compared, ...]  # with the baseline, or without one with the best of each metric
+    baselines: dict[str, str]  # by model: compare.baseline, otherwise the plan's first label
+    family: int  # the most verdicts that were decided together
+    alpha: float  # the level of a family
+    why_none: str | None  # why the whole run has no verdict
     by_key: Mapping[tuple[str, str, str, str, str], Verdict]
 
     def of(self, scenario: str, load: str, metric: str, a: str, b: str) -> Verdict | None:
-        """Return the verdict on `a` against `b`; None where the two were not compared."""
+        """Return the verdict on `a` compared with `b`; None if the two were not compared."""
         return self.by_key.get((scenario, load, metric, a, b))
 
 
 @once
 def comparisons_of(run: Run) -> Comparisons:
-    """Compare all deployments of a model at each load, on the compared metrics and those that answers go by.
+    """Compare all deployments of a model at each load, on compare.metrics and the metrics of the answers.
 
-    The comparisons of one metric at one load are a family: all pairs, since the data choose the leader, or
-    those with compare.baseline. `rows` has those with the baseline, else with the leader of the metric. The
-    level is that of this look at the run, divided by its answers, so that no comparison says more than these.
+    The comparisons of one metric at one load are a family: those with compare.baseline, or without one all
+    pairs, since the data choose the leader. The level is that of this look at the run, divided by the number
+    of answers, so that no comparison claims more than they do.
     """
     compare, why, family = run.record.compare, _why_none(run), 0
     alpha = alpha_of(run)
@@ -85,8 +81,11 @@ def comparisons_of(run: Run) -> Comparisons:
 
 
 def alpha_of(run: Run, later: int = 0) -> float:
-    """Return the level of each answer of this look at a run, by how often it was looked at after fewer
-    starts; `later`: of a look after that many more. One that had too few starts for a test spent nothing."""
+    """Return the level of each answer at this look at a run.
+
+    It falls with each earlier look after fewer starts; a look with too few starts for a test does not count.
+    `later`: for the look that comes this many looks later.
+    """
     least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
     topics = grouped(run.groups, lambda g: (g.scenario, g.model, bool(run.record.slo) and g.family)).values()
     answers = sum(len({group.deployment for group in own}) > 1 for own in topics)
@@ -101,6 +100,7 @@ def _best(run: Run, groups: list[Group], metric: str) -> str:
 
 
 def mirrored(verdict: Verdict) -> Verdict:
+    """Return the verdict on the second, compared with the first."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (
@@ -111,7 +111,7 @@ def mirrored(verdict: Verdict) -> Verdict:
 
 
 def why_busy(run: Run, *groups: Group) -> str | None:
-    """Return that the machine was disturbed in so much of what these groups have that too little remains."""
+    """Return in words that disturbed repeats leave too few for a verdict; None if enough remain."""
     counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
     hit = counted & disturbed(run, groups[0])
     of = f"{len(hit)} of {plural(len(counted), 'repeat')}"
@@ -124,7 +124,7 @@ def _why_none(run: Run) -> str | None:
     few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
     return run.why_untested or first_that_holds(
         {
-            "a search tries other loads on each start; the highest that each keeps decides": is_search,
+            "a search tries different loads on each start; the highest that each keeps decides": is_search,
             few: run.repeats < STARTS_NEEDED,
         }
     )

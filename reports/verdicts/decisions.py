@@ -1,8 +1,9 @@
-"""Which deployment to serve: decided once per run, for each scenario and model, by the values of its starts.
+"""Decide which deployment to serve, once per run for each scenario and model, from the values of its starts.
 
-The primary metric decides among contenders that were fixed before the test: measured, with equal work, their
-own kernels, answers within the quality limit, and with an SLO known to keep it. Leaders of other metrics are
-named by the same rule. A search is decided likewise, at the highest load that any is known to keep.
+The primary metric decides among contenders that are fixed before the test. A contender was measured, did
+equal work with its own kernels, answers within the quality limit, and with an SLO is known to keep it.
+Leaders of other metrics are named by the same rule. A search is decided in the same way, at the highest load
+that any deployment is known to keep.
 """
 
 import itertools
@@ -31,41 +32,37 @@ from reports.verdicts.pairs import OF_A_PLACE
 from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
-# Metrics whose leaders are named beside the primary one, Holm's procedure over those that have values.
+# Metrics whose leaders are named beside the primary one's, by Holm's procedure over those that have values.
 SECONDARY = ("ttft_s.p50", "tpot_s.p50", SPEED, "memory_peak_bytes", "energy_j_per_output_token")
 Kind = Literal["named", "slight", "same", "open", "values", "only", "none"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided of one scenario and model at one load.
+    """The decision on one scenario and model at one load.
 
-    `kind`: "named", a winner; "slight", a winner whose lead may lie within the margin; "same", all within the
-    margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
-    contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
-    deployment is none; `beyond` are those that are none for their answers. `leaders`: the decided leader of
-    each metric, by its name. `used`: the repeats that decide, in which each contender has a value;
-    `disturbed` more decide nothing. `shown`: the repeats that values are over: those that decide, or where
-    these are too few and others were disturbed, all. `advised`: how many would tell; None if that is not
-    known, or beyond what anyone would run. `capacities`: of a search, what each deployment whose loads may be
-    compared keeps, the most first.
+    `kind`: "named", a winner; "slight", a winner whose lead may be within the margin; "same", all within the
+    margin; "open", too close to call; "values", no test was possible; "only", one contender is left; "none",
+    no contender.
     """
 
     case: LoadCase
     metric: str
     kind: Kind
-    groups: tuple[Group, ...]
-    left_out: Mapping[str, str]
-    why: str | None = None
-    best: Best | None = None
-    leaders: Mapping[str, str] = field(default_factory=dict)
-    used: Sequence[int] = ()
+    groups: tuple[Group, ...]  # contenders, best first
+    left_out: Mapping[str, str]  # the other deployments, each with the reason
+    why: str | None = None  # why there is no test
+    best: Best | None = None  # the test
+    leaders: Mapping[str, str] = field(default_factory=dict)  # by metric, where one is decided
+    used: Sequence[int] = ()  # the repeats that decide: calm, with a value of each contender
+    # The repeats that values are over: `used`, or with the disturbed ones if those are too few.
     shown: Sequence[int] = ()
-    disturbed: int = 0
-    advised: int | None = None
+    disturbed: int = 0  # how many repeats decide nothing since the machine was disturbed
+    advised: int | None = None  # how many repeats would decide; None if unknown or far too many
     slo_row: SloRow | None = None
+    # Of a search: what each deployment whose loads may be compared keeps, the most first.
     capacities: tuple[Capacity, ...] = ()
-    beyond: Sequence[str] = ()
+    beyond: Sequence[str] = ()  # those of `left_out` whose answers are not good enough
 
     @property
     def repeats(self) -> int:
@@ -73,19 +70,19 @@ class Decision:
 
     @property
     def shown_disturbed(self) -> int:
-        """How many disturbed repeats values are over, since too few others remain."""
+        """How many disturbed repeats are in the shown values, since too few others remain."""
         return len(self.shown) - len(self.used)
 
     def is_for_busy(self, run: Run) -> bool:
-        """Return whether `why` is that the machine was busy."""
+        """Return whether there is no test because the machine was busy."""
         return bool(self.groups and self.why) and self.why == why_busy(run, *self.groups)
 
     def value(self, run: Run, group: Group, name: str) -> Aggregate:
-        """Return a value over the repeats that are shown; of one that is left out over all that it has."""
+        """Return a metric over the shown repeats, or over all repeats for a deployment that is left out."""
         return aggregate(run, group, name, self._of(group))
 
     def cells(self, run: Run, group: Group) -> list[Cell]:
-        """Return the cells that `value` is over: only these may mark it."""
+        """Return the cells that `value` comes from. Only their findings mark it."""
         return value_cells(run, group, self._of(group))
 
     def _of(self, group: Group) -> Sequence[int]:
@@ -93,17 +90,18 @@ class Decision:
 
     @property
     def ranked(self) -> list[Group]:
-        """All deployments of the case: contenders, best first, then those that are left out."""
+        """All deployments of the case: the contenders, best first, then those that are left out."""
         return [*self.groups, *(each for each in self.case.groups if each.deployment in self.left_out)]
 
     @property
     def leader(self) -> Group | None:
-        """The deployment that is named, or the only one left."""
+        """The winner, or the only contender left."""
         return self.groups[0] if self.kind in ("named", "slight", "only") else None
 
     @property
     def served(self) -> str | None:
-        """The label of the one to serve: it is named, or all others break the SLO or the quality limit."""
+        """The label of the deployment to serve: the winner, or the only one that does not break the SLO or
+        the quality limit."""
         if self.leader is None or self.best:
             return self.leader.deployment if self.leader else None
         label, broken = self.leader.deployment, self.slo_row.labels("broken") if self.slo_row else []
@@ -111,10 +109,11 @@ class Decision:
         return label if others and others <= {*broken, *self.beyond} else None
 
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
-        """Return value, low and high of a deployment's value over the leader's.
+        """Return the ratio of a deployment's value to the leader's, with its low and high end.
 
-        The intervals hold together, although the leader is chosen by the data: the level of the test over all
-        pairs. None for the leader, without a test, and for a metric that is not on a log scale.
+        All these intervals hold together, although the data choose the leader: the level of the test is
+        divided by the number of pairs. None for the leader, without a test, and if the test is not on a log
+        scale.
         """
         estimate = self.best.over.get(label) if self.best else None
         if estimate is None or not estimate.is_log:
@@ -125,36 +124,36 @@ class Decision:
 
     @property
     def alpha(self) -> float:
-        """The level of its test, and of all intervals of ratio_to_leader together."""
+        """The level of the test, and of all intervals of ratio_to_leader together."""
         return self.best.alpha if self.best else ALPHA
 
     @property
     def confidence(self) -> float:
-        """The level of each interval of ratio_to_leader."""
+        """The confidence of each interval of ratio_to_leader."""
         return 1 - self.alpha / math.comb(len(self.groups), 2)
 
 
 @once
 def decisions_of(run: Run) -> tuple[Decision, ...]:
-    """Return what is decided, one for each scenario and model; with an SLO for each family of loads too.
+    """Return a decision for each scenario and model; with an SLO also for each family of loads.
 
-    Several are a family: each is at its part of the level. Nothing of a run without a value.
+    Several decisions share the level of a run. Empty if the run has no value.
     """
     if not any(cell.counts for cell in run.planned_cells):
         return ()
     made = (_decision(run, case) for case in told_first(run))
-    # What serves no model, bench's own test server, comes last.
+    # bench's own test server, which serves no model, comes last.
     return tuple(sorted(made, key=lambda each: each.case.model == "-"))
 
 
 def ranked_labels(run: Run) -> list[str]:
-    """Return all deployments in the order of the answer's rows, those of no answer last."""
+    """Return all deployments in the order of the decisions' rows, those without a decision last."""
     ranked = [group.deployment for made in decisions_of(run) for group in made.ranked]
     return list(dict.fromkeys([*ranked, *run.deployments]))
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:
-    """Return the metric that decides: what compare.metric names first, else by the kind of load."""
+    """Return the metric that decides: the first of compare.metric, otherwise one for the kind of load."""
     if "compare.metric" in run.record.settings:
         return run.record.compare.metrics[0]
     if case.groups[0].family in ("closed loop", "batch") or run.record.search is not None:
@@ -197,7 +196,8 @@ def _decision(run: Run, case: LoadCase) -> Decision:
 
 
 def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Decision:
-    """Return the decision with its test, or with why there is none. `split`: that no work is that of most."""
+    """Return the decision with its test, or with why there is none. `split`: why the contenders' work has no
+    majority."""
     if len(made.groups) > 1:
         if why := split or _why_no_test(run, made):
             return replace(made, kind="values", why=why)
@@ -241,7 +241,7 @@ def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
 
 
 def _leaders(run: Run, made: Decision) -> dict[str, str]:
-    """Return the leaders of the other metrics, by Holm's procedure over those that have values."""
+    """Return the leaders of the other metrics, by Holm's procedure over those that have values of all."""
     found, groups = {}, made.groups
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     unlike = OF_A_PLACE if len(places) > 1 else ()
@@ -255,7 +255,7 @@ def _leaders(run: Run, made: Decision) -> dict[str, str]:
 
 
 def _told(run: Run, made: Decision, best: Best) -> Decision:
-    """Return the decision with what its test says, and the leaders of other metrics."""
+    """Return the decision with the result of its test, and the leaders of other metrics."""
     margin = run.record.compare.margin_share
     made = replace(made, leaders=_leaders(run, made))
     if best.is_named:
@@ -268,7 +268,7 @@ def _told(run: Run, made: Decision, best: Best) -> Decision:
     if is_tie or (is_within and len(ratios) == len(best.over)):
         return replace(made, kind="same")
     if advised := repeats_to_tell(best, alpha_of(run, later=1)):
-        # Repeats that do not count are there as well.
+        # Add the repeats that do not count.
         advised += run.repeats - made.repeats
     return replace(made, advised=advised)
 
@@ -278,8 +278,8 @@ def _told(run: Run, made: Decision, best: Best) -> Decision:
 
 @dataclass(frozen=True)
 class Stand:
-    """Where a deployment stands at the load that is told first. `kl_nats` is 0 of a reference, which has no
-    `kl_interval`."""
+    """A deployment's quality, speed and memory at the load that is told first. A reference has `kl_nats` 0
+    and no `kl_interval`."""
 
     group: Group
     kl_nats: float
@@ -290,7 +290,7 @@ class Stand:
 
 @once
 def front_of(run: Run) -> list[Stand]:
-    """Return where each deployment stands of which all three are known; nothing of fewer than two."""
+    """Return a Stand for each deployment of which all three are known; empty for fewer than two."""
     found = []
     for made in decisions_of(run)[:1] if quality_of(run) else ():
         for group in made.case.groups:

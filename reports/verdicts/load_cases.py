@@ -1,6 +1,6 @@
-"""The deployments that stand beside each other at a load, which load is told first, and who may win there.
+"""The deployments that are compared at a load, the load that the page opens with, and who may win there.
 
-Who may win, and the values that decide between them, are fixed before any test and never by a value.
+Who may win, and which values decide, is fixed before any test and never depends on a value.
 """
 
 import itertools
@@ -18,10 +18,10 @@ from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 @dataclass(frozen=True)
 class LoadCase:
-    """A load of a scenario and the groups of one model there, one or more, in the plan's order.
+    """A load of a scenario, with the groups of one model there in the plan's order.
 
-    Of a search the case that is told first has each deployment at the highest load that it keeps. `is_open`:
-    whether a page shows it open, since it is the load told first.
+    In a search the case that is told first has each deployment at the highest load that it keeps. `is_open`:
+    the page shows the case unfolded, since it is told first.
     """
 
     scenario: str
@@ -37,10 +37,12 @@ class LoadCase:
 
 @once
 def told_first(run: Run) -> tuple[LoadCase, ...]:
-    """Return the load that the page opens with for each scenario and model; with an SLO per family of loads.
+    """Return the load that the page opens with, for each scenario and model; with an SLO also for each family
+    of loads.
 
-    With an SLO it is the highest load at which any deployment with kernels of its own is known to keep it,
-    else the lowest. Without one it is the highest of the first family at which most were measured.
+    With an SLO it is the highest load that any deployment that may win is known to keep, otherwise the
+    lowest. Without one it is the load of the first family at which most deployments were measured, and the
+    highest of several.
     """
     if run.record.slo:
         rows = grouped(slo_rows(run), lambda row: (row.scenario, row.model, row.family))
@@ -61,7 +63,7 @@ def _decisive(run: Run, rows: Sequence[SloRow]) -> LoadCase:
 def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
     family = min(group.family for group in groups)
     own = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
-    # Where several loads have the most, the highest, which is counted first.
+    # Of loads with equally many deployments the highest, which is counted first.
     whole = [group for group in own if len(group.counted) >= min(STARTS_NEEDED, len(group.cells))]
     measured = whole or [group for group in own if group.counted]
     (load, _), *_ = Counter(group.load for group in measured).most_common(1) or [(own[0].load, 0)]
@@ -75,8 +77,8 @@ def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
 
 @once
 def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
-    """Return all cases, by scenario and model; the load told first comes first, then the others of each
-    family from the highest down."""
+    """Return all cases by scenario and model. The load told first comes first, then the others by family from
+    the highest down."""
     told = {case.key for case in told_first(run)}
     models = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
     scenarios = list(dict.fromkeys(group.scenario for group in run.groups))
@@ -89,7 +91,7 @@ def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:
-    """Return `At 4 users`, with what tells it from the run's other cases."""
+    """Return `At 4 users`, with the scenario and model if the run has several."""
     said = [f"At {case.load}"]
     said += [case.scenario] if run.has_scenarios else []
     said += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
@@ -109,7 +111,7 @@ _NOT_KEPT = {
 
 
 def _why_uncounted(run: Run, group: Group) -> str:
-    """Return why no cell of a group counts. What was only not measured did not fail."""
+    """Return why no cell of a group counts, with "it failed" unless it was only not measured."""
     records = [run.start_of(cell) for cell in group.cells]
     has_failed = any(cell.became in ("failed", "invalid") for cell in group.cells)
     is_failure = has_failed or any(record and record.error for record in records)
@@ -117,26 +119,27 @@ def _why_uncounted(run: Run, group: Group) -> str:
 
 
 def why_unfit(run: Run, group: Group, metric: str) -> str | None:
-    """Return why a deployment cannot win whatever its speed is; None if it can."""
+    """Return why a deployment cannot win, however fast it is; None if it can."""
     what = stand_ins(run).get(group.deployment)
     reasons = {
         _why_uncounted(run, group): not group.counted,
-        f"its speed is not its own: {what}": what,
+        f"its kernels are stand-ins, so its speed is not the engine's: {what}": what,
     }
-    # A load that is kept is a goodput.
+    # A search's answer is a load that is kept, which is a goodput.
     unequal = withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
     return first_that_holds(reasons) or beyond_limit(run).get(group.deployment) or unequal
 
 
 def short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, str]:
-    """Return the deployments that are not known to keep the SLO, each with the reason."""
+    """Return the deployments that are not known to keep the SLO, by label, with the reason."""
     said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
 
 
 def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> str | None:
-    """Leave out those whose work differs from that of most. Return why if no work is that of most."""
+    """Add to `left_out` the deployments whose work differs from the majority's. Return the reason if there is
+    no majority."""
     groups = [group for group in case.groups if group.deployment not in left_out]
     differences = {
         frozenset((a.deployment, b.deployment)): why
@@ -151,13 +154,13 @@ def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> 
 
 
 def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> Values:
-    """Return the values of the contenders; leave out those that have none, or too few."""
+    """Return the values of the contenders. Add those with none or too few to `left_out`."""
     groups = [group for group in case.groups if group.deployment not in left_out]
     values = values_by_repeat(run, groups, metric)
     for group in groups:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
-    # Without those that have too few values, where the others then have enough.
+    # Leave out those with too few values if the others then have enough.
     most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
     if len(shared_repeats(values)) < STARTS_NEEDED <= len(shared_repeats(most)) and len(most) > 1:
         few = [label for label in values if label not in most]
@@ -167,8 +170,8 @@ def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]
 
 
 def values_by_repeat(run: Run, groups: Sequence[Group], metric: str) -> Values:
-    """Return the values of each group's starts, of those groups that have a mean."""
-    # One of whose starts some lack requests for a percentile has none: it is the slow starts that have few.
+    """Return the values of each group's starts, for the groups that have a mean."""
+    # A group has none if a start has too few requests for a percentile: the slow starts are those.
     return {
         group.deployment: {k: v.value for k, v in by_start(run, group, metric).items() if v.value is not None}
         for group in groups
@@ -177,5 +180,5 @@ def values_by_repeat(run: Run, groups: Sequence[Group], metric: str) -> Values:
 
 
 def shared_repeats(values: Values) -> list[int]:
-    """Return the repeats in which all have a value, in order."""
+    """Return the repeats in which all deployments have a value, in order."""
     return sorted(set.intersection(*map(set, values.values()))) if values else []

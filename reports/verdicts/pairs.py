@@ -1,6 +1,6 @@
-"""Two groups set against each other: what can be estimated, and why a metric gets no verdict.
+"""Compare two groups: the estimate of a metric, and why a metric gets no verdict.
 
-A run's page, `bench compare` and `bench gate` all ask here, so that they say the same of the same pair.
+A run's page, `bench compare` and `bench gate` all use this module, so that they say the same of a pair.
 """
 
 import itertools
@@ -30,17 +30,17 @@ from reports.stats.intervals import (
 )
 
 Names = tuple[str, str]
-# What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
+# Measured where the server keeps its weights, so a card's value cannot be compared with a host's.
 OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _OF_AN_SLO = ("slo_share", "goodput")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two groups; the second is asked about, beside the first.
+    """Two groups, the second of which is compared with the first.
 
-    `names`: what reasons call them. `whole`: why nothing of the two runs gets a verdict; None where it may.
-    `turn`: of these turns of their conversations alone, from 0.
+    `names`: their names in reasons. `whole`: why no metric of the two gets a verdict; None if one may.
+    `turn`: compare only this turn of their conversations, from 0.
     """
 
     names: Names
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def is_paired(self) -> bool:
-        """Whether they are of one run, whose blocks started both."""
+        """Whether both are of one run, so that a block has a start of each."""
         return self.runs[0] is self.runs[1]
 
     @property
@@ -64,24 +64,25 @@ class Pair:
 
     @cached_property
     def has_same_seeds(self) -> bool:
-        """Whether they have repeats in common, and these the same conversations."""
+        """Whether they have repeats in common, with the same conversations."""
         a, b = ({cell.planned.repeat: cell.planned.seed for cell in group.cells} for group in self.groups)
         both = a.keys() & b.keys()
         return bool(both) and all(a[repeat] == b[repeat] for repeat in both)
 
     @cached_property
     def why_none(self) -> str | None:
+        """Why no metric of the pair gets a verdict; None if one may."""
         fakes = (f"{n}: {what}" for n, run, g in self.sides if (what := stand_ins(run).get(g.deployment)))
         return self.whole or next(fakes, None) or _other_prompts(self)
 
     @cached_property
     def other_answers(self) -> str | None:
-        """That answers of two runs differ in length, with both means; for one run `withheld` says it."""
+        """In words that the answers of two runs differ in length; within a run `withheld` says it."""
         return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
 
 
 def pair_name(labels: Names) -> str:
-    """Return the label that both have, or `b against a`."""
+    """Return the label if both have the same, otherwise `b against a`."""
     return labels[0] if labels[0] == labels[1] else f"{labels[1]} against {labels[0]}"
 
 
@@ -89,8 +90,11 @@ def pair_name(labels: Names) -> str:
 
 
 def estimate_of(pair: Pair, metric: str) -> Estimate | None:
-    """Return the second over the first, a difference for an additive metric. None where the values allow none
-    or a side has fewer than two, and of a server that was not restarted: blocks say nothing of starts."""
+    """Return the second over the first, or their difference for an additive metric.
+
+    None if the values allow no ratio, if a side has fewer than two, or if a server was not restarted: blocks
+    do not say how starts differ.
+    """
     values = _values(pair, metric)
     is_restarted = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     if _why_no_ratio(pair, metric) or not is_restarted or min(map(len, values)) < 2:
@@ -100,7 +104,8 @@ def estimate_of(pair: Pair, metric: str) -> Estimate | None:
 
 
 def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
-    """Return the question whether the second is better, worse, or the same within the margin."""
+    """Return the question whether the second is better than the first, worse, or the same within the
+    margin."""
     row = metric_of(metric)
     return Question(
         estimate_of(pair, metric),
@@ -111,7 +116,7 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
 
 
 def why_not(pair: Pair, metric: str) -> str | None:
-    """Return why a metric of the two gets no verdict; None where it may."""
+    """Return why a metric of the pair gets no verdict; None if it may have one."""
     lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
     counts = [len(each) for each in _values(pair, metric)]
     said = " and ".join(map(str, counts[:1] if pair.is_paired else counts))
@@ -144,8 +149,8 @@ def _why_no_ratio(pair: Pair, metric: str) -> str | None:
     return first_that_holds(
         {
             "one is measured on a device, the other on the host": metric in OF_A_PLACE and len(places) > 1,
-            "their objectives (slo.*) are others": metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
-            "their prices are in other currencies": row.unit == "price.currency" and len(currencies) > 1,
+            "their objectives (slo.*) differ": metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
+            "their prices are in different currencies": row.unit == "price.currency" and len(currencies) > 1,
             next(iter(unknown), ""): unknown,
             "a value is 0, which has no ratio": not row.is_additive and not may_be_logged(values),
         }
@@ -153,7 +158,7 @@ def _why_no_ratio(pair: Pair, metric: str) -> str | None:
 
 
 def why_not_measured(group: Group) -> str:
-    """Return why no cell of a group counts, as the first of its cells says that says anything."""
+    """Return why no cell of a group counts: the first reason that a cell gives."""
     return next((cell.reason for cell in group.cells if cell.reason), "no cell was measured")
 
 
@@ -182,15 +187,12 @@ def _other_lengths(pair: Pair, name: str, title: str, share: float = equal_work.
     if not equal_work.differ(means, share):
         return None
     numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
-    return f"their {title} have other lengths: {numbers} tokens"
+    return f"their {title} have different lengths: {numbers} tokens"
 
 
 def _turns(pair: Pair, column: str) -> pd.DataFrame | None:
-    """Return a count of both for each turn that both answered; None where these are too few."""
+    """Return a token count of both for each request that both answered; None if these are too few."""
     if not pair.has_same_seeds:
         return None
     both = turn_table({name: (run, group) for name, run, group in pair.sides}, column).dropna()
     return both if len(both) >= equal_work.TURNS_NEEDED else None
-
-
-# --- all pairs of a run, each comparison at the level of its family ---------------------------------

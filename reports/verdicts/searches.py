@@ -1,8 +1,7 @@
 """What a search found, and which deployments keep the SLO at each load of a run or a search.
 
-Computed from the requests on reading. What a start of a search kept follows the rules that the search went
-by; what is known follows an interval over starts. Loads are steps of a grid and have no variance: they are
-never tested.
+Computed from the requests on reading. What one start kept follows the search's own rule; what is known
+follows an interval over starts. Loads are steps of a grid without variance, so they are never tested.
 """
 
 import math
@@ -19,7 +18,8 @@ from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
 @dataclass(frozen=True)
 class Tried:
-    """One load on one start: its windows in order, and what they came to; None where they say nothing."""
+    """One load that a search tried on one start: its windows in order and their judgement; None if there is
+    none."""
 
     level: float
     load: str
@@ -28,7 +28,7 @@ class Tried:
 
     @property
     def keeps(self) -> bool | None:
-        """Whether it counts as kept, clear or not; None where nothing is known."""
+        """Whether it counts as kept, clearly or not; None if nothing is known."""
         if self.judged is None:
             return None
         return self.judged.verdict == "kept" or (self.judged.verdict == "unclear" and self.judged.meets)
@@ -36,19 +36,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of one start.
-
-    `kept`: the highest load that kept every objective below all that did not; `broken`: the lowest that did
-    not; None where there is none. `is_whole`: the search came to its end on this start. `is_at_limit`: it
-    kept the highest load that was allowed.
-    """
+    """The answer of one start of a search."""
 
     start: str
     tried: tuple[Tried, ...]
-    kept: float | None
-    broken: float | None
-    is_whole: bool
-    is_at_limit: bool
+    kept: float | None  # the highest load that kept every objective below `broken`; None if none did
+    broken: float | None  # the lowest load that did not; None if all did
+    is_whole: bool  # the search was finished on this start
+    is_at_limit: bool  # it kept the highest load that was allowed
 
     @property
     def words(self) -> str:
@@ -61,19 +56,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest load that a deployment is known to keep.
+    """The highest load that a deployment is known to keep."""
 
-    `level`: None where none is known, and `why` says why. `measured`: the highest load that every start kept
-    as measured; `broken`: the lowest that is known to be broken; None where there is none. `group`: its cells
-    at the load that is known, else at the measured one, else at the lowest.
-    """
-
-    group: Group
+    group: Group  # its cells at `level`, otherwise at `measured`, otherwise at the lowest load
     answers: tuple[Answer, ...]
-    level: float | None
-    measured: float | None
-    broken: float | None
-    why: str | None
+    level: float | None  # the highest load that it is known to keep
+    measured: float | None  # the highest load that every start kept as measured
+    broken: float | None  # the lowest load that it is known to break
+    why: str | None  # why `level` is not known
 
     @property
     def deployment(self) -> str:
@@ -95,7 +85,7 @@ class Capacity:
 
     @property
     def load(self) -> str:
-        """`12 users`; `64 users or more` where every start kept the highest load that was allowed."""
+        """`12 users`, or `64 users or more` if every start kept the highest load that was allowed."""
         return f"{self.group.load} or more" if self.is_at_limit else self.group.load
 
     @property
@@ -107,8 +97,8 @@ class Capacity:
 
     @property
     def brackets(self) -> str:
-        """`12 – 16; 12 – 18`: the highest load that each start kept and the lowest that it did not, or its
-        words; once where all found the same."""
+        """`12 – 16; 12 – 18`: for each start the highest load that it kept and the lowest that it did not, or
+        its words; only once if all are the same."""
         said = [
             f"{'none' if answer.kept is None else f'{answer.kept:g}'} – {answer.broken:g}"
             if answer.is_whole and answer.broken is not None
@@ -119,14 +109,14 @@ class Capacity:
 
     @property
     def cells_at_highest(self) -> list[Cell]:
-        """The cells that count at the highest load that each start kept."""
+        """The counted cells at the highest load that each start kept."""
         kept = (tried for a in self.answers for tried in a.tried if tried.level == a.kept)
         return [cell for tried in kept for cell in tried.cells if cell.counts]
 
 
 @once
 def capacities_of(run: Run) -> tuple[Capacity, ...]:
-    """Return what each deployment keeps, by scenario and in the plan's order; nothing of a run."""
+    """Return what each deployment keeps, by scenario in the plan's order; empty if the run is no search."""
     groups = run.groups if run.record.search is not None else ()
     return tuple(
         _capacity(run, own) for own in grouped(groups, lambda g: (g.scenario, g.deployment)).values()
@@ -134,13 +124,13 @@ def capacities_of(run: Run) -> tuple[Capacity, ...]:
 
 
 def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
-    """`groups`: the loads of one deployment and scenario, from the lowest on."""
+    """Return what a deployment keeps. `groups`: its loads in one scenario, ascending."""
     cells = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.planned.repeat)
     answers = tuple(_answer(run, own) for _, own in sorted(cells.items()))
     ends = [answer.kept for answer in answers if answer.kept is not None]
     cut, none = sum(not answer.is_whole for answer in answers), len(answers) - len(ends)
     measured = None if cut or none else min(ends)
-    confidence = 1 - (1 - CONFIDENCE) / len(groups)  # the loads of a question are a family
+    confidence = 1 - (1 - CONFIDENCE) / len(groups)  # the loads are a family
     by_level = {each.level: each for each in groups}
     below = [level for level in by_level if measured is not None and level <= measured]
     kept = [level for level in below if _is_known(run, answers, level, "kept", confidence)]
@@ -148,11 +138,11 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     at, of = by_level[max(kept or below or [groups[0].level])], f"{len(answers)} starts"
     why = first_that_holds(
         {
-            f"the search did not come to its end on {cut} of {of}": cut,
+            f"the search was not finished on {cut} of {of}": cut,
             f"no load that was tried kept the objectives on {none} of {of}": none,
             NOT_RESTARTED: not run.is_restarted(at.deployment),
-            f"that takes {STARTS_NEEDED} starts or more": not kept and len(answers) < STARTS_NEEDED,
-            "the intervals over its starts reach below what is asked at each load": not kept,
+            f"an interval needs {STARTS_NEEDED} starts or more": not kept and len(answers) < STARTS_NEEDED,
+            "at each load the interval over its starts reaches below the share asked for": not kept,
         }
     )
     return Capacity(at, answers, max(kept, default=None), measured, min(broken, default=None), why)
@@ -163,8 +153,8 @@ def _is_known(
 ) -> bool:
     """Return whether an interval over starts says that a load is kept or broken.
 
-    More load never helps, so of a start that did not try it the next higher load shows that it is kept, and
-    the next lower one that it is broken.
+    More load never helps. So if a start did not try the load, the next higher one can show that it is kept,
+    and the next lower one that it is broken.
     """
     sign = 1 if state == "kept" else -1
     beyond = ([e for e in answer.tried if e.judged and sign * (e.level - level) >= 0] for answer in answers)
@@ -193,10 +183,9 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
 
 
 def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
-    """Return the highest load kept below all that are broken, and the lowest broken; None for none.
+    """Return the highest load kept below all that are broken, and the lowest broken; None for neither.
 
-    The search goes by the same rule (harness/run/search.py), to which tests/harness/run/test_bisection.py
-    holds both.
+    harness/run/search.py has the same rule; tests/harness/run/test_bisection.py keeps the two equal.
     """
     broken = min((each.level for each in tried if each.keeps is False), default=None)
     below = math.inf if broken is None else broken
@@ -204,7 +193,7 @@ def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
 
 
 def slo_metrics(run: Run) -> list[str]:
-    """Return the metrics of the objectives, whose marks the shares bear."""
+    """Return the metrics of the objectives. Their marks also stand at the shares that met them."""
     return ["success_share" if each.metric == SUCCESS else each.metric for each in run.record.slo]
 
 
@@ -217,8 +206,8 @@ State = Literal["kept", "unclear", "broken", "unknown"]
 class Standing:
     """Whether a deployment keeps the SLO at a load.
 
-    `group`: its cells there, if it was measured there. `judged`: all its starts' windows together; None where
-    they say nothing, and of a search.
+    `group`: its cells there, if it was measured there. `judged`: the judgement over all its starts; None if
+    there is none, and in a search.
     """
 
     label: str
@@ -229,7 +218,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class SloRow:
-    """A load of a scenario and model, and who keeps the SLO there. `family`: see cells.load_family."""
+    """A load of a scenario and model, and which deployments keep the SLO there. `family`: see load_family."""
 
     scenario: str
     model: str
@@ -243,9 +232,9 @@ class SloRow:
 
 @once
 def slo_rows(run: Run) -> tuple[SloRow, ...]:
-    """Return a row for each load of each scenario and model, from the lowest on; none without an SLO.
+    """Return a row for each load of each scenario and model, ascending; none without an SLO.
 
-    Of a search the loads are the highest that each deployment is known to keep, else the lowest tried.
+    In a search the loads are those that a deployment is known to keep at most, otherwise the lowest tried.
     """
     rows = _of_loads(run) if run.record.search is None else _of_search(run)
     return tuple(rows) if run.record.slo else ()
@@ -255,7 +244,7 @@ def _of_loads(run: Run) -> Iterator[SloRow]:
     by_case = grouped(run.groups, lambda g: (g.scenario, g.model, g.family, g.level, g.load))
     loads = Counter(key[:3] for key in by_case)
     for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
-        # The loads of a question are a family: whichever is the highest kept is chosen by the data.
+        # The loads of a scenario are a family, since the data choose the highest that is kept.
         confidence = 1 - (1 - CONFIDENCE) / loads[key[:3]]
         found = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
         standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in found]

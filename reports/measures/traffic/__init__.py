@@ -1,1 +1,1 @@
-"""What is measured of one kind of traffic only: a file per topic. Draws nothing."""
+"""Metrics that only some scenarios or loads have, a file per topic. Draws nothing."""

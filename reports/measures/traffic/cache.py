@@ -1,7 +1,6 @@
-"""What a prefix cache served, three times: ideally, as the server reports it, and as the time to first token
-says.
+"""Compare three numbers of what a prefix cache served: the ideal, the server's report, and TTFT's evidence.
 
-The last can be told at one user only: nobody else's work is in the time.
+The last is only known at one user, since with more the time includes the others' work.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,62 +13,58 @@ import pandas as pd
 from reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
 from reports.stats.prefill import Inferred, Line, inferred, line_of
 
-# Numbers that are apart by more than this share of the input contradict each other.
+# Two numbers contradict each other if they differ by more than this share of the input.
 DISAGREE_SHARE = 0.1
-# A request of which no more than this could be served is new: its beginning is the chat template's, or a few
-# words that many prompts begin with.
+# A request is new if no more than this could be served: its beginning is the chat template's, or a few words
+# that many prompts begin with.
 NEW_TOKENS, NEW_SHARE = 64, 0.05
-# Less than this share of requests that are not new is not worth a topic.
+# The topic is shown if more than this share of the requests is not new.
 _LEAST_SHARE = 0.05
-# Turns and prefixes that are shown; later ones are rarer.
+# How many turns and prefixes are shown; later ones are rarer.
 MOST_PARTS = 8
-_QUEUES = "several users: their waiting is in the time"
+_QUEUES = "with several users the time includes waiting"
 _COLUMNS = ["turn", "group", "input_tokens", "ideal_cached_tokens", "cached_tokens", "ttft_s"]
 _NOTHING = pd.DataFrame(columns=_COLUMNS, dtype=float)
 
 
 @dataclass(frozen=True)
 class Served:
-    """The mean input tokens of ok requests, and how many of them a cache served: `ideal` if it kept all that
-    was sent before, as `reported` (None: not for all of them), and `inferred`, or `why` not. `part`: which of
-    a group's requests (`turn 2`); empty for all. `on_page`: by the share on the server's page of metrics, of
-    all requests only; where usage is silent it is what is `reported`. `ttft_s`: the median.
-    """
+    """How many input tokens of ok requests a prefix cache served, as means per request."""
 
     group: Group
-    part: str
+    part: str  # which of the group's requests (`turn 2`); empty for all
     requests: int
     input_tokens: float
-    ideal: float
-    reported: float | None
-    on_page: float | None
-    inferred: Inferred | None
-    why: str
-    ttft_s: float | None
+    ideal: float  # if the cache kept all that was sent before
+    reported: float | None  # in usage, otherwise `on_page`; None if not known for all requests
+    on_page: float | None  # by the hit share of the server's metrics page; only for all requests
+    inferred: Inferred | None  # from TTFT
+    why: str  # why nothing is inferred
+    ttft_s: float | None  # median
 
     @property
     def saved(self) -> float | None:
-        """Return the tokens of all requests that were not read again, as reported."""
+        """The tokens of all requests that were not read again, as reported."""
         return None if self.reported is None else self.reported * self.requests
 
     @property
     def of_ideal(self) -> float | None:
-        """Return the share of what could be served that was, as reported."""
+        """The share of the ideal that was served, as reported."""
         return self.reported / self.ideal if self.reported is not None and self.ideal else None
 
     def is_much(self, tokens: float) -> bool:
-        """Return whether numbers that are this far apart contradict each other."""
+        """Return whether numbers that differ by this contradict each other."""
         return tokens > DISAGREE_SHARE * self.input_tokens
 
 
 @once
 def served_of(run: Run) -> list[Served]:
-    """Return what was served of each group's requests that repeat something: of all, then of each part."""
+    """Return what was served in each group whose requests repeat something: of all, then of each part."""
     return [each for group in run.groups for each in _served(run, group)]
 
 
 def metrics_share(run: Run, group: Group) -> float | None:
-    """Return the share of prompt tokens that the server's page of metrics says were hits."""
+    """Return the share of prompt tokens that were hits by the server's metrics page."""
     return pooled(run, group, "prefix_hit_tokens", "prefix_query_tokens")
 
 
@@ -118,8 +113,8 @@ def _mean(
 
 @dataclass(frozen=True)
 class NewPrompts:
-    """What a deployment's new prompts say: the line of their times, or why there is none. `known`: the mean
-    of the tokens that even of them were sent before."""
+    """What a deployment's new prompts say. `line`: their times, or why there is no line. `known`: how many of
+    their tokens had been sent before after all (mean)."""
 
     line: Line | str
     known: float
@@ -127,7 +122,7 @@ class NewPrompts:
 
 @once
 def new_prompts(run: Run, deployment: str) -> NewPrompts:
-    """Return what the new prompts of one user's cells say, over all starts, warm-up included."""
+    """Return what the new prompts of cells with one user say, over all starts, including the warm-up."""
     cells = [cell for cell in run.planned_cells if cell.label == deployment and cell.at_once == 1]
     known = [_requests(run, cell) for cell in cells if cell.counts and _has_ideal(cell)]
     own = pd.concat(known) if known else _NOTHING
@@ -138,8 +133,8 @@ def new_prompts(run: Run, deployment: str) -> NewPrompts:
 
 
 def _is_new(own: pd.DataFrame, column: str) -> np.ndarray:
-    """Return of which requests no more is known than what many prompts begin with; also where that is not
-    said."""
+    """Return a mask of the requests of which no more than NEW_TOKENS or NEW_SHARE was served; also True where
+    unknown."""
     most = np.maximum(NEW_TOKENS, NEW_SHARE * floats(own["input_tokens"]))
     return ~np.asarray(floats(own[column]) > most)
 
@@ -149,7 +144,7 @@ def _has_ideal(cell: Cell) -> bool:
 
 
 def _requests(run: Run, cell: Cell) -> pd.DataFrame:
-    """Return a cell's ok requests of which the input and the ideal are known, warm-up included."""
+    """Return a cell's ok requests with known input and ideal tokens, including the warm-up."""
     found = run.requests_with(cell.number, "group", "ideal_cached_tokens")
     is_known = (found["outcome"] == "ok") & found[["input_tokens", "ideal_cached_tokens"]].notna().all(axis=1)
     return taken(found[[*_COLUMNS, "in_window", "stays"]], is_known.to_numpy(dtype=bool))
@@ -159,7 +154,7 @@ def _requests(run: Run, cell: Cell) -> pd.DataFrame:
 
 
 def doubts(served: Iterable[Served]) -> list[str]:
-    """Say of which parts the three numbers contradict each other."""
+    """Return a clause for each part whose numbers contradict each other."""
     return list(filter(None, map(_doubt, served)))
 
 
@@ -168,21 +163,21 @@ def _doubt(each: Served) -> str | None:
     if reported is None:
         return None
     if each.is_much(reported - each.ideal):
-        return f"{_reported(each)}, and {each.ideal:,.0f} had been sent before"
-    # By so much beyond the interval, which does not know how a machine's speed changes from cell to cell.
+        return f"{_reported(each)}, but only {each.ideal:,.0f} had been sent before"
+    # Beyond the interval by that much, since it does not include how a machine's speed changes between cells.
     if told and each.is_much(max(told.low - reported, reported - told.high)):
-        return f"{_reported(each)}, and {_by_ttft(told)}"
-    # The page also counts what is under way at a window's ends: there have to be many requests beside those.
+        return f"{_reported(each)}, but {_by_ttft(told)}"
+    # The page also counts requests in flight at the window's ends, so these have to be few among all.
     at_ends = 2 * (each.group.cells[0].at_once or each.requests)
     is_known = on_page is not None and at_ends <= DISAGREE_SHARE * each.requests
     if on_page is not None and is_known and each.is_much(abs(reported - on_page)):
-        return f"{_reported(each)}, and by its page of metrics it is {on_page:,.0f}"
+        return f"{_reported(each)}, but its metrics page says {on_page:,.0f}"
     return None
 
 
 def confirmation(each: Served) -> str:
-    """Say whether the times confirm what is reported, where nothing contradicts it: all of the interval is
-    near it. Nothing where they or it are not known."""
+    """Return whether the times confirm what is reported, as a clause: they do if all of the interval is near
+    it. Empty if the times or the report are not known."""
     told = each.inferred
     if each.reported is None or told is None:
         return ""

@@ -1,7 +1,7 @@
-"""What of a reserved KV cache would hold no token, by two ways to reserve it, from requests' real lengths.
+"""Compute from requests' real lengths how much of a KV cache two ways of reserving it would waste.
 
 A contiguous slot is reserved for the whole context of a request. Blocks are reserved as its tokens come, so
-that only the last one has room left. It is computed, whatever the server did: its own cache is not looked at.
+only the last one has room left. The server's own cache is not looked at.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ import numpy as np
 
 from reports.measures.metrics import Value
 
-# Tokens of a block: vLLM's own number on a GPU.
+# vLLM's block size on a GPU.
 BLOCK_TOKENS = 16
 COLUMNS = ("first_content_ns", "last_content_ns", "input_tokens", "output_tokens")
 
 
 def kv_waste(ok: Mapping[str, np.ndarray], context_tokens: int | None) -> dict[str, Value]:
-    """Return both shares over ok requests, by their COLUMNS, NaN where one is not known.
+    """Return both shares over ok requests, given their COLUMNS with NaN where unknown.
 
-    `context_tokens`: what a slot is reserved for. A request counts while its answer comes, and its tokens do
-    so evenly. What requests share counts for each.
+    `context_tokens`: the size of a slot. A request counts while its answer comes, with its tokens evenly
+    spread over that time. A prefix that requests share counts for each.
     """
     is_known = (ok["output_tokens"] > 0) & ~np.isnan(sum(ok[name] for name in COLUMNS))
     first, last, prompt, answer = (ok[name][is_known] for name in COLUMNS)
     weight = last - first
-    held = weight @ (prompt + (answer + 1) / 2)  # the mean over the tokens of an answer
+    held = weight @ (prompt + (answer + 1) / 2)  # the mean while an answer grows token by token
     in_blocks = weight @ ((_block_sum(prompt + answer) - _block_sum(prompt)) / answer)
     in_slots = weight.sum() * (context_tokens or 0)
     return {
@@ -34,6 +34,6 @@ def kv_waste(ok: Mapping[str, np.ndarray], context_tokens: int | None) -> dict[s
 
 
 def _block_sum(tokens: np.ndarray) -> np.ndarray:
-    """Return the tokens of the blocks that 1, 2, ... and `tokens` tokens need, added up."""
+    """Return the sum of the tokens in the blocks that 1, 2, ... `tokens` tokens need."""
     full, rest = np.divmod(tokens, BLOCK_TOKENS)
     return BLOCK_TOKENS * (full + 1) * (BLOCK_TOKENS * full / 2 + rest)

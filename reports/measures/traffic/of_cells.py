@@ -1,7 +1,6 @@
-"""Values that a cell has beside those of all traffic, by its scenario and its load.
+"""Compute the values that a cell has only because of its scenario or load.
 
-No other value counts requests of users who would leave, since those that are answered in time are the quick
-ones.
+Only values in this file count requests of users who would leave; elsewhere they would favour quick answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from reports.data import Cell, Run, floats, once, sent_in_window
 from reports.measures.metrics import LOST_SHARE, NOT_FAILED, Value, is_supported
 from reports.measures.traffic.validity import valid_values
 
-# --- how fast a request is read and answered, apart: llama-bench's pp and tg ------------------------
+# --- prefill and decode rates: llama-bench's pp and tg ----------------------------------------------
 
 
 _OF_RATES = (
@@ -29,9 +28,9 @@ _OF_RATES = (
 
 
 def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return both rates of a cell. Tokens that a server does not say were cached count as read."""
+    """Return both rates of a cell. Tokens that the server does not report as cached count as read."""
     ok = run.ok_requests(cell.number, *_OF_RATES)
-    # An answer that came at once took no time that is known.
+    # The decode time of an answer that came in one piece is unknown.
     is_timed = (ok["output_tokens"] > 1) & (ok["last_content_ns"] > ok["first_content_ns"])
     several = ok[is_timed.fillna(False).astype(bool)]
     begun = ok[ok["ttft_s"].notna() & ok["input_tokens"].notna()]
@@ -50,7 +49,7 @@ def rate(count: float, seconds: float, n: int) -> Value:
 
 
 def ended_per_s(cell: Cell, own: pd.DataFrame) -> Value:
-    """Return how many of these requests per second ended in a cell's window and are ok, whether their user
+    """Return how many of these requests per second were ok and ended in a cell's window, whether their user
     stays or not."""
     if cell.window_ns is None or cell.window_s is None:
         return Value(None, 0)
@@ -66,7 +65,7 @@ _QUIET, _BURST = 0, 1  # groups of scenarios/burst.py
 
 
 def batch_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return what a batch took, and its tokens per second; unknown where too many failed."""
+    """Return a batch's makespan and tokens per second; unknown if too many requests failed."""
     own = run.cell_requests(cell.number)
     if too_many_failed(run, cell):
         return dict.fromkeys(("makespan_s", "batch_tokens_per_s"), Value(None, len(own)))
@@ -80,8 +79,8 @@ def batch_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def burst_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return how long after a burst there were no more requests in flight than before it at most; unknown
-    where too many failed."""
+    """Return how long after a burst the requests in flight were down to the most before it; unknown if too
+    many failed."""
     own = run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"])
     group, sent_ns, end_ns = (floats(own[name]) for name in ("group", "sent_ns", "end_ns"))
     quiet, burst = group == _QUIET, group == _BURST
@@ -96,28 +95,28 @@ def burst_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def too_many_failed(run: Run, cell: Cell) -> bool:
-    """Return whether more than LOST_SHARE of a cell's requests failed, so that it did less than was asked."""
+    """Return whether more than LOST_SHARE of a cell's requests failed, so that it did less work."""
     failed = ~run.cell_requests(cell.number)["outcome"].isin(NOT_FAILED)
     return bool(failed.mean() > LOST_SHARE)
 
 
 def _in_flight(sent_ns: np.ndarray, end_ns: np.ndarray, at_ns: np.ndarray) -> np.ndarray:
-    """Return how many requests were in flight at these instants, those that end just then left out."""
+    """Return how many requests were in flight at these instants, without those that end just then."""
     begun = np.searchsorted(np.sort(sent_ns), at_ns, side="right")
     return np.asarray(begun - np.searchsorted(np.sort(end_ns), at_ns, side="right"))
 
 
-# --- what the depth of a prompt costs ---------------------------------------------------------------
+# --- the cost of a prompt's depth -------------------------------------------------------------------
 
 
-# A parabola goes through three points whatever they are.
+# A parabola fits any three points.
 DEPTHS_NEEDED = 4
 
 
 @once
 def by_number(run: Run, cell: Cell) -> dict[int, dict[str, Value]]:
-    """Return the medians of a cell's ok requests by the scenario's `group`: of ttft_s, tpot_s, and input
-    tokens that no cache had. However few they are: what shows them has their number beside them."""
+    """Return the medians of ttft_s, tpot_s and read_tokens (input tokens not from a cache) over a cell's ok
+    requests, by the scenario's `group`. Medians of few requests are included, with their n."""
     own = run.ok_requests_with(cell.number, "group")
     own = own.assign(read_tokens=own["input_tokens"] - own["cached_tokens"].fillna(0)).dropna(subset="group")
     return {
@@ -142,29 +141,29 @@ def depth_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def quadratic_share(tokens: np.ndarray, seconds: np.ndarray) -> float:
-    """Return c n^2 / (a + b n + c n^2) at the deepest n, by least squares of relative errors: a depth counts
-    as much as any other, however long it takes."""
+    """Return c n^2 / (a + b n + c n^2) at the largest n, fitted by least squares of relative errors, so that
+    short and long depths count equally."""
     terms = np.vander(tokens / tokens.max(), 3, increasing=True)
     fitted, *_ = np.linalg.lstsq(terms / seconds[:, None], np.ones(len(seconds)))
     return float(fitted[2] / fitted.sum())
 
 
-# --- tasks of agents: a conversation each, whose turns are its steps --------------------------------
+# --- agents: a task is a conversation, a step is a turn ---------------------------------------------
 
 
 def task_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return how fast steps and tasks of a cell were, how many were finished, and how many calls are valid.
+    """Return the speed of a cell's steps and tasks, the share of tasks finished, and that of valid answers.
 
-    Where nobody wrote how many turns a conversation has, as in older runs, nothing is known of tasks.
+    Without the number of turns of a conversation, as in older runs, nothing is known of tasks.
     """
     own = run.requests_with(cell.number, "turns")
-    own = own[own["part"] == 0]  # what is sent beside it may fail, and ends no task
+    own = own[own["part"] == 0]  # a request sent in parallel may fail without ending the task
     is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(NOT_FAILED)
     tasks = (
         own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
         .groupby("conversation")
         .agg(
-            # The first request that was sent is the first row.
+            # Rows are in order of sending.
             in_window=("in_window", "first"),
             begin_ns=("begin_ns", "min"),
             end_ns=("end_ns", "max"),
@@ -187,16 +186,16 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     }
 
 
-# --- how long a model thinks before it answers ------------------------------------------------------
+# --- reasoning before an answer ---------------------------------------------------------------------
 
 
 def thinking_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return when the answer of a cell's requests began, and the share of their chunks before it."""
+    """Return the time to the first answer token of a cell's requests, and the share of chunks before it."""
     own = run.ok_requests_with(cell.number, "first_answer_ns", "reasoning_chunks", "chunks")
-    # Older runs have neither. No reasoning is written as none.
+    # Older runs have neither column. A request without reasoning has 0 reasoning chunks.
     own = own[own[["first_answer_ns", "reasoning_chunks"]].notna().any(axis=1)]
     seconds = (floats(own["first_answer_ns"]) - floats(own[timing.origin_of(cell.load)])) / 1e9
-    # One that ended while it was still thinking is later than any that was answered.
+    # A request that ended while it was still thinking counts as later than all others.
     seconds[np.isnan(seconds)] = np.inf
     median = float(np.median(seconds)) if is_supported(50, len(own)) else np.inf
     chunks, thought = int(own["chunks"].sum()), int(own["reasoning_chunks"].sum())
@@ -206,11 +205,11 @@ def thinking_values(run: Run, cell: Cell) -> dict[str, Value]:
     }
 
 
-# --- users who go away before an answer ends --------------------------------------------------------
+# --- users who leave before an answer ends ----------------------------------------------------------
 
 
 def left_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return what became of a cell's requests whose users go away, and what all were answered per second."""
+    """Return how a cell's requests fared whose users leave, and how many of all were answered per second."""
     own = run.requests_with(cell.number, "chunks")
     answered = ended_per_s(cell, own)
     own = own[own["in_window"].fillna(False).astype(bool)]
@@ -227,18 +226,18 @@ def left_values(run: Run, cell: Cell) -> dict[str, Value]:
     }
 
 
-# --- which adapter requests are for -----------------------------------------------------------------
+# --- adapters ---------------------------------------------------------------------------------------
 
 
 def adapter_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return the share of a cell's requests that were sent next after one for another adapter."""
+    """Return the share of a cell's requests that were sent right after one for another adapter."""
     own = sent_in_window(run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"]))
     asked = floats(own.sort_values("sent_ns")["group"])
     n = max(len(asked) - 1, 0)
     return {"swap_share": Value(float((asked[1:] != asked[:-1]).mean()) if n else None, n)}
 
 
-# --- of which cells ---------------------------------------------------------------------------------
+# --- by scenario and load ---------------------------------------------------------------------------
 
 
 _OF_SCENARIOS: Mapping[str, Callable[[Run, Cell], dict[str, Value]]] = {
@@ -254,7 +253,7 @@ _OF_SCENARIOS: Mapping[str, Callable[[Run, Cell], dict[str, Value]]] = {
 
 
 def traffic_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """Return the values of a completed cell that only such traffic has, by the names of TRAFFIC_METRICS."""
+    """Return the values of a completed cell that only its scenario or load has, named by TRAFFIC_METRICS."""
     of_scenario = _OF_SCENARIOS.get(cell.planned.scenario.name)
     return {
         **(of_scenario(run, cell) if of_scenario else {}),

@@ -1,7 +1,7 @@
-"""Values of one kind of traffic over a group's starts.
+"""Values over a group's starts that only some scenarios have.
 
-Of parts of its requests: each prefix, depth or adapter, as the scenario numbers them. Of answers with a form:
-how many are valid, and what it costs that a server holds them to their form.
+For parts of the requests: each prefix, depth or adapter, as the scenario numbers them. For answers with a
+form: how many are valid, and what constrained decoding costs.
 """
 
 from collections import Counter
@@ -25,22 +25,19 @@ from reports.stats.intervals import Estimate, of_pairs
 
 @dataclass(frozen=True)
 class Part:
-    """The window's ok requests of one part, all starts that count together; `number` is the scenario's, from
-    0. `input_tokens`: their mean. `cached_share`: cached tokens / input tokens of the requests for which the
-    server gave both. `ttft_s`, `tpot_s`: medians. None where not known.
-    """
+    """The window's ok requests of one part, over all starts that count. None is not known."""
 
     group: Group
-    number: int
+    number: int  # the scenario's, from 0
     requests: int
-    input_tokens: float | None
-    cached_share: float | None
-    ttft_s: float | None
-    tpot_s: float | None
+    input_tokens: float | None  # mean
+    cached_share: float | None  # of the input tokens, over requests for which the server reported both
+    ttft_s: float | None  # median
+    tpot_s: float | None  # median
 
     @property
     def read_per_s(self) -> float | None:
-        """Return the input tokens that no cache had / TTFT."""
+        """Input tokens not served from a cache / TTFT."""
         if not self.ttft_s or self.input_tokens is None:
             return None
         return self.input_tokens * (1 - (self.cached_share or 0.0)) / self.ttft_s
@@ -52,7 +49,7 @@ class Part:
 
 @once
 def parts_of(run: Run, scenario: str) -> list[Part]:
-    """Return the parts of each deployment and load under a scenario of this name."""
+    """Return the parts of each deployment and load with a scenario of this name."""
     return [part for group in groups_under(run, scenario) for part in _parts(run, group)]
 
 
@@ -64,7 +61,8 @@ def adapter_name(part: Part) -> str:
 
 
 def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value]]:
-    """Return the median of TTFT or TPOT (`ttft_s.p50`) of a part over the starts, and that of each."""
+    """Return a part's median of TTFT or TPOT (`ttft_s.p50`) over the starts, and that of each start by
+    repeat."""
     latency, starts = name.partition(".")[0], dict[int, Value]()
     for repeat, cells in calm_starts(run, part.group).items():
         found = (by_number(run, cell).get(part.number) for cell in cells)
@@ -73,7 +71,7 @@ def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value
 
 
 def groups_under(run: Run, scenario: str) -> list[Group]:
-    """Return the groups of which a cell counts, under a scenario of this name, whatever its options."""
+    """Return the groups with a scenario of this name (whatever its options) that have a counted cell."""
     names = ((group, group.cells[0].planned.scenario.name) for group in run.groups if group.counted)
     return [group for group, name in names if name == scenario]
 
@@ -108,7 +106,8 @@ def _part(group: Group, number: int, own: pd.DataFrame) -> Part:
 
 @dataclass(frozen=True)
 class Validity:
-    """The answers of a group by their kind, all starts together; `interval`: of the share that is valid."""
+    """The answers of a group, counted by kind over all starts. `is_forced`: the server constrains their
+    form."""
 
     group: Group
     is_forced: bool
@@ -120,13 +119,13 @@ class Validity:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return Wilson's interval of the share."""
+        """Wilson's interval of the valid share."""
         return wilson(self.counts[VALID], self.n)
 
 
 @once
 def validities_of(run: Run) -> list[Validity]:
-    """Return the answers of each group that has any with a form."""
+    """Return the validity of each group that has answers with a form."""
     found = []
     for group in run.groups:
         counts = sum((kinds_of(run, cell) for cell in group.counted), Counter[str]())
@@ -138,9 +137,11 @@ def validities_of(run: Run) -> list[Validity]:
 
 
 def cost_of_constraint(run: Run, held: Validity) -> Estimate | None:
-    """Return TPOT p50 of answers that the server holds to their form over that of the same deployment and
-    load where the prompt alone asks for it and all else is the same, from the repeats that have both. None
-    without such a sweep."""
+    """Return the ratio of TPOT p50 with constrained decoding to that without, paired by repeat.
+
+    The second is of the same deployment, load and options, where only the prompt asks for the form. None if
+    the run did not sweep this.
+    """
     own = _but_constrained(held.group)
     free = [each for each in validities_of(run) if not each.is_forced and _but_constrained(each.group) == own]
     if not held.is_forced or len(free) != 1:
@@ -152,7 +153,7 @@ def cost_of_constraint(run: Run, held: Validity) -> Estimate | None:
 
 
 def _but_constrained(group: Group) -> tuple[object, ...]:
-    """Return what a group is, but for whether its server is told the form."""
+    """Return what identifies a group apart from the option `constrained`."""
     scenario = group.cells[0].planned.scenario
     options = {name: value for name, value in scenario.options.items() if name != "constrained"}
     return group.deployment, group.load, scenario.name, options

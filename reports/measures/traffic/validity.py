@@ -1,7 +1,7 @@
-"""Whether answers have the form that was asked for: JSON by a schema, or calls of the tools there are.
+"""Check whether answers have the form that was asked for: JSON by a schema, or calls of the given tools.
 
-No library reads JSON Schema here: those that are quick run code made of the schema, and a results directory
-may be a stranger's.
+JSON Schema is read here without a library. The fast libraries generate code from the schema and run it, and a
+results directory may come from a stranger.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from harness.contracts import Form, ToolCall
 from reports.data import Cell, Run, once, row_batches
 from reports.measures.metrics import Value
 
-# --- JSON Schema, in the words that scenarios use ---------------------------------------------------
+# --- JSON Schema: the keywords that scenarios use ---------------------------------------------------
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -26,7 +26,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-# What each word asks of a value; of one of another type it asks nothing, as the specification has it
+# What each keyword requires of a value. As specified, it requires nothing of a value of another type
 # (JSON Schema 2020-12, Validation, section 6).
 _WORDS: Mapping[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
     "enum": (object, lambda value, given: any(_is_same(value, each) for each in given)),
@@ -44,10 +44,10 @@ _SAYING_NOTHING = ("title", "description", "$schema")
 
 
 def is_by(value: Any, schema: Any) -> bool:
-    """Return whether a schema allows a value. Raises ValueError for what is not read here, and
-    TypeError for a word's value that is none."""
+    """Return whether a schema allows a value. Raises ValueError for a schema that is not supported here, and
+    TypeError for a keyword with a value of the wrong type."""
     if not isinstance(schema, dict):
-        raise ValueError("a JSON Schema that is no object is not read")
+        raise ValueError("a JSON Schema that is not an object is not supported")
     return all(_holds(value, schema, word, given) for word, given in schema.items())
 
 
@@ -59,14 +59,14 @@ def _holds(value: Any, schema: dict[str, Any], word: str, given: Any) -> bool:
     if word == "additionalProperties" and given is False:
         return not isinstance(value, dict) or value.keys() <= set(schema.get("properties", ()))
     if word not in _WORDS:
-        raise ValueError(f"{word}: this word of JSON Schema, or its value, is not read")
+        raise ValueError(f"{word}: this JSON Schema keyword, or its value, is not supported")
     types, asks = _WORDS[word]
     is_asked = isinstance(value, types) and not (isinstance(value, bool) and word in ("minimum", "maximum"))
     return not is_asked or asks(value, given)
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Return whether two values are the same JSON: to Python True is 1, in lists and objects, too."""
+    """Return whether two values are the same JSON. Python takes True as 1, also inside lists and objects."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_is_same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -75,7 +75,7 @@ def _is_same(a: Any, b: Any) -> bool:
 
 
 def _is_a(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):  # to Python it is an integer
+    if isinstance(value, bool):  # an int in Python
         return kind == "boolean"
     return isinstance(value, _TYPES[kind]) or (
         kind == "integer" and isinstance(value, float) and value % 1 == 0
@@ -86,18 +86,17 @@ def _is_a(value: Any, kind: str) -> bool:
 
 
 VALID, CUT = "valid", "cut at max_tokens"
-# What answers are that are not valid, as they are counted.
+# The kinds of answers that are not valid.
 KINDS = (CUT, "not JSON", "not by the schema", "no call", "no such tool")
 _COLUMNS = ("outcome", "in_window", "form", "calls", "output_text", "finish_reason")
 
 
 def kind_of(form: Form, row: Mapping[str, Any]) -> str:
-    """Return `valid`, or the first thing that is wrong with an answer. Raises ValueError for a schema that is
-    not read here."""
+    """Return `valid`, or the first thing that is wrong with an answer. Raises as `is_by` does."""
     text = row["output_text"]
     calls = msgspec.json.decode(row["calls"] or "[]", type=list[ToolCall])
     found = _of_calls(form, calls) if form.tools else _of_text(text, form.schema or {})
-    # Prose is no JSON that was cut, however long it is.
+    # Prose is not JSON that was cut, however long it is.
     has_begun = not text or bool(calls) or text.lstrip().startswith(("{", "["))
     return CUT if found != VALID and has_begun and row["finish_reason"] == "length" else found
 
@@ -121,13 +120,13 @@ def _of_calls(form: Form, calls: list[ToolCall]) -> str:
 
 
 def kinds_of(run: Run, cell: Cell) -> Counter[str]:
-    """Return how many of the window's ok answers of a completed cell are of each kind; none where a schema
-    has words that are not read, or values that no such word can have."""
+    """Return how many of the window's ok answers of a completed cell are of each kind; empty if a schema is
+    not supported."""
     return _judged(run, cell)[0]
 
 
 def why_not_judged(run: Run, cell: Cell) -> str:
-    """Return which word of a schema is not read; empty where all are."""
+    """Return why a cell's answers were not judged; empty if they were."""
     return _judged(run, cell)[1]
 
 
@@ -138,7 +137,7 @@ def _judged(run: Run, cell: Cell) -> tuple[Counter[str], str]:
     except ValueError as error:
         return Counter(), str(error)
     except TypeError:
-        return Counter(), "a word of its JSON Schema has a value that is not read"
+        return Counter(), "a keyword of its JSON Schema has a value of the wrong type"
 
 
 def _kinds(run: Run, cell: Cell) -> Iterator[str]:

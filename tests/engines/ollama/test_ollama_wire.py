@@ -103,7 +103,7 @@ def test_a_run_tells_of_a_running_one_what_it_is_and_that_it_cut_prompts(
     assert (start["version"], cell["status"]) == (f"{version}0.33.0-rc2+fb307609", "completed")
     assert (start["resolved"]["context_length"], start["resolved"]["weights_type"]) == (4096, "Q8_0")
     report = place.report()
-    assert f"The server counts fewer input tokens than words were sent: {engine} at 1 user:" in report
+    assert f"The server counted fewer input tokens than words were sent: {engine} at 1 user:" in report
 
 
 def test_a_stream_that_breaks_off_is_no_answer(replay: Replay) -> None:
@@ -209,7 +209,7 @@ def test_a_run_tells_that_a_running_one_does_not_heed_the_length_that_it_is_told
     assert done.returncode == 0, done.stderr
     assert sent["ignore_eos"] is True
     assert sent["min_tokens"] == sent["max_tokens"] > 9 + 1
-    told_so = "these ended of themselves: openai at 1 user: "
+    told_so = "these answers ended before it, which looks faster: openai at 1 user: "
     assert told_so in place.report()
 
 

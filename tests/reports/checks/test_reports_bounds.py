@@ -205,17 +205,19 @@ CASES: dict[str, tuple[Told, str, str]] = {
     ),
     "a load process that used its core": (
         replace(FULL_SLOTS, client={"cpu_s": 10.0}), "client",
-        f"{NOT_KEPT_UP}its busiest process used 0.95 of the one core it can",
+        f"{NOT_KEPT_UP}its busiest process used 0.95 of the one core it can use",
     ),
     "late timers": (
         replace(FULL_SLOTS, client={"loop_lag_s": (0.12, 0.2, 0.3)}), "client",
-        f"{NOT_KEPT_UP}half of its timers or requests were 120.0 ms late or more, where one takes 1,000 ms",
+        f"{NOT_KEPT_UP}half of its timers or requests were 120.0 ms late or more, "
+        "and a request takes 1,000 ms",
     ),
     "a client late by less than a tenth":
         (replace(FREE, client={"cpu_s": 8.0, "loop_lag_s": (0.09, 0.2, 0.2)}), "users", ""),
     "late sending in open loop": (
         Told(TWO_PER_S, running=[2], waiting=[0], rows=LATE), "client",
-        f"{NOT_KEPT_UP}half of its timers or requests were 250.0 ms late or more, where one takes 1,250 ms",
+        f"{NOT_KEPT_UP}half of its timers or requests were 250.0 ms late or more, "
+        "and a request takes 1,250 ms",
     ),
     "a busy processor": (
         replace(FREE, busy=3.9), "compute", f"{FLIGHT}; none waited; 3.90 cores busy, 0.00 while idle, of 4"
@@ -259,7 +261,7 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "other programs beside a server that has all it may use":
         (replace(STARVED, busy=1.0, resolved={"threads": 1}), "compute", ""),
     "requests that failed":
-        (replace(FREE, rows=FAILED), "unclear", "only 0 of 80 requests were answered well"),
+        (replace(FREE, rows=FAILED), "unclear", "only 0 of 80 requests were ok"),
     "a window in which none was sent":
         (replace(FREE, rows=WARM_UP), "unclear", "no request was sent in the window"),
 }  # fmt: skip

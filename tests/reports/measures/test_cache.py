@@ -102,7 +102,7 @@ def test_a_server_that_claims_hits_it_had_not_is_found_out(tmp_path):
     assert [said.partition(":")[0] for said in doubts(found.values())] == ["all requests", "turn 2", "turn 3"]
     [finding] = [each for each in findings_of(run) if each.check == "cache_misreported"]
     assert finding.cells == (0,)
-    assert "as cached, and by TTFT it is" in finding.text
+    assert "as cached, but by TTFT it is" in finding.text
 
 
 def test_a_server_that_does_not_tell_of_its_hits_is_found_out(tmp_path):
@@ -111,7 +111,7 @@ def test_a_server_that_does_not_tell_of_its_hits_is_found_out(tmp_path):
     assert told is not None
     assert told.tokens == pytest.approx(found["turn 3"].ideal, abs=0.1 * found["turn 3"].input_tokens)
     [said] = doubts([found["turn 3"]])
-    assert "and by TTFT it is" in said
+    assert "but by TTFT it is" in said
 
 
 def test_without_a_word_of_the_server_the_times_tell_alone(tmp_path):
@@ -148,7 +148,7 @@ def test_usage_that_is_not_what_the_page_of_metrics_says_is_doubted(tmp_path):
     whole = served_of(counted(tmp_path, 0.1))[0]
     assert whole.on_page == pytest.approx(0.1 * whole.input_tokens)
     [said] = doubts([whole])
-    assert said.endswith(f"and by its page of metrics it is {whole.on_page:,.0f}")
+    assert said.endswith(f"but its metrics page says {whole.on_page:,.0f}")
 
 
 def test_more_than_was_ever_sent_is_impossible(tmp_path):
@@ -161,7 +161,7 @@ def test_more_than_was_ever_sent_is_impossible(tmp_path):
 def test_of_several_users_nothing_is_inferred(tmp_path):
     found = served(tmp_path, talks(blocks, blocks), load=Load(concurrency=4))
     assert {each.inferred for each in found.values()} == {None}
-    assert {each.why for each in found.values()} == {"several users: their waiting is in the time"}
+    assert {each.why for each in found.values()} == {"with several users the time includes waiting"}
 
 
 def test_new_prompts_of_one_length_tell_nothing(tmp_path):
@@ -221,7 +221,7 @@ def test_the_page_has_the_three_side_by_side(tmp_path):
     shown = page(run_of(tmp_path, talks(none, blocks)))
     assert 'id="prefix-cache"' in shown
     assert "The ideal was counted in tokens for 72 requests." in shown
-    for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, and by TTFT it is"):
+    for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, but by TTFT it is"):
         assert words in shown
 
 

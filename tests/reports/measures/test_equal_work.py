@@ -119,13 +119,13 @@ DROPS, ONE_MORE = f"{SECOND} drops the system prompt", f"{SECOND} has exactly on
         # A system message that adds no token, or one.
         (prompts(system=18), None, f"{DROPS} (tokens of"),
         (prompts(system=19), None, f"{DROPS} (tokens of"),
-        (prompts(system=20), None, "use another chat template or tokenizer"),
+        (prompts(system=20), None, "use different chat templates or tokenizers"),
         (prompts(user=19, system=19, turns=42), None, f"{DROPS} and {ONE_MORE}"),
-        (prompts(user=20, system=36, turns=43), None, "use another chat template or tokenizer"),
-        (prompts(turns=42), None, "use another chat template or tokenizer"),
+        (prompts(user=20, system=36, turns=43), None, "use different chat templates or tokenizers"),
+        (prompts(turns=42), None, "use different chat templates or tokenizers"),
         (prompts(), LATER,
-         f"at 1 user, turn 2, {FIRST} 50.0 against {SECOND} 60.0 tokens: another tokenizer or chat template, "
-         "or other answers in the history"),
+         f"at 1 user, turn 2, {FIRST} 50.0 against {SECOND} 60.0 tokens: different tokenizers or chat "
+         "templates, or different answers in the history"),
         ({}, None, None),
     ],
 )  # fmt: skip
@@ -174,7 +174,7 @@ def test_an_engine_that_cannot_force_lengths_has_figures_per_token_only(tmp_path
     assert found["tpot_s.p50"] == pytest.approx(0.080 / 9)
     assert None not in [found[name] for name in PER_TOKEN]
     assert None not in offered(run, FIRST).values()
-    whole, reason = write_report(run.path), "the engine cannot be made to give the length asked for"
+    whole, reason = write_report(run.path), "the engine cannot force answers to the length asked for"
     values = whole.read_text(encoding="utf-8").partition('id="values">')[2].partition("</section>")[0]
     assert values.count(f'<span title="{reason}" class="none"') == 2
     assert "▲ per-token figures only" in plain(whole)
@@ -191,7 +191,7 @@ def test_a_server_that_does_not_heed_the_length_it_is_told_has_figures_per_token
     assert (None not in offered(run, SECOND).values()) is is_whole
     assert None not in offered(run, FIRST).values()
     found = work_of(run).per_token_only.get((SECOND, "chat_multi_turn", "1 user"))
-    assert found == (None if is_whole else "its server is told the length asked for, and does not heed it")
+    assert found == (None if is_whole else "its server ignores the length asked for")
 
 
 def test_a_single_deployment_keeps_all_its_figures(tmp_path):

@@ -285,7 +285,7 @@ def renamed(row: Asked) -> Asked:
     [
         (
             Voice(changes=renamed, ways=("prompt", "chat")),
-            "too few tokens have the same name as at llama_cpp fp16",
+            "too few of its tokens have the same names as those of llama_cpp fp16",
         ),
         (Voice(sha256="0" * 64), "llama_cpp fp16 was asked other prompts and texts"),
         (Voice(ways=(), missing={"chat": "HTTP 500"}), "HTTP 500"),
@@ -388,7 +388,7 @@ def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
     found = quality_of(run)
     assert {found[label].told.k for label in (NEAR, FAR)} == {5}
     assert found[FAR].told.kl_nats < 0.26
-    assert found[FAR].why_not_known == "the 5 likeliest tokens alone were compared, not 20"
+    assert found[FAR].why_not_known == "only the 5 likeliest tokens were compared, not 20"
     assert beyond_limit(run) == {}
 
 

@@ -63,7 +63,7 @@ def powers(path, readings_w, **start):
     samples = [replace(each, power_w=readings_w) for each in samples_of(0, 40.0, counter=True)]
     samples += [replace(each, power_w=readings_w and 30.0) for each in samples_of(1, 30.0, counter=True)]
     run = written(path, samples, **{"devices": (0, 1), "idle_power_w": 20.0, **start})
-    looked_for = "Two accounts of a card's power differ" in clean_of(run)[0]
+    looked_for = "A card's energy counter and power readings disagree" in clean_of(run)[0]
     return [each for each in findings_of(run) if each.check == "powers_differ"], looked_for
 
 
@@ -244,10 +244,10 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert value(run, "energy_j_per_output_token") is None
     assert value(run, "cost_per_million_output_tokens") is None
     html = energy.ENERGY_AND_COST(run).body
-    assert "Energy is not known: the server ran already, perhaps on another machine." in html
+    assert "Energy is not known: the server was already running, perhaps on another machine." in html
     assert (
-        "Cost is not known: the server ran already, perhaps on another machine: give price.input_tokens and "
-        "price.output_tokens, what its owner asks for a million." in html
+        "Cost is not known: the server was already running, perhaps on another machine: give "
+        "price.input_tokens and price.output_tokens, its owner&#x27;s prices per million tokens." in html
     )
     assert "this machine, used for nothing else" not in html
 
@@ -315,8 +315,8 @@ def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
     html = energy.ENERGY_AND_COST(open_run(tmp_path)).body
-    assert "Energy is not known of openai at 1 user: the server ran already" in html
-    assert "Cost is not known of openai at 1 user: the server ran already" in html
+    assert "Energy is not known of openai at 1 user: the server was already running" in html
+    assert "Cost is not known of openai at 1 user: the server was already running" in html
     assert ">1.00<" in html  # (60 W - 40 W) / 20 tokens/s of the other
 
 
@@ -331,7 +331,7 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
     assert (
-        "Cost is not known: the server&#x27;s devices are not on record." in energy.ENERGY_AND_COST(run).body
+        "Cost is not known: the server&#x27;s devices were not recorded." in energy.ENERGY_AND_COST(run).body
     )
 
 

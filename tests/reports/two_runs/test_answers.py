@@ -238,7 +238,7 @@ def test_the_worse_of_its_reference_and_of_base_counts(tmp_path, base, own, outc
         (leaning(0.5), None, f"{NOT_MEASURED} NEW: run it with quality=fidelity"),
         (None, None, f"{NOT_MEASURED} NEW: run it with quality=fidelity"),
         (None, leaning(0.5), f"{NOT_MEASURED} BASE: run it with quality=fidelity"),
-        (leaning(0.5), leaning(0.5, k=12), "the 12 likeliest tokens alone were compared, not 20"),
+        (leaning(0.5), leaning(0.5, k=12), "only the 12 likeliest tokens were compared, not 20"),
         (leaning(0.5), MUTE, "its API names none"),
     ],
 )

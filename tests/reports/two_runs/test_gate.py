@@ -286,4 +286,4 @@ def test_goodput_by_other_objectives_is_not_gated(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY}, slo=(base,))
     sides_run(tmp_path / "new", {A: STEADY}, slo=(new,))
     gate = gate_runs(tmp_path / "base", tmp_path / "new", GateTerms("slo_share", 0.05))
-    assert (gate.outcome, gate.cases[0].why) == ("inconclusive", "their objectives (slo.*) are others")
+    assert (gate.outcome, gate.cases[0].why) == ("inconclusive", "their objectives (slo.*) differ")

@@ -183,8 +183,8 @@ def machine(**device):
      ({"start": {"attached": True}},
       "B: the server was running already, so its repeats are blocks on one start"),
      ({"start": {"prompt_tokens": {"user": 15}}},
-      "their prompts are not the same: A and B use another chat template or tokenizer (tokens of the fixed "
-      "prompts, A / B: user 13 / 15)"),
+      "their prompts are not the same: A and B use different chat templates or tokenizers (tokens of the "
+      "fixed prompts, A / B: user 13 / 15)"),
      ({"start": {"resolved": {"kernel_stand_in": "slow kernels"}}}, "B: slow kernels")],
 )  # fmt: skip
 def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
@@ -215,7 +215,7 @@ def prompts_of(tokens):
 @pytest.mark.parametrize(
     ("tokens", "why"),
     [(204, None),
-     (205, "at 1 user, turn 1, A 200.0 against B 205.0 tokens: another tokenizer or chat template")],
+     (205, "at 1 user, turn 1, A 200.0 against B 205.0 tokens: different tokenizers or chat templates")],
 )  # fmt: skip
 def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
     found = case_of(tmp_path, prompts_of(200), prompts_of(tokens))
@@ -224,7 +224,7 @@ def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
     assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].why_none is None) is (why is None)
     # Of other conversations on average.
     other = case_of(tmp_path / "seed", prompts_of(200), prompts_of(tokens), b_has={"seed": 70})
-    differ = "their prompts have other lengths: 200.0 and 205.0 tokens"
+    differ = "their prompts have different lengths: 200.0 and 205.0 tokens"
     assert other.why_none == (differ if tokens == 205 else None)
 
 
@@ -243,7 +243,9 @@ def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go
         assert "output_lengths_differ" in row_of(found, "output_tokens_per_s").marks
         assert "output_lengths_differ" not in row_of(found, "ttft_s.p50").marks
         assert "output_lengths_differ" in [reason.check for reason in found.distrust]
-    assert row_of(runs, "e2e_s.p50").verdict.why == "their answers have other lengths: 10.0 and 9.0 tokens"
+    assert (
+        row_of(runs, "e2e_s.p50").verdict.why == "their answers have different lengths: 10.0 and 9.0 tokens"
+    )
     # The page asks of the same pairs, and says the same.
     page = comparisons_of(open_run(run))
     kinds = {name: row_of(one, name).verdict.kind for name in ("ttft_s.p50", "output_tokens_per_s")}

@@ -100,7 +100,7 @@ STAND_IN = {
      (died(Q4, range(5), "interrupted", "interrupted"), 5, "interrupted"),
      (died(Q4, range(1, 5)), 5, "only 1 of its starts have a value"),
      (died(Q4, [1]), 4, None),
-     (STAND_IN, 5, "its speed is not its own: x")],
+     (STAND_IN, 5, "its kernels are stand-ins, so its speed is not the engine's: x")],
 )  # fmt: skip
 def test_contenders_have_values_and_kernels_of_their_own_and_repeats_count_that_all_have(
     tmp_path, given, repeats, why
@@ -149,7 +149,7 @@ def test_answers_of_a_tenth_of_the_length_and_another_context_give_no_verdict(tm
     found = decided(tmp_path / "short", [short, SLOW])
     assert (found.kind, found.why) == (
         "values",
-        "their answers have not the same number of tokens: 1 (llama_cpp gguf-q8_0) and 10 (vllm bf16)",
+        "their answers have different numbers of tokens: 1 (llama_cpp gguf-q8_0) and 10 (vllm bf16)",
     )
     small, large = (
         replace(each, deployment=replace(each.deployment, terms=EngineTerms(context_length=n)))
@@ -157,7 +157,7 @@ def test_answers_of_a_tenth_of_the_length_and_another_context_give_no_verdict(tm
     )
     found = decided(tmp_path / "context", [small, large])
     assert found.kind == "values"
-    assert "their context has not the same number of tokens: 2,048" in found.why
+    assert "their contexts have different numbers of tokens: 2,048" in found.why
 
 
 def test_values_that_never_vary_are_the_same_within_the_margin_and_told_beyond_it(tmp_path):

@@ -87,7 +87,7 @@ def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path)
     assert decisions_of(run)[0].served == FAR
     assert "; its quality is not known (its API names no probabilities of its tokens)." in answer(run)
     few = measured(tmp_path / "few", {**USUAL, FAR: Voice(0.9, k=5)})
-    assert "not known (the 5 likeliest tokens alone were compared, not 20)." in answer(few)
+    assert "not known (only the 5 likeliest tokens were compared, not 20)." in answer(few)
 
 
 def test_the_reference_may_win(tmp_path):

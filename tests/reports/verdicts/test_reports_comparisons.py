@@ -133,7 +133,7 @@ FEW = Made(Q8, 0.8, changes=lambda number: {"outcome": "http_error"} if number >
      (Made(Q8, memory=0.0), {}, "memory_peak_bytes", "a value is 0, which has no ratio"),
      (Made(Q8, changes=lambda number: SHORT), {}, "e2e_s.p50", "9.0 tokens where 10.0 were asked for"),
      (Made(Q8, changes=lambda number: SHORTER), {}, "output_tokens_per_s",
-      "their answers have not the same number of tokens: 10 (llama_cpp fp16) and 1 (llama_cpp gguf-q8_0)"),
+      "their answers have different numbers of tokens: 10 (llama_cpp fp16) and 1 (llama_cpp gguf-q8_0)"),
      (Made(Q8, changes=lambda number: LONGER), {}, "ttft_s.p50", "their prompts are not the same"),
      (FASTER, {"resolved": {"kernel_stand_in": "pure Python"}}, "ttft_s.p50", "gguf-q8_0: pure Python"),
      (FASTER, {"memory_kind": "device"}, "memory_peak_bytes", "one is measured on a device, the other on")],

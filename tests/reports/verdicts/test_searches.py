@@ -95,7 +95,7 @@ def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
     assert (capacity.level, capacity.measured, capacity.words) == (None, 6, "not known (6 users as measured)")
     assert (
         search_words(run, capacity)
-        == "not known: that takes 3 starts or more; 6 users as measured on one start"
+        == "not known: an interval needs 3 starts or more; 6 users as measured on one start"
     )
     assert answer(run).startswith(
         "No winner. Kept as measured, but not known (p95 TTFT 150 ms, 90 % success)"
@@ -106,7 +106,7 @@ def test_what_is_known_is_no_more_than_the_intervals_over_starts_say(tmp_path):
     """20 requests at 6 users on each of three starts prove no 95 %; 80 do."""
     few, many = (searched(tmp_path / str(n), [6, 6, 6], count=n)[1][0] for n in (20, 80))
     assert (few.measured, few.level, few.words) == (6, None, "not known (6 users as measured)")
-    assert few.why == "the intervals over its starts reach below what is asked at each load"
+    assert few.why == "at each load the interval over its starts reaches below the share asked for"
     assert (many.measured, many.level, many.broken) == (6, 6, 7)
 
 
@@ -121,7 +121,7 @@ def test_a_server_that_was_not_restarted_is_not_known_to_keep_anything(tmp_path)
     [
         ([6, 0, 6], {}, ["6 users", "none", "6 users"],
          "no load that was tried kept the objectives on 1 of 3 starts"),
-        ([6], {"status": "failed"}, ["not known"], "the search did not come to its end on 1 of 1 starts"),
+        ([6], {"status": "failed"}, ["not known"], "the search was not finished on 1 of 1 starts"),
     ],
 )  # fmt: skip
 def test_a_start_without_an_answer_leaves_the_deployment_without_one(tmp_path, kept, changes, answers, why):
@@ -170,8 +170,8 @@ def test_on_too_few_starts_the_highest_that_was_allowed_is_measured_as_a_least(t
     run, [capacity] = searched(tmp_path, [64])
     assert capacity.words == "not known (64 users or more as measured)"
     assert search_words(run, capacity) == (
-        "not known: that takes 3 starts or more; 64 users or more as measured (the highest that was tried) "
-        "on one start"
+        "not known: an interval needs 3 starts or more; 64 users or more as measured (the highest that was "
+        "tried) on one start"
     )
     assert "llama_cpp fp16 64 users or more on one start" in answer(run)
 

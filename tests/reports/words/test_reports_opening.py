@@ -238,9 +238,9 @@ def test_a_reason_that_holds_for_all_deployments_says_so(tmp_path: Path) -> None
         return {"validity": "suspect", "guard": (replace(BUSY, text=text),)}
 
     text = plain(made_run(tmp_path, three(), repeats=2, cell_changes=changes))
-    assert "and no verdict is given: all 3 deployments: 2 starts." in text
+    assert "so there is no verdict: all 3 deployments: 2 starts." in text
     busy = "other programs used 70 % of the processor (during)."
-    assert f": all 3 deployments, as llama_cpp fp16 at 4 users (start 1): {busy}" in text
+    assert f": all 3 deployments, such as llama_cpp fp16 at 4 users (start 1): {busy}" in text
 
 
 def test_a_reason_that_holds_for_some_deployments_says_how_many(tmp_path: Path) -> None:
