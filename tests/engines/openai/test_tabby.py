@@ -64,9 +64,6 @@ def events(body: dict[str, Any]) -> list[dict[str, Any]]:
 class Tabby(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: object) -> None:
-        pass
-
     def do_GET(self) -> None:
         pages = {"/v1/models": {"object": "list", "data": [{**CARD, "parameters": None}]}, "/v1/model": CARD}
         if self.headers["Authorization"] != f"Bearer {KEY}":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import psutil
 import pytest
 from bench_command import Place, begun, bench, ended, made, quick, told
 from reference_serving import serving
+from served import served
 from waiting import wait_until
 
 from harness.store import store
@@ -22,9 +22,6 @@ class Answers(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     keys: set[str | None]
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         self.answer("application/json", json.dumps({"data": [{"id": "tiny"}]}))
@@ -47,14 +44,10 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def noting() -> Iterator[tuple[str, set[str | None]]]:
-    """The base URL of a server, and the Authorization headers that it has seen."""
+    """Yield the base URL of a server, and the Authorization headers that it has seen."""
     keys: set[str | None] = set()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Noting", (Answers,), {"keys": keys})) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1", keys
-        server.shutdown()
-        thread.join()
+    with served(type("Noting", (Answers,), {"keys": keys})) as port:
+        yield f"http://127.0.0.1:{port}/v1", keys
 
 
 def attached(base_url: str, *words: str) -> list[str]:
