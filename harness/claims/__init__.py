@@ -1,1 +1,1 @@
-"""Published sentences about engines as files, and what a run says of them."""
+"""Read published claims about engines from files, and judge them by a run."""

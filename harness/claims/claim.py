@@ -15,9 +15,9 @@ from harness.errors import UserError, choose_from, refuse_first
 from harness.settings.decoding import Choices, as_text
 from harness.settings.yaml_files import read_yaml
 
-# Keys as on a command line. A list is a sweep; of a side it means any of its values.
+# Keys as on a command line. A list is a sweep; in a side it means any of its values.
 Keys = Mapping[str, Scalar | list[Scalar]]
-# What the answers of a deployment come to against its reference's; it has no ratio.
+# How far the answers of a deployment are from its reference's. It has no ratio.
 KL_NATS = "kl_nats.mean"
 _ITS_FIELDS = "those of scenarios/claims/ have all fields"
 _FOLDER = Path(scenarios.__file__).with_name("claims")
@@ -32,7 +32,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What something was measured with, in words."""
+    """What a claim was measured with, in words."""
 
     device: str = "not said"
     model: str = "not said"
@@ -42,11 +42,11 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What reproduces a sentence: `metric` of one side over that of another (`ratio`), or of one (`value`).
+    """What reproduces a claim: `metric` of one side over that of another (`ratio`), or of one side (`value`).
 
-    A side is some keys and their values, which tell its deployments and loads from the run's others. One of
-    `at_least`, `at_most` and `within` has the published figure; without one it is shown beside the others.
-    `within`: the share by which a ratio may be away from 1. `turn`: of these turns alone, the first is 1.
+    A side is some keys and their values, which select its deployments and loads. One of `at_least`, `at_most`
+    and `within` has the published figure; without a figure the predicate is only shown. `within`: the share
+    by which a ratio may differ from 1. `turn`: counts only these turns; the first is 1.
     """
 
     metric: str
@@ -71,7 +71,7 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def accepted(self) -> tuple[float, float] | None:
         """Return the least and the greatest value that reproduce it; None without a figure.
 
-        Of a ratio, what is the same as the published figure within compare.margin (5 %) does.
+        A ratio that equals the published figure within compare.margin (5 %) reproduces it as well.
         """
         if not self.figures:
             return None
@@ -92,9 +92,8 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A published sentence. It holds if each of its predicates with a figure does.
 
-    `reading`: how it became these, where that is not plain.
-
-    `original`: the keys of a run on such a device as the original's; `here`: of one that is scaled down.
+    `reading`: how the sentence became these predicates, if that is not obvious. `original`: the keys of a run
+    on a device like the original one; `here`: those of a run that is scaled down.
     """
 
     sentence: str

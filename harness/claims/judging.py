@@ -1,6 +1,6 @@
 """Judge a claim: which cases of a run are its sides, what an interval says, which conditions differ.
 
-Pure. It computes no interval: whoever asks brings it.
+Pure. It computes no interval: the caller passes it in.
 """
 
 import re
@@ -27,7 +27,7 @@ _OF_DEPLOYMENT = ("engine", "model", "quantization")
 
 @dataclass(frozen=True)
 class Case:
-    """A deployment under a load of a scenario; these two by their labels, too."""
+    """A deployment under a load of a scenario."""
 
     deployment: Deployment
     load: Load
@@ -45,8 +45,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """What came out of what was compared. `value` lies from `low` to `high`, at `confidence`; None where
-    nothing may be said, and `why` says why. `outcome`: None where there is no figure to hold it to."""
+    """The result of one comparison.
+
+    `value` lies between `low` and `high` at `confidence`. They are None where nothing may be said, and `why`
+    gives the reason. `outcome` is None if there is no figure to compare with.
+    """
 
     compared: str
     outcome: Outcome | None
@@ -59,8 +62,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Part:
-    """The outcome of one predicate. `accepted`: the values that reproduce it. `crossing`: where its ratio
-    goes through 1 as loads rise; None where it was not asked at several."""
+    """The outcome of one predicate.
+
+    `accepted`: the values that reproduce it. `crossing`: where its ratio crosses 1 as loads rise; None if it
+    was asked at one load.
+    """
 
     asked: Predicate
     accepted: tuple[float, float] | None
@@ -79,8 +85,11 @@ class Differs:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of a claim. `why`: why it cannot be tested here. `kernels`: of quantized weights, as servers
-    named them, by deployment. `report`: the path of the run's page; None where nothing ran."""
+    """The result of a claim.
+
+    `why`: why it cannot be tested here. `kernels`: those for quantized weights, as servers named them, by
+    deployment. `report`: the path of the run's page; None if nothing ran.
+    """
 
     claim: Claim
     outcome: Outcome
@@ -101,10 +110,10 @@ def cases_of(plan: Plan) -> list[Case]:
 
 
 def combinations(predicate: Predicate, cases: Sequence[Case]) -> list[tuple[Case, ...]]:
-    """Return which cases are set against each other, one of each side; of one side each by itself.
+    """Return the pairs of cases to compare, one case of each side. With one side, return each case by itself.
 
-    Two are of one engine, model and quantization, unless a side names that, and of one scenario; under one
-    load, unless a side names its load; and of one deployment where sides name loads alone.
+    Both cases of a pair have the same scenario. They have the same engine, model, quantization and load,
+    unless a side names it, and the same deployment if the sides name only loads.
     """
     first, *others = ([case for case in cases if _is_of(side, case)] for side in predicate.sides)
     if not others:
@@ -125,7 +134,7 @@ def combinations(predicate: Predicate, cases: Sequence[Case]) -> list[tuple[Case
 
 
 def missing(predicate: Predicate, cases: Sequence[Case]) -> str:
-    """Return what the predicate names and no case has."""
+    """Return what the predicate names but no case has."""
     absent = [side_text(side) for side in predicate.sides if not any(_is_of(side, case) for case in cases)]
     return " and no ".join(absent or [f"two cases of {predicate.words}"])
 
@@ -135,7 +144,7 @@ def _is_of(side: Keys, case: Case) -> bool:
 
 
 def _text(key: str, case: Case) -> str:
-    """Return what a case has for a key; of another engine's option `null`. Raises UserError."""
+    """Return a case's value of a key, `null` for another engine's option. Raises UserError."""
     deployment, section = case.deployment, key.partition(".")[0]
     if key in _OF_DEPLOYMENT:
         return as_text(getattr(deployment, key))
@@ -143,7 +152,7 @@ def _text(key: str, case: Case) -> str:
     field = fields_by_key(section, kinds[section]).get(key) if section in kinds else None
     if field is None:
         raise UserError(
-            f"predicate: {key}: tells no deployments or loads apart; give {', '.join(_OF_DEPLOYMENT)}, "
+            f"predicate: {key}: does not select deployments or loads; give {', '.join(_OF_DEPLOYMENT)}, "
             "engine.*, load.* or an engine's own key"
         )
     holders = {"engine": deployment.terms, "load": case.load, deployment.engine: deployment.options}
@@ -159,7 +168,7 @@ def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcom
 
 
 def crossing(judged: Sequence[tuple[Load, Judged]]) -> str | None:
-    """Return between which loads a ratio of one pair goes through 1, lowest load first; None of one load."""
+    """Return between which loads the ratio of one pair crosses 1, lowest load first; None with one load."""
     found = sorted(judged, key=lambda each: each[0].concurrency or each[0].rate_per_s or 0.0)
     sides = [(load.label, _side_of_one(each)) for load, each in found]
     known = [(label, side) for label, side in sides if side]
@@ -167,13 +176,13 @@ def crossing(judged: Sequence[tuple[Load, Judged]]) -> str | None:
         return None
     through = [f"{a} ({old} 1) and {b} ({new} 1)" for (a, old), (b, new) in pairwise(known) if old != new]
     if through:
-        return f"goes through 1 between {' and between '.join(through)}"
+        return f"crosses 1 between {' and between '.join(through)}"
     loads = ", ".join(label for label, _ in known)
-    return f"does not go through 1: {known[0][1]} it at {loads}"
+    return f"does not cross 1: {known[0][1]} it at {loads}"
 
 
 def _side_of_one(judged: Judged) -> str:
-    """Return `above` or `below` where the whole interval is; empty where it has 1 in it, or is not known."""
+    """Return `above` or `below` if the whole interval is; an empty text if it includes 1 or is not known."""
     if judged.low is not None and judged.low > 1:
         return "above"
     return "below" if judged.high is not None and judged.high < 1 else ""
@@ -193,7 +202,7 @@ def differences(
 ) -> tuple[Differs, ...]:
     """Return each condition of the original, and each engine.* key, that differs in the run.
 
-    `versions`: of its servers, by engine.
+    `versions`: those of the servers, by engine.
     """
     devices, machine = environment.get("devices"), scalars(environment.get("machine"))
     names = [str(at(each, "name")) for each in devices] if isinstance(devices, list) else []

@@ -1,1 +1,1 @@
-"""Describe the traffic of a plan before anything is measured: what would be sent, and what of it again."""
+"""Describe the traffic of a plan: what would be sent, and what of it an ideal prefix cache could serve."""

@@ -1,7 +1,7 @@
 """Say what a cell's first conversations would send: lengths, what was sent before, forms, samples. Pure.
 
-A prompt is the history and the turn's messages, behind its tools. The chat template's own tokens are not in
-it. Where a model's answers go back into the history they count as unknown text of max_tokens tokens.
+A prompt consists of its tools, the history and the turn's messages. The chat template's own tokens are not
+counted. Where a model's answers go back into the history, they count as unknown text of max_tokens tokens.
 """
 
 from collections import Counter, defaultdict, deque
@@ -14,7 +14,7 @@ from statistics import fmean, median
 from harness.contracts import Conversation, Form, Turn
 from harness.describe.prefixes import NOTHING, Known, Prefix, Sent
 
-# Looked at of a cell, and no more once they have so many words, which keeps it to seconds.
+# The most conversations of a cell, and the words after which no more are looked at: it takes seconds.
 CONVERSATIONS, WORDS = 200, 2_000_000
 _BINS = 12
 _SAMPLES, _SAMPLE_TURNS, _SAMPLE_CHARACTERS = 3, 4, 400
@@ -22,7 +22,7 @@ _SAMPLES, _SAMPLE_TURNS, _SAMPLE_CHARACTERS = 3, 4, 400
 
 @dataclass(frozen=True)
 class Counting:
-    """How tokens are counted: `split` cuts texts into pieces of `tokens_per_piece` each; `said` names it."""
+    """How tokens are counted: `split` cuts texts into pieces of `tokens_per_piece` each. `said`: in words."""
 
     split: Callable[[Sequence[str]], Sequence[Sequence[Hashable]]]
     tokens_per_piece: float
@@ -53,8 +53,8 @@ class Histogram:
 class Hits:
     """What a prefix cache without bounds could serve of some requests' prompts.
 
-    `shared_tokens` were first sent in another conversation, `own_tokens` in the same one. `hit_share` is both
-    of `input_tokens`, `shared_share` the first alone.
+    `shared_tokens` were first sent in another conversation, `own_tokens` in the same one. `hit_share` is the
+    share of both in `input_tokens`, `shared_share` that of the first.
     """
 
     requests: int
@@ -67,7 +67,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class FormCount:
-    """A form of answers, what it asks for, and of how many requests. `is_forced`: the server is told."""
+    """A form of answers, what it asks for, and how many requests have it. `is_forced`: the server is told."""
 
     name: str
     asks_for: str
@@ -77,7 +77,7 @@ class FormCount:
 
 @dataclass(frozen=True)
 class Said:
-    """A message of a sample, cut. What cannot be seen in it is written as its number, \\u202e."""
+    """A message of a sample, shortened. Invisible characters are written as numbers, such as \\u202e."""
 
     role: str
     text: str
@@ -98,8 +98,8 @@ class Traffic:
     """What the first conversations of a cell would send. Tokens are counted as `counted` says.
 
     `is_all`: there are no more conversations. `by_turn` is by number from 1, `by_group` by the scenario's
-    groups. `left_share`: of the requests whose user goes away unless the answer has ended. `parallel`: how
-    many are sent at once with others of their user, up to `at_once`.
+    groups. `left_share`: the share of requests whose user leaves unless the answer ends sooner. `parallel`:
+    how many are sent at once with others of their user, up to `at_once` together.
     """
 
     conversations: int
@@ -154,7 +154,7 @@ def first(conversations: Iterator[Conversation], most: int | None = None) -> tup
 def traffic(
     conversations: Sequence[Conversation], counting: Counting, users: int, *, is_scripted: bool, is_all: bool
 ) -> Traffic:
-    """Describe conversations that `users` play at once, each waiting for its answers, all equally long."""
+    """Describe conversations that `users` play at once. All answers are taken to be equally long."""
     requests = list(_requests(conversations, counting, users, is_scripted=is_scripted))
     tokens = counting.tokens_per_piece
     turns = dict[int, list[_Request]]()
@@ -186,9 +186,9 @@ def traffic(
 
 
 def sending_order(turns: Sequence[int], users: int) -> Iterator[tuple[int, int]]:
-    """Yield the places (conversation, turn) of requests in the order of sending, if all answers take as long.
+    """Yield (conversation, turn) of requests in the order of sending, if all answers take equally long.
 
-    `turns` is how many each conversation has. A user whose conversation has ended begins the next one.
+    `turns`: how many each conversation has. A user whose conversation has ended begins the next one.
     """
     waiting = iter(range(len(turns)))
     playing = deque((number, 0) for number in islice(waiting, users))
@@ -204,19 +204,19 @@ def sending_order(turns: Sequence[int], users: int) -> Iterator[tuple[int, int]]
 def _requests(
     conversations: Sequence[Conversation], counting: Counting, users: int, *, is_scripted: bool
 ) -> Iterator[_Request]:
-    # By the adapter: what one has read is no use to another.
+    # By adapter: a prefix that one has read is of no use to another.
     sent, unknown = defaultdict[str | None, Sent](Sent), count(1 << 40)  # beyond all ids of tokens
     histories: list[list[Hashable]] = [[] for _ in conversations]
-    # What was sent of each conversation, and how much of its history that is, by adapter and tools before it.
+    # By conversation, adapter and tools: the prefix that was sent, and how much of the history is in it.
     prefixes: dict[tuple[int, str | None, str], tuple[Prefix, int]] = {}
     for number, turn_number in sending_order([len(each.turns) for each in conversations], users):
         turn, history = conversations[number].turns[turn_number], histories[number]
         for request in turn.requests:
             tools, messages, answer = _pieces(request, counting, unknown, is_scripted=is_scripted)
             place = number, request.adapter, tools_text(request.form)
-            behind, until = prefixes.get(place, (NOTHING, 0))
+            prefix, until = prefixes.get(place, (NOTHING, 0))
             prompt = [*history[until:], *messages] if place in prefixes else [*tools, *history, *messages]
-            known, whole, answered = sent[request.adapter].add(prompt, answer, number, behind)
+            known, whole, answered = sent[request.adapter].add(prompt, answer, number, prefix)
             yield _Request(turn_number, request, conversations[number].group, whole.tokens, known)
             if request is turn:
                 goes_on = place, answered, [*messages, *answer]

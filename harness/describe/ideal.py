@@ -1,8 +1,8 @@
 """Find what an ideal prefix cache would have served of each request that was sent. Pure.
 
-The cache keeps all that was sent on a start, in the order of sending, and an answer once it has ended.
-Prompts were not stored: the same seed makes the same conversations again, and answers are in the requests'
-rows. Two prompts are compared as texts, and only what they share is counted in tokens.
+The cache keeps everything that was sent on a start, in the order of sending, and each answer once it has
+ended. Prompts are not stored: the same seed makes the same conversations again, and the answers are in the
+requests' rows. Prompts are compared as texts, and only what they share is counted in tokens.
 """
 
 import re
@@ -19,21 +19,21 @@ from harness.describe.described import tools_text
 from harness.load.answer.chat import Decoded
 from harness.load.answer.history import answer_message
 
-# Returns the tokens of a text; None if nobody can say.
+# Returns the number of tokens of a text; None if it cannot be counted.
 Count = Callable[[str], int | None]
-# Stands before and behind the role of a message, and in no text.
+# Stands before and after the role of a message, and in no text.
 _MARK = "\0"
 _HEADER = re.compile(f"{_MARK}[^{_MARK}]*{_MARK}")
-# Beyond these a start's requests have no ideal: each text is a place in one sorted list, all in memory.
+# Beyond these a start's requests have no ideal: all texts are in memory, in one sorted list.
 MOST_TEXTS, MOST_CHARACTERS = 200_000, 1 << 28
 BY_COUNT, BY_CHARACTERS = "tokens", "characters"
 
 
 class SentTexts:
-    """Texts that were sent, sorted: the one that shares the longest prefix with another stands beside it."""
+    """The texts that were sent, sorted, so that those with the longest common prefix stand side by side."""
 
     def __init__(self) -> None:
-        # How a prompt begins is known, since bench itself asks each server something.
+        # The beginning of each prompt is known, since bench itself has asked each server something.
         self._texts, self._characters = sorted(map(_header, ("system", "user"))), 0
 
     @property
@@ -41,7 +41,7 @@ class SentTexts:
         return len(self._texts) > MOST_TEXTS or self._characters > MOST_CHARACTERS
 
     def add(self, text: str) -> None:
-        """Keep a text, in the place of the one that it goes on from, if any."""
+        """Keep a text, in place of the one that it continues, if there is one."""
         at = bisect(self._texts, text)
         if at < len(self._texts) and self._texts[at].startswith(text):
             return
@@ -53,7 +53,7 @@ class SentTexts:
             self._texts.insert(at, text)
 
     def known(self, text: str) -> int:
-        """Return how many of a text's first characters any of the texts begins with."""
+        """Return the length in characters of the longest prefix that the text shares with a kept one."""
         at = bisect(self._texts, text)
         return max((_common(text, each) for each in self._texts[max(0, at - 1) : at + 1]), default=0)
 
@@ -69,7 +69,7 @@ def _common(text: str, other: str) -> int:
     return least
 
 
-# What a start was sent, by the adapter: what one has read is no use to another.
+# What a start was sent, by adapter: a prefix that one has read is of no use to another.
 SentTo = defaultdict[str | None, SentTexts]
 
 
@@ -79,16 +79,16 @@ def nothing_sent() -> SentTo:
 
 @dataclass(frozen=True)
 class Template:
-    """Tokens of a chat template: before the first message's text, by its role, and before each later text.
+    """The tokens that a chat template adds: before the first text, by its role, and before each later one.
 
-    What stands behind the last text, which asks for an answer, counts as being before the answer's.
+    What follows the last text, and asks for an answer, counts as coming before the answer's text.
     """
 
     first: Mapping[str, int] = field(default_factory=dict)
     later: int = 0
 
     def tokens(self, text: str) -> int:
-        """Return the template's tokens in a text's beginning."""
+        """Return the tokens that the template adds within this beginning of a prompt."""
         headers, behind = text.count(_MARK) // 2, text.partition(_MARK)[2]
         if not headers:
             return 0
@@ -97,8 +97,10 @@ class Template:
 
 @dataclass(frozen=True)
 class Ideal:
-    """The tokens of a request that an ideal cache would have served, and whether they were counted, or
-    computed from the request's own by the share of characters."""
+    """The prompt tokens of a request that an ideal cache would have served.
+
+    `by`: whether they were counted, or estimated from the share of characters.
+    """
 
     request_id: str
     tokens: int
@@ -107,8 +109,11 @@ class Ideal:
 
 @dataclass
 class _Talk:
-    """A conversation as far as it has come. `counted`: what was served of its last request, and the tokens of
-    that. `over`: the next turn's requests that have ended, by their part."""
+    """A conversation as far as it has come.
+
+    `counted`: what was served of its last request, and its tokens. `over`: the requests of the next turn that
+    have ended, by their part.
+    """
 
     conversation: Conversation
     history: str = ""
@@ -119,9 +124,9 @@ class _Talk:
 
 @dataclass
 class Replay:
-    """A cell's requests again, in the order of sending, against what its start had been sent before.
+    """Replays a cell's requests, in the order of sending, against what its start had been sent before.
 
-    `conversations`: the cell's own, from the first one on. Texts are counted by `count` where that can say.
+    `conversations`: the cell's own, from the first one on. `count` counts texts, if it can.
     """
 
     sent: SentTo
@@ -140,7 +145,7 @@ class Replay:
             while in_flight and in_flight[0][0] <= at_ns:
                 self._end(*heappop(in_flight)[2:])
             talk = self._talk(row.conversation)
-            if talk is None or row.turn != talk.next_turn:  # the row before it is lost
+            if talk is None or row.turn != talk.next_turn:  # the row of an earlier turn is lost
                 continue
             if row.sent_ns is None:
                 self._go_on(talk, row)
@@ -164,14 +169,14 @@ class Replay:
         return self._talks.get(number)
 
     def _end(self, row: RequestRow, prompt: str, sent: SentTexts) -> None:
-        """Keep an answer, and let the conversation go on if it does."""
+        """Keep an answer, and let its conversation go on."""
         calls = _calls(row)
         said = Message("assistant", row.output_text, calls[0] if calls else None)
         sent.add(prompt + row.reasoning_text + _content(said))
         self._go_on(self._talks[row.conversation], row)
 
     def _go_on(self, talk: _Talk, row: RequestRow) -> None:
-        """Begin the next turn behind the first request of this one, if this was the last of them to end."""
+        """Note that a request has ended. After the last of its turn, continue with the first one's answer."""
         turn = talk.conversation.turns[row.turn]
         talk.over[row.part] = row
         if len(talk.over) < len(turn.requests):

@@ -1,6 +1,6 @@
-"""Find the longest prefix of a prompt that was sent before, as a prefix cache without bounds would. Pure.
+"""Find the longest prefix of a prompt that was sent before, as a prefix cache of unlimited size would. Pure.
 
-Knows no scenario: a prompt is a sequence of tokens, and a token is anything that has a hash.
+Knows no scenario: a prompt is a sequence of tokens, and a token is anything that can be hashed.
 """
 
 from collections.abc import Hashable, Iterable
@@ -28,7 +28,7 @@ NOTHING = Prefix()
 class Sent:
     """All that was sent so far, kept as a hash per prefix: about 100 bytes for a token.
 
-    With a million tokens two prefixes have the same hash, of 61 bits, once in some million runs.
+    With a million tokens two prefixes have the same hash (of 61 bits) in one of some million runs.
     """
 
     def __init__(self) -> None:
@@ -39,28 +39,28 @@ class Sent:
         prompt: Iterable[Hashable],
         answer: Iterable[Hashable],
         sender: int,
-        behind: Prefix = NOTHING,
+        prefix: Prefix = NOTHING,
     ) -> tuple[Known, Prefix, Prefix]:
         """Keep a prompt and its answer, which the server has seen as well.
 
-        `prompt` is what stands behind a prefix that the sender has sent. Return what of the whole prompt was
-        known, the whole prompt, and that with its answer. Every prefix of what was kept is kept, so the known
-        tokens of a prompt are all at its beginning.
+        `prompt` follows a `prefix` that the sender has sent before. Return how much of the whole prompt was
+        known, the whole prompt, and the prompt with its answer. Every prefix of what was kept is kept, so the
+        known tokens of a prompt are all at its beginning.
         """
-        whole, new = self._extended(behind, prompt, sender)
+        whole, new = self._extended(prefix, prompt, sender)
         answered, _ = self._extended(whole, answer, sender)
         return Known(whole.of_others, whole.tokens - whole.of_others - new), whole, answered
 
-    def _extended(self, behind: Prefix, tokens: Iterable[Hashable], sender: int) -> tuple[Prefix, int]:
-        """Return the prefix with these tokens behind it, and how many of them nobody had sent."""
-        first, (prefix, length, of_others), new = self._first, behind, 0
+    def _extended(self, prefix: Prefix, tokens: Iterable[Hashable], sender: int) -> tuple[Prefix, int]:
+        """Return the prefix followed by these tokens, and how many of them nobody had sent."""
+        first, (key, length, of_others), new = self._first, prefix, 0
         for token in tokens:
-            prefix = hash((prefix, token))
+            key = hash((key, token))
             length += 1
-            owner = first.get(prefix)
+            owner = first.get(key)
             if owner is None:
-                first[prefix] = sender
+                first[key] = sender
                 new += 1
             elif owner != sender:
                 of_others += 1
-        return Prefix(prefix, length, of_others), new
+        return Prefix(key, length, of_others), new

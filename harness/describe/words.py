@@ -42,8 +42,8 @@ def lines(found: Traffic) -> Iterator[str]:
     """Say what a cache could serve, what answers must be, what is sent at once, and how many users leave."""
     hits = found.hits
     yield (
-        f"ideal hit rate {_percent(hits.hit_share)}: of {hits.input_tokens:,} prompt tokens, those at the "
-        "beginning of a prompt that were sent, or answered, before, if a cache kept all of it"
+        f"ideal hit rate {_percent(hits.hit_share)}: the share of {hits.input_tokens:,} prompt tokens that a "
+        "prefix cache of unlimited size could serve"
     )
     yield f"{_percent(hits.shared_share)} of the prompt tokens were first sent in another conversation"
     for form in found.forms:
@@ -55,7 +55,7 @@ def lines(found: Traffic) -> Iterator[str]:
             f"up to {found.at_once} together"
         )
     if found.left_share:
-        yield f"{_percent(found.left_share)} of the requests are left by their user, if not answered sooner"
+        yield f"in {_percent(found.left_share)} of the requests the user leaves if not answered sooner"
 
 
 def hit_rows(hits: Mapping[int, Hits]) -> list[tuple[str, Hits]]:

@@ -46,7 +46,7 @@ _SHARE_KEYS = frozenset(f"{engine}.{option}" for engine, option in SHARES.items(
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of each device, or of the machine. `source` says who told it, as a clause.
+    """The memory of each device, or of the machine. `source` says where the number is from, as a clause.
 
     `devices`: how many were named; None takes the number in engine.tensor_parallel.
     """
@@ -59,12 +59,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class FitRow:
-    """One engine at one quantization. `program` is given if it is not the engine's first, which cannot serve
-    there.
+    """One engine at one quantization. `program` is None if it is the engine's first.
 
     `most_users` with the same context and `longest_context` for the same users are the largest that fit.
     `most_users` is None if more users take no more memory, `longest_context` if not even a few tokens fit.
-    `why_not_had`: why its weights cannot be obtained; None if only a shape was given.
+    `why_not_had`: why its weights cannot be obtained; None if they can, or if only a shape was given.
     """
 
     label: str
@@ -129,7 +128,7 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     indices = (0,) if device == "auto" else gpu.select(device)
     least_bytes = gpu.smallest_bytes(indices)
     if least_bytes is None or isinstance(found, Reason):
-        raise UserError(f"device={device}: NVML does not tell its memory; give fit.device_memory=24GiB")
+        raise UserError(f"device={device}: NVML does not report its memory; give fit.device_memory=24GiB")
     named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
     return Memory("cuda", least_bytes, len(indices), f"this machine's: {', '.join(named)}")
 

@@ -16,7 +16,7 @@ from scenarios import SCENARIOS
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, unless the user or fairness=stock says otherwise.
 CONTEXT_LENGTH = 4096
-# How many tokens are proposed at once: llama.cpp's and SGLang's own number for a draft.
+# How many tokens are proposed at once: the default of llama.cpp and SGLang for a draft.
 SPECULATIVE_TOKENS = 3
 # Options that mean the same for every engine, with the launcher that uses them.
 _HEEDED_BY: Mapping[str, Launcher] = {"environment": "native", "program": "native", "image": "docker"}
@@ -59,9 +59,9 @@ def _candidate(
 
 
 def _adapters(settings: Settings) -> tuple[Adapter, ...]:
-    """Return what the scenarios name, which every start has.
+    """Return the adapters that the scenarios name. Every start has all of them.
 
-    Raise UserError for one name of two, and for the model's own, by which a request asks for no adapter.
+    Raises UserError if two have the same name, or one has the model's, which asks for no adapter.
     """
     asked = (
         each for choice in settings.scenarios for each in SCENARIOS[choice.name].adapters(choice.options)
@@ -82,7 +82,7 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
 
 
 def _speculating(terms: Varied) -> Varied:
-    """Return terms that propose tokens if they speculate, and only then."""
+    """Return the terms with a number of speculative tokens if they speculate, else without one."""
     value, key = terms.value, "engine.speculative_tokens"
     is_on = value.speculation not in (None, "off")
     tokens = (value.speculative_tokens or SPECULATIVE_TOKENS) if is_on else None
@@ -91,7 +91,10 @@ def _speculating(terms: Varied) -> Varied:
 
 
 def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple[Launcher | None, Varied]:
-    """Leave out options that only another launcher uses: they would make equal deployments of two names."""
+    """Return the launcher, and the options without those that only another launcher uses.
+
+    Such options would give equal deployments two names.
+    """
     default = engine.options()
     named = {name: getattr(default, name) for name in _HEEDED_BY if hasattr(default, name)}
     given = {_HEEDED_BY[name] for name, usual in named.items() if getattr(options.value, name) != usual}
@@ -123,7 +126,7 @@ def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
 
 
 def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]) -> str:
-    """Return a label with what distinguishes a deployment in this run, and what is unusual among runs."""
+    """Return a label with what distinguishes a deployment in this run, and what is not the default."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     names = [Path(model).name for model in settings.models]
     model = Path(deployment.model).name if deployment.model != NO_QUANTIZATION and len(names) > 1 else ""
@@ -152,7 +155,7 @@ def check_heeded(settings: Settings, candidates: Sequence[Deployment]) -> None:
         launchers.setdefault(each.engine, set()).add(launcher)
         if "engine.memory_limit" in given and launcher != "docker":
             raise UserError(
-                f"engine.memory_limit={given['engine.memory_limit']}: holds for containers alone, and "
+                f"engine.memory_limit={given['engine.memory_limit']}: applies only to containers, and "
                 f"{each.label} is {_HOW[launcher]}; start all with engine.launcher=docker"
             )
     for name, option in itertools.product(launchers, _HEEDED_BY):

@@ -1,4 +1,4 @@
-"""Say which contexts are too short for what would be sent. Pure, but for a scenario's file."""
+"""Say which contexts are too short for what would be sent. Reads nothing but a scenario's file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -11,7 +11,7 @@ from harness.plan.terms import BLOCK_TOKENS
 from scenarios import SCENARIOS, TOKENS_PER_WORD
 
 MostContext = Callable[[str], int | None]
-# At least one token for a word; common tokenizers make up to 1.3, with the chat template's share.
+# A word has at least one token; common tokenizers make up to 1.3 of it, the chat template's share included.
 _MOST_PER_WORD = 1.3
 _MEASURED = 8
 _MARGIN, _TEMPLATE_TOKENS = 1.05, 64
@@ -20,8 +20,8 @@ _MARGIN, _TEMPLATE_TOKENS = 1.05, 64
 def sizes_of(conversation: Conversation, *, is_scripted: bool, rate: float = 1.0) -> tuple[int, int]:
     """Return the least and the likely number of tokens of a conversation's largest request with its answer.
 
-    The least has one for a word and leaves out the answers before it unless they are scripted. The likely one
-    has `rate` for a word and all answers in full.
+    The least counts one token a word and leaves out the answers before it unless they are scripted. The
+    likely one counts `rate` tokens a word, and all answers in full.
     """
     least, least_before = 0, 0
     likely, likely_before = 0.0, 0.0
@@ -42,8 +42,11 @@ def _words(turn: Turn) -> int:
 
 
 def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:
-    """Raise UserError if a server can hold none of a scenario's first conversations, or not the largest
-    request of one whose options say how large that is. `most_context`: of a model."""
+    """Raise UserError if a context holds none of a scenario's conversations, or not its largest request.
+
+    It looks at the first conversations. The largest request is known only if the scenario's options say it.
+    `most_context`: the longest context of a model, if known.
+    """
     models = dict.fromkeys(start.deployment.model for start in starts)
     most = min(filter(None, map(most_context, models)), default=None)
     for line, is_refused in _too_short(starts, most):
@@ -52,13 +55,15 @@ def check_context(starts: Sequence[PlannedStart], most_context: MostContext = la
 
 
 def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
-    """Return a line for each context that some of the conversations are too long for."""
+    """Return a line for each context that is too short for some of the conversations."""
     return [line for line, _ in _too_short(starts)]
 
 
 def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Iterator[tuple[str, bool]]:
-    """Yield a line for each context that a scenario's conversations are too long for, and whether a new run
-    is refused for it. `most`: the longest context that all models have."""
+    """Yield a line for each context that is too short for a scenario, and whether to refuse a new run for it.
+
+    `most`: the longest context that all models support.
+    """
     terms = {start.deployment.terms for start in starts}
     lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
@@ -80,15 +85,15 @@ def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Itera
         would_hold = 1 << needed.bit_length()
         if most is not None and needed <= most:
             would_hold = min(would_hold, most)
-        counted = "a word as one" if rate == 1 else f"a word as {rate:g}"
+        counted = "at 1 token a word" if rate == 1 else f"at {rate:g} tokens a word"
         for length in lengths:
             line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
-                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as"
+                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, at 1 token"
                 remedy = f"give {would_hold}, or shorter conversations"
                 if most is not None and would_hold > most:
                     remedy = f"the model has {most}: give shorter conversations"
-                yield f"{line}{need} one; {remedy}", True
+                yield f"{line}{need} a word; {remedy}", True
             elif count:
                 longer = (
                     f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"

@@ -1,4 +1,4 @@
-"""In which order a block starts its deployments. Pure.
+"""Draw the order in which a block starts its deployments. Pure.
 
 Williams designs: Latin squares in which each deployment stands at each place and follows each other one
 equally often. Source: E. J. Williams, "Experimental designs balanced for the estimation of residual effects
@@ -20,7 +20,7 @@ def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
     first, so that over a pair a linear drift falls on all alike. The order is balanced after `count` blocks
     if that is even, else after twice `count`.
     """
-    # No two neighbours are equally far apart, which balances the rows that adding makes of it.
+    # No two neighbours are equally far apart, so the rows that are made by shifting it are balanced.
     steps = ((step, count - step) for step in range(1, count // 2 + 1))
     first = (0, *itertools.chain.from_iterable(steps))[:count]
     rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
@@ -34,5 +34,5 @@ def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
 
 
 def shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
-    # Uses random() alone, since every version of Python gives the same numbers for a seed.
+    # Uses only random(), since every version of Python gives the same numbers for a seed.
     return sorted(items, key=lambda _: rng.random())

@@ -38,12 +38,12 @@ CanPrepare = Callable[[Weights], Reason | None]
 Misfit = Callable[[Adapter, Weights, ModelFacts | None], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
 
-# A guess of the seconds that a start takes beside the engine's own start-up (1 s to minutes), and a cell
-# beside its load.
+# Guesses, in seconds: a start without the engine's own start-up (1 s to minutes), attaching to a running
+# server, and a cell without its load.
 _START_S, _ATTACHED_S, _CELL_S = 4.0, 1.0, 2.0
 # With `until`. Fewer repeats give no useful interval (see METHODOLOGY.md).
 LEAST_BLOCKS = 3
-# A guess of the seconds of a window that has neither a duration nor a known rate.
+# A guess, in seconds: a window that has neither a duration nor a known rate.
 _WINDOW_S = 60.0
 
 
@@ -59,11 +59,11 @@ def make(
     shape: Shape = lambda model: None,
     misfit: Misfit = lambda adapter, weights, facts: None,
 ) -> Plan:
-    """Return blocks in which every deployment is started once, in a balanced order drawn from the run's seed.
+    """Return the plan: blocks that start every deployment once, in a balanced order drawn from the seed.
 
     `repeats`: how many blocks, if the plan has grown. Raises UserError for options that none of the
     deployments could use; if `is_new`, also for a context that holds no conversation or is longer than the
-    model can. A run that was begun with such a context may still be resumed.
+    model supports. A run that was begun with such a context may still be resumed.
     """
     asked = candidates(settings)
     check_heeded(settings, asked)
@@ -123,11 +123,11 @@ def _grown(whole: Plan, settings: Settings, deployments: Sequence[Deployment], f
 def check_most_context(
     settings: Settings, model: str, context_length: int | None, most_tokens: int | None
 ) -> None:
-    """Raise UserError for a context that is longer than the model can, if both are known."""
+    """Raise UserError for a context that is longer than the model supports, if both are known."""
     if context_length is not None and most_tokens is not None and context_length > most_tokens:
         given = "" if "engine.context_length" in settings.given else ", the default,"
         raise UserError(
-            f"engine.context_length={context_length}{given} is more than {model} can: "
+            f"engine.context_length={context_length}{given} is more than {model} supports: "
             f"give {most_tokens} or less"
         )
 
@@ -183,10 +183,10 @@ def cells_asked(settings: Settings, repeat: int) -> list[PlannedCell]:
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
-    """Return a cell's seed. All deployments see the same conversations, whatever the load's bounds and ramps.
+    """Return a cell's seed, which depends on neither the deployment nor the load's bounds and ramps.
 
-    Each load of the same traffic has its own `place` and so its own conversations: those of the cell before
-    would be in the server's cache.
+    Loads of the same traffic differ in `place`, and so in their conversations: those of the cell before would
+    be in the server's cache.
     """
     text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}" + (f"|{place}" if place else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
@@ -227,7 +227,7 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
 
 
 def _told_as_given(why: Reason, deployment: Deployment) -> Reason:
-    """Return why weights cannot be had, with the key that was given where they are those of a draft."""
+    """Return why weights cannot be had. For those of a draft it names the key that the user gave."""
     if deployment.draft is None:
         return why
     key = f"engine.speculation={deployment.terms.speculation}:"
@@ -235,7 +235,7 @@ def _told_as_given(why: Reason, deployment: Deployment) -> Reason:
 
 
 def _lack(deployment: Deployment) -> Reason | None:
-    """Return why an engine cannot have a common term's value without which it would be another deployment."""
+    """Return why an engine lacks the KV cache type or the way to speculate that was asked for; else None."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     kind = (terms.speculation or "off").partition(":")[0].replace("off", "")
     asked = (
@@ -245,17 +245,17 @@ def _lack(deployment: Deployment) -> Reason | None:
     for term, value, choices in asked:
         can = choices(deployment) if choices else None
         if value and can is not None and value not in can:
-            others = f"; it can be {', '.join(can)}" if can else ""
-            return Reason(f"engine.{term}={value}: {engine.name} has none here{others}")
+            others = f"; it supports {', '.join(can)}" if can else ""
+            return Reason(f"engine.{term}={value}: {engine.name} does not support it here{others}")
     return None
 
 
-# Models of one family may pad the rows of one vocabulary; llama.cpp takes up to so many more.
+# Models of one family may pad the same vocabulary to different sizes. llama.cpp accepts this difference.
 _PADDING = 128
 
 
 def why_not_drafted(deployment: Deployment, shape: Shape) -> Reason | None:
-    """Return why the draft's tokens are not the deployment's; None if they are, or that is not known."""
+    """Return why the draft's vocabulary is not the deployment's; None if it is, or if that is not known."""
     target, draft = shape(deployment.model), draft_facts(deployment, shape)
     if target is None or draft is None or target.vocabulary is None or draft.vocabulary is None:
         return None

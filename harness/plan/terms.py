@@ -1,5 +1,4 @@
-"""Fill the common terms of a plan: requests at once and a chat template, from the traffic, and a KV cache
-that all can hold.
+"""Fill the common terms of a plan: requests served at once, a chat template for tools, a KV cache's size.
 
 Reads nothing but a scenario's file. The device's memory and the model's shape are passed in.
 """
@@ -33,8 +32,8 @@ Shape = Callable[[str], ModelFacts | None]
 
 # The slowest answer that is planned for, about as fast as a person reads.
 ANSWER_TOKENS_PER_S = 10.0
-# For an open loop. Some engines reserve a whole engine.context_length for each: llama.cpp 2.2 GiB at 64 x
-# 4,096.
+# Bounds for an open loop. Some engines reserve a whole engine.context_length for each request: llama.cpp
+# 2.2 GiB at 64 x 4,096.
 FEWEST, MOST = 8, 256
 _LOOKED_AT = 100
 
@@ -53,11 +52,11 @@ def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnc
 
 @cache
 def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
-    """Return what one load needs: its users, or the conversations that are under way at once in an open loop,
-    times the requests that each sends at once.
+    """Return how many requests one load has in flight: its users, or in an open loop its conversations under
+    way, times the requests that each sends at once.
 
-    For a rate the conversations are the rate times the seconds that one takes at ANSWER_TOKENS_PER_S with its
-    think times; for a trace they are the most at any instant.
+    For a rate these conversations are the rate times the seconds that one takes at ANSWER_TOKENS_PER_S with
+    its think times. For a trace they are the most at any instant.
     """
     width = scenario.width
     parallel = f" x {width} parallel requests of {scenario.name}" if width > 1 else ""
@@ -86,7 +85,7 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
 
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
-    """Return the most that are under way at once. Keeps only these: a trace may have millions of rows."""
+    """Return the most arrivals under way at once. Keeps only those in memory: a trace may have millions."""
     ends_s, most = list[float](), 0
     for arrival_s, tokens in arrivals:
         now_s = arrival_s / speedup
@@ -100,9 +99,9 @@ def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
 def able_to_call(
     deployments: Sequence[Deployment], scenarios: Sequence[ScenarioChoice]
 ) -> tuple[list[Deployment], str]:
-    """Give deployments whose model's chat template leaves tools out one of bench's, if a scenario has tools.
+    """Give bench's chat template to deployments whose model's own leaves tools out, if a scenario has tools.
 
-    The clause says which. One that was given stays, as does everything of fairness=stock.
+    The clause names the templates. A template that the user gave stays, and so does all of fairness=stock.
     """
     is_needed = any(map(has_tools, scenarios))
     made, reasons = list[Deployment](), dict[str, None]()
@@ -265,7 +264,7 @@ def _held(deployment: Deployment, device_bytes: int | None, shape: Shape) -> int
     """Return the tokens of the largest KV cache that a deployment can have, up to what its terms ask for."""
     facts = shape(deployment.model)
     if device_bytes is None:
-        return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
+        return Reason("whether it fits is not checked on a CPU, or if a device does not report its memory")
     if facts is None or facts.parameters is None:
         return Reason("whether it fits is not known, since the model's shape is not")
     wanted = deployment.terms.kv_cache_tokens or 0

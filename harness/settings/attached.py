@@ -1,4 +1,4 @@
-"""Check what goes together with a server that runs already: keys, its API, the prices of its tokens."""
+"""Check what goes together with a running server: keys, its API, the prices of its tokens."""
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from harness.settings.decoding import Varied
 
 
 def key_env(engine: str) -> str:
-    """Return the variable that an engine's key comes from unless another is named."""
+    """Return the environment variable of an engine's API key, unless the user names another."""
     return ENGINES[engine].key_env if engine in ENGINES else EngineTerms.api_key_env
 
 
@@ -21,7 +21,7 @@ def check_attached(
     quality: QualityTerms,
     given: Container[str],
 ) -> None:
-    """Raise UserError for what a running server cannot be told, or asked. `given`: the user's keys."""
+    """Raise UserError for what a running server cannot be told or asked. `given`: the user's keys."""
     url = terms[0].value.base_url
     try:
         parts = urlsplit(url)
@@ -57,7 +57,7 @@ def check_attached(
         ),
         (
             "scenario.adapters" in given and any(map(_numbers_adapters, engines)),
-            f"scenario.adapters: engine={','.join(engines)} knows adapters by their numbers, which of a "
+            f"scenario.adapters: engine={','.join(engines)} knows adapters by number, and the numbers of a "
             f"running server ({url}) are not known; leave engine.base_url out, and bench starts one",
         ),
     )
@@ -69,17 +69,17 @@ def _numbers_adapters(engine: str) -> bool:
 
 
 def check_price(price: Price, given: Mapping[str, Sequence[str]], *, is_attached: bool) -> None:
-    """Raise UserError for a price of tokens without its other half, and for one that no server has."""
+    """Raise UserError for a price of tokens without its counterpart, or without a running server."""
     key = next((key for key in given if key.startswith("price.") and key.endswith("_tokens")), "")
     asked = f"{key}={given[key][0]}" if key else ""
     refuse_first(
         (
             key and not is_attached,
-            f"{asked}: is asked by the owner of a running server (engine.base_url); of one that bench "
-            "starts give price.gpu_hour",
+            f"{asked}: is for a running server (engine.base_url); for one that bench starts give "
+            "price.gpu_hour",
         ),
         (
             key and not price.is_by_token,
-            f"{asked}: give both price.input_tokens and price.output_tokens, for a million of them",
+            f"{asked}: give both price.input_tokens and price.output_tokens, per million tokens",
         ),
     )

@@ -54,7 +54,7 @@ _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run
 _PATHS = ("scenario.path", "scenario.schema", "load.tokenizer", "engine.chat_template", "quality.text")
 _PATHS_OF_ENGINES = ("environment", "program")
 _ADAPTERS = "scenario.adapters"
-# More are not listed in an error: of engines all, of scenarios and quantizations those that are near.
+# An error lists up to this many names (all engines). Of scenarios and quantizations it lists those near.
 _MOST_NAMES = 12
 
 
@@ -63,7 +63,7 @@ class Settings:
     """One run as it was asked for. Each tuple is an axis, and the plan multiplies them.
 
     `engines`: the points of each engine's own options, by its name. `given`: what the user set, as text that
-    parses again, and what was found for good before the plan was made (scenario.tokens_per_word).
+    parses again, and what was determined before the plan was made (scenario.tokens_per_word).
     """
 
     models: tuple[str, ...]
@@ -159,7 +159,7 @@ def settings(given: Choices) -> Settings:
 def fit_settings(given: Choices, typed: Iterable[str] = ()) -> tuple[Settings, FitTerms]:
     """Return the settings of `bench fit` and the values of its own keys. Raises UserError like `settings`.
 
-    A study may have keys for a run as well. Of those on the command line (`typed`) each must have an effect.
+    A study may have keys for a run as well. On the command line (`typed`) each key must have an effect.
     """
     for key in typed:
         if key.partition(".")[0] in _OF_RUNS:
@@ -204,7 +204,7 @@ def _with_defaults(given: Choices, defaults: Choices) -> Settings:
 
 
 def engines_with_weights() -> tuple[str, ...]:
-    """Return the engines that load weights: none that is only attached to, and none without a model."""
+    """Return the engines that load weights, so none that bench only attaches to and none without a model."""
     return tuple(
         name
         for name, engine in ENGINES.items()
@@ -219,7 +219,7 @@ def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
 
 def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     if key == _ADAPTERS:
-        return tuple(_found(value) if isinstance(value, str) else value for value in values)
+        return tuple(_absolute_adapters(value) if isinstance(value, str) else value for value in values)
     engine, _, name = key.partition(".")
     may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(
@@ -236,8 +236,8 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     )
 
 
-def _found(adapters: str) -> str:
-    """Return the adapters that are directories as absolute paths with / behind, the others as they are."""
+def _absolute_adapters(adapters: str) -> str:
+    """Return the adapters with directories as absolute paths that end in /, and the others as they are."""
     found = []
     for each in adapters.split(":"):
         path = expanded(_ADAPTERS, each)
@@ -246,7 +246,7 @@ def _found(adapters: str) -> str:
 
 
 def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
-    """Raise UserError for a way to speculate that there is not, and for a number of tokens `is_alone`."""
+    """Raise UserError for an unknown way to speculate, or for a number of tokens without one (`is_alone`)."""
     given, tokens = f"engine.speculation={terms.speculation}", terms.speculative_tokens
     model, quantization = terms.draft or ("-", "")
     refuse_first(
@@ -292,7 +292,7 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     for name in _names("scenario", choices["scenario"], SCENARIOS):
         scenario = SCENARIOS[name]
         for point in points("scenario", scenario.options, choices):
-            # Making the first conversation shows whether the options can work, before anything is started.
+            # Making the first conversation shows whether the options work, before anything is started.
             next(iter(scenario.conversations(point.value, Random(0))))
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
             arrivals = scenario.arrivals(point.value)

@@ -23,7 +23,7 @@ Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one wher
 # Strings that the grammar of overrides reads back as the same string without quotes.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
 _WORDS = ("null", "true", "false", "nan", "inf")
-# How the value of a field is read and what it takes in words, by the field's suffix.
+# By the suffix of a field: how its value is read, and what it takes, in words.
 _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_per_s": (units.rate_per_s, "a rate, such as 2/s or 90/min"),
     "_s": (units.duration_s, "a duration, such as 500ms or 20s"),
@@ -34,7 +34,7 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _LENGTH = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
 _DAY_S = 86400
-_PART = (1e-6, 1 - 1e-6)  # a share that can be neither nothing nor all
+_PART = (1e-6, 1 - 1e-6)  # a share between 0 and 1, both excluded
 # The smallest and the largest value that make sense, which the fields' types cannot say.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "repeats": (1, 1000),
@@ -113,7 +113,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Varied:
-    """A decoded section of keys: its dataclass, and the values here of the keys that are swept."""
+    """One point of a section of keys: its dataclass, and the values here of those keys that are swept."""
 
     value: Any
     differs: Mapping[str, str]
@@ -156,7 +156,7 @@ def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
 
 
 def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:
-    """Return every value of a key as its type. Raises UserError as `decode`, and for a value given twice."""
+    """Return every value of a key as its type. Raises UserError like `decode`, also for a repeated value."""
     decoded = tuple(decode(key, kind, value, suffix) for value in values)
     refuse_repeated(key, values, decoded)
     return decoded
@@ -185,7 +185,7 @@ def only_value(key: str, choices: Choices) -> Scalar:
 def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before: str = "") -> Any:
     """Return one value as its type. A unit suffix makes it seconds, bytes, per second or a share.
 
-    Raises UserError with the key, the value after what stood `before` it, and what would work.
+    Raises UserError with the key, the value with the text `before` it, and what would work.
     """
     given = f"{key}={before}{shown(value)}"
     parts = _parts(kind)
@@ -241,7 +241,7 @@ def as_text(value: Scalar) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
         return str(value)
-    # In Hydra's quotes a backslash is itself, but before a quote it escapes, and is escaped by another.
+    # In Hydra's quotes a backslash stands for itself, but before a quote it escapes and must be doubled.
     escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
     return f'"{escaped}"'
 

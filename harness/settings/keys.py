@@ -41,7 +41,7 @@ _TAKES = {
 
 @dataclass(frozen=True)
 class FitTerms:
-    """The keys of `bench fit` alone. `device_memory_bytes`: of one device; None takes this machine's."""
+    """The keys that only `bench fit` has. `device_memory_bytes`: of one device; None takes this machine's."""
 
     device_memory_bytes: int | None = None
 
@@ -73,7 +73,7 @@ def _taken_by_scenarios(key: str) -> list[str]:
 
 
 def _fields() -> dict[str, Field]:
-    sections: list[tuple[str, type]] = [
+    kinds: list[tuple[str, type]] = [
         ("load", Load),
         ("engine", EngineTerms),
         ("guard", GuardTerms),
@@ -85,13 +85,13 @@ def _fields() -> dict[str, Field]:
         *((name, engine.options) for name, engine in ENGINES.items()),
     ]
     found: dict[str, Field] = {}
-    for prefix, kind in sections:
+    for prefix, kind in kinds:
         found |= {key: field for key, field in fields_by_key(prefix, kind).items() if key not in found}
     return found
 
 
 def _keys_of(section: str, known: Iterable[str]) -> str:
-    """Return which keys a section has, where no key is near and these are few."""
+    """Return a clause with the keys of a section; an empty text if it has many or none."""
     own = [key.partition(".")[2] for key in known if key.startswith(f"{section}.")]
     return f"{section} has {', '.join(own)}; " if 0 < len(own) <= _FEW_KEYS else ""
 
@@ -111,7 +111,7 @@ def check_keys(given: Choices) -> None:
         refuse_first(
             (
                 key.startswith("gate.") or (section in ("fit", "search") and key in known),
-                f"{what}: belongs to `bench {section}` alone; leave it out",
+                f"{what}: is only for `bench {section}`; leave it out",
             ),
             (
                 key not in known and not sections.is_slo(key),

@@ -8,7 +8,7 @@ from harness.contracts import Load, ScenarioChoice
 from harness.errors import Problem, UserError, refuse_first
 from harness.settings.decoding import Choices, points, shown
 
-# Arrivals that say themselves when conversations begin.
+# Arrivals that set themselves when conversations begin.
 _BY_ITSELF = ("trace", "batch")
 _NOT_OF_A_BATCH = ("load.warmup", "load.duration", "load.grace", "load.min_requests", "load.steps")
 
@@ -25,7 +25,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
         (len(both) == 2, f"{said}: closed and open loop exclude each other; give one of them"),
         (
             both and itself,
-            f"load.arrival={itself}, {said}: a {itself} says itself when conversations begin; give one "
+            f"load.arrival={itself}, {said}: a {itself} sets itself when conversations begin; give one "
             "of them",
         ),
     )
@@ -40,7 +40,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
             load = replace(load, duration_s=None)
         if "load.warmup" not in given and load.kind in _BY_ITSELF:
             load = replace(load, warmup_s=0.0)
-        # A key that this kind of arrivals or ramp does not use must not make two loads of one.
+        # A key that this kind of arrivals or ramp does not use must not turn one load into two.
         load = replace(
             load,
             burstiness=load.burstiness if load.arrival == "gamma" else 1.0,
@@ -61,7 +61,7 @@ def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
     timed = [scenario.name for scenario in scenarios if scenario.span_s is not None]
     if timed and len(timed) < len(scenarios):
         raise UserError(
-            f"scenario={','.join(s.name for s in scenarios)}: only {timed[0]} says when conversations begin; "
+            f"scenario={','.join(s.name for s in scenarios)}: only {timed[0]} sets when conversations begin; "
             "give load.concurrency=N or load.rate=N for all, or measure it in a run of its own"
         )
     return bool(timed)
@@ -104,7 +104,7 @@ def _wrong_arrivals(
         ),
         (
             load.kind in ("closed", "open") and any(each.name == "burst" for each in scenarios),
-            "scenario=burst: begins its requests itself, and has no burst otherwise; leave out "
+            "scenario=burst: begins its requests itself, else there is no burst; leave out "
             "load.concurrency, load.rate and load.arrival, and give scenario.rate=N scenario.burst=N",
         ),
         (

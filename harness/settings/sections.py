@@ -28,7 +28,7 @@ from harness.settings.decoding import (
     single,
 )
 
-# The metrics of which each request has a value of its own.
+# The metrics that each request has a value of.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
@@ -41,9 +41,9 @@ _OFF = (("off",), (False,))  # YAML takes off for false
 _QualityOrOff = Literal[Quality, "off"]
 _OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "slo.tasks.score")
 DEFAULT_TASKS = ("bench-basics",)
-# At the lowest rate of a search, since a window with hardly a conversation in it says nothing.
+# At the lowest rate of a search. A window with fewer conversations says little.
 _CONVERSATIONS_A_WINDOW = 4
-# Of a run whose engines, quantizations, repeats and loads are the default ones; of others the least.
+# run.budget=auto of a run with the default engines, quantizations, repeats and loads; the least of others.
 DEFAULT_BUDGET_S = 480.0
 _NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run", "quality")
 # The default of each key as a user would give it (`-`: none), and what it takes. Objectives are listed at one
@@ -51,10 +51,10 @@ _NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "co
 LISTED: dict[str, tuple[str, str]] = {
     **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
     _SLO_SUCCESS: ("-", "a share, such as 99%"),
-    "until": ("-", "ci:5%, the half-width that an interval is to have"),
+    "until": ("-", "ci:5%, the half-width that intervals should have, as a share of the mean"),
     "until.metric": (Until.metric, "a name of `bench list metrics`"),
     "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
-    "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, but 8 minutes at least"),
+    "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, at least 8 minutes"),
     "quality": ("auto", "fidelity, tasks, both, or off; auto: fidelity where two deployments serve a model"),
     "quality.limit": (f"{QualityTerms.limit_nats:g}", "mean KL divergence in nats, such as 0.1, or off"),
     "quality.against": ("most bits", "a deployment's label, or the directory of an earlier run"),
@@ -110,12 +110,12 @@ def until(given: Choices) -> Until | None:
 
 
 def budget_s(given: Choices) -> float | None:
-    """Return the wall time in which a run is to end, None if its plan decides (auto). Raises UserError."""
+    """Return the seconds in which a run should end, None if its plan decides (auto). Raises UserError."""
     if "run.budget" not in given or (value := only_value("run.budget", given)) == "auto":
         is_default_plan = all(key.partition(".")[0] in _NO_PART_OF_A_PLAN for key in given)
         return DEFAULT_BUDGET_S if is_default_plan else None
     what = f"run.budget={shown(value)}"
-    refuse_first(("until" in given, f"{what}: with until its own bound counts; give until.budget instead"))
+    refuse_first(("until" in given, f"{what}: has no effect with until; give until.budget instead"))
     return float(decode("run.budget", float, value, "_s"))
 
 
@@ -147,14 +147,14 @@ def quality_terms(given: Choices) -> QualityTerms:
             limit = given.get(objective, given.get(key, ()))
             chosen[key] = (None,) if limit in _OFF else limit
             if objective in given:
-                # Else a complaint would name the other key, which was not given.
+                # Else an error would name the other key, which was not given.
                 decode(objective, float | None, only_value(objective, {objective: chosen[key]}), unit)
     terms: QualityTerms = single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
     return terms
 
 
 def only_compare_terms(given: Choices) -> CompareTerms:
-    """Return the terms of a command that takes compare.* keys alone. Raises UserError."""
+    """Return the terms of a command that takes only compare.* keys. Raises UserError."""
     _check_only(given, [key for key in LISTED if key.startswith("compare.")])
     return compare_terms(given)
 

@@ -10,7 +10,7 @@ _SIZES_BYTES = {"B": 1} | {
     for power, prefix in enumerate("KMGT", 1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
-# For a smaller number of bytes the unit was probably forgotten: nothing that bench sizes is that small.
+# A smaller number of bytes probably lacks its unit: nothing that bench sizes is that small.
 _LEAST_BARE_BYTES = 1 << 20
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%]*)")
 
@@ -43,7 +43,7 @@ def size_bytes(text: str) -> int:
 
 
 def share(text: str) -> float:
-    """Return 0.05 for `5%`; a bare number is a share already, so none above 1 is taken."""
+    """Return 0.05 for `5%` or `0.05`. Raises ValueError for a bare number above 1."""
     value = _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
     if value > 1 and "%" not in text:
         raise ValueError(f"is more than the whole; write {value:g}%")

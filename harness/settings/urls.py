@@ -23,5 +23,5 @@ def refuse_secrets(word: str) -> None:
         )
     if mark:
         raise UserError(
-            f"{name}: has a query or a fragment, behind which no path can be added; leave it out; {_KEY_IS}"
+            f"{name}: has a query or a fragment, after which no path can be added; leave it out; {_KEY_IS}"
         )

@@ -63,7 +63,7 @@ def test_an_unknown_claim_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "line 1 is no YAML"),
+        ("{", "line 1 is not YAML"),
         ("just words", "not a claim: Expected `object`, got `str`"),
         (WHOLE.replace("sentence", "sentense"), "unknown field `sentense`"),
         (WHOLE.replace("metric: output_tokens_per_s\n    ", ""), "missing required field `metric` - at `$"),

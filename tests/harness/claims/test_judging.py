@@ -83,9 +83,9 @@ ABOVE, BELOW, EITHER, UNKNOWN = ratio(1.2, 2.0), ratio(0.5, 0.9), ratio(0.9, 1.1
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
-        ([(8, BELOW), (1, ABOVE)], "goes through 1 between 1 user (above 1) and 8 users (below 1)"),
-        ([(1, ABOVE), (4, EITHER), (8, BELOW)], "goes through 1 between 1 user (above 1) and 8 users (b"),
-        ([(1, ABOVE), (2, UNKNOWN), (8, ABOVE)], "does not go through 1: above it at 1 user, 8 users"),
+        ([(8, BELOW), (1, ABOVE)], "crosses 1 between 1 user (above 1) and 8 users (below 1)"),
+        ([(1, ABOVE), (4, EITHER), (8, BELOW)], "crosses 1 between 1 user (above 1) and 8 users (b"),
+        ([(1, ABOVE), (2, UNKNOWN), (8, ABOVE)], "does not cross 1: above it at 1 user, 8 users"),
         ([(1, EITHER), (8, EITHER)], None),
         ([(1, ABOVE)], None),
     ],
@@ -109,7 +109,7 @@ def test_what_is_missing_is_named() -> None:
 @pytest.mark.parametrize("key", ["scenario", "engine.nope", "load.users", "vllm.nope", "ollama.threads"])
 def test_a_key_that_tells_nothing_apart_is_refused(key: str) -> None:
     with pytest.raises(
-        UserError, match=f"^predicate: {key}: tells no deployments or loads apart; give engine"
+        UserError, match=f"^predicate: {key}: does not select deployments or loads; give engine"
     ):
         judging.combinations(Predicate("ttft_s.p50", ratio=({key: 1}, {}), at_least=1), CASES)
 

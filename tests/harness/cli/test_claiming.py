@@ -148,7 +148,7 @@ def test_what_has_no_figure_is_shown_beside_and_does_not_count(place: Place) -> 
     assert done.returncode == 0
     assert "Beside it: ttft_s.p50 of engine=vllm over engine=llama_cpp\n" in done.stdout
     assert "over engine=sglang\nThe run has nothing of it.\n" in done.stdout
-    assert "The ratio does not go through 1: below it at 1 user, 4 users\n" in done.stdout
+    assert "The ratio does not cross 1: below it at 1 user, 4 users\n" in done.stdout
 
 
 @pytest.mark.parametrize(("turn", "outcome"), [(1, "reproduced"), (2, "not reproduced")])
@@ -256,7 +256,7 @@ def test_a_list_has_all_claims_and_what_cannot_be_tested(place: Place) -> None:
         (["sooner.yaml", "engine=llama_cpp"], "claim sooner: the run has no engine=vllm; its deployments: "),
         (["metric.yaml"], "predicates.metric=ttft: no such metric"),
         (["additive.yaml"], "predicates.metric=cached_share: is compared by a difference, and has no ratio"),
-        (["key.yaml"], "predicate: engin: tells no deployments or loads apart"),
+        (["key.yaml"], "predicate: engin: does not select deployments or loads"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_a_line(place: Place, words: list[str], said: str) -> None:

@@ -28,7 +28,7 @@ def test_it_shows_lengths_hits_and_samples_and_starts_nothing(here: Place) -> No
     assert re.search(r"\nprompt tokens +n +least \d+, median [\d.]+, mean [\d.]+, most \d+", said)
     assert "output tokens, at most: 64\n\nturns: 1\n" in said
     assert re.search(r"\n0 +\d+ +\d+ +\d\d\.\d % +\d\d\.\d %\n1 +\d+", said)
-    assert re.search(r"\nideal hit rate \d\d\.\d %: of [\d,]+ prompt tokens", said)
+    assert re.search(r"\nideal hit rate \d\d\.\d %: the share of [\d,]+ prompt tokens", said)
     assert said.count("-> up to 64 tokens") == 3
     assert list(here.path.iterdir()) == []
 

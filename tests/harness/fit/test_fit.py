@@ -181,9 +181,9 @@ def test_without_a_quantization_each_engine_has_those_that_it_serves(toy: Weighe
     [
         (
             ["engine.context_length=2000"],
-            "engine.context_length=2000 is more than any can: give 1000 or less",
+            "engine.context_length=2000 is more than any supports: give 1000 or less",
         ),
-        ([], "engine.context_length=4096, the default, is more than any can: give 1000 or less"),
+        ([], "engine.context_length=4096, the default, is more than any supports: give 1000 or less"),
         (["fairness=stock"], "engine.fairness=stock: each engine then takes"),
         (["engine.base_url=http://127.0.0.1:1/v1"], "a running server has its memory already"),
     ],

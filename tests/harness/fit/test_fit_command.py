@@ -154,16 +154,16 @@ MISTAKES = [
     ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),
     (
         "plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",
-        "engine.context_length=40000 is more than smollm2-135m can: give 8192 or less",
+        "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less",
     ),
     (
         "run engine=llama_cpp engine.context_length=40000",
-        "engine.context_length=40000 is more than smollm2-135m can: give 8192 or less",
+        "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less",
     ),
     (f"fit {LLAMA} engine.context_length=200000", "engine.context_length=200000 is more than llama-3.3-70b"),
     (
         "fit model=tiny/config.json",
-        "engine.context_length=4096, the default, is more than tiny/config.json can",
+        "engine.context_length=4096, the default, is more than tiny/config.json supports",
     ),
     ("fit load.concurrency=0", "load.concurrency=0: must be 1 or more"),
     ("fit engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from anthropic"),
@@ -177,8 +177,8 @@ MISTAKES = [
     ("fit quality.limit=0.1", "quality.limit=0.1: bench fit measures nothing; leave it out"),
     ("fit engine.base_url=http://127.0.0.1:1/v1", "a running server has its memory already"),
     ("fit engine.tensor_parallel=4 fit.device_memory=1GiB device=0,1", "device=0,1: cannot be swept"),
-    ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),
-    ("plan fit.device_memory=24GiB", "fit.device_memory=24GiB: belongs to `bench fit` alone; leave it out"),
+    ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: is only for `bench fit`; leave it out"),
+    ("plan fit.device_memory=24GiB", "fit.device_memory=24GiB: is only for `bench fit`; leave it out"),
 ]
 
 

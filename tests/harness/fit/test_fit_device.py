@@ -40,7 +40,7 @@ def test_several_devices_have_each_as_much(library: Path) -> None:
 
 def test_a_device_that_does_not_tell_its_memory_is_asked_of_the_user(library: Path) -> None:
     said = here(library, "0", FAULT_nvmlDeviceGetMemoryInfo_v2=3)
-    assert said == "device=0: NVML does not tell its memory; give fit.device_memory=24GiB"
+    assert said == "device=0: NVML does not report its memory; give fit.device_memory=24GiB"
 
 
 def test_a_device_that_is_not_here_needs_a_size(library: Path) -> None:

@@ -107,22 +107,25 @@ def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
         (
             ("engine=llama_cpp", "engine.kv_cache_type=fp16,q8_0,fp8"),
             ["fp16", "q8_0"],
-            ["engine.kv_cache_type=fp8: llama_cpp has none here; it can be fp32, fp16, bf16, q8_0, q5_1"],
+            [
+                "engine.kv_cache_type=fp8: llama_cpp does not support it here; "
+                "it supports fp32, fp16, bf16, q8_0, q5_1"
+            ],
         ),
         (
             ("engine=llama_cpp", "engine.kv_cache_type=fp16,q8_0", "llama_cpp.flash_attention=false"),
             ["fp16"],
-            ["engine.kv_cache_type=q8_0: llama_cpp has none here; it can be fp32, fp16, bf16"],
+            ["engine.kv_cache_type=q8_0: llama_cpp does not support it here; it supports fp32, fp16, bf16"],
         ),
         (
             ("engine=vllm", "engine.kv_cache_type=fp16,bf16,fp8"),
             ["fp16", "fp8"],
-            ["engine.kv_cache_type=bf16: vllm has none here; it can be fp16, fp8, fp8_e5m2"],
+            ["engine.kv_cache_type=bf16: vllm does not support it here; it supports fp16, fp8, fp8_e5m2"],
         ),
         (
             ("engine=transformers", "engine.kv_cache_type=fp16,q8_0"),
             ["fp16"],
-            ["engine.kv_cache_type=q8_0: transformers has none here; it can be fp16"],
+            ["engine.kv_cache_type=q8_0: transformers does not support it here; it supports fp16"],
         ),
     ],
 )
@@ -234,7 +237,7 @@ def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
     [
         (
             ("engine=tgi", "engine.speculation=draft:smollm2-135m"),
-            "engine.speculation=draft: tgi has none here; it can be ngram",
+            "engine.speculation=draft: tgi does not support it here; it supports ngram",
         ),
         (
             (
@@ -242,7 +245,7 @@ def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
                 "llama_cpp.program=llama-cpp-python",
                 "engine.speculation=draft:smollm2-135m",
             ),
-            "engine.speculation=draft: llama_cpp has none here; it can be ngram",
+            "engine.speculation=draft: llama_cpp does not support it here; it supports ngram",
         ),
         (
             ("engine.speculation=draft:nosuch",),
@@ -587,7 +590,7 @@ def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked
 def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
     settings = config.settings(overrides.parse(["engine=llama_cpp", "engine.context_length=4096,40000"]))
     told = {"smollm2-135m": 8_192}
-    said = r"^engine\.context_length=40000 is more than smollm2-135m can: give 8192 or less$"
+    said = r"^engine\.context_length=40000 is more than smollm2-135m supports: give 8192 or less$"
     with pytest.raises(UserError, match=said):
         plan.make(settings, lambda each: None, most_context=told.get)
     assert plan.make(settings, lambda each: None, most_context={}.get).starts  # nobody knows

@@ -55,15 +55,15 @@ def test_where_a_scenario_knows_what_a_word_has_that_is_likely() -> None:
     [said] = context_lines(made(*words, "engine.context_length=3900").starts)
     longer = "8 of the first 8 conversations of rag are longer, up to about 39"
     assert said.startswith(f"engine.context_length=3900: {longer}")
-    assert "tokens, a word as 1.25: " in said
+    assert "tokens, at 1.25 tokens a word: " in said
 
 
 def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(chats: list[str]) -> None:
     with pytest.raises(UserError) as raised:
         made("engine.context_length=19", *chats)
     assert str(raised.value) == (
-        "engine.context_length=19: holds no conversation of file: they need 20 tokens or more, a word as "
-        "one; give 128, or shorter conversations"
+        "engine.context_length=19: holds no conversation of file: they need 20 tokens or more, at 1 "
+        "token a word; give 128, or shorter conversations"
     )
 
 
@@ -102,7 +102,7 @@ def test_a_context_that_some_conversations_are_too_long_for_is_said(chats: list[
     assert context_lines(made("engine.context_length=40", *chats, "load.conversations=3").starts) == [
         # Of 10, 30 and 50 words, each with an answer of 10 tokens.
         "engine.context_length=40: 2 of the first 3 conversations of file are longer, up to about 71 tokens, "
-        "a word as 1.22: their last requests fail or are cut; 128 would hold them"
+        "at 1.22 tokens a word: their last requests fail or are cut; 128 would hold them"
     ]
     # Beyond its end a file begins anew.
     assert "2 of the first 8" in context_lines(made("engine.context_length=59", *chats).starts)[0]

@@ -222,7 +222,7 @@ def test_a_window_goes_on_until_enough_requests_have_ended(runs) -> None:
         (["run.budget=100ms"], "run.budget=100ms: must be 1 s or more"),
         (
             ["run.budget=1h", "until=ci:5%"],
-            "run.budget=1h: with until its own bound counts; give until.budget",
+            "run.budget=1h: has no effect with until; give until.budget",
         ),
         (["run.budget=1h,2h"], "run.budget=1h,2h: cannot be swept; give one value"),
     ],

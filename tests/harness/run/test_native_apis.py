@@ -160,7 +160,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "quality": (["quality=fidelity"], KEY, "quality=fidelity: cannot be asked over the API of engine="),
     "half a price": (["price.output_tokens=15"], KEY, "both price.input_tokens and price.output_tokens"),
     "another's price": (
-        ["engine=reference", "price.output_tokens=15"], None, "price.output_tokens=15: is asked by the owner",
+        ["engine=reference", "price.output_tokens=15"], None, "price.output_tokens=15: is for a running",
     ),
     "below nothing": (["price.input_tokens=-1"], KEY, "price.input_tokens=-1: must be 0 or more"),
     "its thinking": (["anthropic.thinking=yes"], KEY, "anthropic.thinking=yes: choose from adaptive"),

@@ -80,9 +80,9 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.arrival=poisson"], "load.arrival=poisson: belongs to an open loop; give load.rate=N"),
         (["load.rate=2", "load.burstiness=2"], "load.burstiness=2: belongs to load.arrival=gamma"),
         (["load.rate=2", "load.speedup=2"], "load.speedup=2: belongs to a trace"),
-        (["scenario=burst", "load.rate=2"], "scenario=burst: begins its requests itself, and has no burst"),
-        (["scenario=burst", "load.concurrency=2"], "scenario=burst: begins its requests itself, and has no"),
-        (["load.rate=2", "load.arrival=trace"], "load.arrival=trace, load.rate=2: a trace says itself"),
+        (["scenario=burst", "load.rate=2"], "scenario=burst: begins its requests itself, else"),
+        (["scenario=burst", "load.concurrency=2"], "scenario=burst: begins its requests itself, else"),
+        (["load.rate=2", "load.arrival=trace"], "load.arrival=trace, load.rate=2: a trace sets itself"),
         (["load.concurrency=2", "load.arrival=trace"], "load.arrival=trace, load.concurrency=2: a trace"),
         (["load.concurrency=4", "load.rate=2"], "load.concurrency=4, load.rate=2: closed and open loop"),
         (["load.arrival=trace"], "load.arrival=trace: scenario chat_multi_turn has no arrival times"),
@@ -94,7 +94,7 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.arrival=batch"], "load.arrival=batch: give load.conversations=N"),
         (
             ["load.arrival=batch", "load.conversations=8", "load.concurrency=2"],
-            "load.arrival=batch, load.concurrency=2: a batch says itself",
+            "load.arrival=batch, load.concurrency=2: a batch sets itself",
         ),
         (
             ["load.arrival=batch", "load.conversations=8", "load.warmup=1s"],
@@ -126,6 +126,6 @@ def test_a_ramp_of_a_trace_is_refused(replay: list[str]) -> None:
 
 def test_a_trace_beside_another_scenario_needs_a_load(replay: list[str]) -> None:
     both = ["scenario=trace,chat_multi_turn", *replay[1:]]
-    with pytest.raises(UserError, match="only trace says when conversations begin"):
+    with pytest.raises(UserError, match="only trace sets when conversations begin"):
         loads(*both)
     assert loads(*both, "load.rate=2")[0].kind == "open"

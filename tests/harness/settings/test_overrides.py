@@ -68,10 +68,10 @@ def test_the_command_line_wins_over_the_study(tmp_path: Path) -> None:
         ("engine: [[1, 2]]", "must be a value or a list of values"),
         (
             "engine: " + "[" * 5000 + "]" * 5000,
-            "it is no YAML that bench reads; a study has lines `key: value`",
+            "it is not YAML that bench can read; a study has lines `key: value`",
         ),
-        ("engine: 'open", "line 1 is no YAML that bench reads; a study has lines"),
-        ("# A title\n\nwords: of it: and more", "line 3 is no YAML that bench reads; "),
+        ("engine: 'open", "line 1 is not YAML that bench can read; a study has lines"),
+        ("# A title\n\nwords: of it: and more", "line 3 is not YAML that bench can read; "),
         ("seed: 1\nengine: vllm\nseed: 2", "seed is given twice; give it once"),
     ],
 )
