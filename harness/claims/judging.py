@@ -149,14 +149,14 @@ def _text(key: str, case: Case) -> str:
     if key in _OF_DEPLOYMENT:
         return as_text(getattr(deployment, key))
     kinds = {"engine": EngineTerms, "load": Load, **{name: each.options for name, each in ENGINES.items()}}
-    field = fields_by_key(section, kinds[section]).get(key) if section in kinds else None
-    if field is None:
+    own = fields_by_key(section, kinds[section]).get(key) if section in kinds else None
+    if own is None:
         raise UserError(
             f"predicate: {key}: does not select deployments or loads; give {', '.join(_OF_DEPLOYMENT)}, "
             "engine.*, load.* or an engine's own key"
         )
     holders = {"engine": deployment.terms, "load": case.load, deployment.engine: deployment.options}
-    return as_text(msgspec.to_builtins(holders.get(section, {})).get(field.name))
+    return as_text(msgspec.to_builtins(holders.get(section, {})).get(own.name))
 
 
 def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcome:

@@ -89,11 +89,11 @@ def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Itera
         for length in lengths:
             line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
-                need = f"holds no conversation of {label}: they need {min(least)} tokens or more, at 1 token"
+                need = f"holds no conversation of {label}: they need {min(least)} tokens or more"
                 remedy = f"give {would_hold}, or shorter conversations"
                 if most is not None and would_hold > most:
                     remedy = f"the model has {most}: give shorter conversations"
-                yield f"{line}{need} a word; {remedy}", True
+                yield f"{line}{need}, at 1 token a word; {remedy}", True
             elif count:
                 longer = (
                     f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"
