@@ -1,1 +1,1 @@
-"""Runs a plan: each start in turn, its cells measured and stored. Knows no terminal."""
+"""Run a plan: bring up each start in turn, measure and store its cells. Knows no terminal."""

@@ -1,7 +1,7 @@
-"""The time of a run: how long its windows may go on, and which starts are likely to end within run.budget.
+"""Divide a run's time: how long its windows may last, and which starts will probably end within run.budget.
 
-Windows go on as far as two more repeats with windows as long still fit. Takes seconds of a clock that is
-given, and what starts and loads took. Must not know servers, files or statistics.
+A window may be extended as long as two more repeats with equally long windows still fit. Must not know
+servers, files or statistics.
 """
 
 import time
@@ -14,16 +14,16 @@ from harness.plan import plan
 from harness.settings.sections import DEFAULT_BUDGET_S
 from harness.settings.units import duration_text
 
-# What run.budget=auto is: this multiple of the planned time, and no less than the default run's.
+# run.budget=auto is this multiple of the planned time, but at least DEFAULT_BUDGET_S.
 PLANNED_TIMES = 2.0
-# A start-up that takes longer counts as planned, once it was seen.
+# A start-up that takes longer is added to the planned time, once it was seen.
 _LONG_START_UP_S = 20.0
-# A repeat that has begun is given up when it would end this much later than the run should.
+# A repeat that has begun is given up if it would end later than this multiple of the budget.
 LATEST = 1.15
 
 
 class Budget:
-    """The time of one `bench run`, from now on. `asked_s` is None for auto; `starts` are those to measure."""
+    """The time of one `bench run` from now on. `asked_s` is None for auto; `starts` are those to measure."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Budget:
         self._planned_s = plan.estimated_s(starts)
         self._left = list(starts)
         self._took_s: defaultdict[str, list[float]] = defaultdict(list)  # starts, by deployment
-        self._beside_s: defaultdict[str, list[float]] = defaultdict(list)  # what of it was no window
-        self._start_ups_s: dict[int, float] = {}  # the long ones, by start
+        self._beside_s: defaultdict[str, list[float]] = defaultdict(list)  # the part outside windows
+        self._start_ups_s: dict[int, float] = {}  # the long ones, by index of the start
 
     @property
     def limit_s(self) -> float:
@@ -59,7 +59,7 @@ class Budget:
         return self._clock() + expected_s <= self._began_s + latest * self.limit_s
 
     def why_none_for(self, start: PlannedStart) -> str:
-        """Say why has_time_for is False of this start."""
+        """Say why has_time_for is False for this start."""
         expected_s, left_s = round(self._expected_s(start)), round(self.left_s)
         if left_s <= 0:
             return f"no time left of {self.text}"
@@ -68,7 +68,7 @@ class Budget:
     def _expected_s(self, start: PlannedStart) -> float:
         if took := self._took_s[start.deployment.label]:
             return median(took)
-        # A deployment that was not seen yet may be as slow as the slowest one.
+        # A deployment that was not measured yet may be as slow as the slowest one.
         return max([plan.estimated_s([start]), *(median(each) for each in self._took_s.values() if each)])
 
     def begins(self, start: PlannedStart) -> None:
@@ -82,8 +82,11 @@ class Budget:
         loads: Iterable[LoadSummary | None],
         once_s: float = 0.0,
     ) -> None:
-        """Note that a start has ended, well or not: how long its server took to start, its loads, and what it
-        did that no other start of the deployment will do."""
+        """Note that a start has ended, successfully or not.
+
+        `launch_s`: how long its server took to start. `once_s`: the part of the time that no other start of
+        the deployment will need.
+        """
         label, took_s = start.deployment.label, self._clock() - self._start_began_s - once_s
         windows_s = sum((load.window_end_ns - load.window_start_ns) / 1e9 for load in loads if load)
         self._took_s[label].append(took_s)
@@ -98,15 +101,15 @@ class Budget:
         self._began_s += seconds
 
     def cut(self, starts: Sequence[PlannedStart]) -> None:
-        """Note that these are no longer left."""
+        """Note that these starts are no longer to come."""
         self._left = [each for each in self._left if each not in starts]
 
     def steps(self, start: PlannedStart, cell: PlannedCell) -> tuple[int, int]:
         """Return how many times load.duration a window may last, and how many while no request has ended.
 
-        The first leaves time for two more repeats with windows as long; up to STEPS it leaves time for the
-        rest of this repeat alone. So does the second, STEPS at least: requests that have not ended yet will
-        take as long again after the window.
+        The first number leaves time for two more repeats with equally long windows; up to STEPS it only
+        leaves time for the rest of this repeat. So does the second, which is STEPS or more. It is halved,
+        since requests that have not ended will take as long again after the window.
         """
         if cell.load.steps is not None or cell.load.duration_s is None:
             return cell.load.steps or STEPS, 0
@@ -119,7 +122,7 @@ class Budget:
         rest = start.cells[start.cells.index(cell) :]
         windows = [*rest, *(each for other in others for each in other.cells)]
         beside_s = sum(map(self._expected_beside_s, others)) + sum(map(_beside_s, rest))
-        # Each window gets time by its planned length.
+        # The time is divided among the windows in proportion to their planned lengths.
         return max(1, int((self.left_s - beside_s) / sum(each.load.duration_s or 0.0 for each in windows)))
 
     def _expected_beside_s(self, start: PlannedStart) -> float:
@@ -127,7 +130,7 @@ class Budget:
             return median(seen)
         planned_s = plan.start_s(start.deployment) + sum(map(_beside_s, start.cells))
         seen_s = [median(each) for each in self._beside_s.values() if each]
-        # Before anything has ended, what the first start has taken so far is known.
+        # Before any start has ended, only the time that the first has taken so far is known.
         return max(planned_s, *(seen_s or [self._clock() - self._start_began_s]))
 
 

@@ -1,4 +1,4 @@
-"""One cell: its load is played against a server that is ready, and what came of it is judged and stored."""
+"""Measure one cell: play its load against a ready server, then judge and store the result."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,10 +22,10 @@ from harness.store import request_table, store, tokenizer
 from harness.store.request_table import Tally
 from scenarios import SCENARIOS
 
-# Of a window: nothing was sent meanwhile, so that much is missing of rates, as much as two may differ by and
-# still be the same (compare.margin).
+# Share of a window in which bench stood still. Nothing was sent meanwhile, so rates lack that share: as much
+# as two may differ by and still count as the same (compare.margin).
 STALLED_SHARE = 0.05
-# As long as that is a share of no window, but of every latency that it met.
+# A single pause of this length hardly changes a rate, but it is in every latency that it met.
 STALLED_ONCE_S = 1.0
 
 
@@ -35,7 +35,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     Raises ServerError if the server has ended before the load, and Interrupted.
     """
     up.check()
-    # The cache is emptied before the guard looks at a machine that has nothing to do.
+    # The cache is emptied first, since the guard then wants to see an idle machine.
     up.watch.mark(f"cell {cell.number:03d} reset", monotonic_ns())
     deployment = up.start.deployment
     emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=deployment.label in site.emptied)
@@ -81,7 +81,7 @@ def _play(
         _keep(interrupted, job, up, site, is_interrupted=True)
         raise
     try:
-        # Reads what the load made the memory grow to.
+        # Also samples the memory that the load has left in use.
         up.watch.mark(f"{name} end")
         up.watch.mark(f"{name} window", summary.window_start_ns)
         up.watch.mark(f"{name} drain", summary.window_end_ns)
@@ -89,7 +89,7 @@ def _play(
         record = replace(record, guard=(*record.guard, *site.guard.during(up.watch.seen, summary, traffic)))
         return _keep(record, job, up, site)
     except Interrupted:
-        # The load had ended well: what it measured is kept, though the interrupt came while it was written.
+        # The load had ended: what it measured is kept, although the interrupt came before it was written.
         if not (directory / "cell.json").is_file():
             _keep(record, job, up, site, is_interrupted=True)
         raise
@@ -139,8 +139,8 @@ def _keep(
 ) -> store.CellRecord:
     directory, summary = Path(job.rows_path).parent, read_summary(job)
     count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
-    # After an interrupt nobody waits for it, no cell comes that the server's cache would matter to, and what
-    # was replayed before it would count as sent before.
+    # Not after an interrupt: nobody waits for it, no later cell needs to know the server's cache, and what
+    # was replayed before the interrupt would count as sent before.
     ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, count_tokens)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
     tally = request_table.write_table(
@@ -159,13 +159,13 @@ def _keep(
 
 def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:
     if not store.settle(directory, record):
-        site.observer.line(f"  cell {record.number:03d}: its earlier attempt stays, which is better")
+        site.observer.line(f"  cell {record.number:03d}: its earlier attempt was better and is kept")
 
 
 def fail_rest(
     start: PlannedStart, done: Sequence[store.CellRecord], error: Exception, site: Site
 ) -> list[store.CellRecord]:
-    """Record the cells of a failed start that were not measured, with its reason and the guard's findings."""
+    """Record a failed start's unmeasured cells as failed, with its error and the guard's findings."""
     found = error.findings if isinstance(error, UnfitError) else ()
     mode = site.guard.mode if found else None
     facts: dict[str, Any] = {"status": "failed", "error": str(error), "guard": found, "guard_mode": mode}
@@ -180,10 +180,11 @@ def fail_rest(
 
 
 def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
-    """Return the record with what its requests say of it.
+    """Return the record with its status, validity and reasons, by its requests and the guard.
 
-    Without a good request (in its window or at all) it is failed; suspect if it lost requests or
-    conversations, if none was sent or ended in its window, or on an unfit machine.
+    It is failed if no request succeeded, in its window or at all. It is suspect if it lost requests or
+    conversations, if no request was sent or ended in its window, if bench stood still, or if the machine was
+    unfit.
     """
     if record.status != "completed" or record.summary is None:
         return record
@@ -202,7 +203,7 @@ def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:
     if summary.ended_by == "interrupted":
         return "the load process was ended by a signal"
     if summary.ended_by == "failures":
-        # Each load process judges its own last requests; those of the whole cell may say something else.
+        # Each load process judges its own last requests; over the whole cell fewer may have failed.
         whose = "" if load.workers == 1 else f" of one of {load.workers} load workers"
         most = f"{100 * (load.max_failed_share or 0.0):g}%"
         said = f"stopped: more of the last requests{whose} failed than load.max_failed={most} allows"
@@ -217,7 +218,7 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
         yield f"{tally.failed} of {tally.sent} requests in the window failed"
     if summary.left_out:
         conversations = counted(summary.left_out, "conversation")
-        yield f"{conversations} due before the window's end never began; less came than was asked for"
+        yield f"{conversations} due before the window's end never began: the load was lower than asked for"
     if summary.ended_by == "conversations" and summary.conversations_begun < (load.conversations or 0):
         yield (
             f"load.conversations={load.conversations}: {summary.conversations_begun} began, since the "
@@ -236,8 +237,8 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
         yield _nothing_sent(summary, tally)
     elif not tally.ended:
         yield (
-            f"no request ended in the window of {window_s:g} s: its tokens/s are of some that outlast it; "
-            f"{_longer(window_s)}"
+            f"no request ended in the window of {window_s:g} s: its tokens/s are of requests that outlast "
+            f"it; {_longer(window_s)}"
         )
 
 
@@ -246,7 +247,7 @@ def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
     why = "none was due"
     if summary.requests:
         why = (
-            "those begun before it outlasted it, and its tokens/s are of them"
+            "requests sent before it outlasted it, and its tokens/s are of them"
             if tally.ok
             else f"{_commonest(tally.messages)} before it"
         )
@@ -255,7 +256,7 @@ def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
 
 
 def _longer(window_s: float) -> str:
-    """Return the advice for a window that was too short, also if it had grown beyond load.duration."""
+    """Return the advice for a window that was too short, even if it was extended beyond load.duration."""
     return f"give a longer load.duration, such as {max(60, round(2 * window_s))}s"
 
 

@@ -1,4 +1,4 @@
-"""Take the lock of a run's directory, and remove a directory that was made for nothing."""
+"""Lock a run's directory, and remove it if it was made for nothing."""
 
 import os
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ _OTHER_DISK = "give an --output on another, or move the run there"
 
 
 def missing(directory: Path) -> list[Path]:
-    """Return the folders that must be made for a directory, the innermost first."""
+    """Return the folders that must be made for a directory, innermost first."""
     return [path for path in (directory, *directory.parents) if not path.exists()]
 
 
 def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> BinaryIO:
-    """Make the directory and return its lock, which is held until it is closed.
+    """Make the directory and return its lock file, which holds the lock until it is closed.
 
-    The folders `made` for it are removed where there are no locks.
-    Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
-    without locks. Raises StoreError if the lock is a link or no regular file.
+    Raises UserError, which names the holder and the remedy, if another bench has the lock; also on a file
+    system without locks, where the folders `made` for the run are removed. Raises StoreError if the lock file
+    is a link or not a regular file.
     """
     while True:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # another bench removes what it has made
+        with suppress(FileNotFoundError):  # another bench has just removed the directory that it had made
             lock = _opened(directory)
             try:
                 _take(lock, directory, remedy, made)
-                # One that was removed before it was locked keeps nobody out.
+                # A lock file that was removed before it was locked keeps nobody out.
                 if os.path.samestat(os.fstat(lock.fileno()), os.stat(directory / LOCK_FILE)):
                     return lock
             except BaseException:
@@ -45,7 +45,7 @@ def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> Binar
 
 
 def _opened(directory: Path) -> BinaryIO:
-    # The folder may be a stranger's. Without O_NONBLOCK some devices would hold bench for ever.
+    # The folder may come from a stranger. Without O_NONBLOCK opening some devices would block for ever.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(directory / LOCK_FILE, flags, 0o600), "rb+", buffering=0)
@@ -70,8 +70,8 @@ def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) ->
 
 
 def remove_made(directory: Path, made: Sequence[Path]) -> None:
-    """Remove the folders `made` for a run if nothing but its lock is there. Only who holds it may do so."""
-    with suppress(OSError):  # of a directory that was moved: what ended the run says more
+    """Remove the folders `made` for a run if nothing but its lock is there. The caller must hold the lock."""
+    with suppress(OSError):  # the directory may have been moved; the error that ended the run says more
         if made and {path.name for path in directory.iterdir()} <= {LOCK_FILE}:
             (directory / LOCK_FILE).unlink(missing_ok=True)
             for path in made:

@@ -20,9 +20,9 @@ from harness.store.tokenizer import CountTokens
 from scenarios import SCENARIOS
 
 T = TypeVar("T")
-# How long a server may take to count a cell's texts; what is left then is computed by characters.
+# How long a server may take to count a cell's texts. The rest is then estimated from characters.
 COUNTING_S = 5.0
-_KEPT = 1024  # counted texts, which are counted once
+_KEPT = 1024  # counts of texts, so that none is counted twice
 # One token of nearly every tokenizer.
 _WORD = "a"
 _log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 def ideals_of(
     up: Serving, job: LoadJob, count_tokens: CountTokens | None
 ) -> tuple[dict[str, int], Counter[str]]:
-    """Return the ideal_cached_tokens of a cell's requests by request_id, and how many were found in each way.
+    """Return ideal_cached_tokens by request_id, and how many of these were found in each way.
 
-    Texts are counted by load.tokenizer, else by the server that was measured, unless bench did not start it;
-    for up to COUNTING_S.
+    Texts are counted by load.tokenizer, else by the measured server if bench started it. Counting stops after
+    COUNTING_S.
     """
     until_s = time.monotonic() + COUNTING_S
     scenario = SCENARIOS[job.scenario]
@@ -58,13 +58,14 @@ def ideals_of(
 
 
 def _uncounted(text: str) -> None:
-    """Count nothing: nobody can say."""
+    """Return None: there is nothing to count with."""
 
 
 def _asked(up: Serving, until_s: float) -> tuple[Template, Count]:
-    """Ask the server for its template's tokens, by three chats of one-token texts, and how it counts a text.
+    """Return the tokens of the server's chat template, and a function by which the server counts a text.
 
-    A server that does not tell has a template of no tokens, and counts nothing.
+    Three chats of one-token texts show the template. A server that does not tell how it counts has a template
+    of no tokens, and counts nothing.
     """
     prompt_tokens = up.engine.prompt_tokens
 

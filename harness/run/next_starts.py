@@ -1,6 +1,6 @@
-"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks.
+"""Find the starts that come next: what a recorded run lacks, and one more block as long as `until` asks.
 
-After each whole repeat the standing of the deployments is told, which bears on nothing that comes next.
+After each whole repeat the standing of the deployments is shown. It has no influence on what comes next.
 """
 
 import math
@@ -33,7 +33,7 @@ from harness.settings.units import counted, duration_text
 from harness.store import store
 from harness.store.named_files import RUN_FILE
 
-# Facts without which the cells of one run could not stand side by side.
+# Facts that all cells of one run must share to be comparable.
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
@@ -42,7 +42,7 @@ def choices_of(record: store.RunRecord) -> Choices:
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
-    """Return the starts to make for the cells of a run that do not count yet. Raises as check_same."""
+    """Return the starts for the cells of a run that do not count yet. Raises what check_same does."""
     check_same(directory, record, record.plan, whole)
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
     cells = [tuple(cell for cell in start.cells if cell.number not in done) for start in whole.starts]
@@ -52,9 +52,9 @@ def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> lis
 def with_repeats(
     record: store.RunRecord, whole: Plan, settings: Settings, repeats: int, starts: Sequence[PlannedStart]
 ) -> tuple[store.RunRecord, Plan, list[PlannedStart]]:
-    """Return the record and the plan with that many repeats, and the starts that are new in them.
+    """Return the record and the plan with `repeats` repeats, and the starts that are new in them.
 
-    `starts` are those to make before: the new ones are numbered after them.
+    `starts` are measured before the new ones, which are numbered after them.
     """
     index, longer = max(start.index for start in (*record.plan.starts, *starts)), whole
     while longer.blocks < repeats:
@@ -72,9 +72,9 @@ def only_asked(
     starts: Sequence[PlannedStart],
     due: Collection[str],
 ) -> list[PlannedStart]:
-    """Return a start without cells for each deployment whose quality is due, and that these starts lack.
+    """Return a start without cells for each deployment whose quality is due and that `starts` lack.
 
-    They are numbered after all others.
+    These are numbered after all others.
     """
     left = {start.deployment.label for start in starts}
     lost = [each for label, each in whole.deployments.items() if label in due and label not in left]
@@ -91,14 +91,14 @@ def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: 
         changed.append("devices")
     if changed:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
-    # Last, since another device plans another KV cache.
+    # Checked last: on another device the plan has another KV cache.
     if _measured(recorded) != _measured(whole):
         said = "was planned by another bench, or changed since: now something else would be measured"
         raise StoreError(f"{directory / RUN_FILE}: {said}; begin a new run")
 
 
 def _measured(planned: Plan) -> object:
-    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
+    """Return what a plan measures, defaults included, in the form it has when read back from a file."""
     measured = [
         (
             start.deployment.label,
@@ -113,7 +113,7 @@ def _measured(planned: Plan) -> object:
 
 
 def unlike_cells(recorded: Plan, whole: Plan) -> int:
-    """Return how many cells of a plan another does not have: deployment, seed, load and scenario."""
+    """Return how many cells of `whole` are not in `recorded`, by deployment, seed, load and scenario."""
     there = set(_cells(recorded))
     return sum(each not in there for each in _cells(whole))
 
@@ -129,7 +129,7 @@ def _cells(planned: Plan) -> list[bytes]:
 def renumbered(
     directory: Path, record: store.RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
 ) -> list[PlannedStart]:
-    """Return every start of today's plan, with the cells that are left of it, under new numbers."""
+    """Return every start of today's plan with the cells that are left. A repeated start has a new number."""
     begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
     for start, was, own in zip(whole.starts, record.plan.starts, cells, strict=True):
@@ -154,8 +154,8 @@ def growing(
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then the starts of one more block as long as `until` asks for one.
 
-    run.json has a block before it begins, and why there is no further one. `precisions`: the widest interval
-    first.
+    A block is in run.json before it begins; in the end so is the reason why there is no further one.
+    `precisions` returns the widest interval first.
     """
     until, directory = settings.until, run.path.parent
     assert until is not None
@@ -176,7 +176,7 @@ def growing(
 
 
 def measured_s(directory: Path) -> float:
-    """Return the seconds that a run has measured: the lives of its servers, of all attempts."""
+    """Return the seconds that a run has spent measuring: the lifetimes of its servers, in all attempts."""
     lives = [start.phases for start in store.read_starts(directory) if start.phases]
     return sum(phases[-1].t_ns - phases[0].t_ns for phases in lives) / 1e9
 
@@ -184,13 +184,14 @@ def measured_s(directory: Path) -> float:
 def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:
     """Return why no further block is measured, in a sentence with numbers, or None for one more.
 
-    `found` begins with the widest. The next block is taken to last as long as the mean of those `blocks`.
+    `found` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
+    so far.
     """
     unknown = [f"{each.case} ({each.why})" for each in found if each.half_width_share is None]
     left_out = f"; left out, since no further repeat would help: {'; '.join(unknown)}" if unknown else ""
     share = found[0].half_width_share if found else None
     if share is None:
-        return f"no deployment has a mean of {until.metric} that further repeats could narrow{left_out}"
+        return f"no deployment has an interval of {until.metric} that more repeats could narrow{left_out}"
     took = f"{counted(blocks, 'repeat')} took {duration_text(spent_s)}"
     asked = f"within the {100 * until.half_width_share:g} % asked for"
     if share <= until.half_width_share:
@@ -205,7 +206,7 @@ def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: flo
 def _widest(until: Until, found: Precision) -> str:
     share = found.half_width_share or 0.0
     if math.isinf(share):
-        return f"of {until.metric} there is one start that counts, and no interval ({found.case})"
+        return f"{until.metric} has only one start that counts, and so no interval ({found.case})"
     how_far = f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times the mean"
     return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"
 
@@ -215,8 +216,8 @@ def fitting(
 ) -> Iterator[PlannedStart]:
     """Yield the starts, without the last repeats for which the budget has no time.
 
-    The first one is always measured, after the starts that are for quality alone. run.json then lacks those
-    of which nothing is, and says how many fit.
+    Starts that are only for quality come first. The first repeat is always measured. Repeats of which nothing
+    was measured are removed from run.json, which then says how many fit.
     """
     yield from (start for start in starts if not start.cells)
     starts = [start for start in starts if start.cells]
@@ -228,7 +229,7 @@ def fitting(
             yield start
             continue
         recorded, directory = run.record.plan, run.path.parent
-        # A repeat of which something is measured stays in the plan, so that --resume can end it.
+        # A repeat that was partly measured stays in the plan, so that --resume can finish it.
         measured = {cell.repeat for cell in store.read_cells(directory)}
         kept = tuple(each for each in recorded.starts if each.repeat in measured)
         whole, more = whole_repeats(directory, run.record), recorded.blocks
@@ -245,7 +246,7 @@ def fitting(
 
 
 def whole_repeats(directory: Path, record: store.RunRecord) -> int:
-    """Return how many repeats of the plan have no cell left that was not measured, or failed."""
+    """Return how many repeats of the plan have a record of each of their cells, failed ones included."""
     planned = {cell.number: cell.repeat for start in record.plan.starts for cell in start.cells}
     missing = planned.keys() - {cell.number for cell in store.read_cells(directory)}
     return len({*planned.values()} - {planned[number] for number in missing})
@@ -257,9 +258,9 @@ def with_standings(
     standings: Callable[[Path, int], Sequence[Standing]],
     observer: Observer,
 ) -> Iterator[PlannedStart]:
-    """Yield the starts. Show and store how the deployments stand after each repeat that has become whole.
+    """Yield the starts. After each repeat that is complete, show and store how the deployments stand.
 
-    Not after a plan's last repeat, which the answer follows, unless `until` may ask for more.
+    The last repeat of a plan is followed by the answer instead, unless `until` may ask for more.
     """
     directory = run.path.parent
     before = whole_repeats(directory, run.record)
@@ -281,10 +282,10 @@ def with_standings(
 def and_again(
     run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], budget: Budget, observer: Observer
 ) -> Iterator[PlannedStart]:
-    """Yield the starts, then once more those with disturbed cells, each with these cells alone.
+    """Yield the starts, then once more those with disturbed cells, each with only these cells.
 
-    A start is begun only if it is likely to end within the budget, and none after two that were disturbed
-    again: what disturbs them lasts.
+    A start is repeated only if it will probably end within the budget. After two that were disturbed again
+    none is, since the disturbance lasts.
     """
     directory, measured = run.path.parent, list[PlannedStart]()
     for start in starts:

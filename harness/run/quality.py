@@ -1,4 +1,4 @@
-"""Ask a start's server for its quality once its load is over: one start of each deployment."""
+"""Measure the quality of a start's server once its load is over, on one start of each deployment."""
 
 import time
 from dataclasses import replace
@@ -15,7 +15,7 @@ from harness.store.named_files import QUALITY_FILE
 from harness.store.quality_table import bits_of, write_quality
 from harness.store.store import read_cells
 
-# In flight at once where the load does not say it, as in an open loop, and at most.
+# Requests in flight where the load does not say how many (an open loop), and the most.
 _IN_FLIGHT, _MOST_IN_FLIGHT = 8, 64
 _WAYS = {
     "chat": "chats",
@@ -27,13 +27,13 @@ _WAYS = {
 
 
 def missing_lines(record: QualityRecord) -> list[str]:
-    """Return which ways of asking gave nothing, and why: a line for each reason."""
+    """Return a line for each reason why some ways of asking gave nothing."""
     reasons = grouped((why, _WAYS[way]) for way, why in record.missing.items() if way in _WAYS)
     return [f"quality by {', '.join(ways)} not measured: {why}" for why, ways in reasons.items()]
 
 
 def ask_quality(up: Serving, site: Site) -> float:
-    """Ask what is due of this deployment, and store it. Return the seconds that it took. Ends no start."""
+    """Ask what is due of this deployment, and store it. Return the seconds it took. Raises no failure."""
     due, label = site.quality, up.start.deployment.label
     if due is None or label not in due.labels:
         return 0.0
@@ -51,7 +51,7 @@ def ask_quality(up: Serving, site: Site) -> float:
                 site.observer.line(f"{up.start.name}: {line}")
             if not rows and not due.tasks:
                 again = "its next start, or --resume, asks it again"
-                site.observer.line(f"{up.start.name}: said nothing of its quality; {again}")
+                site.observer.line(f"{up.start.name}: gave no answers for its quality; {again}")
         up.record.update(quality=record)
         if due.tasks and (untold := _ask_tasks(server, due.tasks, due.terms, up, site)):
             up.record.update(quality=replace(record, missing={**record.missing, "tasks": untold}))

@@ -1,4 +1,4 @@
-"""Estimate what a run writes on a disk, as far as can be told before it is measured."""
+"""Estimate how much a run will write to its disk, before it is measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +10,18 @@ from harness.whole_files import check_room
 
 # Its page; a start's log and samples; a cell's log, samples and records; a start's answers on quality.
 _PAGE_BYTES, _START_BYTES, _CELL_BYTES, _QUALITY_BYTES = 4_000_000, 100_000, 100_000, 300_000
-# Of a user 100 tokens a second, and what the events of 50 are in bytes, where they are kept.
+# For a user: 100 tokens a second, and the bytes of 50 events a second where load.keep_bytes keeps them.
 _USER_BYTES_PER_S, _KEPT_BYTES_PER_S = 2_000, 12_000
 
 
 def needed_bytes(
     starts: Sequence[PlannedStart], until: Until | None = None, *, asks_quality: bool = False
 ) -> int:
-    """Return about how many bytes these starts and their page take. `until`: others may follow, as long as
-    its budget allows. The window of a load without a duration is a guess."""
+    """Return about how many bytes these starts and their page take.
+
+    With `until`, more starts may follow for as long as its budget allows. The window of a load without a
+    duration is a guess.
+    """
     each = _START_BYTES + (_QUALITY_BYTES if asks_quality else 0)
     whole = sum(each + sum(_cell_bytes(start, cell) for cell in start.cells) for start in starts)
     times = max(1.0, until.budget_s / max(1.0, estimated_s(starts))) if until and starts else 1.0
@@ -33,14 +36,14 @@ def check_space(
     asks_quality: bool = False,
 ) -> None:
     """Raise UserError if a disk has no room for what these starts will write, as far as can be told."""
-    if not starts:  # its page may be there already, and replaces itself
+    if not starts:  # only the page is written, which replaces the one that may be there
         return
     needed = needed_bytes(starts, until, asks_quality=asks_quality)
     check_room(directory.absolute(), needed, "what is measured", "--output DIR")
 
 
 def left_bytes(directory: Path, plan: Plan) -> int:
-    """Return about how many bytes the starts of a run take that have cells without a good end."""
+    """Return about how many bytes those starts of a run take that have uncompleted cells."""
     done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
     return needed_bytes([each for each in plan.starts if any(cell.number not in done for cell in each.cells)])
 

@@ -23,16 +23,19 @@ def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell
 
 
 def run_starts(starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell) -> None:
-    """Measure all starts in order, read one at a time, and store their cells. Raises Interrupted."""
+    """Measure the starts in order and store their cells. Raises Interrupted.
+
+    The next start is taken only when the one before has ended, so `starts` may depend on its cells.
+    """
     for start in starts:
         with checksums.changing(site.run_dir, f"starts/{start.name}"):
             _run_start(start, site, next_cell)
 
 
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
-    """Measure one start, and ask its quality if that is due. One without cells is there for that alone.
+    """Measure one start, and ask its quality if that is due. A start without cells is only for quality.
 
-    What fails in it ends this start and not the run, a lost device too.
+    A failure, even of a device, ends the start but not the run.
     """
     site.observer.start_begins(start)
     record = new_record(start, site)

@@ -1,6 +1,6 @@
-"""One `bench search`: starts whose next load depends on what was measured on them.
+"""Choose the loads of `bench search`: a start's next load depends on what was measured on it.
 
-From the lowest load it doubles until one breaks the objectives, then halves the distance: users at the
+From the lowest load it doubles until one breaks the objectives. Then it halves the distance: users at the
 arithmetic mean, rates at the geometric one. Each trial is in run.json before it begins.
 """
 
@@ -21,9 +21,9 @@ from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store import store
 
-# A server may reserve memory for each that it serves at once (see plan/terms.py).
+# A server may reserve memory for each request that it serves at once (see plan/terms.py).
 MOST_SEQUENCES = 64
-# A trial ends once more of its last requests have failed: no objective can be kept then.
+# A trial ends once a larger share of its last requests has failed: no objective can be kept then.
 MOST_FAILED_SHARE = 0.5
 # If even the lowest rate breaks the objectives, lower ones are tried, down to a sixteenth.
 _HALVINGS = 4
@@ -31,10 +31,10 @@ _HALVINGS = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """What one load came to, in all its `windows` on one start together; `words` say it too.
+    """The result of one load on one start, over all its `windows`. `words` say it for a person.
 
-    `meets`: whether the shares meet the objectives without their intervals, which decides while the verdict
-    is unclear.
+    `meets`: whether the measured shares meet the objectives, whatever their intervals. It decides while the
+    verdict is unclear.
     """
 
     load: float
@@ -56,19 +56,19 @@ Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
 def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     """Return the settings with a search's own load.max_failed and number of requests served at once.
 
-    Raises UserError for loads that are a sweep.
+    Raises UserError for a sweep of loads, and for a trace or a batch.
     """
     if len(settings.loads) > 1:
         raise UserError("bench search looks for one load: give one value of each load.* key, or search again")
     [load] = settings.loads
     if load.kind in ("trace", "batch"):
         raise UserError(
-            f"load.arrival={load.arrival}: comes as it is, so there is no load to search; use `bench run`"
+            f"load.arrival={load.arrival}: sets its own load, so there is none to search; use `bench run`"
         )
     may_end = all(objective.share > 1 - MOST_FAILED_SHARE for objective in settings.slo)
     if "load.max_failed" not in settings.given and may_end:
         load = replace(load, max_failed_share=MOST_FAILED_SHARE)
-    # What the highest load needs; of users the fewest, unless the user says how many are searched for.
+    # What the highest load needs; for users FEWEST, unless search.highest is given.
     slots = FEWEST
     if terms.over == "rate":
         highest = replace(load, concurrency=None, rate_per_s=terms.highest)
@@ -87,9 +87,9 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
 def starts_left(
     directory: Path, record: store.RunRecord, whole: Plan
 ) -> tuple[store.RunRecord, list[PlannedStart]]:
-    """Return the starts that did not come to their end, to be begun again, and the record with them.
+    """Return the record and the starts that were not finished, which are to be repeated.
 
-    The cells of their first attempt leave the plan. Raises as next_starts.check_same.
+    The cells of their first attempt leave the plan. Raises what next_starts.check_same does.
     """
     # Each start as it was before its first trial: without the cells that the search has added.
     first = max((len(start.cells) for start in whole.starts), default=0)
@@ -117,20 +117,20 @@ def _last_number(planned: Plan) -> int:
 
 @dataclass
 class Search:
-    """Plans the trials of a search, start by start: `next_cell` is what run_starts asks."""
+    """Plans the trials of a search, start by start. run_starts calls `next_cell`."""
 
     run: store.Kept[store.RunRecord]
     terms: SearchTerms
     seed: int
     judge: Judge
     observer: Observer
-    # By load, of the scenario that is searched now on one start.
+    # By load: the trials of the current scenario on the current start.
     trials: dict[float, Trial] = field(default_factory=dict)
 
     def next_cell(self, start: PlannedStart, done: Sequence[store.CellRecord]) -> PlannedCell | None:
-        """Return the start's next trial; its first cells are planned already, one of each scenario.
+        """Return the start's next trial, or None. The first trial of each scenario is planned already.
 
-        Raises CellError if the windows of a load say nothing of the objectives, however often it was tried.
+        Raises CellError if all windows of a load, search.trials at most, say nothing about the objectives.
         """
         if done:
             mine = [record for record in done if record.scenario.label == done[-1].scenario.label]
@@ -164,7 +164,10 @@ class Search:
         return following
 
     def _planned(self, start: PlannedStart, load: float, done: Sequence[store.CellRecord]) -> PlannedCell:
-        """Return a cell at this load. All starts of the repeat have one seed; a further trial has another."""
+        """Add a cell at this load to the plan, and return it.
+
+        All starts of a repeat have the same seed; a further trial of a load has another.
+        """
         plan, scenario = self.run.record.plan, done[0].scenario
         size = {"rate_per_s": load} if self.terms.over == "rate" else {"concurrency": int(load)}
         loaded = replace(done[0].load, **size)
@@ -184,7 +187,7 @@ def _level(load: Load) -> float:
 
 
 def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
-    """Return the highest load kept below all that are broken, and the lowest broken. Each may be None."""
+    """Return the highest kept load below every broken one, and the lowest broken one. Each may be None."""
     broken = min((trial.load for trial in trials if not trial.keeps), default=None)
     below = math.inf if broken is None else broken
     kept = max((trial.load for trial in trials if trial.keeps and trial.load < below), default=None)
@@ -192,10 +195,10 @@ def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
 
 
 def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
-    """Return the load to try next, or None at the search's end. One that was tried gets fresh prompts.
+    """Return the load to try next, or None at the search's end. A repeated load gets fresh prompts.
 
-    An unclear load is tried again only once it is an end of the closed bracket, for up to `terms.trials`
-    windows: until then another load may make that needless.
+    An unclear load is tried again, for up to `terms.trials` windows, only when it is an end of the closed
+    bracket: before that, another load may make it needless.
     """
     kept, broken = bracket(trials)
     load = _narrower(terms, kept, broken)
@@ -207,7 +210,7 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
 
 
 def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
-    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
+    """Return a load outside the bracket if a side is open, else one within it; None if it is narrow."""
     lowest, highest = terms.lowest or 1.0, terms.highest or math.inf
     if broken is None:
         if kept is None:

@@ -1,4 +1,4 @@
-"""One run or search from its directory to its end: begin or resume it, provide what it needs, measure it."""
+"""Take one run or search from its directory to its end: begin or resume it, provide its needs, measure it."""
 
 import os
 import secrets
@@ -48,33 +48,33 @@ from harness.store.named_files import LOCK_FILE, RUN_FILE
 from harness.whole_files import disk_size, private, remove_left
 
 RESULTS = Path("results")
-# Kept aside while a run goes on, so that its end can be written on a disk that is full.
+# Room that is kept during a run, so that its end can be written to a full disk.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 18
-# What helps where another bench has the directory: one that is resumed, and one for a new run.
+# The remedies where another bench has the directory: of a resumed run, and of a new one.
 _WAIT, _OTHER_OUTPUT = "wait until it ends", "give another --output"
 
 
 def new_run_dir(parent: Path, *names: str) -> Path:
-    """Make a directory whose name sorts by time and says what is in it; never one that is there already."""
+    """Make a directory that did not exist, with a name that sorts by time and says what is in it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = "-".join(dict.fromkeys([stamp, *names]))
     path = parent / name[:80]
     while True:
         try:
-            path.mkdir(mode=0o700, parents=True)  # requests hold what users said
+            path.mkdir(mode=0o700, parents=True)  # private: requests hold what users said
             return path
         except FileExistsError:
             path = path.with_name(f"{name[:80]}-{secrets.token_hex(2)}")
 
 
 def check_output(directory: Path | None) -> None:
-    """Raise UserError where a new run cannot be written: in its directory, or a new one in RESULTS."""
+    """Raise UserError if a new run cannot be written to this directory, or to a new one in RESULTS."""
     wanted = directory or RESULTS
     asked, remedy = (f"--output {directory}", "") if directory else (str(RESULTS), "; give --output DIR")
     existing = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"{asked}: {existing} is not a directory{remedy}")
-    # A bench that was killed before it had written what is to be measured leaves its lock alone.
+    # A bench that was killed before it had written run.json leaves only its lock.
     if existing == directory and {path.name for path in directory.iterdir()} - {LOCK_FILE}:
         is_run = (directory / RUN_FILE).is_file()
         other = f"continue its run with --resume {directory}" if is_run else "give a new or an empty one"
@@ -87,18 +87,18 @@ def check_output(directory: Path | None) -> None:
 
 @contextmanager
 def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ()) -> Iterator[None]:
-    """Make and hold a run's directory, whose files are its user's alone, without what a killed bench, which
-    holds nothing, had begun to write.
+    """Make and lock a run's directory for the block. Files that are written in it are private to the user.
 
-    The folders that are made here, or were `made` for it, are removed if nothing is written before an error.
-    Raises UserError, which names who has it and the remedy, if another bench does; also on a file system
-    without locks. Raises StoreError, before anything is written, for a run with a link in it.
+    What a killed bench had begun to write is removed. The folders that are made here, or were `made` for the
+    run, are removed if nothing is written before an error. Raises UserError, which names the holder and the
+    remedy, if another bench has the lock; also on a file system without locks. Raises StoreError, before
+    anything is written, for a run with a link in it.
     """
     made = [*made, *missing(directory)]
     with private(), taken_lock(directory, remedy, made) as lock:
         checksums.check_unlinked(directory)
         lock.truncate(0)
-        with suppress(OSError):  # on a full disk it is not told who has it
+        with suppress(OSError):  # on a full disk the lock does not name its holder
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
         remove_left(directory)
         for left in (directory / _RESERVE, *directory.glob("cells/*/*.board")):
@@ -109,14 +109,14 @@ def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ())
             remove_made(directory, made)
             raise
         finally:
-            # Of a full disk, or a list that is none: what ended the block says more, `bench verify` the rest.
+            # The disk may be full, or the list damaged. The block's own error says more, or `bench verify`.
             with suppress(OSError, StoreError):
                 checksums.end(directory)
 
 
 @contextmanager
 def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
-    """Make and hold the directory of a new run: the one asked for, or one in RESULTS.
+    """Make and lock the directory of a new run: the one asked for, or one in RESULTS.
 
     It is removed if the block raises before anything is written there. Raises UserError.
     """
@@ -141,7 +141,7 @@ def begin(
     search: SearchTerms | None = None,
     only_repeat: int | None = None,
 ) -> store.RunRecord:
-    """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
+    """Write run.json of a new run. `known_error`: bench's own error here, measured by `bench selftest`."""
     facts = environment.facts()
     if _reads_weights(planned):
         facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
@@ -175,7 +175,7 @@ def _reads_weights(planned: Plan) -> bool:
 
 
 def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:
-    """Write in run.json that the run goes on. Raises StoreError if what it starts has other versions."""
+    """Write in run.json that the run is going on. Raises StoreError if an engine has other versions now."""
     packages = record.environment.get("engine_packages")
     known = packages if isinstance(packages, dict) else {}
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
@@ -196,7 +196,7 @@ def measure(
 ) -> None:
     """Run the starts and write the run's end.
 
-    Raises Interrupted when all is stored, and CellError when something cannot be.
+    Raises Interrupted after everything is stored, and CellError if something cannot be stored.
     """
     directory = run.path.parent
     reserve = directory / _RESERVE
@@ -208,7 +208,7 @@ def measure(
         reserve.unlink(missing_ok=True)
         _write_end(run, "completed")
     except BaseException as error:
-        # Whatever it is, run.json must not say for ever that the run goes on.
+        # Whatever the error is, run.json must not say for ever that the run is going on.
         with suppress(OSError):
             reserve.unlink(missing_ok=True)
             _write_end(run, "interrupted")
@@ -235,7 +235,7 @@ def _write_end(run: store.Kept[store.RunRecord], status: RunStatus) -> None:
 
 
 def end(directory: Path, record: store.RunRecord) -> None:
-    """Write the end of a run that has nothing left: bench may have been killed after its last cell."""
+    """Write the end of a run that lacks nothing: bench may have been killed after its last cell."""
     if record.status != "completed":
         ended = replace(record, status="completed", ended_at=_now(), looks=_looks(directory, record))
         checksums.begin(directory)
@@ -243,9 +243,9 @@ def end(directory: Path, record: store.RunRecord) -> None:
 
 
 def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
-    """Return the looks at a run with this one: its report tells of all starts that there are by now.
+    """Return the looks at a run, this one included: the number of starts that its report then had.
 
-    One that was for quality alone tells nothing new of speed.
+    Starts that were only for quality do not count, since they say nothing about speed.
     """
     measured = [start for start in store.read_starts(directory) if not start.is_for_quality]
     return tuple(dict.fromkeys((*record.looks, len(measured))))
@@ -258,19 +258,19 @@ def _now() -> str:
 def provide_site(
     settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, observer: Observer
 ) -> Site:
-    """End what killed runs left, then find or make all that the starts need. Blocks.
+    """End what killed runs have left, then find or make everything that the starts need. Blocks.
 
     Raises MissingError, and UserError if a running server does not answer.
     """
     limits.check_files(starts)
     deployments = [start.deployment for start in starts]
-    # Better now than when a load has ended.
+    # A tokenizer that cannot be read should fail now, not after a load.
     loads = [cell.load for start in starts for cell in start.cells]
     for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
         tokenizer.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
-    # Deployments of one running server differ in what bench sends it; it is asked once.
+    # Deployments of one running server differ only in what bench sends it, so it is asked once.
     for deployment in {(attach_spec(each), key_of(each)): each for each in deployments}.values():
         _probe(deployment, settings, observer)
     device = device_of(settings)
@@ -287,8 +287,7 @@ def provide_site(
 
 
 def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> None:
-    """Raise UserError if the server of a deployment that runs already cannot be measured, or its key was
-    promised and is not there. Blocks."""
+    """Raise UserError if a running server cannot be measured, or its key's variable is not set. Blocks."""
     spec, key, terms = attach_spec(deployment), key_of(deployment), deployment.terms
     if spec is None:
         return

@@ -1,4 +1,4 @@
-"""One server start (a process, a container, or one that runs already): its record, its server watched."""
+"""Bring up one start's server (a process, a container, or a running one), watch it, and keep its record."""
 
 import logging
 import os
@@ -32,8 +32,10 @@ _MEMORY_BACK_S = {"host": 5.0, "device": 10.0}
 
 @dataclass(frozen=True)
 class Serving:
-    """A start whose server runs. `process` is None for a server that bench did not start. `sent`: what its
-    prefix cache may hold."""
+    """A start whose server runs.
+
+    `process` is None for a server that bench did not start. `sent`: what its prefix cache may hold.
+    """
 
     start: contracts.PlannedStart
     spec: contracts.LaunchSpec
@@ -57,7 +59,7 @@ class Serving:
 
 
 def key_of(deployment: contracts.Deployment) -> str | None:
-    """Return the API key from the environment for a running server. One that bench starts gets none."""
+    """Return the API key for a running server, from the environment. A server that bench starts gets none."""
     return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
 
 
@@ -66,7 +68,7 @@ def api_of(deployment: contracts.Deployment) -> Api:
 
 
 def attach_spec(deployment: contracts.Deployment) -> contracts.AttachSpec | None:
-    """Return where the server of a deployment runs already; None if it is to be started."""
+    """Return where the server of a deployment already runs; None if bench starts it."""
     url, names = deployment.terms.base_url, ENGINES[deployment.engine].names
     return contracts.AttachSpec(api_of(deployment).base_of(url), deployment.model, names) if url else None
 
@@ -106,7 +108,7 @@ def _facts_of(weights: contracts.WeightsFile | None) -> dict[str, contracts.Scal
 
 
 def wait_for_memory(record: Kept[StartRecord]) -> None:
-    """Wait until the memory of a stopped server is back, and record what is not: it matters after a crash."""
+    """Wait until a stopped server's memory is free again, and record whether it is. Matters after a crash."""
     start = record.record
     if start.stopped_ns is None or start.baseline_bytes is None:
         return
@@ -121,7 +123,7 @@ def _used_memory(devices: Sequence[int]) -> Memory:
 
 @contextmanager
 def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
-    """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
+    """Run the start's server for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
     idle = site.guard.before_start(
@@ -130,7 +132,7 @@ def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord
         partial(site.observer.waits, start.name),
         is_attached=start.deployment.terms.base_url is not None,
     )
-    spec = _launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
+    spec = _launch_spec(start, site, record.path.parent, devices)  # after the wait: it takes a free port
     record.update(
         memory_kind=used.kind,
         devices=tuple(devices),
@@ -172,7 +174,7 @@ def _launch_spec(
     spec = ENGINES[deployment.engine].launch(deployment, place)
     if not isinstance(spec, contracts.NativeSpec) or not devices:
         return spec
-    # CUDA is to count the devices as NVML does.
+    # Makes CUDA number the devices as NVML does.
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
     return replace(spec, environment={**shown, **spec.environment})
 
@@ -180,7 +182,7 @@ def _launch_spec(
 def hints_for(
     deployment: contracts.Deployment, weights: contracts.WeightsFile | None
 ) -> list[contracts.Hint]:
-    """Return the engine's hints, with the remedies for the user's own files where the weights are such."""
+    """Return the engine's hints. For the user's own weights they have the remedies for such files."""
     hints = ENGINES[deployment.engine].hints
     if weights is None or weights.path != Path(deployment.model).expanduser().absolute():
         return list(hints)
@@ -191,7 +193,7 @@ def hints_for(
 def _launched(
     deployment: contracts.Deployment, spec: contracts.LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
-    """Start the server, which gets no API key of ours, or give None for one that runs already."""
+    """Start the server, without any API key of this environment; yield None for one that already runs."""
     if isinstance(spec, contracts.AttachSpec):
         yield None
         return
@@ -211,7 +213,7 @@ def _launched(
         record.update(
             version=builds.version_of(deployment.engine, builds.build_of(deployment).program, versions)
         )
-        # A key's variable may have any name.
+        # The variable of a key may have any name.
         keys = {deployment.terms.api_key_env, *contracts.secret_names(os.environ)}
         started = server.running_server(spec, **known, without=sorted(keys))
     running: server.Server | None = None
@@ -232,7 +234,7 @@ def _launched(
 
 
 def wait_ready(up: Serving, site: Site) -> None:
-    """Block until the server is ready; then record what it says of itself. Raises ServerError."""
+    """Block until the server is ready, then record what it says about itself. Raises ServerError."""
     if up.process is None:
         up.record.update(ready_ns=time.monotonic_ns())
     else:
@@ -244,7 +246,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     for problem in problems:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
-    # The counts tell chat templates of engines apart. Whoever has another API may want money for them.
+    # The counts show whether engines use the same chat template. Servers with another API may charge for it.
     asks_prompts = api_of(up.start.deployment) is openai.API
     up.record.update(
         resolved=dict(said.terms),
@@ -282,7 +284,7 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
 
 
 def hear_out(up: Serving) -> None:
-    """Read the server's last words after its load. Raises ServerError if it died in its last cell."""
+    """Read what the server says of its memory after its load. Raises ServerError if it died meanwhile."""
     up.check()
-    # Some of a server's memory comes with load, and its log tells of it only then.
+    # Some memory is allocated only under load, and the log tells of it only then.
     up.record.update(memory_said=dict(_ask(up)[0].memory))

@@ -1,4 +1,4 @@
-"""What every step of a run is given (Site, Observer), and what watches one start: its samplers and phases."""
+"""Define what every step of a run is given (Site, Observer), and watch one start: its samplers and phases."""
 
 import math
 import time
@@ -22,13 +22,13 @@ from harness.settings.units import size_text
 from harness.store import store
 from harness.store.request_table import Result
 
-# Samples come at 10 Hz, the server's page at 1 Hz: one that is older says nothing of now.
+# Samples come at 10 Hz, those of the server's page at 1 Hz. An older one says nothing about now.
 _FRESH_S = 5.0
 _OUT_OF_SIGHT = "the server is out of sight: only the machine's memory is known"
 
 
 class Observer(Protocol):
-    """Who shows a run. All calls come from the thread that runs it, but for `start_stage`."""
+    """Shows a run. All calls come from the thread that runs it, except `start_stage`."""
 
     def line(self, text: str) -> None: ...
     def standing(self, found: Sequence[Standing]) -> None: ...
@@ -45,7 +45,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place, with what is installed, and who shows it."""
+    """Where a run takes place, what is installed there, and what shows it."""
 
     run_dir: Path
     cache_dir: Path
@@ -55,7 +55,7 @@ class Site:
     provisions: Provisions = field(default_factory=Provisions)
     emptied: set[str] = field(default_factory=set)  # deployments whose prefix cache was shown to be emptied
     quality: Due | None = None
-    budget: Budget | None = None  # without one a window may go on STEPS times
+    budget: Budget | None = None  # without one a window lasts up to STEPS times load.duration
 
     @property
     def state_dir(self) -> Path:
@@ -64,7 +64,7 @@ class Site:
 
 @dataclass
 class Watch:
-    """The samplers of one start by name, and its phases. They end with `stack`."""
+    """The samplers of one start by name, and its phases. The samplers end with `stack`."""
 
     samplers: dict[str, Sampling[Any]]
     stack: ExitStack
@@ -76,19 +76,22 @@ class Watch:
     tree: ProcessTree = field(default_factory=lambda: ProcessTree(None))
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
-        """Note that a phase begins, now and with what is costly read once, or at the past instant `t_ns`."""
+        """Note that a phase begins, at the past instant `t_ns` or now.
+
+        If now, each sampler also reads what is too slow to read at each sample.
+        """
         self.phases.append(store.Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
         if t_ns is None:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile
                 sampler.mark()
 
     def leave_out(self, name: str) -> None:
-        """Mark a phase from whose begin on no sample is kept."""
+        """Mark a phase, from the beginning of which no sample is kept."""
         self.mark(name)
         self.kept_until_ns = self.phases[-1].t_ns
 
     def seen(self, since_ns: int, until_ns: int) -> guard.Seen:
-        """Return the samples from one instant up to another. Without a device there are none of one."""
+        """Return the samples from `since_ns` to before `until_ns`. On a CPU there are no device rows."""
         host_rows, device_rows = (self._rows(name, since_ns, until_ns) for name in ("host", "device"))
         return guard.Seen(host_rows, device_rows, server=self.tree.ever)
 
@@ -97,7 +100,7 @@ class Watch:
         return sorted((row for row in rows if since_ns <= row.t_ns < until_ns), key=lambda row: row.t_ns)
 
     def now(self) -> str:
-        """Say what the newest samples tell of the server. It costs next to nothing however many there are."""
+        """Return what the newest samples say of the server, as text. Cheap however many samples there are."""
         page = self._newest("server")
         under_way = "running and waiting requests not known"
         if page and page[0].running is not None:
@@ -127,13 +130,13 @@ class Watch:
     def ask_server(
         self, base_url: str, path: str, metrics: Mapping[ServerTerm, ServerMetric], key: str | None
     ) -> None:
-        """Ask a ready server with `metrics` for its page at `path` once a second, to the watch's end."""
+        """Read a ready server's page at `path` once a second until the watch ends, if it has `metrics`."""
         if metrics:
             sampler = scrape.sample_server(base_url, path, metrics, key=key)
             self.samplers["server"] = self.stack.enter_context(sampler)
 
     def save(self) -> None:
-        """Write {host,device,server}.parquet, whole, and the phases and the samplers' own cost."""
+        """Write {host,device,server}.parquet, and record the phases and the samplers' own cost."""
         timing: dict[str, Any] = {}
         notes = {} if self.has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self.samplers.items():
@@ -141,7 +144,7 @@ class Watch:
             rows = sorted(kept, key=lambda row: row.t_ns)
             store.write_samples(self.record.path.with_name(f"{name}.parquet"), rows)
             timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
-            # Why a value is missing, by sampler and field. One of a device begins with the device anyway.
+            # Why a value is missing, by sampler and field. Notes on a device already begin with "device".
             notes |= {
                 missing if missing.startswith(f"{name} ") else f"{name} {missing}": reason
                 for missing, reason in sampler.notes.items()
@@ -156,7 +159,7 @@ class Watch:
 def watch_memory(
     pid: int | None, devices: Sequence[int], record: store.Kept[store.StartRecord]
 ) -> Iterator[Watch]:
-    """Sample at 10 Hz in the block and save at its end. Without a pid it is the machine alone."""
+    """Sample at 10 Hz during the block and save at its end. Without a pid only the machine is sampled."""
     tree = ProcessTree(pid)
     with ExitStack() as stack:
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}

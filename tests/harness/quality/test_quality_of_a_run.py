@@ -93,7 +93,7 @@ def test_one_that_said_nothing_is_asked_again_on_its_next_start(tmp_path: Path) 
     load = ("repeats=2", "load.warmup=0.2s", "load.duration=1s", "guard=off", "quality=fidelity")
     with caching("deaf") as attach:
         run = bench(place, "run", *attach, *load, "--output", "run")
-    said = "said nothing of its quality; its next start, or --resume, asks it again"
+    said = "gave no answers for its quality; its next start, or --resume, asks it again"
     assert run.stderr.count(said) == 2, run.stderr
     assert all(start.quality for start in store.read_starts(place.run_dir))
 

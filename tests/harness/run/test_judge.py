@@ -53,7 +53,7 @@ def test_a_window_without_requests_is_suspect():
     assert (found.status, found.validity) == ("completed", "suspect")
     [reason] = found.reasons
     assert "no request was sent in the window of " in reason
-    said = "those begun before it outlasted it, and its tokens/s are of them; give a longer load.duration"
+    said = "requests sent before it outlasted it, and its tokens/s are of them; give a longer load.duration"
     assert f"{said}, such as 60s" in reason
 
 
@@ -68,7 +68,7 @@ def test_a_window_in_which_no_request_ended_is_suspect():
     found = judged(record(make_run.summary(S)), replace(GOOD, ended=0))
     assert (found.status, found.validity) == ("completed", "suspect")
     assert found.reasons == (
-        "no request ended in the window of 8 s: its tokens/s are of some that outlast it; give a longer "
+        "no request ended in the window of 8 s: its tokens/s are of requests that outlast it; give a longer "
         "load.duration, such as 60s",
     )
 

@@ -53,7 +53,7 @@ def test_a_single_start_has_no_interval() -> None:
     assert said.startswith(
         "3 repeats took 15 minutes, and one more, of about 5 minutes, would not end within "
     )
-    assert "of ttft_s.p50 there is one start that counts, and no interval (vllm awq, 1 user)" in said
+    assert "ttft_s.p50 has only one start that counts, and so no interval (vllm awq, 1 user)" in said
 
 
 def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
@@ -64,7 +64,7 @@ def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
     )
     nothing = why_stop(FIVE, [NONE] * 5, 3, 10)
     assert nothing is not None
-    assert nothing.startswith("no deployment has a mean of ttft_s.p50 that further repeats could narrow; ")
+    assert nothing.startswith("no deployment has an interval of ttft_s.p50 that more repeats could narrow; ")
     assert nothing.count("the server exited with code 1") == 5
 
 
