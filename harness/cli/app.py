@@ -1,4 +1,4 @@
-"""Define the command line: commands, exit codes, mistakes. Imports a command's module when it is called."""
+"""Define the command line: commands, exit codes, errors. A command's module is imported when it is called."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from harness.contracts import inert
 from harness.errors import BenchError, Interrupted
 
-# Every mistake in a command's own arguments; Typer exports only this subclass of it.
+# The base class of all errors in a command's arguments. Typer exports only its subclass BadParameter.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 
@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "describe": Command(
         "describing:describe",
-        "Show what a scenario would send, and what of it a prefix cache could serve. Starts nothing.",
+        "Show what a scenario would send, and how much of it a prefix cache could serve. Starts nothing.",
         "bench describe scenario=rag scenario.retrieved=8 load.concurrency=16 --html rag.html",
     ),
     "search": Command(
@@ -49,14 +49,14 @@ COMMANDS = {
     ),
     "fit": Command(
         "making:fit_command",
-        "Say which engines at which quantizations fit the device's memory, from the model's shape alone.",
+        "Say which engines at which quantizations fit the device's memory, computed from the model's shape.",
         "bench fit model=llama-3.3-70b-instruct fit.device_memory=79GiB load.concurrency=32 "
         "engine.context_length=8192",
     ),
     "report": Command(
         "reading:report",
-        "Write a run's report again, or its numbers and charts in another form. Needs the directory alone; "
-        "pictures need an installed Chromium, Chrome or Edge.",
+        "Write a run's report again, or its numbers and charts in another form. Needs only the directory; "
+        "pictures also need Chromium, Chrome or Edge.",
         "bench report results/20261125-101500-chat_multi_turn",
     ),
     "compare": Command(
@@ -66,18 +66,18 @@ COMMANDS = {
     ),
     "gate": Command(
         "reading:gate",
-        "Say whether NEW is worse than BASE by more than is allowed, in speed or (slo.kl_nats.mean, "
-        "slo.tasks.score) in quality. Exit code 0: it is not, 1: it is, 3: the interval does not tell.",
+        "Check whether NEW is worse than BASE by more than is allowed, in speed or in quality "
+        "(slo.kl_nats.mean, slo.tasks.score). Exit code 0: it is not, 1: it is, 3: inconclusive.",
         "bench gate results/before results/after gate.metric=ttft_s.p95 slo.kl_nats.mean=0.05",
     ),
     "merge": Command(
         "fleet:merge_command",
-        "Join runs of single repeats of one plan, measured on several machines, into one run.",
+        "Merge runs of single repeats of one plan, measured on several machines, into one run.",
         "bench merge results/repeat-1 results/repeat-2 --output results/all",
     ),
     "claim": Command(
         "claiming:claim",
-        "Run a published sentence about engines, and say whether it is reproduced here.",
+        "Test a published claim about engines on this machine, and say whether it is reproduced.",
         "bench claim llama_cpp_flat",
     ),
     "view": Command(
@@ -87,7 +87,7 @@ COMMANDS = {
     ),
     "verify": Command(
         "sharing:verify",
-        "Say which files of a run are changed, torn, missing or unlisted, by their checksums.",
+        "Check a run's files against their checksums: which are changed, torn, missing or unlisted.",
         "bench verify results/20261125-101500-chat_multi_turn",
     ),
     "import": Command(
@@ -98,17 +98,17 @@ COMMANDS = {
     ),
     "bundle": Command(
         "sharing:bundle_command",
-        "Write a run into one file for others to run again, unless anything secret is in it.",
+        "Pack a run into one file that others can rerun, unless there is a secret in it.",
         "bench bundle results/20261125-101500-chat_multi_turn --output run.tar.gz",
     ),
     "rerun": Command(
         "rerunning:rerun",
-        "Say what differs here from where a run was measured, then run the same plan.",
+        "Show what differs between this machine and the one a run was measured on, then run the same plan.",
         "bench rerun run.tar.gz --output results/again",
     ),
     "install": Command(
         "making:install_command",
-        "Make an engine's own environment in the user's cache directory, with your own pip settings.",
+        "Install an engine in an environment of its own in your cache directory, with your pip settings.",
         "bench install llama_cpp",
     ),
     "prepare": Command(
@@ -118,12 +118,12 @@ COMMANDS = {
     ),
     "list": Command(
         "listing:list_command",
-        "List what bench knows, with what is available here and why not.",
+        "List what bench knows, what of it is available here, and why the rest is not.",
         "bench list quantizations",
     ),
     "doctor": Command(
         "machine:doctor",
-        "Look whether this machine is fit to measure on, and say what to do where it is not.",
+        "Check whether this machine is fit to measure on, and say what to do if it is not.",
         "bench doctor --json",
     ),
     "selftest": Command(
@@ -149,13 +149,13 @@ class Commands(TyperGroup):
             module, _, function = told.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
             called = getattr(import_module(f"harness.cli.commands.{module}"), function)
-            # A docstring begins with the summary, and is there only where there is more to say.
+            # A command has a docstring only if it says more than the summary, which it begins with.
             said = None if called.__doc__ else told.summary
             alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)
             command = typer.main.get_command(alone)
             for each in command.params:
                 if each.param_type_name == "argument":
-                    # Their help says it in words; Typer's is `<list[str]>`.
+                    # Typer would show `<list[str]>`; the help text says it in words.
                     vars(each)["display_type_rich"] = lambda ctx: None
         return name, command, rest
 
@@ -188,12 +188,12 @@ def main() -> None:
     """Run the `bench` command and exit.
 
     Exit codes: 0 fine, 1 a cell, the gate or a claim failed, 2 a mistake, 3 a gate or claim is inconclusive,
-    129, 130 and 143 signals, 141 a pipe that its reader closed.
+    129, 130 and 143 signals, 141 the reader closed the pipe.
     """
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
-        # Of an option without its value it does not say which command has it.
+        # For an option without its value, Click does not say which command it belongs to.
         named = " ".join(["bench", *[word for word in sys.argv[1:2] if word in COMMANDS]])
         asked, said = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
         _complain(f"{inert(said)}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
@@ -202,7 +202,7 @@ def main() -> None:
     except BenchError as error:
         _complain(str(error), error.exit_code)
     except SystemExit as ended:
-        # Click and Rich make 1 of it.
+        # Click and Rich turn a closed pipe into exit code 1.
         if isinstance(ended.__context__, BrokenPipeError):
             _leave_closed_pipe()
         raise
@@ -215,8 +215,8 @@ def main() -> None:
 
 
 def _leave_closed_pipe() -> None:
-    """Exit as SIGPIPE would: who closed the pipe has read what it wanted."""
-    # Python would write what is left at its end, and complain.
+    """Exit as SIGPIPE would: the reader has closed the pipe because it has read what it wanted."""
+    # Else Python would flush the rest at exit, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + signal.SIGPIPE)
 
@@ -225,7 +225,7 @@ def _complain(what: str, exit_code: int) -> None:
     from harness.cli.terminal import complaints
     from harness.contracts import masked, masked_urls
 
-    # It begins with what it is about: `/etc/passwd: no run here` tells no password.
+    # Each half is masked by itself: `/etc/passwd: no run here` is a path, not a password.
     about, colon, said = masked_urls(what).partition(": ")
     complaints.print(inert(f"{masked(about)}{colon}{masked(said)}", keep="\n"), markup=False)
     sys.exit(exit_code)

@@ -1,4 +1,4 @@
-"""Say beside an answer that files of the run that it is of are not as they were written."""
+"""Warn when files of a run have changed since they were written."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from harness.errors import StoreError
 from harness.store import checksums, store
 from harness.store.named_files import SUMS_FILE
 
-# What is read in some seconds.
+# Reading this much takes a few seconds.
 _MOST_BYTES = 8 << 30
 
 
 def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:
-    """Print a line on stderr if files of a run are not as they were written. Reads each of its files once.
+    """Print a line on stderr if files of a run have changed since they were written. Reads each file once.
 
-    Nothing is said of the page, which is not read, of a run without checksums, and of one that goes on unless
-    it `is_held` by this process.
+    Skips the page, runs without checksums, and runs that another process is measuring. `is_held`: the run is
+    locked by this process.
     """
     if not (run_dir / SUMS_FILE).exists() or (not is_held and store.is_going_on(run_dir, "running")):
         return
@@ -27,7 +27,7 @@ def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:
                 f"{run_dir}: {size:,} bytes are not compared here; see `bench verify {run_dir}`"
             )
         else:
-            # What a bench that was killed was writing is removed by the next one.
+            # A killed bench leaves .part files, which the next one removes.
             found = [each for each in checksums.changed(run_dir) if not each.file.endswith(".part")]
             said = checksums.told(run_dir, found)
     except (StoreError, OSError) as error:

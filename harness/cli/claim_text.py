@@ -1,4 +1,4 @@
-"""What is said of a claim that was judged, in the terminal and on the page."""
+"""Put the judgement of a claim into text, for the terminal and the page."""
 
 import msgspec
 
@@ -42,13 +42,13 @@ def told_of(judgement: Judgement) -> ToldClaim:
 def _told_part(part: Part, *, is_judged: bool) -> ToldPart:
     notes = [f"{each.compared}: {each.why}" for each in part.judged if each.why]
     notes += [f"The ratio {part.crossing}"] if part.crossing else []
-    notes += ["The run has nothing of it."] if is_judged and not part.judged else []
+    notes += ["The run has no value of it."] if is_judged and not part.judged else []
     return ToldPart(_asked(part), tuple(map(_row, part.judged)), tuple(notes))
 
 
 def _asked(part: Part) -> str:
     if part.accepted is None:
-        return f"Beside it: {part.asked.words}"
+        return f"Also shown: {part.asked.words}"
     least, most = part.accepted
     ends = {f"{number_text(least)} or more": least > 0, f"{number_text(most)} or less": most < float("inf")}
     counts = " and ".join(text for text, is_there in ends.items() if is_there)

@@ -13,7 +13,7 @@ from reports.two_runs.gate import NAMES, Gate
 from reports.two_runs.sides import KINDS, Difference
 
 _PACKAGES = "engine_packages."
-# More packages of one engine are counted.
+# If more packages of one engine differ, they are only counted.
 _NAMED_PACKAGES = 3
 
 
@@ -72,7 +72,7 @@ def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
 def print_differences(found: Sequence[Difference], names: Sequence[str], to: Console = out) -> None:
     """Print a table for each kind of difference.
 
-    If many packages of an engine differ, it shows that of the engine itself and counts the others.
+    If many packages of an engine differ, only the engine's own package and their number are shown.
     """
     whats = [each.what for each in found]
     packages = Counter(what.split(".")[1] for what in whats if what.startswith(_PACKAGES))
@@ -85,7 +85,7 @@ def print_differences(found: Sequence[Difference], names: Sequence[str], to: Con
         if rows:
             print_rows(rows, to=to)
     for engine, count in many.items():
-        to.print(f"{count} packages of {engine} differ; all with --json", markup=False)
+        to.print(f"{count} packages of {engine} differ; --json lists them", markup=False)
     to.print()
 
 

@@ -1,4 +1,4 @@
-"""How a run ends: its report, then the answer with its table; the page's path or JSON on stdout."""
+"""End a run: write its report, show the answer with its table, print the page's path or JSON on stdout."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,15 +20,15 @@ SIGN = "▲"
 REPORTING = "writing the report"
 _COMMAND = ": bench "
 _REASON_AT_MOST = 160
-_WIDEST = 10_000  # of a table that nothing bounds
+_WIDEST = 10_000  # columns, to measure a table without a limit
 
 
 def report_whatever_happened(
     directory: Path, show: Show, judge: Callable[[Path], object] | None = None
 ) -> dict[str, Any] | None:
-    """Write the report to its end, whatever Ctrl-C says. Return what to tell, None if it was not written.
+    """Write the report, even if Ctrl-C arrives. Return what to show; None if the report was not written.
 
-    `judge`: what to do before, so that the page has it.
+    `judge` is called first, so that the page has what it stores.
     """
 
     def go_on(*_: object) -> None:
@@ -53,7 +53,7 @@ def report_whatever_happened(
 
 
 def print_no_answer(directory: Path, exit_code: int) -> None:
-    """Print the JSON of a run of which nothing was measured, or whose report could not be written."""
+    """Print the JSON of a run that measured nothing, or whose report could not be written."""
     from reports.words.told import FORMAT
 
     record = store.read_run(directory)
@@ -62,7 +62,7 @@ def print_no_answer(directory: Path, exit_code: int) -> None:
 
 
 def print_why_none(found: dict[str, Any]) -> None:
-    """Print on stderr, also where progress is not shown, why no cell of a run was measured."""
+    """Print on stderr, even with --quiet, why no cell of a run was measured."""
     whys = dict.fromkeys(each["why"] for each in found["cells"]["failed"] if each["why"])
     first, more = next(iter(whys), ""), len(whys) - 1
     said = f"no cell measured{f': {first}' if first else ''}{f' (and {more} more)' if more > 0 else ''}"
@@ -70,7 +70,7 @@ def print_why_none(found: dict[str, Any]) -> None:
 
 
 def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
-    """Print what each deployment of a search keeps, or JSON. Return how many starts came to no end."""
+    """Print the highest load of each deployment of a search, or JSON. Return how many starts did not end."""
     from reports import open_run
     from reports.outputs.as_json import to_builtins
     from reports.verdicts.searches import capacities_of
@@ -85,20 +85,20 @@ def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     else:
         names = [f"{c.deployment}{f', {c.scenario}' if has_scenarios else ''}" for c in capacities]
         lines = [f"{name}: {search_words(run, c)}" for name, c in zip(names, capacities, strict=True)]
-        legend = ["▲ n: n reasons to distrust it; the report says which"] if "▲" in "".join(lines) else []
+        legend = [f"{SIGN} n: n reasons to distrust it; see the report"] if SIGN in "".join(lines) else []
         terminal.print_lines([*lines, *legend, report])
     return sum(not answer.is_whole for each in capacities for answer in each.answers)
 
 
 def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_json: bool) -> None:
-    """Show each answer with its table and what speaks against it, then print the page's path, or JSON."""
+    """Show each answer with its table and a reason to distrust it, then print the page's path or JSON."""
     for answer in found["answers"]:
         for line in _sentences(answer):
             show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line.startswith("bench "))
         if answer["rows"]:
             show.console.print(*_tables(answer, show.console), sep="\n\n")
             if any(value["is_pooled"] for row in answer["rows"] for value in row["values"].values()):
-                show.line("* of the requests of all starts together")
+                show.line("* computed from the requests of all starts together")
         for row in answer["rows"]:
             if row["why_not"]:
                 show.line(f"{row['deployment']}: {row['why_not']}")
@@ -113,7 +113,7 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
 
 
 def _sentences(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield the answer between empty lines, a command in it on a line of its own, to be copied."""
+    """Yield the answer between empty lines. A command in it is on its own line, so that it can be copied."""
     said, command, rest = answer["note"].partition(_COMMAND)
     yield ""
     yield answer["sentence"]
@@ -124,7 +124,7 @@ def _sentences(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def _tables(answer: dict[str, Any], console: Console) -> Iterator[Table]:
-    """Yield the table of an answer; where quality has no room beside speed, it has one of its own."""
+    """Yield the table of an answer, or two if the quality columns do not fit beside speed."""
     of_quality = (answer["rows"][0]["quality"] or {"cells": {}})["cells"]
     speed, quality = _speed(answer), {head: _cells(answer, head) for head in of_quality}
     whole = _drawn(answer, speed | quality)
@@ -140,7 +140,7 @@ def _cells(answer: dict[str, Any], head: str) -> list[Text]:
 
 
 def _speed(answer: dict[str, Any]) -> dict[str, list[Text]]:
-    """Return the columns of values, and of the ratios behind the metric that decides."""
+    """Return the columns of values. The ratios to the leader follow the metric that decides."""
     rows, columns = answer["rows"], dict[str, list[Text]]()
     for name, first in rows[0]["values"].items():
         columns[first["head"]] = [_value(row["values"][name]) for row in rows]
@@ -162,7 +162,7 @@ def _drawn(answer: dict[str, Any], columns: dict[str, list[Text]]) -> Table:
     table.add_column("deployment", overflow="fold", min_width=12)
     for head in columns:
         justify: Literal["left", "right"] = "left" if head.startswith("to the leader") else "right"
-        # The unit stands below, so that all fits into 80 columns.
+        # The unit goes on the next line, so that the table fits into 80 columns.
         below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
         table.add_column(below, justify=justify, no_wrap=True)
     for row, *cells in zip(answer["rows"], *columns.values(), strict=True):

@@ -1,4 +1,4 @@
-"""The panel below a run's lines: how far it is, how long the rest takes, who is ahead, what goes on."""
+"""Draw the panel below a run's lines: progress, time left, who is ahead, and what happens now."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -24,14 +24,14 @@ STARTING, WAITING = "starting", "waiting for a fit machine"
 
 
 class Outlook:
-    """How long the rest of a plan takes: as the steps of this run took so far, else as planned."""
+    """Estimates how long the rest of a plan takes, by the steps of this run so far, else as planned."""
 
     def __init__(self, starts: Iterable[PlannedStart], now_s: float) -> None:
         # The steps that are left, in order: each start by its name, each cell by its number.
         self._left: dict[str | int, PlannedStart | PlannedCell] = {}
         self._launches_s: defaultdict[str, list[float]] = defaultdict(list)
-        # What each cell took, waiting included, over what was planned; and the plan's own word, since the
-        # first wait for a fit machine is the longest.
+        # The time of each cell, waiting included, over the planned one. It begins with 1.0, the plan's own
+        # estimate, since the first wait for a fit machine is the longest.
         self._over_plan = [1.0]
         self._began_s = now_s
         self.add(starts)
@@ -57,12 +57,12 @@ class Outlook:
         self._began_s = now_s
 
     def left(self, now_s: float) -> tuple[float, bool]:
-        """Return the seconds that are left, and whether they are only the least: an engine is new here."""
+        """Return the seconds left, and whether that is a lower bound: a start-up time is not known yet."""
         steps, passed_s, over = list(self._left.values()), now_s - self._began_s, median_low(self._over_plan)
         if not steps:
             return 0.0, False
         if isinstance(first := steps[0], PlannedCell) and passed_s > over * plan.cell_s(first):
-            # An overlong cell tells before it has ended what the others are going to take.
+            # A cell that is already overdue shows how long the others will take.
             over = median([*self._over_plan, passed_s / plan.cell_s(first)])
         expected = [self._expected(step, over) for step in steps]
         passed_s = min(passed_s, expected[0][0])
@@ -78,9 +78,9 @@ class Outlook:
 
 @dataclass(frozen=True)
 class View:
-    """How far the whole is, and what goes on now. Instants are of time.monotonic(), in seconds.
+    """What the panel shows: progress in cells, and what happens now. Instants are time.monotonic() seconds.
 
-    `total` is None if its end is not known. `detail` follows `what` goes on and how long it takes.
+    `total` is None if it is not known. `detail` is shown after `what` and its duration.
     """
 
     began_s: float
@@ -127,7 +127,7 @@ def _rows(view: View, outlook: Outlook, now_s: float) -> Iterator[tuple[str, str
     named = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds)})" if kinds else ""
     yield "requests", f"{progress.requests:,} ok, {progress.failed:,} failed{named}"
     yield "server", view.server
-    yield "client", f"{progress.in_flight:,} in flight; its loop late by p99 {time_text(progress.loop_lag_s)}"
+    yield "client", f"{progress.in_flight:,} in flight; event loop lag p99 {time_text(progress.loop_lag_s)}"
 
 
 def _overall(view: View, outlook: Outlook, now_s: float) -> str:
@@ -140,7 +140,7 @@ def _overall(view: View, outlook: Outlook, now_s: float) -> str:
 
 
 def left_text(view: View, outlook: Outlook, now_s: float) -> str:
-    """Return `, about 3 minutes left`, or nothing where nothing is."""
+    """Return `, about 3 minutes left`; an empty text if nothing is left, or the total is not known."""
     if view.total is None or view.done == view.total:
         return ""
     left_s, is_least = outlook.left(now_s)
@@ -170,14 +170,14 @@ def _phase(load: Load, progress: Progress) -> str:
 
 def _lately(recent: Glance | None) -> str:
     if recent is None or not recent.requests:
-        return "no request has ended well"
-    # A chunk is not a token, but some servers tell no count of those.
+        return "no request has succeeded"
+    # Some servers report no token counts, and a chunk is not a token.
     rate, unit = recent.tokens_per_s, "tokens/s"
     if rate is None:
         rate, unit = recent.chunks_per_s, "chunks/s"
     percentiles = (("p50", recent.ttft_p50_s), ("p95", recent.ttft_p95_s))
     known = [f"{name} {time_text(seconds)}" for name, seconds in percentiles if seconds is not None]
-    ttft = ", ".join(known) or f"p50 from {LEAST_FOR_MEDIAN} requests on"
+    ttft = ", ".join(known) or f"p50 needs {LEAST_FOR_MEDIAN} requests"
     return f"{number_text(rate)} {unit}; TTFT {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 

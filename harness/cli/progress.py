@@ -1,4 +1,4 @@
-"""Shows a run in the terminal, on stderr: lines, on a terminal a panel below them, nothing with --quiet."""
+"""Show a run on stderr: lines, on a terminal with a panel below them, and nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from harness.load.pulse import Progress
 from harness.run.budget import Budget
 from harness.settings.units import counted, number_text
 
-if TYPE_CHECKING:  # they import pyarrow, for which `bench fit` need not wait
+if TYPE_CHECKING:  # they import pyarrow, and `bench fit` must not wait for that
     from harness.store.request_table import Result
     from harness.store.store import CellRecord
 
-# Of what goes into a file or a pipe: rich would take 80 columns.
+# Columns in a file or a pipe, where rich would take 80.
 PIPE_WIDTH = 120
-# It is drawn while we measure, on the same machine; what it shows comes once a second.
+# Low, since the panel is drawn on the machine that is measured; its values come once a second.
 REFRESHES_PER_S = 2
 
 
 class _Stderr:
-    """stderr that bears a terminal that was closed: SIGHUP tells of it, and ends the run in order."""
+    """stderr that ignores a closed terminal, since SIGHUP tells of it and ends the run in order."""
 
     def __init__(self) -> None:
         self._stream = sys.stderr
@@ -63,7 +63,7 @@ def _closed_terminal() -> Iterator[None]:
 
 
 class Show:
-    """A run's Observer (harness/run/watch.py), and `line` for all else. `begin` brings the panel."""
+    """Shows a run: the Observer of harness/run/watch.py, with `line` for everything else."""
 
     def __init__(self, *, quiet: bool) -> None:
         width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
@@ -71,13 +71,13 @@ class Show:
             file=cast(IO[str], _Stderr()), quiet=quiet, highlight=False, emoji=False, width=width
         )
         self._live: Live | None = None
-        # The panel's thread draws what the run's and its log's watcher change.
+        # The panel's thread draws what the run's thread and the log watcher's thread change.
         self._lock = threading.Lock()
         self._view = View(time.monotonic())
         self._outlook = Outlook([], 0.0)
 
     def close_panel(self) -> None:
-        """Take the panel away: there is nothing more to watch. Lines may follow."""
+        """Remove the panel. Lines may follow."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -91,9 +91,9 @@ class Show:
             self._view = replace(self._view, **changes)
 
     def line(self, text: str, style: str = "", *, is_whole: bool = False) -> None:
-        """Print words as they are: what a model or a log says is neither markup nor a control character.
+        """Print text as it is: markup and control characters from a model or a log have no effect.
 
-        A terminal has them folded between words, but a command or a path whole, to be copied.
+        A terminal wraps it between words, unless `is_whole`: a command or a path can then be copied.
         """
         said = Text(inert(text, keep="\n"), style)
         self.console.print(said, soft_wrap=is_whole or not self.console.is_terminal)
@@ -107,9 +107,9 @@ class Show:
         may_grow: bool = False,
         is_search: bool = False,
     ) -> None:
-        """Show that these starts are about to run, of a plan of `repeats` repeats, within a budget.
+        """Open the panel for these starts, which are about to run, of a plan of `repeats` repeats.
 
-        A search has no bar: its cells are not known yet.
+        A search has no bar, since its cells are not known yet.
         """
         now_s = time.monotonic()
         self._outlook = Outlook(starts, now_s)
@@ -121,7 +121,7 @@ class Show:
         """Show what `draw` returns below the lines, on a terminal, until `close_panel`."""
         if self.console.quiet or not self.console.is_interactive:
             return
-        # What is printed comes above it; what goes elsewhere is not ours.
+        # Lines are printed above the panel; output that is redirected stays as it is.
         self._live = Live(
             console=self.console,
             get_renderable=draw,
@@ -129,7 +129,7 @@ class Show:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        # Signals belong to the main thread: a thread that is begun here takes none.
+        # Signals belong to the main thread: the thread started here must take none.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._live.start()
@@ -173,14 +173,14 @@ class Show:
         self._change(start=start, since_s=time.monotonic(), what=STARTING, detail="", cell=None)
 
     def start_stage(self, start: PlannedStart, stage: str) -> None:
-        """Show a step that its log tells of. Called from another thread, which may be late."""
+        """Show a step of a start-up, found in its log. Called from another thread, perhaps too late."""
         with self._lock:
             if self._view.start == start and self._view.what in (STARTING, WAITING):
                 detail = f", last step: {stage.replace('_', ' ')}"
                 self._view = replace(self._view, what=STARTING, detail=detail)
 
     def waits(self, what: str, unfit: str) -> None:
-        """Show that a start or cell waits, in the panel alone if there is one: on a busy machine all do."""
+        """Show that a start or cell waits. With a panel no line is printed: on a busy machine all wait."""
         self._change(what=WAITING, detail=f", {unfit}", since_s=time.monotonic())
         if self._live is None:
             self.line(f"{what}: {WAITING}, {unfit}")

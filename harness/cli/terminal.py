@@ -1,4 +1,4 @@
-"""Share among commands: arguments, the two consoles, tables, and the handling of signals."""
+"""Provide what commands share: arguments, the two consoles, tables, and signal handling."""
 
 import os
 import signal
@@ -21,10 +21,10 @@ from rich.table import Table
 from harness.contracts import inert
 from harness.errors import Interrupted
 
-# Programs read what goes into a file or a pipe: there a row is one line, unless COLUMNS says how wide it is.
+# Programs read what goes into a file or a pipe, so a row is one line there, unless COLUMNS gives a width.
 UNBOUNDED_COLUMNS = 100_000
 _PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED_COLUMNS
-# Without emoji codes: `run:x:` is a directory and a deployment, and no cross.
+# Without emoji codes: in `run:x:` the `:x:` names a deployment and must not become a cross.
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
 complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
@@ -45,7 +45,7 @@ Output = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Show no progress: print what comes out, and errors."),
+    typer.Option("--quiet", "-q", help="Show no progress, only the result and errors."),
 ]
 Row = dict[str, str]
 
@@ -55,10 +55,10 @@ def print_json(value: object) -> None:
 
 
 def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console = out) -> None:
-    """Print a table with a column per key of the first row; those named in `right` are aligned there.
+    """Print a table with a column per key of the first row. `right` names the right-aligned columns.
 
-    In a table that is too wide words are broken only if they do not fit even then. Where nothing bounds the
-    width, each row is one line, without spaces at its end.
+    A table wider than the terminal wraps between words, and breaks a word only if it does not fit otherwise.
+    Without a limit on the width each row is one line, without trailing spaces.
     """
     if to.width >= UNBOUNDED_COLUMNS:
         _print_whole(rows, right, to)
@@ -74,7 +74,7 @@ def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console 
     spare = to.width - sum(words.values()) - len(others)
     widths = {}
     if is_narrow and spare >= 0:
-        # rich shrinks columns below their words, or lets a row run over the edge, where it is cut.
+        # Left alone, rich shrinks columns below their longest word, or cuts rows at the edge.
         for name in sorted(others, key=lambda name: whole[name] - words[name]):
             more = min(spare, whole[name] - words[name])
             widths[name], spare = words[name] + more, spare - more
@@ -104,22 +104,25 @@ def _print_whole(rows: Sequence[Row], right: Collection[str], to: Console) -> No
 
 
 def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:
-    """Print each line as it is, however long, or folded at the terminal's width."""
+    """Print each line whole, or with `fold` wrapped at the terminal's width."""
     for line in lines:
         out.print(escape(inert(line)), soft_wrap=not fold)
 
 
-# SIGHUP comes when a terminal is closed; `nohup bench` has it ignored.
+# SIGHUP comes when the terminal is closed; `nohup bench` ignores it.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.
+# A second Ctrl-C soon after the first would only cut the cleanup short. One much later is a new request.
 _PATIENCE_S = 60.0
 _LATER_S = 0.05
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Raise Interrupted in the block on a signal of _ENDING, once; again only after _PATIENCE_S, or where
-    Python had to drop it, as it does in callbacks."""
+    """Raise Interrupted in the block when a signal of _ENDING arrives.
+
+    Further signals are ignored for _PATIENCE_S. If Python drops the exception, as it does in a callback, the
+    signal is sent again.
+    """
     last_s = float("-inf")
     told_before = sys.unraisablehook
     timers = list[threading.Timer]()
@@ -137,7 +140,7 @@ def signals_interrupt() -> Iterator[None]:
             return
         last_s = float("-inf")
         number = dropped.exc_value.exit_code - 128
-        # Here it would be dropped, too.
+        # Raised here, it would be dropped as well.
         timers.append(threading.Timer(_LATER_S, os.kill, (os.getpid(), number)))
         timers[-1].start()
 
@@ -148,11 +151,11 @@ def signals_interrupt() -> Iterator[None]:
         finally:
             sys.unraisablehook = told_before
             for timer in timers:
-                timer.cancel()  # beyond the block it would end bench by the signal
+                timer.cancel()  # after the block the signal would kill bench
 
 
 def _leave_terminal() -> None:
-    """Print nowhere what would go to a terminal: it is closed, and printing there raises OSError."""
+    """Send output for the terminal to /dev/null: it is closed, and printing there raises OSError."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         if stat.S_ISCHR(os.fstat(stream).st_mode):
@@ -162,7 +165,7 @@ def _leave_terminal() -> None:
 
 @contextmanager
 def signals_handled(handler: Callable[[int, object], object]) -> Iterator[None]:
-    """Call the handler on a signal of _ENDING during the block, whose terminal may be closed by then."""
+    """Call the handler when a signal of _ENDING arrives in the block. The terminal may be closed by then."""
 
     def handle(number: int, frame: object) -> None:
         if number == signal.SIGHUP:

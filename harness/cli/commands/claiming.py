@@ -1,4 +1,4 @@
-"""`bench claim`: list published sentences, run one as its file says, and say whether it is reproduced."""
+"""`bench claim`: list published claims, run one as its file says, and say whether it is reproduced."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,13 +44,13 @@ def claim(
         Path | None, typer.Option("--from", metavar="DIR", help="Judge a run that exists; measure nothing.")
     ] = None,
     is_original: Annotated[
-        bool, typer.Option("--original", help="Run it as on the original's device, not scaled down.")
+        bool, typer.Option("--original", help="Run it as on the original device, not scaled down.")
     ] = False,
     output: terminal.Output = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Run a published sentence about engines, and say whether it is reproduced here.
+    """Test a published claim about engines on this machine, and say whether it is reproduced.
 
     It runs as its file says, scaled down to a small machine; KEY=VALUE changes that. The ratio is printed
     with its interval, then what differs from the original. Exit code 0: reproduced, 1: not reproduced, 3:
@@ -58,7 +58,7 @@ def claim(
     """
     has_more = bool(changes or output or is_original)
     refuse_first(
-        (name == "list" and (has_more or run_dir), "claim list: goes with --json alone"),
+        (name == "list" and (has_more or run_dir), "claim list: takes no option but --json"),
         (run_dir and has_more, "--from judges a run that exists; leave out keys, --original and --output"),
     )
     if name == "list":
@@ -79,7 +79,7 @@ def claim(
 
 
 def _tell(judgement: Judgement, name: str, run_dir: Path | None, show: Show, *, as_json: bool) -> None:
-    """Print what came of a claim, and where it is not clear how more repeats may tell."""
+    """Print the judgement of a claim. If it is inconclusive, also print how to measure more repeats."""
     if as_json:
         exit_code = judging.EXIT_CODES[judgement.outcome]
         terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
@@ -87,14 +87,14 @@ def _tell(judgement: Judgement, name: str, run_dir: Path | None, show: Show, *, 
         print_judgement(judgement)
     if judgement.outcome == "inconclusive" and run_dir is not None:
         more = f"`bench run --resume {run_dir} repeats={max(5, 2 * store.read_run(run_dir).plan.blocks)}`"
-        again = f"more repeats may tell: {more}, then `bench claim {name} --from {run_dir}`"
+        again = f"more repeats may decide it: {more}, then `bench claim {name} --from {run_dir}`"
         show.line(again, is_whole=True)
 
 
 def _measure(
     found: Claim, name: str, settings: config.Settings, output: Path | None, show: Show, *, as_json: bool
 ) -> tuple[Judgement, Path | None]:
-    """Run a claim and return what its run says of it, and where that is. Without its cases none is made."""
+    """Run a claim. Return the judgement and the run's directory: None, without a run, if it lacks a case."""
     if why := _why_not_testable(found, planned(settings)):
         return Judgement(found, "not testable here", why), None
     judged = partial(_keep, found, name)
@@ -104,14 +104,14 @@ def _measure(
 
 
 def _judge_again(found: Claim, name: str, run_dir: Path, show: Show) -> Judgement:
-    """Return what a run that exists says of a claim, and write its report with it."""
+    """Judge a claim by a run that exists, and write the run's report with the judgement."""
     judgement = _keep(found, name, run_dir)
     is_written = report_whatever_happened(run_dir, show) is not None
     return judgement if is_written else replace(judgement, report=None)
 
 
 def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
-    """Return what a run says of a claim, once it is kept there for the page."""
+    """Judge a claim by a run, and store the judgement in the run for its page."""
     judgement = judge(found, run_dir)
     of_end = store.read_run(run_dir).ended_at
     told = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
@@ -138,8 +138,10 @@ def _check_metrics(found: Claim) -> None:
 
 
 def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
-    """Return why the plan lacks a case that the claim needs; None if it has all. Raises UserError if it
-    skips nothing."""
+    """Return why the plan lacks a case of the claim; None if it has all.
+
+    Raises UserError for a plan that lacks one although it skips nothing.
+    """
     cases = judging.cases_of(plan) if cases is None else cases
     held = [asked for asked in found.predicates if asked.figures]
     absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
@@ -156,7 +158,7 @@ def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = N
 
 
 def judge(found: Claim, directory: Path) -> Judgement:
-    """Return what a run says of a claim. Raises StoreError, and UserError for a run of other things."""
+    """Return what a run says of a claim. Raises StoreError; UserError for a search or an unrelated run."""
     from reports import open_run
 
     run = open_run(directory)
@@ -199,7 +201,7 @@ def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) 
 
 
 def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
-    """Yield the interval of each ratio: of all together, at the level of this look at the run."""
+    """Yield each ratio with its interval, corrected for the number of ratios and of looks at the run."""
     from reports.stats.intervals import decide
     from reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
 
@@ -216,7 +218,7 @@ def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combin
 
 
 def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
-    """Yield the mean over its starts of each case, with its interval."""
+    """Yield each case's mean over its starts, with its interval."""
     from reports.measures.over_starts import aggregate, has_interval
     from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
@@ -229,7 +231,7 @@ def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combin
 
 
 def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
-    """Yield how far the answers of each deployment are from its reference's."""
+    """Yield the divergence of each deployment's answers from its reference's."""
     from reports.measures.quality import Quality, quality_of
     from reports.stats.intervals import CONFIDENCE
 
@@ -242,7 +244,7 @@ def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
 
 
 def _held(made: Judged, asked: Predicate) -> Judged:
-    """Return it with what its interval says of the figure, if there is one; without any, only why not."""
+    """Return it with its outcome, if there is a figure. Without an interval it only has the reason."""
     if made.why or made.value is None or made.low is None or made.high is None:
         return Judged(made.compared, "inconclusive" if asked.accepted else None, why=made.why)
     outcome = judging.outcome_of(made.low, made.high, asked.accepted) if asked.accepted else None

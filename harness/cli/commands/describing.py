@@ -30,20 +30,20 @@ def describe(
     study: Study = None,
     as_json: Json = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that opens offline, too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that opens offline.")
     ] = None,
 ) -> None:
-    """Show what a scenario would send, and what of it a prefix cache could serve. Starts nothing.
+    """Show what a scenario would send, and how much of it a prefix cache could serve. Starts nothing.
 
     It shows lengths, turns, forms and three samples of the first 200 conversations of each scenario and load.
-    Their seed is that of a run with the same keys, which sends the same in its first repeat.
+    A run with the same keys has the same seed and sends the same conversations in its first repeat.
 
-    Tokens are counted by load.tokenizer, or the tokenizer of the model's checkpoint if that is on this
-    machine and the package tokenizers is installed; else as words times scenario.tokens_per_word.
+    Tokens are counted with load.tokenizer, else with the tokenizer of the model's checkpoint if it is on this
+    machine and the package tokenizers is installed. Otherwise they are words times scenario.tokens_per_word.
 
-    The ideal hit rate is the share of prompt tokens that stand at the beginning of a prompt and were sent, or
-    answered, before on the same server, if its cache kept all of it. Users take turns, as if all answers took
-    equally long.
+    The ideal hit rate is the share of prompt tokens that a prefix cache of unlimited size could serve: the
+    same server has seen or generated that beginning of the prompt before. Users take turns, as if all answers
+    took equally long.
     """
     if html is not None:
         check_place(html)
@@ -64,7 +64,7 @@ def describe(
 
 
 def _check_adapters(settings: config.Settings) -> None:
-    """Raise UserError for an adapter that bench would have to give a server, and that there is not."""
+    """Raise UserError if an adapter that bench would have to give to a server does not exist or fit."""
     if settings.is_attached or not settings.engines.keys() & set(config.engines_with_weights()):
         return
     asked = Weights(settings.models[0], "-", "safetensors")
@@ -91,7 +91,7 @@ def _counting(options: Any, tokenizer: str | Reason) -> Counting:
     if not isinstance(tokenizer, Reason):
         return Counting(token_splitter(tokenizer), 1.0, f"by {tokenizer}")
     rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
-    said = f"words x {rate:g}, code and JSON have more ({tokenizer.text})"
+    said = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer.text})"
     return Counting(lambda texts: [text.split() for text in texts], rate, said)
 
 
@@ -113,7 +113,7 @@ def _print(each: Described) -> None:
 
 
 def _print_histogram(title: str, found: Histogram) -> None:
-    said = f"least {found.least}, median {found.median:g}, mean {found.mean:.1f}, most {found.most}"
+    said = f"min {found.least}, median {found.median:g}, mean {found.mean:.1f}, max {found.most}"
     if len(found.bins) == 1 and found.least == found.most:
         print_lines([f"{title}: {found.least}"])
         return

@@ -1,4 +1,4 @@
-"""`bench merge` and `bench run --on`: one run of the repeats that several machines measure."""
+"""`bench merge` and `bench run --on`: make one run of repeats measured on several machines."""
 
 import shlex
 import shutil
@@ -24,15 +24,15 @@ from harness.store.store import read_run
 
 
 def merge_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, each of other repeats.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs of different repeats.")],
     output: terminal.Output = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Join runs of single repeats of one plan, measured on several machines, into one run.
+    """Merge runs of single repeats of one plan, measured on several machines, into one run.
 
-    A single repeat is what `bench run --only-repeat K` measures. Each has all deployments on one machine, so
-    that what tells machines apart is in no difference between deployments. The folders stay as they are.
+    `bench run --only-repeat K` measures a single repeat. It has all deployments on one machine, so that a
+    difference between machines is not taken for one between deployments. The folders stay as they are.
     """
     session.check_output(output)
     records = mergeable(folders)
@@ -74,7 +74,7 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
             stopped = error
         except OSError as error:
             said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
-            raise CellError(f"{said}; `bench merge` joins the repeats there that are whole") from error
+            raise CellError(f"{said}; `bench merge` joins those repeats there that are complete") from error
         finally:
             show.close_panel()
         whole = [job for job in jobs if job.is_whole]
@@ -97,14 +97,14 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
 
 
 class _Nodes:
-    """A row per repeat on a terminal's panel: on which node it is, and what bench said there last."""
+    """Shows a panel with a row per repeat: its node, and the last line that bench printed there."""
 
     def __init__(self, show: Show, repeats: int) -> None:
         self._show = show
         self._rows = dict.fromkeys(range(1, repeats + 1), ("-", "waits for a machine"))
 
     def say(self, node: str, number: int, line: str) -> None:
-        """Show a line of a node, but for what a repeat says at its end: the whole run says it."""
+        """Show a line of a node, except what a repeat says at its end: the merged run says that."""
         if self._rows[number] == (node, REPORTING):
             return
         self._rows[number] = (node, line)

@@ -14,7 +14,7 @@ from harness.sampling import gpu
 from harness.settings.units import parameters_text, size_text
 
 _LAUNCHERS = {"native": "process", "docker": "container"}
-# Stands in a reason for the quantization that it is about.
+# Stands in a reason for the name of its quantization, so that equal reasons are told once.
 _NAME = "\0"
 
 
@@ -87,7 +87,7 @@ def _quantizations() -> list[builds.QuantizationServed]:
 
 
 def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
-    """Print the matrix. A number in a cell is that of the reason below the table."""
+    """Print the matrix of quantizations and engines. A number in a cell names a reason below the table."""
     from engines.model.models import MODELS
     from engines.model.sizes import mixed_kinds
     from harness.settings.keys import DEFAULT_MODEL
@@ -116,7 +116,7 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
         why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
     print_rows(why)
     short = ", ".join(f"{row.alias} is {row.quantization}" for row in served if row.alias)
-    out.print(f"Of {DEFAULT_MODEL} ({short}), as first started; `bench plan` says what this machine can.")
+    out.print(f"For {DEFAULT_MODEL} ({short}) with default options; `bench plan` says what this machine can.")
 
 
 def _or(names: Iterable[str]) -> str:
@@ -146,7 +146,7 @@ def _print_models(models: Sequence[dict[str, Any]]) -> None:
     rows = []
     for each in models:
         count, context = parameters_text(each["facts"].parameters), f"{each['facts'].context_length:,}"
-        gated = ", to be accepted on the hub" if each["is_gated"] else ""
+        gated = ", must be accepted on the hub" if each["is_gated"] else ""
         facts = f"{count} parameters, context {context} tokens; {each['licence']}{gated}"
         prepared, possible = (", ".join(map(_kind, each[key])) or "-" for key in ("prepared", "possible"))
         rows += [
@@ -208,10 +208,10 @@ def _keys() -> list[Row]:
         "engine.launcher": "each engine's first",
         "engine.context_length": str(CONTEXT_LENGTH),
         "engine.concurrent_sequences": "largest load.concurrency x scenario.parallel, or by load.rate",
-        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all hold it",
+        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all can hold it",
         "engine.prefix_cache": "true",
         "engine.speculative_tokens": f"{SPECULATIVE_TOKENS} with engine.speculation",
-        "fit.device_memory": "this machine's device, or the machine",
+        "fit.device_memory": "this machine's GPU, else its RAM",
     }
     return [
         {"key": key, "default": defaults.get(key, default), "takes": takes}
@@ -219,7 +219,7 @@ def _keys() -> list[Row]:
     ]
 
 
-# By its name: what returns its facts, and what prints them.
+# The lists by name: a function that returns the facts, and one that prints them.
 _LISTS: dict[str, tuple[Callable[[], list[Any]], Callable[[list[Any]], None]]] = {
     "engines": (lambda: builds.engines_here(install.cache_dir(), has_device=has_device()), _print_engines),
     "tools": (_tools, _print_tools),

@@ -106,9 +106,9 @@ def _files() -> Finding:
 
 
 _EXPLAINED = """\
-error: what the client reported minus what the server did, of each request (ITL: each gap);
-TTFT and E2E: the client's from sending the request, the server's from that request's arrival;
-of fewer than 100 the p99 is the largest"""
+error: what the client reported minus what the server recorded, for each request (ITL: each gap);
+TTFT and E2E: the client counts from sending the request, the server from its arrival;
+with fewer than 100 values the p99 is the largest one"""
 
 
 def selftest_command(
@@ -128,14 +128,14 @@ def selftest_command(
         for said in reap(cache / "running"):
             show.line(said)
         if not native:
-            show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
+            show.line(f"the native reference server, which is more exact, is not built: `{selftest.BUILD}`")
         show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
         result = selftest.run(reference, ladder, cache / "running", lambda step: show.line(_in_short(step)))
         kept, why_not = known_error.keep(cache, result), "no request could be judged"
         if result.is_of_busy_machine:
             used = f"other programs used {100 * (result.foreign_share or 0):.0f} % of the processor"
             show.line(f"the machine was busy, {used}: end them and measure again")
-            why_not = "an earlier result of a machine that was not busy stays, if any request could be judged"
+            why_not = "an earlier result of the idle machine is better, or no request could be judged"
         show.line(f"kept in {kept}" if kept else f"not kept: {why_not}")
     if as_json:
         print_json(result)
@@ -155,7 +155,7 @@ def _in_short(step: SelfTestStep) -> str:
 def _lines(result: SelfTest) -> Iterator[str]:
     yield _EXPLAINED
     if result.stamp_source == "read":
-        yield "arrivals were stamped after the read: this system gives no kernel stamps"
+        yield "arrivals were stamped after the read: this system gives no kernel timestamps"
     if result.stopped:
         yield result.stopped
     first, last = result.steps[0], result.steps[-1]

@@ -31,16 +31,15 @@ def install_command(
     ],
     program: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Which of its programs; by default the first that needs installing."
-        ),
+        typer.Option(metavar="NAME", help="Which of its programs; default: the first that needs installing."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Make an engine's own environment in the user's cache directory, with your own pip settings.
+    """Install an engine in an environment of its own in your cache directory, with your pip settings.
 
-    uv installs it. An install that was cut short begins again, without downloading what uv's cache has."""
+    uv installs it. An install that was interrupted starts over, but uv keeps what it has downloaded.
+    """
     spec = builds.spec_of(name, program, has_device=has_device())
     what = name if program is None else f"{name} ({program})"
     if isinstance(spec, Reason):
@@ -65,11 +64,11 @@ def prepare(
 ) -> None:
     """Find or make the weights that a run with the same keys would need, and print where they are.
 
-    With engine=... it makes the files that these engines read; without it, each format that some engine
-    reads: awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both if the model exists so.
+    With engine=... it makes the files that these engines read. Without it, it makes every format that some
+    engine reads: awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both if the model comes in both.
 
-    It downloads model=hf:organisation/name. From model=/path/x-f16.gguf it makes other GGUF kinds, from the
-    directory of a 16-bit or F32 checkpoint awq, w4a16 and all GGUF kinds.
+    It downloads model=hf:organisation/name. From model=/path/x-f16.gguf it makes other GGUF quantizations;
+    from the directory of a 16-bit or F32 checkpoint it makes awq, w4a16 and all GGUF quantizations.
 
     It prints a line for what cannot be made and goes on with the rest; the exit code is then 1, or 2 if
     nothing could be made.
@@ -112,7 +111,7 @@ def prepare(
 def _failures(
     failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
 ) -> Sequence[Weights]:
-    """Return those of the failed that leave a quantization without weights in any format."""
+    """Return the failures that count: bench could have made them, or the quantization has no other format."""
     had = {(each.model, each.quantization) for each in made}
     return [
         each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
@@ -122,16 +121,16 @@ def _failures(
 def fit_command(
     changes: terminal.Overrides = None, study: terminal.Study = None, as_json: terminal.Json = False
 ) -> None:
-    """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
+    """Say which engines at which quantizations fit the device's memory, computed from the model's shape.
 
     model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
 
-    Only for hf:org/name is the hub asked, for its config.json alone; the tool for that is made if need be.
-    Nothing else is downloaded or started.
+    For hf:org/name it downloads config.json from the hub, and installs the tool for that if needed. Nothing
+    else is downloaded or started.
 
-    fit.device_memory=24GiB stands for a GPU that need not be here; else this machine's memory counts.
+    fit.device_memory=24GiB stands for a GPU that need not be here. Without it this machine's memory counts.
 
-    Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
+    Each load, context and model has a table of its own. The exit code is 0 even if nothing fits.
     """
     settings, terms = config.fit_settings(
         overrides.parse(changes or [], study), typed=overrides.parse(changes or [])
@@ -199,15 +198,15 @@ def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> I
         yield (
             f"fits: up to {FITS_SHARE:.0%} of the memory; tight: up to all of it, where this estimate's own "
             "error decides. users: the most that fit with this context; context: the longest "
-            "that fits for as many users."
+            "that fits for this many users."
         )
         if any(row.most_users is None for row in rows):
-            yield "any: more users take no more memory; they wait for each other."
+            yield "any: more users need no more memory, since they wait for each other."
         yield from _kv_lines(tables, known)
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
     for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
-        yield f"{asked}: not counted; the numbers are of all of a device's memory."
+        yield f"{asked}: ignored here; the numbers are for the whole memory of a device."
     named = {
         "other*": [(row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed],
         "other": [(row.need.overhead_source, row.engine) for row in rows if not row.need.is_assumed],
@@ -231,8 +230,8 @@ def _kv_lines(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -
         facts = about.facts
         if sizes and facts.sliding_window and facts.sliding_layers:
             yield (
-                f"KV{of}: {facts.sliding_layers} of {facts.layers} layers need the last "
-                f"{facts.sliding_window:,} tokens alone. Some engines keep all of them even so; the "
-                "others have room beside for the tokens that are read in a step, in whole blocks, which "
-                "on a GPU are other numbers than on a CPU."
+                f"KV{of}: {facts.sliding_layers} of {facts.layers} layers need only the last "
+                f"{facts.sliding_window:,} tokens. Some engines keep all tokens anyway. The others also need "
+                "room for the tokens that one step reads, in whole blocks, so that the numbers differ "
+                "between GPU and CPU."
             )

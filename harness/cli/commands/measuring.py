@@ -44,11 +44,11 @@ def run(
     study: terminal.Study = None,
     output: terminal.Output = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: up to N in all.")
+        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: N in all.")
     ] = None,
     only_repeat: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Measure the K-th of its repeats alone, for `bench merge`."),
+        typer.Option(metavar="K", help="Measure only the K-th repeat, for `bench merge`."),
     ] = None,
     on: Annotated[
         str | None,
@@ -80,25 +80,27 @@ def search(
     study: terminal.Study = None,
     output: terminal.Output = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end.")
+        Path | None, typer.Option(metavar="DIR", help="Repeat the starts that were not finished.")
     ] = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Find the highest load that keeps every objective (slo.*), on each server start.
 
-    Over users, or with search.over=rate over conversations begun per second: doubled from search.lowest until
-    an objective is broken, then bisected to within search.precision. If the lowest breaks one, lower rates
-    are tried, down to a sixteenth; without search.lowest it is where a window has four conversations. A load
-    that is not clear gets up to search.trials windows, each with fresh prompts.
+    The load is a number of users, or with search.over=rate of conversations begun per second. It is doubled
+    from search.lowest until an objective is broken, then bisected to within search.precision. If the lowest
+    load breaks an objective, one user is tried, or lower rates down to a sixteenth. Without search.lowest a
+    rate begins where a window has four conversations. A load that is not clear gets up to search.trials
+    windows, each with fresh prompts.
 
-    Servers are told to serve search.highest users at once where that is given, at most 64, else 8; of rates,
-    what search.highest needs at 10 output tokens/s, at most 64. More of them wait.
-    engine.concurrent_sequences=N says it otherwise.
+    Servers are told to serve search.highest users at once (at most 64), or 8 if it is not given. For rates it
+    is what search.highest needs at 10 output tokens/s, at most 64. Further requests wait.
+    engine.concurrent_sequences=N sets another number.
 
-    A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most. While
-    fewer than load.min_requests have been sent in it and ended it goes on, up to load.steps (4) times
-    load.duration. It ends early once half of the last requests failed (load.max_failed).
+    A trial takes load.warmup and load.duration, and then waits for the requests in flight (at most
+    load.timeout). While fewer than load.min_requests were sent in its window and have ended, the window is
+    extended, up to load.steps (4) times load.duration. A trial ends early once half of the last requests have
+    failed (load.max_failed).
     """
     with _held(resume):
         if resume is None:
@@ -106,7 +108,7 @@ def search(
         else:
             record, _ = recorded(resume, changes, study, output)
             if record.search is None:
-                raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
+                raise UserError(f"{resume}: is not a search; resume it with `bench run --resume {resume}`")
             task = left_of(resume, record, None)
             tell_changed(resume, is_held=True)
         perform(task, Show(quiet=quiet), as_json=as_json)
@@ -114,7 +116,7 @@ def search(
 
 @contextmanager
 def _held(resumed: Path | None) -> Iterator[None]:
-    """Hold a run that goes on before it is read, so that no other bench measures what it lacks."""
+    """Lock a run that is resumed before it is read, so that no other bench measures what it lacks."""
     is_run = resumed is not None and (resumed / RUN_FILE).is_file()
     with session.sole_writer(resumed) if resumed and is_run else nullcontext():
         yield
@@ -126,7 +128,7 @@ def _task_lines(task: Task) -> Iterator[str]:
     if task.search:
         yield from search_lines(task.search, task.whole, asked)
         if not has_cells:
-            yield "every start came to its end; nothing to search"
+            yield "every start is finished; nothing to search"
     else:
         left = plan.estimated(replace(task.whole, starts=tuple(task.starts)))
         yield from context_lines(task.whole.starts)
@@ -138,7 +140,7 @@ def _task_lines(task: Task) -> Iterator[str]:
 
 
 def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, Any]]:
-    """Provide what a task needs, measure it and write its report. Return the directory and what to tell."""
+    """Provide what a task needs, measure it and write its report. Return the directory and what to show."""
     with terminal.signals_interrupt():
         deployments, quality = task.whole.deployments.values(), task.quality
         references = (
@@ -149,7 +151,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
         for line in skip_lines(task.whole.skips):
             show.line(line)
         cache = install.cache_dir()
-        # A block that is added starts every deployment again.
+        # A block that `until` adds starts every deployment again.
         needed = task.whole.starts if task.may_grow else task.starts
         try:
             quality = quality and with_tasks(quality, cache, show.line)
@@ -183,7 +185,7 @@ def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, 
 
 
 def _directory_of(task: Task) -> AbstractContextManager[Path]:
-    """Hold the directory of a new run. That of one that goes on is held since before it was read."""
+    """Make and lock the directory of a new run. A resumed run is locked already (see _held)."""
     if task.record and task.directory:
         return nullcontext(task.directory)
     return session.new_directory(task.directory, *task.settings.scenario_names)
@@ -196,7 +198,10 @@ def _reference_folders(run_dir: Path) -> Mapping[str, Path]:
 
 
 def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], object] = str) -> None:
-    """Measure a task and tell what came of it, and `after` that. Raises typer.Exit if a cell failed."""
+    """Measure a task, show the result, then call `after` with its directory.
+
+    Raises typer.Exit if a cell failed.
+    """
     directory, found = measured(task, show, as_json=as_json)
     again, report = task.again(directory), str(directory / "report.html")
     if task.search:
@@ -217,7 +222,7 @@ def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], ob
 
 
 def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Show, *, as_json: bool) -> None:
-    """Report what there is and how to go on."""
+    """Report what was measured and how to go on."""
     goes_on = f"{task.again(directory)} goes on with it"
     if task.claim:
         goes_on += f", then `bench claim {task.claim} --from {directory}` judges it"
@@ -248,7 +253,7 @@ def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, s
         session.end(directory, record)
         return
     run = session.go_on(directory, record, site.provisions)
-    # Who asked for one repeat alone, such as a driver of a cluster, goes on with the whole run.
+    # A single repeat is not resumed by itself: a cluster's driver, say, goes on with the whole run.
     again = "" if record.only_repeat else task.again(directory)
     site.guard.before_run(again, show.line, is_attached=task.settings.is_attached)
     until, is_search = task.settings.until, task.search is not None

@@ -1,4 +1,4 @@
-"""`bench plan`, which shows what a run would do; and the plan of the commands that measure."""
+"""`bench plan`: show what a run would do. Also makes the plan of the commands that measure."""
 
 import math
 import re
@@ -61,12 +61,12 @@ def check_any(whole: Plan, verb: str) -> None:
     """Raise UserError with the reasons if every combination of a plan is skipped."""
     if not whole.starts:
         why = why_none(whole.skips)
-        # A mistake in a key says itself what to give.
+        # A reason that begins with a key already says what to give.
         raise UserError(why if _OF_A_KEY.match(why) else f"nothing to {verb}: {why}")
 
 
 def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    """Return the plan of these settings on this machine; a new one has its goals checked."""
+    """Return the plan of these settings on this machine. A new one has its metrics and baseline checked."""
     devices = select_devices(device_of(settings))
     each_bytes = gpu.smallest_bytes(devices)
     whole = plan.make(
@@ -116,9 +116,9 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
 def print_plan(
     whole: Plan, until: Until | None = None, asked: Asking | None = None, budget_s: float | None = None
 ) -> None:
-    """Print a row for each cell, with its start's name in the first; then what holds for the whole plan.
+    """Print a row for each cell, with the start's name on its first; then what holds for the whole plan.
 
-    Of many cells only those of the first repeat.
+    If there are many cells, only those of the first repeat are printed.
     """
     more = whole.blocks - 1 if sum(len(start.cells) for start in whole.starts) > _ROWS_AT_MOST else 0
     rows = [
@@ -166,7 +166,7 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
         yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
     yield from length_lines(whole, until, asked)
     if whole.blocks and len(whole.deployments) > max(len(ours), 1):
-        yield "engine.base_url: no verdict at any repeats, as the server is not started anew"
+        yield "engine.base_url: no verdict however many repeats, since the server is not restarted"
     elif until is None and len(ours) > 1 and 0 < whole.blocks < STARTS_NEEDED:
         yield f"repeats={whole.blocks}: no verdict, which needs repeats={STARTS_NEEDED} or more"
 
@@ -182,7 +182,7 @@ def _source_lines(whole: Plan) -> Iterator[str]:
 
 
 def why_none(skips: Sequence[Skip]) -> str:
-    """Return why all of these are skipped: a reason that they share without their names."""
+    """Return why all of these are skipped. A reason that all share comes without their names."""
     shared = {skip.reason for skip in skips}
     return shared.pop() if len(shared) == 1 else "; ".join(skip_lines(skips))
 
@@ -223,28 +223,28 @@ def _unmatched(whole: Plan) -> list[dict[str, Any]]:
 
 
 def total_s(whole: Plan, asked: Asking | None) -> float:
-    """Return the seconds that a plan is expected to take, with what quality is to."""
+    """Return the seconds that a plan is expected to take, quality included."""
     return whole.estimate_s + (asked.planned_s if asked else 0.0)
 
 
 def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) -> Iterator[str]:
-    """Say how many starts and cells there are, what they take with what is asked, and what may follow."""
+    """Say how many starts and cells there are, how long they take with quality, and what may follow."""
     cells = sum(len(start.cells) for start in whole.starts)
     if not whole.starts:
         return
-    # A large engine takes a minute or more to start, which no constant could tell.
+    # The start-up of a large engine takes a minute or more and is not part of the estimate.
     is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
     if len(whole.deployments) > 1:
         begins = f"every repeat {'starts' if is_ours else 'loads'} each deployment once"
         yield f"order: {begins}, balanced over repeats and drawn from the seed"
     if any(len(start.cells) > 1 for start in whole.starts):
         yield "order: cells of a start at random, drawn for each repeat and the same for all deployments"
-    beside = ", and each engine's own start-up" if is_ours else ""
+    beside = ", plus each engine's own start-up" if is_ours else ""
     size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
     quality = ""
     if asked:
         most = duration_text(asked.most_s)
-        quality = f", of it {duration_text(asked.planned_s)} for quality (at most {most})"
+        quality = f", {duration_text(asked.planned_s)} of it for quality (at most {most})"
     yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
     yield from quality_lines(asked)
     if until is None:
@@ -252,8 +252,8 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)
     repeats = counted(whole.blocks, "repeat")
     yield (
-        f"until=ci:{share}%: after {repeats}, more, until no 95 % interval of {until.metric} reaches further "
-        f"than {share} % from its mean, or a further one would not end within {budget}"
+        f"until=ci:{share}%: after {repeats}, more follow until every 95 % interval of {until.metric} is "
+        f"within {share} % of its mean, or a further one would not end within {budget}"
     )
     if length_s > until.budget_s:
         yield (
@@ -274,23 +274,23 @@ def budget_lines(left: Plan, budget_s: float | None) -> Iterator[str]:
         not held
     )
     if lost := len(ends_s) - max(held, 1):
-        said += f"the last {counted(lost, 'repeat')} of {len(ends_s)} will hardly be measured; "
+        said += f"the last {counted(lost, 'repeat')} of {len(ends_s)} will probably not be measured; "
     yield f"run.budget={duration_text(budget_s)}: {said}run.budget={math.ceil(ends_s[-1])}s holds all"
 
 
 def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:
-    """Say what is searched, what it is expected to take at least, and what is asked beside it."""
+    """Say what is searched, how long it takes at least, and what is asked beside it."""
     unit = "users" if terms.over == "concurrency" else "conversations per second"
     yield (
         f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
         f"{counted(len(whole.starts), 'start')}; with one trial on each about "
-        f"{duration_text(total_s(whole, asked))}, and how many there will be depends on what is found"
+        f"{duration_text(total_s(whole, asked))}, but the number of trials depends on what is found"
     )
     yield from quality_lines(asked)
 
 
 def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due:
-    """Return what is due with the tasks that are asked for, found or installed. Blocks. Raises UserError."""
+    """Return what is due with its tasks, which are found or installed first. Blocks. Raises UserError."""
     if "tasks" not in quality.terms.asked:
         return quality
     return replace(quality, tasks=provide_tasks(task_names(quality.terms), tools(cache, on_line), on_line))
@@ -306,7 +306,7 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
         f"{tasks if kind == 'tasks' else ''})"
         for kind, seconds in asked.budgets_s.items()
     ]
-    # One alone is only kept for later runs.
+    # A single deployment is its own reference: its answers are kept for later runs.
     others = [label for label in asked.against.values() if [label] != asked.deployments]
     against = f", against {' and '.join(others)}" if others else ""
     each = ", each" if len(asked.deployments) > 1 else ""
@@ -315,4 +315,4 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
     if asked.note:
         yield f"quality.text: {asked.note}"
     if asked.alone:
-        yield f"started once more, for quality alone: {', '.join(asked.alone)}"
+        yield f"started once more, only for quality: {', '.join(asked.alone)}"

@@ -42,12 +42,12 @@ def report(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
+            help="The table to write as csv or parquet: values, verdicts, cells ... (docs/python.md).",
             show_default="values; all of them into a directory",
         ),
     ] = None,
     chart: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")
+        str | None, typer.Option(metavar="ID", help="The chart to write as png or svg; all: every one.")
     ] = None,
     charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
 ) -> None:
@@ -73,7 +73,7 @@ def report(
 
 
 def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[str]]:
-    """Return the two sides and the keys, which may stand in any order. Raises UserError for other sides."""
+    """Return the two sides and the keys, given in any order. Raises UserError unless there are two sides."""
     keys = [word for word in words if _KEY.match(word) and not Path(word).exists()]
     sides = [word for word in words if word not in keys]
     if len(sides) != 2:
@@ -83,13 +83,13 @@ def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[s
 
 
 def _heads(side: str) -> list[str]:
-    """Return what may be the path of a side: all of it, and what stands before each colon."""
+    """Return the possible paths of a side: all of it, and the part before each colon."""
     return [side, *(side[:at] for at, character in enumerate(side) if at and character == ":")]
 
 
 @contextmanager
 def _opened_side(side: str) -> Iterator[str]:
-    """Yield the side; a bundle is unpacked for the block. Of a directory it is said if files are changed."""
+    """Yield the side, with a bundle unpacked for the block. Warns about changed files of a directory."""
     end = next((len(head) for head in _heads(side) if Path(head).is_file()), None)
     if end is None:
         yield side
@@ -170,7 +170,7 @@ def gate(
 
 def view(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The directory that has the runs, also some levels below.")
+        Path, typer.Argument(metavar="DIR", help="A directory with runs, which may be some levels below.")
     ] = Path("results"),
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file to write.", show_default="DIR/index.html")
@@ -179,7 +179,7 @@ def view(
 ) -> None:
     """Write an index of all runs in a directory: one page, a row per run with its headline, newest first.
 
-    Each row leads to the run's report. Open the page in a browser; it needs no server.
+    Each row links to the run's report. Open the page in a browser; it needs no server.
     """
     from reports.page.of_several import index_rows, write_index
 
@@ -197,14 +197,14 @@ def import_command(
         list[str],
         typer.Argument(
             metavar="[TOOL=]FILE...",
-            help=f"Result files of one tool, which their content tells, or you: {', '.join(TOOLS)}.",
+            help=f"Result files of one tool, recognised by their content unless named: {', '.join(TOOLS)}.",
         ),
     ],
     label: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="What the report calls a file's server; one for each file.",
+            help="The name of a file's server in the report; one for each file.",
             show_default="its model",
         ),
     ] = None,

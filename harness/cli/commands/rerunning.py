@@ -1,4 +1,4 @@
-"""`bench rerun`: the same plan as a run that was measured elsewhere, and what differs here."""
+"""`bench rerun`: run the plan of an earlier run again, and show what differs on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # it imports pandas
 
 
 def rerun(
-    source: Annotated[Path, typer.Argument(metavar="BUNDLE|DIR", help="What `bench bundle` made, or a run.")],
+    source: Annotated[Path, typer.Argument(metavar="BUNDLE|DIR", help="A bundle, or a run's directory.")],
     changes: terminal.Overrides = None,
     output: terminal.Output = None,
     is_plan: Annotated[
@@ -44,10 +44,10 @@ def rerun(
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    """Say what differs here from where a run was measured, then run the same plan.
+    """Show what differs between this machine and the one a run was measured on, then run the same plan.
 
-    It is a new run in a new directory. The same settings and seed give the same conversations. Keys that are
-    given here win over the run's. At its end it says how to compare the two.
+    This makes a new run in a new directory. The same settings and seed give the same conversations. Keys that
+    are given here override the run's. At the end it prints the command that compares the two.
     """
     with bundle.opened_run(source) as directory:
         record, starts = store.read_run(directory), store.read_starts(directory)
@@ -55,7 +55,7 @@ def rerun(
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
     task = _task_of(record, changes, output)
     found, show = _differences(record, starts, task), Show(quiet=quiet)
-    if source.is_dir():  # a bundle is refused
+    if source.is_dir():  # a changed bundle was refused
         tell_changed(source)
     others = unlike_cells(record.plan, task.whole)
     cells = sum(len(start.cells) for start in task.whole.starts)
@@ -79,7 +79,7 @@ def rerun(
 
 
 def _task_of(record: store.RunRecord, changes: list[str] | None, output: Path | None) -> Task:
-    """Return the task of a recorded run with these changes; of one that had one repeat, that repeat."""
+    """Return the task of a recorded run with these changes. Of a single repeat it is that repeat."""
     given = {**choices_of(record), **overrides.parse(changes or [])}
     task = (new_search if record.search else new_run)(given, output)
     return only(task, record.only_repeat) if record.only_repeat else task
@@ -88,13 +88,13 @@ def _task_of(record: store.RunRecord, changes: list[str] | None, output: Path | 
 def _differences(
     record: store.RunRecord, starts: Sequence[store.StartRecord], task: Task
 ) -> list["Difference"]:
-    """Return what differs between a recorded run and the same on this machine, weights included."""
+    """Return what differs between a recorded run and the same plan on this machine, weights included."""
     from reports.two_runs.sides import Difference, planned_differences
 
     deployments, has_device = task.whole.deployments, bool(select_devices(device_of(task.settings)))
     here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)
     facts = {**environment.facts(), "engine_packages": here.versions}
-    # What an earlier bench did not record is no difference.
+    # A fact that an earlier bench did not record is no difference.
     facts = {name: fact for name, fact in facts.items() if name in record.environment}
     planned = replace(
         record, settings=task.settings.given, plan=task.whole, environment=msgspec.to_builtins(facts)
@@ -116,7 +116,7 @@ def _print_differences(found: Sequence["Difference"], to: Console) -> None:
     if found:
         print_differences(found, ("there", "here"), to)
     else:
-        to.print("nothing that is recorded differs here")
+        to.print("no recorded fact differs on this machine")
 
 
 def _print_plan(task: Task) -> None:

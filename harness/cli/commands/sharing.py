@@ -1,4 +1,4 @@
-"""`bench verify` and `bench bundle`: whether a run's files are as they were written, and one file of them."""
+"""`bench verify` and `bench bundle`: check whether a run's files have changed, and pack them into one."""
 
 import os
 from dataclasses import asdict
@@ -24,11 +24,11 @@ def verify(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is wrong.")] = False,
 ) -> None:
-    """Say which files of a run are changed, torn, missing or unlisted, by their checksums.
+    """Check a run's files against their checksums: which are changed, torn, missing or unlisted.
 
-    They are written with the files. `sha256sum -c SHA256SUMS` in DIR compares them without bench. They tell
-    of damage, not of a forger: who changes a file can change its checksum. headline.json, which `bench view`
-    keeps to list runs sooner, and charts are not compared: remove them, and bench makes them again.
+    The checksums are written with the files; `sha256sum -c SHA256SUMS` in DIR compares them without bench.
+    They show damage, not forgery: whoever changes a file can change its checksum. headline.json (a cache of
+    `bench view`) and charts are not compared; if you remove them, bench makes them again.
     Exit code 0: all are as written, 1: some are not, or the run has no checksums.
     """
     with bundle.opened_run(source, is_checked=False) as directory:
@@ -39,7 +39,7 @@ def verify(
         count = sum(1 for _ in checksums.files(directory))
         is_going_on = store.is_going_on(directory, "running")
         cut_off = None if is_going_on else _cut_off(directory)
-    if is_going_on:  # what it writes now is whole, and listed, later
+    if is_going_on:  # what it is writing now will be whole and listed later
         found = [each for each in found if each.fault not in ("unlisted", "torn")]
     unlisted = sum(each.fault == "unlisted" for each in found)
     if as_json:
@@ -62,7 +62,7 @@ def verify(
 
 
 def _cut_off(directory: Path) -> str | None:
-    """Return the command that goes on with a run that was killed; None for one that has its end."""
+    """Return the command that resumes a run that was killed; None if the run has ended."""
     try:
         record = store.read_run(directory)
     except StoreError:
@@ -79,22 +79,21 @@ def bundle_command(
     allows_lookalikes: Annotated[
         bool,
         typer.Option(
-            "--allow-lookalikes", help="Also with what only looks like a secret; look at each place first."
+            "--allow-lookalikes", help="Accept what only looks like a secret; check each place first."
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a run into one file for others to run again, unless anything secret is in it.
+    """Pack a run into one file that others can rerun, unless there is a secret in it.
 
     The file is a tar.gz of the run's directory with checksums; `bench rerun`, `compare`, `gate` and `verify`
-    take it as it is. Everything is searched before: for the values of this environment's keys and tokens, of
-    8 characters or more and however they are written, and for what has the form of one. Where there is any,
-    nothing is written.
+    take it as it is. Every file is searched first, for the keys and tokens of this environment (8 characters
+    or more, encoded or not) and for text that looks like one. If any is found, nothing is written.
     Prompts and answers are in the file, and the paths of the run's settings.
     """
     record = store.read_run(directory)
     if store.is_going_on(directory, record.status):
-        raise UserError(f"{directory}: is measured now; wait until it ends")
+        raise UserError(f"{directory}: is being measured; wait until it ends")
     out = output or Path(f"{directory.resolve().name}.tar.gz")
     check_place(out)
     _check_replaced(out, record)
@@ -107,8 +106,8 @@ def bundle_command(
     secret = dict.fromkeys(islice(found, _TOLD_SECRETS))
     if refused := [each for each in secret if each.is_ours or not allows_lookalikes]:
         complaints.print("\n".join(inert(str(each)) for each in refused), markup=False)
-        remedy = "; --allow-lookalikes if none is" if not any(each.is_ours for each in refused) else ""
-        raise UserError(f"{directory}: holds what must not be given away, or looks like it{remedy}")
+        remedy = "" if any(each.is_ours for each in refused) else "; if none is one, give --allow-lookalikes"
+        raise UserError(f"{directory}: contains secrets, or what looks like them{remedy}")
     bundle.write_bundle(directory, out)
     if as_json:
         print_json({"directory": str(directory), "bundle": str(out), "bytes": out.stat().st_size})
@@ -117,7 +116,7 @@ def bundle_command(
 
 
 def _check_replaced(out: Path, record: store.RunRecord) -> None:
-    """Raise UserError for a file that is there already, unless it is a bundle of the same run."""
+    """Raise UserError if the file exists and is not a bundle of the same run."""
     if not out.is_file():
         return
     try:
@@ -128,4 +127,4 @@ def _check_replaced(out: Path, record: store.RunRecord) -> None:
     else:
         is_same = (there.run_id, there.created_at) == (record.run_id, record.created_at)
     if not is_same:
-        raise UserError(f"{out}: is there already, and no bundle of this run; give another --output")
+        raise UserError(f"{out}: exists and is not a bundle of this run; give another --output")

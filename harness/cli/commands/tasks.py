@@ -1,4 +1,4 @@
-"""What `bench run` and `bench search` are about to do: a plan, or what is left of one."""
+"""Find what `bench run` and `bench search` are going to measure: a new plan, or what is left of one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,20 +24,20 @@ class Task:
     """A new run or search, or what a recorded one lacks."""
 
     settings: config.Settings
-    whole: Plan  # what was measured already included
+    whole: Plan  # with what was measured already
     starts: Sequence[PlannedStart]  # those to measure
     directory: Path | None  # None: one is made
     record: store.RunRecord | None  # None: the run is new
     search: SearchTerms | None  # None: it is a run
     may_grow: bool  # more starts may follow (until)
-    quality: Due | None = None  # None: nothing is asked
+    quality: Due | None = None  # None: no quality is measured
     only_repeat: int | None = None  # the one repeat that is measured here
     claim: str | None = None  # the name of the claim, as it was given
     judge: Callable[[Path], object] | None = None  # judges the claim before the report is written
 
     @property
     def more(self) -> str:
-        """Return the command that measures more repeats of a run that is whole; an empty text of others."""
+        """Return the command that measures more repeats of a finished run; an empty text if none can."""
         if self.record is None or self.may_grow or self.record.only_repeat or self.record.nodes:
             return ""
         return f"`bench run --resume {self.directory} repeats={self.whole.blocks + 2}`"
@@ -56,7 +56,7 @@ def new_search(given: Choices, output: Path | None) -> Task:
 
 
 def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
-    """Plan a new run, or a search with its terms. Raises UserError where nothing of it can run."""
+    """Plan a new run, or a search with its terms. Raises UserError if nothing of it can run."""
     session.check_output(output)
     settings, _ = resolved(settings, weights, install.cache_dir())
     whole = planned(settings)
@@ -66,7 +66,7 @@ def new_task(settings: config.Settings, terms: SearchTerms | None, output: Path 
 
 
 def only(task: Task, number: int) -> Task:
-    """Return one repeat of a new run, to be merged with the others. Quality is asked in the first alone."""
+    """Return one repeat of a new run, to be merged with the others. Only the first one asks for quality."""
     what, blocks = f"--only-repeat {number}", task.whole.blocks
     refuse_first(
         (
@@ -86,14 +86,14 @@ def recorded(
 ) -> tuple[store.RunRecord, int | None]:
     given = overrides.parse(changes or [])
     if study or output or given.keys() - {"repeats"}:
-        raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
+        raise UserError("--resume takes a run's own settings; the only key to give with it is repeats=N")
     record = store.read_run(directory)
     if record.foreign:
         raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
     if "repeats" not in given:
         return record, None
     if record.search is not None:
-        raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
+        raise UserError("repeats: cannot be added to a search; begin a new one")
     repeats = decode("repeats", int, only_value("repeats", given))
     what, blocks = f"repeats={repeats}", record.plan.blocks
     refuse_first(
@@ -107,9 +107,9 @@ def recorded(
 
 
 def left_of(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """Return what a run or search lacks: cells, and the quality of deployments of which no start is left."""
+    """Return what a run or search lacks: cells, and quality, which may need a start of its own."""
     task = _search_left(directory, record) if record.search else _run_left(directory, record, repeats)
-    is_asked = 0 in task.whole.repeats  # of a repeat that is measured alone, by `only`
+    is_asked = 0 in task.whole.repeats  # only the first repeat asks for quality, see `only`
     quality = due(task.settings.quality, task.whole.deployments.values(), directory) if is_asked else None
     labels = quality.labels if quality else ()
     alone = next_starts.only_asked(directory, task.record or record, task.whole, task.starts, labels)
@@ -117,7 +117,7 @@ def left_of(directory: Path, record: store.RunRecord, repeats: int | None) -> Ta
 
 
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
+    """Return what a run lacks. A run that `until` has ended grows only if part of it is measured again."""
     settings = config.settings(next_starts.choices_of(record))
     whole = planned(settings, is_new=False, repeats=record.plan.blocks).only(record.plan.repeats)
     starts = next_starts.missing_starts(directory, record, whole)

@@ -121,7 +121,7 @@ def test_a_claim_that_nothing_decides_says_how_to_go_on(place: Place) -> None:
     done = judged(place, [100, 102], [20, 21])
     run = place.run_dir
     again = f"`bench run --resume {run} repeats=5`, then `bench claim sooner.yaml --from {run}`"
-    assert done.stderr.endswith(f"more repeats may tell: {again}\n")
+    assert done.stderr.endswith(f"more repeats may decide it: {again}\n")
 
 
 def test_json_has_the_interval_of_each_case(place: Place) -> None:
@@ -146,8 +146,8 @@ def test_what_has_no_figure_is_shown_beside_and_does_not_count(place: Place) -> 
     loads = (Load(concurrency=1), Load(concurrency=4))
     done = judged(place, [100, 102, 98], [20, 21, 20], loads=loads)
     assert done.returncode == 0
-    assert "Beside it: ttft_s.p50 of engine=vllm over engine=llama_cpp\n" in done.stdout
-    assert "over engine=sglang\nThe run has nothing of it.\n" in done.stdout
+    assert "Also shown: ttft_s.p50 of engine=vllm over engine=llama_cpp\n" in done.stdout
+    assert "over engine=sglang\nThe run has no value of it.\n" in done.stdout
     assert "The ratio does not cross 1: below it at 1 user, 4 users\n" in done.stdout
 
 
@@ -250,7 +250,7 @@ def test_a_list_has_all_claims_and_what_cannot_be_tested(place: Place) -> None:
     ("words", "said"),
     [
         (["llama_flat"], "claim llama_flat: no such claim; did you mean llama_cpp_flat? choose from awq_"),
-        (["list", "--from", "run"], "claim list: goes with --json alone"),
+        (["list", "--from", "run"], "claim list: takes no option but --json"),
         (["sooner.yaml", "--from", "run", "repeats=3"], "--from judges a run that exists; leave out keys"),
         (["sooner.yaml", "--from", "nowhere"], "nowhere: "),
         (["sooner.yaml", "engine=llama_cpp"], "claim sooner: the run has no engine=vllm; its deployments: "),

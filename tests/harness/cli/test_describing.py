@@ -25,7 +25,7 @@ def test_it_shows_lengths_hits_and_samples_and_starts_nothing(here: Place) -> No
     said = done.stdout
     assert said.startswith("shared_prefix, 2 users\nthe first 200 conversations of seed ")
     assert "tokens: words x 1.35" in said
-    assert re.search(r"\nprompt tokens +n +least \d+, median [\d.]+, mean [\d.]+, most \d+", said)
+    assert re.search(r"\nprompt tokens +n +min \d+, median [\d.]+, mean [\d.]+, max \d+", said)
     assert "output tokens, at most: 64\n\nturns: 1\n" in said
     assert re.search(r"\n0 +\d+ +\d+ +\d\d\.\d % +\d\d\.\d %\n1 +\d+", said)
     assert re.search(r"\nideal hit rate \d\d\.\d %: the share of [\d,]+ prompt tokens", said)

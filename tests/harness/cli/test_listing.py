@@ -152,7 +152,7 @@ def test_a_plan_says_what_a_tuned_set_adds_and_who_recommends_it(toy: Toy) -> No
 
 def test_a_plan_says_that_start_up_is_not_in_its_time() -> None:
     text = reference_text("load.concurrency=1")
-    assert "1 start, 1 cell, about 16 s, and each engine's own start-up\n" in text
+    assert "1 start, 1 cell, about 16 s, plus each engine's own start-up\n" in text
     text = planned_text("engine=openai", "engine.base_url=http://h/v1", "model=m", "repeats=1")
     assert "start-up" not in text
 
@@ -309,6 +309,9 @@ def test_a_plan_on_one_running_server_never_asks_for_repeats_that_bring_no_verdi
     attached = ("engine=openai", "engine.base_url=http://h/v1", f"repeats={repeats}")
     text = planned_text(*attached, "model=m,n")
     assert "which needs repeats" not in text
-    assert text.count("engine.base_url: no verdict at any repeats, as the server is not started anew\n") == 1
+    assert (
+        text.count("engine.base_url: no verdict however many repeats, since the server is not restarted\n")
+        == 1
+    )
     assert "order: every repeat loads each deployment once, balanced" in text
     assert "no verdict" not in planned_text(*attached, "model=m")

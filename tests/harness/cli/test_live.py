@@ -52,7 +52,7 @@ def test_a_cell_is_shown_with_all_that_there_is():
         "lately": "1,234 tokens/s; TTFT p50 41.2 ms, p95 98.3 ms (last 10 s, n=212)",
         "requests": "1,023 ok, 3 failed (2 timeout, 1 http_error)",
         "server": SERVER,
-        "client": "36 in flight; its loop late by p99 1.20 ms",
+        "client": "36 in flight; event loop lag p99 1.20 ms",
     }
 
 
@@ -60,9 +60,9 @@ def test_what_is_not_known_is_a_dash_and_never_zero():
     nothing = Glance(8.0, 0, None, None, None, None)
     progress = Progress(17.0, 0, 0, 36, "window", {}, nothing, None)
     found = words(replace(MEASURING, progress=progress))
-    assert found["lately"] == "no request has ended well"
+    assert found["lately"] == "no request has succeeded"
     assert found["requests"] == "0 ok, 0 failed"
-    assert found["client"] == "36 in flight; its loop late by p99 -"
+    assert found["client"] == "36 in flight; event loop lag p99 -"
 
 
 def test_a_server_that_counts_no_tokens_is_shown_by_chunks():
@@ -73,7 +73,7 @@ def test_a_server_that_counts_no_tokens_is_shown_by_chunks():
 def test_percentiles_of_too_few_requests_are_not_shown_but_how_many_there_are():
     few = Glance(10.0, 1, 12.0, 6.0, None, None, 1)
     found = words(replace(MEASURING, progress=replace(PROGRESS, recent=few)))
-    assert found["lately"] == "12.0 tokens/s; TTFT p50 from 11 requests on (last 10 s, n=1)"
+    assert found["lately"] == "12.0 tokens/s; TTFT p50 needs 11 requests (last 10 s, n=1)"
     some = replace(GLANCE, ttft_p95_s=None, ttft_n=40)
     found = words(replace(MEASURING, progress=replace(PROGRESS, recent=some)))
     assert found["lately"] == "1,234 tokens/s; TTFT p50 41.2 ms (last 10 s, n=40)"

@@ -139,13 +139,16 @@ def test_a_source_that_ends_early_is_said(
         ("auto", []),
         (
             "23s",
-            ["run.budget=23 s: the last 1 repeat of 3 will hardly be measured; run.budget=33s holds all"],
+            [
+                "run.budget=23 s: the last 1 repeat of 3 will probably not be measured; "
+                "run.budget=33s holds all"
+            ],
         ),
         (
             "5s",
             [
                 "run.budget=5 s: the first repeat takes about 11 s and is measured all the same; the last 2 "
-                "repeats of 3 will hardly be measured; run.budget=33s holds all"
+                "repeats of 3 will probably not be measured; run.budget=33s holds all"
             ],
         ),
     ],

@@ -132,7 +132,7 @@ def test_a_bundle_replaces_no_file_but_one_of_the_same_run(run_copy, tmp_path):
     (tmp_path / "run.tar.gz").write_text("mine")
     said = told(Place(tmp_path), "bundle", "run")
     assert (said.returncode, said.stdout) == (2, "")
-    assert "run.tar.gz: is there already, and no bundle of this run; give another --output" in said.stderr
+    assert "run.tar.gz: exists and is not a bundle of this run; give another --output" in said.stderr
     assert (tmp_path / "run.tar.gz").read_text() == "mine"
     for _ in range(2):
         said = told(Place(tmp_path), "bundle", "run", "--output", "b.tar.gz", "--json")

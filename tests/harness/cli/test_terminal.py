@@ -92,7 +92,7 @@ def runs(tmp_path_factory):
         r"lately   [\d,.]+ tokens/s; TTFT p50 ([\d.]+ ms|from 11 requests on).* \(last \d s, n=\d+\)",
         r"requests [\d,]+ ok, [1-9]\d* failed \([1-9]\d* http_error\)",
         r"server   \d running, \d waiting; memory [\d.]+ MiB \(RSS of its processes\)",
-        r"client   [012] in flight; its loop late by p99 [\d.]+ ms",
+        r"client   [012] in flight; event loop lag p99 [\d.]+ ms",
     ],
 )
 def test_a_terminal_shows_the_run_the_cell_and_its_figures(runs, said):

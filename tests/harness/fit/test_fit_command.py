@@ -212,7 +212,7 @@ def notes(said: str) -> str:
 def test_windows_are_said_since_the_cache_is_not_tokens_times_its_bytes(here: Place) -> None:
     said = notes(answered(here, "model=gemma3-270m", "device=cpu", "engine=llama_cpp,vllm"))
     assert "KV cache per token: 18 KiB." in said
-    assert "KV: 15 of 18 layers need the last 512 tokens alone. Some engines keep all" in said
+    assert "KV: 15 of 18 layers need only the last 512 tokens. Some engines keep all" in said
     assert "KV: " not in notes(answered(here, LLAMA, GPU))
 
 
@@ -220,7 +220,7 @@ def test_several_models_are_named_with_their_bytes_of_a_token(here: Place) -> No
     said = notes(answered(here, "model=gemma3-270m,qwen3-8b", GPU, "engine=vllm", "quantization=bf16"))
     assert "KV cache per token, gemma3-270m: 18 KiB." in said
     assert "KV cache per token, qwen3-8b: 144 KiB." in said
-    assert "KV, gemma3-270m: 15 of 18 layers need the last 512 tokens alone" in said
+    assert "KV, gemma3-270m: 15 of 18 layers need only the last 512 tokens" in said
 
 
 def test_what_cannot_be_had_is_marked_in_words_and_in_json(here: Place) -> None:
@@ -254,7 +254,8 @@ def test_weights_on_this_machine_have_no_rows_that_cannot_be_made_of_them(here: 
 def test_a_share_of_the_device_is_said_not_to_be_counted(here: Place) -> None:
     said = notes(answered(here, GPU, "engine=vllm", "quantization=awq", "vllm.gpu_memory_utilization=0.5"))
     assert (
-        "vllm.gpu_memory_utilization=0.5: not counted; the numbers are of all of a device's memory." in said
+        "vllm.gpu_memory_utilization=0.5: ignored here; the numbers are for the whole memory of a device."
+        in said
     )
 
 

@@ -82,7 +82,7 @@ def test_no_sample_is_of_that_time(asked: tuple[Place, Done]) -> None:
 
 def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
     _, run = asked
-    assert ", of it 12 s for quality (at most 24 s)\n" in run.stderr
+    assert ", 12 s of it for quality (at most 24 s)\n" in run.stderr
     said = "quality of 1 deployment after the load of its first start: fidelity (12 s, at most 24 s)\n"
     assert said in run.stderr
     assert "quality by given texts not measured: its API tells no probabilities of a given text" in run.stderr
@@ -152,7 +152,7 @@ def test_a_resume_starts_a_server_once_more_for_its_quality_alone(resumed, name)
     place, first, cells, done = resumed[name]
     assert first.returncode in (-signal.SIGKILL, 128 + signal.SIGINT)
     assert done.returncode == 0, done.stderr
-    assert "started once more, for quality alone: llama_cpp fp16" in done.stderr
+    assert "started once more, only for quality: llama_cpp fp16" in done.stderr
     lost, alone = store.read_starts(place.run_dir)
     assert (lost.quality, lost.is_for_quality) == (None, False)
     assert alone.quality is not None

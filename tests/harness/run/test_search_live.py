@@ -105,7 +105,7 @@ def test_a_search_that_ended_has_nothing_left(both):
     place, _ = both["users"].result()
     done = told(place, "search", "--resume", "run")
     assert done.returncode == 0
-    assert "every start came to its end" in done.stderr
+    assert "every start is finished" in done.stderr
     assert re.match(
         r"reference: not known: an interval needs 3 starts or more; 4 users as measured.* on one start\n",
         done.stdout,

@@ -157,6 +157,6 @@ def test_until_measures_three_repeats_at_the_least_and_says_why_it_stops(runs) -
     assert said.startswith("the widest 95 % interval of output_tokens_per_s reaches ")
     assert "within the 99 % asked for; 3 repeats took " in said
     assert f"no further repeat: {said}" in done.stderr
-    assert "3 starts, 3 cells, at least 19 s, and each engine's own start-up" in done.stderr
+    assert "3 starts, 3 cells, at least 19 s, plus each engine's own start-up" in done.stderr
     assert "nothing to measure" in told(place, "run", "--resume", "run").stderr
     assert len(place.starts()) == 3
