@@ -1,1 +1,1 @@
-"""A run in other forms than its page, by the same numbers: tables, JSON, Markdown, pictures of its charts."""
+"""The same numbers of a run in other forms: tables, JSON, Markdown, pictures of its charts."""

@@ -1,4 +1,4 @@
-"""A run as one JSON object: the answer in words, and every table. What its keys mean: docs/python.md."""
+"""A run as one JSON object: the answer in words, and every table. docs/python.md explains the keys."""
 
 import json
 import math
@@ -19,9 +19,9 @@ FORMAT = 3
 
 
 def to_builtins(run: Run) -> dict[str, Any]:
-    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows by their columns' names.
+    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows with values by column.
 
-    What is missing or infinite is None.
+    Missing and infinite values are None.
     """
     record = run.record
     return {

@@ -1,6 +1,6 @@
 """A run as GitHub-flavoured Markdown, for a pull request: answer, table, reasons to distrust, command.
 
-The text may be anything: a model's words, a file's name, a log.
+Text from a run may be anything (a model's output, a file's name, a log), so all of it is escaped.
 """
 
 import re
@@ -18,17 +18,17 @@ from reports.words.answer import answers_of, basis, joint
 from reports.words.described import cut_short, environment_words, question, what_was_run
 from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
-# A comment on GitHub holds 65,536 characters; something may stand around this.
+# A comment on GitHub holds 65,536 characters; this leaves room for other text around it.
 _LENGTH_AT_MOST = 60_000
-_CUT = "The rest is left out: a comment has no room for it."
-# More reasons than these are folded.
+_CUT = "The rest is left out, because it does not fit into a comment."
+# How many reasons are open; the others are folded.
 _REASONS_OPEN = 5
 
 
 def markdown_text(run: Run) -> str:
-    """Return question, answer, the table at the load that decides, and reasons to distrust; fold the rest.
+    """Return question, answer, the deciding load's table, and reasons to distrust; the rest is folded.
 
-    A table or list that a comment has no room for is left out, and the end says so.
+    A table or list that does not fit into a comment is left out, and the last line says so.
     """
     text, cut = "", ""
     for block in _blocks(run):
@@ -49,7 +49,7 @@ def _blocks(run: Run) -> Iterator[str]:
             yield f"#### {plain(title_of_case(run, made.case))}\n\n{_table(run, made.ranked, made)}"
     yield plain(what_was_run(run))
     if run.is_going_on:
-        yield "**This run is still running**; this is what there is so far."
+        yield "**This run is still running**; these are the results so far."
     elif cut := cut_short(run):
         yield f"**{cut[0].rstrip('. ')}** ({plain(run.record.status)})."
     yield plain(_legend(run))
@@ -85,12 +85,12 @@ def _distrust(run: Run) -> Iterator[str]:
 def _legend(run: Run) -> str:
     made = next((each for each in decisions_of(run) if each.best), None)
     said = (
-        "Means over starts [95 % interval] (of two starts their range).",
-        "Bold: the leader of a column, where it is decided.",
+        "Means over starts [95 % interval] (for two starts, their range).",
+        "Bold: the decided leader of a column.",
         f"Ratios are of {title_of(made.metric)} to the leader's. {joint(made)}".strip() if made else "",
         basis(run),
         f"SLO: {slo_words(run.record.slo)}." if run.record.slo else "",
-        f"{SIGN} 2 behind a value: two of the reasons below to distrust it.",
+        f"{SIGN} 2 after a value: two of the reasons below apply to it.",
     )
     return " ".join(filter(None, said))
 
@@ -131,40 +131,40 @@ def _ratio(made: Decision, group: Group) -> str:
 
 # --- GitHub-flavoured Markdown ---------------------------------------------------------------------
 
-# All that XML 1.0 may hold is outside of this; nothing else is shown, escaped or not.
+# Matches the characters that XML 1.0 does not allow, not even escaped.
 NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-# What no terminal and no page shows as it stands, and directions of writing, which could show text in
-# another order.
+# Characters that no terminal and no page shows as they are, and marks of the direction of writing, which
+# could reorder text.
 _UNWRITABLE = re.compile(f"{NOT_XML}|[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 # An underscore within a word is no markup.
 _MARKUP = re.compile(r"([\\`*\[\]<>#|~&$]|(?<!\w)_|_(?!\w))")
-# What a forge makes a link of without any markup: mentions, addresses, numbers of issues.
+# What a forge turns into a link without any markup: mentions, addresses, issue numbers.
 _LINKED = re.compile(r"@|(?<=:)(?=//)|(?i:(?<=www)(?=\.))|(?<=#)(?=\d)")
 _INVISIBLE = "\u200b"
 
 
 def plain(value: str) -> str:
-    """Return text without markup, on one line; an invisible character keeps it from being a link."""
+    """Return text on one line with its markup escaped. Invisible characters keep it from becoming a link."""
     return _MARKUP.sub(r"\\\1", _LINKED.sub(lambda found: f"{found.group()}{_INVISIBLE}", one_line(value)))
 
 
 def code(value: str) -> str:
-    """Return a code span: no markup, no mention, no entity in it; a table's cell still ends at a bar."""
+    """Return a code span, safe within a table's cell."""
     inside = one_line(value).replace("`", "'")
-    # A backslash that stands before the bar's own would be taken for the escaped one.
+    # A backslash before a bar would escape the bar's own backslash.
     inside = re.sub(r"\\(?=\|)", "\\\\\u200b", inside).replace("|", r"\|")
     return f"`{inside or NOTHING}`"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> str:
-    """Return a table of cells in Markdown; columns from `right_from` on are set to the right."""
+    """Return a Markdown table; columns from `right_from` on are aligned to the right."""
     right = len(heads) if right_from is None else right_from
     rule = ["---" if at < right else "---:" for at in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
 def folded(title: str, content: str) -> str:
-    """Return Markdown that stands behind a title, Markdown without markup, until it is asked for."""
+    """Return Markdown content folded behind a title."""
     return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
 
 
@@ -174,5 +174,5 @@ def fenced(value: str, language: str = "") -> str:
 
 
 def one_line(value: str) -> str:
-    """Return text without line breaks and without what cannot be shown."""
+    """Return text without line breaks, with characters that cannot be shown replaced."""
     return " ".join(_UNWRITABLE.sub("\ufffd", value).split())

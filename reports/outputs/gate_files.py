@@ -1,8 +1,8 @@
-"""The gate's result as files that others read: JUnit XML for CI systems, Markdown for a pull request.
+"""The gate's result as files: JUnit XML for CI systems, Markdown for a pull request.
 
-JUnit: a case that fails is a `failure`; one that is inconclusive is `skipped` with its reason. An `error`
-would be shown as a broken test, a pass would hide it; the exit code of `bench gate` (3) keeps the job from
-passing. Elements and attributes are in the order of the Ant schema (JUnit.xsd), which all systems read.
+In JUnit a case that fails is a `failure`, and an inconclusive one is `skipped` with its reason: an `error`
+would be shown as a broken test, and a pass would hide it. The exit code of `bench gate` (3) keeps the job
+from passing. Elements and attributes are in the order of the Ant schema (JUnit.xsd), which all systems read.
 """
 
 import re
@@ -18,12 +18,12 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclus
 
 
 def junit_text(gate: Gate) -> str:
-    """Return a document with one suite and a test case for each case."""
+    """Return a JUnit document with one suite, and a test case for each of the gate's cases."""
     about = {
         "name": f"bench gate {gate.terms.metric}",
         "package": "bench",
         "id": "0",
-        # The schema has no place for an offset.
+        # The schema does not allow an offset.
         "timestamp": gate.created_at[:19],
         "hostname": "localhost",
         "tests": str(len(gate.cases)),
@@ -45,7 +45,7 @@ def junit_text(gate: Gate) -> str:
             SubElement(element, "skipped", {"message": said}).text = said
     whole = [
         f"BASE {gate.compared.a}, NEW {gate.compared.b}",
-        # What a case that passes has no place for.
+        # A test case that passes has no place for its values.
         *(f"{case.case.name}: {_said(case)}" for case in gate.cases),
         *_notes(gate),
         gate.summary,
@@ -67,7 +67,7 @@ def _xml_text(value: str) -> str:
 
 
 def markdown_text(gate: Gate) -> str:
-    """Return a heading, a table for each rule and what a reviewer has to know; names in it are code spans."""
+    """Return a heading, a table for each rule, and the notes that a reviewer needs."""
     compared = gate.compared
     rows = [[each.kind, *map(code, each.cells())] for each in compared.differences]
     unlike = folded(f"What differs ({len(rows)})", table(("", "what", "BASE", "NEW"), rows))
@@ -97,6 +97,6 @@ def _notes(gate: Gate) -> Iterator[str]:
     yield from (f"{each.case.name}: {note}" for each in gate.cases for note in each.case.notes)
     yield from (f"Not gated: {each.what}: {each.why}" for each in gate.compared.left_out)
     if gate.compared.distrust:
-        marked = f"{SIGN} 2 beside a change: two of these reasons not to compare it:"
+        marked = f"{SIGN} 2 after a change: two of these reasons not to compare it apply:"
         yield marked if gate.compared.is_marked else "Reasons to distrust:"
     yield from (each.text for each in gate.compared.distrust)

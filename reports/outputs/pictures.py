@@ -1,7 +1,7 @@
-"""Charts of a run as PNG and SVG files that stand alone: title, names of the lines and note inside.
+"""Charts of a run as PNG and SVG files that stand alone, with title, line names and note inside.
 
-The page draws them as it always does, in an installed Chromium without a window; reports/page/picture.js puts
-a frame around them. No port is opened and no address asked for.
+The page's own scripts draw them in an installed headless Chromium, and reports/page/picture.js puts a frame
+around them. No port is opened and nothing is fetched.
 """
 
 import base64
@@ -34,7 +34,7 @@ _PROGRAMS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
     "msedge", *map(_APPLICATIONS.format, ("Google Chrome", "Chromium", "Microsoft Edge")),
 )  # fmt: skip
-# In pixels of CSS, each two of a PNG.
+# Width in CSS pixels, and how many pixels of a PNG each one is.
 WIDTH_PX, SCALE = 900, 2
 _FLAGS = (
     "--headless", "--dump-dom", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -44,7 +44,7 @@ _FLAGS = (
     # Light, as Chromium numbers it (third_party/blink/public/mojom/css/preferred_color_scheme.mojom).
     f"--window-size={WIDTH_PX},900", "--blink-settings=preferredColorScheme=1",
 )  # fmt: skip
-# Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
+# Limits for a busy machine with one core; elsewhere it takes 3 s, and 0.1 s a chart.
 _BEGIN_S, _EACH_S = 120.0, 5.0
 
 
@@ -58,7 +58,7 @@ def charts_of(run: Run) -> dict[str, Chart]:
 
 
 def chosen(run: Run, name: str) -> list[Chart]:
-    """Return the chart of that id, or all of them. Raises UserError where there is none."""
+    """Return the chart with that id, or all of them. Raises UserError if there is none."""
     charts = charts_of(run)
     if not charts:
         raise UserError(f"--chart {name}: {NO_CHARTS}")
@@ -68,9 +68,9 @@ def chosen(run: Run, name: str) -> list[Chart]:
 
 
 def pictures(run: Run, charts: Sequence[Chart], format_: str) -> dict[str, bytes]:
-    """Return the contents of a PNG or SVG by each chart's id.
+    """Return each chart as the contents of a PNG or SVG file, by its id.
 
-    Raises MissingError without a Chromium that draws, BenchError where it fails or is late.
+    Raises MissingError without a usable Chromium, BenchError if it fails or takes too long.
     """
     words = [_words(run, chart) for chart in charts]
     wanted = {"format": format_, "width": WIDTH_PX, "scale": SCALE, "charts": words}
@@ -89,7 +89,10 @@ def pictures(run: Run, charts: Sequence[Chart], format_: str) -> dict[str, bytes
 
 
 def _words(run: Run, chart: Chart) -> dict[str, str]:
-    """Return what stands around a chart, also where it is from, since a picture goes its own way."""
+    """Return the text around a chart.
+
+    The foot says where it is from, since a picture is shared without its page.
+    """
     about = [each for each in (chart.of.deployment, chart.of.load) if each and each not in chart.title]
     return {
         "id": chart.id,
@@ -104,7 +107,7 @@ def _words(run: Run, chart: Chart) -> dict[str, str]:
 
 
 def program() -> str:
-    """Return the path of a Chromium. Raises MissingError where there is none."""
+    """Return the path of a Chromium. Raises MissingError if there is none."""
     named = os.environ.get(VARIABLE)
     if found := next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None):
         return found
@@ -117,9 +120,9 @@ def program() -> str:
 
 
 def _drawn(page: str, limit_s: float) -> Any:
-    """Return what the page's text says when it has loaded; nothing that was started is left behind."""
+    """Return the JSON that the page shows once it has loaded. Leaves no process behind."""
     path = program()
-    # Chromium has no sandbox for root, and does not start with one.
+    # Chromium does not start as root with its sandbox.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="bench-chromium-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "page.html"

@@ -1,6 +1,6 @@
 """A run's numbers as tidy frames: what the page shows, in stored units.
 
-Computes no statistic of its own. What the columns mean: docs/python.md.
+Computes no statistic of its own. docs/python.md explains the columns.
 """
 
 import re
@@ -32,8 +32,8 @@ _Rows = Iterable[dict[str, Any]]
 _OF_FIDELITY = "way k items tokens left_out kl_nats kl_p99_nats agreement median_same"
 _OF_TEXTS = "perplexity perplexity_ratio rms_change"
 _DTYPES = {"text": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
-# Each table's columns, each after what its values are; `cells` has a further one for each metric. The names
-# are an interface: scripts of others read them.
+# Each table's columns, after the type of their values; `cells` also has one for each metric. Users' scripts
+# read these names, so they are an interface.
 _DECLARED = {
     "values": "text: deployment engine model quantization scenario load family float: level text: metric "
     "unit better float: value low high least most int: starts n requests text: why float: pooled text: marks",
@@ -63,7 +63,7 @@ _DECLARED = {
     "skips": "text: what reason",
 }
 
-# By table and column what its values are: text, float, int or bool.
+# The type of each table's columns: text, float, int or bool.
 TABLES: Mapping[str, Mapping[str, str]] = {
     table: {
         name: kind
@@ -75,10 +75,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
-    """Return every table of reports.TABLES by its name, also where it has no rows.
+    """Return every table of TABLES by its name, including empty ones.
 
-    Seconds, bytes, shares and tokens as stored; a missing number is NaN or <NA>, with `why` beside it.
-    Requests are not among them: run.requests has a row for each.
+    Seconds, bytes, shares and tokens are as stored. A missing number is NaN or <NA>, with the reason in
+    `why`. Requests are not among them: run.requests has one row for each.
     """
     rows: Mapping[str, _Rows | pd.DataFrame] = {
         "values": _values(run),
@@ -104,7 +104,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
-    """Return rows as the table of that name: its columns in their order and types, then those of metrics."""
+    """Return rows as the table of that name: its columns in order and typed, then those of the metrics."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
     return frame.reindex(columns=list(kinds)).astype({each: _DTYPES[kind] for each, kind in kinds.items()})
@@ -161,7 +161,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
             "verdict": word_of(row.metric, verdict, run.record.compare.margin_share),
             "is_ratio": verdict.is_log,
             "blocks": verdict.k,
-            # Where nothing is said there is no ratio either.
+            # Without a verdict there is no ratio either.
             **(_of(verdict, "ratio low high confidence") if is_told else {}),
             "family": told.family,
             "marks": _ids(marks_of(run, both, row.metric)) if is_told else None,

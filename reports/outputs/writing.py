@@ -1,4 +1,4 @@
-"""What `bench report` was asked to write, and where: its flags, checked together, then the files."""
+"""Checks the flags of `bench report` together and writes the files that they ask for."""
 
 import sys
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ _OF_TABLES, _OF_CHARTS = ("csv", "parquet"), ("png", "svg")
 _ENDINGS = {"html": ".html", "markdown": ".md", **{n: f".{n}" for n in ("json", *_OF_TABLES, *_OF_CHARTS)}}
 REQUESTS = "requests"
 _STDOUT = "-"
-# What a spreadsheet takes for the beginning of a formula.
+# A spreadsheet takes text that starts with one of these for a formula.
 _FORMULA = tuple("=+-@＝＋－＠")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The flags of `bench report`, as they were given. An `output` that ends in a slash is a directory."""
+    """The flags of `bench report` as given. An `output` that ends in a slash is a directory."""
 
     format: str | None = None
     as_json: bool = False
@@ -41,7 +41,7 @@ class Asked:
     def is_folder(self) -> bool:
         """Whether files go into a directory, which may have to be made.
 
-        One table and one chart are a file, unless the directory is there.
+        One table or chart goes into a file, unless `output` is an existing directory.
         """
         if self.output in (None, _STDOUT):
             return False
@@ -51,10 +51,10 @@ class Asked:
 
 
 def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
-    """Write what was asked for, and yield each file's path once it is there; none for standard output.
+    """Write what was asked for, and yield the path of each file once it is written; none for standard output.
 
-    Raises UserError where flags do not go together and where something cannot be written, StoreError where
-    the run cannot be read.
+    Raises UserError if flags contradict each other or something cannot be written, StoreError if the run
+    cannot be read.
     """
     made = _format(asked)
     _check(asked, made)
@@ -75,7 +75,7 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
             sys.stdout.buffer.flush()
         else:
             check_named(path)
-            # A directory that is not there is made, but not its parents.
+            # A missing directory is made, but not its parents.
             with suppress(OSError):
                 path.parent.mkdir(exist_ok=True)
             write_named(path, contents)
@@ -91,7 +91,7 @@ def _format(asked: Asked) -> str:
     }
     known = {flag: name for flag, name in said.items() if name is not None}
     if len(set(known.values())) > 1:
-        raise UserError(f"{' and '.join(known)} are of different formats; give one of them")
+        raise UserError(f"{' and '.join(known)} name different formats; give one of them")
     if not known and suffix:
         endings = ", ".join(_ENDINGS.values())
         raise UserError(f"--output {asked.output}: end it in one of {endings}, or give --format")
@@ -105,7 +105,7 @@ def _check(asked: Asked, made: str) -> None:
     of_tables, of_charts = made in _OF_TABLES, made in _OF_CHARTS
     is_file = output is not None and not asked.is_folder
     wrong = {
-        "--output: its name is empty; give a file, a directory, or -": output == "",
+        "--output: the name is empty; give a file, a directory, or -": output == "",
         f"--table goes with --format csv or parquet, not {made}": asked.table and not of_tables,
         f"--table {asked.table}: no such table; {choose_from(asked.table or '', tables)}": (
             asked.table not in (None, *tables)
@@ -146,10 +146,10 @@ def _requests(run: Run) -> pd.DataFrame:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Return RFC 4180 with a heading line, nothing for what is missing.
+    """Return CSV (RFC 4180) with a heading line; a missing value is empty.
 
-    A text that a spreadsheet would run as a formula begins with an apostrophe; the lone `-` of a missing
-    quantization is none.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front. The lone `-` of a missing
+    quantization does not need one.
     """
     safe = frame.copy()
     for name in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
@@ -158,8 +158,10 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def _inert(value: object) -> object:
-    """Return a text without control characters but the ends of lines (a carriage return would end one outside
-    quotes), and no formula."""
+    """Return text that is no formula and whose only control characters are tabs and line feeds.
+
+    A carriage return outside quotes would end a line of the CSV.
+    """
     if not isinstance(value, str):
         return value
     said = inert(value.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")

@@ -1,4 +1,4 @@
-"""The first screen: the question, the answer, the table to choose from, and the reasons to distrust them."""
+"""The first screen: the question, the answer, a table of the candidates, and the reasons to distrust both."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from reports.words.answer import answers_of, basis, joint
 from reports.words.described import cut_short, question, stopped, what_was_run
 from reports.words.verdict_words import clipped, heading_of, ratio_words
 
-# Beside the metric that decides; those that no deployment has a value of are left out.
+# The columns beside the metric that decides. One in which no deployment has a value is left out.
 COLUMNS = (
     "output_tokens_per_s", "prefill_tokens_per_s", "decode_tokens_per_s", "makespan_s", "recovery_s",
     "valid_share", "left_share", "task_s", "finished_share", "first_answer_s",
@@ -26,14 +26,14 @@ COLUMNS = (
     "cost_per_million_output_tokens", "cores_used",
 )  # fmt: skip
 _PER_CORE = "output_tokens_per_s_per_core"
-# Characters of why one is left out: a narrow screen has room for few.
+# How many characters of the reason why a deployment is left out fit on a narrow screen.
 _NOTE = 90
-# Reasons to distrust that fit on a screen; the others are folded.
+# How many reasons to distrust are open; the others are folded.
 _TOLD = 5
 
 
 def opening(run: Run) -> Html:
-    """Draw the first screen: question, answer, the table to choose from, and what speaks against it."""
+    """Return the first screen: question, answer, table of candidates, and the reasons to distrust them."""
     said = answers_of(run)
     tables = [(made.case.load, _table(run, made)) for made in decisions_of(run)]
     return macro(
@@ -56,7 +56,7 @@ def opening(run: Run) -> Html:
 
 
 def _claimed(run: Run) -> Html | None:
-    """Draw what the run says of the published sentence that it was judged by; None without one."""
+    """Return what the run says about a published sentence; None if it was not judged by one."""
     if run.claim is None:
         return None
     told, has_gone_on = run.claim, run.claim.of_end != run.record.ended_at
@@ -71,11 +71,14 @@ def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html | str:
     )
 
 
-# --- the table to choose from ---------------------------------------------------------------------
+# --- the table of candidates ---------------------------------------------------------------------
 
 
 def _table(run: Run, made: Decision) -> Html:
-    """Draw the deployments of a decision, contenders first; a decided leader of a column is bold."""
+    """Return the table of a decision's deployments, contenders first.
+
+    The decided leader of a column is bold.
+    """
     kept = {each.deployment: each for each in capacities_of(run) if each.group in made.case.groups}
     first, *rest = ((heading_of(name, unit_of(run, name)), name) for name in _metrics(run, made))
     columns: Columns[Group] = {
@@ -94,8 +97,10 @@ def _table(run: Run, made: Decision) -> Html:
 
 
 def _metrics(run: Run, made: Decision) -> Iterator[str]:
-    """Yield the metric that decides, and those of which any deployment has a value; the rate of reading only
-    where prompts are long, per core only where the cores differ."""
+    """Yield the metric that decides, then those in which any deployment has a value.
+
+    Prefill rates are among them only if prompts are long, tokens/s per core only if the cores used differ.
+    """
     yield made.metric
     used = [made.value(run, group, "cores_used").mean or 0.0 for group in made.ranked]
     is_uneven = max(used, default=0.0) > MEANS_APART * min(filter(None, used), default=math.inf)
@@ -111,7 +116,7 @@ def _is_known(found: Aggregate) -> bool:
 
 def _name(run: Run, made: Decision, group: Group) -> Html:
     label, known = group.deployment, {each.deployment for each in made.capacities if each.level is not None}
-    # In full below, with the reasons to distrust.
+    # The note is clipped here; its tooltip has all of it.
     note = "" if label in known else made.left_out.get(label, "")
     marks = cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else ""
     class_ = "winner" if label == made.served else "unranked" if note and made.groups else ""

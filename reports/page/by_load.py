@@ -1,4 +1,4 @@
-"""A value against the load, the turn of the conversation or a latency: a line per deployment."""
+"""Charts of a value against the load, the turn of the conversation or a latency: a line per deployment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from reports.verdicts import SPEED, LoadCase, load_cases_of
 from reports.words.claims import not_drawn
 from reports.words.verdict_words import capital, slo_words, title_at, title_of
 
-# The most turns of a conversation that are drawn.
+# How many turns of a conversation are drawn at most.
 TURNS_AT_MOST = 20
 
 
@@ -36,8 +36,7 @@ def at_load(run: Run, group: Group, name: str) -> Point:
 
 
 def in_plane(run: Run, groups: Sequence[Group], name: str) -> list[Point]:
-    """Return the points of groups in the plane of a percentile (`ttft_s.p95`) and tokens/s, of those that
-    have both."""
+    """Return the points of tokens/s against a percentile (`ttft_s.p95`), of the groups that have both."""
     scale = metric_of(name).shown_scale
     both = [(aggregate(run, group, name), at_load(run, group, SPEED)) for group in groups]
     return [
@@ -48,15 +47,17 @@ def in_plane(run: Run, groups: Sequence[Group], name: str) -> list[Point]:
 
 
 def most_drawn(run: Run, groups: Sequence[Group], metric: str) -> tuple[str, str]:
-    """Return the percentile of a latency (`ttft_s.p95`) that most groups have in that plane, and the one that
-    is wanted: the SLO's, else the 95th."""
+    """Return the percentile of a latency (`ttft_s.p95`) that most groups have, and the wanted one.
+
+    That is the SLO's, else the 95th.
+    """
     asked = [round(100 * each.share) for each in run.record.slo if each.metric == metric and each.limit_s]
     names = [f"{metric}.p{level}" for level in (*asked, 95, 90, 50) if level in (50, 90, 95, 99)]
     return max(names, key=lambda name: len(in_plane(run, groups, name))), names[0]
 
 
 def slo_limit(run: Run, name: str) -> Limit | None:
-    """Return the SLO's limit on a percentile, in ms; None without one."""
+    """Return the SLO's limit on a percentile, in ms; None if it has none."""
     asked = next((each for each in run.record.slo if each.name == name and each.limit_s), None)
     return Limit(1e3 * (asked.limit_s or 0.0), f"SLO: {slo_words([asked])}") if asked else None
 
@@ -81,7 +82,7 @@ def load_tables(
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
-    """Yield the groups that belong on one axis of loads, with what tells their chart's title from others'."""
+    """Yield the groups that share an axis of loads, each after the suffix of their chart's title."""
     axes = list(dict.fromkeys((group.scenario, group.family) for group in run.groups))
     has_several = [len({axis[at] for axis in axes}) > 1 for at in (0, 1)]
     for axis in axes:
@@ -96,8 +97,11 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
 
 
 def load_charts(run: Run, *names: str) -> list[charts.Part]:
-    """Return a chart of each value by its name (`ttft_s.p50`) per scenario and family of loads (users, rates
-    of one arrival process) of several loads in which a start has it."""
+    """Return charts against the load of values by name (`ttft_s.p50`).
+
+    There is one for each value, scenario and family of loads (users, rates of one arrival process) that has
+    the value at two loads or more.
+    """
     return [
         chart
         for name in names
@@ -132,8 +136,10 @@ def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str
 
 
 def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
-    """Return a chart of a value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load; none
-    where fewer than two turns have one."""
+    """Return a chart against the turn, at one load, of a value by name (`ttft_s.p50`, `cached_share`).
+
+    Empty if fewer than two turns have it.
+    """
     found = [
         Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
         for group in at.groups
@@ -146,7 +152,7 @@ def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
         return []
     drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
     absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
-    some = f"{len(drawn)} of {len(turns):,} turns. " if len(drawn) < len(turns) else ""
+    some = f"{len(drawn)} of {len(turns):,} turns are drawn. " if len(drawn) < len(turns) else ""
     return _chart(
         run,
         name,

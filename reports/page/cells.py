@@ -1,4 +1,4 @@
-"""How tables write numbers, and what they say beside a row or a number that may not be compared."""
+"""Cells of tables: numbers, and the marks beside a row or number that may not be compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -41,9 +41,9 @@ from reports.words import quality
 from reports.words.claims import gib, repeats_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
-# A deployment by one way of asking it for its quality.
+# A deployment's quality, and its fidelity by one way of asking.
 FidelityRow = tuple[Quality, Fidelity | None]
-# What limits the server, or bench itself, is coloured; the others are what was asked for.
+# What limits the server or bench itself is coloured; the other bounds are what was asked for.
 _TONES = {
     "others": "warn",
     "client": "bad",
@@ -52,7 +52,7 @@ _TONES = {
     "compute": "",
     "unclear": "none",
 }
-# Side by side, and of every cell.
+# The columns of Side by side, and of the table of cells.
 COMPARED = (
     "output_tokens_per_s", "requests_per_s", "ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "e2e_s.p50",
     "memory_peak_bytes", "launch_s",
@@ -75,10 +75,10 @@ def mean_cell(run: Run, group: Group, name: str) -> Html:
 
 
 def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
-    """Return a mean with the digits its interval supports, and that interval (of two starts their range).
+    """Return a mean, to the digits that its interval supports, and that interval or the range of two starts.
 
-    Says how many starts have a value if not all, and that a percentile is pooled over all where a start lacks
-    it. The tooltip has the n, or why there is no value.
+    Says how many starts have a value if not all do, and that a percentile is pooled over all starts if one
+    lacks it. The tooltip has the n, or why there is no value.
     """
     if found.mean is None and found.pooled is None:
         return none_cell(found.why or why_missing(name, Value(None, 0)))
@@ -93,7 +93,7 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
 
 
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
-    """Return one cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
+    """Return one value with its n in a tooltip; a dash if it is missing, or `withheld` for that reason."""
     found = found or Value(None, 0)
     if withheld or found.value is None:
         return none_cell(withheld or why_missing(name, found))
@@ -101,12 +101,12 @@ def value_cell(name: str, found: Value | None, withheld: str | None = None) -> H
 
 
 def pooled_cell(run: Run, name: str, spread: Spread) -> Html:
-    """Return a value over the requests of all starts together."""
+    """Return a value over the pooled requests of all starts."""
     return value_cell(name, pooled(run, spread.group, name))
 
 
 def compared_cell(run: Run, name: str, group: Group) -> Html:
-    """Return a group's mean, and its ratio to the reference's where values are compared (or why not)."""
+    """Return a group's mean, and below it its ratio to the column's reference, or why there is no ratio."""
     value, found, at = mean_cell(run, group, name), comparisons_of(run), (*group.key[1:], name)
     rows = (row for row in found.rows if group.deployment in (row.a, row.b))
     own = next((row for row in rows if (row.scenario, row.load, row.metric) == at), None)
@@ -129,11 +129,11 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
     both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
     marks = mark_html(marks_of(run, [cell for each in both for cell in value_cells(run, each)], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
-    return macro("verdict", value, f"{ratio} {word}", marks, title, verdict.kind, (how, interval))
+    return macro("verdict", value, f"{ratio}, {word}", marks, title, verdict.kind, (how, interval))
 
 
 def kept_cell(found: Judged | None) -> Html:
-    """Return whether windows keep the SLO, and each objective's share with its n and interval."""
+    """Return whether the windows keep the SLO, and each objective's share with its n and interval."""
     word, tone = STATES[found.verdict if found else "unknown"]
     shares = [line for each in found.attained for line in _share(each)] if found else []
     return below(tag("span", word, class_=tone), (found and found.too_high) or "", *shares)
@@ -141,7 +141,7 @@ def kept_cell(found: Judged | None) -> Html:
 
 def _share(each: Attainment) -> list[str]:
     if each.share is None:
-        return [f"{objective_words(each.objective)}: no request has it"]
+        return [f"{objective_words(each.objective)}: no request has a value"]
     low, high = (100 * end for end in each.interval)
     said = f"{objective_words(each.objective)} {100 * each.share:.1f} % of {each.n:,}"
     return [said, f"[{low:.1f}, {high:.1f}]"]
@@ -153,7 +153,7 @@ def none_cell(why: str) -> Html:
 
 
 def inferred_cell(each: Served, scale: float = 1.0) -> Html:
-    """Return `scale` times the tokens that the times say were cached, with their interval."""
+    """Return `scale` times the cached tokens inferred from TTFT, with their interval."""
     if each.inferred is None:
         return none_cell(each.why)
     tokens, low, high = (number(value, 0, scale) for value in vars(each.inferred).values())
@@ -161,7 +161,7 @@ def inferred_cell(each: Served, scale: float = 1.0) -> Html:
 
 
 def requests_cell(run: Run, group: Group) -> Html:
-    """Return how many requests of a group's windows were ok and how many failed."""
+    """Return how many requests in a group's windows were ok, and how many failed."""
     numbers = [cell.number for cell in group.cells if cell.record]
     good, sent = (sum(int(of(each).sum()) for each in numbers) for of in (run.is_ok, run.is_counted))
     main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
@@ -175,8 +175,11 @@ def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
 
 
 def bound_cell(group: Group, bound: Bound) -> Html:
-    """Return what bounded a load, with its evidence; on a narrow screen, where no column has a head, behind
-    the load. What is not known is said once, below the table."""
+    """Return what bounded a load, with its evidence.
+
+    The load stands before it for narrow screens, where columns have no heads. What is not known stands once,
+    below the table.
+    """
     words = [
         tag("span", f"{group.load}: ", class_="at"),
         tag("span", WORDS[bound.kind], class_=_TONES.get(bound.kind, "quiet")),
@@ -186,25 +189,25 @@ def bound_cell(group: Group, bound: Bound) -> Html:
 
 
 def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html | str:
-    """Return the mean of what a server told in the windows, with its peak."""
+    """Return the mean and the peak of a value that the server reported in the windows."""
     found = mean_gauge(run, group, term)
     return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
 
 
 def device_cell(run: Run, group: Group, column: str, how: str) -> str:
-    """Return what samples of devices in the windows come to (`mean`, `max`)."""
+    """Return the `mean` or `max` over the device samples in the windows."""
     known = device_samples(run, group).reindex(columns=[column])[column].dropna()
     return number(float(known.agg(how)), 0) if len(known) else NOTHING
 
 
 def part_cell(name: str, held: Held) -> Html | str:
-    """Return what a part of the memory takes, and where that is known from."""
+    """Return the size of a part of the memory in GiB, and how it is known."""
     part = mean_parts(held.starts).get(name)
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
 def quality_columns(run: Run) -> Columns[Group]:
-    """Return the columns of deployments' quality, where any was asked."""
+    """Return the columns of deployments' quality; none if no deployment was asked."""
     return {
         head: partial(_quality_cell, run, head) for head in quality.columns(run, next(iter(run.deployments)))
     }
@@ -228,7 +231,7 @@ def _if_asked(show: Callable[[Fidelity], str], row: FidelityRow) -> str:
 
 
 def _kl_cell(row: FidelityRow) -> Html:
-    """Return how far a deployment is from its reference by one way, or why that is not known."""
+    """Return a deployment's KL divergence from its reference by one way, or why it is not known."""
     found, each = row
     if each is None:
         return below("reference" if found.is_reference else NOTHING, found.why or "")
@@ -239,7 +242,7 @@ def _kl_cell(row: FidelityRow) -> Html:
 
 
 def mark_html(found: Sequence[Finding | Reason]) -> Html:
-    """Return ` ▲ 2`, a link to the reasons, or to the only one; nothing for none."""
+    """Return ` ▲ 2`, a link to the reasons (to the reason, if there is one); empty for none."""
     if not found:
         return Html("")
     titles = "; ".join(dict.fromkeys(each.title for each in found))

@@ -1,8 +1,8 @@
 """What a section of the page is declared with: topics, charts and tables as data.
 
-A declaration names the rows that are shown, the columns that they have and how they are drawn; nothing of it
-knows a run. Called with a run it returns the parts of the page, none where there is no row. Where words
-depend on the run, a function of the run stands in their place.
+A declaration names the rows to show, their columns and how they are drawn, and knows no run. Called with a
+run, it returns parts of the page, or none if there is no row. Text that depends on the run is given as a
+function of the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,26 +19,25 @@ from reports.verdicts import LoadCase, load_cases_of, title_of_case
 T = TypeVar("T")
 Words = str | Callable[[Run], str]
 Shown = Html | str
-# What a column is called (text, Html, or a Head that says what all of it is about), and what stands in it for
-# one thing.
+# By the column's title (text, Html, or a Head that says what all of it is about), what one thing has in it.
 Columns = Mapping[Any, Callable[[T], Shown]]
-# A declared chart or table, or a function that returns such parts.
+# A declared chart or table, or a plain function that returns parts.
 Shows = Callable[[Run], Sequence[charts.Part]]
 
 
 def said(words: Words, run: Run) -> str:
-    """Return words as they are, or what the function of the run returns."""
+    """Return the text, which may be a function of the run."""
     return words if isinstance(words, str) else words(run)
 
 
 def shown(shows: Sequence[Shows], run: Run) -> list[charts.Part]:
-    """Return the parts of a run that are shown."""
+    """Return all parts that some declarations show of a run."""
     return [part for show in shows for part in show(run)]
 
 
 @dataclass(frozen=True)
 class Notes:
-    """Paragraphs: one, or each of several."""
+    """One or several paragraphs of text."""
 
     words: str | Callable[[Run], str | Sequence[str]]
 
@@ -49,8 +48,11 @@ class Notes:
 
 @dataclass(frozen=True)
 class Table(Generic[T]):
-    """A table below a heading and a note, which is folded if it is long; `is_bare`: the table alone. `of`:
-    what a row is about; `look`: its classes in the style sheet."""
+    """A table below a heading and a note, folded if it is long.
+
+    `of`: what a row is about. `look`: the table's classes in the style sheet. `is_bare`: without heading and
+    note.
+    """
 
     title: Words
     rows: Callable[[Run], Sequence[T]]
@@ -74,10 +76,12 @@ class Table(Generic[T]):
 
 @dataclass(frozen=True)
 class Chart(Generic[T]):
-    """A chart of rows, with the table of the same rows. `draw` makes traces and layout with a function of
-    reports/page/drawing. `each`: a chart for every value that it has, which is then its title; else `what` is
-    drawn, and `finding` what it shows. `of` is what a row is about, `about` what all are. Of fewer than two
-    points there is the table alone."""
+    """A chart of rows, with a table of the same rows. With fewer than two points there is only the table.
+
+    `draw` makes traces and layout with a function of reports/page/drawing. `what` says what is drawn and
+    `finding` what it shows. With `each` there is a chart for every value it has, which is that chart's title.
+    `of`: what a row is about; `about`: what all rows are about.
+    """
 
     id: str
     what: Words
@@ -121,14 +125,14 @@ class Chart(Generic[T]):
 
 
 def shared(ofs: Sequence[Of]) -> Of:
-    """Return what all of them are about."""
+    """Return what all of them have in common."""
     same = (set(values) for values in zip(*(vars(of).values() for of in ofs), strict=True))
     return Of(*(values.pop() if len(values) == 1 else None for values in same))
 
 
 @dataclass(frozen=True)
 class Block:
-    """What is shown below a heading of its own, or folded behind it."""
+    """Parts below a heading of their own, or folded behind it."""
 
     title: Words
     shows: Sequence[Shows]
@@ -141,7 +145,7 @@ class Block:
 
 @dataclass(frozen=True)
 class AtEachLoad:
-    """A block for each load, open for the one that is told first. `shows` returns what it has."""
+    """A block for each load, of which the one shown first is open. `shows` returns a block's parts."""
 
     shows: Callable[[Run, LoadCase], Sequence[Shows]]
 
@@ -156,8 +160,7 @@ class AtEachLoad:
 
 @dataclass(frozen=True)
 class Fold:
-    """A line with its title and what it comes to, which opens. It is on the page if it comes to
-    anything."""
+    """A line with a title and what it comes to, which unfolds. It is left out if it comes to nothing."""
 
     id: str
     title: str
@@ -172,8 +175,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Topic:
-    """A part of a section with a heading, what it says first, what it shows, and how to read that. It is not
-    on the page where it shows nothing, or the run is none of its kind (`when`)."""
+    """A part of a section: its heading, what it says first (`claim`), what it shows, and how to read that.
+
+    It is left out if it shows nothing, or if `when` is false for the run.
+    """
 
     id: str
     title: Words
@@ -190,8 +195,10 @@ class Topic:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: its id, its name in the bar, its topics, and its heading where that says more
-    than the bar has room for."""
+    """A section of the page.
+
+    `name` stands in the bar; `title` is the heading, if it is longer than the name.
+    """
 
     id: str
     name: str
@@ -205,17 +212,17 @@ class Section:
 def filled(
     columns: Columns[T], things: Sequence[T], of: Callable[[T], Of] = lambda _: Of()
 ) -> tuple[list[Any], list[Row]]:
-    """Return the columns in which anything stands, and a row for each thing."""
+    """Return the columns that are not empty, and a row for each thing."""
     cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
     kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
     return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
 
 
 def of_group(group: Group) -> Of:
-    """Return what a row or point of a group is about."""
+    """Return what a group's row or point is about."""
     return Of(group.deployment, group.load)
 
 
 def below(main: Shown, *said: str) -> Html:
-    """Return a cell's value with smaller words below it."""
+    """Return a cell's value with lines of smaller text below it."""
     return tag("div", main, *(tag("span", line, class_="range") for line in said if line))

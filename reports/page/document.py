@@ -1,6 +1,6 @@
 """One self-contained HTML page of a run: no network, no files beside it.
 
-Puts sections together and knows nothing of what they show. plotly.js and the charts are inline, packed.
+Puts the sections together and does not know what they show. plotly.js and the charts are inline, packed.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from reports.verdicts import ranked_labels
 from reports.words.described import question
 from reports.words.told import digest_of, keep, sources_of
 
-# Before anything is laid out, so that nothing moves.
+# Runs before anything is laid out, so that nothing moves afterwards.
 _HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
-# A page's own styles and scripts. Each script uses what stands before it; page.js and index.js begin.
+# A page's own styles and scripts. A script may use those before it; page.js and index.js start the page.
 Files = tuple[Sequence[str], Sequence[str]]
 REPORT: Files = (
     ("style.css", "opening.css", "bar.css", "figures.css", "print.css"),
@@ -38,11 +38,11 @@ INDEX: Files = (("style.css", "index.css", "print.css"), ("shared.js", "tables.j
 
 
 def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None) -> Path:
-    """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
+    """Write a run's page, by default to results/<run>/report.html, and return its path.
 
-    Works on a run that is cut short, failed or empty. Keeps its digest beside it
-    (reports/words/told.py). Raises StoreError where the run cannot be read, UserError where the page
-    cannot be written. `run`: it, where it has been read already.
+    Works on a run that was cut short, failed or is empty. Stores the run's digest beside it
+    (reports/words/told.py). `run`: the run, if it has been read already. Raises StoreError if the run cannot
+    be read, UserError if the page cannot be written.
     """
     sources = sources_of(run_dir)
     whole = run or open_run(run_dir)
@@ -53,8 +53,11 @@ def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None)
 
 
 def write_page(path: Path, make: Callable[[], str]) -> Path:
-    """Write a page, whole or not at all, and return its path. Raises UserError, before the page is made,
-    where no page can be there or something of a run's is."""
+    """Write a page, whole or not at all, and return its path.
+
+    Raises UserError if it cannot be written; if the place is wrong or a run's own file is there, before
+    `make` is called.
+    """
     check_named(path)
     if path.is_dir() or not path.parent.is_dir():
         why = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
@@ -76,8 +79,7 @@ def page(run: Run) -> str:
 
 
 def bar(run: Run, names: Mapping[str, str]) -> Html:
-    """Return the bar: a link to each section that the page has, by id and name; what can be filtered, where
-    there is a choice; and the legend."""
+    """Return the bar: links to the sections by id and name, filters that offer a choice, and the legend."""
     word = "start" if all(map(run.is_restarted, run.deployments)) else "block"
     loads = {group.load: (group.family, group.level) for group in run.groups}
     starts = sorted({cell.planned.repeat + 1 for cell in run.planned_cells})
@@ -94,10 +96,13 @@ def bar(run: Run, names: Mapping[str, str]) -> Html:
 
 
 def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REPORT) -> str:
-    """Return a page with these charts, whose places the body has. No other script than that of its own files
-    runs in it, wherever it came from, and it loads nothing (Content Security Policy Level 3, by hashes)."""
+    """Return a page with these charts, whose places are in the body.
+
+    Only the scripts of its own files run in it, and it loads nothing (Content Security Policy Level 3, by
+    hashes).
+    """
     styles, scripts = files
-    # One function, so that nothing of it is global but window.bench.
+    # One function, so that only window.bench is global.
     script = '(() => {\n"use strict";\n' + "".join(map(own_file, scripts)) + "})();"
     plotly, packed_plotly = _plotly() if charts else ("", Html(""))
     digests = (hashlib.sha256(each.encode()).digest() for each in (_HAS_SCRIPT, script, plotly) if each)
@@ -116,6 +121,6 @@ def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REP
 
 @cache
 def _plotly() -> tuple[str, Html]:
-    """Return plotly.js, and the same packed to two fifths; the page's script adds it as it stands."""
+    """Return plotly.js, and the same packed to two fifths of its size, which the page's script unpacks."""
     source = str(get_plotlyjs())
     return source, packed("plotly", source)

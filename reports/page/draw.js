@@ -1,10 +1,10 @@
-// Draws charts as they come near the screen, again when what they show has changed.
+// Draws charts as they come near the screen, and again when what they show has changed.
 const near = new Set();
-const drawn = new Map(); // place: the version and the width that it was drawn with
+const drawn = new Map(); // by place, the version and the width that it was drawn with
 let version = 0;
 let isReady = false;
 let isPumping = false;
-// Of a chart of lines, so that two of full width stand on a page.
+// Shrinks a line chart, so that two of full width fit on a printed page.
 const PAPER_HEIGHT = 0.8;
 const isPrinting = () => root.classList.contains("printing");
 
@@ -28,7 +28,7 @@ function isDue(place) {
   return isVisible(place) && (!last || last.version !== version || Math.abs(last.width - place.clientWidth) > 1);
 }
 
-// One chart at a time, so that the page answers meanwhile.
+// Draws one chart at a time, so that the page stays responsive.
 function pump() {
   if (isPumping || !isReady) return;
   const next = [...near].find(isDue);
@@ -46,7 +46,7 @@ function redraw() {
   pump();
 }
 
-// Those of some that are not folded away, at once.
+// Draws at once those of `some` that are visible.
 function drawNow(some) {
   if (isReady) some.filter(isDue).forEach(draw);
 }
@@ -62,7 +62,7 @@ function watch() {
     pump();
   };
   const screens = new IntersectionObserver(seen, { rootMargin: "800px 0px" });
-  // Those on the screen at once, before the browser shows them cut off.
+  // Charts on the screen are redrawn at once, before the browser shows them cut off.
   const resized = () => {
     drawNow(places.filter((place) => drawn.has(place) && isOnScreen(place)));
     pump();

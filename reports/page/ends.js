@@ -1,7 +1,7 @@
-// Each line's deployment, written where the line ends.
+// Writes each line's deployment where the line ends.
 const ROOM_PX = 520;
 const APART_PX = 17;
-// The most that a name takes, of a chart so wide.
+// The most width that a name gets in a chart of this width.
 const widest = (width) => Math.max(170, 0.22 * width);
 const INSIDE_PX = 60;
 
@@ -27,7 +27,7 @@ function lines(chart) {
   return found;
 }
 
-// Room for the names to the right of the plot; 0 where they have none.
+// The width to keep for names at the right of the plot; 0 if they are not written.
 function roomFor(chart, width, family) {
   if (!chart.names_ends || width < ROOM_PX) return 0;
   ink.font = `600 12px ${family}`;
@@ -35,7 +35,7 @@ function roomFor(chart, width, family) {
   return widths.length ? Math.min(Math.max(...widths), widest(width)) + 22 : 0;
 }
 
-// Heights at least APART_PX apart, as near to the wanted ones as that allows, within the plot.
+// Heights within the plot, at least APART_PX apart and otherwise as near to the wanted ones as possible.
 function spaced(wanted, height) {
   const order = wanted.map((y, at) => ({ y, at })).sort((a, b) => a.y - b.y);
   const groups = [];

@@ -1,4 +1,4 @@
-// Filters and legends: what was chosen, everywhere on the page.
+// The filters and the legend: they show what was chosen, everywhere on the page.
 const MARK = "data-filtered";
 const selects = all("select[data-filter]");
 const keys = all("[data-isolate]");
@@ -20,7 +20,7 @@ function choose(changes) {
   writeFilters();
 }
 
-// What an address asks for, as far as the page has it.
+// Choose what the address asks for, as far as the page has it.
 function readFilters(given) {
   const has = (select, value) => [...select.options].some((option) => option.value === value);
   const asked = selects.map((select) => [select.dataset.filter, given.get(select.dataset.filter) ?? "", select]);
@@ -40,7 +40,7 @@ function apply() {
   for (const section of all("section", main)) applyToSection(section);
 }
 
-// Something was hidden, and but for words nothing is left.
+// Whether something was hidden and only headings and text are left.
 function isEmptied(elements) {
   const content = elements.filter((element) => !element.matches("summary, h2, h3, p, .of-all"));
   return content.length > 0 && content.every(isFiltered);
@@ -53,7 +53,7 @@ function applyToTable(table) {
   const box = table.closest(".scroll") || table;
   const values = heads.slice(1);
   filter(box, rows.length > 0 && (rows.every(isFiltered) || (values.length > 0 && values.every(isFiltered))));
-  // Cells below a head that was hidden.
+  // Cells of a hidden column.
   if (about.some((each) => heads.includes(each)))
     for (const row of rows) [...row.cells].forEach((cell, at) => filter(cell, isFiltered(heads[at])));
   const view = box.parentElement;
@@ -72,7 +72,7 @@ function applyToFigure(figure) {
   if (chart.quantity) entitle(figure, place, chart, left.isPart);
 }
 
-// What was found of the whole need not be so of a part: then what is drawn is the title.
+// A finding about the whole may not hold for a part, so a part has the name of what is drawn as its title.
 function entitle(figure, place, { title, quantity }, isPart) {
   const said = isPart ? quantity : title;
   figure.querySelector("figcaption").firstChild.data = said;
@@ -82,16 +82,16 @@ function entitle(figure, place, { title, quantity }, isPart) {
   figure.querySelector(".scroll")?.setAttribute("aria-label", load && !said.includes(load) ? `${said}, ${load}` : said);
 }
 
-// The table of the answer is of one load, which is that of the answer.
+// The answer's table is always of the answer's load.
 function tellLoad(place) {
   if (state.load && state.load !== place.dataset.at)
-    place.prepend(made("p", { className: "of-all" }, `at ${place.dataset.at}, whatever is filtered`));
+    place.prepend(made("p", { className: "of-all" }, `at ${place.dataset.at}, whatever the filter`));
 }
 
-// A chart or a table is of all starts, though one was chosen.
-const caption = (element) => element.before(made("p", { className: "of-all" }, "of all starts"));
+// Says that a chart or a table is over all starts, though one was chosen.
+const caption = (element) => element.before(made("p", { className: "of-all" }, "over all starts"));
 
-// A heading with what stands below it, up to the next, or to what is folded after it.
+// A heading with everything below it, up to the next heading or to what is folded after it.
 function applyToPart(heading) {
   const part = [];
   const isEnd = (next) => next.matches("h2, h3") || (next.matches("details") && part.some((each) => !each.matches("p, details")));
@@ -103,7 +103,7 @@ function applyToPart(heading) {
 
 function applyToSection(section) {
   const content = [...section.children];
-  if (isEmptied(content)) section.append(made("p", { className: "of-all" }, "Nothing in this section is of what is shown."));
+  if (isEmptied(content)) section.append(made("p", { className: "of-all" }, "Nothing in this section matches the filter."));
 }
 
 function say() {
@@ -124,7 +124,7 @@ function startFilters() {
   for (const key of keys)
     key.addEventListener("click", () =>
       choose({ deployment: state.deployment === key.dataset.isolate ? "" : key.dataset.isolate }));
-  // Folded on a narrow screen only.
+  // Folded only on a narrow screen.
   const box = document.querySelector(".filters");
   const wide = window.matchMedia("(min-width: 1000px)");
   const fit = () => { box.open = wide.matches; };

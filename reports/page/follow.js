@@ -1,6 +1,6 @@
-// What of a chart the reader's choice leaves. Pure: reads `state`, draws nothing.
+// What the reader's choice leaves of a chart. Pure: reads `state`, draws nothing.
 
-// Whether something is about something else than what was chosen. `of`: a trace's or an element's data.
+// Whether something is about anything else than what was chosen. `of`: a trace's or an element's data.
 const isOut = (of) => KEYS.some((key) => state[key] && of && of[key] !== undefined && of[key] !== state[key]);
 const isChosen = () => KEYS.some((key) => state[key]);
 
@@ -33,11 +33,11 @@ function followed(trace) {
   return own.y.every((value) => value === null) ? null : own;
 }
 
-// Whether a trace tells starts apart.
+// Whether a trace distinguishes starts.
 const tellsStarts = ({ meta = {} }) => (meta.of || {}).start !== undefined || "by_start" in meta
   || (meta.points || []).some(({ start }) => start !== undefined);
 
-// The traces to draw, the layout, whether nothing or only a part is left, and whether it is of all starts though one was chosen.
+// The traces to draw, the layout, whether nothing or only a part is left, and whether it shows all starts though one was chosen.
 function view(chart, ownOf = {}) {
   if (!isChosen()) return { ...chart, isEmpty: false, isPart: false, isOfAllStarts: false };
   const isGone = ({ meta = {} }) => isOut(meta.of);
@@ -45,13 +45,13 @@ function view(chart, ownOf = {}) {
     !isOut(meta.of) && ((state.start && "by_start" in meta) || (meta.points || []).some(isOut)));
   const isPart = isChanged || chart.traces.some(isGone);
   const traces = chart.traces.map(followed)
-    // What is about no deployment, as a front, is of the whole.
+    // A trace about no deployment, such as a front, belongs to the whole.
     .filter((trace) => trace && !(isPart && !trace.meta && trace.name === ""));
   const isEmpty = chart.traces.some((trace) => trace.meta) && !traces.some((trace) => trace.meta);
   const bare = (items) => (items || []).filter((item) => !isGone({ meta: item })).map(({ of, ...rest }) => rest);
   const { annotations, shapes, yaxis } = chart.layout;
   const layout = { ...chart.layout, annotations: bare(annotations), shapes: bare(shapes) };
-  // A frame that was cut to all starts' values need not hold those of one start.
+  // An axis that was fitted to all starts may not hold the values of one start.
   if (isChanged && yaxis && (yaxis.rangemode === "tozero" || yaxis.type === "log"))
     layout.yaxis = { ...yaxis, range: undefined };
   const isOfAllStarts = state.start !== "" && ownOf.start === undefined && !chart.traces.some(tellsStarts);

@@ -1,4 +1,4 @@
-"""The tables of what the numbers rest on: client, windows, cells, starts, servers, machine and metrics."""
+"""The tables of Trust, on what the numbers rest: client, cells, starts, servers, machine and metrics."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -23,15 +23,14 @@ from reports.words import grounds as words
 from reports.words.described import VARIABLE, fact, facts_of, key_words, traffic_of
 from reports.words.verdict_words import heading_of
 
-# They serve to compare instants and boots, and say nothing to a reader; the self-test is bench's own error.
+# Facts that serve to compare instants and boots; the self-test has its own part, bench's own error.
 _NOT_SHOWN = ("clock", "machine.boot_id", "selftest")
-# What failed requests are about, how they ended, and their rows.
+# Failed requests: deployment and load, how they ended, and their rows.
 Failed = tuple[Of, str, pd.DataFrame]
 
 
 def checks(run: Run) -> list[charts.Part]:
-    """Return what checks found, first the reason for no winner and then worst first, what they did not
-    find, and what was not looked for."""
+    """Return what the checks found, what they did not find, and what could not be checked."""
     found = findings_of(run)
     kinds = [
         (*said, [(each, words.where(run, each)) for each in found if each.marks is marks])
@@ -44,7 +43,7 @@ def checks(run: Run) -> list[charts.Part]:
 
 
 def fairness(run: Run) -> list[charts.Part]:
-    """Return the ledger: what was asked of each deployment, and what its server says that it uses."""
+    """Return the ledger: what each deployment was asked for, and what its server says it uses."""
     ledger = ledger_of(run)
     notes = list(dict.fromkeys(e.clause for row in ledger for e in row.entries.values() if e.clause))
     uneven = tag("span", "not the same everywhere", class_="said warn")
@@ -79,7 +78,7 @@ def _client_columns(run: Run) -> Columns[Group]:
         },
         "tokens per chunk": partial(mean_cell, run, name="tokens_per_chunk"),
         "send lag p50 ms": partial(mean_cell, run, name="send_lag_s.p50"),
-        "CPU % of a core": lambda group: number(
+        "CPU % of one core": lambda group: number(
             max((cores for cell in group.counted if (cores := _cores_here(cell)) is not None), default=None),
             scale=100,
         ),
@@ -123,7 +122,7 @@ FAILURES = Table[Failed](
         "load": lambda kind: kind[0].load or "",
         "kind": lambda kind: kind[1],
         "in the window": lambda kind: f"{int(kind[2]['in_window'].fillna(False).sum()):,}",
-        "in all": lambda kind: f"{len(kind[2]):,}",
+        "in total": lambda kind: f"{len(kind[2]):,}",
         "most frequent message": lambda kind: _most_frequent(kind[2]["error"]),
     },
     lambda kind: kind[0],
@@ -162,7 +161,7 @@ SKIPPED = Table[Skip](
 
 
 def in_order(run: Run) -> list[StartRecord]:
-    """Return the starts as they followed each other."""
+    """Return the starts in the order in which they ran."""
     return sorted(run.start_records, key=lambda record: run.began_ns(record) or 0)
 
 
@@ -201,16 +200,16 @@ def logs(run: Run) -> list[charts.Part]:
 
 
 def servers(run: Run) -> list[charts.Part]:
-    """Return what each deployment's server is and says of itself, and its command lines."""
+    """Return the facts about each deployment's server, and its command lines."""
     found = {label: records for label in run.deployments if (records := run.starts_of(label))}
     facts = list(map(facts_of, found.values()))
     keys = dict.fromkeys(key for own in facts for key in own)
-    # Of variables those that are not the same for all; each command is told with all of its own.
+    # Environment variables only if they differ; each command below is shown with all of its own.
     differ = [key for key in keys if not key.startswith(VARIABLE) or len({own.get(key) for own in facts}) > 1]
     rows = [[key_words(key), *(fact(key, own.get(key)) for own in facts)] for key in differ]
     heads = [each for each in _heads(run) if each.of.deployment in found]
     parts: list[charts.Part] = [
-        table(["fact", *heads], rows, "ledger", "What each server is, and says that it uses")
+        table(["fact", *heads], rows, "ledger", "What each server is, and what it says it uses")
     ]
     for label, records in found.items():
         if any(record.argv for record in records):
@@ -235,7 +234,7 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:
 
 
 def machine(run: Run) -> list[charts.Part]:
-    """Return the traffic as planned, and the machine's facts as recorded; packages are folded."""
+    """Return the traffic as planned and the machine as recorded; packages are folded."""
     tables: dict[str, Any] = {"Traffic": list(traffic_of(run)), "Machine": [], "Packages": []}
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")

@@ -1,4 +1,4 @@
-// The index of runs: a filter above the table, and sorting by its heads. Without it the table is whole.
+// The index of runs: a filter above the table, and sorting by its heads. Without this script the whole table is shown.
 for (const table of all("table.runs")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
@@ -17,7 +17,7 @@ for (const table of all("table.runs")) {
   }
   field.addEventListener("input", filter);
 
-  // Numbers in a text count as such: "2 of 16" stands before "15 of 16".
+  // Numbers in text are compared as numbers: "2 of 16" comes before "15 of 16".
   const { compare } = new Intl.Collator("en", { numeric: true });
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, at) => {

@@ -1,5 +1,5 @@
-// Text that the page carries packed (markup.packed): gzip in base64. The browser's own DecompressionStream answers later;
-// a page that is printed or saved as a picture right away unpacks it here in one go, so that it has its charts. RFC 1951.
+// Unpacks text that the page carries as gzip in base64 (looks.packed). The browser's own DecompressionStream is asynchronous;
+// a page that is printed or saved as a picture right away is unpacked here at once, so that it has its charts. RFC 1951.
 
 // Lengths and distances of copies: the first of each code, and how many bits follow it.
 const LENGTHS = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];
@@ -10,7 +10,7 @@ const DISTANCE_BITS = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 
 const ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 const CODE_BITS = 15;
 
-// A canonical Huffman code by the length of each symbol's code: how many codes have each length, and the symbols in order.
+// A canonical Huffman code from the length of each symbol's code: how many codes have each length, and the symbols in order.
 function codeOf(lengths) {
   const counts = new Uint16Array(CODE_BITS + 1);
   for (const length of lengths) counts[length] += 1;
@@ -29,7 +29,7 @@ function inflated(bytes, from, size) {
   let at = from, end = 0, held = 0, count = 0;
   function bits(wanted) {
     while (count < wanted) {
-      if (at >= bytes.length) throw new Error("what is packed is cut short");
+      if (at >= bytes.length) throw new Error("the packed data is cut short");
       held |= bytes[at++] << count;
       count += 8;
     }
@@ -48,7 +48,7 @@ function inflated(bytes, from, size) {
       first = (first + here) << 1;
       code <<= 1;
     }
-    throw new Error("what is packed is damaged");
+    throw new Error("the packed data is damaged");
   }
   function dynamic() {
     const [literals, distances, given] = [bits(5) + 257, bits(5) + 1, bits(4) + 4];
@@ -91,7 +91,7 @@ function inflated(bytes, from, size) {
   return out;
 }
 
-// What is unpacked already, by its id.
+// Texts that are already unpacked, by id.
 const texts = {};
 const packed = (id) => Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
 
@@ -103,7 +103,7 @@ async function unpackSoon(id) {
 function unpacked(id) {
   if (texts[id] === undefined) {
     const bytes = packed(id);
-    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) throw new Error("what is packed is damaged");
+    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) throw new Error("the packed data is damaged");
     // After a head of 10 bytes come the data and, in the last four, the size.
     const size = new DataView(bytes.buffer).getUint32(bytes.length - 4, true);
     texts[id] = new TextDecoder().decode(inflated(bytes, 10, size));

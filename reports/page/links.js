@@ -1,4 +1,4 @@
-// Links to the page's parts: one at each heading and figure, and where the reader is.
+// Links to the page's parts: one at each heading and figure, and the bar's mark of where the reader is.
 const anchor = (id, name) => made("a", { className: "anchor", href: `#${id}`, ariaLabel: `Link to ${name}` }, "#");
 
 function addAnchors() {
@@ -10,11 +10,11 @@ function addAnchors() {
   }
 }
 
-// An address is `#part?load=4+users`: a part of the page, and what is filtered.
+// An address is `#part?load=4+users`: a part of the page, and the filters.
 const partOf = (hash) => hash.slice(1).split("?")[0];
 const filtersOf = (hash) => new URLSearchParams(hash.split("?")[1] ?? "");
 
-// What an address names; null where it names nothing, as "#%" does.
+// The element that an address names; null if it names none, as "#%" does.
 function partNamed(hash) {
   try {
     return document.getElementById(decodeURIComponent(partOf(hash)));
@@ -23,7 +23,7 @@ function partNamed(hash) {
   }
 }
 
-// Opens what the target is folded into; where the filters leave nothing of it, its section is the target.
+// Opens whatever the target is folded into. If the filters leave nothing of it, its section is the target.
 function goToTarget() {
   const part = partNamed(location.hash);
   const target = part?.closest(`[${MARK}]`) ? part.closest("section") : part;
@@ -33,7 +33,7 @@ function goToTarget() {
   target.focus({ preventScroll: true });
 }
 
-// What is shown is what the address says, so that who gets it, or comes back to it, sees the same.
+// Shows what the address says, so that whoever gets the link, or comes back to it, sees the same.
 function arrive() {
   readFilters(filtersOf(location.hash));
   goToTarget();
@@ -50,10 +50,10 @@ function writeFilters() {
   if (hash !== (location.hash || "#")) history.replaceState(null, "", hash === "#" ? location.pathname + location.search : hash);
 }
 
-// A link of the page keeps the filters, unless they leave nothing of what it leads to.
+// A link within the page keeps the filters, unless they would hide its target.
 function followLink(href) {
   const hash = partNamed(href)?.closest(`[${MARK}]`) ? href : withFilters(href);
-  // One to where the reader is already changes no address.
+  // A link to where the reader already is does not change the address.
   if (hash === location.hash) goToTarget();
   else location.hash = hash;
 }

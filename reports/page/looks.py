@@ -1,4 +1,4 @@
-"""What all parts of the page are written with: small pieces of HTML, and how a deployment looks."""
+"""What all parts of the page are made with: small pieces of HTML, and how a deployment looks."""
 
 import base64
 import gzip
@@ -24,13 +24,13 @@ from reports.stats.intervals import STARTS_NEEDED
 
 # Text that is safe to put into a page as it is.
 Html = Markup
-# A longer table is folded where a line or a chart says what it comes to.
+# A table of more rows is folded.
 OPEN_ROWS = 12
-# In a table of many columns a longer word, as a path or a hash, may break anywhere.
+# A longer word, such as a path or a hash, may break anywhere in a table of many columns.
 LONG_WORD = 18
-# What a reader cannot see: control characters, halves of a character, and marks that turn the direction of
-# writing, also of what stands after them.
-# A carriage return is among them: HTML reads it as another character, so a label with one would be two.
+# What a reader cannot see: control characters, lone surrogates, and marks that change the direction of
+# writing. A carriage return is among them because HTML reads it as another character, so a label with one
+# would be two.
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -38,8 +38,10 @@ _UNSEEN = re.compile(
 
 @dataclass(frozen=True)
 class Of:
-    """What a part of the page is about. The page's filters and its legend hide what is about something else;
-    None: about all, which no filter hides. `start` as a person counts, from 1."""
+    """What a part of the page is about. Filters and legend hide what is about something else.
+
+    None: about all, so no filter hides it. `start` counts from 1.
+    """
 
     deployment: str | None = None
     load: str | None = None
@@ -54,7 +56,7 @@ ALL = Of()
 
 @dataclass(frozen=True)
 class Head:
-    """A table's column by its title, and what all of it is about."""
+    """The title of a table's column, and what the column is about."""
 
     title: Html | str
     of: Of = ALL
@@ -72,7 +74,10 @@ class Row:
 
 
 def escaped(value: str) -> str:
-    """Return text for HTML, and for plotly, which reads labels as HTML. What is unseen becomes `\\u202e`."""
+    """Return text for HTML and for plotly, which reads labels as HTML.
+
+    Invisible characters become `\\u202e`.
+    """
     return html.escape(_visible(value))
 
 
@@ -85,7 +90,7 @@ def _visible(value: Any) -> Any:
 
 
 def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
-    """Return an element; strings are escaped. `class_` for class, `_` for `-` in an attribute's name."""
+    """Return an element; strings are escaped. An attribute is written `class_` for class, and `_` for `-`."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"' for key, value in attributes.items()
     )
@@ -93,12 +98,12 @@ def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
 
 
 def join(parts: Iterable[Html | str]) -> Html:
-    """Return parts one after the other; strings are escaped."""
+    """Return the parts joined; strings are escaped."""
     return Html("".join(part if isinstance(part, Html) else escaped(part) for part in parts))
 
 
 def unbroken(value: str) -> Html:
-    """Return text whose short words with a hyphen, as names and dates, stay on one line."""
+    """Return text in which short words with a hyphen, such as names and dates, do not break."""
     words = (
         tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else word
         for word in value.split(" ")
@@ -132,17 +137,17 @@ _TEMPLATES.globals.update(
 
 
 def render(template: str, **given: Any) -> str:
-    """Return a template of this folder, filled. Strings are escaped, `Html` is not."""
+    """Return a filled template of this folder. Strings are escaped, `Html` is not."""
     return _TEMPLATES.get_template(template).render(**given)
 
 
 def macro(name: str, *given: Any, of: str = "parts.html") -> Html:
-    """Return one of the pieces in a template, filled."""
+    """Return a filled macro of a template."""
     return Html(str(getattr(_TEMPLATES.get_template(of).module, name)(*given)))
 
 
 def prose(name: str) -> Callable[[Run], Html]:
-    """Return what fills a text of prose.html, which a section says of every run."""
+    """Return a function of the run that fills a macro of prose.html."""
     return lambda run: macro(name, run, of="prose.html")
 
 
@@ -152,25 +157,29 @@ def table(
     class_: str = "",
     name: str = "table",
 ) -> Html:
-    """Return a table in a box that scrolls by itself; the first column heads its row. `name` says what the
-    table is of to those who hear the page."""
+    """Return a table in a box that scrolls by itself; the first cell heads its row.
+
+    `name` tells users of screen readers what the table shows.
+    """
     heads = [each if isinstance(each, Head) else Head(each) for each in columns]
     return macro("table", heads, [row if isinstance(row, Row) else Row(row) for row in rows], class_, name)
 
 
-# A ratio and the ends of its interval.
+# A ratio, and the low and high end of its interval.
 Ratio = tuple[float, float, float]
 
 
 def ratio_frame(ratios: Iterable[Ratio]) -> tuple[float, float]:
-    """Return the ends of an axis on which these ratios and 1 have a place, within reason."""
+    """Return the ends of an axis for these ratios and 1, between 0.02 and 50 at most."""
     ends = np.array([(0.9, 0.9, 1.1), *ratios])[:, 1:]
     return max(0.02, float(ends.min())), min(50.0, float(ends.max()))
 
 
 def ratio_picture(look: "Look", ratio: Ratio, frame: tuple[float, float]) -> Html:
-    """Draw a ratio and its interval beside 1 on a log axis. What lies beyond the frame stands at its edge;
-    figures beside it have to say the same."""
+    """Draw a ratio and its interval beside 1 on a log axis.
+
+    What lies beyond the frame is drawn at its edge, so the numbers have to stand beside it.
+    """
     places = np.log(np.clip((*ratio, 1.0), *frame) / frame[0]) / math.log(frame[1] / frame[0])
     return macro("ratio", (5 + 140 * places).round(1).tolist(), look)
 
@@ -179,15 +188,19 @@ def ratio_picture(look: "Look", ratio: Ratio, frame: tuple[float, float]) -> Htm
 
 
 def packed(name: str, content: str) -> Html:
-    """Return text for the page's script, gzip in base64, so that the page stays small and nothing in it can
-    end the element. page.js reads it by its name, an id."""
+    """Return text for the page's script as gzip in base64: small, and nothing in it can end the element.
+
+    inflate.js reads it by its name, an id.
+    """
     data = base64.b64encode(gzip.compress(content.encode(), 9, mtime=0)).decode("ascii")
     return Html(f'<script type="text/plain" id="{name}">{data}</script>')
 
 
 def packed_json(name: str, data: Any) -> Html:
-    """Return data for the page's script. What cannot be seen is written as in `escaped`, so that the script
-    finds the same text in both."""
+    """Return data for the page's script.
+
+    Invisible characters are written as `escaped` does, so that both match.
+    """
     return packed(name, json.dumps(_visible(data), allow_nan=False, separators=(",", ":")))
 
 
@@ -207,7 +220,7 @@ _HUES = tuple(_COLOURS.values())
 # Endings of a hue's variables: an engine's own, then its further shades.
 _SHADES = ("", "-2", "-3")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-# dash (the next free one where its engine has it already), marker; the same on every page
+# Dash and marker of a quantization, the same on every page. A dash that its engine already has is replaced.
 _SHAPES = {
     "fp16": ("solid", "circle"),
     "bf16": ("solid", "square"),
@@ -220,8 +233,8 @@ _SHAPES = {
     "-": ("solid", "circle"),
 }
 _OTHER_SHAPES = (("longdashdot", "triangle-down"), ("longdash", "hexagon"), ("dashdot", "star"))
-# The colours and patterns of a bar's pieces: memory by what it is for. Each pattern is there once, and none
-# leans the other way of another: colours alone tell nothing on a copier, and slants little in a legend.
+# The colours and patterns of a bar's pieces: memory by use. Each pattern is used once, because colours are
+# lost in a black and white print; none is another's mirror image, which a legend would not show.
 MEMORY = {
     "weights": ("--s-1", ""),
     "KV cache that requests held": ("--s-2", "/"),
@@ -235,11 +248,11 @@ MEMORY = {
 # What became of a prompt's tokens.
 CACHE = {
     "cached, as reported": ("--s-1", ""),
-    "known, read again": ("--s-3", "/"),
-    "known, not reported": ("--s-3", "."),
+    "sent before, read again": ("--s-3", "/"),
+    "sent before, not reported": ("--s-3", "."),
     "new": ("--line", ""),
 }
-# Stages of a start, dark to light; stripes tell steps that follow each other apart, whichever are there.
+# Stages of a start, dark to light. Patterns separate steps that follow each other, whichever of them exist.
 STAGES = {
     "process_up": ("--s-1", ""),
     "weights_begin": ("--s-2", "."),
@@ -250,20 +263,23 @@ STAGES = {
     "ready": ("--s-5", "x"),
     "steady_token": ("--s-6", "-"),
 }
-# What patterns are drawn in on light colours, on which that of the card is not seen.
+# The colour of patterns on light colours, on which the card's own colour would not be seen.
 INKS = {"--s-5": "--fg", "--s-6": "--fg", "--line": "--mut"}
 Fill = Literal["full", "open", "dotted"]
 _FILLS: Sequence[Fill] = ("full", "open", "dotted")
 
 
-# A caveat that stands wherever a deployment's figures do: its words, why (a tooltip), and its class.
+# A caveat that stands wherever a deployment's numbers do: its text, the reason (a tooltip), and its class.
 Mark = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a deployment is drawn. `colour` is a style variable. The marker's `fill` is open for the second
-    deployment of an engine and quantization (another program or option), dotted for further ones."""
+    """How a deployment is drawn. `colour` is a style variable.
+
+    The marker's `fill` is open for the second deployment of an engine and quantization (another program or
+    option), and dotted for further ones.
+    """
 
     label: str
     colour: str
@@ -288,7 +304,7 @@ def looks(run: Run) -> dict[str, Look]:
     for engine, own in by_engine.items():
         quantizations = list(dict.fromkeys(each.quantization for _, each in own))
         has_hues = len(by_engine) == 1 and len(quantizations) > 1
-        # Lent to a deployment whose quantization's dash another one of the engine has.
+        # For a deployment whose own dash is taken by another one of its engine.
         free = [dash for dash in _DASHES if dash not in {shapes[name][0] for name in quantizations}]
         taken, earlier = set[str](), Counter[str]()
         for label, each in own:
@@ -307,7 +323,7 @@ def looks(run: Run) -> dict[str, Look]:
 
 def _marks(run: Run) -> Iterator[tuple[str, Mark]]:
     for label, what in stand_ins(run).items():
-        why = f"{what}: no speed of {run.deployments[label].engine}"
+        why = f"{what}: this is not the speed of {run.deployments[label].engine}"
         yield label, ("✕ stand-in kernels", why, "bad")
     for label, why in work_of(run).odd.items():
         yield label, ("≠ other prompts", f"not comparable with the others: {why}", "warn")

@@ -1,8 +1,8 @@
-"""The pages of several runs: the index of all below a directory, and the comparison of two.
+"""Pages about several runs: the index of all runs below a directory, and the comparison of two.
 
-The index has one row per run, newest first. It links to each run's report and needs no server; runs that
-cannot be read are listed with the reason. A comparison says what differs, and has both sides' values with
-their ratios drawn.
+The index has one row per run, newest first, links to each run's report and needs no server. Runs that cannot
+be read are listed with the reason. A comparison shows what differs and both sides' values, with their ratios
+drawn.
 """
 
 import os
@@ -40,17 +40,17 @@ from reports.two_runs.answers import FIGURES, Answers
 from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from reports.words.told import Digest, digest
 
-# How far below the directory runs are looked for.
+# How many levels below the directory are searched for runs.
 DEPTH = 4
 REPORT = "report.html"
-# By which a page that was written here is told from somebody's own index.html.
+# Tells a page that was written here from somebody's own index.html.
 _OURS = "<!-- bench view -->"
 _COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "device", "cells")
 
 
 @dataclass(frozen=True)
 class IndexRow:
-    """A run's directory with its digest, or the reason why it has none."""
+    """A run's directory with its digest, or the reason why it cannot be read."""
 
     directory: Path
     digest: Digest | None = None
@@ -70,8 +70,10 @@ class IndexRow:
 
 
 def index_rows(root: Path) -> list[IndexRow]:
-    """Return the runs below a directory, itself included, newest first; those that cannot be read stand last.
-    Raises UserError where there is no such directory, and where it has no run."""
+    """Return the runs in and below a directory, newest first and those that cannot be read last.
+
+    Raises UserError if there is no such directory or no run in it.
+    """
     if not root.is_dir():
         what = "is a file" if root.exists() else "no such directory"
         raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
@@ -84,7 +86,7 @@ def index_rows(root: Path) -> list[IndexRow]:
 
 
 def _runs(root: Path) -> Iterator[Path]:
-    # No run within a run, in hidden directories, or twice by a link.
+    # Skip runs within a run, hidden directories, and a directory that was already reached by another link.
     seen: set[str] = set()
     for folder, below, files in os.walk(root, followlinks=True):
         place, is_run = os.path.realpath(folder), "run.json" in files
@@ -104,8 +106,11 @@ def _index_row(directory: Path) -> IndexRow:
 
 
 def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
-    """Write the page, DIR/index.html unless told otherwise, and return its path. Raises UserError where it
-    cannot be written, where DIR is a run itself, and where it has an index.html of somebody else's."""
+    """Write the index, by default to DIR/index.html, and return its path.
+
+    Raises UserError if it cannot be written, if DIR is itself a run, or if its index.html was written by
+    somebody else.
+    """
     path = out or root / "index.html"
     if out is None and (root / "run.json").is_file():
         above = _shown(Path(os.path.abspath(root)).parent)
@@ -116,7 +121,7 @@ def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -
 
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
-    """Return the whole page as text, with links that work from the directory `beside`."""
+    """Return the index as text, with links that work from the directory `beside`."""
     found = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
     bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
@@ -154,7 +159,7 @@ def _shown(path: Path | str) -> str:
 
 # --- comparison ------------------------------------------------------------------------------------
 
-# The colour of a ratio by its verdict; the word itself stands in its row.
+# The colour of a ratio by its verdict, which its row also has in words.
 _COLOURS: Mapping[Kind, str] = {
     "better": "--c-green",
     "worse": "--c-vermilion",
@@ -165,7 +170,7 @@ _COLOURS: Mapping[Kind, str] = {
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
-    """Write the page and return its path. Raises UserError where it cannot be written."""
+    """Write the page and return its path. Raises UserError if it cannot be written."""
     return write_page(path, lambda: comparison_page(comparison))
 
 

@@ -19,7 +19,7 @@ function unpackCharts() {
   if (places.length && !Object.keys(charts).length) Object.assign(charts, JSON.parse(unpacked("charts")));
 }
 
-// What is on the screen already is drawn at once.
+// Charts that are already on the screen are drawn at once.
 function startCharts() {
   unpackCharts();
   document.head.append(made("script", { textContent: unpacked("plotly") }));
@@ -38,7 +38,7 @@ function beginCharts() {
   }
 }
 
-// A chart on the screen is waited for; else the text comes first.
+// If a chart is on the screen it is drawn first; else the text is ready first.
 async function start() {
   [startLinks, startTables, startPrinting].forEach(attempt);
   if (places.some(isOnScreen)) beginCharts();
@@ -49,5 +49,5 @@ async function start() {
 }
 
 const ready = start();
-// For tests and tools: `drawAll` resolves when all that is not folded away is drawn, `charts` is what is drawn.
+// For tests and tools: `drawAll` resolves when every visible chart is drawn; `charts` has the charts' data.
 window.bench = { ready, drawAll: () => ready.then(() => drawNow(places)), choose, charts };

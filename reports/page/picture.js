@@ -10,7 +10,7 @@ function svgElement(name, given, ...content) {
   return element;
 }
 
-// A text in lines that fit; a word that is longer than a line is cut.
+// Breaks a text into lines that fit; a word that is longer than a line is split.
 function broken(text, { size, weight, family, width }) {
   ink.font = `${weight} ${size}px ${family}`;
   const fits = (line) => ink.measureText(line).width <= width;
@@ -29,7 +29,7 @@ function broken(text, { size, weight, family, width }) {
   return found.filter(Boolean);
 }
 
-// Names stand where lines end, or, if one has no room there, in a key above the plot: those that are not written already.
+// The traces for a key above the plot, if some line's name does not fit where the line ends; names already written are left out.
 function keyOf(place, title) {
   const own = charts[place.dataset.chart].layout.annotations || [];
   const ends = (place.layout.annotations || []).slice(own.length);
@@ -65,7 +65,7 @@ async function picture(chart, { format, width, scale }) {
   const shape = { ...place.layout, width: inner, height: plot, showlegend: keyed.length > 0, ...(keyed.length ? bare : {}) };
   const data = place.data.map((trace) => ({ ...trace, showlegend: keyed.includes(trace) }));
   const drawn = await Plotly.toImage({ data, layout: shape }, { format: "svg", width: inner, height: plot, imageDataOnly: true });
-  // What XML cannot hold would make the whole unreadable.
+  // A character that XML does not allow would make the whole file unreadable.
   const clean = drawn.replace(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "\ufffd");
   const nested = document.importNode(new DOMParser().parseFromString(clean, "image/svg+xml").documentElement, true);
   if (nested.nodeName !== "svg") throw new Error("its SVG is not well-formed");
@@ -100,7 +100,7 @@ async function pictures() {
   return found;
 }
 
-// A document in the page that is not closed keeps the page from being loaded.
+// As long as this document within the page is open, the page does not count as loaded.
 const held = document.body.appendChild(made("iframe")).contentDocument;
 held.open();
 pictures().catch((error) => `${error.message ?? error}`).then((found) => {

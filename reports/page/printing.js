@@ -1,5 +1,4 @@
-// Before printing: every chart that is not folded away, at the paper's width and in light colours, and what was
-// filtered.
+// Before printing, draws every visible chart at the paper's width and in light colours, and adds a line on the filters.
 function beginPrint() {
   beginCharts();
   root.classList.add("printing");

@@ -1,13 +1,13 @@
 // What the parts of the script share.
 const root = document.documentElement;
-// What is drawn in each place, by its id; empty until it is unpacked.
+// The charts' data by id; empty until it is unpacked.
 const charts = {};
 const KEYS = ["deployment", "load", "start"];
-// What the reader chose of each; "" for all.
+// What the reader chose for each; "" for all.
 const state = Object.fromEntries(KEYS.map((key) => [key, ""]));
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const places = all(".chart");
-// What is folded has boxes in some browsers.
+// In some browsers, folded elements still have boxes.
 const isVisible = (element) => element.getClientRects().length > 0 && (element.checkVisibility?.() ?? true);
 
 function made(name, given = {}, ...content) {

@@ -1,4 +1,4 @@
-// Tables that are wider than their place: marked on the screen, smaller on paper.
+// Tables that are wider than their place are marked on the screen and shrunk on paper.
 const isWider = (element, box) => element.scrollWidth > box.clientWidth + 1;
 
 function startTables() {

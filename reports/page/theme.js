@@ -6,7 +6,7 @@ function resolved(value, style) {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
 }
 
-// A chart's own layout over what all charts have in common.
+// A chart's own layout, on top of what all charts have in common.
 function layout(own, style) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const family = getComputedStyle(document.body).fontFamily;
@@ -40,7 +40,7 @@ function contrast(a, b) {
   return (high + 0.05) / (low + 0.05);
 }
 
-// The colour, moved towards that of the text until words in it can be read (WCAG AA: 4.5 to 1).
+// The colour, moved towards the text colour until words in it are readable (WCAG AA: contrast of 4.5 to 1).
 const readable = new Map();
 function legible(colour, ground, text) {
   const key = [colour, ground, text].join();

@@ -1,6 +1,6 @@
 """How well the deployments of two runs answer: each against its own reference, and B against A itself.
 
-What was asked on one side alone is said, with what would ask it on the other. No limits, no outcomes.
+Says what only one side was asked, and how to ask the other. Knows no limits and no outcomes.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ FIGURES = ("quality", "A", "B", "B against A")
 class Answers:
     """How well a deployment answers in A and in B, and how near B is to A itself.
 
-    `deployment` and `names`: as of a ComparedCase and of a Pair. None: it was not asked for its tokens.
-    `scores`: in A and in B, of each task that either was asked; the flips of B are against A.
+    `deployment`: as in ComparedCase; `names`: as in Pair. `a`, `b` and `b_to_a` are None if its tokens were
+    not asked for. `scores`: in A and in B, for each task that either was asked; the flips of B are against A.
     """
 
     deployment: str
@@ -34,7 +34,7 @@ class Answers:
 
     @property
     def missing(self) -> list[str]:
-        """Why nothing is known of a side's tokens."""
+        """Return which sides were not asked for their tokens."""
         return [
             f"quality was not measured in {name}: run it with quality=fidelity"
             for name, found in zip(self.names, (self.a, self.b), strict=True)
@@ -43,7 +43,7 @@ class Answers:
 
     @property
     def figures(self) -> dict[str, tuple[str, ...]]:
-        """Return A, B, and B against A in words, by what they are of; empty if neither was asked."""
+        """Return by figure the texts for A, B, and B against A; empty if neither side was asked."""
         told = [map(plain, cells(each)) for each in (self.a, self.b, self.b_to_a)]
         of_tokens = dict(zip(HEADS, zip(*told, strict=True), strict=True)) if self.a or self.b else {}
         return of_tokens | {
@@ -56,7 +56,7 @@ class Answers:
 
     @property
     def notes(self) -> list[str]:
-        """Return what each is held against, and why something is not known; nothing if neither was asked."""
+        """Return what each side is held against, and why something is not known."""
         a, b = self.names
         told = {a: self.a, b: self.b, f"{b} against {a}": self.b_to_a}
         return [
@@ -71,7 +71,7 @@ class Answers:
 
 
 def answers_of(sides: tuple[Side, Side], names: Names) -> list[Answers]:
-    """Return how each deployment of the second side answers, beside the same one of the first."""
+    """Return how each deployment of the second side answers, with the same one of the first."""
     first, second = sides
     labels = [label for label in second.run.deployments if second.label in (None, label)]
     return [_answers(sides, (first.label or label, label), names) for label in labels]

@@ -1,4 +1,4 @@
-"""Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case."""
+"""Compares two runs or two deployments: what differs in how they were made, then B over A, case by case."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -34,22 +34,22 @@ from reports.verdicts import Pair, pair_name, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
 NAMES = ("A", "B")
-_PAIRED = "Paired by block: each block of the run started both."
+_PAIRED = "Paired by block: each block of the run started both deployments."
 _NOT_INTERLEAVED = (
-    "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
-    "temperature, is in what differs."
+    "The two runs were not interleaved, so whatever changed between them, such as the machine's other load "
+    "or its temperature, is part of the difference."
 )
 _JUDGE = ", or judge the answers on a task of yours."
 _REMEDY = f"quality=fidelity on both sides{_JUDGE}"
-# Of two deployments of a run: what else its own page advises would leave nothing to compare.
+# Remedies for two deployments of one run, for which the usual remedy would leave nothing to compare.
 _REMEDIES = {"quality_not_measured": f"quality=fidelity, with a longer quality.budget{_JUDGE}"}
-# As metrics name the unit of a cost, which each run says for itself.
+# The unit that metrics have for a cost; each run has a currency of its own.
 _CURRENCY = "price.currency"
 
 
 @dataclass(frozen=True)
 class Reason:
-    """What the checks found that bears on these values, with its remedy, and in which runs (`sides`)."""
+    """A finding that bears on the compared values, with its remedy and the runs that have it (`sides`)."""
 
     check: str
     title: str
@@ -63,10 +63,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric of a case: both values over their starts, and the verdict; None where none was asked for.
+    """A metric of a case: both values over their starts, and the verdict, None if none was asked for.
 
-    `unit`: that of the values as they are stored; of a cost the currency. `marks`: the checks by which the
-    two may not be compared; `Comparison.distrust` has them.
+    `unit`: of the values as stored; for a cost, the currency. `marks`: names of the checks that speak against
+    comparing the two; `Comparison.distrust` has their text.
     """
 
     metric: str
@@ -82,26 +82,26 @@ class MetricRow:
 
     @property
     def values(self) -> tuple[str, str]:
-        """Return A and B with what stands beside a mean, without their unit."""
+        """Return A and B as means with their intervals, without unit."""
         return value_text(self.metric, self.a), value_text(self.metric, self.b)
 
     @property
     def change(self) -> str:
-        """Return what B has against A: `3 % less [5 % less, 1 % less]`, or `–`."""
+        """Return B relative to A: `3 % less [5 % less, 1 % less]`, or `–`."""
         return (self.verdict and change_text(self.metric, self.verdict)) or NOTHING
 
     @property
     def marked_change(self) -> str:
-        """Return the same with how many marks it bears: `3 % less [5 % less, 1 % less] ▲ 2`."""
+        """Return the change with the number of its marks: `3 % less [5 % less, 1 % less] ▲ 2`."""
         return f"{self.change} {mark_text(self.marks)}".rstrip()
 
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One deployment of each side under a load of a scenario; of its quality, where neither is named.
+    """One deployment of each side at a load of a scenario. A case about quality names neither.
 
-    `deployment`: its label, or `b against a` where they differ. `why_none`: why no metric of it gets a
-    verdict, if all share the reason; `notes`: what a reader has to know of it besides.
+    `deployment`: its label, or `b against a` if the labels differ. `why_none`: why no metric gets a verdict,
+    if all share the reason. `notes`: what else a reader has to know.
     """
 
     deployment: str
@@ -119,10 +119,10 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides compared. `how`: a sentence on what their starts have to do with each other.
+    """Two sides compared. `how`: a sentence that says whether their starts are paired.
 
-    `family`: how many verdicts were decided together. `distrust`: what bears on these values. `answers`: of
-    each pair of deployments of which either was asked.
+    `family`: how many verdicts were decided together. `distrust`: the findings that bear on these values.
+    `answers`: one for each pair of deployments of which either was asked for its quality.
     """
 
     a: str
@@ -138,21 +138,23 @@ class Comparison:
 
     @property
     def is_marked(self) -> bool:
-        """Whether any value bears a mark."""
+        """Whether any value has a mark."""
         return any(row.marks for case in self.cases for row in case.rows)
 
     @property
     def rule(self) -> str:
         if not self.family:
-            return "What B has against A, with 95 % intervals; no verdicts."
+            return "B relative to A, with 95 % intervals; no verdicts."
         return (
-            f"What B has against A; verdicts on B, {family_text(self.family)}; same: within "
-            f"{margin_text(self.margin_share)}. Each interval is at the level that decides."
+            f"B relative to A, with verdicts on B ({family_text(self.family)}). Same: within "
+            f"{margin_text(self.margin_share)}. Each interval is at the level that decides its verdict."
         )
 
     def verdict_text(self, case: ComparedCase, row: MetricRow) -> str:
-        """Return `B faster`, `same within 5 %`, `cannot tell`, or why there is none, if its case does not
-        say it."""
+        """Return `B faster`, `same within 5 %`, `cannot tell`, or why there is no verdict.
+
+        `–` if none was asked for, or if the case already says why there is none.
+        """
         if row.verdict is None or (row.verdict.kind == "none" and case.why_none):
             return NOTHING
         if row.verdict.kind == "none":
@@ -164,7 +166,7 @@ class Comparison:
 def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None) -> Comparison:
     """Read and compare two sides, each `DIR` or `DIR:deployment`.
 
-    Raises StoreError where a run cannot be read, UserError where nothing of the two can be compared.
+    Raises StoreError if a run cannot be read, UserError if the two have nothing that can be compared.
     """
     terms = terms or CompareTerms()
     sides = open_sides(str(a), str(b))
@@ -185,9 +187,9 @@ def compare_pairs(
     answers: Sequence[Answers],
     margin_share: float = 0.0,
 ) -> Comparison:
-    """Decide what is asked of each pair as one family, and put values beside it.
+    """Decide all questions as one family, and add the values.
 
-    `asked`: of each pair a question for each of the first metrics; the others have values alone.
+    `asked`: for each pair, one question for each of the first metrics; the other metrics only have values.
     """
     verdicts = decide([each for own in asked for each in own])
     (first, second), told = sides, iter(verdicts)
@@ -217,7 +219,7 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
     are_starts = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     notes = {
         "other seeds: not the same conversations on both sides": not pair.has_same_seeds,
-        "other bounds of the load; see what differs": a.cells[0].load != b.cells[0].load,
+        "the load is bounded differently; see what differs": a.cells[0].load != b.cells[0].load,
     }
     return ComparedCase(
         pair_name(pair.labels),
@@ -253,8 +255,10 @@ def _unit(metric: str, runs: Sequence[Run]) -> str:
 
 
 def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
-    """Return what the checks of neither run can see, named as the checks that find it within a run. `told`:
-    deployments of which something is known of both sides' answers."""
+    """Return findings that only both runs together show, named after the checks that find them within a run.
+
+    `told`: deployments for which something is known about both sides' answers.
+    """
     found = []
     if why := pair.other_answers:
         found.append(

@@ -1,7 +1,7 @@
 """The gate: whether a new run is worse than a base by more than is allowed, case by case.
 
-Every case is decided by its interval, all of them as one family (reports/stats/intervals.py). One that the
-interval does not decide is inconclusive, as is one that NEW does not have: what was not seen is not passed.
+Every case is decided by its interval, all of them as one family (reports/stats/intervals.py). A case is
+inconclusive if its interval does not decide it or NEW does not have it: what was not seen does not pass.
 """
 
 import math
@@ -27,19 +27,21 @@ from reports.words.quality import HEADS
 from reports.words.verdict_words import family_text, margin_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-# The worst last.
+# Worst last.
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "inconclusive": 3, "fail": 1}
 NAMES = ("BASE", "NEW")
-# With more further repeats it is not worth saying how many.
+# Beyond this many more repeats, their number is not said.
 MOST_REPEATS = 100
-_TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
+_TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: the measured difference is close to the limit"
 _NO_CELLS = (NOTHING, NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What its cases are held to. `name`: a metric, or an objective of quality. `text`: that with its unit
-    and limit; `broken`: what it is where it does not keep that; `sure`: how sure either is."""
+    """A limit that cases are held to. `name`: a metric, or an objective of quality.
+
+    `text`: the rule with unit and limit. `broken`: what a case is that breaks it. `sure`: how sure either is.
+    """
 
     name: str
     text: str
@@ -47,7 +49,7 @@ class Rule:
     sure: str
 
     def clause(self, cases: Sequence["GatedCase"]) -> str:
-        """Return what came out of its cases: `ttft_s.p50 is not worse by more than 5 % in 2 cases (95 %)`."""
+        """Return the outcome of its cases: `ttft_s.p50 is not worse by more than 5 % in 2 cases (95 %)`."""
         outcome, total = _worst(cases), plural(len(cases), "case")
         some = f"{sum(each.outcome == outcome for each in cases)} of {total}"
         return {
@@ -59,12 +61,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class GatedCase:
-    """A case of a rule with what came out of it. `why`: why it is inconclusive.
+    """A case of a rule with its outcome. `why`: why it is inconclusive.
 
-    The verdict of its row has how much worse NEW is, with its interval: a ratio above 1 where it is worse,
-    of a share a difference above 0. It has no row where NEW has no such case, and none of quality. `cells`:
-    BASE, NEW and what NEW has against it, for instance `3 % less [5 % less, 1 % less] ▲ 2`. `more_repeats`:
-    how many more of each side would be likely to decide it; None where that is not known.
+    The verdict of the case's row says how much worse NEW is, with its interval: a ratio above 1 if it is
+    worse, or for a share a difference above 0. A case has no row if NEW does not have it, or if it is about
+    quality. `cells`: BASE, NEW, and NEW relative to BASE, for instance `3 % less [5 % less, 1 % less] ▲ 2`.
+    `more_repeats`: how many more repeats of each side would probably decide it; None if not known.
     """
 
     rule: Rule
@@ -77,10 +79,9 @@ class GatedCase:
 
 @dataclass(frozen=True)
 class Gate:
-    """What came out of all cases that BASE has, and of the quality of NEW. `compared`: BASE as A, NEW as B.
+    """The outcome of all cases that BASE has, and of the quality of NEW. `compared`: BASE as A, NEW as B.
 
-    `outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW was
-    begun.
+    `outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW began.
     """
 
     compared: Comparison
@@ -109,8 +110,8 @@ class Gate:
 def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
     """Read two sides, each `DIR` or `DIR:deployment`, and decide.
 
-    Raises StoreError where a run cannot be read, UserError for a metric that cannot be gated and where
-    nothing of the two can be compared.
+    Raises StoreError if a run cannot be read, UserError if the metric cannot be gated or the two have nothing
+    that can be compared.
     """
     check_terms(terms)
     sides = open_sides(str(base), str(new))
@@ -120,7 +121,7 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
                 f"{side.text}: {side.run.foreign}, so it is not gated; bench compare shows its values"
             )
     pairs, left_out = pairs_of(*sides, NAMES)
-    # How much worse NEW is: NEW over BASE where less is better, else BASE over NEW.
+    # How much worse NEW is: NEW over BASE if lower is better, else BASE over NEW.
     sign = -1 if metric_of(terms.metric).better == "higher" else 1
     found = [estimate_of(pair, terms.metric) for pair in pairs]
     estimates = [each and replace(each, mean=sign * each.mean) for each in found]
@@ -185,23 +186,30 @@ def _gated(
     if high < limit:
         return replace(made, why=missing) if missing else replace(made, outcome="pass")
     more = more_repeats(estimate, limit, verdict.confidence)
-    why = f"needs about {plural(more, 'more repeat')}, if the difference seen is true" if more else _TOO_CLOSE
+    why = (
+        f"needs about {plural(more, 'more repeat')}, if the measured difference is real"
+        if more
+        else _TOO_CLOSE
+    )
     return replace(made, why=why, more_repeats=more)
 
 
 def _unmeasured(group: Group) -> str:
-    """Return how many of NEW's starts have no value, and why: starts that die do not make it faster."""
+    """Return how many of NEW's starts have no value, and why; empty if all have one.
+
+    A start that died must not make NEW look faster.
+    """
     lost = [cell for cell in group.cells if not cell.counts]
     why = next((cell.reason for cell in lost if cell.reason), "not measured")
     return f"{len(lost)} of {len(group.cells)} starts of NEW have no value ({why})" if lost else ""
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
-    """Return how many more repeats of each side would be likely to separate what was seen from the limit.
+    """Return how many more repeats of each side would probably tell the measured difference from the limit.
 
-    That is the least number whose expected interval, with the noise that was seen, does not reach it. The
-    error of a mean falls with the square root of the repeats, and its degrees of freedom grow in proportion.
-    None: more than MOST_REPEATS.
+    That is the smallest number whose expected interval, with the measured noise, does not reach the limit.
+    The error of a mean falls with the square root of the repeats, and its degrees of freedom grow in
+    proportion. None: more than MOST_REPEATS.
     """
     more = np.arange(1, MOST_REPEATS + 1)
     errors = estimate.error * np.sqrt(estimate.k / (estimate.k + more))
@@ -220,9 +228,12 @@ def gate_to_builtins(gate: Gate) -> dict[str, Any]:
 
 
 def _by_tokens(found: Answers, limit: float) -> Iterator[GatedCase]:
-    """Yield the case of a deployment's mean KL divergence from its reference in NEW and from the same
-    deployment of BASE, of which the worse counts: within a version that is broken as a whole nothing differs.
-    The reference itself, and one that has none, is held against BASE alone."""
+    """Yield the case of a deployment's mean KL divergence.
+
+    It is held against its reference in NEW and against the same deployment of BASE, and the worse one counts:
+    in a version in which everything is broken, deployments do not differ from their reference. The reference
+    itself, and a deployment without one, are held against BASE only.
+    """
     own = found.b if found.b and found.b.against and not found.b.is_reference else None
     first = own or found.b_to_a
     known = [each for each in (own, found.b_to_a) if each and each.interval]
@@ -237,7 +248,7 @@ def _by_tokens(found: Answers, limit: float) -> Iterator[GatedCase]:
 
 
 def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
-    """Yield the case of each task that a deployment was asked in BASE or in NEW; one case if in neither."""
+    """Yield a case for each task that the deployment was asked in BASE or in NEW; one case if none."""
     percent = margin_text(least)
     for task, (_, own) in (found.scores or {"": (None, None)}).items():
         missing = f"{task} was not" if task else "no task was"
@@ -259,7 +270,7 @@ def _held_to(made: GatedCase, interval: tuple[float, float] | None, limit: float
         return made
     low, high = interval
     if low <= limit < high:
-        return replace(made, why="the limit is within its interval, which more texts or items make shorter")
+        return replace(made, why="the limit is within its interval, which more texts or items would narrow")
     return replace(made, outcome="fail" if low > limit else "pass", why=None)
 
 
@@ -270,14 +281,14 @@ _OF_QUALITY = {"slo.kl_nats.mean": _by_tokens, "slo.tasks.score": _by_items}
 
 
 def check_terms(terms: GateTerms) -> None:
-    """Raise UserError for a metric that no share limits."""
+    """Raise UserError for a metric that gate.max_regression cannot limit."""
     name = terms.metric
     check_metric_name(name, "gate.metric")
     if not _is_gateable(name):
         names = (f"{each.name}.p95" if each.is_distribution else each.name for each in METRICS)
         raise UserError(
-            f"gate.metric={name}: it has no better and worse, or is compared by a difference, which no share "
-            f"limits; choose from {', '.join(filter(_is_gateable, names))}"
+            f"gate.metric={name}: neither direction is better, or it is compared by a difference, which a "
+            f"share cannot limit; choose from {', '.join(filter(_is_gateable, names))}"
         )
 
 
@@ -287,8 +298,8 @@ def _is_gateable(name: str) -> bool:
 
 
 def limit_of(terms: GateTerms) -> float:
-    """Return the greatest regression that passes: for 5 % a ratio of 1.05, of a rate of 1 / 0.95, and 0.05
-    of a share."""
+    """Return the largest regression that passes: for 5 %, a ratio of 1.05, or 1 / 0.95 for a rate, or a
+    difference of 0.05 for a share."""
     metric, share = metric_of(terms.metric), terms.max_regression_share
     if metric.is_additive:
         return share

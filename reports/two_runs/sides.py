@@ -1,7 +1,7 @@
-"""The two sides of a comparison: which runs and deployments are meant, what both have, and what differs.
+"""The two sides of a comparison: which runs and deployments they are, what both have, and what differs.
 
-Differences are in how they were made: hardware, versions, settings, flags. No verdicts. Facts are as they
-were recorded. What changes with every start (ports, directories, instants) is left out.
+Differences are in how the runs were made: hardware, versions, settings and flags, as they were recorded. What
+changes with every start (ports, directories, instants) is left out. Makes no verdicts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from reports.verdicts import Names, Pair
 
 @dataclass(frozen=True)
 class Side:
-    """A run, and the label of the one deployment of it that is meant; None: all. `text`: as it was given."""
+    """A run, and the label of one of its deployments, or None for all. `text`: the side as it was given."""
 
     text: str
     run: Run
@@ -48,10 +48,11 @@ class LeftOut:
 
 
 def open_sides(a: str, b: str) -> tuple[Side, Side]:
-    """Open both sides, each `DIR` or `DIR:deployment`; a directory that is given twice is read once.
+    """Open both sides, each `DIR` or `DIR:deployment`. A directory that is given twice is read once.
 
-    A deployment that only one names is that of the other too, else the other's only one. Raises StoreError
-    where a run cannot be read, UserError for a search and for an unknown deployment.
+    If only one side names a deployment, the other side's is the same one, or its only one. Raises StoreError
+    if a run cannot be read, UserError for a search, an unknown deployment, and two sides that are the same
+    starts.
     """
     (path, label), (other_path, other_label) = _split(a), _split(b)
     run = open_run(path)
@@ -63,8 +64,11 @@ def open_sides(a: str, b: str) -> tuple[Side, Side]:
 
 
 def _split(text: str) -> tuple[Path, str | None]:
-    """Return the directory, the longest name that is a run (it may have a `:`), and the label after it. Where
-    none is, the longest name of what exists: that one is said to be no run."""
+    """Return the directory and the label after it, if there is one.
+
+    The directory is the longest prefix that is a run, since its name may contain a `:`. If none is, it is the
+    longest prefix that exists, and opening it will say that it is no run.
+    """
     ends = (len(text), *reversed([n for n, character in enumerate(text) if character == ":" and n]))
     there = [end for end in ends if Path(text[:end]).exists()]
     runs = [end for end in there if (Path(text[:end]) / "run.json").is_file()]
@@ -85,17 +89,17 @@ def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     if label is not None and not found:
         raise UserError(f"{text}: no deployment {asked} in {run.path}; it has {has}")
     if len(found) != 1:
-        raise UserError(f"{text}: which deployment is {asked}, or compared with it? {run.path} has {has}")
+        raise UserError(f"{text}: no single deployment to compare as {asked}; {run.path} has {has}")
     return Side(text, run, found[0])
 
 
 def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], list[LeftOut]]:
-    """Return what both sides have under a load of the same name, in a's order, and what is left out.
+    """Return the pairs that both sides have at a load of the same name, in a's order, and what is left out.
 
-    Raises UserError where they have nothing in common, with the reasons.
+    Raises UserError, with the reasons, if they have nothing in common.
     """
     whole = _why_none(a, b, names)
-    # Two deployments that were named may have other labels. Of foreign traffic the load alone is known.
+    # Two named deployments may have different labels. Of another tool's traffic only the load is known.
     is_foreign = any(side.run.foreign for side in (a, b))
     first = 2 if is_foreign else int(a.label is not None)
     rest = {group.key[first:]: group for group in b.groups}
@@ -141,7 +145,7 @@ def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> str | None:
 
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
-    """Return why nothing of the two gets a verdict: a server that ran already, or other hardware."""
+    """Return why no value gets a verdict, because of servers not restarted or other hardware, or None."""
     sides = zip(names, (a, b), strict=True)
     untested = next(
         (
@@ -166,26 +170,26 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
 
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
-# Of the machine; its other facts are of its software.
+# Facts about the machine's hardware; its other facts are about software.
 _HARDWARE = ("architecture", "cpu_model", "cores_physical", "cores_logical", "cores_usable", "memory_bytes")
 _SOFTWARE_OF_DEVICE = ("driver", "cuda")
-# Of the moment, and of no consequence by itself.
+# Facts about the moment, which do not matter by themselves.
 _PASSING = (
     "clock", "selftest", "memory", "machine.load_1min", "machine.boot_id", "machine.swap_bytes", "host",
 )  # fmt: skip
-# Tells one device from another of the same kind.
+# What distinguishes devices of the same kind.
 _SAME_KIND = ("uuid", "index", "notes")
 _ARGV = "argv "
-# Where the server listens, and what tells its container from others: each start has its own.
+# Where the server listens, and how its container is named: different in each start.
 _OWN_OF_START = ("port", "name", "label")
 _Facts = dict[tuple[Kind, str], str]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that is not the same on both sides; None: not recorded, or not set.
+    """A fact that differs between the sides; None: not recorded, or not set.
 
-    `where`: the deployments that it is of; empty where it is of all that are compared.
+    `where`: the deployments that it is about; empty if it is about all that are compared.
     """
 
     kind: Kind
@@ -200,8 +204,11 @@ class Difference:
 
     @property
     def is_other_hardware(self) -> bool:
-        """Whether values of the two are of other hardware: not where it tells one device from another of its
-        kind, nor where sizes of memory are as good as the same."""
+        """Whether the difference means other hardware.
+
+        It does not if it only distinguishes devices of the same kind, or if sizes of memory are practically
+        equal.
+        """
         is_alike = are_alike(self.what, (self.a or "", self.b or ""))
         return self.kind == "hardware" and not is_alike and not {*self.what.split(".")} & {*_SAME_KIND}
 
@@ -209,7 +216,7 @@ class Difference:
 def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
     """Return what differs between two runs (which may be one) and between their compared deployments.
 
-    Sorted by kind. What was set and is said again by a deployment's plan stands once, as a setting.
+    Sorted by kind. A setting that a deployment's plan repeats is listed once, as a setting.
     """
     whole = _unlike(_facts(a.record), _facts(b.record))
     said = {each.cells() for each in whole}
@@ -217,7 +224,7 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
         (each, first)
         for first, second in labels
         for each in _unlike(_launch_facts(a, first), _launch_facts(b, second))
-        # Of two engines all of the command line differs, and says nothing.
+        # The command lines of two engines differ throughout, which says nothing.
         if each.cells() not in said
         and not (each.what.startswith(_ARGV) and a.deployments[first].engine != b.deployments[second].engine)
     )
@@ -229,7 +236,7 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
 
 
 def planned_differences(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
-    """Return what differs between two runs by their records, of which the second need not have begun."""
+    """Return what differs between the records of two runs. The second need not have begun."""
     whole = _unlike(_facts(a), _facts(b))
     was, now = a.plan.deployments, b.plan.deployments
     own = [
@@ -248,7 +255,7 @@ def _facts(record: RunRecord) -> _Facts:
     settings: _Facts = {("settings", key): ",".join(values) for key, values in record.settings.items()}
     machine = flat(record.environment)
     made_on = {
-        # As a start says it of its server.
+        # Named as in the facts of a start.
         (_kind(key), key.replace("variables.", "environment ")): str(value)
         for key, value in machine
         if not key.startswith(_PASSING)
@@ -266,7 +273,7 @@ def _kind(key: str) -> Kind:
 
 
 def _launch_facts(run: Run, label: str) -> _Facts:
-    """Return the facts of a deployment: as planned, then what was the same in all of its starts."""
+    """Return a deployment's facts: as planned, then those that were the same in all its starts."""
     found = _planned_facts(run.deployments[label])
     values = gathered(
         ((kind, topic + key), str(value))
@@ -300,7 +307,7 @@ def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]],
 
 
 def _arguments(record: StartRecord) -> dict[str, str]:
-    """Return the server's flags with what follows each, but for those that are this start's own."""
+    """Return the server's flags with their values, without those that differ in every start."""
     found, flag = dict[str, str](), "program"
     for word in record.argv:
         is_flag = word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()

@@ -1,6 +1,6 @@
-"""The run's answer in sentences: which deployment to serve, by how much, how sure, and unless what.
+"""The run's answer in sentences: what to serve, by how much it leads, how sure that is, and when not to.
 
-Puts the decisions of reports/verdicts/decisions.py into words, those of a search too.
+Puts the decisions of reports/verdicts/decisions.py into words, including those of a search.
 """
 
 import re
@@ -28,22 +28,23 @@ from reports.words.verdict_words import (
 
 MEMORY = "memory_peak_bytes"
 _HEADLINE_AT_MOST, _REASON_AT_MOST = 160, 200
-# What may decide instead, in the order in which a leader is looked for, with what that leader does.
+# Metrics that may matter more to a reader, in the order in which they are looked at, and what their leader
+# does.
 _UNLESS = {
     "ttft_s.p50": "answers first",
     MEMORY: "needs the least",
     "tpot_s.p50": "streams fastest",
     "energy_j_per_output_token": "needs the least",
 }
-# Of the reference server, the only one without a model.
+# Said of the reference server, the only one without a model.
 _NOT_SERVED = "It measures bench itself: there is nothing to serve."
 
 
 @dataclass(frozen=True)
 class Said:
-    """An answer: `lead` names what comes out of it ("Serve vllm awq"), `text` goes on in full sentences.
+    """An answer: `lead` names the outcome ("Serve vllm awq"), `text` goes on in full sentences.
 
-    `unless`: when another one should be served. `note`: what would tell more.
+    `unless`: when another deployment is better. `note`: what to run to know more.
     """
 
     lead: str
@@ -58,7 +59,7 @@ class Said:
 
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
-    """Return the answer of each scenario and model; with an SLO of each family of loads too."""
+    """Return one answer for each scenario and model, and with an SLO for each family of loads."""
     said = [(made, _said(run, made)) for made in decisions_of(run)]
     return tuple(
         replace(each, lead=each.lead.removeprefix("Serve "), note=f"{_NOT_SERVED} {each.note}".strip())
@@ -77,9 +78,10 @@ def _said(run: Run, made: Decision) -> Said:
 
 
 def headline(run: Run) -> str:
-    """Return how the answer begins and how many reasons there are to distrust it, in 160 characters.
+    """Return how the answer begins and how many reasons there are to distrust it, in at most 160 characters.
 
-    For a terminal and the index of runs. Of several answers it is the first, with how many more there are.
+    For a terminal and the index of runs. If there are several answers, it is the first and says how many more
+    there are.
     """
     said, count = answers_of(run), len(findings_of(run))
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
@@ -89,7 +91,7 @@ def headline(run: Run) -> str:
 
 
 def basis(run: Run) -> str:
-    """Return by which rule a winner is named, as a sentence; nothing where no test was made."""
+    """Return the rule that names a winner, as a sentence; empty if no test was made."""
     tested = [made for made in decisions_of(run) if made.best]
     if not tested:
         return (
@@ -100,17 +102,17 @@ def basis(run: Run) -> str:
     repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
     among = f", one of {len(tested)} answers" if tested[1:] else ""
     return (
-        f"A winner beats each other one that is ranked, each in its own paired t test over {repeats} "
+        f"A winner beats every other ranked deployment, each in its own paired t test over {repeats} "
         f"({sure}{among})."
     )
 
 
 def joint(made: Decision) -> str:
-    """Return what the intervals of ratios to the leader hold for, as a sentence; nothing for one of them."""
+    """Return how sure all intervals against the leader are, as a sentence; empty for fewer than two."""
     ratios = [made.ratio_to_leader(group.deployment) for group in made.groups]
     return (
-        f"The intervals against the leader hold all together with {sure_text(made.alpha)}, so they are wider "
-        "than the answer's."
+        f"The intervals against the leader hold jointly with {sure_text(made.alpha)}, so they are wider than "
+        "the one in the answer."
         if sum(map(bool, ratios)) > 1
         else ""
     )
@@ -122,13 +124,12 @@ def joint(made: Decision) -> str:
 def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
     sure, title = sure_text(best.alpha), title_of(made.metric)
-    said = f"Ahead of {rival} in {title} {where} ({sure})"
+    said = f"It is ahead of {rival} in {title} {where} ({sure})"
     if best.over[best.next].is_log:
         least, most = lead_of(made, best, best.nearest)[1:]
         ratio, bound = bound_words(lead_of(made, best, best.next)[0], least if least > 1 else most)
-        said = (
-            f"{ratio} the {title} of {rival} {where} (at {'least' if least > 1 else 'most'} {bound}, {sure})"
-        )
+        at = f"at {'least' if least > 1 else 'most'} {bound}"
+        said = f"It has {ratio} the {title} of {rival} {where} ({at}, {sure})"
     said += f"{price_of(run, made, best)}{quality.clause(run, best.leader)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
@@ -137,7 +138,7 @@ def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
 
 
 def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
-    """Return the leader's value over another's, with the interval of its test: below 1 if less is better."""
+    """Return the leader's value over another's, with the interval of its test; below 1 if lower is better."""
     ratio, (low, high) = best.over[label].shown, best.lead_over(label)
     return (1 / ratio, 1 / high, 1 / low) if metric_of(made.metric).better == "lower" else (ratio, low, high)
 
@@ -153,23 +154,25 @@ def _unless_metric(run: Run, made: Decision) -> str:
         label = made.leaders.get(metric)
         groups = sorted(made.groups, key=lambda group: group.deployment != label)[:2]
         own, other = (made.value(run, group, metric).mean or 0.0 for group in groups)
-        # Of all of these less is better.
+        # Lower is better for all of these.
         if label and label != named and other > (1 + run.record.compare.margin_share) * own > 0:
             values = " against ".join(mean_text(metric, made.value(run, group, metric)) for group in groups)
             said = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
-            return f"{'Unless' if named else 'If'} {title_of(metric)} decides: {said}"
+            return f"If {title_of(metric)} matters most: {said}"
     return ""
 
 
 def _left_out(made: Decision) -> str:
-    """Return who is no contender (the table says why; of a search, who keeps no load either), and how many
-    repeats decide nothing."""
+    """Return who is not ranked (the table says why), and how many repeats were left out or disturbed.
+
+    Of a search, a deployment that is known to keep some load is ranked.
+    """
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
     said = f" Left out for quality: {several(made.beyond)}." if made.beyond else ""
     said += f" Not compared: {several(labels)}." if labels else ""
     away, busy = made.disturbed - made.shown_disturbed, "the machine was busy or not fit"
-    said += f" Left out: {plural(away, 'repeat')} ({busy})." if away else ""
+    said += f" Left out: {plural(away, 'repeat')}, in which {busy}." if away else ""
     if made.shown_disturbed and not made.why:
         of, others = plural(len(made.shown), "repeat"), f"fewer than {STARTS_NEEDED} others remain"
         said += f" In {made.shown_disturbed} of {of} {busy}; they count, since {others}."
@@ -180,7 +183,8 @@ def _left_out(made: Decision) -> str:
 
 
 def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
-    text = f"The same {title_of(made.metric)} within {margin_text(run.record.compare.margin_share)} {where}."
+    within = margin_text(run.record.compare.margin_share)
+    text = f"They have the same {title_of(made.metric)} within {within} {where}."
     return Said(
         f"Serve {several([group.deployment for group in made.groups], ' or ')}",
         text + _left_out(made),
@@ -203,8 +207,8 @@ def _advice(run: Run, made: Decision) -> str:
     if made.capacities:
         return _search_again(run)
     if made.advised is None:
-        return "If the lead seen is the true one, 60 repeats would not tell: choose by another column."
-    # Quality is not asked again.
+        return "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
+    # The time that each start took; further repeats do not ask for quality again.
     lives = [
         record.stopped_ns - record.spawned_ns - 1e9 * (record.quality.took_s if record.quality else 0.0)
         for record in run.start_records
@@ -212,25 +216,25 @@ def _advice(run: Run, made: Decision) -> str:
     ]
     minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
     return (
-        f"If the lead seen is the true one, about {made.advised} repeats would tell, in "
+        f"If the measured lead is real, about {made.advised} repeats would settle it, in "
         f"{max(1, round(minutes))} more minutes: {more_repeats(run, made.advised)}"
     )
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
-    # More of windows without a request, or of other work, would tell no more.
+    # More repeats do not help if windows have no request, or if the work differs.
     sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in made.groups]
     may_tell = len(sent) > 1 and all(sent) and "a verdict needs" in (made.why or "")
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
-        note = "Where bench can start the servers, leave out engine.base_url."
+        note = "A winner needs servers that bench starts itself: leave out engine.base_url."
     elif made.capacities:
         note = _search_again(run)
     elif made.is_for_busy(run) and not run.is_going_on:
         more = max(run.repeats + STARTS_NEEDED - made.repeats, run.record.repeats_cut)
-        note = f"Once the machine is idle, which bench doctor tells: {more_repeats(run, more)}"
+        note = f"Once the machine is idle, as bench doctor will show: {more_repeats(run, more)}"
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may tell: {more_repeats(run, max(5, run.record.repeats_cut))}"
+        note = f"More repeats may settle it: {more_repeats(run, max(5, run.record.repeats_cut))}"
     if made.groups:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
         return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)
@@ -239,13 +243,13 @@ def _values(run: Run, made: Decision, where: str) -> Said:
         for each in made.capacities
         if each.measured
     ]
-    text = f"Kept as measured, but not known ({slo_words(run.record.slo)}): {several(kept)}."
+    text = f"Kept as measured, but not known to be kept ({slo_words(run.record.slo)}): {several(kept)}."
     return Said("No winner", text + _left_out(made), note=note)
 
 
 def _search_again(run: Run) -> str:
     again = command(run, repeats=[str(max(5, 2 * run.repeats))])
-    return f"More starts, and longer windows (load.duration), would tell more: {again}"
+    return f"More starts and longer windows (load.duration) would narrow it down: {again}"
 
 
 def _only(run: Run, made: Decision, where: str) -> Said:
@@ -256,10 +260,10 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     limit = "not known to be beyond" if found and found.why_not_known else "within"
     within = f"{'known to keep the SLO and ' * bool(row)}{limit} the quality limit"
     does = {
-        (False, False): "Measured alone",
-        (False, True): "Known to keep the SLO",
-        (True, False): f"The only one {within if made.served else 'that can be judged'}",
-        (True, True): "The only one known to keep the SLO",
+        (False, False): "It is the only one measured",
+        (False, True): "It is known to keep the SLO",
+        (True, False): f"It is the only one {within if made.served else 'that can be judged'}",
+        (True, True): "It is the only one known to keep the SLO",
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     spans = (_with_span(run, made, name) for name in dict.fromkeys((made.metric, "ttft_s.p50")))
     values = ", ".join(filter(None, spans)) or "no value"
@@ -294,7 +298,7 @@ def _most_load(run: Run, made: Decision) -> Said:
     text += f"{quality.clause(run, best.deployment)}."
     unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
     if unclear:
-        text += f" Not known to keep or to break it there: {several(unclear)}."
+        text += f" Not clear at that load: {several(unclear)}."
     return Said(_lead(made, best.deployment), text + _left_out(made))
 
 

@@ -1,4 +1,4 @@
-"""What sections say first, and how to read them; the words of Trust are in grounds.py."""
+"""What each section says first, and notes on how to read it. The words of Trust are in grounds.py."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from reports.words.verdict_words import capital, family_text, margin_text, slo_w
 # --- side by side ----------------------------------------------------------------------------------
 
 BESIDE = {
-    "starts": "Means over starts (of one its value), in brackets their 95 % interval (of two their range).",
-    "blocks": "Means over blocks (repeats), with their range in brackets: the server was running already and "
-    "not restarted between them, so how much starts differ is not known.",
+    "starts": "Means over starts, with the 95 % interval in brackets (for two starts, their range).",
+    "blocks": "Means over blocks (repeats), with their range in brackets. The server was already running and "
+    "was not restarted between them, so how much starts differ is not known.",
 }
 
 
@@ -29,16 +29,16 @@ def repeats_word(run: Run) -> str:
 
 
 def ratios(run: Run) -> str:
-    """Return what ratios are to and at which level, or why there are none."""
+    """Return what the ratios are to and at which level they hold, or why there are none."""
     found = comparisons_of(run)
     if not found.rows:
-        return "No verdicts on values: no two deployments are of one model." * bool(run.planned_cells)
+        return "No verdicts: no two deployments serve the same model." * bool(run.planned_cells)
     if found.why_none or not found.family:
-        return f"No verdicts: {found.why_none or 'no comparison allows one; each says why'}."
+        return f"No verdicts: {found.why_none or 'each value has the reason below it'}."
     return (
-        "Below a value its ratio to the best of its column, or to compare.baseline: "
-        f"{family_text(found.family, found.alpha)}; "
-        f"same: within {margin_text(run.record.compare.margin_share)}."
+        "Below a value is its ratio to the best of its column, or to compare.baseline "
+        f"({family_text(found.family, found.alpha)}). "
+        f"Same: within {margin_text(run.record.compare.margin_share)}."
     )
 
 
@@ -46,11 +46,11 @@ def ratios(run: Run) -> str:
 
 
 def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
-    """Return why another percentile (`ttft_s.p95`) is drawn than wanted, and which points are not."""
+    """Return why another percentile (`ttft_s.p95`) is drawn than asked for, and which points are missing."""
     drawn, asked = (each.partition(".")[2] for each in (name, wanted))
-    said = f"{drawn}: too few points have requests enough for {asked}. " if name != wanted else ""
+    said = f"This is {drawn}: too few points have enough requests for {asked}. " if name != wanted else ""
     names = several([group.name for group in absent], "; ")
-    return (said + (f"Not drawn, with no value of both: {names}." if absent else "")).rstrip()
+    return (said + (f"Not drawn, because a value is missing: {names}." if absent else "")).rstrip()
 
 
 def search_claim(run: Run) -> str:
@@ -61,9 +61,9 @@ def search_claim(run: Run) -> str:
     is_of_users = terms.over == "concurrency"
     what = "users" if is_of_users else "conversations begun per second"
     return (
-        f"The highest load, in {what}, that keeps the SLO ({slo_words(run.record.slo)}). Searched on each "
-        f"start from {terms.lowest:g} to {terms.highest:g}: doubled until an objective broke, then halved "
-        f"between the two to within {100 * terms.precision_share:g} %{', or one user' * is_of_users}."
+        f"The highest load, in {what}, that keeps the SLO ({slo_words(run.record.slo)}). It was searched on "
+        f"each start from {terms.lowest:g} to {terms.highest:g}: doubled until an objective was missed, then "
+        f"bisected to within {100 * terms.precision_share:g} %{' or one user' * is_of_users}."
     )
 
 
@@ -91,9 +91,9 @@ def part_name(name: str) -> str:
 
 
 def held_title(run: Run) -> str:
-    """Return how much of a server's memory no request needed, where that is over a tenth."""
+    """Return how much of a server's memory no request needed, if that is over a tenth."""
     found = held_of(run)
-    # A deployment whose heavier load does not count needed less than it would.
+    # If the heaviest load of a deployment does not count, what it needed is understated.
     loads = frozenset[tuple[str, str]]().union(*(each.starts[0].loads for each in found))
     whole = [each for each in found if each.starts[0].loads == loads]
     spare = max((1 - each.needed_bytes / each.total_bytes for each in whole if each.needed_bytes), default=0)
@@ -113,8 +113,8 @@ def held_claim(run: Run) -> str:
     count = "one start each" if len(starts) == len(held_of(run)) else f"means over {len(starts):,} starts"
     return (
         f"{capital(several([start.what for start in starts], '; '))}: {count}. "
-        "Needed: with the KV cache that requests held at once, not the one reserved."
-        + "".join(f" Left out, as {why}: {', '.join(names)}." for why, names in left_out.items() if names)
+        "Needed counts only the KV cache that requests held at once, not all that is reserved."
+        + "".join(f" Left out, since {why}: {', '.join(names)}." for why, names in left_out.items() if names)
     )
 
 
@@ -135,10 +135,10 @@ def held_range(held: Held) -> str:
 
 
 def course_claim(run: Run) -> str:
-    """Return whose memory is drawn over time, and how; nothing where none was sampled."""
+    """Return which memory is drawn over time, and how; empty if none was sampled."""
     kinds = "; ".join(dict.fromkeys(each.what for each in courses_of(run)))
     return (
-        f"{capital(kinds)}. A line per start, the first bold; all charts have the same scale."
+        f"{capital(kinds)}. One line per start, the first in bold. All charts have the same scale."
         if kinds
         else ""
     )
@@ -147,34 +147,34 @@ def course_claim(run: Run) -> str:
 # --- energy and cost -------------------------------------------------------------------------------
 
 _POWER = (
-    "Power in the windows, of all the server's devices together (on a host: of the CPU's packages, and what "
-    "the load process and bench itself draw is in it). Joules are net of idle, which is read in the second "
-    "before each start. "
+    "Power is the sum over the server's devices, averaged over the windows. On a host it is that of the CPU "
+    "packages, and includes what the load process and bench itself draw. Joules are net of idle power, which "
+    "is read in the second before each start. "
 )
 
 
 def cost_claim(run: Run) -> str:
-    """Return how to read the charts of energy and cost; nothing where there is none."""
+    """Return how to read the charts of energy and cost; empty if there are none."""
     known = [aggregate(run, group, name).mean for group in run.groups for name in (ENERGY, COST)]
     return f"Lower is better. Points are means over starts. {BARS}" if any(known) else ""
 
 
 def cost_note(run: Run) -> str:
-    """Return how power was measured, what an hour costs, and whose prices providers' are."""
+    """Return how power was measured, which prices were given, and where the providers' prices are from."""
     told = told_of(run)
     said = _POWER if any(powers_of(run, group) for group in told) else ""
     price = price_of(run)
     if price and price.is_by_token:
         cached = "" if price.cached_tokens is None else f" ({precise(price.cached_tokens, 2)} if cached)"
         said += (
-            f"At {precise(price.input_tokens, 2)}{cached} {price.currency} for a million input tokens and "
-            f"{precise(price.output_tokens, 2)} for a million output tokens, as the server counted those of "
-            "requests that were answered. "
+            f"Priced at {precise(price.input_tokens, 2)}{cached} {price.currency} per million input tokens "
+            f"and {precise(price.output_tokens, 2)} per million output tokens, as the server counted them "
+            "for requests that were answered. "
         )
     if price and price.gpu_hour is not None:
         said += (
-            f"At {precise(price.gpu_hour, 2)} {price.currency} for an hour of a device (a host is one), "
-            "used for nothing else and as busy as in the window. "
+            f"Priced at {precise(price.gpu_hour, 2)} {price.currency} per device hour (a host is one "
+            "device), with the device used for nothing else and as busy as in the window. "
         )
         if known := [api for group in told for api in api_prices(run, group).values()]:
             sources = dict.fromkeys(f"{api.source}, {api.as_of}" for api in known)
@@ -200,19 +200,20 @@ def _whose(groups: Sequence[Group], of: int) -> str:
 
 BOUNDS = "What bounded each load"
 BOUND_HOW = (
-    "By the servers' metrics, asked once a second, and the client's own record, in the windows that count. "
+    "From the servers' metrics, read once a second, and the client's own record, in the windows that count. "
     f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % of the KV "
-    f"cache or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of what there is. The "
-    "first that holds is given, from other programs and the client to the users."
+    f"cache in use or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of the capacity. "
+    "The first cause that holds is given, in this order: other programs, the client, KV cache, slots, "
+    "compute, arrival rate, users."
 )
 DECODE_NOTE = (
-    "Level while few are in flight: bandwidth bounds it, and smaller weights are faster. Falling: compute, "
-    "the KV cache or the queue takes over."
+    "Level while few requests are in flight: bandwidth is the limit, and smaller weights are faster. "
+    "Falling: compute, the KV cache or the queue takes over."
 )
 
 
 def bounds_title(run: Run) -> str:
-    """Return what bounded the heaviest load, where the run has one axis of loads."""
+    """Return what bounded the heaviest load, if the run has one axis of loads."""
     found = bounds_of(run)
     if len({(group.scenario, group.family) for group, _ in found}) > 1:
         return BOUNDS
@@ -223,7 +224,7 @@ def bounds_title(run: Run) -> str:
 
 
 def not_known(run: Run) -> list[str]:
-    """Return what would have to be known to say what bounded a load, each once, with whom it is said of."""
+    """Return what is not known about what bounded a load, each once with the groups that lack it."""
     found = [(bound.sentence.partition(NOT_KNOWN)[2], group) for group, bound in bounds_of(run)]
     by_what = grouped([pair for pair in found if pair[0]], lambda pair: pair[0]).items()
     return [f"Not known{_whose([g for _, g in own], len(found))}: {what}." for what, own in by_what]
@@ -231,33 +232,33 @@ def not_known(run: Run) -> list[str]:
 
 def decode_finding(run: Run) -> str | None:
     top = max((e.read_gb_per_s / e.roof_gb_per_s for e in decodes_of(run) if e.roof_gb_per_s), default=0.0)
-    return f"Decode reads up to {100 * top:.0f} % of what the memory can give" if 0.01 <= top <= 1 else None
+    return f"Decode uses up to {100 * top:.0f} % of the memory's bandwidth" if 0.01 <= top <= 1 else None
 
 
 def unread(run: Run) -> str:
-    """Return which servers' metrics could not be read, and why; nothing where none was asked."""
+    """Return which servers' metrics could not be read, and why; empty if no server was sampled."""
     notes = {
         name: [each.memory_notes.get("server samples") for each in run.starts_of(name)]
         for name in run.deployments
     }
     said = [f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)]
-    return f"Not read: {'; '.join(said)}." if said and run.server is not None else ""
+    return f"Metrics that could not be read: {'; '.join(said)}." if said and run.server is not None else ""
 
 
 # --- what a prefix cache served ---------------------------------------------------------------------
 
 
 _MORE_NEW = (
-    "Chats have new prompts with scenario.system_words=0; scenario=NAME,fixed scenario.input_tokens=32..512 "
-    "sends others beside any scenario."
+    "Prompts that were never sent before tell it: chats have them with scenario.system_words=0, and "
+    "scenario=NAME,fixed scenario.input_tokens=32..512 adds them to any scenario."
 )
 
-# By key of CellRecord.ideal_by.
+# By the keys of CellRecord.ideal_by.
 _COUNTED = {"tokens": "in tokens", "characters": "by its share of characters"}
 
 
 def cache_claim(run: Run) -> str:
-    """Say which share of what could be served each deployment says it served, at the first load."""
+    """Return which share of the ideal each deployment says it served, at the first load; empty if unknown."""
     whole = [each for each in served_of(run) if not each.part and each.of_ideal is not None]
     shares = [
         f"{each.group.deployment} {number(each.of_ideal, 0, 100)} %"
@@ -266,11 +267,11 @@ def cache_claim(run: Run) -> str:
     ]
     if not shares:
         return ""
-    return f"Of what had been sent before, served as reported at {whole[0].group.load}: {several(shares)}."
+    return f"Share of the ideal that was served, as reported, at {whole[0].group.load}: {several(shares)}."
 
 
 def ideals(run: Run) -> list[str]:
-    """Say how the ideals of the run's requests were counted."""
+    """Return how the ideals of the run's requests were counted."""
     records = [cell.record for cell in run.planned_cells if cell.record and cell.record.ideal_by]
     counts = sum((Counter(record.ideal_by) for record in records), Counter[str]())
     said = ", ".join(f"{_COUNTED[by]} for {plural(n, 'request')}" for by, n in sorted(counts.items()))
@@ -278,8 +279,10 @@ def ideals(run: Run) -> list[str]:
 
 
 def contradictions(run: Run) -> list[str]:
-    """Say where the numbers of a group contradict each other, and of each other group of one user whether its
-    times confirm what is reported."""
+    """Return where the numbers of a group contradict each other.
+
+    For every other group with one user, whether its times confirm what is reported.
+    """
     said, whys = [], list[str]()
     for own in grouped(served_of(run), lambda each: each.group.key).values():
         group, found = own[0].group, doubts(own) or [confirmation(own[0])]
@@ -288,5 +291,5 @@ def contradictions(run: Run) -> list[str]:
         elif own[0].why and group.cells[0].at_once == 1:
             whys.append(f"{group.deployment}: {own[0].why}")
     if whys:
-        said.append(f"The times to the first token tell nothing of {several(whys, '; ')}. {_MORE_NEW}")
+        said.append(f"TTFT says nothing about the cache of {several(whys, '; ')}. {_MORE_NEW}")
     return said

@@ -1,4 +1,4 @@
-"""A run in words: its question, device, traffic and command, and the facts that were recorded."""
+"""A run in words: its question, device and traffic, why it ended, and the facts that were recorded."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from reports.words.verdict_words import capital, slo_words
 
 
 def question(run: Run) -> str:
-    """Return what was compared, of which model, on which device, as a question; or who else measured it."""
+    """Return the run's question: what it compares, for which model, on which device; or who measured it."""
     deployments = {start.deployment.label: start.deployment for start in run.record.plan.starts}.values()
     engines = list(dict.fromkeys(each.engine for each in deployments))
     has_quantizations = len({each.quantization for each in deployments} - {"-"}) > 1
@@ -33,13 +33,15 @@ def question(run: Run) -> str:
 
 
 def device(run: Run) -> str:
-    """Return the card's name where the run used one, else the processor's. Of a run that bench did not
-    measure neither may be recorded."""
+    """Return the name of the GPU if the run used one, else of the processor.
+
+    A run that bench did not measure may have neither.
+    """
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
     found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
     own = "one device" if on_card else "this processor"
-    return next(found, "a device that is not known" if run.foreign else own)
+    return next(found, "an unknown device" if run.foreign else own)
 
 
 def environment_words(run: Run) -> str:
@@ -50,7 +52,7 @@ def environment_words(run: Run) -> str:
 
 
 def what_was_run(run: Run) -> str:
-    """Return scenario, loads, starts, windows, SLO and date in one line."""
+    """Return scenario, loads, starts, windows, SLO and date on one line."""
     cells = run.planned_cells
     scenarios = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
     is_again = len(run.start_records) > len(run.record.plan.starts)
@@ -58,7 +60,7 @@ def what_was_run(run: Run) -> str:
     parts = [
         "; ".join(map(_scenario, scenarios.values())) or "nothing planned",
         *(_loads_and_starts(run) if cells else ()),
-        f"{len(run.start_records)} starts in all, with those measured again" if is_again else "",
+        f"{len(run.start_records)} starts in all, including repeated ones" if is_again else "",
         f"SLO: {slo_words(run.record.slo)}" if run.record.slo else "",
         f"{done} of {plural(len(cells), 'cell')} measured" if done < len(cells) else "",
         run.record.created_at[:10],
@@ -84,7 +86,7 @@ def _scenario(choice: ScenarioChoice) -> str:
 
 
 def loads_words(run: Run) -> str:
-    """Return `1, 4 users`, `searched from 1 to 64 users`; empty where nothing was planned."""
+    """Return `1, 4 users` or `searched from 1 to 64 users`; empty if nothing was planned."""
     if terms := run.record.search:
         unit = "users" if terms.over == "concurrency" else "conversations begun per second"
         return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
@@ -109,12 +111,17 @@ def window_bound(load: Load) -> str:
 
 
 def cut_short(run: Run) -> tuple[str, str] | None:
-    """Return that a run goes on or was cut short, and what is to be done, or that bench did not measure it;
-    None of one that is whole."""
+    """Return that a run is going on, was cut short or was not measured by bench, and what to do about it.
+
+    None for a whole run.
+    """
     if run.foreign:
-        return f"{capital(run.foreign)}. ", "Its values by bench's definitions; no winner, no verdicts."
+        return (
+            f"{capital(run.foreign)}. ",
+            "Its values follow bench's definitions. It has no winner and no verdicts.",
+        )
     if run.is_going_on:
-        return "This run is still running. ", "bench writes the report again at its end."
+        return "This run is still running. ", "bench writes the report again when it ends."
     if run.record.status == "completed":
         return None
     if (
@@ -122,22 +129,22 @@ def cut_short(run: Run) -> tuple[str, str] | None:
         and not run.record.search
         and all(c.status == "completed" for c in run.planned_cells)
     ):
-        left = "goes on with until" if run.record.until else "asks the quality that was not asked yet, if any"
+        left = "goes on with until" if run.record.until else "asks for any quality that is still missing"
         return "This run was interrupted when all its cells were measured. ", f"{resumed(run)} {left}."
     return "This run was cut short. ", f"{resumed(run)} measures what is missing."
 
 
 def stopped(run: Run) -> str:
-    """Return why there are no more repeats; an empty text where those asked for are there, or may follow."""
+    """Return why there are no more repeats; empty if all are there, or may still follow."""
     if number := run.record.only_repeat:
-        return f"repeat {number} alone; `bench merge` joins it with the others"
-    # Recorded without the directory, which may have been moved since.
+        return f"only repeat {number}; `bench merge` joins it with the others"
+    # The record does not name the directory, which may have moved since.
     said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
     return f"until ended: {said}" if run.record.until and said else said
 
 
 def more_repeats(run: Run, repeats: int) -> str:
-    """Return the command that measures more repeats of a run; of one whose repeats are merged, how."""
+    """Return the command that measures more repeats of a run, also if they are measured apart and merged."""
     if run.record.only_repeat or run.record.nodes:
         return f"{command(run, repeats=[str(repeats)])} --only-repeat K for each other K, then bench merge"
     return f"{resumed(run)} repeats={repeats}"
@@ -145,16 +152,16 @@ def more_repeats(run: Run, repeats: int) -> str:
 
 # --- facts -----------------------------------------------------------------------------------------
 
-# A load's terms that no name of it says, where they are not 0 or none.
+# Terms of a load that its name does not say; shown if they are not 0 or None.
 _TERMS = {
     "ramp_up_s": "ramp-up",
     "warmup_s": "warm-up",
     "ramp_down_s": "ramp-down",
-    "timeout_s": "a request at most",
+    "timeout_s": "request timeout",
     "max_failed_share": "failed share at most",
     "tokenizer": "tokens counted by",
 }
-# ending of a key, and the unit that a person reads
+# Endings of keys, and the unit that a person reads.
 _RATE = "_per_s"
 _UNITS = {"_bytes": " bytes", "_s": " s", "_pct": " %", "_w": " W", "_mhz": " MHz", "_mib": " MiB"}
 
@@ -163,11 +170,11 @@ VARIABLE = "variable "
 
 
 def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
-    """Return what is known of a deployment's server, but for what the ledger has."""
+    """Return the facts about a deployment's server that the fairness ledger does not have, by key."""
     deployment = records[0].deployment
     image = next((record.image for record in records if record.image), {})
     launcher = deployment.terms.launcher or ("docker" if image else "native")
-    # Of one that was built here its id; as Docker shows it.
+    # As Docker shows it; an image that was built here has an id but no digest.
     digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
     found: dict[str, Any] = {
         "version": several([record.version for record in records if record.version]),
@@ -177,14 +184,14 @@ def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     }
     for record in records:
         found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
-        # The note is said among the reasons to distrust.
+        # The note is among the reasons to distrust.
         found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
         found |= {f"{VARIABLE}{name}": value for name, value in record.environment.items()}
     return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield each scenario and load with what was planned of it, and what bench filled in."""
+    """Yield each scenario and load with its planned options, then each term that bench filled in, and why."""
     for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
         options = flat(cell.planned.scenario.options)
         yield label, ", ".join(f"{key_words(key)} {_value(key, value)}" for key, value in options)
@@ -199,7 +206,7 @@ def traffic_of(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def key_words(key: str) -> str:
-    """Return a key in words; its unit goes to the value, but for a rate's, which stays."""
+    """Return a key in words, without its unit, which stands with the value; a rate keeps its unit."""
     if key.startswith(VARIABLE):
         return key
     for ending in _UNITS:
@@ -208,7 +215,7 @@ def key_words(key: str) -> str:
 
 
 def fact(key: str, value: Any) -> str:
-    """Return a recorded value as a person reads it; a secret is masked."""
+    """Return a recorded value as a person reads it, with secrets masked."""
     return MASK if is_secret(key) else masked(_value(key, value))
 
 

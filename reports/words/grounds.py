@@ -1,4 +1,4 @@
-"""What the numbers rest on, in words: what each part of Trust comes to, and how to read it."""
+"""The words of Trust: what each of its parts comes to, and how to read it."""
 
 from reports.checks.examine import SIGN, clean_of, findings_of
 from reports.checks.finding import Finding
@@ -7,32 +7,32 @@ from reports.checks.ledger import MORE_SHARE, ledger_of
 from reports.data import Cell, Run
 from reports.measures import NOTHING, plural, several
 
-# Heading, and what it means, of findings that mark a number and of all others.
+# Heading and meaning of the findings that mark a number (True), and of all others.
 KINDS = {
     True: (
-        "Numbers that bear a mark",
-        f"The values of these cells are marked {SIGN} wherever they are shown, or the deployment's name is.",
+        "Numbers with a mark",
+        f"The values of these cells, or the deployment's name, are marked {SIGN} wherever they are shown.",
     ),
     False: (
-        "To know",
-        "Reasons to look twice, first the one for which no winner is named, then worst first. No number "
-        "bears a mark for them; a row may say that its starts are suspect.",
+        "Worth knowing",
+        "Reasons to look twice: first the one that kept a winner from being named, then worst first. They "
+        "mark no number, but a row may say that its starts are suspect.",
     ),
 }
 _MODES = {
-    "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",
-    "stock": "each engine with its own defaults; only what was given is asked",
-    "tuned": "as matched, with each engine's named set of options on top",
+    "matched": "all are asked for the same context length, concurrent sequences, KV cache and prefix cache",
+    "stock": "each engine keeps its own defaults, except for what was given",
+    "tuned": "as matched, plus each engine's named set of options",
 }
 _LEDGER = (
-    "Asked → what the server says that it uses, of all its starts. ✕: not what was asked, or the engine "
-    f"could not be told. ▲: a KV cache of more than {100 * MORE_SHARE:.0f} % above what was asked, which is "
-    "another budget, or starts that disagree. “not said”: the server does not tell; “–”: nor was it asked."
+    "Asked → what the server says it uses, over all its starts. ✕: not what was asked, or the engine has no "
+    f"such option. ▲: a KV cache over {100 * MORE_SHARE:.0f} % larger than asked, which is another budget, "
+    "or starts that disagree. “not said”: the server does not say. “–”: nor was it asked."
 )
 _CLIENT = (
-    "Tokens are means per ok request, as the server counts them; where tokens per chunk are above 1, gaps "
-    "of ITL are between several tokens. Send lag: how late a request left. CPU: of the load process, in "
-    "the start where it was busiest."
+    "Tokens are means per ok request, as the server counts them. If tokens per chunk are above 1, an ITL gap "
+    "is between groups of tokens. Send lag: how late a request was sent. CPU: of the load process, in the "
+    "start in which it was busiest."
 )
 _RESETS = {"unchecked": "emptied, not checked", "failed": "not emptied", "none": "left as it was"}
 
@@ -42,53 +42,53 @@ def checks_title(run: Run) -> str:
     said = (
         f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
     )
-    return said + (f", {len(unlooked)} had nothing to look at" if unlooked else "")
+    return said + (f", {len(unlooked)} had nothing to check" if unlooked else "")
 
 
 def where(run: Run, found: Finding) -> str:
-    """Return the cells that a reason is about; nothing where these are all of the run, or none."""
+    """Return the cells that a reason is about; empty if these are all cells of the run, or none."""
     if not 0 < len(found.cells) < len(run.planned_cells):
         return ""
     return f"Cells {several([f'{cell:03d}' for cell in found.cells])} of {len(run.planned_cells)}."
 
 
 def fairness_claim(run: Run) -> str:
-    """Return how many terms are not as asked; nothing where none was asked or told."""
+    """Return how many terms are not as asked; empty if none was asked for or reported."""
     off = sum(entry.is_off for row in ledger_of(run) for entry in row.entries.values())
-    said = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers tell"
+    said = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers say"
     return said if ledger_of(run) else ""
 
 
 def fairness_notes(run: Run) -> list[str]:
-    """Return what each mode of the run asks, and how to read the ledger."""
+    """Return what each fairness mode of the run asks for, and how to read the ledger."""
     modes = dict.fromkeys(each.terms.fairness for each in run.deployments.values())
     return [*(f"engine.fairness={mode}: {_MODES[mode]}." for mode in modes), _LEDGER]
 
 
 def error_claim(run: Run) -> str:
-    """Return bench's own error at the worst of the nearest loads that the self-test tried."""
+    """Return bench's own error at the worst of the loads that the self-test tried nearest to the run's."""
     if run.selftest is None:
-        return "not measured on this machine: run bench selftest, and later runs quote it here"
+        return "not measured on this machine; after bench selftest, later runs show it here"
     errors_s = [each.error_s for each in nearest_of(run).values()]
     if not errors_s:
-        return "at no load of this run"
+        return "not known at any load of this run"
     median_s, p99_s = max(errors_s, key=lambda error_s: error_s[1])
-    return f"TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms at the worst of the nearest loads tested"
+    return f"TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms, at the worst of the nearest loads tested"
 
 
 def client_notes(run: Run) -> list[str]:
-    """Return where bench's own error is known from, and how to read the table of the client."""
+    """Return where bench's own error is from, and how to read the table of the client."""
     notes = [_CLIENT] if any(cell.summary for group in run.groups for cell in group.counted) else []
     known = run.selftest
     if known is None:
         return notes
-    reach = "at no load tested was the p99 error of TTFT under 1 ms"
+    reach = "the p99 error of TTFT was 1 ms or more at every load tested"
     if known.largest:
         streams, rate = known.largest
         reach = f"the p99 error of TTFT stays under 1 ms up to {streams:,} streams x {rate:,.0f} chunks/s"
     return [
-        "What bench reports minus what a server with known send times did, paired per request, on this "
-        f"machine ({known.created_at[:10]}, bench {known.bench_version}): {reach}. "
+        "Own error: what bench reported minus what a server with known send times did, paired by request, on "
+        f"this machine ({known.created_at[:10]}, bench {known.bench_version}); {reach}. "
         f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}",
         *notes,
     ]
@@ -100,17 +100,17 @@ def failures_claim(run: Run) -> str:
 
 
 def cells_claim(run: Run) -> str:
-    """Return how many cells failed or are in doubt; nothing where none was begun."""
+    """Return how many cells failed or are in doubt; empty if none was begun."""
     doubted = sum(cell.became != "valid" for cell in run.planned_cells)
     is_begun = any(cell.record for cell in run.planned_cells)
     return f"{doubted or 'none'} of {len(run.planned_cells)} failed or in doubt" if is_begun else ""
 
 
 def guard_notes(run: Run) -> list[str]:
-    """Return how the guard looked at the machine; nothing where no cell was begun."""
+    """Return how the guard watched the machine; empty if no cell was begun."""
     records = [cell.record for cell in run.planned_cells if cell.record]
     modes = " and ".join(dict.fromkeys(record.guard_mode for record in records if record.guard_mode))
-    return [f"Guard: {modes}." if modes else "Nobody looked whether the machine was fit."] if records else []
+    return [f"Guard: {modes}." if modes else "Nothing checked that the machine was fit."] if records else []
 
 
 def guard_saw(cell: Cell) -> str:
@@ -118,13 +118,13 @@ def guard_saw(cell: Cell) -> str:
 
 
 def cache_left(cell: Cell) -> str:
-    """Return why the prefix cache may not have been empty before a cell."""
+    """Return why the prefix cache may not have been empty before a cell; empty if it was reset."""
     reset = cell.record.cache_reset if cell.record else None
     return f"{_RESETS[reset.how]}: {reset.note or NOTHING}" if reset and reset.how != "reset" else ""
 
 
 def order_claim(run: Run) -> str:
-    """Return how many starts there were, and how they followed each other; nothing where there was none."""
+    """Return how many starts there were, and in which order; empty if there were none."""
     how = "interleaved" if len({each.repeat for each in run.start_records}) > 1 else "one after the other"
     return f"{plural(len(run.start_records), 'start')}, {how}" * bool(run.start_records)
 

@@ -1,4 +1,4 @@
-"""How well deployments answer, in words: in the answer, in a table's cell, and at the head of its section."""
+"""How well deployments answer, in words: for the answer, for cells of tables, and for the quality section."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,11 +11,11 @@ from reports.stats.intervals import beaten
 from reports.verdicts import Decision, Stand
 from reports.words.verdict_words import title_of
 
-# A figure, and its interval or nothing.
+# A figure and its interval, each as text; the interval may be empty.
 Cell = tuple[str, str]
-# A divergence below this is rounding, whose size says nothing.
+# A smaller divergence is rounding, and its size says nothing.
 LEAST_NATS = 1e-5
-# The columns of a table of deployments, with what stands in them.
+# Columns of a table of deployments.
 HEADS = ("KL nats", "same token %")
 
 
@@ -25,17 +25,17 @@ def nats(value: float | None) -> str:
 
 
 def ends(interval: tuple[float, float] | None) -> str:
-    """Return `[0.0031, 0.0033]`; nothing without an interval."""
+    """Return `[0.0031, 0.0033]`; empty without an interval."""
     return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
 
 
 def _how(found: Fidelity) -> str:
-    """Return what a reader has to know of a divergence: that it is by chat, or by fewer than 20 tokens."""
+    """Return ` by chat` or ` k 5`, where a divergence is not by text or is over fewer than 20 tokens."""
     return found.by_chat + (f" k {found.k}" if found.k < LOGPROBS else "")
 
 
 def cells(found: Quality | None) -> tuple[Cell, Cell]:
-    """Return a deployment's divergence and its share of same tokens, each with its interval or nothing."""
+    """Return a deployment's divergence and its share of same tokens."""
     if found is None or found.told is None:
         few = f"({found.few})" if found and found.few else ""
         return ("reference" if found and found.is_reference else NOTHING, few), (NOTHING, "")
@@ -44,12 +44,12 @@ def cells(found: Quality | None) -> tuple[Cell, Cell]:
 
 
 def plain(cell: Cell) -> str:
-    """Return the same as plain text: `0.0032 [0.0031, 0.0033]`."""
+    """Return a cell as plain text: `0.0032 [0.0031, 0.0033]`."""
     return " ".join(filter(None, cell))
 
 
 def against(found: Quality) -> str:
-    """Return what it is held against, `over 8 texts, against llama_cpp fp16`, or why that is not known."""
+    """Return `over 8 texts, against llama_cpp fp16`, or why the divergence is not known."""
     if not found.told:
         return found.why or NOTHING
     over = plural(found.told.items, "text" if found.told.way == "text" else "answer")
@@ -57,16 +57,13 @@ def against(found: Quality) -> str:
 
 
 def columns(run: Run, label: str) -> dict[str, Cell]:
-    """Return a deployment's quality by the heads of the columns, each with its interval or an empty text.
-
-    Empty where nobody was asked.
-    """
+    """Return a deployment's quality by column; empty if no deployment of the run was asked."""
     known = quality_of(run)
     return (dict(zip(HEADS, cells(known.get(label)), strict=True)) if known else {}) | scores(run, label)
 
 
 def scores(run: Run, label: str) -> dict[str, Cell]:
-    """Return a deployment's scores of tasks in the same way."""
+    """Return a deployment's scores by column, one for each task of the run."""
     tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
     own = {each.task: score(each) for each in task_scores(run) if each.label == label}
     heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
@@ -78,7 +75,7 @@ def texts(run: Run, label: str) -> dict[str, str]:
 
 
 def _until(found: Fidelity) -> str:
-    """Return for how many tokens half of the answers are the same: `11`, or `16 or more`."""
+    """Return for how many tokens half of the answers are the reference's: `11`, `16 or more`."""
     most = len(found.same) - 1
     return ("" if most < 0 else f"{most} or more") if found.median_same is None else str(found.median_same)
 
@@ -99,7 +96,7 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
 
 
 def score(found: TaskScore) -> Cell:
-    """Return a score in percent, and its interval."""
+    """Return a score and its interval, in percent."""
     ends = found.interval and ", ".join(number(end, 1, 100) for end in found.interval)
     return number(found.score, 1, 100), f"[{ends}]" if ends else ""
 
@@ -110,7 +107,7 @@ def flips_text(found: Flips) -> str:
     return f"of {found.items:,} items {turned}, p {precise(found.p, 3)}"
 
 
-# The columns of a table of tasks, behind the score.
+# The columns of a table of tasks, after the score.
 TASK: Mapping[str, Callable[[TaskScore], str]] = {
     "items": lambda found: f"{found.scored} of {found.items}",
     "right to wrong": lambda found: str(found.flips.broken) if found.flips else "",
@@ -123,7 +120,7 @@ TASK: Mapping[str, Callable[[TaskScore], str]] = {
 
 
 def clause(run: Run, label: str) -> str:
-    """Return what the answer says of the one to serve, behind its sentence; nothing where none was asked."""
+    """Return what the answer adds about the quality of the deployment to serve; empty if it was not asked."""
     return "; ".join(["", *_nearness(run, label), *_right(run, label)])
 
 
@@ -132,25 +129,26 @@ def _nearness(run: Run, label: str) -> Iterator[str]:
     if found is None:
         return
     if found.is_reference:
-        # Of nobody else it is none.
+        # Without another deployment held against it, it is no reference.
         is_held = [each.label for each in quality_of(run).values() if each.against == label] != [label]
-        yield from ["it is the reference of quality"] * is_held
+        yield from ["it is the quality reference"] * is_held
     elif found.interval is None or found.told is None:
         yield f"its quality is not known ({found.why_not_known})"
     else:
-        kl, places = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-        yield f"quality against {found.against}{_how(found.told)}: KL {kl}, the same token in {places} places"
+        kl, same = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
+        held = f"{found.against}{_how(found.told)}"
+        yield f"quality against {held}: KL {kl}, the same token at {same} positions"
 
 
 def advice(run: Run, label: str) -> str:
-    """Return what to run for a deployment's quality, where `clause` says that it is not known."""
+    """Return what to run to learn a deployment's quality; empty if it is known."""
     found = quality_of(run).get(label)
     helps = asking_quality(run) if found and found.why_not_known else ""
-    return helps and f"What tells its quality: {helps}"
+    return helps and f"To measure its quality: {helps}"
 
 
 def _right(run: Run, label: str) -> list[str]:
-    """Return `35.0 % of 300 items of bench-basics right` of each task, of the items that have a score."""
+    """Return `35.0 % of 300 items of bench-basics right` for each task, over the items that have a score."""
     return [
         f"{100 * each.score:.1f} % of {plural(each.scored, 'item')} of {each.task} right"
         for each in task_scores(run)
@@ -159,15 +157,15 @@ def _right(run: Run, label: str) -> list[str]:
 
 
 def _of_hundred(share: float) -> str:
-    # A hundred of a hundred are all.
+    # 99.6 % is not all, so it is 99 of 100.
     return f"{min(round(100 * share), 99 if share < 1 else 100)} of 100"
 
 
 def unless(run: Run, made: Decision) -> str:
-    """Return the fastest of those that are left out for their answers, and what it costs, if it is ahead."""
+    """Return the best deployment left out for its answers and how much worse they are, if it leads."""
     costs = dict(_costs(run, made))
     is_ahead = max(costs, default=0.0) > 1 + run.record.compare.margin_share
-    return f"Unless answers may be worse: {costs[max(costs)]}." if is_ahead else ""
+    return f"If worse answers are acceptable: {costs[max(costs)]}." if is_ahead else ""
 
 
 def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
@@ -179,20 +177,21 @@ def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
         if worse and own and first:
             ratio = first / own if metric.better == "lower" else own / first
             is_speed = metric.words[0] == "faster"
-            much = f"is {ratio:.1f}x as fast" if is_speed else f"has {ratio:.1f}x the {title_of(made.metric)}"
-            yield ratio, f"{label} {much} and {worse}"
+            amount = f"has {own / first:.1f}x the {title_of(made.metric)}"
+            much = f"is {ratio:.1f}x as fast" if is_speed else amount
+            yield ratio, f"{label} {much}, but {worse}"
 
 
 def _worse(run: Run, label: str) -> Iterator[str]:
     found = quality_of(run).get(label)
     if found and found.told:
         places, kl = _of_hundred(1 - (found.told.agreement or 0.0)), nats(found.told.kl_nats)
-        yield f"picks another token in {places} places (KL {kl}{_how(found.told)})"
+        yield f"picks another token at {places} positions (KL {kl}{_how(found.told)})"
     yield from (f"gets {each}" for each in _right(run, label))
 
 
 def unless_nearest(run: Run, made: Decision) -> str:
-    """Return the contender that is nearest to the reference, if it is surely nearer than the first one."""
+    """Return the contender nearest to the reference, if it is known to be nearer than the first one."""
     own, *others = (quality_of(run).get(group.deployment) for group in made.groups)
     nearer = [
         (each.interval[1], f"{each.label} (KL {cells(each)[0][0]} against {cells(own)[0][0]}).")
@@ -200,7 +199,7 @@ def unless_nearest(run: Run, made: Decision) -> str:
         if own and own.interval and each and each.interval and each.interval[1] < own.interval[0]
         if (each.against, [*each.by_way]) == (own.against, [*own.by_way])
     ]
-    return f"{'Unless' if made.leader else 'If'} quality decides: {min(nearer)[1]}" if nearer else ""
+    return f"If quality matters most: {min(nearer)[1]}" if nearer else ""
 
 
 # --- the section -----------------------------------------------------------------------------------
@@ -221,25 +220,24 @@ def claim(run: Run) -> str:
 
 
 def front(stands: Sequence[Stand]) -> str:
-    """Return who is beaten by another one in speed, quality and memory together, as their means are, and how
-    marks are drawn."""
+    """Return which deployments are beaten in speed, quality and memory at once, by means, and how marks are
+    drawn."""
     points = {
         each.group.deployment: (each.speed.mean or 0.0, -each.kl_nats, -each.memory_bytes) for each in stands
     }
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
-    said = "Beaten by another in speed, quality and memory together, by their means: "
+    said = "Beaten in speed, quality and memory at once, by their means: "
     said += several(worse) or "no deployment"
-    return f"{said}. The larger a mark, the more memory at the peak; the reference stands at 0."
+    return f"{said}. A larger mark means more peak memory; the reference is at 0."
 
 
 def notes(run: Run) -> list[str]:
-    """Return what was not measured and why; and what the references are made from, where that bears on
-    quality."""
+    """Return what was not measured and why, and what references are made from if that bears on quality."""
     heard = {each.name: each for each in (*heard_of(run).values(), *chosen_of(run).values())}
     if not heard:
         helps = asking_quality(run)
-        told_by = f" What tells it: {helps}" if helps else ""
-        return [f"Not measured: a smaller quantization may answer worse.{told_by}"]
+        told_by = f" To measure it: {helps}" if helps else ""
+        return [f"Quality was not measured; a smaller quantization may answer worse.{told_by}"]
     whys = (
         (f"{why.rstrip('.')}.", f"{label} by {way}")
         for label, each in heard.items()
@@ -250,7 +248,7 @@ def notes(run: Run) -> list[str]:
 
 
 def origins(run: Run) -> list[str]:
-    """Return what the references that others are held against are made from, where that bears on quality."""
+    """Return what the references in use are made from, if that bears on quality."""
     used = {each.against for each in quality_of(run).values() if each.told}
     return [
         f"KL is against {base.name} ({str(note).partition(';')[0]})."

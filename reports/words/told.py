@@ -1,8 +1,9 @@
-"""What terminal, programs and the index of runs are told: a run's standing, its answer, and its digest.
+"""What the terminal, `--json` and the index of runs say of a run: its standing, its answer and its digest.
 
-The decisions are those of the page (reports/verdicts/decisions.py). A standing is no look: it tests nothing.
-headline.json in a run's directory holds the digest and what it was made from, so that an index of many runs
-need not read them again. When one of the run's records has changed, or DIGEST_VERSION has, it is made again.
+The decisions are those of the page (reports/verdicts/decisions.py). A standing tests nothing, so it spends no
+look at the data. headline.json in a run's directory holds the digest and what it was made from, so that an
+index of many runs need not read them again. It is made again when one of the run's records or DIGEST_VERSION
+changes.
 """
 
 from contextlib import suppress
@@ -28,18 +29,18 @@ from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on
 from reports.words.described import device, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
-# Of --json; raised when a key changes its meaning or goes.
+# The format of `bench run --json`; raised when a key changes its meaning or is removed.
 FORMAT = 2
 COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
-# From here on a lead is said as a ratio.
+# From this ratio on, a lead is said as a ratio instead of a percentage.
 _AS_RATIO = 2.0
 
 
 def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
-    """Return how each answer stands after `repeats` whole ones; none of one deployment alone.
+    """Return how each answer stands after `repeats` whole repeats; empty for a run of one deployment.
 
-    Raises StoreError as open_run.
+    Raises StoreError as open_run does.
     """
     run = open_run(run_dir)
     return tuple(_standing(run, made, repeats) for made in decisions_of(run) if len(run.deployments) > 1)
@@ -47,14 +48,14 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
 
 def _standing(run: Run, made: Decision, whole: int) -> Standing:
     where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
-    # Repeats that the machine disturbed rank nobody.
+    # Repeats in which the machine was disturbed do not rank anyone.
     is_disturbed = bool(made.disturbed) and not made.used
     groups = () if is_disturbed else made.groups
     first, second, *_ = [*(group.deployment for group in groups), None, None]
     means = [made.value(run, group, made.metric).mean or 0.0 for group in groups[:2]]
     ratio, words = None, f"no {'repeat that counts' if is_disturbed else 'value'} yet ({where})"
     if first:
-        words = f"{first} alone has a value ({where})"
+        words = f"only {first} has a value ({where})"
     if second and min(means) > 0 and not metric_of(made.metric).is_additive:
         ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
     if second:
@@ -76,7 +77,7 @@ def _lead_words(ratio: float | None) -> str:
 
 
 def told(run: Run) -> dict[str, Any]:
-    """Return the answers with their tables, and the reasons to distrust them, for `bench run --json`."""
+    """Return what `bench run --json` prints: answers, their tables, reasons to distrust, and failed cells."""
     cells, record = run.planned_cells, run.record
     failed = [
         {"number": cell.number, "deployment": cell.label, "load": cell.load_label, "why": cell.reason}
@@ -138,7 +139,7 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
 
 
 def _quality(run: Run, label: str) -> dict[str, Any] | None:
-    # A terminal has no room for the intervals of scores beside the values.
+    # A terminal has no room for the scores' intervals beside their values.
     scores = {head: value for head, (value, _) in quality.scores(run, label).items()}
     cells = {**quality.texts(run, label), **scores}
     if not cells:
@@ -181,14 +182,14 @@ def search_words(run: Run, found: Capacity) -> str:
     if found.measured is None:
         return f"not known{by_start}: {found.why}"
     marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
-    tried = " (the highest that was tried)" * found.is_at_limit
+    tried = " (the highest tried)" * found.is_at_limit
     at = f"not known: {found.why}; {found.load} as measured{tried}" if found.level is None else found.words
     return " ".join(filter(None, (at, marks, on_each(run, found)))) + by_start
 
 
 # --- digest ---------------------------------------------------------------------------------------
 
-DIGEST_VERSION = 5
+DIGEST_VERSION = 6
 # What a digest was made of: DIGEST_VERSION, then number, bytes and sum of change times of the run's records.
 Sources = tuple[int, int, int, int]
 
@@ -230,9 +231,9 @@ def digest_of(run: Run) -> Digest:
 
 
 def digest(run_dir: Path) -> Digest:
-    """Return the kept digest if it still holds, else a new one, which is kept.
+    """Return the stored digest if it is still valid; else make and store a new one.
 
-    Raises StoreError where the run cannot be read.
+    Raises StoreError if the run cannot be read.
     """
     sources = sources_of(run_dir)
     with suppress(OSError, StoreError):
@@ -245,7 +246,7 @@ def digest(run_dir: Path) -> Digest:
 
 
 def sources_of(run_dir: Path) -> Sources:
-    """Return what a digest of this run would be made of."""
+    """Return DIGEST_VERSION and the number, total size and summed times of the run's records."""
     records = ("run.json", "starts/*/start.json", "cells/*/cell.json")
     found = [each.stat() for record in records for each in run_dir.glob(record)]
     # A JSON number of more than 64 bits would not be read back.
@@ -254,6 +255,6 @@ def sources_of(run_dir: Path) -> Sources:
 
 
 def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
-    """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
+    """Write headline.json, whole or not at all; do nothing if the directory cannot be written."""
     with suppress(OSError):
         write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, made)) + b"\n", mode=PRIVATE)

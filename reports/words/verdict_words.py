@@ -1,4 +1,4 @@
-"""Names, objectives, verdicts and ratios in words, the same wherever one is said: page, terminal, gate."""
+"""Names, objectives, verdicts and ratios in words, the same on the page, on the terminal and in the gate."""
 
 import itertools
 import math
@@ -25,19 +25,19 @@ _TITLES = {
     "cores_used": "cores used",
     "output_tokens_per_s_per_core": "tokens/s per core",
 }
-# An interval that three starts of a large family leave may reach beyond any sense.
+# The interval of three starts in a large family may be absurdly wide.
 _FACTOR_AT_MOST = 1000
 
 
 def title_of(name: str) -> str:
-    """Return a value's name as a sentence has it, without its unit: `TTFT p95`, `output tokens/s`."""
+    """Return a value's name as it stands in a sentence, without its unit: `TTFT p95`, `output tokens/s`."""
     metric, _, level = name.partition(".")
     title = _SHORT.get(metric) or _TITLES.get(metric) or metric_of(name).title
     return f"{title} {level}" if level else title
 
 
 def heading_of(name: str, unit: str | None = None) -> str:
-    """Return a column's head: `TTFT p95 ms`. `unit`: another one than the metric's, as a currency."""
+    """Return a column's head: `TTFT p95 ms`. `unit` replaces the metric's own, for instance by a currency."""
     metric = name.partition(".")[0]
     return title_of(name) if metric in _TITLES else f"{title_of(name)} {unit or metric_of(name).shown_unit}"
 
@@ -65,18 +65,20 @@ def margin_text(margin_share: float) -> str:
 
 
 def sure_text(alpha: float) -> str:
-    """Return how sure what is said at a level is: `96 % confidence`."""
+    """Return a level as confidence: `96 % confidence` for 0.04."""
     return f"{100 * (1 - alpha):.4g} % confidence"
 
 
 def family_text(count: int, alpha: float = 0.05) -> str:
-    """Return the rule of `count` verdicts that are decided together (reports/stats/intervals.py)."""
+    """Return how sure `count` verdicts are that are decided together (reports/stats/intervals.py)."""
     return f"{sure_text(alpha)}, {f'corrected for {count:,} comparisons' if count > 1 else 'one comparison'}"
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
-    """Return `faster`, `same within 5 %`, `cannot tell`, or `no verdict`; of what is the same within the
-    margin though its interval leaves out no difference, `faster, by less than 5 %`."""
+    """Return `faster`, `same within 5 %`, `cannot tell` or `no verdict`.
+
+    If the interval lies within the margin and leaves out 1, it is `faster, by less than 5 %`.
+    """
     metric, low, high = metric_of(name), verdict.low or 0.0, verdict.high or 0.0
     better, worse = metric.words
     if verdict.kind == "same" and not low <= 1 <= high and low < high:
@@ -94,7 +96,7 @@ def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
 def ratio_text(name: str, verdict: Verdict) -> str:
     """Return `1.31x [1.24, 1.38]`, or a difference with its unit, `+2.1 [+0.4, +3.8] tokens per request`.
 
-    Empty where there is no interval.
+    Empty if there is no interval.
     """
     if verdict.ratio is None or verdict.low is None or verdict.high is None or verdict.k < 2:
         return ""
@@ -109,9 +111,9 @@ def ratio_text(name: str, verdict: Verdict) -> str:
 
 
 def change_text(name: str, verdict: Verdict) -> str:
-    """Return `3 % less [5 % less, 1 % less]`, from twice as much on `2.10x [1.90x, 2.30x]`.
+    """Return `3 % less [5 % less, 1 % less]`, or from a factor of 2 on `2.10x [1.90x, 2.30x]`.
 
-    A difference, or nothing, is told as by `ratio_text`.
+    A difference, and a verdict without an interval, read as in `ratio_text`.
     """
     if verdict.ratio is None or verdict.low is None or verdict.high is None or not verdict.is_log:
         return ratio_text(name, verdict)
@@ -127,8 +129,11 @@ def _change(factor: float, places: int) -> str:
 
 
 def ratio_words(mean: float, low: float, high: float) -> str:
-    """Return `1.31x [1.24, 1.38]`: three digits at most, where the interval is as narrow, and as many more as
-    show of one beside 1 that it leaves 1 out."""
+    """Return `1.31x [1.24, 1.38]`.
+
+    A narrow interval gets up to three decimal places, and one that nearly touches 1 as many as show that it
+    leaves 1 out.
+    """
     narrow = min(2 if mean >= 1 else 3, _places_to_see(min(mean - low, high - mean)))
     beside = 0 if low <= 1 <= high else min(4, _places_to_see(min(abs(low - 1), abs(high - 1))))
     places = max(3 if mean < 0.1 else 2, narrow, beside) - (low >= 10)
@@ -141,8 +146,10 @@ def _places(mean: float, low: float, high: float) -> int:
 
 
 def bound_words(ratio: float, bound: float) -> tuple[str, str]:
-    """Return a ratio and its bound on the side of 1, `1.14x` and `1.06x`: the bound is rounded toward 1, both
-    with as many digits as keep it from being 1."""
+    """Return a ratio and its bound on the side of 1: `1.14x` and `1.06x`.
+
+    The bound is rounded toward 1. Both have as many decimal places as it takes not to show the bound as 1.
+    """
     places = min(6, max(2, math.ceil(-math.log10(abs(bound - 1) or 1e-9))))
     step, toward = 10**places, math.floor if bound > 1 else math.ceil
     return f"{ratio:.{places}f}x", f"{toward(round(bound * step, 6)) / step:.{places}f}x"
@@ -160,7 +167,7 @@ def _places_to_see(value: float) -> int:
 
 
 def clipped(text: str, most: int) -> str:
-    """Return a text of `most` characters or fewer: cut between words, with an ellipsis for the rest."""
+    """Return the text in at most `most` characters, cut between words and ended by an ellipsis if need be."""
     if len(text) <= most:
         return text
     head, space, _ = text[:most].rpartition(" ")
@@ -175,9 +182,9 @@ def capital(text: str) -> str:
 
 
 def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
-    """Return who leads in a value (`ttft_s.p50`), and at which loads around the one that is decided.
+    """Return who leads in a value (`ttft_s.p50`), and over which loads around the one that is decided.
 
-    `groups`: some or all loads of one family of a scenario.
+    None if no one does. `groups`: some or all loads of one family of a scenario.
     """
     if len({group.model for group in groups}) != 1:
         return None
@@ -198,7 +205,7 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
             return f"{label} {_superlative(name)} {within} at {told}"
         leaders[told] = label
     elif made and made.groups[1:] and name in (made.metric, *SECONDARY):
-        leaders[told] = None  # the verdicts are of each pair, at another level than the decision
+        leaders[told] = None  # verdicts compare pairs, at another level than the decision
     if leaders[told]:
         return f"{leaders[told]} {_superlative(name)} {where_it_leads(leaders, told)}"
     if set.union(*kinds[told].values()) == {"same"}:
@@ -224,8 +231,11 @@ def _superlative(name: str) -> str:
 
 
 def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
-    """Return at which loads around the one that is told the same one leads: `at every load`, `up to 16
-    users`, `from 16 users on`, `at 16 users`, `from 4 to 16 users`. `leaders`: lowest load first."""
+    """Return over which loads around `told` the leader stays the same.
+
+    `at every load`, `up to 16 users`, `from 16 users on`, `at 16 users` or `from 4 to 16 users`. `leaders`
+    has the leader at each load, lowest load first.
+    """
     loads = list(leaders)
     spans = (list(span) for _, span in itertools.groupby(loads, key=leaders.get))
     span = next(span for span in spans if told in span)
@@ -237,25 +247,29 @@ def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
     return f"from {first} on" if last == loads[-1] else f"from {first} to {last}"
 
 
-# --- what a winner takes for its speed -------------------------------------------------------------
+# --- what a winner uses for its speed -------------------------------------------------------------
 
 
 def price_of(run: Run, made: Decision, best: Best) -> str:
-    """Return the leader's memory, cores and devices beside those of the next best, as clauses."""
+    """Return the leader's memory, cores and devices compared with those of the next best, as clauses."""
     verdict = comparisons_of(run).of(
         made.case.scenario, made.case.load, "memory_peak_bytes", best.leader, best.next
     )
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
-        said = ", in the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
-    # Of the next best first: a comma sorts before a semicolon.
+        said = (
+            ", with the same memory" if verdict.kind == "same" else f", with {verdict.ratio:.2f}x the memory"
+        )
+    # Clauses on the next best come first: a comma sorts before a semicolon.
     return said + "".join(sorted(_means(run, made, best)))
 
 
 def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
-    """Yield the cores and devices of a leader beside those of the next best, where they differ, else beside
-    those of the contender that is least like it; threads only where no cores were measured, which say it
-    better."""
+    """Yield a clause on the leader's cores and on its devices, where they differ from the next best's.
+
+    Where only other contenders differ, the clause names the one that differs most. Threads are compared only
+    if no cores were measured.
+    """
     has_cores = any(_amount_of(run, group, "cores") for group in made.groups)
     for title in ("cores", "devices", *(() if has_cores else ("threads",))):
         found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
@@ -268,7 +282,7 @@ def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
         other = best.next if best.next in apart else max(apart, key=lambda label: apart[label], default="")
         if other == best.next:
             ratio = own / found[other]
-            yield f", on {ratio:.1f}x its {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
+            yield f", on {ratio:.1f}x the {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
         elif other:
             used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
             yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"

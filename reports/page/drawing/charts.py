@@ -1,7 +1,7 @@
-"""What a section of the page is made of: charts as plain data for plotly.js, and markup between them.
+"""The parts of a section: charts as plain data for plotly.js, and markup between them.
 
-A colour is the name of a style variable (`--c-blue`), which theme.js resolves. Text from outside is escaped:
-plotly reads labels as HTML. Knows no run.
+A colour is the name of a style variable (`--c-blue`), which theme.js resolves. Text from outside is escaped,
+because plotly reads labels as HTML. Knows no run.
 """
 
 import itertools
@@ -15,15 +15,15 @@ import numpy as np
 from reports.page.looks import ALL, Head, Html, Look, Of, Row, escaped, join, macro, table, tag
 
 HEIGHT_PX = 300
-# Fewer ticks do not show how far apart values are.
+# With fewer ticks, a reader cannot tell how far apart values are.
 _FEWEST_TICKS = 3
-# The least that a log axis shows, as a share of the greatest.
+# The lowest value that a log axis shows, as a share of the highest.
 _LEAST = 1e-6
 # The style sheet's class of each pattern of a bar.
 _PATTERNS = {"": "", "/": "slash", ".": "dots", "|": "bars", "-": "dashes", "x": "crosses"}
-# What is drawn of single starts, from 1: the y, and the n of each in words.
+# By start, from 1: the y values, and the n of each in words.
 ByStart = Mapping[int, tuple[Sequence[float | None], Sequence[str]]]
-# Ticks within a decade, from few to many.
+# Ticks within a decade, sparsest first.
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
@@ -31,10 +31,10 @@ _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 class Chart:
     """One drawing with its title, its note and its table.
 
-    `what` is drawn; `finding` is what it shows, where the intervals support that. While filters leave only a
-    part, or one start, `what` alone is the title: a finding is of all. `names_ends`: each line's deployment
-    stands where it ends. The layout may have a height of its own, and an annotation or shape of it may say
-    what it is about as `of`, for the filters.
+    `what` says what is drawn; `finding` says what it shows, if the intervals support that. When the filters
+    leave only a part, the title is `what`, since a finding is about the whole. `names_ends`: each line's
+    deployment is written where the line ends. The layout may set a height, and its annotations and shapes may
+    say for the filters what they are about, as `of`.
     """
 
     id: str
@@ -77,8 +77,10 @@ Part = Chart | Html
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page as data: its heading, what it says first, how to read it (folded), and its parts.
-    One without parts is not shown."""
+    """A topic as data: its heading, what it says first, how to read it (folded), and its parts.
+
+    One without parts is not shown.
+    """
 
     title: str
     claim: str
@@ -95,12 +97,12 @@ class Section:
 
 
 def block(title: str, parts: Iterable[Part], of: Of = ALL, *, is_folded: bool = False) -> list[Part]:
-    """Return parts below a heading of their own, or folded behind it: they stand between its two ends."""
+    """Return parts below a heading of their own, or folded behind it."""
     return [macro("block", title, of, is_folded), *parts, macro("block_end", is_folded)]
 
 
 def rendered(parts: Iterable[Part]) -> Html:
-    """Return the markup of parts. Charts that follow each other stand side by side where there is room."""
+    """Return the markup of parts. Adjacent charts stand side by side if there is room."""
     made: list[Html] = []
     for is_charts, own in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
         shown = [figure(part) if isinstance(part, Chart) else part for part in own]
@@ -109,9 +111,9 @@ def rendered(parts: Iterable[Part]) -> Html:
 
 
 def figure(chart: Chart) -> Html:
-    """Return the place of a chart, with its title, note and table."""
+    """Return a chart's place on the page, with its title, note and table."""
     load = chart.of.load
-    # One title may be found at several loads.
+    # Charts at several loads may have the same title.
     name = f"{chart.title}, {load}" if load and load not in chart.title else chart.title
     return macro("figure", chart, table(chart.columns, chart.rows, "plain", name))
 
@@ -129,7 +131,7 @@ def line(
     by_start: ByStart | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return a line of a deployment; the rest as in `about`. `of`: None is all of the deployment."""
+    """Return a deployment's line; the rest as in `about`. `of`: by default, all of the deployment."""
     drawn = {
         "type": "scatter",
         "mode": "lines+markers",
@@ -148,8 +150,9 @@ def about(
 ) -> dict[str, Any]:
     """Return a trace that the page's filters understand.
 
-    `of` is what all of it is about, `points` what each of its points is. A trace without `by_start` keeps its
-    y, and the page says that it is of all starts.
+    `of` is what the whole trace is about, `points` what each of its points is about. `by_start` has what to
+    draw when one start is chosen; without it the trace keeps its y, and the page says that it is over all
+    starts.
     """
     meta: dict[str, Any] = {"of": of.to_builtins()}
     if points:
@@ -163,7 +166,7 @@ def about(
 
 
 def downsample(x: np.ndarray, y: np.ndarray, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most `at_most` points in which each stretch keeps its lowest and highest y."""
+    """Return at most `at_most` points; each stretch of the line keeps its lowest and highest y."""
     if len(x) <= at_most:
         return x, y
     stretches = np.array_split(np.arange(len(x)), at_most // 2 - 1)
@@ -173,7 +176,7 @@ def downsample(x: np.ndarray, y: np.ndarray, at_most: int) -> tuple[np.ndarray, 
 
 
 def significant(value: float, digits: int = 5) -> float:
-    """Return a number rounded to `digits` significant digits, for a page without digits nobody sees."""
+    """Return a number rounded to `digits` significant digits, which keeps the page small."""
     return float(f"{value:.{digits}g}")
 
 
@@ -185,8 +188,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
-    """Return an axis from a little below `low` to a little above `high`, so that no line lies on the frame.
-    What is 0 has no place on it."""
+    """Return a log axis a little wider than `low` to `high`, so that no line lies on the frame."""
     high = max(high, _LEAST)
     low = max(low, _LEAST * high)
     edge = max(math.pow(high / low, 0.03), 1.02)
@@ -197,7 +199,7 @@ def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
 
 
 def log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Return round ticks within two different ends, three or more, so few that labels do not touch."""
+    """Return at least three round ticks between two different ends, few enough that labels do not touch."""
     decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = ([v for v in np.outer(decades, steps).flatten().tolist() if low <= v <= high] for steps in _STEPS)
     ticks = next((each for each in found if len(each) >= _FEWEST_TICKS), [])

@@ -1,7 +1,7 @@
-"""The kinds of chart: each function returns traces and layout for plotly from plain data.
+"""The common kinds of chart: each function returns traces and layout for plotly from plain data.
 
-Lines over loads or turns, and a frontier are here; the other files of this folder have a kind each. Knows no
-run.
+Lines over loads or turns, the frontier, a plane and stacked bars are here; more_kinds.py has those that one
+place uses. Knows no run.
 """
 
 import math
@@ -20,11 +20,11 @@ from reports.page.looks import INKS, Look, Of, escaped
 Drawn = tuple[list[dict[str, Any]], dict[str, Any]]
 Span = tuple[float, float]
 Looks = Mapping[str, Look]
-# From this factor between the greatest and the least on, values stand on a log scale.
+# Values are on a log scale if the greatest is more than this factor above the least.
 _LOG_FROM = 10.0
-# Plotly takes null for 0 and draws its ends, as if the value were certain; what is no number it leaves out.
+# Plotly takes null for 0 and draws its ends, as if the value were certain; text makes it draw no bar.
 _NO_BAR = "none"
-# A limit further from the values than this factor would press them together.
+# A limit farther than this factor above the values is not drawn, since it would squeeze them together.
 _NEAR = 1.5
 QUIET = {"color": "--mut", "size": 11}
 _BAR_PX, _AROUND_PX = 48, 80
@@ -34,8 +34,11 @@ Fill = tuple[str, str]
 
 @dataclass(frozen=True)
 class Point:
-    """A group's value of a metric at one place of a chart. `x` is where it stands, `at` says so (`4 users`,
-    `turn 3`). `starts`: its values by repeat."""
+    """A group's value of a metric at one place of a chart.
+
+    `name`: the value's (`ttft_s.p50`). `x` is the place, `at` the same in words (`4 users`, `turn 3`).
+    `starts`: the values by repeat.
+    """
 
     name: str
     of: Of
@@ -47,7 +50,7 @@ class Point:
 
     @property
     def y(self) -> float:
-        """Return the mean in the shown unit; it has to be known."""
+        """Return the mean, which must be known, in the shown unit."""
         return (self.value.mean or 0.0) * metric_of(self.name).shown_scale
 
     @property
@@ -56,14 +59,14 @@ class Point:
 
 
 def ends_of(name: str, value: Aggregate) -> Span | None:
-    """Return the ends of a mean's interval in the shown unit; None for fewer than two starts."""
+    """Return the ends of a mean's interval or range in the shown unit; None for fewer than two starts."""
     scale, ends = metric_of(name).shown_scale, span(value)
     return (ends[0] * scale, ends[1] * scale) if ends else None
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit in the shown unit, with its words."""
+    """A limit in the shown unit, with its label."""
 
     at: float
     words: str
@@ -81,8 +84,10 @@ def lines(
     may_be_log: bool = False,
     limit: Limit | None = None,
 ) -> Drawn:
-    """Draw a line per deployment over loads or turns, with its intervals. Lines stand side by side at each
-    x, so that intervals do not cover each other."""
+    """Draw a line per deployment over loads or turns, with its intervals.
+
+    Lines are shifted a little at each x, so that their intervals do not cover each other.
+    """
     levels = sorted({point.x for point in points})
     series = _by_deployment(looks, points)
     traces = []
@@ -91,7 +96,7 @@ def lines(
         traces.append(_line(look, own, [places[point.x] for point in own], f" {escaped(unit)}"))
     least, most = (pick(point.y for point in points) for pick in (min, max))
     is_log = may_be_log and least > 0 and most > _LOG_FROM * least
-    # Wide intervals are cut.
+    # Very wide intervals are cut off.
     if is_log:
         y_axis = axis(
             f"{escaped(unit)} (log scale)",
@@ -144,7 +149,7 @@ def _said(point: Point) -> str:
 
 
 def error_bars(means: Iterable[tuple[float, Span | None]]) -> dict[str, Any]:
-    """Return error bars from each low to each high end; none where there are none."""
+    """Return error bars from each low to each high end, given means with their ends or None."""
     pairs = list(means)
     return {
         "type": "data",
@@ -157,7 +162,7 @@ def error_bars(means: Iterable[tuple[float, Span | None]]) -> dict[str, Any]:
 
 
 def across(limits: Sequence[Limit], *, is_log: bool = False) -> dict[str, Any]:
-    """Return the part of a layout that draws limits of the y axis as dashed lines with their words."""
+    """Return the part of a layout that draws limits on the y axis as dashed lines with labels."""
     stroke = {"color": "--mut", "width": 1, "dash": "dash"}
     line_of = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below", "line": stroke}
     words_of = {"xref": "paper", "x": 0, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
@@ -172,7 +177,7 @@ def across(limits: Sequence[Limit], *, is_log: bool = False) -> dict[str, Any]:
 
 
 def place_axis(title: str, levels: Sequence[float], ticks: Sequence[str]) -> dict[str, Any]:
-    """Return the axis of loads or turns: these levels and no others, on a log scale where they span much."""
+    """Return an axis with ticks at these levels only, on a log scale if they span more than a factor of 8."""
     if max(levels) > 8 * min(levels) > 0:
         return axis(f"{title} (log scale)", type="log", tickvals=levels, ticktext=ticks)
     margin = 0.09 * (levels[-1] - levels[0]) or 0.4 * min(1.0, levels[0])
@@ -180,8 +185,7 @@ def place_axis(title: str, levels: Sequence[float], ticks: Sequence[str]) -> dic
 
 
 def aside(levels: Sequence[float], count: int, shift: float, is_log: bool) -> dict[float, float]:
-    """Return where each level is drawn for the one of `count` lines that stands `shift` steps beside the
-    middle one."""
+    """Return the x of each level for the line that is `shift` steps beside the middle of `count` lines."""
     places = np.log10(levels) if is_log else np.asarray(levels)
     whole = float(np.ptp(places)) or 4.0 * min(1.0, levels[0])
     nearest = min(np.diff(places).tolist(), default=0.25 * whole)
@@ -193,8 +197,11 @@ def aside(levels: Sequence[float], count: int, shift: float, is_log: bool) -> di
 
 
 def frontier(looks: Looks, points: Sequence[Point], latency: str, limit: Limit | None) -> Drawn:
-    """Draw a line per deployment through its loads in the plane of a latency (x, ms) and tokens/s (y), with
-    both intervals, the front that no point beats in both, and the region beyond the SLO where it is near."""
+    """Draw a line per deployment through its loads: tokens/s (y) against a latency (x, ms), with intervals.
+
+    Behind them are the front, whose points no other beats in both, and the region beyond the SLO if it is
+    near.
+    """
     ends = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     near = limit if limit and limit.at < _NEAR * max(ends) else None
     x_axis = log_axis(f"{latency}, ms, lower is better", min(ends), max(ends + ([near.at] if near else [])))
@@ -222,7 +229,7 @@ def frontier(looks: Looks, points: Sequence[Point], latency: str, limit: Limit |
 
 
 def _front(points: Sequence[Point]) -> dict[str, Any]:
-    """Return a line through the points that no other beats in both x (less is better) and y (more is)."""
+    """Return a line through the points that no other beats in both x (lower is better) and y (higher is)."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
         if not kept or point.y > kept[-1].y:
@@ -235,8 +242,10 @@ def _front(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def plane(looks: Looks, points: Sequence[Point], sizes: Mapping[str, float], title: str) -> Drawn:
-    """Draw a mark per deployment in the plane of what is 0 at best (x, a log axis on which 0 has a place of
-    its own at the left) and tokens/s (y), with both intervals. Its area is its part of the greatest size."""
+    """Draw a mark per deployment, tokens/s (y) against a value that is 0 at best (x), with both intervals.
+
+    x is a log axis with a place of its own for 0 at the left. A mark's area is in proportion to its size.
+    """
     known = [end for point in points for end in (point.x, *(point.x_ends or ())) if end > 0]
     x_axis = log_axis(title, min(known, default=1.0), max(known, default=1.0))
     left, right = x_axis["range"]
@@ -262,8 +271,11 @@ def plane(looks: Looks, points: Sequence[Point], sizes: Mapping[str, float], tit
 
 @dataclass(frozen=True)
 class Bar:
-    """A deployment's bar of pieces, the length of each by its name. `said` stands above it: beside it, words
-    would leave a narrow screen no room. `ticks` are the values of single starts, each with its number."""
+    """A deployment's bar, made of pieces with their lengths by name.
+
+    `said` is written above the bar, since a narrow screen has no room beside it. `ticks` has the number and
+    value of each start.
+    """
 
     label: str
     said: str
@@ -272,8 +284,7 @@ class Bar:
 
 
 def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: str) -> Drawn:
-    """Draw a horizontal bar per deployment, with a tick per start. `fills`: the pieces that there may be, in
-    their order."""
+    """Draw a horizontal bar per deployment, with a tick per start. `fills`: all possible pieces, in order."""
     ticks = [
         (str(place), at, Of(bar.label, start=start))
         for place, bar in enumerate(bars)

@@ -1,4 +1,4 @@
-"""Kinds of chart that one place each has: distributions, memory, start-up, decode.
+"""Kinds of chart that one place uses: distributions, same answers, memory, cache, start-up, decode.
 
 Knows no run.
 """
@@ -21,19 +21,19 @@ from reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
 
-# Of a line: a page of many loads stays small.
+# The most steps of a line, so that a page with many loads stays small.
 _STEPS_AT_MOST = 150
 
 
 def distribution(looks: Looks, spreads: Sequence[Spread], name: str) -> Drawn:
-    """Draw a line on a log axis for each deployment with enough observations of a latency (`ttft_s`)."""
+    """Draw the distribution of a latency (`ttft_s`) for each deployment that has enough observations."""
     metric = metric_of(name)
     curves = [_curve(looks, each, metric.shown_scale) for each in spreads if each.whole.is_enough]
     ends = [x for curve in curves for x in (curve["x"][0], curve["x"][-1])]
     x_axis = log_axis(metric.shown_unit, min(ends), max(ends))
     left = significant(10 ** x_axis["range"][0])
     y_axis = axis("share at or below", range=[-0.02, 1.04], tickformat=".0%")
-    # Each line begins at 0, at the left end of the axis.
+    # Each line starts at 0, at the left end of the axis.
     return [{**each, "x": [left, *each["x"][1:]]} for each in curves], {"xaxis": x_axis, "yaxis": y_axis}
 
 
@@ -42,7 +42,7 @@ def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
     x = [significant(each, 4) for each in (np.maximum(at_s, LEAST_S) * scale).tolist()]
     return line(
         look,
-        # From where it rises first.
+        # The line starts at 0 below its first step.
         [x[0], *x],
         [0.0, *spread.whole.shares(at_s)],
         Of(look.label, spread.group.load),
@@ -58,7 +58,7 @@ def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
 
 
 def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
-    """Draw steps for each deployment: the share of answers that are the same for 0, 1, 2 ... tokens."""
+    """Draw for each deployment the share of answers that are the same for 0, 1, 2 ... tokens, as steps."""
     hover = "%{fullData.name}<br>%{y:.3~g} % of answers are the same for %{x} tokens<extra></extra>"
     traces = [
         line(
@@ -77,15 +77,17 @@ def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
 
 # --- a size over time ------------------------------------------------------------------------------
 
-# A chart is some 500 pixels wide; above its highest value is room for labels.
+# A chart is some 500 pixels wide and has room for labels above its highest value.
 _POINTS, _HEADROOM, _HEIGHT_PX = 400, 1.18, 240
-# What the words of a window need, as a share of the axis.
+# The room that a window's label needs, as a share of the axis.
 _ROOM = 0.16
 
 
 def over_time(looks: Looks, courses: Sequence[Course], top_bytes: float) -> Drawn:
-    """Draw a line per start of a deployment, in GiB on an axis up to `top_bytes`, with the highest value; the
-    first, whose windows are shown, is bold, the others are faint."""
+    """Draw a line per start of a deployment, in GiB on an axis up to `top_bytes`, and label the peak.
+
+    The first start is bold and its windows are shaded; the others are faint.
+    """
     first, highest = courses[0], max(courses, key=lambda each: each.peak_bytes)
     look, peak = looks[first.label], highest.peak_bytes * GIB
     over = {"y": peak, "yref": "y", "yanchor": "bottom", "font": {"color": "--fg", "size": 12}}
@@ -142,7 +144,7 @@ def _line(look: Look, course: Course, *, is_faint: bool) -> dict[str, Any]:
 
 
 def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
-    """Draw a line per deployment through what decode reads at each load, and what the memory can give."""
+    """Draw a line per deployment through the bandwidth of decode at each load, and the memory's bandwidth."""
     traces = [
         line(
             look,
@@ -163,11 +165,11 @@ def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
     }
 
 
-# --- memory by what it is for, and the steps of a start --------------------------------------------
+# --- memory by use, and the steps of a start --------------------------------------------
 
 
 def memory_bars(found: Sequence[Held]) -> Drawn:
-    """Draw what each deployment held at its highest, in GiB."""
+    """Draw each deployment's peak memory by use, in GiB."""
     bars = [
         Bar(
             held.label,
@@ -185,7 +187,7 @@ def cache_bars(found: Sequence[Served]) -> Drawn:
     bars = []
     for each in found:
         cached, known = each.reported or 0.0, max(each.ideal, each.reported or 0.0)
-        again = "known, not reported" if each.reported is None else "known, read again"
+        again = "sent before, not reported" if each.reported is None else "sent before, read again"
         pieces = {"cached, as reported": cached, again: known - cached, "new": each.input_tokens - known}
         told = each.inferred and f"; cached by TTFT {number(each.inferred.tokens, 0)}"
         bars.append(Bar(each.group.deployment, f"{each.group.deployment}{told or ''}", pieces, []))
@@ -193,7 +195,7 @@ def cache_bars(found: Sequence[Served]) -> Drawn:
 
 
 def start_up_bars(launches: Sequence[Launch], titles: Mapping[str, str]) -> Drawn:
-    """Draw the steps of each deployment's first start, and of its later ones. `titles`: of all stages."""
+    """Draw the steps of each deployment's first start and of its later ones. `titles`: of all stages."""
     bars = [
         Bar(
             launch.label,

@@ -1,4 +1,4 @@
-"""The page's sections in their order, each of one or more topics. Before them all stands the answer."""
+"""The page's sections in order, each of one or more topics. The answer stands before them."""
 
 from collections.abc import Mapping
 
@@ -52,7 +52,7 @@ SECTIONS: Mapping[str, Section] = {
 
 
 def sections_of(run: Run) -> dict[str, dict[str, charts.Section]]:
-    """Return what each section has of this run, by the ids of sections and topics."""
+    """Return what each section shows of this run, by the ids of section and topic, without empty topics."""
     return {
         name: found
         for name, section in SECTIONS.items()

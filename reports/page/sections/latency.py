@@ -1,4 +1,4 @@
-"""Latency: percentiles by load, then at each load how requests are distributed, and by turn."""
+"""Latency: percentiles by load, then at each load the distribution over requests, and latency by turn."""
 
 from functools import partial
 
@@ -50,6 +50,6 @@ LATENCY = Topic(
         AtEachLoad(_at_load),
         Block("Prefix cache by load", [lambda run: by_load.load_charts(run, "cached_share")]),
     ],
-    "Lower is better. ITL is the gap between chunks; how many tokens these have stands in Trust.",
+    "Lower is better. ITL is the gap between chunks; Trust says how many tokens a chunk has.",
     prose("latencies"),
 )

@@ -1,4 +1,4 @@
-"""Memory: what each server held at its highest, by what it is for, as predicted and needed; and over time."""
+"""Memory: each server's peak by what it was used for, as predicted and as needed; and memory over time."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from reports.words import claims
 
 PIECES = Chart[Held](
     "memory-parts",
-    "Memory at its highest, by what it is for, GiB",
+    "Peak memory by use, GiB",
     held_of,
     lambda _, rows: memory_bars(rows),
     lambda _: {
@@ -24,7 +24,7 @@ PIECES = Chart[Held](
     },
     lambda held: Of(held.label),
     finding=claims.held_finding,
-    note="A tick is one start; the table says where each part is known from.",
+    note="A tick is one start. The table says how each part is known.",
     is_wide=True,
 )
 PREDICTED = Table[tuple[str, str, float, float]](
@@ -92,5 +92,5 @@ OVER_TIME = Topic(
         ),
     ],
     claims.course_claim,
-    lambda run: "Shaded: the windows of the first start, with their loads." if courses_of(run) else "",
+    lambda run: "Shaded: the windows of the first start and their loads." if courses_of(run) else "",
 )

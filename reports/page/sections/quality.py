@@ -1,6 +1,6 @@
-"""Quality: how near answers are to the reference's, and whether a server answers the same again.
+"""Quality: how near answers are to the reference's, and whether a server answers the same when asked again.
 
-The front of speed, quality and memory has a mark for each deployment at the load that is told first.
+The front of speed, quality and memory has a mark for each deployment at the load shown first.
 """
 
 from functools import partial
@@ -54,12 +54,12 @@ FIDELITY = Topic(
         Table("Fidelity", fidelities, fidelity_columns, lambda row: Of(row[0].label), is_bare=True),
         Chart(
             "answers-same",
-            "Answers that are still the reference's",
+            "Answers still identical to the reference's",
             lambda run: [row for row in fidelities(run) if row[1] and row[1].same],
             lambda run, rows: still_same(looks(run), {row[0].label: row[1].same for row in rows if row[1]}),
             fidelity_columns,
             lambda row: Of(row[0].label),
-            note="Of greedy answers (Kaplan and Meier); one that is cut counts for as long as it lasts.",
+            note="Greedy answers, as Kaplan and Meier estimate: one that is cut off counts up to its end.",
         ),
         FRONT,
         Table(
@@ -67,7 +67,7 @@ FIDELITY = Topic(
             asked_again,
             lambda run: {
                 "deployment": lambda row: named(looks(run)[row[0]]),
-                "at once": lambda row: str(row[2]),
+                "in flight": lambda row: str(row[2]),
                 **{
                     head: partial(lambda each, row: str(row[3].get(each) or ""), each)
                     for each, head in BECAME.items()

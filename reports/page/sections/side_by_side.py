@@ -1,4 +1,4 @@
-"""Side by side: every value, and every verdict on two of them; how long servers took to start is folded."""
+"""Side by side: every value and every verdict on two of them. How long servers took to start is folded."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def _instant(stage: str, start: StartRecord) -> str:
 
 START_UP = Chart[StartRecord](
     "startup",
-    "From the spawn until the server answers",
+    "From spawn until the server answers",
     lambda run: [start for launch in launches_of(run) for start in launch.records],
     lambda run, _: start_up_bars(launches_of(run), stage_titles(run)),
     lambda run: {
@@ -32,9 +32,9 @@ START_UP = Chart[StartRecord](
     },
     lambda start: Of(start.deployment.label, start=start.repeat + 1),
     note=(
-        "Means over a bar's starts; a tick is one start. Each step ends with the stage that it is named by; "
-        "one that was not seen is part of the next. A first start may compile, and read its files for the "
-        "first time."
+        "A bar is the mean over its starts; a tick is one start. Each step ends with the stage it is named "
+        "after. A stage that was not seen is part of the next step. A first start may have to compile, and "
+        "to read its files from disk."
     ),
     is_wide=True,
 )

@@ -1,6 +1,6 @@
 """Throughput against latency: the front, who keeps the SLO, and throughput by load.
 
-Of a search: the highest load at which each deployment keeps the SLO, and every load that was tried.
+For a search: the highest load at which each deployment keeps the SLO, and every load that was tried.
 """
 
 from reports.data import Run
@@ -57,7 +57,7 @@ ANSWERS = Table[Capacity](
         "highest load known to be kept": lambda each: tag(
             "span" if each.level is None else "b", each.words, title=each.why or ""
         ),
-        "kept – broken, by start": lambda each: each.brackets,
+        "highest kept – lowest missed, by start": lambda each: each.brackets,
     },
     lambda each: Of(each.deployment),
     "plain",

@@ -1,4 +1,4 @@
-"""Topics of one kind of traffic, each on the page where the run has it: rows by deployment and load."""
+"""Topics on one kind of traffic each, on the page if the run has it: rows by deployment and load."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,8 +26,11 @@ def group_table(
     names: Sequence[str],
     more: Callable[[Run], Columns[Group]] = lambda _: {},
 ) -> Table[Group]:
-    """Return the table of a scenario, or of the groups of a run: a column for each value by its name, then
-    more. A sweep's scenarios are named."""
+    """Return a table with a row for each group and a column for each value, then `more` columns.
+
+    `of`: a scenario's name, or a function that returns the groups. If there are several scenarios, each row
+    names its own.
+    """
 
     def chosen(run: Run) -> list[Group]:
         return groups_under(run, of) if isinstance(of, str) else of(run)
@@ -76,13 +79,13 @@ RATES = Topic(
 
 TASKS = Topic(
     "tasks",
-    "Agents' tasks",
+    "Agent tasks",
     [group_table("agent_loop", ["task_s", "finished_share", "steps_per_s", "output_tokens", "ttft_s.p50"])],
     prose("agents"),
 )
 THINKING = Topic(
     "thinking",
-    "Thoughts before the answer",
+    "Reasoning before the answer",
     [
         group_table(
             "reasoning", ["ttft_s.p50", "first_answer_s", "thinking_share", "tpot_s.p50", "output_tokens"]
@@ -92,7 +95,7 @@ THINKING = Topic(
 )
 LEFT = Topic(
     "left",
-    "Users who do not wait",
+    "Users who leave early",
     [
         group_table(
             "code_completion",
@@ -106,7 +109,7 @@ LEFT = Topic(
 # --- many at once -----------------------------------------------------------------------------------
 
 
-_WHEN = ("before the burst", "in the burst", "after it")
+_WHEN = ("before the burst", "in the burst", "after the burst")
 
 
 def _ttft(run: Run, number_: int, group: Group) -> str:
@@ -120,7 +123,7 @@ def _never(run: Run) -> Iterator[str]:
         found = [values_of(run)[cell.number]["recovery_s"] for cell in cells]
         unsent = sum(each.n == 0 for each in found)
         missing = sum(each.value is None for each in found) - unsent
-        yield from _said(group, "no burst was sent, or nothing before it", unsent)
+        yield from _said(group, "no burst was sent, or nothing was sent before it", unsent)
         yield from _said(group, "not recovered when the last request was sent", missing)
 
 
@@ -142,7 +145,7 @@ def _said(group: Group, what: str, count: int) -> Iterator[str]:
 
 BATCH = Topic(
     "batch",
-    "All at once",
+    "Batch: all requests at once",
     [
         group_table(
             _batches,
@@ -154,7 +157,7 @@ BATCH = Topic(
 )
 BURST = Topic(
     "burst",
-    "After a burst",
+    "Recovery after a burst",
     [
         group_table(
             "burst",
@@ -187,25 +190,25 @@ def _not_judged(run: Run) -> list[str]:
     cells = ((group, cell) for group in run.groups for cell in group.counted)
     found = ((why_not_judged(run, cell), group.name) for group, cell in cells)
     where = {why: list(dict.fromkeys(names)) for why, names in gathered(found).items() if why}
-    return [f"Not judged, {several(names)}: {why}." for why, names in where.items()]
+    return [f"Not judged: {several(names)}, because {why}." for why, names in where.items()]
 
 
 VALIDITY = Topic(
     "validity",
-    "Are answers what was asked for?",
+    "Structured answers",
     [
         Table[Validity](
-            "Answers with a form",
+            "Structured answers",
             validities_of,
             lambda run: {
                 "deployment": lambda each: name_cell(run, each.group),
                 "load": lambda each: each.group.load,
-                "the server is told": lambda each: "yes" if each.is_forced else "no, the prompt alone",
+                "schema given to the server": lambda each: "yes" if each.is_forced else "no, in the prompt",
                 "answers": lambda each: f"{each.n:,}",
                 "valid %": _share,
                 **{kind: partial(lambda kind, each: str(each.counts[kind] or ""), kind) for kind in KINDS},
                 "TPOT p50 ms": lambda each: mean_cell(run, each.group, "tpot_s.p50"),
-                "TPOT told / not": partial(_cost, run),
+                "TPOT with / without": partial(_cost, run),
             },
             lambda each: of_group(each.group),
             is_bare=True,

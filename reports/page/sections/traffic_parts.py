@@ -16,7 +16,7 @@ from reports.page.looks import escaped, looks, prose
 from reports.page.sections.traffic import group_table
 from reports.words import claims
 
-# --- what a prefix cache could serve, says it served, and what the time to first token says ---------
+# --- what a prefix cache could serve, what the server reports, and what TTFT says --------------------
 
 
 def _served(run: Run) -> Columns[Served]:
@@ -71,15 +71,17 @@ CACHE = Topic(
 # --- depths and adapters ----------------------------------------------------------------------------
 
 _TTFT, _TPOT = "ttft_s.p50", "tpot_s.p50"
-# Below a chart; of more adapters there are their numbers, from 0.
+# More adapters are shown by their numbers, from 0.
 _NAMES_THAT_FIT = 20
 
 
 def _points(
     run: Run, parts: Sequence[Part], name: str, place: Callable[[Part], tuple[str, float]]
 ) -> list[Point]:
-    """Return the points of a median (`ttft_s.p50`) of those parts that have one. `place`: where a part
-    stands, in words and on the axis."""
+    """Return a point for each part that has a median by this name (`ttft_s.p50`).
+
+    `place`: where a part stands, in words and on the axis.
+    """
     return [
         Point(name, of_group(part.group), *place(part), value, starts)
         for part in parts
@@ -119,7 +121,7 @@ def _against_depth(name: str, title: str) -> Chart[Part]:
 
 DEPTHS = Topic(
     "depths",
-    "Against the depth of the context",
+    "Latency against context depth",
     [
         _against_depth(_TTFT, "TTFT p50"),
         _against_depth(_TPOT, "TPOT p50"),
@@ -140,7 +142,7 @@ def _by_adapter(run: Run, parts: Sequence[Part]) -> Drawn:
     names = dict(sorted((part.number, escaped(adapter_name(part))) for part in parts))
     is_named = len(names) <= _NAMES_THAT_FIT
     ticks = {"tickvals": list(names), "ticktext": list(names.values())} if is_named else {}
-    return lines(looks(run), points, axis("adapter, the commonest first", **ticks), "ms")
+    return lines(looks(run), points, axis("adapter, most frequent first", **ticks), "ms")
 
 
 BY_ADAPTER = Chart[Part](

@@ -1,6 +1,6 @@
-"""Trust: what checks found, and what a reader needs to believe the numbers or to measure them again.
+"""Trust: what the checks found, and what a reader needs to believe the numbers or to measure them again.
 
-The checks are open; each other part is a line that says what it comes to, and opens.
+The checks are open. Every other part is one line that says what it comes to, and unfolds.
 """
 
 import shlex
@@ -25,7 +25,7 @@ GROUNDS = Topic(
         ),
         Fold("errors", "Failures", words.failures_claim, [grounds.FAILURES]),
         Fold("cells", "Cells", words.cells_claim, [Notes(words.guard_notes), grounds.CELLS]),
-        Fold("order", "Starts in their order", words.order_claim, [grounds.STARTS, grounds.logs]),
+        Fold("order", "Order of the starts", words.order_claim, [grounds.STARTS, grounds.logs]),
         Fold(
             "skipped",
             "Not run",
@@ -37,9 +37,7 @@ GROUNDS = Topic(
         Fold(
             "method",
             "Method",
-            lambda run: (
-                f"{len(metrics_of(run))} metrics with their formulas, and the rules that hold for all"
-            ),
+            lambda run: f"{len(metrics_of(run))} metrics with their formulas, and the rules for all of them",
             [lambda run: [prose("rules")(run)], grounds.DEFINITIONS],
         ),
     ],

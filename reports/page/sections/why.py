@@ -1,4 +1,4 @@
-"""Why: what bounded each load, what decode reads, what speculation gained, and what servers told."""
+"""Why: what bounded each load, what decode reads, what speculation gained, and what servers reported."""
 
 from reports.checks.bounds import Decode, bounds_of, decodes_of
 from reports.checks.unequal_work import BECAME
@@ -40,7 +40,7 @@ DECODE = Topic(
     [
         Chart[Decode](
             "decode",
-            "Weights read by decode: their size / TPOT p50",
+            "Bandwidth at which decode reads the weights: size / TPOT p50",
             decodes_of,
             lambda run, rows: roofline(looks(run), rows),
             lambda _: {
@@ -50,7 +50,7 @@ DECODE = Topic(
                 "TPOT p50 ms": lambda each: number(each.tpot_s, 2, 1e3),
                 "weights GB": lambda each: number(each.weights_gb, 2),
                 "read GB/s": lambda each: number(each.read_gb_per_s),
-                "memory gives GB/s": lambda each: number(each.roof_gb_per_s),
+                "memory bandwidth GB/s": lambda each: number(each.roof_gb_per_s),
             },
             lambda each: of_group(each.group),
             finding=claims.decode_finding,
@@ -68,10 +68,10 @@ DECODE = Topic(
 
 def _gain(run: Run, each: Speculated) -> Html:
     if each.off is None:
-        return none_cell("there is none without speculation to hold it against")
+        return none_cell("the run has no such deployment without speculation")
     found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
     if found is None:
-        return none_cell("compare.baseline is another: these two are not compared")
+        return none_cell("compare.baseline names another deployment, so these two are not compared")
     if found.why:
         return none_cell(found.why)
     return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
@@ -98,7 +98,7 @@ SPECULATION = Topic(
                 "accepted per step": lambda each: number(each.accepted_per_step, 2),
                 f"{title_of(SPEED)} against off": lambda each: _gain(run, each),
                 "KL nats against off": lambda each: below(*quality.cells(each.quality)[0]),
-                "the same answers": _answers,
+                "same answers": _answers,
             },
             lambda each: of_group(each.group),
             is_bare=True,
@@ -108,12 +108,12 @@ SPECULATION = Topic(
 )
 
 
-# --- what servers told ------------------------------------------------------------------------------
+# --- what servers reported ------------------------------------------------------------------------------
 
 
 TOLD = Topic(
     "told",
-    "What servers and their machine told",
+    "What the servers and the machine reported",
     [
         Table[Group](
             "By load",
@@ -130,13 +130,15 @@ TOLD = Topic(
                 "preemptions": lambda group: number(
                     mean([growth(run, cell, "preemptions") for cell in group.counted]), 0
                 ),
-                "queue ms": lambda group: number(pooled(run, group, "queue_s", "queued_requests"), scale=1e3),
+                "time in queue ms": lambda group: number(
+                    pooled(run, group, "queue_s", "queued_requests"), scale=1e3
+                ),
                 "cores used": lambda group: number(mean([server_cores(run, cell) for cell in group.counted])),
-                "others' CPU %": lambda group: number(
+                "other programs' CPU %": lambda group: number(
                     mean([foreign_share(run, cell) for cell in group.counted]), 0, 100
                 ),
                 "device %": lambda group: device_cell(run, group, "utilization_pct", "mean"),
-                "hottest °C": lambda group: device_cell(run, group, "temperature_c", "max"),
+                "highest °C": lambda group: device_cell(run, group, "temperature_c", "max"),
                 "samples": lambda group: (
                     f"{sum(len(run.window_samples('server', cell)) for cell in group.counted):,}"
                 ),

@@ -45,7 +45,7 @@ def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
     assert "\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
-    rule = "What B has against A; verdicts on B, 95 % confidence, one comparison; same: within 5 %"
+    rule = "B relative to A, with verdicts on B (95 % confidence, one comparison). Same: within 5 %"
     assert rule in " ".join(said.split())
 
 
@@ -67,7 +67,7 @@ def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
     said = compared(tmp_path, "x", "y")
     assert said.count("no verdicts: B: the server was running already, so its repeats are blocks") == 2
     assert "none:" not in said
-    assert "What B has against A, with 95 % intervals; no verdicts." in said
+    assert "B relative to A, with 95 % intervals; no verdicts." in said
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_servers_counters_are_what_its_answers_say(clean):
     for start in run.start_records:
         assert not [what for what in start.memory_notes if what.startswith("server ")]
         assert start.sampler["server_samples"] >= 2
-    assert "What servers and their machine told" in clean.report()
+    assert "What the servers and the machine reported" in clean.report()
 
 
 def test_nothing_of_a_run_remains(clean):

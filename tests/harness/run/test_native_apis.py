@@ -113,7 +113,9 @@ def test_a_run_tells_times_tokens_and_what_they_cost(tmp_path, api):
     report = place.report()
     assert ">25.20<" in report
     assert ">0.00015<" in report
-    assert "At 3.00 (0.30 if cached) EUR for a million input tokens and 15.00 for a million output" in report
+    assert (
+        "Priced at 3.00 (0.30 if cached) EUR per million input tokens and 15.00 per million output" in report
+    )
     assert server.keys == {KEY}
     assert holding(place) == []
     assert KEY not in done.stdout + done.stderr

@@ -75,7 +75,7 @@ def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path
     html = str(trust.GROUNDS(open_run(made.path)).body)
     assert "none of 1 failed or in doubt" in html
     off = one_cell_run(tmp_path / "off", ROWS)
-    assert "Nobody looked whether the machine was fit." in str(trust.GROUNDS(open_run(off.path)).body)
+    assert "Nothing checked that the machine was fit." in str(trust.GROUNDS(open_run(off.path)).body)
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

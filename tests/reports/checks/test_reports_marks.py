@@ -137,7 +137,7 @@ def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(htm
 
 def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
     section = html.partition('<section id="trust">')[2].partition("</section>")[0]
-    assert section.index("Numbers that bear a mark (1)") < section.index("To know (1)")
+    assert section.index("Numbers with a mark (1)") < section.index("Worth knowing (1)")
     assert 'id="distrust-requests_failed"' in section
     assert "Cells 003 of 12." in section
     clean, unlooked = clean_of(run)

@@ -206,7 +206,7 @@ def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> 
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
     assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 100.0 8 1" in text
     assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – – 8 1" in text
-    assert "Not read: vllm bf16 (9 of 9 were not read" in text
+    assert "Metrics that could not be read: vllm bf16 (9 of 9 were not read" in text
     assert (
         "; transformers bf16 (9 of 9 were not read (the last: /metrics answers HTTP 404; no more))." in text
     )

@@ -52,6 +52,6 @@ def test_decode_is_told_from_a_hundredth_of_the_roof_on(run: Run) -> None:
         card = {"index": 0, "memory_clock_max_mhz": read / share / 2e6 / 128, "memory_bus_bits": 1024}
         return decode_finding(_with(run, devices=[card]))
 
-    assert found(0.5) == "Decode reads up to 50 % of what the memory can give"
-    assert found(0.011) == "Decode reads up to 1 % of what the memory can give"
+    assert found(0.5) == "Decode uses up to 50 % of the memory's bandwidth"
+    assert found(0.011) == "Decode uses up to 1 % of the memory's bandwidth"
     assert found(0.004) is None

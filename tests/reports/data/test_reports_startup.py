@@ -133,7 +133,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     plan = replace(run.record.plan, starts=run.record.plan.starts[:2])
     store.write_record(tmp_path / "run.json", run_record(plan))
     run = open_run(tmp_path)
-    assert "3 starts in all, with those measured again" in what_was_run(run)
+    assert "3 starts in all, including repeated ones" in what_was_run(run)
     assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
     section = write_report(tmp_path).read_text(encoding="utf-8").partition('id="chart-startup"')[2]
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))

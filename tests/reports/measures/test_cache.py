@@ -174,7 +174,7 @@ def test_new_prompts_of_one_length_tell_nothing(tmp_path):
 def test_the_page_says_how_the_times_could_tell(tmp_path):
     rows = [row for row in talks(blocks, blocks) if row.turn or row.conversation % 9 < 4]
     [said] = contradictions(run_of(tmp_path, rows))
-    assert said.startswith("The times to the first token tell nothing of llama_cpp fp16: new prompts of 5 ")
+    assert said.startswith("TTFT says nothing about the cache of llama_cpp fp16: new prompts of 5 ")
     assert "scenario.system_words=0" in said
 
 

@@ -222,13 +222,13 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
     text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
+    assert "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
 def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp_path):
     path = two_loads(tmp_path, [("completed", "completed"), ("interrupted", None)])
     text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, as no cell on them counts: 01-llama_cpp-bf16." in text
+    assert "Left out, since no cell on them counts: 01-llama_cpp-bf16." in text
     assert "other cells were measured" not in text
 
 
@@ -425,7 +425,7 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
     made = memory.HELD(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
     # 64 - 21.875 of 280 MiB
     assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
-    assert "at marks): one start each. Needed:" in made.claim
+    assert "at marks): one start each. Needed counts" in made.claim
     bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
     assert sum(bars.values()) == pytest.approx(280 / 1024, abs=5e-4)
     assert bars["KV cache that requests held"] == pytest.approx(350 / 16 / 1024, abs=1e-4)

@@ -374,7 +374,7 @@ def test_small_joules_and_costs_keep_their_digits(tmp_path):
     html = energy.ENERGY_AND_COST(run).body
     assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
     assert ">0.0042<" in html  # 0.0003 / 72,000 x 1,000,000
-    assert "At 0.00030 USD" in html
+    assert "Priced at 0.00030 USD" in html
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_page_has_a_row_for_each_that_speculates_with_its_gain(tmp_path):
 def test_a_pair_that_the_baseline_leaves_out_is_said_to_be_so(tmp_path):
     shown = page(_run(tmp_path, (OFF, 1.0), (NGRAM, 0.8), (LONE, 1.0), baseline="lone"))
     part = shown.partition('id="speculation"')[2].partition("</table>")[0]
-    assert "compare.baseline is another: these two are not compared" in part
+    assert "compare.baseline names another deployment, so these two are not compared" in part
 
 
 def test_a_page_of_a_run_without_speculation_has_none(tmp_path):

@@ -253,7 +253,7 @@ def test_a_schema_that_is_not_read_gives_no_share_and_a_note(tmp_path, schema):
     ).path
     run = open_run(path)
     assert values_of(run)[0]["valid_share"] == Value(None, 0)
-    note = page(run).partition("Not judged, llama_cpp fp16 at 1 user: ")[2].partition("</p>")[0]
+    note = page(run).partition("Not judged: llama_cpp fp16 at 1 user, because ")[2].partition("</p>")[0]
     assert note.endswith(("is not supported.", "has a value of the wrong type."))
 
 
@@ -523,7 +523,7 @@ def test_a_start_that_never_recovered_leaves_no_mean(tmp_path):
 def test_where_no_burst_was_sent_there_is_nothing_to_recover_from(tmp_path):
     quiet = [row for row in _burst() if row.group == 0]
     shown = page(_run(tmp_path, quiet, ScenarioChoice("burst", {}, "burst")))
-    assert "at 1 user: no burst was sent, or nothing before it, in 1 of 1 window." in shown
+    assert "at 1 user: no burst was sent, or nothing was sent before it, in 1 of 1 window." in shown
     assert "not recovered" not in shown
 
 

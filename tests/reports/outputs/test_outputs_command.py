@@ -86,8 +86,8 @@ def test_charts_are_listed_with_their_titles(run_dir, tmp_path):
 
 
 MISTAKES = {
-    "--json --format csv": r"^--format csv and --json are of different formats; give one",
-    "--output x.json --format csv": r"^--format csv and --output x\.json are of different",
+    "--json --format csv": r"^--format csv and --json name different formats; give one",
+    "--output x.json --format csv": r"^--format csv and --output x\.json name different",
     "--table vals": r"--table vals: no such table; did you mean values\? choose from values, .*, requests$",
     "--table values --json": r"--table goes with --format csv or parquet, not json",
     "--chart ttft_s-p50-0": r"--chart needs --format png or svg",
@@ -101,7 +101,7 @@ MISTAKES = {
     "--json --output .": r"json is one file",
     "--output adir/": r"--output adir/: html is one file; give its name, or -",
     "--output x.docx": r"^--output x\.docx: end it in one of \.html, \.md, \.json, .*, or give --format$",
-    "--output=": r"^--output: its name is empty",
+    "--output=": r"^--output: the name is empty",
     "--format csv --output absent/absent/x.csv": r"there is no directory .*absent/absent\)$",
     "--output absent/x.md": r"^--output absent/x\.md: cannot be written \(there is no directory absent\)$",
     "--format pdf": r"^--format pdf: no such format; choose from html, markdown, .*, svg$",

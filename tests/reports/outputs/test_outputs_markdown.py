@@ -43,7 +43,7 @@ def outside_code(text: str) -> str:
 def test_it_has_question_answer_reasons_and_command(text):
     lines = text.splitlines()
     assert lines[0] == "### Which engine, at which quantization, for tiny-lm on Test CPU?"
-    said = "**Serve llama_cpp gguf-q8_0.** 1.25x the output tokens/s of the next best, "
+    said = "**Serve llama_cpp gguf-q8_0.** It has 1.25x the output tokens/s of the next best, "
     assert lines[2].startswith(said)
     items = re.findall(r"^- \*\*.+\*\*: .+ \*.+\*$", text, re.MULTILINE)
     assert f"#### {len(items)} reasons to distrust" in text

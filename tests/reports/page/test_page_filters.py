@@ -185,8 +185,8 @@ def test_a_hover_has_the_n_of_the_start_that_is_drawn(page):
 def test_what_cannot_follow_a_start_says_so(page):
     choose(page, start="2")
     assert visible(page, "#chart-lines .of-all") == []
-    assert visible(page, "#chart-turns .of-all") == ["of all starts"]
-    assert "of all starts" in visible(page, "#second > .of-all")
+    assert visible(page, "#chart-turns .of-all") == ["over all starts"]
+    assert "over all starts" in visible(page, "#second > .of-all")
     choose(page, start="")
     assert visible(page, ".of-all") == []
 

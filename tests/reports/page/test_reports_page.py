@@ -71,10 +71,10 @@ SAID = [
     ("full", "skipped", "no such pair"),
     ("full", "distrust", r"vllm fp16 at 4 users \(start 1\): failed"),
     ("full", "environment", "history model, turns 2, think time 0.20 s"),
-    ("full", "own-error", "not measured on this machine: run bench selftest, and later runs quote it here"),
+    ("full", "own-error", "not measured on this machine; after bench selftest, later runs show it here"),
     ("loads", "", "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2"),
     ("loads", "", "windows of 8 s, 200 conversations, 30 s, the whole trace"),
-    ("loads", "environment", "window 200 conversations, warm-up 1.5 s, a request at most 120 s"),
+    ("loads", "environment", "window 200 conversations, warm-up 1.5 s, request timeout 120 s"),
     (
         "loads",
         "latencies",
@@ -222,7 +222,7 @@ def test_a_percentile_that_a_start_lacks_is_pooled_and_not_drawn(tmp_path):
     reason = "only 1 of 2 starts has enough requests"
     assert f'title="n = 21; {reason}"' in page
     assert "pooled over 2 starts" in plain(page)
-    assert "Not drawn, with no value of both: vllm awq at 1 user." in plain(page)
+    assert "Not drawn, because a value is missing: vllm awq at 1 user." in plain(page)
     drawn = charts_of(page)["frontier-ttft-s-0"]["traces"]
     assert [trace["name"] for trace in drawn if trace["name"]] == ["vllm fp16", "vllm gptq"]
 

@@ -208,7 +208,9 @@ def test_what_was_kept_is_made_anew_where_it_may_not_hold(tmp_path: Path, change
 def test_a_directory_that_cannot_be_written_is_read_each_time(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run")
     (path / DIGEST_FILE).mkdir()  # also for one who may write everywhere
-    assert digest(path).headline.startswith("llama_cpp fp16. Measured alone at 1 user: output tokens/s ")
+    assert digest(path).headline.startswith(
+        "llama_cpp fp16. It is the only one measured at 1 user: output tokens/s "
+    )
     assert not list(path.glob("*.part"))
 
 

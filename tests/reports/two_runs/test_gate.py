@@ -88,8 +88,8 @@ def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
 
 @pytest.mark.parametrize(
     ("terms", "why"),
-    [(GateTerms("send_lag_s.p50"), "gate.metric=send_lag_s.p50: it has no better and worse"),
-     (GateTerms("input_tokens"), "gate.metric=input_tokens: it has no better and worse"),
+    [(GateTerms("send_lag_s.p50"), "gate.metric=send_lag_s.p50: neither direction is better"),
+     (GateTerms("input_tokens"), "gate.metric=input_tokens: neither direction is better"),
      (GateTerms("ttft_s"), "ttft_s.p95"), (GateTerms("ttft"), "did you mean ttft_s.p50 or"),
      (GateTerms("nonesuch"), "no such metric")],
 )  # fmt: skip
@@ -113,7 +113,7 @@ def test_needed_repeats_are_the_fewest_whose_expected_interval_separates():
 def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
     [case] = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5))).cases
     assert case.more_repeats in range(1, 20)
-    assert case.why == f"needs about {case.more_repeats} more repeats, if the difference seen is true"
+    assert case.why == f"needs about {case.more_repeats} more repeats, if the measured difference is real"
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,13 @@ def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path
         [found], _ = cases(f"{run}:{label}", only)
         assert (found.groups[0].deployment, found.groups[1].deployment) == (label, A)
     third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
-    with pytest.raises(UserError, match=f"which deployment is tgi fp16, or compared with it.*{A}, {B}"):
+    with pytest.raises(UserError, match=f"no single deployment to compare as tgi fp16.*{A}, {B}"):
         open_sides(str(run), f"{third}:tgi fp16")
 
 
 @pytest.mark.parametrize(
     ("b_has", "note"),
-    [({"loads": [Load(concurrency=1, duration_s=20.0)]}, "other bounds of the load; see what differs"),
+    [({"loads": [Load(concurrency=1, duration_s=20.0)]}, "the load is bounded differently; see what differs"),
      ({"seed": 70}, "other seeds: not the same conversations on both sides")],
 )  # fmt: skip
 def test_other_bounds_and_seeds_are_compared_and_told(tmp_path, b_has, note):

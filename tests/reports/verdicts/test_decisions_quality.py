@@ -11,7 +11,7 @@ from make_quality import Voice, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load, Objective, QualityTerms
+from harness.contracts import CompareTerms, Load, Objective, QualityTerms
 from harness.store import store
 from reports import Run, open_run
 from reports.verdicts.decisions import decisions_of
@@ -23,6 +23,7 @@ FP16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q8_0", 
 SLOW, MIDDLE, FAST = Made(FP16, 1.3, 2.0), Made(Q8, 1.0), Made(Q4, 0.7, 0.5)
 REFERENCE, NEAR, FAR = FP16.label, Q8.label, Q4.label
 USUAL = {REFERENCE: Voice(), NEAR: Voice(0.1), FAR: Voice(0.9)}
+SMALLEST = CompareTerms(metrics=("memory_peak_bytes",))
 TOO_FAR = {FAR: "KL 0.26 nats against llama_cpp fp16: beyond quality.limit=0.1"}
 
 
@@ -43,26 +44,32 @@ def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(t
     [made] = decisions_of(run)
     assert (made.kind, made.served, made.left_out, made.beyond) == ("named", NEAR, TOO_FAR, [FAR])
     assert answer(run) == (
-        "Serve llama_cpp gguf-q8_0. 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least 1.29x, "
-        "96 % confidence), in 0.50x its memory; quality against llama_cpp fp16: KL 0.0032, the same token "
-        "in 95 of 100 places. Left out for quality: llama_cpp gguf-q4_0. Unless answers may be worse: "
-        "llama_cpp gguf-q4_0 is 1.4x as fast and picks another token in 35 of 100 places (KL 0.26)."
+        "Serve llama_cpp gguf-q8_0. It has 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least "
+        "1.29x, 96 % confidence), with 0.50x the memory; quality against llama_cpp fp16: KL 0.0032, the same "
+        "token at 95 of 100 positions. Left out for quality: llama_cpp gguf-q4_0. If worse answers are "
+        "acceptable: llama_cpp gguf-q4_0 is 1.4x as fast, but picks another token at 35 of 100 positions "
+        "(KL 0.26)."
     )
     assert title_at(run, "output_tokens_per_s", run.groups) == (
         "llama_cpp gguf-q8_0 gives the most output tokens/s within the quality limit at 4 users"
     )
 
 
+def test_what_a_smaller_one_beyond_the_limit_saves_is_said_where_memory_decides(tmp_path):
+    run = measured(tmp_path, compare=SMALLEST, settings={"compare.metric": SMALLEST.metrics})
+    assert "llama_cpp gguf-q4_0 has 0.5x the peak memory, but picks another token" in answer(run)
+
+
 def test_a_slower_one_beyond_the_limit_is_no_reason_for_an_unless(tmp_path):
     said = answer(measured(tmp_path, made=[SLOW, MIDDLE, replace(FAST, slow=1.1)]))
     assert "Left out for quality: llama_cpp gguf-q4_0." in said
-    assert "Unless answers" not in said
+    assert "If worse answers" not in said
 
 
 @pytest.mark.parametrize(
     ("noise", "said"),
     [
-        (0.01, "Unless quality decides: llama_cpp gguf-q4_0 (KL 0.000034 against 0.0032)."),
+        (0.01, "If quality matters most: llama_cpp gguf-q4_0 (KL 0.000034 against 0.0032)."),
         (0.099, ""),
         (0.2, ""),
     ],
@@ -72,13 +79,13 @@ def test_one_that_is_surely_nearer_to_the_reference_is_named(tmp_path, noise, sa
     found = answer(measured(tmp_path, {**USUAL, FAR: Voice(noise)}, made))
     assert found.startswith("Serve llama_cpp gguf-q8_0.")
     assert said in found
-    assert ("quality decides" in found) is bool(said)
+    assert ("quality matters" in found) is bool(said)
 
 
 def test_without_a_limit_the_fastest_wins_and_its_quality_is_said(tmp_path):
     run = measured(tmp_path, quality=QualityTerms(limit_nats=None))
     assert decisions_of(run)[0].served == FAR
-    assert "KL 0.26, the same token in 65 of 100 places." in answer(run)
+    assert "KL 0.26, the same token at 65 of 100 positions." in answer(run)
 
 
 def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path):
@@ -92,12 +99,12 @@ def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path)
 
 def test_the_reference_may_win(tmp_path):
     run = measured(tmp_path, made=[replace(SLOW, slow=0.8), MIDDLE, FAST])
-    assert "; it is the reference of quality. Left out" in answer(run)
+    assert "; it is the quality reference. Left out" in answer(run)
 
 
 def test_one_that_nobody_is_held_against_is_called_no_reference(tmp_path):
     said = answer(measured(tmp_path, {REFERENCE: Voice()}, [SLOW]))
-    assert said.startswith("llama_cpp fp16. Measured alone at 4 users: ")
+    assert said.startswith("llama_cpp fp16. It is the only one measured at 4 users: ")
     assert "reference" not in said
 
 
@@ -115,7 +122,7 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
     why = "not comparable: token 1 of its prompt 1 is 1, that of llama_cpp fp16 0"
     [made] = decisions_of(run)
     assert (made.served, made.left_out) == (NEAR, {FAR: why})
-    assert "Unless answers" not in answer(run)
+    assert "If worse answers" not in answer(run)
     two = measured(tmp_path / "two", {REFERENCE: Voice(), FAR: Voice(changes=cut)}, [SLOW, FAST])
     [made] = decisions_of(two)
     other = "not comparable: token 1 of its prompt 1 is 0, that of llama_cpp gguf-q4_0 1"
@@ -126,8 +133,8 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
 @pytest.mark.parametrize(
     ("slo", "said"),
     [
-        ((), "The only one within"),
-        ((Objective("ttft_s", 0.5, 0.5),), "The only one known to keep the SLO and within"),
+        ((), "It is the only one within"),
+        ((Objective("ttft_s", 0.5, 0.5),), "It is the only one known to keep the SLO and within"),
     ],
 )
 def test_the_only_one_within_the_limit_is_served_without_a_test(tmp_path, slo, said):
@@ -136,7 +143,7 @@ def test_the_only_one_within_the_limit_is_served_without_a_test(tmp_path, slo, s
     [made] = decisions_of(run)
     assert (made.kind, made.served, made.beyond) == ("only", REFERENCE, [NEAR, FAR])
     assert f"{said} the quality limit at 4 users" in answer(run)
-    assert "Unless answers may be worse: llama_cpp gguf-q4_0 is " in answer(run)
+    assert "If worse answers are acceptable: llama_cpp gguf-q4_0 is " in answer(run)
 
 
 def test_the_only_one_left_whose_quality_is_not_known_is_not_called_within_the_limit(tmp_path):
@@ -148,7 +155,7 @@ def test_the_only_one_left_whose_quality_is_not_known_is_not_called_within_the_l
     ask(kept, Voice())
     said = answer(open_run(tmp_path))
     assert said.startswith(
-        f"Serve {NEAR}. The only one not known to be beyond the quality limit at 4 users: "
+        f"Serve {NEAR}. It is the only one not known to be beyond the quality limit at 4 users: "
     )
     assert "its quality is not known" in said
 

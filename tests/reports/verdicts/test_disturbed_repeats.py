@@ -93,7 +93,7 @@ def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Pat
     assert verdict.ratio == pytest.approx(values[0] / values[1])
     [standing] = standings(run.path, 5)
     assert standing.ratio == pytest.approx(values[0] / values[1])
-    left_out = "Left out: 2 repeats (the machine was busy or not fit)."
+    left_out = "Left out: 2 repeats, in which the machine was busy or not fit."
     assert left_out in told(run)["answers"][0]["sentence"]
     assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run)))
 
@@ -154,7 +154,7 @@ def test_disturbed_repeats_count_at_each_load_where_too_few_others_remain(alone:
 
 def test_the_page_states_once_which_repeats_count(alone: Run) -> None:
     text = re.sub(r"\s+", " ", page(alone))
-    rule = "a repeat in which the machine was busy or not fit at a load is left out there, if 3 others remain"
+    rule = "A repeat in which the machine was busy or not fit at a load is left out there, if 3 others remain"
     assert text.count(rule) == text.count("suspect ones count") == 1
 
 

@@ -161,7 +161,9 @@ def up_to(users: int, does: Does) -> Does:
 
 def test_a_search_with_several_at_the_highest_load_goes_by_tokens_there(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(4, FAST), "vllm fp16": up_to(4, MIDDLE)})
-    said = "Serve vllm awq. 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least 1.3"
+    said = (
+        "Serve vllm awq. It has 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least "
+    )
     assert answer(run).startswith(said)
 
 
@@ -180,7 +182,7 @@ def test_more_is_known_than_that_one_keeps_it_only_where_all_others_break_it(tmp
     assert said.startswith(
         "vllm awq. It keeps the SLO up to 4 users on each of 3 starts, next best tgi fp16 "
     )
-    assert said.endswith("Not known to keep or to break it there: tgi fp16.")
+    assert said.endswith("Not clear at that load: tgi fp16.")
 
 
 @pytest.mark.parametrize("starts", [1, 2])
@@ -192,10 +194,11 @@ def test_one_or_two_starts_say_what_a_search_measured_and_what_would_make_it_kno
     said = answer(run)
     each = "on one start" if starts == 1 else "on each of 2 starts"
     assert said.startswith(
-        "No winner. Kept as measured, but not known (p95 TTFT 300 ms, 98 % success): vllm awq 4 users "
-        f"{each} (that takes 3 starts or more), vllm fp16 2 users {each} (that takes 3 starts or more)."
+        "No winner. Kept as measured, but not known to be kept (p95 TTFT 300 ms, 98 % success): vllm awq "
+        f"4 users {each} (an interval needs 3 starts or more), vllm fp16 2 users {each} (an interval needs 3 "
+        "starts or more)."
     )
-    assert said.endswith("would tell more: bench search slo.ttft_s.p95=300ms repeats=5")
+    assert said.endswith("would narrow it down: bench search slo.ttft_s.p95=300ms repeats=5")
     assert "Serve" not in said
 
 

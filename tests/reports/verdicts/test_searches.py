@@ -98,7 +98,7 @@ def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
         == "not known: an interval needs 3 starts or more; 6 users as measured on one start"
     )
     assert answer(run).startswith(
-        "No winner. Kept as measured, but not known (p95 TTFT 150 ms, 90 % success)"
+        "No winner. Kept as measured, but not known to be kept (p95 TTFT 150 ms, 90 % success)"
     )
 
 
@@ -170,8 +170,8 @@ def test_on_too_few_starts_the_highest_that_was_allowed_is_measured_as_a_least(t
     run, [capacity] = searched(tmp_path, [64])
     assert capacity.words == "not known (64 users or more as measured)"
     assert search_words(run, capacity) == (
-        "not known: an interval needs 3 starts or more; 64 users or more as measured (the highest that was "
-        "tried) on one start"
+        "not known: an interval needs 3 starts or more; 64 users or more as measured (the highest tried) "
+        "on one start"
     )
     assert "llama_cpp fp16 64 users or more on one start" in answer(run)
 

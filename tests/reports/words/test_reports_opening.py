@@ -99,12 +99,12 @@ def test_what_is_decided_is_bold_and_the_winner_is_marked(decided: Run) -> None:
     assert text.count('<span class="winner">') == 1
     assert '<b class="lead">' in text.partition('<span class="winner">')[2].partition("</tr>")[0]
     assert (
-        "A winner beats each other one that is ranked, each in its own paired t test over 5 repeats (96 % "
-        "confidence). Bold: the leader of a column, where it is decided."
+        "A winner beats every other ranked deployment, each in its own paired t test over 5 repeats (96 % "
+        "confidence). Bold: the decided leader of a column."
     ) in text
     assert (
-        "The intervals against the leader hold all together with 96 % confidence, so they are wider than the "
-        "answer's."
+        "The intervals against the leader hold jointly with 96 % confidence, so they are wider than the "
+        "one in the answer."
     ) in plain(decided)
     drawn = re.findall(r'<svg class="ratio" .*?</svg>', text)
     assert len({re.search(r'class="one" x1="([\d.]+)"', each)[1] for each in drawn}) == 1  # type: ignore[index]
@@ -125,7 +125,7 @@ def test_the_legend_has_the_order_of_the_rows(decided: Run) -> None:
 
 
 def test_one_interval_against_the_leader_is_the_answers_own(tmp_path: Path) -> None:
-    assert "hold all together" not in plain(made_run(tmp_path, [BASE, OTHER]))
+    assert "hold jointly" not in plain(made_run(tmp_path, [BASE, OTHER]))
 
 
 def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path)
     assert not any("leader" in head for head in table.heads)
     text = plain(run)
     assert "No winner. At 4 users: a verdict needs 3 repeats in which all have a value, here 2." in text
-    assert f"More repeats may tell: bench run --resume {tmp_path} repeats=5" in text
+    assert f"More repeats may settle it: bench run --resume {tmp_path} repeats=5" in text
 
 
 def test_more_repeats_are_not_advised_where_no_window_had_a_request(tmp_path: Path) -> None:
     run = made_run(tmp_path, [BASE, OTHER], repeats=2, requests=0)
-    assert "More repeats may tell" not in plain(run)
+    assert "More repeats may settle it" not in plain(run)
     assert [row[1] for row in table_of(run).rows] == ["–", "–"]
 
 
@@ -148,7 +148,7 @@ def test_more_repeats_are_not_advised_where_work_is_not_the_same(tmp_path: Path)
     longer = replace(OTHER, changes=lambda number: {"input_tokens": 999})
     text = plain(made_run(tmp_path, [BASE, longer], repeats=2))
     assert "No winner. At 4 users: their prompts are not the same" in text
-    assert "More repeats may tell" not in text
+    assert "More repeats may settle it" not in text
 
 
 def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) -> None:
@@ -158,7 +158,9 @@ def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) 
 
     loads = (Load(concurrency=1), Load(concurrency=4))
     run = made_run(tmp_path, [BASE, OTHER], loads, repeats=3, cell_changes=changes)
-    assert "Serve vllm awq. 1.25x the output tokens/s of llama_cpp fp16 at 1 user (at least" in plain(run)
+    assert "Serve vllm awq. It has 1.25x the output tokens/s of llama_cpp fp16 at 1 user (at least" in plain(
+        run
+    )
 
 
 def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) -> None:
@@ -267,7 +269,9 @@ def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) ->
         "vllm fp16",
         "tgi fp16 not ranked: it misses the SLO",
     ]
-    said = "Serve vllm awq. 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least 1."
+    said = (
+        "Serve vllm awq. It has 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least 1."
+    )
     assert said in plain(run)
     assert "Not compared: tgi fp16." in plain(run)
 
@@ -277,17 +281,17 @@ def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) ->
     [
         (
             {"vllm awq": FAST, "tgi fp16": BROKEN},
-            "Serve vllm awq. The only one known to keep the SLO at 4 users",
+            "Serve vllm awq. It is the only one known to keep the SLO at 4 users",
         ),
         (
             {"vllm awq": FAST, "tgi fp16": UNCLEAR},
-            "vllm awq. The only one known to keep the SLO at 4 users: output tokens/s 166.7",
+            "vllm awq. It is the only one known to keep the SLO at 4 users: output tokens/s 166.7",
         ),
         (
             {"vllm awq": BROKEN, "tgi fp16": UNCLEAR},
             "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load",
         ),
-        ({"vllm awq": FAST}, "vllm awq. Known to keep the SLO at 4 users: output tokens/s 166.7"),
+        ({"vllm awq": FAST}, "vllm awq. It is known to keep the SLO at 4 users: output tokens/s 166.7"),
     ],
 )
 def test_who_alone_is_known_to_keep_the_slo_is_served(tmp_path: Path, does: Any, said: str) -> None:
@@ -339,12 +343,12 @@ def test_a_winner_is_said_with_its_lead_how_sure_and_unless_what(tmp_path: Path)
     found = said(tmp_path, [BASE, OTHER, small])
     assert found.lead == "Serve vllm awq"
     assert re.fullmatch(
-        r"1\.1\dx the output tokens/s of the next best, llama_cpp gguf-q4_0, at 4 users "
-        r"\(at least 1\.\d\dx, 96 % confidence\), in 2\.50x its memory\.",
+        r"It has 1\.1\dx the output tokens/s of the next best, llama_cpp gguf-q4_0, at 4 users "
+        r"\(at least 1\.\d\dx, 96 % confidence\), with 2\.50x the memory\.",
         found.text,
     ), found.text
     assert found.unless == (
-        "Unless peak memory decides: llama_cpp gguf-q4_0 needs the least (0.31 against 0.77 GiB)."
+        "If peak memory matters most: llama_cpp gguf-q4_0 needs the least (0.31 against 0.77 GiB)."
     )
 
 
@@ -361,8 +365,8 @@ def test_a_bound_is_never_said_to_be_more_than_it_is_nor_rounded_to_1(ratio, bou
 @pytest.mark.parametrize(
     ("fp16", "next_best", "said"),
     [
-        (2, 1, ", on 4.0x its threads (4 against 1)."),
-        (1, 2, ", on 2.0x its threads (4 against 2)."),
+        (2, 1, ", on 4.0x the threads (4 against 1)."),
+        (1, 2, ", on 2.0x the threads (4 against 2)."),
         (1, 4, "; llama_cpp fp16 used 1 thread, vllm awq 4."),
         (4, 4, "96 % confidence)."),
     ],
@@ -394,7 +398,7 @@ def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_pa
         found.text,
     ), found.text
     assert re.match(
-        r"If the lead seen is the true one, about \d+ repeats would tell, in \d+ more minutes: bench run ",
+        r"If the measured lead is real, about \d+ repeats would settle it, in \d+ more minutes: bench run ",
         found.note,
     )
 
@@ -423,7 +427,7 @@ def test_a_lead_that_60_repeats_would_not_tell_asks_to_choose_by_something_else(
     near = replace(BASE, per_repeat=(1.0, 1.3, 0.77, 1.25, 0.8))
     found = said(tmp_path, [near, replace(OTHER, slow=1.0)])
     assert found.note == (
-        "If the lead seen is the true one, 60 repeats would not tell: choose by another column."
+        "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
     )
 
 
@@ -431,21 +435,21 @@ def test_equals_are_said_to_be_the_same_and_memory_may_choose(tmp_path: Path) ->
     steady = (1.0, 1.004, 0.998, 1.001, 0.997)
     found = said(tmp_path, [BASE, replace(OTHER, slow=1.0, memory=0.5, per_repeat=steady)])
     assert found.lead in ("Serve llama_cpp fp16 or vllm awq", "Serve vllm awq or llama_cpp fp16")
-    assert found.text == "The same output tokens/s within 5 % at 4 users."
-    assert found.unless == "If peak memory decides: vllm awq needs the least (0.39 against 0.77 GiB)."
+    assert found.text == "They have the same output tokens/s within 5 % at 4 users."
+    assert found.unless == "If peak memory matters most: vllm awq needs the least (0.39 against 0.77 GiB)."
 
 
 def test_a_server_that_ran_already_gets_no_advice_of_more_repeats(tmp_path: Path) -> None:
     found = said(tmp_path, [BASE, OTHER], start_changes=lambda start: {"attached": True})
     assert (found.lead, found.note) == (
-        "No winner", "Where bench can start the servers, leave out engine.base_url."
+        "No winner", "A winner needs servers that bench starts itself: leave out engine.base_url."
     )  # fmt: skip
 
 
 def test_one_deployment_is_told_and_not_compared(tmp_path: Path) -> None:
     found = said(tmp_path, [BASE])
     assert found.lead == "llama_cpp fp16"
-    begins = r"Measured alone at 4 users: output tokens/s .* \[.*\], TTFT p50 .* \[.*\] ms\."
+    begins = r"It is the only one measured at 4 users: output tokens/s .* \[.*\], TTFT p50 .* \[.*\] ms\."
     assert re.fullmatch(begins, found.text), found.text
 
 
@@ -459,7 +463,8 @@ def test_the_reference_server_is_told_ahead_and_never_to_be_served(tmp_path: Pat
 
 def test_the_headline_is_the_answer_with_the_reasons_to_distrust_it(decided: Run) -> None:
     assert re.fullmatch(
-        r"Serve llama_cpp gguf-q8_0. 1\.2\dx the output tokens/s of the next best, \w+ fp16, at 4 users "
+        r"Serve llama_cpp gguf-q8_0\. It has 1\.2\dx the output tokens/s of the next best, \w+ fp16, at 4 "
+        r"users "
         rf"\(▲ {len(findings_of(decided))} reasons? to distrust\)",
         headline(decided),
     )

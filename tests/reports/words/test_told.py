@@ -65,7 +65,7 @@ def test_a_deployment_that_failed_is_named_and_one_alone_is_not_compared(tmp_pat
 
     said = stands(tmp_path, FAST, SLOW, cell_changes=fail)
     where = "output tokens/s at 4 users"
-    assert said == f"llama_cpp fp16 alone has a value ({where}); not compared: vllm awq"
+    assert said == f"only llama_cpp fp16 has a value ({where}); not compared: vllm awq"
 
 
 def test_of_one_deployment_there_is_no_standing(tmp_path: Path) -> None:

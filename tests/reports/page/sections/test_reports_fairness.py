@@ -266,7 +266,7 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
         write_start(tmp_path, start_record(start, 90 * S), samples)
         write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)], summary(100 * S))
     page = plain(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "sglang bf16 1 user 1.9" in page.partition("their machine told")[2]
+    assert "sglang bf16 1 user 1.9" in page.partition("the machine reported")[2]
 
 
 @pytest.mark.parametrize(

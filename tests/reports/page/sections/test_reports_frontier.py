@@ -102,7 +102,7 @@ def test_the_percentile_is_the_highest_that_every_point_has(tmp_path: Path) -> N
     run = open_run(repeated_run(tmp_path, three(), repeats=3))
     chart = frontier_charts(run)[0]
     assert chart.columns[2] == "TTFT p50 ms"
-    assert "p50: too few points have requests enough for p95." in chart.note
+    assert "This is p50: too few points have enough requests for p95." in chart.note
 
 
 def test_the_percentile_that_the_slo_asks_for_is_drawn_and_why_is_said(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_percentile_that_the_slo_asks_for_is_drawn_and_why_is_said(tmp_path:
     ttft, tpot = frontier_charts(run)
     assert ttft.columns[2] == "TTFT p90 ms"
     assert tpot.columns[2] == "TPOT p95 ms"
-    assert "p95: too few points have requests enough for p99." in tpot.note
+    assert "This is p95: too few points have enough requests for p99." in tpot.note
 
 
 def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
 
     run = open_run(repeated_run(tmp_path, three(), repeats=3, cell_changes=lost))
     chart = frontier_charts(run)[0]
-    assert "Not drawn, with no value of both: vllm fp16 at 4 users." in chart.note
+    assert "Not drawn, because a value is missing: vllm fp16 at 4 users." in chart.note
     assert len(lines(chart)[2]["x"]) == 1
     assert len(lines(chart)[0]["x"]) == 2
 

@@ -128,11 +128,11 @@ def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
     (first, second, third) = front_of(run)
     even = replace(second, kl_nats=first.kl_nats, memory_bytes=first.memory_bytes, speed=first.speed)
     worse = replace(third, kl_nats=0.9, memory_bytes=first.memory_bytes + 1, speed=first.speed)
-    said = "Beaten by another in speed, quality and memory together, by their means: llama_cpp gguf-q4_0 (by "
+    said = "Beaten in speed, quality and memory at once, by their means: llama_cpp gguf-q4_0 (by "
     assert front([first, even, worse]).startswith(said)
     smaller = replace(worse, memory_bytes=first.memory_bytes - 1)
     assert front([first, even, smaller]).startswith(
-        "Beaten by another in speed, quality and memory together, by their means: no deployment."
+        "Beaten in speed, quality and memory at once, by their means: no deployment."
     )
 
 
@@ -298,7 +298,7 @@ def test_the_terminal_has_divergence_and_agreement_behind_the_values(run, capsys
     said = capsys.readouterr().err
     near = next(line for line in said.splitlines() if line.startswith("llama_cpp gguf-q8_0 "))
     assert near.split()[-4:] == ["0.0032", "[0.0031,", "0.0033]", "95"]
-    assert "picks another token in 35 of 100 places (KL 0.26)" in said
+    assert "picks another token at 35 of 100 positions (KL 0.26)" in said
 
 
 def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
@@ -311,7 +311,7 @@ def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
 def test_a_run_that_was_not_asked_says_that_nobody_measured(tmp_path):
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5)
     html = write_report(path).read_text(encoding="utf-8")
-    assert "Not measured: a smaller quantization may answer worse." in section(html)
+    assert "Quality was not measured; a smaller quantization may answer worse." in section(html)
     assert "KL nats" not in html
 
 

@@ -128,7 +128,7 @@ def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> Non
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=1, window_s=5.0)
     made = memory.HELD(open_run(tmp_path))
-    assert made.charts[0].title == "Memory at its highest, by what it is for, GiB"
+    assert made.charts[0].title == "Peak memory by use, GiB"
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:

@@ -117,16 +117,16 @@ def test_a_heading_names_value_and_unit():
 
 def test_the_section_has_rule_ratio_interval_and_word(page):
     text = plain(section_of(page, "side"))
-    assert "96 % confidence, corrected for 3 comparisons; same: within 5 %." in text
+    assert "(96 % confidence, corrected for 3 comparisons). Same: within 5 %." in text
     assert "a block is one repeat" in text
     # Against the leader of each column, who is 1.25 times as fast in half of the memory.
-    assert re.search(r"vllm fp16 .*?0\.80x slower (?:▲ \d )?\[0\.\d\d, 0\.\d\d\]", text)
-    assert re.search(r"vllm fp16 .*?2\.00x larger (?:▲ \d )?\[2\.00, 2\.00\]", text)
+    assert re.search(r"vllm fp16 .*?0\.80x, slower (?:▲ \d )?\[0\.\d\d, 0\.\d\d\]", text)
+    assert re.search(r"vllm fp16 .*?2\.00x, larger (?:▲ \d )?\[2\.00, 2\.00\]", text)
     assert text.index("At 4 users") < text.index("At 1 user")
 
 
 def test_a_word_has_its_class_so_that_colour_is_never_alone(page):
-    said = re.findall(r'class="verdict (\w+)"[^>]*>(?:[\d.]+x )?(\w+)', section_of(page, "side"))
+    said = re.findall(r'class="verdict (\w+)"[^>]*>(?:[\d.]+x, )?(\w+)', section_of(page, "side"))
     assert {word for kind, word in said if kind == "worse"} == {"slower", "larger"}
 
 
@@ -165,7 +165,7 @@ def test_a_metric_that_may_be_0_is_compared_by_differences(tmp_path):
 
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
     found = side_by_side.VALUES(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
-    assert "No verdicts on values: no two deployments are of one model." in found.body
+    assert "No verdicts: no two deployments serve the same model." in found.body
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
