@@ -107,7 +107,7 @@ class Field:
             return _LENGTH
         first = next(part for part in parts if part is not type(None))
         if typing.get_origin(first) is typing.Literal:
-            return " or ".join(map(str, typing.get_args(first)))
+            return units.either(map(str, typing.get_args(first)))
         return _UNITS[self.suffix][1] if self.suffix else _TYPE_NAMES.get(first, "text")
 
 

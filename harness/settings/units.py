@@ -102,6 +102,12 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
+def either(names: Iterable[str]) -> str:
+    """Return `a`, `a or b` or `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Group pairs of (text, name): each text once, in order, with the names that have it."""
     found: dict[str, dict[str, None]] = {}

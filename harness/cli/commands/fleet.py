@@ -24,7 +24,7 @@ from harness.store.store import read_run
 
 
 def merge_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs of different repeats.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Runs of different repeats.")],
     output: terminal.Output = None,
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,

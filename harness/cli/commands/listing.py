@@ -1,6 +1,6 @@
 """`bench list`: what bench knows, as facts for `--json` and as tables. Each list has its own imports."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ from harness.contracts import Reason, Weights
 from harness.errors import UserError, choose_from
 from harness.install import builds, install
 from harness.sampling import gpu
-from harness.settings.units import parameters_text, size_text
+from harness.settings.units import either, parameters_text, size_text
 
 _LAUNCHERS = {"native": "process", "docker": "container"}
 # Stands in a reason for the name of its quantization, so that equal reasons are told once.
@@ -110,18 +110,13 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
         rows.append(cells)
     print_rows(rows)
     out.print()
-    reasons = enumerate((text.replace(_NAME, _or(names)) for text, names in named.items()), start=1)
+    reasons = enumerate((text.replace(_NAME, either(names)) for text, names in named.items()), start=1)
     why: list[Row] = [{"": str(number), "why": reason} for number, reason in reasons]
     if mixed := mixed_kinds(MODELS[DEFAULT_MODEL].facts, "gguf-q4_k_m"):
         why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
     print_rows(why)
     short = ", ".join(f"{row.alias} is {row.quantization}" for row in served if row.alias)
     out.print(f"For {DEFAULT_MODEL} ({short}) with default options; `bench plan` says what this machine can.")
-
-
-def _or(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _models() -> list[dict[str, Any]]:

@@ -89,8 +89,8 @@ def search(
 
     The load is a number of users, or with search.over=rate of conversations begun per second. It is doubled
     from search.lowest until an objective is broken, then bisected to within search.precision. If the lowest
-    load breaks an objective, one user is tried, or lower rates down to a sixteenth. Without search.lowest a
-    rate begins where a window has four conversations. A load that is not clear gets up to search.trials
+    load breaks an objective, one user is tried, or lower rates down to a sixteenth. Without search.lowest,
+    rates begin where a window has four conversations. A load that is not clear gets up to search.trials
     windows, each with fresh prompts.
 
     Servers are told to serve search.highest users at once (at most 64), or 8 if it is not given. For rates it

@@ -238,7 +238,7 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
         begins = f"every repeat {'starts' if is_ours else 'loads'} each deployment once"
         yield f"order: {begins}, balanced over repeats and drawn from the seed"
     if any(len(start.cells) > 1 for start in whole.starts):
-        yield "order: cells of a start at random, drawn for each repeat and the same for all deployments"
+        yield "order: the cells of a start are shuffled in each repeat, alike for all deployments"
     beside = ", plus each engine's own start-up" if is_ours else ""
     size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
     quality = ""

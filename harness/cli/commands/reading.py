@@ -196,7 +196,7 @@ def import_command(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="[TOOL=]FILE...",
+            metavar="[TOOL=]FILE",
             help=f"Result files of one tool, recognised by their content unless named: {', '.join(TOOLS)}.",
         ),
     ],

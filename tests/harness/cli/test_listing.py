@@ -100,6 +100,7 @@ def test_a_trace_is_played_whole(tmp_path) -> None:
 def test_the_keys_say_what_they_take() -> None:
     takes = {row["key"]: row["takes"] for row in facts_of("keys")}
     assert takes["load.ramp"] == "linear or steps"
+    assert takes["load.arrival"] == "constant, poisson, gamma, trace or batch"
     assert takes["load.rate"] == "a rate, such as 2/s or 90/min"
     assert takes["load.warmup"] == "a duration, such as 500ms or 20s"
     assert takes["load.conversations"] == "a whole number"
