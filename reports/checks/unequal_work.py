@@ -88,7 +88,7 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
 
 @check(
     "Not all terms are as asked",
-    "Servers use other values than asked for: {}.",
+    "Servers do not use, or could not be told, what was asked for: {}.",
     "See Trust; ask for values that all can use. Where fewer are served at once, TTFT is mostly the queue.",
     (),
 )

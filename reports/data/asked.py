@@ -231,13 +231,13 @@ def why_unlike(own: Heard, base: Heard) -> str | None:
         for at, (a, b) in enumerate(names):
             if a != b:
                 is_a, is_b = (each or "no token" for each in (a, b))
-                return f"token {at + 1} of its {way} {item + 1} is {is_a}, that of {base.name} {is_b}"
+                return f"token {at + 1} of its {way} {item + 1} is {is_a}, but {is_b} at {base.name}"
     # Where one of them gives no prompt tokens, the counts are compared.
     is_told = own.rows.get("prompt") and base.rows.get("prompt")
     for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
         counts = (row.prompt_tokens, other.prompt_tokens)
         if None not in counts and counts[0] != counts[1]:
-            return f"its prompt {item + 1} has {counts[0]} tokens, that of {base.name} {counts[1]}"
+            return f"its prompt {item + 1} has {counts[0]} tokens, but {counts[1]} at {base.name}"
     return None
 
 

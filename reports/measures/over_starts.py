@@ -203,7 +203,7 @@ def unit_of(run: Run, name: str) -> str:
     return price.currency if metric.unit == "price.currency" and price else metric.shown_unit
 
 
-# --- what stands beside a mean ---------------------------------------------------------------------
+# --- what is shown beside a mean -------------------------------------------------------------------
 
 
 def has_interval(found: Aggregate) -> bool:

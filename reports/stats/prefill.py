@@ -46,7 +46,7 @@ def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
     draws = [np.arange(n), *(_redraw(rng, tokens) for _ in range(_REDRAWS))]
     slopes = np.array([_slope(tokens[draw], seconds[draw]) for draw in draws])
     if not np.quantile(slopes, _LEVELS[0]) > 0:
-        return f"the times of {n} new prompts do not tell what a token takes"
+        return f"the times of {n} new prompts do not show how long a token takes"
     bases = [np.median(seconds[draw] - b * tokens[draw]) for draw, b in zip(draws, slopes, strict=True)]
     return Line(np.array(bases), slopes)
 

@@ -196,8 +196,8 @@ def _decision(run: Run, case: LoadCase) -> Decision:
 
 
 def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Decision:
-    """Return the decision with its test, or with why there is none. `split`: why the contenders' work has no
-    majority."""
+    """Return the decision with its test, or with why there is none. `split`: how the contenders' work differs
+    if no work is that of most."""
     if len(made.groups) > 1:
         if why := split or _why_no_test(run, made):
             return replace(made, kind="values", why=why)

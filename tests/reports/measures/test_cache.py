@@ -181,7 +181,7 @@ def test_the_page_says_how_the_times_could_tell(tmp_path):
 def test_times_that_do_not_grow_with_the_prompt_tell_nothing(tmp_path):
     each = served(tmp_path, talks(blocks, blocks, noise_ms=3000.0))[""]
     assert each.inferred is None
-    assert each.why == "the times of 24 new prompts do not tell what a token takes"
+    assert each.why == "the times of 24 new prompts do not show how long a token takes"
 
 
 def test_a_run_without_ideals_or_without_repetition_has_none(tmp_path):

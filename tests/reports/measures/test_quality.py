@@ -446,10 +446,10 @@ NO_IDS = ("chat", "text")
 @pytest.mark.parametrize(
     ("voice", "unlike"),
     [
-        (Voice(changes=templated), "token 3 of its prompt 2 is 42, that of llama_cpp fp16 2"),
-        (Voice(changes=longer), "token 21 of its prompt 1 is 9, that of llama_cpp fp16 no token"),
-        (Voice(changes=with_bos), "token 1 of its text 1 is 0, that of llama_cpp fp16 1"),
-        (Voice(changes=counted, ways=NO_IDS), "its prompt 4 has 31 tokens, that of llama_cpp fp16 23"),
+        (Voice(changes=templated), "token 3 of its prompt 2 is 42, but 2 at llama_cpp fp16"),
+        (Voice(changes=longer), "token 21 of its prompt 1 is 9, but no token at llama_cpp fp16"),
+        (Voice(changes=with_bos), "token 1 of its text 1 is 0, but 1 at llama_cpp fp16"),
+        (Voice(changes=counted, ways=NO_IDS), "its prompt 4 has 31 tokens, but 23 at llama_cpp fp16"),
         (Voice(ways=NO_IDS), None),
     ],
 )
@@ -459,7 +459,7 @@ def test_other_tokens_are_named_and_such_a_deployment_cannot_win(tmp_path, voice
     assert beyond_limit(run) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
 
 
-UNLIKE = "not comparable: token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2"
+UNLIKE = "not comparable: token 3 of its prompt 2 is 42, but 2 at llama_cpp gguf-q8_0"
 
 
 def test_one_whose_text_is_not_that_of_most_is_no_reference_but_the_next_is(tmp_path):
@@ -490,8 +490,8 @@ def test_a_third_that_cannot_be_compared_does_not_say_which_of_two_is_right(tmp_
 def test_of_two_whose_texts_are_not_the_same_neither_can_win(tmp_path):
     run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice()})
     assert beyond_limit(run) == {
-        REFERENCE: "not comparable: token 3 of its prompt 2 is 42, that of llama_cpp gguf-q8_0 2",
-        NEAR: "not comparable: token 3 of its prompt 2 is 2, that of llama_cpp fp16 42",
+        REFERENCE: "not comparable: token 3 of its prompt 2 is 42, but 2 at llama_cpp gguf-q8_0",
+        NEAR: "not comparable: token 3 of its prompt 2 is 2, but 42 at llama_cpp fp16",
     }
 
 
@@ -513,7 +513,7 @@ def test_beyond_the_limit_is_who_is_not_known_to_be_within_it(tmp_path):
 def test_without_a_limit_another_text_alone_is_left_out(tmp_path):
     voices = {REFERENCE: Voice(), FAR: Voice(0.9), NEAR: Voice(changes=with_bos)}
     run = asked(tmp_path, voices, quality=limited(limit_nats=None))
-    unlike = "token 1 of its text 1 is 0, that of llama_cpp fp16 1"
+    unlike = "token 1 of its text 1 is 0, but 1 at llama_cpp fp16"
     assert beyond_limit(run) == {NEAR: f"not comparable: {unlike}"}
 
 
@@ -609,7 +609,7 @@ def test_a_server_that_names_no_probabilities_is_known_by_the_text_of_its_answer
 def test_the_prompts_of_a_server_that_names_no_probabilities_are_compared_by_their_length(tmp_path):
     voice = Voice(ways=("chat",), changes=lambda row: mute(replace(row, prompt_tokens=row.prompt_tokens + 1)))
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), BF16.label: Voice(), NEAR: voice}))
-    assert found[NEAR].unlike == "its prompt 1 has 21 tokens, that of llama_cpp fp16 20"
+    assert found[NEAR].unlike == "its prompt 1 has 21 tokens, but 20 at llama_cpp fp16"
 
 
 def test_a_token_that_was_not_among_the_likeliest_is_no_tie():

@@ -124,7 +124,7 @@ def shifted(row):
     return replace(row, tokens=(Token(HOSTILE), *row.tokens[1:])) if row.way == "prompt" else row
 
 
-UNLIKE = f"not comparable: token 1 of its prompt 1 is {HOSTILE}, that of {FP16} of A 0"
+UNLIKE = f"not comparable: token 1 of its prompt 1 is {HOSTILE}, but 0 at {FP16} of A"
 
 
 @pytest.mark.parametrize(

@@ -119,13 +119,13 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
         return replace(row, tokens=row.tokens[1:]) if row.way == "prompt" else row
 
     run = measured(tmp_path, {**USUAL, FAR: Voice(changes=cut)})
-    why = "not comparable: token 1 of its prompt 1 is 1, that of llama_cpp fp16 0"
+    why = "not comparable: token 1 of its prompt 1 is 1, but 0 at llama_cpp fp16"
     [made] = decisions_of(run)
     assert (made.served, made.left_out) == (NEAR, {FAR: why})
     assert "If worse answers" not in answer(run)
     two = measured(tmp_path / "two", {REFERENCE: Voice(), FAR: Voice(changes=cut)}, [SLOW, FAST])
     [made] = decisions_of(two)
-    other = "not comparable: token 1 of its prompt 1 is 0, that of llama_cpp gguf-q4_0 1"
+    other = "not comparable: token 1 of its prompt 1 is 0, but 1 at llama_cpp gguf-q4_0"
     assert (made.served, made.left_out) == (None, {REFERENCE: other, FAR: why})
     assert answer(two).startswith("No ")
 
