@@ -1,7 +1,7 @@
-"""Put a run into one file that others can run again, and open such a file, which anyone may have made.
+"""Write a run into one file to share, and open such a file, which anyone may have made.
 
-A bundle is a tar.gz of one folder: a run's own files, and SHA256SUMS of them. Unpacked by `tar` it is a run's
-directory. The same run makes the same bytes.
+A bundle is a tar.gz of one folder with a run's own files and their SHA256SUMS. `tar` unpacks it into a run's
+directory. The same run gives the same bytes.
 """
 
 import gzip
@@ -25,16 +25,17 @@ from harness.whole_files import check_room, written_whole
 # Records and logs shrink to a tenth, tables not at all. Small files may grow by 64 MiB more.
 _MOST_GROWTH, _MORE_BYTES = 100, 64 << 20
 _MOST_FILES = 100_000
-# tarfile reads the headers of long names in one go, however long they say to be.
+# tarfile reads the header of a long name at once, whatever length it claims.
 _CHUNK_BYTES = 1 << 20
-# Of gzip: how tight. 0 packs nothing, for logs of equal lines, which would open as a bomb does.
+# gzip's levels to try. 0 does not compress, for logs of equal lines, which would unpack like a bomb.
 _LEVELS = (6, 0)
 
 
 def write_bundle(run_dir: Path, out: Path) -> None:
-    """Write a run's own files into a bundle, whole or not at all. Raises UserError, StoreError.
+    """Write a run's own files into a bundle, whole or not at all.
 
-    A file that is changed, torn or missing by the run's checksums is refused.
+    Raises StoreError if a file is changed, torn or missing by the run's checksums, and UserError if the
+    bundle cannot be written.
     """
     check_place(out)
     top = run_dir.resolve().name
@@ -83,10 +84,10 @@ def _add(tar: tarfile.TarFile, name: str, size: int, made_s: int, contents: IO[b
 
 @contextmanager
 def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
-    """Return the directory of a run, or that of a bundle's, which is there until the block ends.
+    """Give the directory of a run. A bundle is unpacked into a temporary one that lasts until the block ends.
 
-    Raises StoreError for a bundle that is damaged or hostile: `is_checked` says whether its files have to be
-    as they were written.
+    Raises StoreError for a damaged or hostile bundle; with `is_checked` also if a file does not match its
+    checksum.
     """
     if not path.exists():
         said = "no run here (no such file or directory)"
@@ -105,7 +106,7 @@ def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
-    """Write a bundle's files below a new folder, and return that of the run."""
+    """Unpack a bundle into `folder` and return the run's directory in it."""
     tops, names, size, packed_bytes = set[str](), set[str](), 0, path.stat().st_size
     try:
         with (
@@ -117,7 +118,7 @@ def _unpacked(path: Path, folder: Path) -> Path:
                 top, name = _place(path, member)
                 size += member.size
                 if _is_bomb(size, packed_bytes):
-                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are no run")
+                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are not a run")
                 if why := _why_not(top, name.casefold(), tops, names):
                     raise _no_bundle(path, f"{member.name!r} is {why}")
                 tops.add(top)
@@ -138,17 +139,17 @@ def _unpacked(path: Path, folder: Path) -> Path:
 
 
 def _no_bundle(path: Path, why: str) -> StoreError:
-    return StoreError(f"{path}: is no bundle ({why}); `bench bundle DIR` makes one of a run")
+    return StoreError(f"{path}: not a bundle ({why}); `bench bundle DIR` makes one of a run")
 
 
 def _place(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """Return the run's name, and that of a file in it. Raises StoreError for all that no bundle has."""
+    """Return the run's name and the file's path in it. Raises StoreError for a member that no bundle has."""
     top, *parts = member.name.split("/")
     is_own = parts[:1] == [SUMS_FILE] or (bool(parts) and parts[0] in checksums.OWN)
-    # A size below 0 would give the files behind it more than a bundle may become.
+    # A negative size would let later members exceed the limit on the unpacked size.
     is_regular = member.type == tarfile.REGTYPE and member.sparse is None and member.size >= 0
     if not (all(map(_is_plain, (top, *parts))) and is_own and is_regular):
-        raise _no_bundle(path, f"{member.name!r} is no file of a run")
+        raise _no_bundle(path, f"{member.name!r} is not a file of a run")
     return top, "/".join(parts)
 
 
@@ -157,7 +158,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _why_not(top: str, name: str, tops: Collection[str], names: Collection[str]) -> str | None:
-    """Return why a bundle cannot have this file beside those before it."""
+    """Return why a bundle that has these names already cannot have this file too; None if it can."""
     if name in names:
         return "there twice"
     if tops and top not in tops:
@@ -178,7 +179,7 @@ def _is_bomb(size: int, packed_bytes: int) -> bool:
 
 
 class _InParts(io.RawIOBase):
-    """A stream of which nobody may ask for much at once."""
+    """A stream that refuses large reads: tarfile trusts the lengths in headers."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self.stream = stream

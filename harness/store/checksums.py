@@ -1,9 +1,9 @@
-"""List the SHA-256 of a run's files, as `sha256sum` does, and say which are not as they were written.
+"""List the SHA-256 of a run's files, as `sha256sum` does, and find the files that have changed since.
 
-SHA256SUMS lists what is whole: each start and cell that has ended, run.json and the page once the run has.
-What is going to change is taken off the list before, so a kill leaves files that are not listed, and none
-that seem changed. New lines stand at the list's end until the run ends, when all are sorted. The list finds
-damage. It is no signature: who changes a file can change the list.
+SHA256SUMS lists finished files: those of each start and cell that has ended, and run.json and the page once
+the run has ended. A file is taken off the list before it changes, so a kill leaves unlisted files and none
+that seem changed. New lines are appended; the list is sorted when the run ends. The list finds damage. It is
+not a signature: whoever changes a file can change the list.
 """
 
 import fcntl
@@ -24,17 +24,17 @@ from harness.store.files import MOST_TABLE_BYTES, opened
 from harness.store.named_files import CLAIM_FILE, DIGEST_FILE, LOCK_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
 from harness.whole_files import write_whole
 
-# What a run consists of, and what else bench keeps or draws there: none of that is a record.
+# The files and folders of a run, and what else bench keeps or draws in its directory.
 OWN = (RUN_FILE, PAGE_FILE, CLAIM_FILE, "starts", "cells", "reference")
 _BESIDE = (SUMS_FILE, LOCK_FILE, DIGEST_FILE, "charts")
-# These are written last.
+# These are written when the run ends.
 _ENDS = (RUN_FILE, PAGE_FILE)
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)", re.DOTALL)
 # A plan of 10,000 cells has 50,000 files, none deeper than cells/001.attempt1/requests.parquet.
 _MOST_FILES, _MOST_PARTS = 500_000, 4
-# How whole files begin and end.
+# How complete files begin and end.
 _ENDS_OF = {".json": (b"{", b"}\n"), ".parquet": (b"PAR1", b"PAR1"), ".html": (b"<!doctype html", b"</html>")}
-# More of a document than bench writes is not read to tell whether it is cut.
+# How much of a file is read to tell whether it is cut short; bench's records are smaller.
 _MOST_READ_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 20
 
@@ -45,13 +45,13 @@ _WHY: Mapping[Fault, str] = {
     "missing": "on the list and not there",
     "unlisted": f"not in {SUMS_FILE}: put there later, or the run was cut off before it was whole",
     "damaged": "no list of checksums there",
-    "strange": "no file of bench: a link, a device or a pipe, or of an absurd size, depth or name",
+    "strange": "not a file of bench's: a link, a device or a pipe, or of an absurd size, depth or name",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One file, by its name in the run, that is not as it was written."""
+    """A file of a run that is not as it was written, by its path in the run."""
 
     file: str
     fault: Fault
@@ -61,7 +61,7 @@ class Finding:
 
 
 def begin(run_dir: Path) -> None:
-    """Begin a run's list, or go on with it: run.json changes from now on."""
+    """Begin or continue a run's list, without run.json, which changes from now on."""
     with _alone(run_dir):
         _write(run_dir, [line for line in _lines(run_dir) if not _is_of(line, (RUN_FILE,))])
 
@@ -77,13 +77,13 @@ def end(run_dir: Path) -> None:
 
 
 def unlist(run_dir: Path, *names: str) -> None:
-    """Take files and folders off the list, if there is one: they are going to change."""
+    """Take files and folders that are going to change off the list, if there is one."""
     with _alone(run_dir):
         _take_off(run_dir, names)
 
 
 def relist(run_dir: Path, *names: str) -> None:
-    """Put files and folders as they are now on the list, if there is one."""
+    """List files and folders as they are now, if there is a list."""
     with _alone(run_dir):
         if (run_dir / SUMS_FILE).exists():
             _take_off(run_dir, names)
@@ -93,27 +93,27 @@ def relist(run_dir: Path, *names: str) -> None:
 @contextmanager
 def changing(run_dir: Path, name: str) -> Iterator[None]:
     """Keep a file or folder off the list while the block changes it. It stays off if the block raises."""
-    with suppress(OSError):  # of a disk that is full, or of others: what is changed there says it better
+    with suppress(OSError):  # a full or read-only disk: the block's own error says it better
         unlist(run_dir, name)
     yield
     relist(run_dir, name)
 
 
 def findings(run_dir: Path) -> list[Finding]:
-    """Return what is not as it was written, by name. Without a list that is what is torn.
+    """Return the files that are not as they were written, sorted. Without a list only torn files are found.
 
-    Raises StoreError for more files than any run has, and for one of absurd size.
+    Raises StoreError for more files than any run has, and for a file of absurd size.
     """
     return compared(run_dir)[0]
 
 
 def changed(run_dir: Path) -> list[Finding]:
-    """Return the findings on what is read of a run: not on its page, nor on files that nobody listed."""
+    """Return the findings on the files that a reader of the run uses: without the page and unlisted files."""
     return [each for each in findings(run_dir) if each.fault != "unlisted" and each.file != PAGE_FILE]
 
 
 def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
-    """Return in a line which file is not as it was written, and how many more; None of none."""
+    """Return a line that names the first finding and counts the others; None if there are none."""
     if not found:
         return None
     more = f", and {len(found) - 1} more" if found[1:] else ""
@@ -122,7 +122,7 @@ def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
 
 
 def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
-    """Return what findings does, and the digest of each file by its name. Reads each file once."""
+    """Return the findings and the digest of each file by its name. Reads each file once."""
     has_list = (run_dir / SUMS_FILE).exists()
     lines = _lines(run_dir)
     listed = {name: line[:64] for line in lines if (name := _name(line))}
@@ -145,8 +145,10 @@ def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
 
 
 def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bool]]:
-    """Yield all files at or below these names, sorted, and whether bench may have written each. Follows no
-    link. Raises StoreError for more files than any run has."""
+    """Yield all files at or below these names, sorted, each with whether bench may have written it.
+
+    Follows no link. Raises StoreError for more files than any run has.
+    """
     cut_off = (path.name for path in run_dir.glob("*.part") if path.name.startswith(_ENDS))
     tops = sorted({*names, *cut_off}) if names is OWN else sorted(names)
     for count, found in enumerate(each for top in tops for each in _walked(run_dir, top)):
@@ -168,7 +170,7 @@ def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:
 
 
 def check_ours(run_dir: Path) -> None:
-    """Raise StoreError for the first file that bench did not write, such as a link."""
+    """Raise StoreError for the first file that bench cannot have written, such as a link."""
     for name, is_ours in files(run_dir):
         if not is_ours:
             raise strange(run_dir, name)
@@ -182,17 +184,17 @@ def check_unlinked(run_dir: Path) -> None:
 
 
 def _is_plain(mode: int) -> bool:
-    # A log of absurd size, and folders that an engine has made deep below, lead nowhere else.
+    # A huge log, or folders that an engine nested deeply, still lie in the run: nothing is written elsewhere.
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def strange(run_dir: Path, name: str) -> StoreError:
-    """Return the error that a file of a run is none of bench's."""
+    """Return the error for a file that bench cannot have written."""
     return StoreError(f"{run_dir}/{Finding(name, 'strange')}; remove it")
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a regular file, in hexadecimal digits. Raises StoreError for another."""
+    """Return the SHA-256 of a regular file, in hexadecimal digits. Raises StoreError for any other."""
     found = hashlib.sha256()
     with opened(path, MOST_TABLE_BYTES, os.O_NOFOLLOW) as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -201,13 +203,13 @@ def digest(path: Path) -> str:
 
 
 def sums_of(digests: Mapping[str, str]) -> bytes:
-    """Return the contents of a list: of each file, by its name, its digest."""
+    """Return the contents of a list, from each file's name and digest."""
     return b"".join(f"{digests[name]}  {name}\n".encode() for name in sorted(digests))
 
 
 @contextmanager
 def _alone(run_dir: Path) -> Iterator[None]:
-    """Let no other process, such as a `bench report` beside a run that goes on, change the list meanwhile."""
+    """Lock the list: a `bench report` may change it while the run is still being measured."""
     descriptor = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # some file systems have no locks
@@ -230,12 +232,12 @@ def _text(run_dir: Path) -> str:
 
 
 def _lines(run_dir: Path) -> list[str]:
-    """Return the list's whole lines: bench may have been killed within the last one."""
+    """Return the list's complete lines: bench may have been killed while it wrote the last one."""
     return _text(run_dir).split("\n")[:-1]
 
 
 def _take_off(run_dir: Path, names: Collection[str]) -> None:
-    # Most names were never listed, and a long list is searched much faster than it is taken apart.
+    # Most names were never listed, and searching a long text is much faster than splitting it.
     text = _text(run_dir)
     is_whole = text.endswith("\n") or not text
     if not is_whole or any(f"  {name}" in text for name in names):
@@ -269,7 +271,7 @@ def _is_of(line: str, names: Collection[str]) -> bool:
 
 
 def _is_torn(path: Path) -> bool:
-    """Return whether a file is what a write that was cut off leaves: a beginning without its end."""
+    """Return whether an interrupted write left this file: it has a beginning but no end."""
     if path.suffix == ".part":
         return True
     begin, end = _ENDS_OF.get(path.suffix, (b"", b""))
@@ -281,7 +283,7 @@ def _is_torn(path: Path) -> bool:
         text = file.read(_MOST_READ_BYTES)
     if path.suffix == ".json":
         return _is_cut(text)
-    # A page that goes on behind its end was changed.
+    # A page with something after its end was changed, not cut.
     is_begun = begin.startswith(text[: len(begin)].lower() if path.suffix == ".html" else text[: len(begin)])
     return is_begun and not (path.suffix == ".html" and end in text)
 

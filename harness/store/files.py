@@ -1,6 +1,7 @@
-"""Read files of a results directory, which anyone may have written, write none that cannot be read again.
+"""Read and write the files of a results directory.
 
-What is read is regular, of bounded size, and of the shape that bench writes.
+Anyone may have written a file that is read here, so it must be regular, of bounded size, and of the shape
+that bench writes. A record is written only if it can be read again.
 """
 
 import os
@@ -22,16 +23,16 @@ from harness.errors import StoreError
 from harness.whole_files import write_whole, written_whole
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
-# row group of requests 8 MB of text. Equal values take next to nothing on disk, so they are counted.
+# row group of requests 8 MB of text. Equal values compress to almost nothing, so values are counted too.
 MOST_RECORD_BYTES = 64 << 20
 MOST_TABLE_BYTES = 16 << 30
 MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
-# Of one row group, and of a table of samples; of one whose rows become Python's objects, which take more.
+# Values of one row group or of a table of samples; values of a table that becomes Python objects.
 MOST_VALUES, MOST_OBJECTS = 100_000_000, 10_000_000
-# Of a float: nothing in bytes, seconds, joules or tokens comes near, and sums of it do not overflow.
+# No float measured in bytes, seconds, joules or tokens is larger; sums of smaller ones do not overflow.
 _MOST_MEASURED = 2.0**63
 _Read = TypeVar("_Read")
-# Fields of a start that hold what others said, of any shape, each with what makes its type of it.
+# Fields of a start that hold what servers and tools reported, and the function that reduces each to its type.
 _SAID: Mapping[str, Callable[[object], object]] = {
     "resolved": scalars,
     "sampler": scalars,
@@ -42,8 +43,10 @@ _SAID: Mapping[str, Callable[[object], object]] = {
 
 
 def opened(path: Path, most_bytes: int = MOST_RECORD_BYTES, flags: int = 0) -> BinaryIO:
-    """Open a file, but no pipe, device or directory, and with O_NOFOLLOW no link. Raises StoreError, and
-    OSError where there is none."""
+    """Open a regular file of at most `most_bytes`; with O_NOFOLLOW in `flags` a link is refused.
+
+    Raises StoreError for any other kind of file, and OSError if there is none.
+    """
     try:
         return foreign_files.opened(path, most_bytes, flags)
     except OSError as error:
@@ -62,11 +65,11 @@ def check_regular(path: Path, descriptor: int) -> None:
 def opened_table(
     path: Path, schema: pa.Schema | None = None, most_in_all: float = inf
 ) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file whose row groups are small enough to be read one by one, or with `most_in_all`
-    values at once.
+    """Open a Parquet file whose row groups are small enough to read one by one.
 
-    Its columns are of a schema's types, integers of any width; without one they are numbers. Raises
-    StoreError, which names the file and the column, also for what the block finds damaged.
+    With `most_in_all`, the whole table has at most that many values. The columns must have the schema's types
+    (integers of any width); without a schema they must be numbers. Raises StoreError with the file and the
+    column, also for damage that the block finds.
     """
     with opened(path, MOST_TABLE_BYTES) as file, reading(path):
         table = pq.ParquetFile(file)
@@ -79,21 +82,21 @@ def opened_table(
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise StoreError, in one line, for what the block finds damaged: cut short, or not ours."""
+    """Raise StoreError, in one line, if the block finds that a file is cut short or not one of bench's."""
     try:
         yield
-    # A name of a column that is no text is a ValueError.
+    # A column name that is not valid text raises ValueError.
     except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         first_line = inert((str(error).splitlines() or [type(error).__name__])[0])
         raise StoreError(f"{path}: damaged ({first_line})") from error
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """Read a table of samples, each with its instant. A number that is not finite, or absurd, is null.
+    """Read a table of samples, each with its instant `t_ns`. Numbers that are infinite or absurd become null.
 
     Returns None if there is no such file.
     """
-    if not path.exists():  # a device or a pipe is there, and refused
+    if not path.exists():  # not is_file(): a device or a pipe must be refused below
         return None
     with opened_table(path, most_in_all=MOST_VALUES) as file:
         if file.metadata.num_rows > MOST_SAMPLES:
@@ -106,7 +109,7 @@ def read_samples(path: Path) -> pa.Table | None:
 
 
 def _sane(table: pa.Table) -> pa.Table:
-    """Return the table with null for each number that is not finite, or larger than anything measured."""
+    """Return the table with null for each float that is not finite or beyond _MOST_MEASURED."""
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             is_sane = pc.less_equal(pc.abs(table[column.name]), _MOST_MEASURED)
@@ -118,7 +121,7 @@ def _sane(table: pa.Table) -> pa.Table:
 def _check_size(path: Path, table: pq.ParquetFile, most_in_all: float) -> None:
     found, values, in_all = table.metadata, 0, 0
     for number in range(found.num_row_groups):
-        # Where levels and their statistics do not fit, a reader raises, but asking for a column ends Python.
+        # If levels contradict their statistics, this read raises; reading a column first would crash Python.
         next(table.iter_batches(1, row_groups=[number], use_threads=False), None)
         group = found.row_group(number)
         of_group = sum(group.column(at).num_values for at in range(group.num_columns))
@@ -129,7 +132,7 @@ def _check_size(path: Path, table: pq.ParquetFile, most_in_all: float) -> None:
 
 
 def _is_of(schema: pa.Schema, found: pa.Field) -> bool:
-    # A column that bench does not know is not read.
+    # Columns that bench does not know are never read, so they may have any type.
     return found.name not in schema.names or _is_alike(found.type, schema.field(found.name).type)
 
 
@@ -147,7 +150,7 @@ def _is_number(found: pa.DataType) -> bool:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema | None = None) -> None:
     """Write rows as a table with a column per key, whole or not at all. Write nothing if there are none.
 
-    A schema says which columns there are, and their types.
+    A schema fixes the columns and their types.
     """
     if rows:
         with written_whole(path) as part:
@@ -155,15 +158,17 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema 
 
 
 def read_rows(path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Read the rows of such a table; none if there is no file. What is not finite, or absurd, is None, and so
-    are columns that an older file lacks, which are `later`."""
+    """Read the rows of a table that `write_rows` wrote; none if there is no file.
+
+    Numbers that are infinite or absurd become None. Columns in `later` may be missing and are then None.
+    """
     if not path.exists():
         return []
     with opened_table(path, schema, MOST_OBJECTS) as file:
         there = file.schema_arrow.names
         if missing := [name for name in schema.names if name not in (*there, *later)]:
             raise StoreError(f"{path}: damaged: no column {missing[0]}")
-        # Given the schema, it makes the columns that an old file lacks.
+        # With the schema, pyarrow adds the columns that an old file lacks.
         return list(_sane(pq.read_table(path, schema=schema)).to_pylist())
 
 
@@ -171,7 +176,7 @@ def read_rows(path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> list[
 
 
 def read_json(path: Path, kind: type[_Read]) -> _Read:
-    """Read a file as `kind`. Raises StoreError, in one line, for one of another shape."""
+    """Read a JSON file as `kind`. Raises StoreError, in one line, if it does not have that shape."""
     try:
         with opened(path) as file:
             return _decoded(file.read(), kind)
@@ -182,13 +187,13 @@ def read_json(path: Path, kind: type[_Read]) -> _Read:
 
 
 def write_record(path: Path, record: object) -> None:
-    """Write a record, indented, whole or not at all.
+    """Write a record as indented JSON, whole or not at all.
 
-    Raises StoreError, and leaves what is there, for one that could not be read again.
+    Raises StoreError, and leaves an existing file as it is, if the record could not be read again.
     """
     try:
         data = msgspec.json.encode(record)
-    except UnicodeEncodeError:  # the name of a path, a process or a variable may be any bytes
+    except UnicodeEncodeError:  # names of paths, processes and variables may be any bytes
         data = msgspec.json.encode(_in_unicode(msgspec.to_builtins(record)))
     data = msgspec.json.format(data, indent=1) + b"\n"
     try:

@@ -1,7 +1,7 @@
-"""Join results directories that hold repeats of one plan, each measured on a machine of its own, into one.
+"""Merge results directories that hold repeats of one plan, possibly from several machines, into one.
 
-A repeat is the block of the statistics: all deployments once, on one machine. What differs between machines
-is then the same for both sides of every difference, so repeats may come from several.
+A repeat is the block of the statistics: it has all deployments once, on one machine. A difference between two
+machines affects both sides of every comparison alike, so repeats may come from several.
 """
 
 import shutil
@@ -34,7 +34,7 @@ from harness.store.store import (
 from harness.store.whole_runs import written_or_empty
 from harness.whole_files import check_room
 
-# What must be the same for values to stand in one table; what else differs is told on the page.
+# What must be equal for values to stand in one table. The page tells other differences.
 _TERMS = ("settings", "price", "slo", "compare", "quality")
 NONE_LOST: Mapping[int, Sequence[str]] = MappingProxyType({})
 _FOLDERS = ("starts", "cells", REFERENCE)
@@ -42,10 +42,11 @@ _FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages")
 
 
 def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
-    """Read the runs to be merged.
+    """Read the records of runs to merge, by folder.
 
-    Raises UserError, with the first difference, if they are not of one plan, engine and kind of device, or if
-    two have the same repeat; and StoreError for a file that bench did not write, such as a link.
+    Raises UserError, with the first difference, unless they have one plan, one set of engine packages and one
+    kind of device, and if two have the same repeat. Raises StoreError for a file that bench cannot have
+    written, such as a link.
     """
     if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise UserError(f"{twice}: is given twice; give each folder once")
@@ -69,9 +70,9 @@ def merge(
 ) -> None:
     """Copy the starts and cells of mergeable runs into one directory, and write its run.json.
 
-    `lost`: by repeat, from 0, the nodes on which it was begun before and that were lost. Raises UserError if
-    the disk has no room, StoreError if a file is not as it was written, and CellError if something cannot be
-    written. Then nothing is left of the run.
+    `lost` has, by repeat from 0, the nodes that began it before and were lost. Raises UserError if the disk
+    has no room, StoreError if a file is not as it was written, and CellError if a file cannot be written;
+    then nothing of the merged run is left.
     """
     merged = _merged(records, into.name, lost)
     numbers = count(max(start.index for start in merged.plan.starts) + 1)
@@ -89,7 +90,7 @@ def merge(
 
 
 def _check_as_written(folder: Path) -> None:
-    # The merged run has checksums of its own, by which a changed file would seem as it was written.
+    # The merged run gets new checksums, which would hide that a file was changed.
     said = checksums.told(folder, checksums.changed(folder)) if (folder / SUMS_FILE).exists() else None
     if said:
         raise StoreError(said)
@@ -114,8 +115,9 @@ def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
 
 
 def _copy(folder: Path, planned: Collection[str], numbers: Iterator[int], into: Path) -> None:
-    """Copy a run's starts, cells and reference. A start that no plan knows, since it was made again, gets the
-    next of the `numbers`.
+    """Copy a run's starts, cells and reference.
+
+    A start that is not in the plan, because it was made again, gets the next of `numbers` as its index.
     """
     names = dict[str, str]()
     for start in read_starts(folder):
@@ -178,7 +180,7 @@ def _node(record: RunRecord, lost: Mapping[int, Sequence[str]]) -> NodeRecord:
 
 
 def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:
-    """Yield what is not the same: the key, and its value on each side."""
+    """Yield each difference: the key, and its value on either side."""
     for name in _TERMS:
         yield from _unlike(name, *(msgspec.to_builtins(getattr(each, name)) for each in (a, b)))
     for name in _FACTS:
@@ -193,7 +195,7 @@ def _differences(a: RunRecord, b: RunRecord) -> Iterator[tuple[str, Any, Any]]:
 def _unlike(what: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(a or {}, Mapping) and isinstance(b or {}, Mapping):
         a, b = a or {}, b or {}
-        # More repeats of a plan are told apart by their numbers.
+        # `repeats` may differ: a repeat's number says which one it is.
         for key in [key for key in {**a, **b} if key != "repeats"]:
             yield from _unlike(f"{what}.{key}".removeprefix("settings."), a.get(key), b.get(key))
     elif a != b:
@@ -201,7 +203,7 @@ def _unlike(what: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _devices(record: RunRecord) -> Any:
-    """Return the cards' names and sizes, or why there is none."""
+    """Return name and memory of each device, or the reason why there is none."""
     devices = record.environment.get("devices")
     if not isinstance(devices, Sequence) or isinstance(devices, str):
         return devices

@@ -1,4 +1,4 @@
-"""Write files that a user names, and refuse to replace a run's own files."""
+"""Name the files of a run, and write files that a user names without replacing a run's own."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,14 @@ SUMS_FILE = "SHA256SUMS"
 LOCK_FILE = ".lock"
 CLAIM_FILE = "claim.json"
 DIGEST_FILE = "headline.json"
-# Of a start or a reference, beside its start.json.
+# In the folder of a start or a reference, beside its start.json.
 QUALITY_FILE, TASKS_FILE = "quality.parquet", "tasks.parquet"
 # Files in a run's directory that cannot be made again, or that bench keeps there.
 _OF_A_RUN = (RUN_FILE, LOCK_FILE, SUMS_FILE.casefold(), CLAIM_FILE, DIGEST_FILE, "cells", "starts")
 
 
 def write_named(path: Path, contents: bytes) -> None:
-    """Write a file that a user named. Raises UserError if it cannot, or if the file is one of a run's own."""
+    """Write a file that a user named. Raises UserError if it cannot be written or is one of a run's own."""
     check_named(path)
     try:
         write_whole(path, contents, mode=PRIVATE)
@@ -29,7 +29,7 @@ def write_named(path: Path, contents: bytes) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise UserError, before there is anything to write, if a file that a user named cannot be there."""
+    """Raise UserError, before there is anything to write, if a file could not be written at this path."""
     check_named(path)
     why = ""
     if path.is_dir():
@@ -43,10 +43,10 @@ def check_place(path: Path) -> None:
 
 
 def check_named(path: Path) -> None:
-    """Raise UserError if the file would be one of a run's own: a record, anything in its cells and starts."""
+    """Raise UserError if the path belongs to a run: a record, or anything in its cells or starts."""
     if path == Path():
         raise UserError("the name of the file to write is empty; give one")
-    # The last name is not resolved: a link there is replaced, not followed.
+    # The last name is not resolved: writing replaces a link, and does not follow it.
     whole = path.parent.resolve() / path.name
     for folder in whole.parents:
         if whole.relative_to(folder).parts[0].casefold() in _OF_A_RUN and (folder / RUN_FILE).is_file():

@@ -1,6 +1,6 @@
-"""Keep what a start said beside its load.
+"""Store the answers of a start to the questions about its quality.
 
-Its quality.parquet has a row per prompt or text, its tasks.parquet a row per item of a task.
+quality.parquet has a row per prompt or text, tasks.parquet a row per item of a task.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ from harness.errors import StoreError
 from harness.store.files import read_rows, write_rows
 from harness.store.store import StartRecord
 
-# Columns that files of earlier versions do not have.
+# Columns that files of earlier versions may lack.
 _LATER = ("answer",)
-# `tokens`, `logprobs` and `top` are as long as each other, a place each.
+# `tokens`, `logprobs` and `top` have equal length: one element per place of the text.
 QUALITY_SCHEMA = pa.schema(
     {
         "way": pa.string(),
@@ -47,10 +47,10 @@ Bits = tuple[float, float, bool]
 
 
 def reference_rank(start: StartRecord) -> tuple[Bits, bool, bool, int]:
-    """Return what sorts first the start that others of its model are held against.
+    """Return a sort key; the start with the least key is the one that others of its model are compared with.
 
-    The one with most bits: of a weight, then of a number in the KV cache, then float32; then fp16 before
-    bf16, one that does not speculate, the largest weights.
+    It has the most bits: first per weight, then per number in the KV cache, then float32 as dtype. Ties go to
+    fp16 before bf16, then to a start that does not speculate, then to the largest weights.
     """
     size = start.weights.get("size_bytes")
     known = deployment_rank(start.deployment, start.quality.bits if start.quality else None)
@@ -58,7 +58,7 @@ def reference_rank(start: StartRecord) -> tuple[Bits, bool, bool, int]:
 
 
 def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[Bits, bool, bool]:
-    """Return as much of that as is known before a start."""
+    """Return the part of `reference_rank` that is known before a start."""
     terms = deployment.terms
     most_bits = -(bits or 0.0), -value_bytes(terms), terms.dtype != "float32"
     is_half_otherwise = deployment.quantization != "fp16" or terms.dtype == "bfloat16"
@@ -66,14 +66,16 @@ def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[Bits, b
 
 
 def bits_of(deployment: Deployment) -> float | None:
-    """Return the bits of a weight; None where the quantization does not say."""
+    """Return the bits per weight; None if the quantization does not say."""
     kind = QUANTIZATIONS.get(deployment.quantization)
     return kind.bits_per_weight if kind else None
 
 
 def without_bits(bits: Mapping[str, float | None]) -> list[str]:
-    """Return whose bits are not known, of a model's deployments by label: they may have most. None where
-    there is only one, which nothing is held against."""
+    """Return the labels whose bits per weight are not known: any of them may have the most.
+
+    `bits` are one model's deployments by label. Empty for a single one, which is compared with nothing.
+    """
     return [label for label, each in bits.items() if each is None] if len(bits) > 1 else []
 
 
@@ -97,13 +99,15 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
 
 
 def read_quality(path: Path) -> list[Asked]:
-    """Read the rows of a start, none where there is no file. Raises StoreError for one of another shape."""
+    """Read the rows of a start; none if there is no file. Raises StoreError for a file of another shape."""
     return _read(path, QUALITY_SCHEMA, _asked)
 
 
 def read_items(path: Path) -> list[Item]:
-    """Read the rows of a start, none where there is no file; a score that is not finite is None. Raises
-    StoreError for one of another shape."""
+    """Read the rows of a start; none if there is no file. A score that is not finite is None.
+
+    Raises StoreError for a file of another shape.
+    """
     return _read(path, TASK_SCHEMA, lambda row: msgspec.convert(row, Item))
 
 

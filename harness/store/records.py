@@ -1,4 +1,4 @@
-"""What the JSON files of a results directory hold: run.json, start.json, cell.json."""
+"""Define the content of a results directory's JSON files: run.json, start.json and cell.json."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from harness import contracts
 from harness.settings.decoding import as_text
 
-# Keys for which an earlier bench took a bare number, which it meant as seconds.
+# Keys for which an earlier bench took a bare number as seconds.
 _ONCE_BARE = frozenset(
     """
     load.ramp_up load.ramp_down load.warmup load.duration load.grace load.timeout engine.start_timeout
@@ -21,7 +21,7 @@ _BARE = re.compile(r'"?((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"?')
 
 
 def with_units(settings: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Return the settings of a run's record as a user has to write them now: durations with their unit."""
+    """Return a record's settings as a user has to write them now: durations with a unit."""
     return {
         key: tuple(map(_in_seconds, values)) if key in _ONCE_BARE else values
         for key, values in settings.items()
@@ -35,9 +35,9 @@ def _in_seconds(text: str) -> str:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A folder that was merged into a run: which repeats, from 0, it measured, and on which machine.
+    """A folder that was merged into a run: the repeats that it measured, from 0, and on which machine.
 
-    `lost_on`: the nodes on which they were begun before, and that were lost.
+    `lost_on`: nodes that began these repeats before and were lost.
     """
 
     repeats: tuple[int, ...]
@@ -47,13 +47,13 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of run.json: what a run is.
+    """The content of run.json.
 
-    `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
-    starts it had, failed ones too, each time that it ended and an answer was given. `standings` were shown
-    meanwhile. `nodes`: of a run that was merged, the machines that measured it; `environment` is the first's.
-    `only_repeat`: the one, from 1, that was asked for alone. `foreign`: who measured it, if
-    bench did not.
+    `settings` maps each dotted key that was given to its values, as text that parses again. `looks` has one
+    number for each time that the run ended with an answer: how many starts it had then, failed ones included.
+    `standings` were shown while it ran. `nodes` are the machines that measured a merged run; `environment` is
+    the first one's. `only_repeat` is the repeat, from 1, that --only-repeat asked for. `foreign` says which
+    tool measured an imported run.
     """
 
     schema_version: int
@@ -80,13 +80,13 @@ class RunRecord:
 
     @property
     def repeats_cut(self) -> int:
-        """How many repeats were asked for, where run.budget had no time for all of them, else 0."""
+        """Return how many repeats were asked for if run.budget had no time for all of them, else 0."""
         said = re.search(measures_others(r"(\d+)"), self.stopped_because or "")
         return int(said[1]) if said else 0
 
 
 def measures_others(repeats: int | str) -> str:
-    """Return what `stopped_because` says of `repeats` that were asked for and had no time."""
+    """Return the words of `stopped_because` if run.budget had no time for all `repeats` asked for."""
     return f"--resume with repeats={repeats} measures the others"
 
 
@@ -100,18 +100,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """The content of start.json: one start of a deployment, as far as it has come.
+    """The content of start.json: one start of a deployment, up to now if it is still running.
 
-    `argv` and `environment` (what was set, and bench's variables that matter to the server) hold no secrets.
-    `version` is what the server reports, else that of its environment. `unmatched`: common terms that the
-    engine could not be told, and why. `resolved` is what the server says of itself. `stages` are instants of
-    process_up, weights_loaded, engine_ready, listening, first_token, steady_token. `prompt_tokens`: see
-    servers/probe.py.
+    `argv` and `environment` (variables that were set, and those of bench that matter to the server) hold no
+    secrets. `version` is what the server reports, else its environment's. `unmatched`: the common terms that
+    the engine cannot be told, each with the reason. `resolved` are the values that the server reports to use.
+    `stages` are instants of process_up, weights_loaded, engine_ready, listening, first_token, steady_token.
+    `prompt_tokens`: see servers/probe.py.
 
-    Memory is the machine's or that of the `devices`, as `memory_kind` says: `baseline_bytes` before the
-    start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are bytes of
-    its parts as the server reports them, `memory_expected` as `bench fit` computes them. `idle_power_w` was
-    measured before the server started. `is_for_quality`: nothing was measured on it, it was only asked.
+    `memory_kind` says whether memory is the machine's or that of the `devices`: `baseline_bytes` before the
+    start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are the bytes
+    of each part as the server reports them, `memory_expected` as `bench fit` computes them. `idle_power_w`
+    was measured before the server started. `is_for_quality`: this start carried no load and was only asked
+    for its quality.
     """
 
     name: str
@@ -169,10 +170,10 @@ class StartRecord:
 class CellRecord:
     """The content of cell.json: one cell, measured or not. `start` names the directory of its start.
 
-    `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms`: what
-    the answers had to be; a request's `form` names its. `ideal_by`: how many requests got their
-    ideal_cached_tokens each way (harness/describe/ideal.py). `adapters`: a request's `group` is a place in
-    them.
+    `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms` are the
+    forms that answers had to have; a request's `form` names one of them. `ideal_by` counts requests by how
+    their ideal_cached_tokens was found (harness/describe/ideal.py). A request's `group` is an index into
+    `adapters`.
     """
 
     number: int
@@ -204,11 +205,11 @@ class CellRecord:
 
     @property
     def worth(self) -> int:
-        """Return the order of attempts at one cell: completed ones by validity, above all others."""
+        """Return a rank among attempts at one cell: completed ones by validity, 1 to 3; others 0."""
         return ("invalid", "suspect", "valid").index(self.validity) + 1 if self.status == "completed" else 0
 
 
 def _make_inert(record: object, name: str, keep: str = "") -> None:
-    """Take from a text of a record, which a server or file of others may have made, what moves a terminal."""
+    """Remove control characters from a text of a record: a server or a foreign file may have written it."""
     if (text := getattr(record, name)) is not None:
         object.__setattr__(record, name, contracts.inert(text, keep))

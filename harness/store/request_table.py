@@ -1,6 +1,6 @@
-"""Keep requests on disk: as JSON lines while a cell runs, then as one Parquet table.
+"""Store requests: as JSON lines while a cell runs, then as one Parquet table.
 
-A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory.
+A million requests of 200 chunks are gigabytes, so only one batch at a time is in memory.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _TYPES: dict[str, pa.DataType] = {
     "turns": pa.int64(),
     "in_window": pa.bool_(),
 }
-# Columns that older tables of this format do not have.
+# Columns that tables of earlier versions may lack.
 LATER_COLUMNS = (
     "group",
     "form",
@@ -76,12 +76,11 @@ REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items(
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
 _DICTIONARY = ["outcome", "error", "token_source", "finish_reason", "form"]
-# A batch is a row group: some thousand requests, or fewer if they are long.
+# A batch becomes a row group: up to 2,048 requests, or fewer if they are long.
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 8 << 20
 
-# How many different messages are counted. If there are more (say with a port in each), the first ones stand
-# for all.
+# How many distinct messages are counted. If there are more (each with its own port, say), only the first are.
 _MESSAGES = 1000
 
 _log = logging.getLogger(__name__)
@@ -100,12 +99,12 @@ def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
 
 
 def _at_ns(row: RequestRow | _Sent) -> int:
-    # A request that never got onto the wire counts when it was due: a dead server must not look idle.
+    # A request that was never sent counts at its scheduled time: a dead server must not look idle.
     return row.sent_ns if row.sent_ns is not None else row.scheduled_ns
 
 
 def read_rows(path: Path) -> list[RequestRow]:
-    """Read all rows that a load process has written, without a last line that a kill cut off."""
+    """Read all rows that a load process has written. Skips a last line that a kill cut off."""
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -113,7 +112,7 @@ def read_rows(path: Path) -> list[RequestRow]:
 
 
 def rows_as_sent(path: Path) -> Iterator[RequestRow]:
-    """Read the rows in the order of sending, with one batch of lines in memory."""
+    """Yield the rows in the order of sending, with one batch of lines in memory."""
     for lines in _batches(path):
         for line in lines:
             yield msgspec.json.decode(line, type=RequestRow)
@@ -130,9 +129,9 @@ def write_table(
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table in the order of sending, and count them.
 
-    Makes two passes, with one batch of lines in memory. A last line cut by a kill is left out, a damaged one
-    too, and the log says so. The table is written whole or not at all. `in_window` is null without a summary.
-    `count_tokens` fills tokenizer_tokens, and output_tokens where the server of an ok request gave none.
+    Makes two passes, with one batch of lines in memory. Skips damaged lines, which the log counts, and a last
+    line that a kill cut off. The table is written whole or not at all. `in_window` is null without a summary.
+    `count_tokens` fills tokenizer_tokens, and output_tokens if the server gave none for an ok request.
     `ideals` are the ideal_cached_tokens by request_id. Latencies count from `origin`.
     """
     tally = Tally(summary, origin)
@@ -152,14 +151,14 @@ def write_table(
 
 
 def write_columns(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Write rows, by the names of columns, as such a table, whole or not at all; what a row lacks is null."""
+    """Write rows, keyed by column name, as such a table, whole or not at all. A missing key is null."""
     with written_whole(path) as part, table_writer(part) as writer:
         for at in range(0, len(rows), _BATCH_ROWS):
             writer.write_table(pa.Table.from_pylist(list(rows[at : at + _BATCH_ROWS]), REQUEST_SCHEMA))
 
 
 def table_writer(path: Path) -> pq.ParquetWriter:
-    """Open a writer of REQUEST_SCHEMA with the encoding and compression of each cell's table."""
+    """Open a writer of REQUEST_SCHEMA with the encoding and compression of requests.parquet."""
     return pq.ParquetWriter(
         path,
         REQUEST_SCHEMA,
@@ -170,7 +169,8 @@ def table_writer(path: Path) -> pq.ParquetWriter:
 
 
 def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[RequestRow]:
-    # One by one: a special token stands between the two, so nothing merges across it. A tool call has none.
+    # Reasoning and answer are counted apart: the model puts a special token between them, so no token spans
+    # both. A tool call has neither.
     counts = count_tokens([text for row in rows for text in (row.reasoning_text, row.output_text)])
     for row, reasoning, output in zip(rows, counts[::2], counts[1::2], strict=True):
         if row.reasoning_text or row.output_text:
@@ -184,7 +184,7 @@ def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[
 def _batches(path: Path) -> Iterator[list[bytes]]:
     if not path.is_file():
         return
-    # Not mapped: pages of a mapped file that were touched once would count as this process's memory.
+    # Not mapped: pages of a mapped file that were read would count as this process's memory.
     with path.open("rb") as file:
         batch, size_bytes = list[bytes](), 0
         for _, begin, end in _places(path):
@@ -198,10 +198,7 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _places(path: Path) -> list[tuple[int, int, int]]:
-    """Return, for each whole line, when its request was sent and where it begins and ends, in this order.
-
-    Logs how many are damaged.
-    """
+    """Return (sent or scheduled ns, begin, end) of each complete line, sorted. Logs how many are damaged."""
     places, decoder = [], msgspec.json.Decoder(_Sent)
     end = damaged = 0
     with path.open("rb", buffering=1 << 20) as lines:
@@ -217,14 +214,16 @@ def _places(path: Path) -> list[tuple[int, int, int]]:
     return sorted(places)
 
 
-# A test holds these figures equal to the report's, whose libraries are not to be loaded between two cells.
+# The report computes the same figures, and a test keeps both equal. Its libraries must not be loaded between
+# two cells.
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a completed cell; None if there are too few counts or requests.
+    """The result of a completed cell, as shown while a run goes on.
 
-    `tokens_per_s`: output tokens per second of the window. `ttft_p50_s`: the median of `ttft_n` ok requests.
+    `tokens_per_s`: output tokens per second of the window; None if an ok request has no count.
+    `ttft_p50_s`: the median of `ttft_n` ok requests; None if they are too few.
     """
 
     tokens_per_s: float | None = None
@@ -234,11 +233,11 @@ class Result:
 
 @dataclass
 class Tally:
-    """Counts of a cell's requests: all, those sent in the window, the failed ones of these, all ok ones, and
-    those of them that ended in the window.
+    """Counts of one cell's requests.
 
-    Requests whose user would leave are not counted in the window. `messages` and `window_messages` count
-    `outcome: error` of the failed ones.
+    `requests`: all. `sent`: those sent in the window. `failed`: those of `sent` that failed. `ok`: all that
+    are ok. `ended`: ok ones that ended in the window. A request whose user would leave does not count in the
+    window. `messages` and `window_messages` count failed requests by `outcome: error`.
     """
 
     summary: LoadSummary | None = None
@@ -250,7 +249,7 @@ class Tally:
     ended: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     window_messages: Counter[str] = field(default_factory=Counter)
-    _tokens: float | None = 0.0  # tokens that arrived in the window; None as soon as one request has no count
+    _tokens: float | None = 0.0  # tokens that arrived in the window; None once an ok request lacks its count
     _ttft_ns: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, row: RequestRow, *, is_inside: bool) -> None:

@@ -1,5 +1,6 @@
-"""Find secrets in a run's files before they are given away, and say where: those of this environment however
-they are written, others by their form. A secret itself is never told.
+"""Find secrets in a run's files before it is shared, and say where they are, but never show one.
+
+Secrets of this environment are found however they are encoded, others by their form.
 """
 
 import base64
@@ -18,18 +19,18 @@ from harness.errors import StoreError
 from harness.store.files import MOST_OBJECTS, MOST_TABLE_BYTES, opened, opened_table
 from harness.store.named_files import QUALITY_FILE, TASKS_FILE
 
-# What is read at once, with as much of what was read before as a secret may have begun in.
+# Bytes that are read at once, and that are kept of the previous read: a secret may span both.
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13
-# Equal texts take next to nothing in a table, so not all of them are read at once.
+# Equal texts compress to almost nothing, so a table is read in batches.
 _BATCH_ROWS = 2048
-# What a page has packed: gzip in base64.
+# Compressed data in a page: gzip in base64.
 _PACKED = re.compile(rb">(H4sI[A-Za-z0-9+/]+=*)<")
 _MOST_UNPACKED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Secret:
-    """Something secret in a file of a run: what kind, and where."""
+    """A secret in a file of a run: its kind and its place."""
 
     file: str
     place: str
@@ -44,9 +45,9 @@ class Secret:
 
 
 def secrets_of(run_dir: Path, name: str, known: Mapping[str, str]) -> Iterator[Secret]:
-    """Yield what is in a file of a run: in its bytes, in the texts of a table, in what a page has packed.
+    """Yield the secrets in a file: in its bytes, in a table's texts, in a page's compressed data.
 
-    `known`: the secrets of this environment. A place may be told twice. Raises StoreError.
+    `known` are the secrets of this environment. A place may come twice. Raises StoreError.
     """
     path = run_dir / name
     with opened(path, MOST_TABLE_BYTES) as file:
@@ -55,7 +56,7 @@ def secrets_of(run_dir: Path, name: str, known: Mapping[str, str]) -> Iterator[S
     if path.suffix == ".parquet":
         yield from (Secret(name, place, kind) for place, kind in _in_table(path, known))
     elif path.suffix == ".html":
-        yield from (Secret(name, "in what is packed", kind) for kind in _in_packed(path, known))
+        yield from (Secret(name, "in its compressed data", kind) for kind in _in_packed(path, known))
 
 
 def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> Iterator[tuple[str, str]]:
@@ -70,7 +71,7 @@ def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> I
 
 
 def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    # Those of quality are read at once, as objects.
+    # A report reads the tables of quality at once, as Python objects.
     most = MOST_OBJECTS if path.name in (QUALITY_FILE, TASKS_FILE) else inf
     with opened_table(path, pa.schema([]), most) as file:
         kinds = {field.name: str(field.type) for field in file.schema_arrow}
@@ -92,7 +93,7 @@ def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:
             unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
             data = unpacking.decompress(base64.b64decode(packed[1]), _MOST_UNPACKED_BYTES)
             if not unpacking.eof or unpacking.unused_data:
-                raise ValueError("what is packed is cut, followed by more, or too large")
+                raise ValueError("its compressed data is cut short, followed by more, or too large")
         except (ValueError, zlib.error) as error:
             raise StoreError(f"{path}: damaged ({error}); `bench report` writes it again") from error
         yield from (kind for _, kind in secrets_in(data, known))

@@ -6,11 +6,11 @@
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server,quality,tasks}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
-                  reference/<nn>-<deployment>/ start.json, {quality,tasks}.parquet: of the earlier run that
-                                               quality is held against, one of each model
+                  reference/<nn>-<deployment>/ start.json, {quality,tasks}.parquet of the earlier run that
+                                               quality is compared with, one folder for each model
 
-Every file is written whole (harness/whole_files.py). `rows.jsonl` is there only while a cell runs, until
-request_table makes the table. Knows no statistics: instants and counts are the record.
+Every file is written whole (harness/whole_files.py). `rows.jsonl` exists only while a cell runs; then
+request_table turns it into requests.parquet. Knows no statistics: the record is instants and counts.
 """
 
 import fcntl
@@ -48,12 +48,12 @@ from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
 SCHEMA_VERSION = 8
-# The formats that are read. A bench of 6 would decide by speed alone, whatever the answers
-# are; one of 7 would call a run of another tool damaged.
+# The formats that this bench reads. A bench of format 6 would name a winner by speed alone, however bad its
+# answers; one of format 7 would call an imported run damaged.
 SCHEMA_HISTORY = {
-    6: "workers of one machine only, plans without `learnt`; formats before it are not read",
-    7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts for it alone",
-    8: "runs that another tool measured, with what it does not say null; merged runs; SHA256SUMS; claim.json",
+    6: "workers on one machine only, plans without `learnt`; earlier formats are not read",
+    7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts made only for it",
+    8: "imported runs, with null for what the other tool does not say; merged runs; SHA256SUMS; claim.json",
 }
 
 
@@ -65,7 +65,10 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read requests.parquet by row groups. Raises StoreError if a column but LATER_COLUMNS is missing."""
+    """Yield requests.parquet one row group at a time; LATER_COLUMNS that an old file lacks are null.
+
+    Raises StoreError if any other column is missing.
+    """
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.exists():
         return
@@ -81,7 +84,7 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
-    """Write samples, instances of one dataclass, as a table with a column per field, if there are any."""
+    """Write instances of one dataclass as a table with a column per field; nothing if there are none."""
     write_rows(path, [*map(vars, samples)])
 
 
@@ -90,8 +93,10 @@ class _Version(msgspec.Struct):
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Read run.json, with a unit for each duration that an earlier bench wrote without. Raises StoreError if
-    it is missing, damaged, or of another schema."""
+    """Read run.json. A duration that an earlier bench stored as a bare number gets its unit.
+
+    Raises StoreError if the file is missing, damaged, or of a format that this bench does not read.
+    """
     path = run_dir / "run.json"
     if run_dir.is_file() and run_dir.with_name("run.json").is_file():
         raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
@@ -107,7 +112,7 @@ def read_run(run_dir: Path) -> RunRecord:
     try:
         version = read_json(path, _Version).schema_version
     except StoreError as error:
-        raise StoreError(f"{error}; put back a whole one, from a copy or a bundle of this run") from error
+        raise StoreError(f"{error}; restore it from a copy or a bundle of this run") from error
     if version not in SCHEMA_HISTORY:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
@@ -115,28 +120,28 @@ def read_run(run_dir: Path) -> RunRecord:
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
     record = read_json(path, RunRecord)
-    if _has_absurd(msgspec.to_builtins(record.plan)):
+    if _exceeds_64_bits(msgspec.to_builtins(record.plan)):
         raise StoreError(f"{path}: damaged (plan: a number beyond 64 bits)")
     return replace(record, settings=with_units(record.settings))
 
 
-def _has_absurd(value: object) -> bool:
-    """Return whether there is a number in it, however deep, that no column of 64 bits takes."""
+def _exceeds_64_bits(value: object) -> bool:
+    """Return whether any number in nested data does not fit into a column of 64 bits."""
     if isinstance(value, dict):
-        return any(map(_has_absurd, value.values()))
+        return any(map(_exceeds_64_bits, value.values()))
     if isinstance(value, list | tuple):
-        return any(map(_has_absurd, value))
+        return any(map(_exceeds_64_bits, value))
     return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
 
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:
     path = run_dir / CLAIM_FILE
-    is_kept = path.exists() and not path.is_dir()  # where a folder was in the way, it was said
+    is_kept = path.exists() and not path.is_dir()  # `bench claim` has reported a folder in its place
     return read_json(path, contracts.ToldClaim) if is_kept else None
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
-    """Return whether a bench measures this run now: the record has no end, and the lock is held."""
+    """Return whether a bench is measuring this run now: its status is `running` and its lock is held."""
     if status == "running":
         try:
             with opened(run_dir / LOCK_FILE) as lock:
@@ -147,7 +152,7 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
-    """Read all start records, in order. A start that was only planned has none."""
+    """Read all start records, ordered by index. A planned start that was never begun has none."""
     records = {path: read_json(path, StartRecord) for path in run_dir.glob("starts/*/start.json")}
     for path, record in records.items():
         if record.name != path.parent.name:
@@ -156,10 +161,12 @@ def read_starts(run_dir: Path) -> list[StartRecord]:
 
 
 def read_references(run_dir: Path) -> dict[Path, StartRecord]:
-    """Read the starts of an earlier run that quality is held against, by their folders; empty if they are of
-    this run. Earlier versions kept one, without a folder of its own."""
+    """Return the earlier run's starts that quality is compared with, by their folders.
+
+    Empty if quality is compared within this run. Earlier versions kept only one, in reference/ itself.
+    """
     folder = run_dir / REFERENCE
-    # A bench that was killed may leave an empty one.
+    # A bench that was killed may leave an empty folder.
     own = ("start.json", QUALITY_FILE, TASKS_FILE)
     found = [
         each for each in (folder, *sorted(folder.glob("*"))) if any((each / name).exists() for name in own)
@@ -168,7 +175,7 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
-    """Read the record of each cell that was begun, by number. <nnn>.attempt<k> has its other attempts."""
+    """Read the record of each cell that was begun, ordered by number. Skips the other attempts at a cell."""
     numbers = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
     folders = (cell_dir(run_dir, int(number)) for number in numbers if number.isdecimal())
     records = (read_cell(folder) for folder in folders if (folder / "cell.json").exists())
@@ -180,7 +187,7 @@ def read_cell(folder: Path) -> CellRecord:
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:
-    """Return a cell's directory: that of an attempt, if `settle` was cut short before it moved it there."""
+    """Return a cell's directory, or its attempt's if `settle` was interrupted before it moved that there."""
     path = run_dir / "cells" / f"{number:03d}"
     cut_short = () if path.exists() else path.parent.glob(f"{path.name}.*.aside")
     return next((aside.with_suffix("") for aside in cut_short), path)
@@ -202,11 +209,14 @@ class Kept(Generic[_Kept]):
         write_record(self.path, self.record)
 
 
-# --- attempts at a cell: a directory for each, the best one in the cell's own place ---
+# --- attempts at a cell: each has a directory, and the best one is <nnn> itself ---
 
 
 def begin_cell(run_dir: Path, number: int) -> Path:
-    """Make a fresh directory for a cell: <nnn>.attempt<k> until `settle` where another attempt is stored."""
+    """Make a new directory for a cell, and take the cell's files off the list of checksums.
+
+    It is <nnn>. If an attempt with a record is there, it is <nnn>.attempt<k> until `settle`.
+    """
     path = run_dir / "cells" / f"{number:03d}"
     checksums.unlist(run_dir, *_names(path))
     for aside in path.parent.glob(f"{path.name}.*.aside"):
@@ -222,10 +232,10 @@ def begin_cell(run_dir: Path, number: int) -> Path:
 
 
 def settle(attempt: Path, record: CellRecord) -> bool:
-    """Put a stored attempt in its cell's place unless a better one is there. Return whether it is.
+    """Move a stored attempt to its cell's directory unless a better one is there. Return whether it is.
 
-    What was there is <nnn>.attempt<k>.aside meanwhile. If that is cut short, the next `begin_cell` ends it.
-    Then the files of all attempts are on the run's list of checksums.
+    Meanwhile the attempt that it replaces is <nnn>.attempt<k>.aside. If the swap is interrupted, the next
+    `begin_cell` finishes it. Puts the files of all attempts on the list of checksums.
     """
     path = attempt.with_name(f"{record.number:03d}")
     is_there = attempt == path or read_cell(path).worth <= record.worth
@@ -241,7 +251,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _end_swap(aside: Path) -> None:
-    """Put an attempt in its cell's place, unless that was done, and `aside`, what was there, in its own."""
+    """Finish a swap: move the attempt to the cell's directory if that is free, `aside` to the attempt's."""
     attempt = aside.with_suffix("")
     if not attempt.with_suffix("").exists():
         attempt.rename(attempt.with_suffix(""))

@@ -1,4 +1,4 @@
-"""Split texts by a model's tokenizer.json, which the optional package `tokenizers` reads."""
+"""Split texts into tokens with a model's tokenizer.json, which the optional package `tokenizers` reads."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -12,9 +12,9 @@ SplitTexts = Callable[[Sequence[str]], list[list[int]]]
 
 @lru_cache(maxsize=4)
 def _encoder(path: str) -> Callable[[Sequence[str]], list[Any]]:
-    """Return what encodes texts, without special tokens.
+    """Return a function that encodes texts without special tokens.
 
-    Raises UserError if the package is missing, or the file is no tokenizer.
+    Raises UserError if the package is missing or the file is not a tokenizer.
     """
     try:
         from tokenizers import Tokenizer
@@ -25,7 +25,7 @@ def _encoder(path: str) -> Callable[[Sequence[str]], list[Any]]:
         ) from error
     try:
         tokenizer = Tokenizer.from_file(path)
-    except Exception as error:  # the package raises Exception itself, for whatever is wrong with the file
+    except Exception as error:  # the package raises plain Exception, whatever is wrong with the file
         reason = (str(error).splitlines() or ["unreadable"])[0][:200]
         raise UserError(f"load.tokenizer={path}: not a tokenizer.json ({reason})") from error
     tokenizer.no_truncation()
@@ -34,12 +34,12 @@ def _encoder(path: str) -> Callable[[Sequence[str]], list[Any]]:
 
 
 def token_counter(path: str) -> CountTokens:
-    """Return a function that counts the tokens of texts. Raises as `_encoder`."""
+    """Return a function that counts the tokens of each text. Raises as `_encoder`."""
     encode = _encoder(path)
     return lambda texts: [len(each) for each in encode(texts)]
 
 
 def token_splitter(path: str) -> SplitTexts:
-    """Return a function that gives the ids of texts' tokens. Raises as `_encoder`."""
+    """Return a function that gives the token ids of each text. Raises as `_encoder`."""
     encode = _encoder(path)
     return lambda texts: [each.ids for each in encode(texts)]

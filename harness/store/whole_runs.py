@@ -1,4 +1,4 @@
-"""Write a run's directory whole or not at all, where it is not measured but made of what is there."""
+"""Write the directory of a merged or imported run whole or not at all."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from harness.store.named_files import LOCK_FILE
 
 @contextmanager
 def written_or_empty(directory: Path, then: str) -> Iterator[None]:
-    """Remove all but the lock from a run's directory if the block raises.
+    """Remove everything but the lock from a run's directory if the block raises.
 
-    Raises CellError for an OSError: why the directory cannot be written, and what holds `then`.
+    An OSError becomes a CellError with the reason, followed by `then`, which says what that leaves.
     """
     try:
         yield
@@ -26,5 +26,5 @@ def written_or_empty(directory: Path, then: str) -> Iterator[None]:
                 path.unlink()
         if not isinstance(error, OSError):
             raise
-        why = os.strerror(error.errno) if error.errno else error  # pyarrow's own words are long
+        why = os.strerror(error.errno) if error.errno else error  # pyarrow's messages are long
         raise CellError(f"{directory}: cannot be written: {why}; {then}") from error

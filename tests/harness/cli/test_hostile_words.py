@@ -60,7 +60,7 @@ def test_nothing_in_a_table_moves_the_cursor(runs, tmp_path):
 def test_a_file_with_the_name_of_a_secret_leaves_the_message_whole(tmp_path):
     (tmp_path / "passwd").write_text("no run")
     for word, said in (
-        (tmp_path / "passwd", f"{tmp_path}/passwd: is no bundle"),
+        (tmp_path / "passwd", f"{tmp_path}/passwd: not a bundle"),
         ("secret", "secret: no run here"),
         ("api_key=hunter2", "api_key=***: no run here"),
     ):

@@ -61,7 +61,7 @@ PLACES: dict[str, tuple[str, Callable[[Path, str], None], str]] = {
     "samples": ("starts/01-reference/host.parquet", in_lists, "column more, row 1"),
     "bytes": ("starts/01-reference/sends.bin", in_bytes, "byte "),
     "the page": ("report.html", in_text, "line "),
-    "the page's charts": ("report.html", in_packed, "in what is packed"),
+    "the page's charts": ("report.html", in_packed, "in its compressed data"),
 }
 
 
@@ -158,7 +158,7 @@ def test_a_run_whose_record_is_cut_is_told_what_helps(run_copy, tmp_path):
     record.write_bytes(record.read_bytes()[:500])
     said = told(Place(tmp_path), "report", "run")
     assert (said.returncode, said.stderr.count("\n")) == (2, 1)
-    assert said.stderr.endswith("; put back a whole one, from a copy or a bundle of this run\n")
+    assert said.stderr.endswith("; restore it from a copy or a bundle of this run\n")
 
 
 def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
@@ -175,7 +175,7 @@ def test_what_is_neither_a_directory_nor_a_file_is_named(tmp_path):
     [
         (
             lambda path: path.write_text("text"),
-            "is no bundle (Not a gzipped file); `bench bundle DIR` makes one",
+            "not a bundle (Not a gzipped file); `bench bundle DIR` makes one",
         ),
         (
             lambda path: path.unlink(),

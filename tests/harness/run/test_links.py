@@ -58,7 +58,7 @@ def test_a_run_with_a_link_does_not_go_on(run_copy: Path, private: Path, command
     before = contents(private)
     done = told(Place(run_copy.parent), command, "--resume", "run")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("run/cells/002: strange (no file of bench: a link, ")
+    assert done.stderr.startswith("run/cells/002: strange (not a file of bench's: a link, ")
     assert done.stderr.count("\n") == 1
     assert contents(private) == before
 

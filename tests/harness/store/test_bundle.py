@@ -143,10 +143,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         "run.json",
     ),
     "an absolute name": (lambda p: packed(p, member("/etc/cron.d/x", b"x")), "/etc/cron.d/x"),
-    "a way up": (lambda p: packed(p, member("run/cells/../../../x", b"x")), "no file of a run"),
-    "a way up at first": (lambda p: packed(p, member("../cells/x", b"x")), "no file of a run"),
-    "no name": (lambda p: packed(p, member("run//run.json", b"x")), "no file of a run"),
-    "a control character": (lambda p: packed(p, member("run/cells/\x1b[2J", b"x")), "no file of a run"),
+    "a way up": (lambda p: packed(p, member("run/cells/../../../x", b"x")), "not a file of a run"),
+    "a way up at first": (lambda p: packed(p, member("../cells/x", b"x")), "not a file of a run"),
+    "no name": (lambda p: packed(p, member("run//run.json", b"x")), "not a file of a run"),
+    "a control character": (lambda p: packed(p, member("run/cells/\x1b[2J", b"x")), "not a file of a run"),
     "two of a name": (lambda p: packed(p, SUMS, SUMS), "is there twice"),
     "two of a name in capitals": (
         lambda p: packed(p, member("run/cells/a", b"x"), member("run/cells/A", b"y")), "is there twice",
@@ -159,17 +159,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: packed(p, member("run/cells/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)), "null",
     ),
     "a pipe": (lambda p: packed(p, member("run/cells/pipe", type=tarfile.FIFOTYPE)), "pipe"),
-    "a folder": (lambda p: packed(p, member("run/cells", type=tarfile.DIRTYPE)), "no file of a run"),
+    "a folder": (lambda p: packed(p, member("run/cells", type=tarfile.DIRTYPE)), "not a file of a run"),
     "something else": (lambda p: packed(p, member("run/install.sh", b"x")), "install.sh"),
     "no list": (lambda p: packed(p, member("run/run.json", b"{}")), "SHA256SUMS is missing"),
     "no files": (lambda p: packed(p), "SHA256SUMS is missing"),
-    "a bomb": (lambda p: packed(p, SUMS, member("run/run.json", bytes(200 << 20))), "are no run"),
+    "a bomb": (lambda p: packed(p, SUMS, member("run/run.json", bytes(200 << 20))), "are not a run"),
     "a size that is not there": (
-        lambda p: packed(p, before=member("run/cells/a", size=1 << 50)[0].tobuf()), "are no run",
+        lambda p: packed(p, before=member("run/cells/a", size=1 << 50)[0].tobuf()), "are not a run",
     ),
     "a size below 0, which would make room for a bomb": (
         lambda p: packed(p, SUMS, member("run/cells/a", size=-511), member("run/run.json", b"{}")),
-        "'run/cells/a' is no file of a run",
+        "'run/cells/a' is not a file of a run",
     ),
     "a header as a bomb": (
         lambda p: packed(
@@ -177,8 +177,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "a header of",
     ),
-    "no tar": (lambda p: packed(p, before=b"some text" * 99), "is no bundle"),
-    "no gzip": (lambda p: (p.write_bytes(b"some text"), p)[1], "is no bundle"),
+    "no tar": (lambda p: packed(p, before=b"some text" * 99), "not a bundle"),
+    "no gzip": (lambda p: (p.write_bytes(b"some text"), p)[1], "not a bundle"),
 }  # fmt: skip
 
 

@@ -270,7 +270,7 @@ def larger_than_the_disk(folder: Path) -> None:
 
 
 FAULTS = {
-    with_a_pipe: "pipe: strange (no file of bench",
+    with_a_pipe: "pipe: strange (not a file of bench's",
     without_starts: "has no starts, so there is nothing to merge",
     of_another_tool: "was measured by AIPerf; merge what bench measured",
     with_repeats_that_are_none: "damaged: repeats=x: must be a whole number",
