@@ -1,4 +1,4 @@
-"""Builds of engines and tools: which there are, which are here, which can start here. Installs nothing."""
+"""Say which builds of engines and tools exist, are installed here, and can start here. Installs nothing."""
 
 import os
 import re
@@ -23,13 +23,16 @@ from harness.errors import UserError, choose_from, refuse_first
 from harness.install import install
 from harness.sampling import gpu
 
-# How a reason begins if the engine serves the quantization, but nobody publishes or makes the model so.
+# How a reason begins if the engine serves the quantization, but the model's weights cannot be had in it.
 SERVED_BUT = "served, but "
 
 
 @dataclass(frozen=True)
 class Build:
-    """An engine's program in bench's environment, or the user's own (a path) or in the user's."""
+    """An engine's program: in an environment of bench's or of the user's, or the user's own program (a path).
+
+    `environment` is the user's directory.
+    """
 
     engine: str
     program: str | None = None
@@ -37,7 +40,7 @@ class Build:
 
     @property
     def label(self) -> str:
-        """Return the engine's name, then a program that is not its first and the user's environment."""
+        """Return the engine's name, then its program unless it is the first, and the user's environment."""
         program = None if self.program == ENGINES[self.engine].programs[0] else self.program
         return " ".join(filter(None, (self.engine, program, self.environment)))
 
@@ -55,7 +58,7 @@ class Build:
         return f"bench install {self.engine}" + ("" if is_first else f" --program {self.program}")
 
     def spec(self, *, has_device: bool) -> InstallSpec | Reason | None:
-        """Return its environment: for CUDA where there is a device and such a build, else for the CPU."""
+        """Return how to install it: for CUDA if there is a device and such a build, else for the CPU."""
         spec = self.spec_for("cuda") if has_device else None
         return spec if isinstance(spec, InstallSpec) else self.spec_for("cpu")
 
@@ -73,7 +76,7 @@ def is_process(deployment: Deployment) -> bool:
 
 
 def uses_devices(deployment: Deployment) -> bool:
-    """Return whether it uses a device where there is one. What bench cannot look into is taken to."""
+    """Return whether a deployment uses a device if there is one. What bench cannot inspect counts as yes."""
     build = build_of(deployment)
     if not is_process(deployment) or build.is_own:
         return True
@@ -83,7 +86,7 @@ def uses_devices(deployment: Deployment) -> bool:
 
 
 def select_devices(device: str) -> tuple[int, ...]:
-    """Return the indices of the devices to use; `auto` is the first one, or none where there is none."""
+    """Return the indices of the devices to use; `auto` is the first one, or none if there is none."""
     if device != "auto":
         return gpu.select(device)
     return () if isinstance(gpu.devices(), Reason) else (0,)
@@ -119,7 +122,7 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     others = [Build(build.engine, each) for each in ENGINES[build.engine].programs]
     able = [each.program for each in others if isinstance(each.spec_for("cuda"), InstallSpec)]
     ways = [*(f"{build.engine}.program={each}" for each in able[:1]), "device=cpu"]
-    return Reason(f"{for_device.text}; {' or '.join(ways)} would do")
+    return Reason(f"{for_device.text}; {' or '.join(ways)} works")
 
 
 def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
@@ -135,7 +138,7 @@ def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list
 
 
 def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
-    """Raise UserError where what the user brought is not there, or a server needs more devices than given."""
+    """Raise UserError if the user's program or environment is missing, or a server needs more devices."""
     count = len(select_devices(device))
     for deployment in deployments:
         if is_process(deployment):
@@ -149,7 +152,7 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
 
 
 def check_own(build: Build) -> None:
-    """Raise UserError where a program or an environment of the user's cannot be what it should be."""
+    """Raise UserError unless the user's program can be executed and the user's environment has a Python."""
     program, folder = build.program or "", build.environment
     is_executable = os.path.isfile(program) and os.access(program, os.X_OK)
     given = f"{build.engine}.program={program}"
@@ -171,13 +174,13 @@ def check_own(build: Build) -> None:
 
 @dataclass(frozen=True)
 class Installable:
-    """An engine's program, or a tool. `state` is `ready` if it needs no environment."""
+    """An engine's program or a tool on this machine. `state` is `ready` if it needs no environment."""
 
     name: str
     program: str | None
     state: Literal["ready", "installed", "other", "not installed", "none"]
     version: str | None = None
-    size_bytes: int | None = None  # on disk, or what it will roughly take
+    size_bytes: int | None = None  # on disk, or an estimate before the install
     install: str | None = None  # the command; None where there is nothing to install
     compiles: bool = False
     reason: str | None = None  # why it cannot be installed here
@@ -185,17 +188,17 @@ class Installable:
 
 @dataclass(frozen=True)
 class EngineHere:
-    """An engine with all that bench can install of it."""
+    """An engine with all of its programs."""
 
     engine: str
     description: str
-    launchers: tuple[str, ...]  # how it is started, its first one first; none where it is only attached to
+    launchers: tuple[str, ...]  # how it can be started, the default first; empty if bench only attaches to it
     programs: tuple[Installable, ...]
 
 
 @dataclass(frozen=True)
 class QuantizationServed:
-    """A row of the engine x quantization matrix. `engines`: engine -> `yes`, or why not."""
+    """A row of the engine x quantization matrix. `engines` has `yes` or a reason for each engine."""
 
     quantization: str
     alias: str | None
@@ -237,9 +240,9 @@ def _installable(
 
 
 def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
-    """Return the environment of an engine's program or of a tool; None where it needs none.
+    """Return how to install an engine's program or a tool; None if it needs no environment.
 
-    NAME finds tool NAME-cpu or NAME-cuda too. Raises UserError for an unknown name.
+    `name` may leave out the -cpu or -cuda of a tool. Raises UserError for an unknown name.
     """
     tools = engines.TOOLS
     if name in ENGINES:
@@ -276,7 +279,7 @@ def _plain(name: str) -> str:  # as packages compare their names (PEP 503)
 def quantizations_served(
     model: str, can_prepare: Callable[[Weights], Reason | None]
 ) -> list[QuantizationServed]:
-    """Return the matrix. `can_prepare` says what stands between bench and the weights of a model."""
+    """Return the matrix. `can_prepare` gives the reason why bench cannot get a model's weights."""
     short = {target: alias for alias, target in aliases(model).items()}
     rows = []
     for name, facts in QUANTIZATIONS.items():

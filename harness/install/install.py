@@ -1,6 +1,6 @@
-"""Makes, finds and removes environments: a venv from a lock, or a program from C files.
+"""Install, find and remove environments: a venv from a lock, or a program compiled from C files.
 
-What is cut short never counts: a marker is written last, and its hash covers all that went in.
+An interrupted install never counts: a marker is written last, with a hash of everything it was made from.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ from harness.whole_files import check_room, locked, write_whole
 MARKER = "installed.json"
 PROGRAM = Path("bin", "program")
 COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
-# The locks are resolved for this Python; another works where every package has a wheel for it.
+# The locks are resolved for this Python. Another one works if every package has a wheel for it.
 LOCK_PYTHON = "3.11"
-# What uv says that is worth a line to people.
+# The beginnings of the lines of uv's output that a user sees.
 _SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
 _VERSIONS = (
     "import importlib.metadata as m, json; "
@@ -39,9 +39,10 @@ _VERSIONS = (
 
 @dataclass(frozen=True)
 class Environment:
-    """What starts a server, or makes weights, on this machine; `name` is None where the user brought it.
+    """An environment on this machine that starts servers or makes weights. `name` is None for the user's own.
 
-    `versions`: of distributions, of a compiled program the compiler's (`cc`), of the user's own its hash.
+    `versions` has those of the distributions; for a compiled program the compiler's (`cc`), for a program of
+    the user's its hash.
     """
 
     folder: Path
@@ -53,12 +54,12 @@ class Environment:
 
 
 def environment_dir(cache: Path, spec: InstallSpec, suffix: str = "") -> Path:
-    """Return its directory, there or not. Beside it are its last install's output (.log) and lock (.lock)."""
+    """Return the directory, which may not exist. Beside it lie the last install's .log and a .lock."""
     return cache / "engines" / (spec.environment + suffix)
 
 
 def compiled_dir(cache: Path, environment: str) -> Path:
-    """Return where an engine keeps what it compiled at a start, for the next one; it may be absent."""
+    """Return where an engine keeps what it compiled for later starts. The directory may not exist."""
     return cache / "compiled" / environment
 
 
@@ -67,7 +68,7 @@ def python_of(folder: Path) -> Path:
 
 
 def installed(cache: Path, spec: InstallSpec) -> Environment | None:
-    """Return the environment; None where it is absent, unfinished, or made from another lock or sources."""
+    """Return the environment; None if it is missing, unfinished, or made from another lock or sources."""
     folder = environment_dir(cache, spec)
     try:
         marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=dict[str, Any])
@@ -79,10 +80,10 @@ def installed(cache: Path, spec: InstallSpec) -> Environment | None:
 
 
 def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None) -> Environment:
-    """Make the environment unless it is there; blocks, for seconds to many minutes.
+    """Install the environment unless it is there. Blocks for seconds to many minutes.
 
-    With `limit_bytes` a mending script that needs more fails. Raises MissingError, or UserError for a full
-    disk.
+    A mending script that would install more than `limit_bytes` fails. Raises MissingError, and UserError if
+    the disk is too full.
     """
     folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
     said = f"waiting for another process that installs {spec.environment}"
@@ -95,7 +96,7 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | 
         made_from = _made_from_sha256(spec)
         on_line(f"making {folder}")
         versions: dict[str, str] = {}
-        # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
+        # In place, since a venv cannot be moved: its scripts contain its path. The marker is written last.
         if spec.lock is not None:
             _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
             versions |= versions_in(folder, spec.environment)
@@ -116,7 +117,7 @@ def _environment(folder: Path, spec: InstallSpec, marker: Mapping[str, Any]) -> 
 
 
 def remove(cache: Path, spec: InstallSpec) -> int:
-    """Delete the environment, whole or half, and what its engine compiled. Return the bytes freed."""
+    """Delete the environment, finished or not, and what its engine compiled. Return the bytes freed."""
     folders = [environment_dir(cache, spec), compiled_dir(cache, spec.environment)]
     if not any(folder.exists() for folder in folders):
         return 0
@@ -139,7 +140,7 @@ def compiler() -> list[str]:
 
 
 def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
-    """Compile the C files of these to a program and return the compiler's version. Raises MissingError."""
+    """Compile the .c files among `sources` and return the compiler's version line. Raises MissingError."""
     command = compiler()
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
     units = [str(path) for path in sources if path.suffix == ".c"]
@@ -169,7 +170,7 @@ def _make_venv(
     except InstallError as error:
         raise MissingError(f"{name} could not be installed: {error}") from error
     fetching = partial(step, shows=lambda line: line.strip().startswith(_SAID_BY_UV))
-    # The lock is the whole of it: no dependencies are looked for, those of a build neither.
+    # The lock has everything: no dependencies are resolved, not even those of a build.
     hashed = [*command, "--no-deps", "--require-hashes"]
     binary = ["--only-binary", ":all:"]
     if spec.builders is not None:
@@ -183,7 +184,7 @@ def _make_venv(
         environment=environment | settings,
         advice=advice,
     )
-    # -I: this process's PYTHONPATH is none of the environment's business.
+    # -I: this process's PYTHONPATH must not reach the environment.
     for script in spec.mend:
         on_line(f"mending: {script.name}")
         step(
@@ -199,8 +200,8 @@ def _make_venv(
 
 
 def _environment_of(spec: InstallSpec, scratch: Path, limit_bytes: int | None) -> dict[str, str]:
-    """Return the variables of what installs: where it works, how many compilers run, what may be written."""
-    # A start that is measured should not be the one that compiles modules.
+    """Return the variables for the installer: scratch directory, number of compile jobs, limit of bytes."""
+    # Compile modules now, not during a start that is measured.
     found = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
     if spec.jobs_variable and spec.jobs_variable not in os.environ:
         found[spec.jobs_variable] = str(os.cpu_count() or 1)
@@ -214,16 +215,18 @@ def _environment_of(spec: InstallSpec, scratch: Path, limit_bytes: int | None) -
 def _install_builders(
     name: str, argv: list[str], folder: Path, environment: dict[str, str], fetching: partial[None]
 ) -> dict[str, str]:
-    """Install what builds packages into a folder, and return the variables that let a build find it. An
-    isolated build would fetch it without hashes."""
+    """Install build tools (setuptools, CMake ...) into a folder; return the variables that a build needs.
+
+    An isolated build would fetch them without hashes.
+    """
     argv = [*argv, "--target", str(folder)]
-    failure = f"{name}: what builds its packages could not be installed"
-    fetching(argv, "installing what builds packages", failure, environment=environment)
+    failure = f"{name}: the tools that build its packages could not be installed"
+    fetching(argv, "installing build tools", failure, environment=environment)
     return {"PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
 
 
 def versions_in(folder: Path, whose: str) -> dict[str, str]:
-    """Return distribution -> version. Raises UserError, which begins with `whose`, if its Python fails."""
+    """Return each distribution's version. Raises UserError, which begins with `whose`, if Python fails."""
     python = python_of(folder)
     argv = [str(python), "-I", "-c", _VERSIONS]
     try:
@@ -235,7 +238,7 @@ def versions_in(folder: Path, whose: str) -> dict[str, str]:
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
-    # Without `builders`: a later CMake is no reason to compile for minutes again.
+    # Without `builders`: a newer CMake is no reason to compile again for minutes.
     parts = [spec.lock.read_bytes()] if spec.lock else []
     parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in (*spec.mend, *spec.sources)]
     if spec.sources:
@@ -244,7 +247,7 @@ def _made_from_sha256(spec: InstallSpec) -> str:
 
 
 def _clear(folder: Path) -> None:
-    (folder / MARKER).unlink(missing_ok=True)  # first: what is half gone does not count
+    (folder / MARKER).unlink(missing_ok=True)  # first, so that a half-deleted folder does not count
     if folder.exists():
         shutil.rmtree(folder)
 

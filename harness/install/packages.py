@@ -1,7 +1,7 @@
-"""Installs packages into a Python environment: by uv, or by pip where uv has no program for this platform.
+"""Install packages into a Python environment with uv, or with pip on platforms that uv has no build for.
 
-pip's configuration is passed on in uv's environment, never in arguments, which every list of processes shows.
-Imports harness.errors and the standard library only, since `make install` runs it first of all.
+pip's configuration is passed to uv in environment variables, never in arguments, which every user can list.
+Imports only harness.errors, harness.whole_files and the standard library, since `make install` runs it first.
 """
 
 import ast
@@ -17,9 +17,10 @@ from pathlib import Path
 from harness.errors import BenchError, expanded, why_not_fetched
 from harness.whole_files import locked
 
-# uv with its hashes. It lies in an environment of its own, once per machine: bench's has no installer.
+# uv with its hashes. It has its own environment, one per machine: bench's environment has no installer.
 LOCK = Path(__file__).with_name("uv.txt")
-# pip's setting -> uv's variable, and what separates values there. Constraints have no hashes, which uv wants.
+# pip's setting -> uv's variable, and what separates values there. Constraints are left out: uv would want
+# hashes in them.
 _UV_VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
     "extra-index-url": ("UV_INDEX", " "),
@@ -32,7 +33,7 @@ _UV_VARIABLES = {
     "timeout": ("UV_HTTP_TIMEOUT", ""),
     "no-cache-dir": ("UV_NO_CACHE", ""),
 }
-# What `make` installs is in VENV; what uv downloads for it, in its own cache.
+# `make` installs into VENV; uv downloads into its own cache.
 _PLACES = "make VENV=DIR, and UV_CACHE_DIR=DIR for what uv downloads"
 # pip lists `section.name='value'`, with the value as Python writes it. A later section wins.
 _SECTIONS = ("global", "install", ":env:")
@@ -40,7 +41,7 @@ _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE
 
 
 def cache_dir() -> Path:
-    """Return where environments and weights are kept: BENCH_CACHE_DIR, else the user's cache directory."""
+    """Return the folder of environments and weights: BENCH_CACHE_DIR, else one in the user's caches."""
     if given := os.environ.get("BENCH_CACHE_DIR"):
         return expanded("BENCH_CACHE_DIR", given).absolute()
     if sys.platform == "darwin":
@@ -53,7 +54,7 @@ def _user_caches() -> Path:
 
 
 def uv_program() -> str | None:
-    """Return the path of uv: of bench's own environment, or fetched; None where this platform has none."""
+    """Return the path of uv, from bench's environment or fetched; None if this platform has no uv."""
     try:
         from uv import find_uv_bin
 
@@ -64,7 +65,7 @@ def uv_program() -> str | None:
 
 
 def _with_uv() -> Path:
-    """Return the environment with pip and, if this platform has one, uv. Make it where it is not whole."""
+    """Return the environment with pip and, where uv has a wheel, uv. Make it if it is missing or broken."""
     folder = cache_dir() / "installer"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def _with_uv() -> Path:
         try:
             _checked(pip, "uv could not be fetched")
         except InstallError as error:
-            # So says pip where this platform has no wheel: pip itself then installs the rest.
+            # pip's words if this platform has no wheel of uv. Then pip installs everything else.
             if "from versions: none" not in error.args[1] or "WARNING" in error.args[1]:
                 raise
         else:
@@ -90,7 +91,7 @@ def _with_uv() -> Path:
 
 
 class InstallError(Exception):
-    """A command that installs failed: what, all that it printed, and how to name another place for it."""
+    """An installing command failed: what failed, all that it printed, and how to choose another place."""
 
     def __str__(self) -> str:
         what, output, *place = self.args
@@ -126,9 +127,9 @@ def _pip(python: str | Path, *, target: str | None = None) -> list[str]:
 
 
 def installer(python: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command that installs packages for this Python, and what to add to its environment.
+    """Return the command that installs packages for this Python, and variables to add to its environment.
 
-    Fetches uv where it is not here yet. Raises InstallError where that fails.
+    Fetches uv if it is not here yet. Raises InstallError if that fails.
     """
     uv = uv_program()
     if uv is None:
@@ -141,12 +142,12 @@ def installer(python: str) -> tuple[list[str], dict[str, str]]:
 
 
 def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return pip's settings as uv's variables. What the user has set for uv stays."""
-    # pip takes a package from whichever index has it. A lock's hashes say which file is right.
+    """Return pip's settings as uv's variables, without those that the user has set."""
+    # As pip does: take a package from whichever index has it. A lock's hashes say which file is right.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     cache = _user_caches().absolute() / "uv"
     if not os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK):
-        found["UV_NO_CACHE"] = "1"  # uv would fail, where pip goes on: a container whose user has no home
+        found["UV_NO_CACHE"] = "1"  # else uv fails, unlike pip, in a container whose user has no home
     found |= {
         variable: separator.join(settings[name].split()) if separator else settings[name]
         for name, (variable, separator) in _UV_VARIABLES.items()
@@ -156,7 +157,7 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def pip_settings(python: str) -> dict[str, str]:
-    """Return what pip's files and PIP_ variables say, by the long name of the option."""
+    """Return the settings in pip's files and PIP_ variables, by the option's long name."""
     argv = [python, "-I", "-m", "pip", "config", "list"]
     listed = subprocess.run(argv, capture_output=True, text=True, errors="replace").stdout
     found = sorted(_SETTING.findall(listed), key=lambda each: _SECTIONS.index(each[0]))

@@ -1,6 +1,6 @@
-"""What deployments need on this machine, an environment and weights: found, made, or refused with a command.
+"""Find or make what deployments need on this machine: environments and weights.
 
-`bench run` makes what is missing itself where it is small; else the error names the command.
+`bench run` makes what is small by itself. For more, the error names the command to run.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ from harness.settings.keys import DEFAULTS
 from harness.settings.units import size_text
 from harness.whole_files import check_room
 
-# Up to here `bench run` installs or prepares by itself.
+# `bench run` installs an environment or prepares weights by itself up to this size.
 SMALL_BYTES = 2 << 30
 
 
 def device_of(settings: Settings) -> str:
-    """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
+    """Return the run's `device`: `cpu` instead of `auto` if no deployment could use another."""
     if settings.device != "auto":
         return settings.device
     could_use_device = (
@@ -61,7 +61,10 @@ def device_of(settings: Settings) -> str:
 def provide(
     deployments: Iterable[Deployment], store: WeightsStore, cache: Path, on_line: OnLine, *, has_device: bool
 ) -> Provisions:
-    """Find or make everything; blocks. Raises MissingError naming the command where that is too much."""
+    """Find or make everything that the deployments need. Blocks.
+
+    Raises MissingError, which names the command, for what `bench run` does not make by itself.
+    """
     started = [deployment for deployment in deployments if not deployment.terms.base_url]
     environments, wanted = {}, {}
     for build in dict.fromkeys(build_of(each) for each in started if is_process(each)):
@@ -98,7 +101,7 @@ def provide(
 def at_hand(
     deployments: Iterable[Deployment], store: WeightsStore, cache: Path, *, has_device: bool
 ) -> Provisions:
-    """Return what of all that these need is on this machine already. Makes nothing."""
+    """Return the environments and weights of the deployments that are on this machine already."""
     started = [each for each in deployments if not each.terms.base_url]
     builds = dict.fromkeys(build_of(each) for each in started if is_process(each))
     specs = {each: each.spec(has_device=has_device) for each in builds if not each.is_own}
@@ -116,7 +119,8 @@ def at_hand(
 def lacking(
     deployments: Iterable[Deployment], store: WeightsStore, cache: Path, *, has_device: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is not on this machine yet with its size and who makes it, then the deployment's label."""
+    """Yield a sentence for each thing that is missing here, with its size and the command that makes it, and
+    the deployment's label."""
     for each in deployments:
         build = build_of(each)
         spec = build.spec(has_device=has_device) if is_process(each) and not build.is_own else None
@@ -150,14 +154,14 @@ def _environment(
 
 
 def _is_by_hand(spec: InstallSpec, limit_bytes: int | None) -> bool:
-    """Return whether it is compiled, or too large, to be installed without being asked for by name."""
+    """Return whether an environment is installed only by name, because it is compiled or too large."""
     return spec.is_built or bool(spec.sources) or (limit_bytes is not None and spec.size_bytes > limit_bytes)
 
 
 def _refuse_by_hand(spec: InstallSpec, what: str, line: str, cache: Path, limit_bytes: int | None) -> None:
     if _is_by_hand(spec, limit_bytes) and not installed(cache, spec):
         is_built = spec.is_built or spec.sources
-        lack = "not built here, or from another version" if is_built else "not installed"
+        lack = "not built here, or built from another version" if is_built else "not installed"
         raise MissingError(f"{what}: {lack}; run `{line}` ({size_text(spec.size_bytes)})")
 
 
@@ -171,7 +175,7 @@ def _refuse_tools(
 def check_disk(
     specs: Iterable[InstallSpec], asked: Collection[Weights], store: WeightsStore, cache: Path
 ) -> None:
-    """Raise UserError if the disk has no room for all of these environments, weights and what makes them."""
+    """Raise UserError if the disk has no room for the missing environments, weights and tools."""
     tools = (tool for each in asked for tool in store.tools_for(each, cache))
     missing = {spec.environment: spec for spec in (*specs, *tools) if not installed(cache, spec)}
     files = [f"{each.model} at {each.quantization}" for each in asked if store.find(each, cache) is None]
@@ -206,10 +210,10 @@ def _tool_line(spec: InstallSpec) -> str:
 
 
 def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:
-    """Return the weights that `bench prepare` should provide, and those it cannot, with the reason.
+    """Return the weights that `bench prepare` should provide, and those that it cannot, with reasons.
 
-    Without engines in the settings in each file format that any engine takes. Raises UserError for a running
-    server.
+    If the settings name no engine, these are the weights in each file format that any engine takes. Raises
+    UserError for a running server.
     """
     if settings.is_attached:
         raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
@@ -245,7 +249,10 @@ def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, 
 
 
 def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> MakeTool:
-    """Return what makes a tool's environment, or finds it. Raises MissingError for more than limit_bytes."""
+    """Return a function that finds or installs a tool's environment.
+
+    It raises MissingError for one of more than `limit_bytes`.
+    """
 
     def tool(spec: InstallSpec) -> Path:
         return _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes).folder
@@ -276,7 +283,7 @@ def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Pa
 
 
 def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
-    """Raise MissingError for weights that a run does not fetch by itself. `asked`: who needs each."""
+    """Raise MissingError for weights that a run does not fetch itself. `asked`: which engines need each."""
     sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
     refused = {each: size for each, size in sizes.items() if not _may_fetch(each, size, store, cache)}
     if not refused:
@@ -289,7 +296,7 @@ def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore,
     keys = (f"{key}={','.join(dict.fromkeys(values))}" for key, values in words.items())
     what = ", ".join(dict.fromkeys(f"{each.model} at {each.quantization}" for each in refused))
     known = [size for size in refused.values() if size is not None]
-    # Two may be made of one source, which the size of each has in it.
+    # Two may be made from one source, which each size includes.
     total = f"{'up to ' if len(refused) > 1 else ''}{sum(known) / 2**30:.1f} GiB"
     cost = f" ({total} to download and write)" if len(known) == len(refused) else ""
     raise MissingError(f"{what}: not here; run `bench prepare {' '.join(keys)}`{cost}")

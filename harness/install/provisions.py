@@ -1,4 +1,4 @@
-"""Types of what deployments have on this machine, and of the store of weights that provides some of it."""
+"""Define what deployments have on this machine, and the protocol of the store that provides weights."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from harness.install.install import Environment
 
 
 class WeightsStore(Protocol):
-    """engines/model/weights, handed in by the command line: harness may not import it."""
+    """What engines/model/weights provides. The command line passes it in: harness may not import it."""
 
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
@@ -43,19 +43,19 @@ class Provisions:
     environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
     adapters: Mapping[tuple[Weights, Adapter], AdapterFile] = field(default_factory=dict)
-    # Name of a container's image -> what identifies it (container.image_facts).
+    # A container image's name -> the facts that identify it (container.image_facts).
     images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     @property
     def versions(self) -> Mapping[str, Mapping[str, str]]:
-        """Return build -> distribution -> version, and image -> its id."""
+        """Return the versions of each build's distributions, and each image's id, by name."""
         images = {
             f"image {name}": {"image_id": str(facts["image_id"])} for name, facts in self.images.items()
         }
         return {build.label: found.versions for build, found in self.environments.items()} | images
 
     def environment_of(self, deployment: Deployment) -> Environment | None:
-        """Return None where it needs none: a container, a running server, a program of bench's own."""
+        """Return None if it needs none: a container, a running server, or a program of bench's own."""
         return self.environments.get(build_of(deployment)) if is_process(deployment) else None
 
     def weights_of(self, deployment: Deployment | None) -> WeightsFile | None:

@@ -1,4 +1,4 @@
-"""Runs one command of an install to its end, and says how it goes."""
+"""Run one command of an install, and report its progress."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from harness.contracts import OnLine, secret_names
 from harness.errors import MissingError, why_not_fetched
 from harness.processes.supervise import supervised
 
-# A command that prints nothing (a compiler, a large download) is said to be alive this often.
+# How often a command that prints nothing (a compiler, a large download) is reported as alive.
 QUIET_S = 15.0
-# Names of variables that say where packages are, perhaps with a password.
+# Names of variables that say where packages come from, perhaps with a password.
 _OF_INSTALLERS = re.compile(r"^(PIP|UV)_|_PROXY$", re.IGNORECASE)
 
 
@@ -28,7 +28,7 @@ def run_step(
     shows: Callable[[str], bool] = lambda line: True,
     advice: Sequence[str] = (),
 ) -> None:
-    """Run one command of an install. `on_line` gets the lines that `shows` picks, `log` gets all.
+    """Run one command of an install. `on_line` gets the lines that `shows` accepts, `log` gets all.
 
     Raises MissingError with `failure`, the command's last lines and `advice` if it fails. See run_supervised.
     """
@@ -46,7 +46,7 @@ def run_step(
     with log.open("a", encoding="utf-8") as kept:
         code = run_supervised(argv, environment or {}, read, say_alive)
     if code != 0:
-        where = "" if log == Path(os.devnull) else f"; all of it: {log}"
+        where = "" if log == Path(os.devnull) else f"; the whole output: {log}"
         if (why := why_not_fetched("\n".join(tail))) and not advice:
             raise MissingError(f"{failure}: {why}{where}")
         head = f"{failure} (exit code {code}); the end of its output{where}:"
@@ -58,8 +58,8 @@ def run_supervised(
 ) -> int | None:
     """Run a command to its end and return its exit code.
 
-    `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
-    exception. Only the secrets an installer needs are passed on.
+    Calls `on_quiet` with the seconds so far whenever the command prints nothing for QUIET_S. The command ends
+    when bench does, and when `read` or `on_quiet` raises. Only secrets that installers need are passed on.
     """
     withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
     merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]

@@ -1,4 +1,4 @@
-"""Find the tokenizer of a run's model on this machine, and what it makes of a word of bench's prose."""
+"""Find the tokenizer of a run's model on this machine, and count its tokens per word of bench's prose."""
 
 from dataclasses import replace
 from functools import cache
@@ -18,10 +18,10 @@ _SAMPLE_WORDS = 20_000
 
 
 def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[Settings, list[str]]:
-    """Return settings whose texts are as long by the model's tokenizer as asked for, and what to say of it.
+    """Return settings with scenario.tokens_per_word set by the model's tokenizer, and lines that say so.
 
-    The tokens of a word are kept among what was given, so that a resumed run has the same texts. They are
-    left alone where the user gave them, and where no scenario makes texts of a length in tokens.
+    The value joins the given settings, so that a resumed run has the same texts. Nothing changes if the user
+    gave it, or if no scenario makes texts of a length in tokens.
     """
     if _KEY in settings.given or not any(hasattr(each.options, _FIELD) for each in settings.scenarios):
         return settings, []
@@ -30,7 +30,7 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
         rate = round(len(_sample().encode()) / _SAMPLE_WORDS / size, 2)
         by = f"{' and '.join(settings.engines)} (a token for each {size} bytes)"
     elif isinstance(found, Reason):
-        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about what tokenizers make of English; {found.text}"]
+        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {found.text}"]
     else:
         rate, by = tokens_per_word(found), found
 
@@ -44,9 +44,9 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
 
 
 def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> str | Reason:
-    """Return the path of the tokenizer.json of a run's one model, or why there is none to count with.
+    """Return the path of the tokenizer.json of a run's only model, or why there is none to count with.
 
-    That is load.tokenizer, or what lies in a checkpoint of the model that is on this machine.
+    It is load.tokenizer, else that of a checkpoint of the model on this machine.
     """
     given = {load.tokenizer for load in settings.loads if load.tokenizer}
     if len(given) > 1:
@@ -75,7 +75,7 @@ def _beside_weights(settings: Settings, store: WeightsStore, cache_dir: Path) ->
 
 
 def _bytes_per_token(settings: Settings) -> int | None:
-    """Return the bytes that all engines of a run count as a token; None where a tokenizer counts."""
+    """Return the bytes that all engines of a run count as one token; None if they use a tokenizer."""
     found = {ENGINES[name].bytes_per_token for name in settings.engines}
     is_given = any(load.tokenizer for load in settings.loads)
     return found.pop() if len(found) == 1 and not is_given else None
@@ -83,7 +83,7 @@ def _bytes_per_token(settings: Settings) -> int | None:
 
 @cache
 def tokens_per_word(path: str) -> float:
-    """Return the tokens that a tokenizer makes of a word of `prose`, to two digits behind the point."""
+    """Return a tokenizer's average number of tokens per word of `prose`, rounded to two decimals."""
     [tokens] = token_counter(path)([_sample()])
     return round(tokens / _SAMPLE_WORDS, 2)
 

@@ -139,7 +139,7 @@ def test_a_program_that_was_asked_for_is_not_replaced(toy: Weighed) -> None:
     [table] = asked(*TOY, "toy.program=first", device="cuda")
     assert (table.rows, table.unserved[0].reason) == (
         (),
-        "there is no first toy for a cuda device; toy.program=second or device=cpu would do",
+        "there is no first toy for a cuda device; toy.program=second or device=cpu works",
     )
 
 

@@ -202,7 +202,7 @@ def test_what_is_missing_and_what_is_needed_are_said_when_packages_are_not_found
         install(tmp_path, absent, ignore)
     head, *said, last = str(caught.value).splitlines()
     assert head.startswith(
-        "tiny-cpu could not be installed (exit code 1); the end of its output; all of it: "
+        "tiny-cpu could not be installed (exit code 1); the end of its output; the whole output: "
     )
     assert "tinything-absent==1.0" in "".join(said)
     assert last == "It needs an index that has tinything."
@@ -363,7 +363,7 @@ def test_a_builder_of_another_hash_is_refused_in_a_line(tmp_path: Path, built: I
     wrong = dataclasses.replace(built, builders=make_lock(tmp_path, "tinybuilder", wheel, digest="0" * 64))
     with pytest.raises(
         MissingError,
-        match=r"^tiny-built: what builds its packages could not be installed: .* another hash .*$",
+        match=r"^tiny-built: the tools that build its packages could not be installed: .* another hash .*$",
     ):
         install(tmp_path, wrong, ignore)
     assert installed(tmp_path, wrong) is None

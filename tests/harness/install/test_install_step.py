@@ -65,7 +65,7 @@ def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path
     with pytest.raises(MissingError) as caught:
         run_step(failing, "trying", "it failed", lambda line: None, log=tmp_path / "log", advice=["try 99"])
     head, *tail = str(caught.value).splitlines()
-    assert head == f"it failed (exit code 3); the end of its output; all of it: {tmp_path / 'log'}:"
+    assert head == f"it failed (exit code 3); the end of its output; the whole output: {tmp_path / 'log'}:"
     assert tail == [*(f"  {number}" for number in range(85, 99)), "  winner:  [2J", "try 99"]
 
 

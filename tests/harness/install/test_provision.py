@@ -467,10 +467,10 @@ def test_with_a_device_what_serves_on_the_cpu_only_is_left_out(
 ) -> None:
     on_cpu, on_device = why_not_on(()), why_not_on((0,))
     assert on_cpu(toy_of()) is None
-    assert on_device(toy_of()) == Reason("there is no first toy for a cuda device; device=cpu would do")
+    assert on_device(toy_of()) == Reason("there is no first toy for a cuda device; device=cpu works")
     toy.installs = {**toy.installs, ("second", "cuda"): tiny}
     assert on_device(toy_of()) == Reason(
-        "there is no first toy for a cuda device; toy.program=second or device=cpu would do"
+        "there is no first toy for a cuda device; toy.program=second or device=cpu works"
     )
     elsewhere = [toy_of(program="second"), toy_of(program=str(own_program)), toy_of("docker")]
     assert [on_device(each) for each in (*elsewhere, PYTHON, NATIVE)] == [None] * 5
@@ -498,7 +498,7 @@ def test_llama_cpp_with_a_device_names_the_program_that_uses_it() -> None:
     terms = EngineTerms(launcher="native")
     reason = why_not_on((0,))(Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
     assert reason is not None
-    assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu would do")
+    assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu works")
 
 
 def test_builds_are_told_apart_by_all_that_makes_them() -> None:

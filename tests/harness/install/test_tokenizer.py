@@ -116,7 +116,7 @@ def test_without_a_tokenizer_it_is_said_why_and_nothing_changes(
     settings, [said] = resolved(asked_for, weights, tmp_path / "cache")
     assert settings == asked_for
     why = why.replace("=LICENSE", f"={tmp_path / 'LICENSE'}")
-    assert said.startswith(f"scenario.tokens_per_word: 1.22, about what tokenizers make of English; {why}")
+    assert said.startswith(f"scenario.tokens_per_word: 1.22, about the average for English; {why}")
 
 
 def test_a_missing_package_is_said_and_nothing_changes(
