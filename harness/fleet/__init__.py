@@ -1,1 +1,1 @@
-"""A run over the nodes of a Ray cluster, a repeat on each: what the driver does, and what a node does."""
+"""Measure a run on the nodes of a Ray cluster, one repeat at a time on each."""

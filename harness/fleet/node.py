@@ -1,8 +1,8 @@
-"""What a node of a Ray cluster does: it says what it is, and measures one repeat, whose files it sends back.
+"""Run on a node of a Ray cluster: report the node's facts, and measure one repeat and send back its files.
 
-bench runs there as a child of Ray's worker, under a watchdog that ends it with the worker, and in the
-environment that the node was started in: without what Ray adds for its workers, such as OMP_NUM_THREADS=1,
-which would reach the servers.
+bench runs there as a child of Ray's worker, under a watchdog that ends it with the worker. It gets the
+environment that the node was started in, without the variables that Ray adds for its workers. Otherwise
+OMP_NUM_THREADS=1, for one, would reach the servers.
 """
 
 import os
@@ -28,22 +28,23 @@ from harness.sampling import gpu
 from harness.store.named_files import LOCK_FILE
 from harness.store.store import SCHEMA_VERSION, is_going_on
 
-# That the node has begun; a line of bench's output; a file's name and contents, after `part`s of it that came
-# before; the exit code and, APART, the names of all files, since some are there only for a while.
+# What a node sends. begun: it has the job. line: a line of bench's output. part, file: a file's name and its
+# next bytes, `file` with the last ones. end: the exit code, and the names of all files that are there at the
+# end, with APART between them; some exist only for a while.
 Sent = tuple[Literal["begun", "line", "part", "file", "end"], str, bytes]
 
 APART = "\0"
-# Signals end bench in order: it ends its servers and writes its report.
+# After a signal bench stops its servers and writes its report; this is how long it may take.
 GRACE_S = 60.0
 _POLL_S = 1.0
 _PART_BYTES = 1 << 25
-# Of the moment: they change while they are written.
+# Files that exist only on the machine that measures.
 _NOT_SENT = (LOCK_FILE, ".reserve")
 _PLACE = "bench-repeat-"
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Say what this machine, bench and Ray are, and why it could not measure on that device, if so."""
+    """Return facts on this machine, bench and Ray; `unfit` says why it cannot measure on that device."""
     selected: tuple[int, ...] = ()
     unfit = None
     try:
@@ -59,7 +60,7 @@ def facts(device: str) -> dict[str, Any]:
         "architecture": platform.machine(),
         "devices": ", ".join(f"{each.name} with {each.memory_bytes} bytes" for each in cards),
         "unfit": unfit,
-        # A dashboard may be open to others at any node's address.
+        # Any node may run a dashboard that is open to others.
         "open_at": beyond_loopback(_is_of_ray),
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
@@ -74,13 +75,13 @@ def own_version() -> str:
 
 
 def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
-    """Measure the repeat with that number, from 1, and send its folder's files as they become whole.
+    """Measure the repeat with that number, from 1, and yield its files as they become complete.
 
-    As `bench run` does anywhere, it first installs the engines and makes the weights that are not there.
+    As anywhere, `bench run` first installs missing engines and makes missing weights.
     """
     yield "begun", "", b""
     for left in Path(gettempdir()).glob(f"{_PLACE}*"):
-        if not is_going_on(left / "run", "running"):  # Ray killed who would have removed it
+        if not is_going_on(left / "run", "running"):  # left over: Ray killed the worker that made it
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=_PLACE) as place:
         folder, log = Path(place, "run"), Path(place, "log")
@@ -89,7 +90,7 @@ def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
         child = supervised(
             [sys.executable, "-m", "harness", "run", *words, *asked],
             log_path=log,
-            # On record there, so that the next bench ends what is left of this one before it measures.
+            # Recorded there, so that the next bench ends what is left of this one before it measures.
             state_dir=install.cache_dir() / "running",
             label=f"repeat {number} of a run on Ray",
             environment=own,
@@ -116,12 +117,12 @@ def _environment_of_raylet() -> dict[str, str]:
 
 
 def _files(folder: Path, sent: dict[Path, int], *, settled: bool) -> Iterator[Sent]:
-    """Yield the files that are new or changed since they were sent; those that are `settled` alone.
+    """Yield the files that are new or have changed since they were sent.
 
-    A file has settled once it was the same at two polls.
+    With `settled`, only those that were the same at two polls.
     """
     for path in _there(folder):
-        with suppress(FileNotFoundError):  # it was there for a while
+        with suppress(FileNotFoundError):  # some files exist only for a while
             changed_ns = path.stat().st_mtime_ns
             if settled and sent.get(path) != -changed_ns and sent.get(path) != changed_ns:
                 sent[path] = -changed_ns  # seen, and sent at the next poll if it is the same then

@@ -1,4 +1,7 @@
-"""Says which nodes of a cluster can measure a run, and refuses a cluster that must not. Knows no Ray."""
+"""Choose the nodes of a cluster that can measure a run, and refuse a cluster that is unsafe or too mixed.
+
+Knows no Ray.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import Any
 
 from harness.errors import UserError
 
-# Ray 2.60 listens on all addresses of a machine for each other one, ::1 and 127.0.0.2 too.
+# For any other address of a node, ::1 and 127.0.0.2 too, Ray 2.60 listens on all addresses of the machine.
 _LOOPBACK = "127.0.0.1"
 # What must be the same on all nodes, or their repeats could not stand in one table.
 _ALIKE = ("bench", "architecture", "devices")
@@ -14,7 +17,7 @@ _ALIKE = ("bench", "architecture", "devices")
 
 @dataclass(frozen=True)
 class Node:
-    """A raylet. Nodes of one `boot_id` are one machine: two repeats at once would disturb each other."""
+    """A raylet. Nodes with the same `boot_id` are one machine, where two repeats would disturb each other."""
 
     id: str
     address: str
@@ -29,10 +32,10 @@ class Node:
 
 
 def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Sequence[Node]:
-    """Return the nodes that can measure on the device, by what node.facts says of each.
+    """Return the nodes that can measure on the device, judged by the node.facts of each.
 
-    Raises UserError where strangers could join the cluster, bench is not this one, nodes differ, or none is
-    fit.
+    Raises UserError if strangers could join the cluster, if a node has another version of bench, if nodes
+    differ, or if none can measure.
     """
     open_at = sorted({node.address for node in found if node.address != _LOOPBACK})
     open_at = open_at or sorted({each for facts in found.values() for each in facts["open_at"]})
@@ -64,5 +67,5 @@ def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Seq
 
 
 def _why_unfit(node: Node, facts: Mapping[str, Any]) -> str | None:
-    # So a cluster says that nothing is to be run there, as on its head.
+    # With --num-cpus=0, as often on the head, a node says that nothing should run on it.
     return facts["unfit"] or (None if node.cpus else "it offers no processor (--num-cpus=0)")

@@ -1,7 +1,7 @@
-"""Give the repeats of a run to the nodes of a Ray cluster, one at a time to a machine, and keep what is sent.
+"""Distribute the repeats of a run over the nodes of a Ray cluster, and store the files that they send.
 
-A repeat is the block of the statistics, so it is measured whole on one node. One whose node was lost is
-measured again, once, on another.
+A machine measures one repeat at a time. A repeat is the block of the statistics, so one node measures all of
+it. If its node is lost, it is measured again, once, on another node.
 """
 
 import os
@@ -22,18 +22,21 @@ from harness.fleet.nodes import Node, fit
 from harness.store.named_files import RUN_FILE
 
 _CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
-# A node that has not begun by then is busy with other work of the cluster.
+# A node that has not begun after this time is busy with other work of the cluster.
 _BUSY_S = 60.0
-# For a part of a file to come; without its own node bench would wait for ever.
+# The limit for one part of a file: if this machine's own node is lost, Ray would wait for ever.
 _PART_S = 300.0
-# Which node says which line of which repeat.
+# Takes a node's name, the repeat's number, and a line.
 Tell = Callable[[str, int, str], None]
 
 
 @dataclass
 class Job:
-    """Repeat `number`, from 1, whose files go to `folder`; the nodes that it was lost on; how it ended: with
-    bench's exit code and last line, or a problem."""
+    """Repeat `number`, from 1, whose files go to `folder`.
+
+    `lost_on` are the nodes that were lost while they measured it. It ends with bench's exit code and last
+    line, or with a problem.
+    """
 
     number: int
     folder: Path
@@ -41,15 +44,15 @@ class Job:
     exit_code: int | None = None
     last_line: str = ""
     problem: str | None = None
-    given_s: float | None = None  # when a node was asked that has not begun, and of which nothing was told
+    given_s: float | None = None  # when a node was asked; None once it has begun or was reported as busy
 
     @property
     def is_whole(self) -> bool:
-        """Return whether bench came to the repeat's end, cells that failed included."""
+        """Return whether bench measured the whole repeat, even if cells failed."""
         return self.exit_code in (0, 1) and (self.folder / RUN_FILE).is_file()
 
     def begin(self) -> None:
-        """Forget what a node had sent that came to no end."""
+        """Delete what an earlier node sent of this repeat, and note the time."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.with_suffix(".part").unlink(missing_ok=True)
         self.exit_code, self.last_line, self.problem = None, "", None
@@ -59,7 +62,7 @@ class Job:
 def nodes_of(address: str | None, device: str) -> Sequence[Node]:
     """Connect to the cluster and return its nodes that can measure on the device.
 
-    Raises UserError where no Ray answers, a node cannot run bench, or as nodes.fit.
+    Raises UserError if no Ray answers or a node cannot run bench, and as nodes.fit.
     """
     ray = _connected(address)
     alive = [each for each in ray.nodes() if each["Alive"]]
@@ -80,14 +83,14 @@ def _connected(address: str | None) -> Any:
     if asked != "auto":
         host, _, port = asked.rpartition(":")
         if not host or not port.isdecimal() or "/" in host:
-            raise UserError(f"--on ray:{asked}: is no address; give that of the cluster's head, HOST:PORT")
+            raise UserError(f"--on ray:{asked}: not an address; give that of the cluster's head, HOST:PORT")
         try:
             socket.create_connection((host, int(port)), _CONNECT_S).close()
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             said = f"--on ray:{asked}: no Ray answers there ({why}); `ray start --head` starts one"
             raise UserError(said) from error
-    # Tries to join, of up to 36 s each; Ray has 20. It reads this when it is imported.
+    # The number of attempts to join, of up to 36 s each; Ray's default is 20. Ray reads it on import.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     try:
         import ray
@@ -108,7 +111,7 @@ def _connected(address: str | None) -> Any:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Drop what is written to stderr: Ray's core has a line there for each try to connect."""
+    """Discard stderr, to which Ray's core writes a line for each attempt to connect."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -138,22 +141,25 @@ def _facts(ray: Any, asked: Any, address: str) -> dict[str, Any]:
 
 
 def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], tell: Tell) -> None:
-    """Measure each repeat on a node, into its folder. The jobs say how each went, also when this raises:
-    OSError where files cannot be written here, CellError where the own node is lost, Interrupted."""
-    # Ray's own thread prints the log of a raylet that dies; stdout is for the run's result.
+    """Measure each repeat on a node, into its folder. The jobs record how each went, also if this raises.
+
+    Raises OSError if files cannot be written here, CellError if this machine's own node is lost, and
+    Interrupted.
+    """
+    # A thread of Ray's prints the log of a raylet that dies; stdout is for the run's result.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
             _play(jobs, nodes, words, tell)
-        except SystemError as error:  # what Ray's core makes of what a signal's handler raises in it
+        except SystemError as error:  # Ray's core wraps what a signal handler raises inside it
             if isinstance(error.__cause__, Interrupted):
                 raise error.__cause__ from None
             raise
 
 
 def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell: Tell) -> None:
-    """Give jobs to nodes until all have ended: one at a time to a machine, what came to no end to another.
+    """Give jobs to nodes until all have ended: one at a time to a machine, and an unfinished one to another.
 
-    A node that could not measure one gets no more of them, or it would soon have failed at all.
+    A node that failed at one job gets no more: it would soon fail at all of them.
     """
     import ray
 
@@ -164,7 +170,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
         while waiting or running:
             alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
             if own not in alive:
-                running.clear()  # Ray ends what has lost its driver
+                running.clear()  # Ray ends tasks that have lost their driver
                 raise CellError(
                     "--on ray: the cluster's node on this machine was lost, so nothing comes here"
                 )
@@ -177,7 +183,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                 job.begin()
                 tell(at.name, job.number, "asks for the whole node")
                 used[at.id] += 1
-                # All of the node, so that Ray runs nothing else there.
+                # The whole node, so that Ray runs nothing else there.
                 task = _task(
                     node.measured, at.id, num_returns="streaming", num_cpus=at.cpus, num_gpus=at.gpus
                 )
@@ -209,7 +215,7 @@ def _tell_busy(running: Iterable[tuple[Job, Node]], tell: Tell) -> None:
 
 
 def _cancel(ray: Any, running: Iterable[Any]) -> None:
-    """End what is being measured in order: servers first, then the folder on the node. Blocks for that."""
+    """End the running repeats in order: the servers first, then the folder on the node. Blocks until then."""
     left, deadline_s = set(running), time.monotonic() + node.GRACE_S
     for stream in left:
         ray.cancel(stream)
@@ -227,7 +233,7 @@ def _cancel(ray: Any, running: Iterable[Any]) -> None:
 def _next(
     waiting: Iterable[Job], nodes: Sequence[Node], busy: Iterable[Node], used: Mapping[str, int]
 ) -> Iterator[tuple[Job, Node | None]]:
-    """Yield jobs that can begin, each with its node; with None one for which there is no node any more."""
+    """Yield each job that can begin with its node, and with None each job that no node is left for."""
     taken = {each.boot_id for each in busy}
     for job in list(waiting):
         able = [each for each in nodes if each not in job.lost_on]
@@ -241,7 +247,7 @@ def _next(
 
 
 def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
-    """Keep the next thing that a node has sent; False: there is nothing more, and the job says why."""
+    """Store the next item that a node has sent. Return False if there is none left; the job says why."""
     try:
         kind, text, contents = ray.get(next(stream), timeout=_PART_S)
     except StopIteration:
@@ -271,7 +277,7 @@ def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
 
 
 def _store(folder: Path, name: str, contents: bytes, at: Node, *, is_whole: bool) -> None:
-    """Write a file, or the next part of one. Parts of two files are never mixed."""
+    """Append bytes to the file that is being received, and name it if they are its last. Parts never mix."""
     path, part = folder / name, folder.with_suffix(".part")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise BenchError(f"{at.name} sent a file that is not of its run: {inert(name)}")

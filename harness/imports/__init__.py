@@ -1,4 +1,4 @@
-"""Result files of other load generators: read, checked, and written as a results directory.
+"""Read result files of other load generators, check them, and write them as a results directory.
 
-One file for each tool says what its files look like. None knows reports.
+There is one module per tool. None knows reports.
 """

@@ -1,4 +1,4 @@
-"""AIPerf's profile_export.jsonl, a record a line, with its summary beside it, which has model and load."""
+"""Read AIPerf's profile_export.jsonl, one record per line, and the summary beside it with model and load."""
 
 from io import BytesIO
 from itertools import accumulate
@@ -161,7 +161,7 @@ def _request(record: _Record) -> result.Request:
 
 
 def _chunks(record: _Record) -> list[int]:
-    """Return when the content chunks arrived: the first, and each its gap later."""
+    """Return the instants of the content chunks, from the first one's and the gaps after it."""
     first_ns = _after(record.metadata, record.metrics.time_to_first_token)
     gaps = record.metrics.inter_chunk_latency
     waits_ns = (round(gap * 1e6) for gap in (gaps.value if gaps else ()))

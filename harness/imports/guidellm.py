@@ -1,4 +1,4 @@
-"""GuideLLM's report as JSON: a benchmark for each load, with its requests."""
+"""Read GuideLLM's JSON report: a benchmark for each load, with its requests."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from harness.imports import result
 SIGNS = frozenset({"metadata", "benchmarks"})
 _DEFINITIONS = (
     "GuideLLM's inter_token_latency_ms is bench's TPOT; its time_per_output_token_ms counts from the "
-    "request's start, TTFT included, and is no quantity of bench",
+    "request's start, TTFT included, and is not a quantity of bench's",
     "Tokens are the server's where it gave a usage, else GuideLLM's tokenizer's; the file does not say which",
 )
 _MISSING = (
     "when each chunk came, so that ITL is not known and a request's tokens are spread evenly from its first "
     "to its last",
-    "the status of a failure",
+    "the status of a failed request",
 )
 
 

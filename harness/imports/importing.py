@@ -1,4 +1,4 @@
-"""Read files of one tool, whose name their content tells, and write them as a results directory."""
+"""Read result files of one tool, which their content identifies, and write them as a results directory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from harness.store.whole_runs import written_or_empty
 
 
 class Tool(NamedTuple):
-    """How a tool's file is read, and top-level keys that only its files have."""
+    """A tool: how its files are read, and top-level keys that only they have."""
 
     read: Callable[[Path, bytes], result.Result]
     signs: frozenset[str]
@@ -31,21 +31,21 @@ TOOLS: Mapping[str, Tool] = {
     "guidellm": Tool(guidellm.read, guidellm.SIGNS),
     "vllm": Tool(vllm_bench.read, vllm_bench.SIGNS),
 }
-_NO_REQUESTS = {  # summaries, by a key of theirs
+_NO_REQUESTS = {  # files that are only summaries, by one of their keys
     "aiperf_version": "AIPerf's summary has no requests; give profile_export.jsonl, which is beside it",
     "median_ttft_ms": "has no requests; vllm bench serve writes them with --save-detailed",
 }
 _READ = "AIPerf's profile_export.jsonl, GuideLLM's JSON and vllm bench serve's with --save-detailed are"
 _MISSING = ("what the server ran on, its settings and memory", "how late the tool itself was")
 _MOST_LABEL = 60
-# Of instants that one clock stamped in one measurement.
+# The longest time between two instants of one measurement.
 _MOST_SPAN_NS = 366 * 86_400 * 10**9
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "first_answer_ns", "last_content_ns", "end_ns")
 _TRAFFIC = contracts.ScenarioChoice("foreign", {}, "traffic of its own", ends_itself=True)
 
 
 class File(NamedTuple):
-    """A file that was read; the summaries are of its loads, in order."""
+    """A file that was read, with a summary for each of its loads, in order."""
 
     path: Path
     label: str
@@ -55,8 +55,10 @@ class File(NamedTuple):
 
 
 def read_files(words: Sequence[str], labels: Sequence[str]) -> list[File]:
-    """Read files of one tool, each `FILE` or `TOOL=FILE`. A file has its model's name as label unless labels
-    are given. Raises UserError, and OSError."""
+    """Read files of one tool, each given as `FILE` or `TOOL=FILE`.
+
+    A file's label is its model's name unless labels are given. Raises UserError, and OSError.
+    """
     if labels and len(labels) != len(words):
         raise UserError(f"--label: {len(labels)} given for {len(words)} files; give one for each, in order")
     files = [_read(word, label) for word, label in zip_longest(words, labels)]
@@ -68,9 +70,11 @@ def read_files(words: Sequence[str], labels: Sequence[str]) -> list[File]:
 
 
 def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> None:
-    """Write files into a directory: a start of each, a cell of each load in it. Files of one label are
-    repeats where they have the same load. Raises CellError if something cannot be written. Then nothing is
-    left of the run."""
+    """Write files into a directory: a start for each file, a cell for each of its loads.
+
+    Files with the same label and the same load are repeats. Raises CellError if something cannot be written;
+    then nothing of the run is left.
+    """
     with written_or_empty(directory, "nothing is kept there"):
         _write_files(files, directory, argv)
 
@@ -119,18 +123,18 @@ def _read(word: str, label: str | None) -> File:
             raise UserError(f"{error}; {_READ} read") from error
         raise
     if not found.loads:
-        raise UserError(f"{path}: has no benchmark")
+        raise UserError(f"{path}: has no benchmarks")
     found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])
     summaries = [_summary(requests, path) for _, requests in found.loads]
     return File(path, _label(label or found.model), found, result.digest(content), summaries)
 
 
 def _tool_of(path: Path, content: bytes) -> str:
-    """Return whose file it is, by the keys of its document or of its first line."""
+    """Return which tool wrote a file, by the keys of its document or of its first line."""
     keys = _keys(content) or _keys(content.split(b"\n", 1)[0])
     name = next((name for name, tool in TOOLS.items() if tool.signs <= keys), None)
     if not keys and content.lstrip()[:1] in (b"{", b"[", b""):
-        result.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, and says where it ends
+        result.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, with the place that is damaged
     if name is None:
         why = next(
             (_NO_REQUESTS[key] for key in _NO_REQUESTS if key in keys), f"of no tool that is read; {_READ}"
@@ -147,7 +151,7 @@ def _keys(content: bytes) -> set[str]:
 
 
 def _from_zero(requests: Sequence[result.Request], path: Path) -> list[result.Request]:
-    """Return the same on a clock that begins with them: as floats, nanoseconds since 1970 are not exact."""
+    """Return the requests on a clock that starts with the first: a float cannot hold ns since 1970."""
     instants = [ns for each in requests for ns in _instants(each)]
     first_ns = min(instants, default=0)
     if max(instants, default=0) - first_ns > _MOST_SPAN_NS:
@@ -166,16 +170,16 @@ def _instants(request: result.Request) -> Iterator[int]:
 
 
 def _summary(requests: Sequence[result.Request], path: Path) -> LoadSummary:
-    """Return the window as the tools have it: from the first request that counts to the end of the last."""
+    """Return a summary with the tools' window: from the first request that counts to the end of the last."""
     counted = [each for each in requests if each.counts]
     sent = [each.sent_ns for each in counted if each.sent_ns is not None]
     ended = [each.end_ns for each in counted if each.end_ns is not None]
     if not sent or not ended or max(ended) <= min(sent):
-        raise UserError(f"{path}: no request of it was sent and ended, so it has no window")
+        raise UserError(f"{path}: none of its requests was sent and ended, so it has no window")
     return LoadSummary(
         started_ns=0,
         window_start_ns=min(sent),
-        window_end_ns=max(ended) + 1,  # what comes at the last instant is in it
+        window_end_ns=max(ended) + 1,  # so that the last instant is in the window
         ended_ns=max(ns for each in requests for ns in _instants(each)),
         ended_by="conversations",
         users=None,
@@ -195,7 +199,7 @@ def _label(text: str) -> str:
 
 
 def _planned(files: Sequence[File]) -> Iterator[contracts.PlannedStart]:
-    """Yield a start of each file; its repeat is how many before it have its label and a load of it."""
+    """Yield a start for each file. Its repeat counts earlier files with its label and one of its loads."""
     numbers, seen = iter(range(1, 1 + sum(len(each.summaries) for each in files))), list[tuple[str, Load]]()
     for index, file in enumerate(files):
         loads = [load for load, _ in file.result.loads]
@@ -203,7 +207,7 @@ def _planned(files: Sequence[File]) -> Iterator[contracts.PlannedStart]:
         seen += [(file.label, load) for load in loads]
         terms, model = contracts.EngineTerms(fairness="stock"), _label(file.result.model)
         deployment = contracts.Deployment(result.NOT_KNOWN, model, "-", terms, {}, file.label)
-        # No two files have the same conversations, as far as is known.
+        # Different seeds: as far as bench knows, no two files have the same conversations.
         seed = int(file.sha256[:8], 16)
         cells = (contracts.PlannedCell(next(numbers), _TRAFFIC, load, repeat, seed) for load in loads)
         yield contracts.PlannedStart(index, deployment, repeat, tuple(cells))

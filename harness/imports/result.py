@@ -1,4 +1,4 @@
-"""What the readers of all tools share: a request as a file has it, bounds of values, bounded reading."""
+"""Share what all readers need: types of requests and results, bounds of values, bounded reading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,22 +16,21 @@ _Read = TypeVar("_Read")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Users = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
-# Instants count from 1970 or from the machine's start.
+# Instants count from 1970 or from the boot of the machine.
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=4 * 10**18)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=4e9)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=4e12)]
 NOT_KNOWN = "not known"
 _MOST_TEXT = 2000
-# AIPerf writes some 20 characters for each chunk: this is 13 million chunks.
+# AIPerf writes about 20 characters per chunk, so this is 13 million chunks.
 _MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as a file has it, by the columns of requests.parquet. Instants are of the tool's own clock.
-    None: the file does not say it.
+    """One request as a file has it, by the columns of requests.parquet; None if the file does not say it.
 
-    `counts`: whether the tool's own figures are made of it, too.
+    Instants are on the tool's own clock. `counts`: whether the tool's own figures include it.
     """
 
     outcome: Outcome
@@ -56,11 +55,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What one file says: of which model, under which loads, and each request. `beside`: the SHA-256 of files
-    that were read with it, by name.
+    """The content of one file: the model, and each load with its requests.
 
-    `definitions`: which quantities are something else than bench's of that name. `missing`: what it does not
-    say that other tools' files do.
+    `definitions`: sentences on quantities that differ from bench's of the same name. `missing`: what other
+    tools' files say and this one does not. `beside`: the SHA-256 of files that were read with it, by name.
     """
 
     tool: str
@@ -77,13 +75,13 @@ class Result:
 
 
 def content_of(path: Path) -> bytes:
-    """Return what a file holds. Raises OSError, also for one that is too large or no regular file."""
+    """Return a file's bytes. Raises OSError, also for a file that is too large or not regular."""
     with opened(path, _MOST_BYTES) as file:
         return file.read()
 
 
 def decoded(content: bytes, kind: type[_Read], where: str) -> _Read:
-    """Decode JSON. Raises UserError, which names the place and the field."""
+    """Decode JSON. Raises UserError, which begins with `where` and names the field."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:
@@ -95,7 +93,7 @@ def digest(content: bytes) -> str:
 
 
 def told(words: str | None) -> str:
-    """Return a text of the file as a record may have it: clipped, masked, without control characters."""
+    """Return a text of the file that is safe to store: clipped, masked, without control characters."""
     return masked(inert((words or "")[:_MOST_TEXT])).strip()
 
 
@@ -106,7 +104,9 @@ def ns(seconds: float | None) -> int | None:
 def load_of(
     requests: int, users: int | None = None, rate_per_s: float | None = None, arrival: Arrival = "poisson"
 ) -> Load:
-    """Return the load of these many requests: of users, of a rate, or by another arrival, where `users` are
-    the most at once. No time limit is known."""
+    """Return the load of `requests` requests, without a time limit.
+
+    It has `users` (closed loop), a rate, or another arrival; for the last two `users` is the most at once.
+    """
     bounds = Load(None, warmup_s=0.0, duration_s=None, conversations=requests, timeout_s=0.0)
     return replace(bounds, concurrency=users, rate_per_s=rate_per_s, arrival=arrival)

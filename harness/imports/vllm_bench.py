@@ -1,4 +1,4 @@
-"""The result of `vllm bench serve --save-result --save-detailed`: lists with a value for each request."""
+"""Read results of `vllm bench serve --save-result --save-detailed`: lists with a value for each request."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -13,9 +13,9 @@ from harness.imports import result
 
 SIGNS = frozenset({"ttfts", "itls"})
 _DEFINITIONS = (
-    "TTFT is the time to the first chunk of any kind: one that has a role and no content counts, and some "
+    "TTFT is the time to the first chunk of any kind: one with a role and no content counts, and some "
     "servers send it before they read the prompt",
-    "ITL has a gap for each chunk, those without content too, such as the last one of a chat",
+    "ITL has a gap for each chunk, also for those without content, such as the last one of a chat",
     "E2E ends with the last chunk, before the usage and the end of the body",
     "Tokens are the server's where it gave a usage, else the tool's tokenizer's; the file does not say which",
 )
@@ -62,7 +62,7 @@ def _load(found: _Result) -> Load:
 
 
 def _request(found: _Result, at: int) -> result.Request:
-    """Return a request. The file has 0 for the times and tokens that a failed one has not."""
+    """Return a request. For a failed one the file has 0 in place of missing times and tokens."""
     sent_s, ttft_s, error = found.start_times[at], found.ttfts[at], found.errors[at]
     is_ok = ttft_s > 0 and not error
     is_sent = sent_s > 0 or is_ok

@@ -1,1 +1,1 @@
-"""How well a deployment answers, asked of its running server after the load (`quality.*`)."""
+"""Ask a running server, after its load, how well it answers (`quality.*`)."""

@@ -1,4 +1,4 @@
-"""Ask a chat for its greedy answer, with the probabilities of its tokens (OpenAI's logprobs)."""
+"""Ask for the greedy answer to a chat, with the probabilities of its tokens (OpenAI's logprobs)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +45,8 @@ class _Completion(msgspec.Struct):
 def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], logprobs: int) -> Asked:
     """Return the answer to a chat request, with the `logprobs` likeliest tokens at each place.
 
-    Without tokens where none are asked for (0), or none are named. Raises ServerError without an answer.
+    It has no tokens if none are asked for (0) or the server names none. Raises ServerError if the response
+    has no answer.
     """
     named = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
     said = ask(HttpCall("POST", path, {**body, "temperature": 0, "stream": False, **named}), _Completion)
@@ -73,4 +74,4 @@ def _name(named: _Named) -> str:
     try:
         return bytes(named.bytes or ()).decode("utf-8", "backslashreplace") or named.token
     except ValueError as error:
-        raise ServerError(f"the bytes of its token {named.token!r:.40} are none: {named.bytes}") from error
+        raise ServerError(f"the bytes of its token {named.token!r:.40} are invalid: {named.bytes}") from error

@@ -1,4 +1,4 @@
-"""Which deployments of a run are asked for their quality, with what, for how long, and against which."""
+"""Decide which deployments are asked for their quality, what, for how long, and which is the reference."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,9 +21,10 @@ _ANSWERS = (QUALITY_FILE, TASKS_FILE)
 
 @dataclass(frozen=True)
 class Due:
-    """What is asked, and the labels of the deployments that were not asked yet.
+    """What is asked, and the labels of the deployments that have not been asked yet.
 
-    `against`: by model, whom its deployments are held against if all of them answer, or why nobody.
+    `against`: for each model the label that its deployments are compared with if all of them answer, or the
+    reason why there is none.
     """
 
     terms: QualityTerms
@@ -34,15 +35,17 @@ class Due:
 
     @property
     def at_length(self) -> bool:
-        """Whether bench's later texts are asked as well. By itself a run keeps its time to the load."""
+        """Return whether the later texts are asked too: only if the user asked for quality, or more time."""
         return self.terms.asked != ("auto",) or self.terms.budget_s > QualityTerms.budget_s
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What a plan is going to ask beside its load: `deployments` by their labels, each for `budgets_s`, or
-    where it is slow for up to `bounds_s`. `alone` are those that are started for it. `tasks` are named where
-    they are asked; `against` is as in Due; `note` as in Items.
+    """What a plan is going to ask beside its load.
+
+    Each of the `deployments` (labels) is asked for `budgets_s`, a slow one for up to `bounds_s`. `alone` are
+    the labels with a start of their own for it. `tasks` are the names of the tasks that are asked. `against`
+    is as in Due, `note` as in Items.
     """
 
     deployments: Sequence[str]
@@ -63,7 +66,7 @@ class Asking:
 
 
 def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None:
-    """Return what these starts are going to be asked; None: nothing."""
+    """Return what these starts are going to be asked; None if nothing."""
     first = dict[str, PlannedStart]()
     for start in starts:
         first.setdefault(start.deployment.label, start)
@@ -85,10 +88,10 @@ def task_names(terms: QualityTerms) -> Sequence[str]:
 
 
 def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | None = None) -> Due | None:
-    """Return what is to be asked of which deployments; None: nothing. `run_dir`: of a run that goes on.
+    """Return what to ask of which deployments; None if nothing. `run_dir` is that of a resumed run.
 
-    Raises UserError for a file without items, a task that cannot be, a reference that is none of these
-    deployments, and where none of them serves a model.
+    Raises UserError for a file without items, an impossible task, a reference that is not among the
+    deployments, and if no deployment serves a model.
     """
     planned = list(deployments)
     known = {each.label: each for each in planned if each.model != "-"}
@@ -117,9 +120,10 @@ def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | 
 
 
 def _answered(terms: QualityTerms, run_dir: Path) -> set[str]:
-    """Return the labels of those that were asked before.
+    """Return the labels of the deployments that were asked before and need not be asked again.
 
-    One that was ended among its tasks, and one that said nothing at all in time, has a record already.
+    A record alone does not count: a start that was ended during its tasks has one, and so has a server that
+    answered nothing in time.
     """
     return {
         start.deployment.label
@@ -131,13 +135,15 @@ def _answered(terms: QualityTerms, run_dir: Path) -> set[str]:
 
 
 def has_answers(start_dir: Path) -> bool:
-    """Return whether a start said anything when it was asked."""
+    """Return whether a start answered anything when it was asked."""
     return any((start_dir / name).is_file() for name in _ANSWERS)
 
 
 def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
-    """Return by model whom `against` names, else the one with most bits; several where only a start tells,
-    and why nobody where not all bits are known."""
+    """Return the reference's label for each model: the one that `against` names, else that with most bits.
+
+    If only a start can decide between several, all are named. If some bits are not known, it says why.
+    """
     bits: dict[str, dict[str, float | None]] = {}
     for label, each in known.items():
         bits.setdefault(each.model, {})[label] = bits_of(each)
@@ -158,11 +164,10 @@ def earlier_references(
     deployments: Iterable[Deployment],
     chosen: Callable[[Path], Mapping[str, Path]],
 ) -> list[Path]:
-    """Return the folders of an earlier run's references, one of each model of these deployments, if
-    quality.against names a run. `chosen` tells them by model.
+    """Return the folders of the references in an earlier run, one for each model of these deployments.
 
-    Raises UserError if its answers of one of the models are missing or damaged, StoreError if it cannot be
-    read.
+    Empty if quality.against does not name a run. `chosen` returns a run's references by model. Raises
+    UserError if the answers for a model are missing or damaged, and StoreError if the run cannot be read.
     """
     if terms.against is None or not Path(terms.against).is_dir():
         return []
@@ -171,12 +176,12 @@ def earlier_references(
     told = {model: folder for model, folder in references.items() if (folder / QUALITY_FILE).is_file()}
     missing = models - told.keys()
     if missing:
-        only = f", only of {', '.join(sorted(told))}" if told else ""
+        only = f", only for {', '.join(sorted(told))}" if told else ""
         if lost := [str(references[model] / QUALITY_FILE) for model in missing & references.keys()]:
             only += f" (no file at {' and '.join(sorted(lost))})"
         raise UserError(
-            f"quality.against={run_dir}: has no reference of {', '.join(sorted(missing))}{only}; measure its "
-            "deployment with most bits, or its quality.against, with quality=fidelity first"
+            f"quality.against={run_dir}: has no reference for {', '.join(sorted(missing))}{only}; measure "
+            "its deployment with most bits, or its quality.against, with quality=fidelity first"
         )
     found = [told[model] for model in sorted(models)]
     try:
@@ -189,7 +194,7 @@ def earlier_references(
 
 
 def keep_references(start_dirs: Iterable[Path], run_dir: Path) -> None:
-    """Copy the records and answers of starts into a run, which then needs no other."""
+    """Copy the records and answers of starts into a run, which then no longer needs the earlier run."""
     for start_dir in start_dirs:
         folder = run_dir / store.REFERENCE / start_dir.name
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The items of bench's own tasks: what is asked, and which answer is right. Those of GSM8K and MMLU are read.
+"""Make the items of bench's own tasks, and read those of GSM8K and MMLU: a prompt and the right answer.
 
-An item says how its answer is checked: see is_right in engines/inside/ask_tasks.py.
+`is_right` in engines/inside/ask_tasks.py checks an answer as the item's `check` says.
 """
 
 import json
@@ -12,9 +12,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
-# number: the last number; letter: the one that is chosen (see chosen_letter in engines/inside/ask_tasks.py);
-# named: a text that has it and none of the others; pattern: all of it matches a regular expression; json: a
-# value that is equal.
+# number: the answer's last number is `expected`. letter: so is the letter that it chooses (chosen_letter in
+# engines/inside/ask_tasks.py). json: so is its value. named: it contains `expected` and none of `others`.
+# pattern: all of it matches the regular expression.
 Check = Literal["number", "letter", "named", "pattern", "json"]
 
 # The fields of a Question after its id.
@@ -41,7 +41,7 @@ _GROUPS = {
 class Question:
     """An item of a task of bench's own.
 
-    `others`: what may not be in the answer to a `named` one; the other letters of a `letter` one.
+    `others`: for `named`, what the answer must not contain; for `letter`, the other letters.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Question:
 
 
 class _Drawn:
-    """Seeded draws by random() alone, the one sequence that Python keeps from version to version."""
+    """Seeded draws that use only random(), whose sequence Python keeps from version to version."""
 
     def __init__(self, seed: str) -> None:
         self._rng = random.Random(seed)
@@ -69,7 +69,7 @@ class _Drawn:
 
 
 def basics() -> list[Question]:
-    """Return the 300 items of bench-basics, 60 of each kind in turn, so that any part has all kinds."""
+    """Return the 300 items of bench-basics: 60 of each kind in turn, so that any part has all kinds."""
     kinds: Mapping[str, Callable[[_Drawn, int], Asks]] = {
         "arithmetic": _arithmetic,
         "extraction": _extraction,
@@ -183,7 +183,7 @@ def _others(letter: str, choices: int) -> list[str]:
 
 
 def gsm8k(folder: Path) -> list[Question]:
-    """Read the test items of GSM8K from the folder of a package that has them. Raises OSError, KeyError."""
+    """Read the test items of GSM8K from a package's folder. Raises OSError, KeyError."""
     return [
         Question(
             row["id"],
@@ -196,7 +196,7 @@ def gsm8k(folder: Path) -> list[Question]:
 
 
 def mmlu(folder: Path) -> list[Question]:
-    """Read 1,000 test items of MMLU likewise. The letter is written by the model, without examples."""
+    """Read 1,000 test items of MMLU likewise. They have no examples, and the model writes the letter."""
     return [
         Question(
             row["id"],
@@ -210,6 +210,6 @@ def mmlu(folder: Path) -> list[Question]:
 
 
 def _rows(path: Path) -> list[Any]:
-    """Return the items in the order of their names' hashes, so that any part has all subjects."""
+    """Return the items ordered by the hash of their names, so that the first few have all subjects."""
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return sorted(rows, key=lambda row: sha256(row["id"].encode()).digest())

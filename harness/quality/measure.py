@@ -1,8 +1,8 @@
-"""Ask one server for its quality: prompts alone, again, and while others are in flight; then given texts.
+"""Ask one server for its quality: prompts one at a time, again, and under load; then given texts.
 
-It takes quality.budget, but the first of each kind is asked in any case, with as much time again: most_s is
-the bound, and a request in flight is ended by then. A server that is asked at length gets the later texts
-too, or the later prompts where it reads no texts. What fails is recorded and ends nothing.
+It takes quality.budget. The first item of each kind is asked in any case and may take as long again: `most_s`
+is the bound, and ends a request in flight. A server that is asked at length gets the later texts too, or the
+later prompts if it cannot read given texts. A failure is recorded and ends nothing.
 """
 
 import time
@@ -36,15 +36,15 @@ from harness.servers import probe
 from harness.settings.units import duration_text
 
 T = TypeVar("T")
-# Tokens of an answer: where two deployments part, they mostly do so within a few.
+# Tokens of an answer: two deployments that differ mostly do so within a few tokens.
 MAX_TOKENS = 12
 # How many prompts are asked twice, and how many texts are read side by side.
 _AGAIN, _TEXTS_AT_ONCE = 2, 4
-# The share of the budget after which no more is asked in each way.
+# The share of the budget after which nothing more is asked in each way.
 _ENDS: dict[Way, float] = {"prompt": 0.1, "chat": 0.4, "again": 0.45, "load": 0.6, "text": 1.0}
-# What is in flight then is waited for as long as the whole budget, and no less than this.
+# A request in flight may then take as long as the whole budget, and at least this long.
 _LEAST_S = 10.0
-# After so many that failed, and none that did not, a way is given up.
+# A way is given up after this many requests that all failed.
 _IN_VAIN = 2
 # Rounding puts some probabilities a little above 1.
 _HIGHEST = 1e-3
@@ -52,7 +52,7 @@ _HIGHEST = 1e-3
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready. `in_flight`: requests at once in the way `load`. `bits`: of a weight."""
+    """A server that is ready. `in_flight`: requests that the way `load` sends at once. `bits`: per weight."""
 
     engine: Engine
     deployment: Deployment
@@ -62,25 +62,23 @@ class Server:
     bits: float | None
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of its chat requests, without what would make an answer go on behind its end."""
-        turn, options, fairness = (
-            Turn((), MAX_TOKENS),
-            self.deployment.options,
-            self.deployment.terms.fairness,
-        )
-        return fields_of(self.engine, turn, options, fairness, ends_itself=True)
+        """Return the fields of its chat requests, without those that force an answer's length."""
+        options, fairness = self.deployment.options, self.deployment.terms.fairness
+        return fields_of(self.engine, Turn((), MAX_TOKENS), options, fairness, ends_itself=True)
 
 
 def most_s(budget_s: float) -> float:
-    """Return the seconds that `measure` may take: twice the budget, but 10 s more than it at least."""
+    """Return the most seconds that `measure` may take: twice the budget, or 10 s more if that is longer."""
     return budget_s + max(budget_s, _LEAST_S)
 
 
 def measure(
     server: Server, items: Items, budget_s: float, *, at_length: bool
 ) -> tuple[list[Asked], QualityRecord]:
-    """Ask for the items in all ways; return what came, and how it was asked. Blocks for about budget_s, and
-    no longer than most_s."""
+    """Ask for the items in all ways, and return the answers and how they were asked.
+
+    Blocks for about budget_s, and for most_s at most.
+    """
     asking = _Asking(server, items, budget_s, at_length)
     rows = [row for way in _ENDS for row in asking.rows(way)]
     took_s = time.monotonic() - asking.began_s
@@ -90,8 +88,11 @@ def measure(
 
 @dataclass
 class _Asking:
-    """One server being asked. `missing`: why a way is not measured. `is_answered`: a chat was. `logprobs`:
-    likeliest tokens that are asked for in chats."""
+    """One server being asked.
+
+    `missing`: why a way is not measured. `is_answered`: the server has answered a chat. `logprobs`: how many
+    likeliest tokens a chat asks for.
+    """
 
     server: Server
     items: Items
@@ -110,7 +111,7 @@ class _Asking:
         self.late = f"no answer in time; {budget}, or a less busy machine, gives it more"
 
     def rows(self, way: Way) -> list[Asked]:
-        """Return what came in one way, as far as there was time."""
+        """Ask in one way, while there is time, and return the answers."""
         engine = self.server.engine
         prompts, texts = (range(len(each)) for each in (self.items.prompts, self.items.texts))
         if not self.at_length or engine.given_text:
@@ -121,7 +122,7 @@ class _Asking:
             return self._all(way, self._prompt, prompts) if engine.prompt_tokens else []
         if way == "text":
             if engine.given_text is None:
-                self.missing[way] = "its API tells no probabilities of a given text"
+                self.missing[way] = "its API gives no probabilities for a given text"
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
             return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
@@ -137,18 +138,18 @@ class _Asking:
     def _chats(self, prompts: Sequence[int]) -> list[Asked]:
         found = self._all("chat", partial(self._answer, "chat"), prompts)
         if not found and self.logprobs:
-            # It may refuse the fields that ask for probabilities, not the chat.
+            # It may refuse only the fields that ask for probabilities.
             self.logprobs = 0
             found = self._all("chat", partial(self._answer, "chat"), prompts)
         self.is_answered = bool(found)
         if any(row.answer for row in found) and not any(row.tokens for row in found):
-            self.missing.setdefault("chat", "its API names no probabilities of its tokens")
+            self.missing.setdefault("chat", "its API gives no probabilities of its tokens")
         return found
 
     def _all(
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
     ) -> list[Asked]:
-        """Return what came of the items; nothing, and why, where nothing came of any."""
+        """Ask all items and return their rows, sorted. If every one failed, return none and set `missing`."""
         tried, end_s = list[Asked](), self._end_s(way)
         try:
             found, late = in_threads(partial(self._one, way, ask, tried), items, at_once, end_s)
@@ -162,7 +163,7 @@ class _Asking:
         return sorted(rows, key=lambda row: row.item)
 
     def _one(self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], item: int) -> Asked | None:
-        """Return what came of an item; None where it was not asked."""
+        """Ask one item and return its row; None if it is too late or the way was given up."""
         is_vain = len(tried) >= _IN_VAIN and all(row.error for row in tried)
         is_late = time.monotonic() >= self.began_s + _ENDS[way] * self.budget_s
         if is_vain or (tried and is_late):
@@ -176,11 +177,11 @@ class _Asking:
         return row
 
     def _end_s(self, way: Way) -> float:
-        """Return the instant at which what is in flight in a way is ended."""
+        """Return the instant at which requests in flight in this way are ended."""
         return self.began_s + _ENDS[way] * self.budget_s + max(self.budget_s, _LEAST_S)
 
     def _sender(self, way: Way) -> Ask:
-        """Return what sends a call and waits for its answer until the way's end."""
+        """Return a function that sends a call and waits for its answer until the way's end."""
 
         def send(call: HttpCall, kind: type[T]) -> T:
             left_s, server = self._end_s(way) - time.monotonic(), self.server
@@ -225,8 +226,8 @@ class _Asking:
 
 
 def _check(row: Asked, key: str | None) -> None:
-    """Raise ServerError for a number that is no log-probability (NaN, or above 0), or no count of tokens, and
-    for tokens that are the key."""
+    """Raise ServerError if a row has an impossible log-probability (NaN, or above 0) or count of tokens, or
+    tokens that repeat the API key."""
     names = [
         "".join(token.name for token in row.tokens),
         *(name for token in row.tokens for name in token.top),

@@ -1,10 +1,10 @@
-"""Bench's own prompts and texts, of many kinds and written for it.
+"""Bench's own prompts and texts, of many kinds and written for bench.
 
-The first of each are few and short, so that they cost seconds; of the later ones every fourth text is long.
-Whoever changes one makes every earlier answer incomparable.
+The first of each are short and take seconds; every fourth of the later texts is long. After a change to any
+of them no earlier answer can be compared.
 """
 
-# How many of each are asked of every server.
+# How many of each every server is asked.
 FIRST = 8
 PROMPTS = (
     "Why does bread rise? Answer in two sentences.",

@@ -1,7 +1,7 @@
-"""Ask a running server the items of tasks, by lm-evaluation-harness (lm_eval) in an environment of its own.
+"""Ask a running server the items of tasks with lm-evaluation-harness (lm_eval) in its own environment.
 
-`provide_tasks` finds what they need before a run begins. `ask_tasks` asks one server, and keeps each answer
-with its score in tasks.parquet. Knows no task: engines/inside/ask_tasks.py loads them and scores answers.
+`provide_tasks` finds what the tasks need before a run begins. `ask_tasks` asks one server and stores each
+answer with its score in tasks.parquet. engines/inside/ask_tasks.py loads tasks and scores answers.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from harness.quality import items
 from harness.store.named_files import TASKS_FILE
 from harness.store.quality_table import write_items
 
-# lm_eval reads some ten thousand task files before it knows one of its own tasks.
+# lm_eval reads some ten thousand task files before it can load one of its tasks.
 LOADING_S = 300.0
 KEY_VARIABLE = "BENCH_TASKS_KEY"
 LOG_NAME = "tasks.log"
@@ -35,15 +35,15 @@ _MOST_LOG_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class _Own:
-    """A task of bench's own, as own_task takes it."""
+    """A task of bench's own: the arguments of own_task in engines/inside/ask_tasks.py."""
 
     items: Sequence[items.Question]
     most_tokens: int
 
 
-# cmmlu and kmmlu, which lm_eval has, are as near to mmlu as 0.89; gsm-8k and bench-basic are nearer.
+# difflib's ratio: cmmlu and kmmlu, which lm_eval has, are 0.89 from mmlu; gsm-8k and bench-basic are nearer.
 _NEAR = 0.9
-# Where the items of a task of bench's own are, and the tokens of an answer, at most.
+# Bench's own tasks: a function that returns the items, and the most tokens of an answer.
 _OWN: Mapping[str, tuple[Callable[[MakeTool], Sequence[items.Question]], int]] = {
     "bench-basics": (lambda tool: items.basics(), 48),
     "gsm8k": (lambda tool: items.gsm8k(_packed(tool)), 512),
@@ -53,7 +53,7 @@ _OWN: Mapping[str, tuple[Callable[[MakeTool], Sequence[items.Question]], int]] =
 
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks that can be asked, by name: their items, or None where lm_eval has them. `python` has lm_eval."""
+    """Tasks that can be asked. `own`: items by name, or None if lm_eval has them. `python` has lm_eval."""
 
     python: Path
     own: Mapping[str, _Own | None]
@@ -82,9 +82,9 @@ class _Line(msgspec.Struct):
 
 
 def check_tasks(names: Iterable[str]) -> None:
-    """Raise UserError for a file that is not there, and for a name that was to be one of bench's own.
+    """Raise UserError for a file that does not exist, and for a misspelt name of one of bench's own tasks.
 
-    All other names are lm_eval's to know, of which none begins with bench or is as near to bench's own.
+    Any other name may be one of lm_eval's: none of those begins with bench or is that similar.
     """
     for name in names:
         if "/" in name or name.endswith((".yaml", ".yml")):
@@ -97,7 +97,7 @@ def check_tasks(names: Iterable[str]) -> None:
 
 
 def provide_tasks(names: Sequence[str], tool: MakeTool, on_line: OnLine) -> Tasks:
-    """Find or install lm_eval, and find the items of tasks. Blocks.
+    """Find or install lm_eval, and load the items of tasks. Blocks.
 
     Raises MissingError, and UserError for a task that cannot be asked.
     """
@@ -123,11 +123,11 @@ def _packed(tool: MakeTool) -> Path:
 def ask_tasks(
     tasks: Tasks, server: TasksServer, limit_s: float, folder: Path, state_dir: Path | None = None
 ) -> str | None:
-    """Ask a server all items, write them to tasks.parquet in the folder, and return what is missing.
+    """Ask a server all items, write tasks.parquet in the folder, and return a clause on what is missing.
 
-    That is a clause on why, or None. Blocks while lm_eval loads, whose words are in tasks.log, and then for
-    limit_s at most, of which each task has an equal share. What has no answer is in the table too. An
-    interrupt passes through, and what was answered until then is in the table.
+    Returns None if nothing is. Blocks while lm_eval loads (its output goes to tasks.log) and then for limit_s
+    at most, of which each task gets an equal share. Items without an answer are in the table too. After an
+    interrupt, which passes through, the table has the answers until then.
     """
     asked = {**msgspec.to_builtins(server), "limit_s": limit_s}
     key = asked.pop("key")
@@ -143,7 +143,7 @@ def ask_tasks(
 
 
 def unanswered(rows: Sequence[Item]) -> list[str]:
-    """Return a clause for each reason why items of a task have no score."""
+    """Return a clause for each task and reason for which items have no score."""
     counts = Counter((row.task, row.error) for row in rows if row.error)
     total = Counter(row.task for row in rows)
     return [
@@ -162,7 +162,7 @@ def _unasked(lines: Sequence[_Line], rows: Sequence[Item]) -> list[str]:
 
 
 def _rows(lines: Sequence[_Line]) -> list[Item]:
-    """Return the last row of each item, which has its score if lm_eval came to that; in their order."""
+    """Return the last row of each item, in order: it has the score if lm_eval got that far."""
     found = dict[tuple[str, str], Item]()
     for row in (line.row for line in lines if line.row):
         found.pop((row.task, row.item), None)
@@ -171,10 +171,9 @@ def _rows(lines: Sequence[_Line]) -> list[Item]:
 
 
 def _taken(path: Path, key: str | None = None) -> tuple[list[_Line], list[str]]:
-    """Read and remove what the program wrote; return its lines without the key, and a clause if some cannot
-    be read.
+    """Read and remove the program's output. Return its lines without the key, and a clause on damaged ones.
 
-    A last line without its end is left out: the program was ended while it wrote.
+    Skips an incomplete last line: the program was ended while it wrote.
     """
     whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     path.unlink(missing_ok=True)
@@ -205,7 +204,7 @@ def _run(
     key: str | None = None,
     state_dir: Path | None = None,
 ) -> str | None:
-    """Run the program, which writes tasks.jsonl, to its end; return why it did not come to it."""
+    """Run the program, which writes tasks.jsonl, and return why it did not finish, or None."""
     job, log = folder / "tasks.json", folder / LOG_NAME
     said = {"tasks": tasks.own, "chat": chat, "rows": str(folder / ROWS_NAME)}
     job.write_bytes(msgspec.json.encode(said))
@@ -228,7 +227,7 @@ def _run(
 
 
 def _mask(log: Path, key: str | None) -> None:
-    """Mask the key in a log, and cut off what no log of lm_eval has. In place: a full disk cannot lose it."""
+    """Mask the key in a log and cut the log to 4 MiB. In place, so that a full disk cannot lose it."""
     with log.open("rb+") as file:
         content = file.read(_MOST_LOG_BYTES)
         file.seek(0)

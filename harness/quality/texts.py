@@ -1,4 +1,4 @@
-"""The prompts and texts that are asked of every deployment: bench's own, or a file of the user's."""
+"""Read the prompts and texts that every deployment is asked: bench's own, or those of the user's file."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from harness.foreign_files import read_text, value_of
 from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
 from harness.settings.units import counted
 
-# Of a file: what is longer is cut, and what comes later is left out.
+# A longer text of a file is cut, and later items are left out.
 _CHARACTERS, _ITEMS = 1200, 64
-# A hundred times what can be taken of a file.
+# A hundred times what is used of a file.
 _FILE_BYTES = 16 << 20
 _FIELDS = ("prompt", "text")
 _SUCH_AS = 'give paragraphs, or JSON lines such as {"prompt": "Why is the sky blue?"}'
@@ -23,9 +23,11 @@ _SUCH_AS = 'give paragraphs, or JSON lines such as {"prompt": "Why is the sky bl
 
 @dataclass(frozen=True)
 class Items:
-    """What is asked: `prompts` as a user's one message of a chat, `texts` as they are. `first`: how many of
-    each are asked in any case; the rest only of a server that is asked at length. `note`: what of a file is
-    asked, where that is not all of it."""
+    """What is asked: `prompts` each as a chat of one user message, `texts` as they are.
+
+    `first`: how many of each are always asked; a server that is asked at length gets the rest too. `note`:
+    which part of a file is asked, if not all of it.
+    """
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
@@ -38,11 +40,11 @@ class Items:
 
 
 def items(path: str | None) -> Items:
-    """Return bench's own prompts and texts, or those of a file; of a kind that it has none of, bench's first.
-    Raises UserError if it has neither.
+    """Return bench's own prompts and texts, or those of a file.
 
-    A JSON list or JSON lines of objects with a `prompt`, a `text`, or ShareGPT's `conversations` (whose first
-    message is a prompt and whose first answer a text); of any other file each paragraph is a text.
+    A .json or .jsonl file has objects with a `prompt`, a `text`, or ShareGPT's `conversations`, whose first
+    message is a prompt and whose first answer is a text. In any other file each paragraph is a text. A file
+    without prompts, or without texts, gets bench's first ones. Raises UserError if it has neither.
     """
     if path is None:
         return Items(PROMPTS, TEXTS, FIRST)
@@ -90,8 +92,10 @@ def _decoded(where: str, content: str) -> Any:
 
 
 def _of_object(where: str, found: Any) -> Iterator[tuple[str, str]]:
-    """Yield the field and the text of each prompt and text of an object. Raises UserError if it has no place
-    for any, since a name was probably misspelt."""
+    """Yield (field, text) for each prompt and text of an object.
+
+    Raises UserError if it has none of the fields: probably one is misspelt.
+    """
     known = (*_FIELDS, "conversations")
     if not isinstance(found, dict) or not found.keys() & {*known}:
         names = f"only {', '.join(found)}" if isinstance(found, dict) and found else "nothing of the kind"
@@ -102,4 +106,4 @@ def _of_object(where: str, found: Any) -> Iterator[tuple[str, str]]:
         if isinstance(text, str):
             yield field, text.strip()
         elif text is not None:
-            raise UserError(f"{where}: {field} is no text; {_SUCH_AS}")
+            raise UserError(f"{where}: {field} must be text; {_SUCH_AS}")

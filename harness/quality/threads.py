@@ -1,4 +1,4 @@
-"""Ask in threads that nobody waits for longer than a given instant, and not at all after an interrupt."""
+"""Call a function in threads. The caller waits until a given instant at most, and not after an interrupt."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ T = TypeVar("T")
 def in_threads(
     ask: Callable[[int], T], items: Sequence[int], at_once: int, end_s: float
 ) -> tuple[list[T], list[int]]:
-    """Call `ask` with each item in turn, `at_once` at a time, until `end_s` of time.monotonic.
+    """Call `ask` with each item in turn, `at_once` at a time, until `end_s` (time.monotonic).
 
-    Return what it returned, and the items of calls that were still under way then. Raises what it raises.
-    Such a call goes on in a daemon thread: a ThreadPoolExecutor's would keep the interpreter from its end.
+    Return the results, and the items whose calls had not returned by then. Those go on in daemon threads: the
+    threads of a ThreadPoolExecutor would keep the interpreter from exiting. Raises what `ask` raises.
     """
     asked = [(item, Future[T]()) for item in items]
     left = iter(asked)

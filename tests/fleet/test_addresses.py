@@ -16,8 +16,8 @@ from waiting import patient
     ("on", "said"),
     [
         ("slurm", "--on slurm: choose ray, for the cluster of RAY_ADDRESS, or ray:HOST:PORT"),
-        ("ray:nonsense", "--on ray:nonsense: is no address; give that of the cluster's head, HOST:PORT"),
-        ("ray:ray://127.0.0.1:10001", "--on ray:ray://127.0.0.1:10001: is no address"),
+        ("ray:nonsense", "--on ray:nonsense: not an address; give that of the cluster's head, HOST:PORT"),
+        ("ray:ray://127.0.0.1:10001", "--on ray:ray://127.0.0.1:10001: not an address"),
         ("ray:127.0.0.1:99999", "--on ray:127.0.0.1:99999: no Ray answers there ("),
     ],
 )

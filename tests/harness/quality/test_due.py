@@ -195,13 +195,13 @@ def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     earlier, later = tmp_path / "earlier", tmp_path / "later"
     one_cell_run(earlier, [])
     terms = QualityTerms(against=str(earlier))
-    with pytest.raises(UserError, match="has no reference of tiny; measure its"):
+    with pytest.raises(UserError, match="has no reference for tiny; measure its"):
         earlier_references(terms, PAIR, reference_folders)
     asked_start(earlier, "02-q8_0", PAIR[1])
     folder = asked_start(earlier, "03-fp16", PAIR[0])
     assert earlier_references(terms, PAIR, reference_folders) == [folder], "the one with most bits"
     assert earlier_references(AUTO, PAIR, reference_folders) == []
-    with pytest.raises(UserError, match="has no reference of large, only of tiny"):
+    with pytest.raises(UserError, match="has no reference for large, only for tiny"):
         earlier_references(terms, [*PAIR, OTHER], reference_folders)
     with pytest.raises(StoreError, match="no run here"):
         earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
@@ -233,7 +233,7 @@ def test_what_is_missing_of_a_reference_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"reference/02-fp16/start\.json"):
         due(QualityTerms(against="/nowhere"), PAIR, later)
     (folder / QUALITY_FILE).unlink()
-    with pytest.raises(UserError, match=r"no reference of tiny \(no file at .*02-fp16/quality\.parquet\)"):
+    with pytest.raises(UserError, match=r"no reference for tiny \(no file at .*02-fp16/quality\.parquet\)"):
         earlier_references(QualityTerms(against=str(earlier)), PAIR, reference_folders)
 
 

@@ -106,7 +106,7 @@ def test_each_prompt_is_asked_alone_twice_and_in_company() -> None:
     assert {each["path"] for each in asked} == {"/v1/chat/completions"}
     assert asked[0]["messages"] == [{"role": "user", "content": "one"}]
     assert (record.in_flight, record.logprobs, record.bits) == (5, 20, 16.0)
-    assert record.missing == {"text": "its API tells no probabilities of a given text"}
+    assert record.missing == {"text": "its API gives no probabilities for a given text"}
 
 
 def test_as_many_are_in_flight_as_at_the_highest_load() -> None:
@@ -174,7 +174,7 @@ def test_answers_without_probabilities_are_kept_as_text_and_asked_again(logprobs
     rows, record = measured(reply, replace(ATTACHED, logprobs=logprobs))
     assert ways(rows) == {"chat": 3, "again": 2, "load": 3}
     assert {(row.tokens, row.answer, row.finish_reason) for row in rows} == {((), "Hello", "stop")}
-    assert record.missing["chat"] == "its API names no probabilities of its tokens"
+    assert record.missing["chat"] == "its API gives no probabilities of its tokens"
     assert {"logprobs" in body or "top_logprobs" in body for body in asked} == {bool(logprobs)}
 
 

@@ -85,7 +85,7 @@ def test_the_run_says_what_it_does_not_know(asked: tuple[Place, Done]) -> None:
     assert ", 12 s of it for quality (at most 24 s)\n" in run.stderr
     said = "quality of 1 deployment after the load of its first start: fidelity (12 s, at most 24 s)\n"
     assert said in run.stderr
-    assert "quality by given texts not measured: its API tells no probabilities of a given text" in run.stderr
+    assert "given texts not measured: its API gives no probabilities for a given text" in run.stderr
 
 
 def test_one_that_said_nothing_is_asked_again_on_its_next_start(tmp_path: Path) -> None:

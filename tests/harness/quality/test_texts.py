@@ -60,7 +60,7 @@ def test_files_of_prompts_and_texts(
         ("none.jsonl", b'{"prompt": " "}\n', "has no prompt and no text; give"),
         ("odd.jsonl", b'{"text": "x"}\n\n{"promt": "Why?"}', "line 3 has no prompt, .*, only promt; give"),
         ("odd.jsonl", b'{"prompt": "Why?"}\n[1]\n', "line 2 has no prompt, .*, nothing of the kind; give"),
-        ("kind.jsonl", b'{"prompt": "Why?"}\n{"text": 7}\n', "line 2: text is no text; give"),
+        ("kind.jsonl", b'{"prompt": "Why?"}\n{"text": 7}\n', "line 2: text must be text; give"),
         ("torn.jsonl", b'{"prompt": "Why?"}\n{"prompt"\n', "line 2 is not JSON .*; give"),
         ("torn.json", b'[{"prompt": "Wh', "is not JSON .*; give"),
         ("odd.json", b'[{"prompt": "Why?"}, {}]', "object 2 has no prompt"),

@@ -598,7 +598,7 @@ def mute(row: Asked) -> Asked:
 
 
 def test_a_server_that_names_no_probabilities_is_known_by_the_text_of_its_answers(tmp_path):
-    why = "its API names no probabilities of its tokens"
+    why = "its API gives no probabilities of its tokens"
     mute_one = Voice(0.1, ways=("chat", "again", "load"), missing={"chat": why}, changes=mute)
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: mute_one, FAR: Voice(0.9)}))
     assert (found[NEAR].told, found[NEAR].why_not_known, found[NEAR].unlike) == (None, why, None)

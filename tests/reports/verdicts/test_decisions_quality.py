@@ -89,10 +89,10 @@ def test_without_a_limit_the_fastest_wins_and_its_quality_is_said(tmp_path):
 
 
 def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path):
-    silent = Voice(ways=(), missing={"chat": "its API names no probabilities of its tokens"})
+    silent = Voice(ways=(), missing={"chat": "its API gives no probabilities of its tokens"})
     run = measured(tmp_path, {**USUAL, FAR: silent})
     assert decisions_of(run)[0].served == FAR
-    assert "; its quality is not known (its API names no probabilities of its tokens)." in answer(run)
+    assert "; its quality is not known (its API gives no probabilities of its tokens)." in answer(run)
     few = measured(tmp_path / "few", {**USUAL, FAR: Voice(0.9, k=5)})
     assert "not known (only the 5 likeliest tokens were compared, not 20)." in answer(few)
 
